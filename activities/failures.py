@@ -1,0 +1,56 @@
+"""Owns what of a failure may reach a workflow's history: its kind, never its words.
+
+Messages of exceptions can quote what a person or a model wrote. They are logged where the
+activity ran; Temporal gets the type.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+)
+
+from services.database import DatabaseUnavailableError
+
+_log = structlog.get_logger(__name__)
+
+# Passing states of the system, expected during an outage: no traceback is needed for them.
+_EXPECTED = (DatabaseUnavailableError,)
+
+
+class FailureTranslation(Interceptor):
+    """Replaces exceptions of activities by failures without content."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002 -- the SDK's name
+        """Wrap the activity."""
+        return _Translating(next)
+
+
+class _Translating(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 -- the SDK's signature
+        info = activity.info()
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            workflow_id=info.workflow_id, activity=info.activity_type, attempt=info.attempt
+        )
+        try:
+            return await super().execute_activity(input)
+        except (FailureError, asyncio.CancelledError):
+            raise
+        except _EXPECTED as error:
+            _log.warning("activity_postponed", error=type(error).__name__)
+            raise _failure_of(error) from None
+        except Exception as error:  # noqa: BLE001 -- whatever it is, its words stay here
+            _log.exception("activity_failed")
+            raise _failure_of(error) from None
+
+
+def _failure_of(error: Exception) -> ApplicationError:
+    name = type(error).__name__
+    return ApplicationError(f"{name}: see the worker's log", type=name)

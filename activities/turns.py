@@ -1,0 +1,96 @@
+"""Owns the activities of a turn: preparing it, calling the model, running tools, ending it."""
+
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import names
+from activities.heartbeats import heartbeats
+from schema.turns import (
+    CallModelInput,
+    CallModelOutput,
+    FinishTurnInput,
+    FinishTurnOutput,
+    PrepareTurnOutput,
+    RunToolInput,
+    RunToolOutput,
+    TurnReference,
+)
+from services.models.gateway import ModelCallError
+from services.turns.ending import TurnEnding
+from services.turns.model_calls import ModelCalls
+from services.turns.preparation import TurnPreparation
+from services.turns.steps import Claim
+from services.turns.tool_calls import ToolCalls
+
+
+class TurnActivities:
+    """What the workflow `ChatTurn` does outside itself, but for tools."""
+
+    def __init__(
+        self, preparation: TurnPreparation, model_calls: ModelCalls, ending: TurnEnding
+    ) -> None:
+        self._preparation = preparation
+        self._model_calls = model_calls
+        self._ending = ending
+
+    @activity.defn(name=names.PREPARE_TURN)
+    async def prepare_turn(self, turn: TurnReference) -> PrepareTurnOutput:
+        """Mark the turn as running and decide what of its chat the model is sent."""
+        return await self._preparation.prepare(turn)
+
+    @activity.defn(name=names.CALL_MODEL)
+    async def call_model(self, call: CallModelInput) -> CallModelOutput:
+        """Ask the model for one step, streaming what it says to the turn's clients.
+
+        Errors: ApplicationError `ModelExhausted` or `ModelFailed`, final, with the error code
+        and its sentence as details; any other is retried.
+        """
+        info = activity.info()
+        claim = Claim(
+            run_id=info.workflow_run_id or "",
+            activity_id=info.activity_id,
+            activity_attempt=info.attempt,
+        )
+        async with heartbeats():
+            try:
+                return await self._model_calls.run(call, claim)
+            except ModelCallError as error:
+                raise _failure_of(error) from None
+
+    @activity.defn(name=names.FINISH_TURN)
+    async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:
+        """End the turn: message, cost, last events, the next turn of the chat."""
+        return await self._ending.finish(ending)
+
+
+class ToolActivities:
+    """Runs tools: at once within a workflow task, or from the queue `tools`."""
+
+    def __init__(self, tool_calls: ToolCalls) -> None:
+        self._tool_calls = tool_calls
+
+    @activity.defn(name=names.RUN_TOOL)
+    async def run_tool(self, call: RunToolInput) -> RunToolOutput:
+        """Run one tool call and store its outcome."""
+        if activity.info().is_local:
+            return await self._tool_calls.run(call)
+        async with heartbeats():
+            return await self._tool_calls.run(call)
+
+
+def _failure_of(error: ModelCallError) -> ApplicationError:
+    kind = names.MODEL_EXHAUSTED if error.retryable else names.MODEL_FAILED
+    return ApplicationError(
+        f"Model call failed: {error.kind.value}",
+        error.code.value,
+        error.sentence,
+        type=kind,
+        non_retryable=error.exhausted,
+        next_retry_delay=_delay(error),
+    )
+
+
+def _delay(error: ModelCallError) -> timedelta | None:
+    return None if error.exhausted else error.retry_after

@@ -1,0 +1,1 @@
+"""The HTTP front: it authenticates, starts workflows and streams their progress."""

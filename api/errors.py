@@ -1,0 +1,164 @@
+"""Owns turning refusals and exceptions into HTTP answers: one shape, no detail leaked.
+
+ApiError    raised by routes; everything else is translated here
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from api.envelope import ErrorBody, ErrorEnvelope, FieldProblem, Meta, request_id_of
+from schema.errors import HTTP_STATUS, RETRYABLE, ErrorCode
+from schema.wire import make_storable
+from services.chats.access import Unreachable
+from services.database import DatabaseUnavailableError
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_AFTER_S: Final = "2"
+_BY_STATUS: Final = {
+    400: ErrorCode.VALIDATION_ERROR,
+    401: ErrorCode.UNAUTHENTICATED,
+    403: ErrorCode.FORBIDDEN,
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+    422: ErrorCode.VALIDATION_ERROR,
+    429: ErrorCode.RATE_LIMITED,
+    503: ErrorCode.SERVICE_UNAVAILABLE,
+}
+_SENTENCES: Final = {
+    ErrorCode.UNAUTHENTICATED: "Sign in first: send a valid access token as a bearer token.",
+    ErrorCode.NOT_FOUND: "There is nothing at this address.",
+    ErrorCode.METHOD_NOT_ALLOWED: "This address does not take this method.",
+    ErrorCode.PAYLOAD_TOO_LARGE: "The body is too large.",
+    ErrorCode.SERVICE_UNAVAILABLE: "Everturn can't reach its database now. Try again shortly.",
+    ErrorCode.INTERNAL: "Something went wrong here; it has been logged under the request id.",
+}
+
+
+class ApiError(Exception):
+    """A refusal on its way to the client."""
+
+    def __init__(
+        self, code: ErrorCode, message: str | None = None, *, path: str | None = None
+    ) -> None:
+        super().__init__(message or _SENTENCES[code])
+        self.code = code
+        self.message = message or _SENTENCES[code]
+        self.details = None if path is None else [FieldProblem(path=path, message=self.message)]
+
+
+def invalid(path: str, message: str) -> ApiError:
+    """Return the error for one invalid part of a request."""
+    return ApiError(ErrorCode.VALIDATION_ERROR, message, path=path)
+
+
+def unreachable(why: Unreachable, noun: str) -> ApiError:
+    """Return the error for a resource that is missing, or another's."""
+    match why:
+        case Unreachable.MISSING:
+            return ApiError(ErrorCode.NOT_FOUND, f"There is no such {noun}.")
+        case Unreachable.FORBIDDEN:
+            return ApiError(ErrorCode.FORBIDDEN, f"This {noun} belongs to someone else.")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every failure of the application in the one shape."""
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> JSONResponse:
+        return error_response(request, error.code, error.message, details=error.details)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
+        details = [_problem(problem) for problem in error.errors()]
+        message = f"{details[0].path}: {details[0].message}" if details else "Invalid request."
+        return error_response(request, ErrorCode.VALIDATION_ERROR, message, details=details)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        code = _BY_STATUS.get(error.status_code, ErrorCode.INTERNAL)
+        message = _SENTENCES.get(code, str(error.detail))
+        return error_response(request, code, message, headers=error.headers)
+
+    @app.exception_handler(DatabaseUnavailableError)
+    async def no_database(request: Request, error: DatabaseUnavailableError) -> JSONResponse:
+        _log.warning("database_unavailable", cause=type(error.__cause__).__name__)
+        code = ErrorCode.SERVICE_UNAVAILABLE
+        return error_response(request, code, _SENTENCES[code])
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        _log.error("request_failed", path=request.url.path, exc_info=error)
+        return error_response(request, ErrorCode.INTERNAL, _SENTENCES[ErrorCode.INTERNAL])
+
+
+def error_response(
+    request: Request,
+    code: ErrorCode,
+    message: str,
+    *,
+    details: Sequence[FieldProblem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return the answer for an error."""
+    body = ErrorEnvelope(
+        error=ErrorBody(
+            code=code,
+            message=message,
+            details=None if details is None else list(details),
+            retryable=code in RETRYABLE,
+        ),
+        meta=Meta(request_id=request_id_of(request)),
+    )
+    extra = dict(headers or {})
+    if code is ErrorCode.SERVICE_UNAVAILABLE:
+        extra["Retry-After"] = _RETRY_AFTER_S
+    if code is ErrorCode.UNAUTHENTICATED:
+        extra["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(
+        body.model_dump(mode="json", by_alias=True, exclude_none=True),
+        status_code=HTTP_STATUS[code],
+        headers=extra,
+    )
+
+
+def _problem(problem: Mapping[str, Any]) -> FieldProblem:
+    """Say where and what, never what was sent: it may be a secret, or no text at all."""
+    path = ".".join(str(part) for part in problem["loc"])
+    return FieldProblem(
+        path=make_storable(path)[:200], message=make_storable(str(problem["msg"]))[:300]
+    )
+
+
+_DESCRIPTIONS: Final = {
+    ErrorCode.VALIDATION_ERROR: "The request is not valid; `details` names each field.",
+    ErrorCode.UNAUTHENTICATED: "The token is missing, not valid or too old.",
+    ErrorCode.FORBIDDEN: "The resource belongs to someone else.",
+    ErrorCode.NOT_FOUND: "There is no such resource.",
+    ErrorCode.CONFLICT: "The request contradicts what is there.",
+    ErrorCode.TURN_IN_PROGRESS: (
+        "A turn is under way (`TURN_IN_PROGRESS`), the chat's queue is full (`CONFLICT`), or the "
+        "idempotency key was used for another request (`IDEMPOTENCY_CONFLICT`)."
+    ),
+    ErrorCode.PAYLOAD_TOO_LARGE: "The body or the conversation is too large.",
+    ErrorCode.MODEL_UNAVAILABLE: "The model could not answer.",
+    ErrorCode.SERVICE_UNAVAILABLE: "The database is away; `Retry-After` says when to try again.",
+    ErrorCode.INTERNAL: "A defect here; or the turn failed for one.",
+}
+
+
+def error_docs(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI entries of the errors that a route may answer with."""
+    always = (ErrorCode.VALIDATION_ERROR, ErrorCode.PAYLOAD_TOO_LARGE)
+    outage = (ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.INTERNAL)
+    return {
+        HTTP_STATUS[code]: {"model": ErrorEnvelope, "description": _DESCRIPTIONS[code]}
+        for code in (*always, *codes, *outage)
+    }

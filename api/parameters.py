@@ -1,0 +1,54 @@
+"""Owns the parameters that several routes take in paths, queries and headers."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header, Path, Query
+
+from api.errors import invalid
+from schema.events import EventId, parse_event_id
+from schema.ids import ChatId, TurnId
+
+
+def _chat_id(chat_id: Annotated[UUID, Path(description="The chat's id.")]) -> ChatId:
+    return ChatId(chat_id)
+
+
+def _turn_id(turn_id: Annotated[UUID, Path(description="The turn's id.")]) -> TurnId:
+    return TurnId(turn_id)
+
+
+ChatIdPath = Annotated[ChatId, Depends(_chat_id)]
+TurnIdPath = Annotated[TurnId, Depends(_turn_id)]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Sent again with the same body, it gives the same turn again.",
+    ),
+]
+
+
+def _resume_after(
+    last_event_id: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", description="The last event seen; goes before `after`."),
+    ] = None,
+    after: Annotated[
+        str | None, Query(description="The last event seen, for clients that can't set headers.")
+    ] = None,
+) -> EventId | None:
+    given = after if last_event_id is None else last_event_id
+    if given is None:
+        return None
+    event_id = parse_event_id(given)
+    if event_id is None:
+        where = "query.after" if last_event_id is None else "header.Last-Event-ID"
+        raise invalid(where, "This is not the id of an event.")
+    return event_id
+
+
+ResumeAfter = Annotated[EventId | None, Depends(_resume_after)]

@@ -1,0 +1,78 @@
+"""Owns signing up, in and out."""
+
+from typing import assert_never
+
+from fastapi import APIRouter, Request, Response
+
+from api.dependencies import CurrentActor, Services
+from api.envelope import Envelope, envelope
+from api.errors import ApiError, error_docs
+from schema.errors import ErrorCode
+from schema.result import Err, Result
+from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
+from services.auth.service import SignInRefusal
+
+router = APIRouter(prefix="/auth", tags=["auth"])
+
+
+@router.post(
+    "/signup",
+    status_code=201,
+    summary="Make an account",
+    responses=error_docs(ErrorCode.CONFLICT),
+)
+async def sign_up(request: Request, body: SignUpRequest, services: Services) -> Envelope[Session]:
+    """Make an account and sign it in. An e-mail address has one account."""
+    return envelope(request, _session(await services.auth.sign_up(body)))
+
+
+@router.post("/login", summary="Sign in", responses=error_docs(ErrorCode.UNAUTHENTICATED))
+async def log_in(request: Request, body: LogInRequest, services: Services) -> Envelope[Session]:
+    """Exchange an e-mail address and its password for tokens."""
+    return envelope(request, _session(await services.auth.log_in(body)))
+
+
+@router.post(
+    "/refresh", summary="Renew the tokens", responses=error_docs(ErrorCode.UNAUTHENTICATED)
+)
+async def refresh(request: Request, body: RefreshRequest, services: Services) -> Envelope[Session]:
+    """Exchange a refresh token for new tokens; using one twice ends all that came of it."""
+    return envelope(request, _session(await services.auth.refresh(body.refresh_token)))
+
+
+@router.post("/logout", status_code=204, summary="Sign out", responses=error_docs())
+async def log_out(body: RefreshRequest, services: Services) -> Response:
+    """End the sign-in that the refresh token belongs to."""
+    await services.auth.log_out(body.refresh_token)
+    return Response(status_code=204)
+
+
+@router.get("/me", summary="Who am I?", responses=error_docs(ErrorCode.UNAUTHENTICATED))
+async def me(request: Request, actor: CurrentActor, services: Services) -> Envelope[User]:
+    """Return the account that the token speaks for."""
+    user = await services.auth.me(actor)
+    if user is None:
+        raise ApiError(ErrorCode.UNAUTHENTICATED)
+    return envelope(request, user)
+
+
+def _session(result: Result[Session, SignInRefusal]) -> Session:
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return result.value
+
+
+def _refused(refusal: SignInRefusal) -> ApiError:
+    match refusal:
+        case SignInRefusal.EMAIL_TAKEN:
+            return ApiError(
+                ErrorCode.CONFLICT, "There is an account with this e-mail address already."
+            )
+        case SignInRefusal.WRONG_CREDENTIALS:
+            return ApiError(ErrorCode.UNAUTHENTICATED, "The e-mail address or password is wrong.")
+        case SignInRefusal.INVALID_TOKEN:
+            return ApiError(
+                ErrorCode.UNAUTHENTICATED, "The refresh token is not valid any more; sign in again."
+            )
+        case _:
+            assert_never(refusal)

@@ -1,0 +1,152 @@
+"""Owns sending a message: the start of a turn, and its answer."""
+
+import asyncio
+from typing import Any, Final, assert_never
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from api.dependencies import ApiServices, CurrentActor, Services
+from api.envelope import Envelope, envelope
+from api.errors import ApiError, error_docs, invalid, unreachable
+from api.parameters import ChatIdPath, IdempotencyKey
+from api.sse import event_stream
+from schema.actors import Actor
+from schema.chats import Message, MessageRole, SendMessageRequest
+from schema.errors import ErrorCode
+from schema.events import TurnEvent
+from schema.ids import TurnId
+from schema.result import Err
+from schema.turns import Turn, TurnReference
+from schema.wire import WireModel
+from services.chats.access import Unreachable
+from services.turns.acceptance import Accepted, Refusal
+
+router = APIRouter(prefix="/chats", tags=["chats"])
+
+
+class Answer(WireModel):
+    """A turn with its messages; no answer yet, or none at all, where it is null."""
+
+    turn: Turn
+    user_message: Message | None
+    assistant_message: Message | None
+
+
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "model": Envelope[Answer],
+        "description": "The answer; or, with `stream: true`, the turn's events.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    202: {
+        "model": Envelope[Answer],
+        "description": "The turn is accepted and goes on; follow it at `/turns/{id}/events`.",
+    },
+    **error_docs(
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.TURN_IN_PROGRESS,
+        ErrorCode.MODEL_UNAVAILABLE,
+    ),
+}
+
+
+@router.post("/{chat_id}/messages", summary="Send a message", responses=_RESPONSES)
+async def send_message(
+    request: Request,
+    chat_id: ChatIdPath,
+    body: SendMessageRequest,
+    actor: CurrentActor,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Store a message and answer it in a turn of its own, which nothing that happens here stops."""
+    result = await services.acceptance.accept(actor, chat_id, body, idempotency_key=idempotency_key)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    accepted = result.value
+    services.starter.dispatch(accepted)
+    await _tell_dropped(services, actor, accepted)
+    if body.stream:
+        opening = None if accepted.replayed else _opening(accepted.turn)
+        batches = services.feed.stream(actor, accepted.turn.id, opening=opening)
+        return event_stream(accepted.turn.id, batches)
+    await _wait_for_end(services, actor, accepted.turn.id)
+    return await _answer(request, services, actor, accepted.reference)
+
+
+async def _tell_dropped(services: ApiServices, actor: Actor, accepted: Accepted) -> None:
+    """End the streams of turns that an interrupting message has pushed out of the queue."""
+    for turn_id in accepted.dropped:
+        await services.ending.tell_dropped(actor, turn_id)
+
+
+def _opening(turn: Turn) -> TurnEvent:
+    return TurnEvent(
+        turn_id=turn.id,
+        chat_id=turn.chat_id,
+        status=turn.status,
+        user_message_id=turn.user_message_id,
+    )
+
+
+async def _wait_for_end(services: ApiServices, actor: Actor, turn_id: TurnId) -> None:
+    """Wait until the turn has ended, or for as long as a client is kept waiting."""
+    try:
+        async with asyncio.timeout(services.answer_wait_s):
+            async for _ in services.feed.stream(actor, turn_id):
+                pass
+    except TimeoutError:
+        return
+
+
+async def _answer(
+    request: Request, services: ApiServices, actor: Actor, reference: TurnReference
+) -> Response:
+    result = await services.chats.turn(actor, reference.turn_id)
+    if isinstance(result, Err):
+        raise unreachable(result.error, "turn")
+    turn = result.value
+    if turn.error is not None:
+        raise ApiError(turn.error.code, turn.error.message)
+    messages = await services.chats.turn_messages(actor, turn.id)
+    by_role = {message.role: message for message in messages}
+    answer = Answer(
+        turn=turn,
+        user_message=by_role.get(MessageRole.USER),
+        assistant_message=by_role.get(MessageRole.ASSISTANT),
+    )
+    return JSONResponse(
+        envelope(request, answer).model_dump(mode="json", by_alias=True),
+        status_code=200 if turn.status.is_final else 202,
+        headers={"X-Turn-Id": str(turn.id)},
+    )
+
+
+def _refused(refusal: Refusal | Unreachable) -> ApiError:  # noqa: PLR0911 -- one for each refusal
+    match refusal:
+        case Unreachable():
+            return unreachable(refusal, "chat")
+        case Refusal.BLANK:
+            return invalid("body.content", "The message is blank.")
+        case Refusal.TOO_LONG:
+            return invalid("body.content", "The message is too long.")
+        case Refusal.UNKNOWN_MODEL:
+            return invalid("body.model", "There is no such model here.")
+        case Refusal.BUSY:
+            return ApiError(
+                ErrorCode.TURN_IN_PROGRESS,
+                "A turn is under way in this chat. Wait for it, stop it, or send `ifBusy` with "
+                "`enqueue` or `interrupt`.",
+            )
+        case Refusal.QUEUE_FULL:
+            return ApiError(ErrorCode.CONFLICT, "Too many messages wait in this chat.")
+        case Refusal.KEY_REUSED:
+            return ApiError(
+                ErrorCode.IDEMPOTENCY_CONFLICT,
+                "This idempotency key was used for another request.",
+            )
+        case _:
+            assert_never(refusal)

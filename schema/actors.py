@@ -1,0 +1,37 @@
+"""Owns `Actor`: in whose name something is done; the database decides by it what is visible."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from schema.ids import UserId
+
+_NOBODY = UUID(int=0)
+
+
+class ActorType(StrEnum):
+    """The four kinds of actor that the row-level policies tell apart."""
+
+    ANONYMOUS = "anonymous"
+    USER = "user"
+    ADMIN = "admin"
+    SERVICE = "service"
+
+
+class Actor(BaseModel):
+    """In whose name a transaction runs. A service acts for no user: its id is the nil UUID."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: ActorType
+    user_id: UserId
+
+
+ANONYMOUS = Actor(type=ActorType.ANONYMOUS, user_id=UserId(_NOBODY))
+SERVICE = Actor(type=ActorType.SERVICE, user_id=UserId(_NOBODY))
+
+
+def acting_user(user_id: UserId) -> Actor:
+    """Return the actor that a worker takes on while it does this user's work."""
+    return Actor(type=ActorType.USER, user_id=user_id)

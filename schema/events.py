@@ -1,0 +1,165 @@
+"""Owns the events of a turn's stream: their names, their data, their ids.
+
+A client rebuilds the answer by one rule: `step` clears what it has of that step, `delta` appends
+to it, and the answer is the texts of all steps in order.
+"""
+
+from enum import StrEnum
+from typing import ClassVar, NamedTuple
+
+from pydantic import JsonValue
+
+from schema.chats import Message
+from schema.errors import ErrorCode
+from schema.ids import ChatId, MessageId, TurnId
+from schema.turns import ToolCallStatus, TurnStatus
+from schema.usage import TokenUsage
+from schema.wire import Usd, WireModel
+
+DONE_SEQUENCE = 999_999
+"""The second half of the id of every `done`, so that its id alone says that nothing follows."""
+
+
+class EventName(StrEnum):
+    """The names of events, as in the SSE field `event`."""
+
+    TURN = "turn"
+    STEP = "step"
+    DELTA = "delta"
+    TOOL_CALL = "tool_call"
+    USAGE = "usage"
+    NOTICE = "notice"
+    ERROR = "error"
+    DONE = "done"
+
+
+class EventData(WireModel):
+    """The data of one event; each subclass knows its event's name."""
+
+    event_name: ClassVar[EventName]
+
+    def to_json(self) -> str:
+        """Return the data as it stands in the SSE field `data`: one line, without what is not."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+class TurnEvent(EventData):
+    """The turn and its state; the first event of a stream."""
+
+    event_name = EventName.TURN
+    turn_id: TurnId
+    chat_id: ChatId
+    status: TurnStatus
+    user_message_id: MessageId
+
+
+class StepEvent(EventData):
+    """An attempt at a step begins: what was shown of that step is void."""
+
+    event_name = EventName.STEP
+    step: int
+    attempt: int
+    model: str
+
+
+class DeltaEvent(EventData):
+    """More text of a step."""
+
+    event_name = EventName.DELTA
+    step: int
+    attempt: int
+    text: str
+
+
+class ToolCallEvent(EventData):
+    """A tool call and its state. `output` is there once it has ended."""
+
+    event_name = EventName.TOOL_CALL
+    step: int
+    tool_call_id: str
+    name: str
+    status: ToolCallStatus
+    input: JsonValue = None
+    output: str | None = None
+
+
+class UsageEvent(EventData):
+    """What one attempt used and cost."""
+
+    event_name = EventName.USAGE
+    step: int
+    attempt: int
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cost_usd: Usd
+
+
+class NoticeEvent(EventData):
+    """Something a person may want to know; the turn goes on."""
+
+    event_name = EventName.NOTICE
+    code: str
+    message: str
+
+
+class ErrorEvent(EventData):
+    """Why the turn failed; `done` follows."""
+
+    event_name = EventName.ERROR
+    code: ErrorCode
+    message: str
+    retryable: bool
+
+
+class DoneEvent(EventData):
+    """The end of the turn: exactly one, always last."""
+
+    event_name = EventName.DONE
+    status: TurnStatus
+    assistant_message: Message | None = None
+    usage: TokenUsage
+    cost_usd: Usd
+
+
+class EventId(NamedTuple):
+    """A place in a stream: `<milliseconds>-<sequence>`, as Redis orders its entries.
+
+    Milliseconds 0 marks events of a snapshot made from the database.
+    """
+
+    milliseconds: int
+    sequence: int
+
+    def __str__(self) -> str:
+        """Return the id as it stands in the SSE field `id`."""
+        return f"{self.milliseconds}-{self.sequence}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether this is the id of a `done`, after which nothing comes."""
+        return self.sequence == DONE_SEQUENCE
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether the event came out of the database rather than out of Redis."""
+        return self.milliseconds == 0
+
+
+class StreamedEvent(NamedTuple):
+    """One event as it goes to a client; `data` is JSON on a single line."""
+
+    id: EventId
+    name: EventName
+    data: str
+
+
+def parse_event_id(text: str) -> EventId | None:
+    """Return the id that `text` names, or None if it names none."""
+    milliseconds, dash, sequence = text.partition("-")
+    parts = (milliseconds, sequence)
+    if not dash or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):
+        return None
+    return EventId(int(milliseconds), int(sequence))

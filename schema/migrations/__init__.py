@@ -1,0 +1,1 @@
+"""Alembic's environment and revisions: tables, roles and row-level policies."""

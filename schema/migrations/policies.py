@@ -1,0 +1,56 @@
+"""Owns the SQL of row-level security, so that every table's policies read the same.
+
+The actor is bound to a transaction by two settings, `everturn.actor_type` and
+`everturn.user_id`. Where they are missing or empty, nothing is visible.
+"""
+
+APPLICATION_ROLE = "everturn_app"
+
+ACTOR_FUNCTIONS = """
+CREATE FUNCTION everturn_actor_type() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
+$$ SELECT NULLIF(current_setting('everturn.actor_type', true), '') $$;
+CREATE FUNCTION everturn_user_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS
+$$ SELECT NULLIF(current_setting('everturn.user_id', true), '')::uuid $$;
+"""
+
+DROP_ACTOR_FUNCTIONS = """
+DROP FUNCTION everturn_user_id();
+DROP FUNCTION everturn_actor_type();
+"""
+
+# A scalar sub-select is computed once for a statement, a bare function call once for each row.
+_TYPE = "(SELECT everturn_actor_type())"
+_USER = "(SELECT everturn_user_id())"
+
+
+def hide(table: str, *, grants: str) -> list[str]:
+    """Return the statements that keep `table` from everyone but the service."""
+    return [
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
+        f"GRANT {grants} ON {table} TO {APPLICATION_ROLE}",
+        _policy(table, "service", "ALL", f"{_TYPE} = 'service'"),
+    ]
+
+
+def secure(
+    table: str, *, grants: str, owner_column: str = "user_id", owner_commands: str = "ALL"
+) -> list[str]:
+    """Return the statements that let users see their own rows of `table`, administrators all.
+
+    `owner_commands` is `ALL` or `SELECT`: what users may do to the rows that are theirs.
+    """
+    owned = f"{_TYPE} IN ('user', 'admin') AND {owner_column} = {_USER}"
+    return [
+        *hide(table, grants=grants),
+        _policy(table, "owner", owner_commands, owned),
+        _policy(table, "admin", "SELECT", f"{_TYPE} = 'admin'"),
+    ]
+
+
+def _policy(table: str, name: str, commands: str, condition: str) -> str:
+    """A policy without WITH CHECK checks new rows by its USING."""
+    return (
+        f"CREATE POLICY {table}_{name} ON {table} FOR {commands} TO {APPLICATION_ROLE} "
+        f"USING ({condition})"
+    )

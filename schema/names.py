@@ -1,0 +1,23 @@
+"""Owns the names under which processes find each other: queues, workflows, search attributes."""
+
+from datetime import timedelta
+from typing import Final
+
+TURNS_QUEUE: Final = "turns"
+TOOLS_QUEUE: Final = "tools"
+BACKGROUND_QUEUE: Final = "background"
+QUEUES: Final = (TURNS_QUEUE, TOOLS_QUEUE, BACKGROUND_QUEUE)
+
+CHAT_TURN: Final = "ChatTurn"
+SWEEP_TURNS: Final = "SweepTurns"
+SWEEP_SCHEDULE_ID: Final = "everturn-sweep"
+
+USER_ID_ATTRIBUTE: Final = "EverturnUserId"
+CHAT_ID_ATTRIBUTE: Final = "EverturnChatId"
+MODEL_ATTRIBUTE: Final = "EverturnModel"
+STATUS_ATTRIBUTE: Final = "EverturnStatus"
+ERROR_CODE_ATTRIBUTE: Final = "EverturnErrorCode"
+COST_ATTRIBUTE: Final = "EverturnCostUsd"
+
+TASK_TIMEOUT: Final = timedelta(seconds=5)
+"""How long a worker may sit on a workflow task before another gets it."""

@@ -1,0 +1,86 @@
+"""Owns the rows of turns, their steps and their tool calls."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Numeric
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from schema.tables.columns import creation_moment, moment
+
+
+class TurnRow(SQLModel, table=True):
+    """A turn. `active` marks the one that holds its chat; a partial unique index keeps it one."""
+
+    __tablename__ = "turns"
+
+    id: UUID = Field(primary_key=True)
+    chat_id: UUID = Field(foreign_key="chats.id")
+    user_id: UUID = Field(foreign_key="users.id")
+    user_message_id: UUID
+    assistant_message_id: UUID | None = None
+    status: str = "queued"
+    active: bool = True
+    model: str
+    prompt: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    error_code: str | None = None
+    error_message: str | None = None
+    idempotency_key: str | None = None
+    request_hash: bytes | None = None
+    cancel_requested_at: datetime | None = moment()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(20, 10))
+    created_at: datetime = creation_moment()
+    started_at: datetime | None = moment()
+    finished_at: datetime | None = moment()
+
+
+class StepRow(SQLModel, table=True):
+    """One model call of a turn: its newest attempt, and what came of it.
+
+    `run_id`, `activity_id` and `activity_attempt` name the execution that holds the attempt, so
+    that one thought dead can neither take it back nor write over a newer one.
+    """
+
+    __tablename__ = "steps"
+
+    turn_id: UUID = Field(primary_key=True, foreign_key="turns.id")
+    step: int = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    attempt: int
+    run_id: str
+    activity_id: str
+    activity_attempt: int
+    model: str
+    status: str
+    text: str = ""
+    blocks: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSONB)
+    stop_reason: str | None = None
+    created_at: datetime = creation_moment()
+    updated_at: datetime = creation_moment()
+
+
+class ToolCallRow(SQLModel, table=True):
+    """One tool call that the model asked for, in the order of `position`."""
+
+    __tablename__ = "tool_calls"
+
+    turn_id: UUID = Field(primary_key=True, foreign_key="turns.id")
+    step: int = Field(primary_key=True)
+    tool_call_id: str = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    position: int
+    name: str
+    input: dict[str, Any] = Field(sa_type=JSONB)
+    status: str
+    output: str | None = None
+    attempts: int = 0
+    created_at: datetime = creation_moment()
+    started_at: datetime | None = moment()
+    finished_at: datetime | None = moment()

@@ -1,0 +1,185 @@
+"""Owns the turn: its states, what its workflow and activities pass, what clients see of it.
+
+Workflow payloads carry references only. Content stays in Postgres, under its policies.
+"""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from schema.errors import ErrorCode
+from schema.ids import ChatId, MessageId, TurnId, UserId
+from schema.usage import TokenUsage
+from schema.wire import Payload, Timestamp, Usd, WireModel
+
+
+class TurnStatus(StrEnum):
+    """Where a turn stands; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    AWAITING_APPROVAL = "awaiting_approval"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can happen to the turn any more."""
+        return self in {TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED}
+
+
+class StepStatus(StrEnum):
+    """Where one model call of a turn stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ToolCallStatus(StrEnum):
+    """Where one tool call stands."""
+
+    REQUESTED = "requested"
+    AWAITING_APPROVAL = "awaiting_approval"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DENIED = "denied"
+
+
+class IfBusy(StrEnum):
+    """What a message does that finds a turn under way in its chat."""
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"
+
+
+class TurnError(WireModel):
+    """Why a turn failed, in words for the person who waits for it."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool
+
+
+class Turn(WireModel):
+    """A turn as its owner sees it."""
+
+    id: TurnId
+    chat_id: ChatId
+    status: TurnStatus
+    model: str
+    user_message_id: MessageId
+    assistant_message_id: MessageId | None = None
+    error: TurnError | None = None
+    usage: TokenUsage
+    cost_usd: Usd
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+
+
+class TurnReference(Payload):
+    """Input of the workflow `ChatTurn` and of the activities that need no more."""
+
+    turn_id: TurnId
+    chat_id: ChatId
+    user_id: UserId
+
+
+class PrepareTurnOutput(Payload):
+    """What the workflow needs to know to run the turn; `ending` is set where it must not run."""
+
+    ending: TurnStatus | None = None
+    error_code: ErrorCode | None = None
+    model: str
+    fallback_model: str | None = None
+    max_steps: int
+
+
+class CallModelInput(Payload):
+    """Which step to ask which model for."""
+
+    turn: TurnReference
+    step: int
+    model: str
+    is_fallback: bool = False
+
+
+class ToolCallReference(Payload):
+    """One tool call of a step. `name` is that of a registered tool, or `unknown`."""
+
+    id: str
+    name: str
+    instant: bool
+
+
+class CallModelOutput(Payload):
+    """How the model ended the step, without a word of what it said."""
+
+    stop_reason: str
+    tool_calls: tuple[ToolCallReference, ...] = ()
+    attempt: int
+    usage: TokenUsage
+    cost_usd: Decimal
+
+
+class RunToolInput(Payload):
+    """Which stored tool call to run."""
+
+    turn: TurnReference
+    step: int
+    tool_call_id: str
+    name: str
+
+
+class RunToolOutput(Payload):
+    """How the tool call ended; its output is in the database."""
+
+    status: ToolCallStatus
+
+
+class FinishTurnInput(Payload):
+    """How a turn is to end. `failure` is the sentence for the person who waits.
+
+    With `only_if_queued` a turn that has begun is left to its workflow.
+    """
+
+    turn: TurnReference
+    status: TurnStatus
+    error_code: ErrorCode | None = None
+    failure: str | None = None
+    only_if_queued: bool = False
+
+
+class TurnOutcome(Payload):
+    """How the turn did end: what an operator reads as the workflow's result."""
+
+    status: TurnStatus
+    error_code: ErrorCode | None = None
+    steps: int
+    usage: TokenUsage
+    cost_usd: Decimal
+
+
+class FinishTurnOutput(Payload):
+    """How the turn ended, and the turn that holds the chat from now on."""
+
+    outcome: TurnOutcome
+    following: TurnReference | None = None
+
+
+class StrandedTurns(Payload):
+    """Turns that a sweep found: to be started, or to be closed since their workflow is gone."""
+
+    to_start: tuple[TurnReference, ...] = ()
+    to_close: tuple[TurnReference, ...] = ()
+
+
+class SweepOutcome(Payload):
+    """What one sweep did."""
+
+    started: int
+    closed: int

@@ -1,0 +1,32 @@
+"""Owns token usage and its sums."""
+
+from decimal import Decimal
+
+from pydantic import Field
+
+from schema.wire import Usd, WireModel
+
+
+class TokenUsage(WireModel):
+    """Tokens of one model call or of several. `input_tokens` leaves out the cached ones."""
+
+    input_tokens: int = Field(0, ge=0)
+    output_tokens: int = Field(0, ge=0)
+    cache_read_tokens: int = Field(0, ge=0)
+    cache_write_tokens: int = Field(0, ge=0)
+
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        """Return the sum of both."""
+        return TokenUsage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+
+class Spend(WireModel):
+    """Tokens and what they cost."""
+
+    usage: TokenUsage = TokenUsage()
+    cost_usd: Usd = Decimal(0)

@@ -1,0 +1,1 @@
+"""Conversations: creating, listing and reading them."""

@@ -1,0 +1,133 @@
+"""Owns the transaction: the only place that begins, commits and binds the actor.
+
+    DatabaseUnavailableError    the server is gone, starting, full or too slow; try again later
+
+Row-level security decides by the actor what a transaction sees, so a query that forgets its
+filter finds nothing of anybody else's.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+
+_BIND_ACTOR = text(
+    "SELECT set_config('everturn.actor_type', :actor_type, true), "
+    "set_config('everturn.user_id', :user_id, true)"
+)
+
+# Classes of SQLSTATE: 08 connection, 53 resources, 57P shutdown and start.
+_PASSING_STATES = ("08", "53", "57P")
+
+
+class DatabaseUnavailableError(Exception):
+    """The database can't be reached now."""
+
+    def __init__(self) -> None:
+        super().__init__("The database can't be reached now; it is being tried again.")
+
+
+class Database:
+    """A pool of connections as the application's role.
+
+    Errors: every method raises DatabaseUnavailableError while Postgres is away.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        self._engine = create_async_engine(
+            asyncpg_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            # Bound values are what people wrote; they have no place in an error's text.
+            hide_parameters=True,
+            connect_args={"timeout": 3, "command_timeout": 30},
+        )
+
+    @asynccontextmanager
+    async def transaction(self, actor: Actor) -> AsyncIterator[AsyncSession]:
+        """Run one unit of work as `actor`; commit at its end, roll back if it raises."""
+        try:
+            session = await self._begin(actor)
+            try:
+                yield session
+                await session.commit()
+            finally:
+                await session.close()
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            if _is_passing(error):
+                raise DatabaseUnavailableError from error
+            raise
+
+    async def _begin(self, actor: Actor) -> AsyncSession:
+        """Begin on a live connection.
+
+        Binding the actor is the first thing sent, so it also finds out that a pooled connection
+        died with an earlier server. Nothing has been done by then: once more is safe.
+        """
+        try:
+            return await self._bound_session(actor)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return await self._bound_session(actor)
+
+    async def _bound_session(self, actor: Actor) -> AsyncSession:
+        session = AsyncSession(self._engine, expire_on_commit=False, autoflush=False)
+        session.sync_session.info["actor"] = actor
+        try:
+            await session.connection()
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def ping(self) -> None:
+        """Ask the server for a sign of life."""
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            raise DatabaseUnavailableError from error
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        await self._engine.dispose()
+
+
+@event.listens_for(Session, "after_begin")
+def _bind_actor(session: Session, _: SessionTransaction, connection: Connection) -> None:
+    """Bind the actor at every begin: a setting made local ends with its transaction."""
+    actor: Actor | None = session.info.get("actor")
+    if actor is not None:
+        connection.execute(
+            _BIND_ACTOR, {"actor_type": actor.type.value, "user_id": str(actor.user_id)}
+        )
+
+
+def asyncpg_url(url: str) -> str:
+    """Return the URL with the driver named, as SQLAlchemy wants it."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in {"postgres", "postgresql"}:
+        return f"postgresql+asyncpg://{rest}"
+    return url
+
+
+def _is_passing(error: DBAPIError | PoolTimeoutError | OSError) -> bool:
+    """Whether the same statement may work later, with nothing changed but the server."""
+    if not isinstance(error, DBAPIError):
+        return True
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return (
+        error.connection_invalidated
+        or state.startswith(_PASSING_STATES)
+        or isinstance(error, InterfaceError)
+    )

@@ -1,0 +1,97 @@
+"""Owns the text of one attempt on its way to clients: coalesced, in order, told again if lost."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from schema.events import DeltaEvent, StepEvent
+from schema.ids import TurnId
+from services.events.writer import Appended, EventWriter
+
+
+class AttemptText:
+    """Streams the text of one attempt: the first piece at once, later ones joined.
+
+    Units: `interval_s` in seconds between appends.
+    Errors: OvertakenError from `add` and `flush` once a newer attempt has written.
+    """
+
+    def __init__(
+        self, writer: EventWriter, *, turn_id: TurnId, start: StepEvent, interval_s: float
+    ) -> None:
+        self._writer = writer
+        self._turn_id = turn_id
+        self._start = start
+        self._interval_s = interval_s
+        self._pieces: list[str] = []
+        self._waiting: list[str] = []
+        self._arrived = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._told = False
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Tell clients that the attempt begins, and that what they had of the step is void."""
+        self._told = await self._append([self._start], only_if_known=False)
+        self._flusher = asyncio.create_task(self._flush_regularly())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop flushing; what still waits is the caller's to flush.
+
+        The lock keeps the end out of an append under way: cut there, its text would be sent
+        twice or never.
+        """
+        if self._flusher is not None:
+            async with self._lock:
+                self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+
+    @property
+    def text(self) -> str:
+        """Everything that was added."""
+        return "".join(self._pieces)
+
+    def add(self, piece: str) -> None:
+        """Take one more piece; it goes out within the interval."""
+        if self._flusher is not None and self._flusher.done():
+            self._flusher.result()
+        self._pieces.append(piece)
+        self._waiting.append(piece)
+        self._arrived.set()
+
+    async def flush(self) -> None:
+        """Send what waits now; after a loss, send the attempt's whole text anew."""
+        async with self._lock:
+            waiting, self._waiting = "".join(self._waiting), []
+            if self._told and waiting:
+                self._told = await self._append([self._delta(waiting)], only_if_known=True)
+            if not self._told:
+                self._waiting.clear()
+                whole = [self._delta(self.text)] if self._pieces else []
+                self._told = await self._append([self._start, *whole], only_if_known=False)
+
+    async def _append(self, events: list[StepEvent | DeltaEvent], *, only_if_known: bool) -> bool:
+        appended = await self._writer.append_attempt(
+            self._turn_id,
+            events,
+            step=self._start.step,
+            attempt=self._start.attempt,
+            only_if_known=only_if_known,
+        )
+        return appended is Appended.OK
+
+    def _delta(self, text: str) -> DeltaEvent:
+        return DeltaEvent(step=self._start.step, attempt=self._start.attempt, text=text)
+
+    async def _flush_regularly(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            await self.flush()
+            await asyncio.sleep(self._interval_s)

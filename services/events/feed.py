@@ -1,0 +1,153 @@
+"""Owns what a client of a turn's stream gets: the live tail, or a snapshot made from the database.
+
+The tail comes from Redis. Where Redis has forgotten the stream, or is away, the database tells
+the same story by the same rule: `step` clears, `delta` appends, `done` ends.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from schema.actors import Actor
+from schema.events import EventData, EventId, EventName, StreamedEvent
+from schema.ids import TurnId
+from services.events.hub import EventHub, HubUnavailableError, StreamInterruptedError
+from services.events.snapshots import (
+    PASSING,
+    Retelling,
+    Snapshots,
+    event_at,
+    final_events,
+    passing_events,
+)
+
+_POLL_S: Final = 0.5
+_CLOCK_SKEW_MS: Final = 60_000
+
+Batch = list[StreamedEvent]
+
+
+class EventFeed:
+    """Streams the events of turns to their owners.
+
+    Units: `keep_alive_s` is the longest silence, in seconds.
+    Errors: DatabaseUnavailableError where neither Redis nor the database answers.
+    """
+
+    def __init__(self, hub: EventHub, snapshots: Snapshots, *, keep_alive_s: float) -> None:
+        self._hub = hub
+        self._snapshots = snapshots
+        self._keep_alive_s = keep_alive_s
+
+    async def knows(self, turn_id: TurnId, event_id: EventId) -> bool:
+        """Whether this turn's stream may have given out `event_id`.
+
+        Only a stream that is there from its first event can tell; after a loss in Redis any id
+        from the past is accepted, and answered with everything.
+        """
+        if event_id.is_snapshot:
+            return True
+        if event_id.milliseconds > time.time() * 1000 + _CLOCK_SKEW_MS:
+            return False
+        try:
+            first = await self._hub.read(turn_id, limit=1)
+            found = await self._hub.read(turn_id, since=event_id, limit=1)
+        except HubUnavailableError:
+            return True
+        return not _is_whole(first) or bool(found and found[0].id == event_id)
+
+    async def stream(
+        self,
+        actor: Actor,
+        turn_id: TurnId,
+        *,
+        after: EventId | None = None,
+        opening: EventData | None = None,
+    ) -> AsyncIterator[Batch]:
+        """Yield the events behind `after` until `done`; an empty batch where silence is long.
+
+        `opening` is told first for a turn so new that nothing of it need be looked up.
+        """
+        last = after
+        if opening is not None:
+            yield [event_at(PASSING, opening)]
+            last = PASSING
+        while last is None or not last.is_done:
+            try:
+                async for batch in self._live(actor, turn_id, last, is_new=opening is not None):
+                    last = batch[-1].id if batch else last
+                    yield batch
+            except StreamInterruptedError:
+                opening = None
+            except HubUnavailableError:
+                opening = None
+                async for batch in self._polled(actor, turn_id, last):
+                    last = batch[-1].id if batch else last
+                    yield batch
+
+    async def _live(
+        self, actor: Actor, turn_id: TurnId, after: EventId | None, *, is_new: bool
+    ) -> AsyncIterator[Batch]:
+        """Yield what Redis holds behind `after`, then what is heard, until `done`.
+
+        Errors: StreamInterruptedError where something may have been missed.
+        """
+        async with self._hub.listen(turn_id) as subscription:
+            resumed = await self._behind(turn_id, after)
+            entries = await self._hub.read(turn_id) if resumed is None else resumed
+            if not (is_new or _ends(entries)):
+                snapshot = await self._snapshots.read(actor, turn_id)
+                if snapshot.is_final:
+                    yield final_events(snapshot, after=after)
+                    return
+                if resumed is None and not _is_whole(entries):
+                    yield passing_events(snapshot)
+            if entries:
+                yield entries
+            last = entries[-1].id if entries else after or PASSING
+            while not last.is_done:
+                heard = await subscription.take(within_s=self._keep_alive_s)
+                if not heard and (await self._snapshots.read(actor, turn_id)).is_final:
+                    raise StreamInterruptedError
+                fresh = [event for event in heard if event.id > last]
+                last = fresh[-1].id if fresh else last
+                if fresh or not heard:
+                    yield fresh
+
+    async def _behind(self, turn_id: TurnId, after: EventId | None) -> Batch | None:
+        """Return what Redis holds behind `after`, or None where it can't resume just there."""
+        if after is None or after.is_snapshot:
+            return None
+        entries = await self._hub.read(turn_id, since=after)
+        if not entries or entries[0].id != after:
+            return None
+        return entries[1:]
+
+    async def _polled(
+        self, actor: Actor, turn_id: TurnId, after: EventId | None
+    ) -> AsyncIterator[Batch]:
+        """Yield what the database knows, until the turn has ended or Redis is back."""
+        retelling = Retelling()
+        silent_since = time.monotonic()
+        while not self._hub.is_connected:
+            snapshot = await self._snapshots.read(actor, turn_id)
+            if snapshot.is_final and not retelling.has_begun:
+                yield final_events(snapshot, after=after)
+                return
+            batch = retelling.tell(snapshot)
+            if batch or time.monotonic() - silent_since >= self._keep_alive_s:
+                silent_since = time.monotonic()
+                yield batch
+            if batch and batch[-1].name is EventName.DONE:
+                return
+            await asyncio.sleep(_POLL_S)
+
+
+def _is_whole(entries: Batch) -> bool:
+    """Whether the stream is there from its beginning: nothing was lost."""
+    return bool(entries) and entries[0].name is EventName.TURN
+
+
+def _ends(entries: Batch) -> bool:
+    return bool(entries) and entries[-1].id.is_done

@@ -1,0 +1,210 @@
+"""Owns listening: one Redis connection of a process serves all its open streams.
+
+A subscriber first listens, then reads what the stream holds already, and drops from what it
+hears what it has read: so nothing is missed and nothing comes twice.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from schema.events import EventId, EventName, StreamedEvent, parse_event_id
+from schema.ids import TurnId
+from services.events.keys import channel_name, stream_key
+
+_log = structlog.get_logger(__name__)
+
+_ANCHOR: Final = "everturn:anchor"  # keeps the subscription alive while nobody listens
+_QUEUE_LIMIT: Final = 1000
+_RETRY_S: Final = 0.5
+_READ_TIMEOUT_S: Final = 5.0
+
+
+class HubUnavailableError(Exception):
+    """Redis can't be listened to now."""
+
+    def __init__(self) -> None:
+        super().__init__("Redis can't be reached now; events come from the database.")
+
+
+class StreamInterruptedError(Exception):
+    """Events may have been missed: the connection broke, or the client was too slow.
+
+    The stream has then to be read again behind the last event that was taken.
+    """
+
+
+class Subscription:
+    """What one client hears of one turn."""
+
+    def __init__(self) -> None:
+        self._heard: list[StreamedEvent] = []
+        self._interrupted = False
+        self._changed = asyncio.Event()
+
+    def offer(self, heard: StreamedEvent) -> None:
+        """Take an event in, or give up on a client that lags far behind."""
+        if len(self._heard) < _QUEUE_LIMIT:
+            self._heard.append(heard)
+            self._changed.set()
+        else:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Say that events may have been missed."""
+        self._interrupted = True
+        self._changed.set()
+
+    async def take(self, *, within_s: float) -> list[StreamedEvent]:
+        """Return what was heard since the last call; an empty list after a silence.
+
+        Errors: StreamInterruptedError where events may have been missed.
+        """
+        if not self._changed.is_set():
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                return []
+        if self._interrupted:
+            raise StreamInterruptedError
+        self._changed.clear()
+        heard, self._heard = self._heard, []
+        return heard
+
+
+class EventHub:
+    """Listens for the events of many turns over one connection.
+
+    Errors: HubUnavailableError from `listen` and `read` while Redis is away.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
+        self._acknowledged: dict[str, asyncio.Event] = {}
+        self._pubsub: PubSub | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to listen; does not wait for Redis."""
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @asynccontextmanager
+    async def listen(self, turn_id: TurnId) -> AsyncIterator[Subscription]:
+        """Hear all events of the turn that are appended from now on."""
+        channel = channel_name(turn_id)
+        subscription = Subscription()
+        self._subscriptions[channel].add(subscription)
+        try:
+            await self._subscribe(channel)
+            yield subscription
+        finally:
+            await self._leave(channel, subscription)
+
+    async def read(
+        self, turn_id: TurnId, *, since: EventId | None = None, limit: int | None = None
+    ) -> list[StreamedEvent]:
+        """Return what the stream holds from `since` on, that event included."""
+        start = "-" if since is None else str(since)
+        try:
+            entries = await self._redis.xrange(stream_key(turn_id), min=start, count=limit)
+        except (RedisError, OSError) as error:
+            raise HubUnavailableError from error
+        return [_entry(entry_id, fields) for entry_id, fields in entries or ()]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Redis is being listened to."""
+        return self._pubsub is not None
+
+    async def _subscribe(self, channel: str) -> None:
+        if self._pubsub is None:
+            raise HubUnavailableError
+        acknowledged = self._acknowledged.get(channel)
+        try:
+            if acknowledged is None:
+                acknowledged = self._acknowledged[channel] = asyncio.Event()
+                await self._pubsub.subscribe(channel)
+            await asyncio.wait_for(acknowledged.wait(), _READ_TIMEOUT_S)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._acknowledged.pop(channel, None)
+            raise HubUnavailableError from error
+
+    async def _leave(self, channel: str, subscription: Subscription) -> None:
+        remaining = self._subscriptions[channel]
+        remaining.discard(subscription)
+        if remaining:
+            return
+        del self._subscriptions[channel]
+        if self._acknowledged.pop(channel, None) is None or self._pubsub is None:
+            return
+        try:
+            await self._pubsub.unsubscribe(channel)
+        except (RedisError, OSError):
+            _log.debug("unsubscribe_failed", channel=channel)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError) as error:
+                _log.warning("event_hub_disconnected", error=type(error).__name__)
+            finally:
+                self._lose_connection()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _listen(self) -> None:
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(_ANCHOR)
+            self._pubsub = pubsub
+            async for message in pubsub.listen():
+                self._take(message["type"], message["channel"].decode(), message["data"])
+
+    def _take(self, kind: str, channel: str, data: object) -> None:
+        if kind == "subscribe":
+            if channel in self._acknowledged:
+                self._acknowledged[channel].set()
+        elif kind == "message" and isinstance(data, bytes):
+            heard = _announcement(data)
+            for subscription in self._subscriptions.get(channel, ()):
+                subscription.offer(heard)
+
+    def _lose_connection(self) -> None:
+        self._pubsub = None
+        self._acknowledged.clear()
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.interrupt()
+
+
+def _event_id(raw: bytes) -> EventId:
+    event_id = parse_event_id(raw.decode())
+    if event_id is None:
+        raise ValueError("Redis gave an id that is none")
+    return event_id
+
+
+def _entry(entry_id: Any, fields: Any) -> StreamedEvent:  # noqa: ANN401 -- untyped by redis-py
+    return StreamedEvent(
+        _event_id(entry_id), EventName(fields[b"n"].decode()), fields[b"d"].decode()
+    )
+
+
+def _announcement(data: bytes) -> StreamedEvent:
+    entry_id, name, body = data.split(b"\n", 2)
+    return StreamedEvent(_event_id(entry_id), EventName(name.decode()), body.decode())

@@ -1,0 +1,126 @@
+"""Owns appending to a turn's stream, fenced by attempt.
+
+    OvertakenError    a newer attempt writes this step, or the stream has ended
+
+Redis is a fast path, not the truth: while it is away, appends are dropped and clients are served
+from the database.
+"""
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from importlib.resources import files
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from schema.events import DONE_SEQUENCE, EventData
+from schema.ids import TurnId
+from services.events.keys import channel_name, fence_key, stream_key
+
+_log = structlog.get_logger(__name__)
+
+# While a turn runs its stream may be silent for long (a person is asked for approval).
+_RUNNING_RETENTION_S: Final = 7 * 24 * 3600
+# After a failure Redis is left alone this long, so that its absence does not slow every turn.
+_PAUSE_S: Final = 1.0
+
+
+class OvertakenError(Exception):
+    """This attempt is not the newest any more; it must stop."""
+
+    def __init__(self) -> None:
+        super().__init__("A newer attempt has taken this step over.")
+
+
+class Appended(StrEnum):
+    """What became of an append."""
+
+    OK = "ok"
+    PRESENT = "present"
+    UNKNOWN = "unknown"
+    LOST = "lost"
+
+
+class EventWriter:
+    """Appends events to the streams of turns.
+
+    Errors: OvertakenError where said; Redis's own are answered with `Appended.LOST`.
+    """
+
+    def __init__(self, redis: Redis, *, retention_s: int) -> None:
+        self._append = redis.register_script(
+            files("services.events").joinpath("append.lua").read_text()
+        )
+        self._retention_s = retention_s
+        self._paused_until = 0.0
+
+    async def open(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended:
+        """Append the first events of a stream; does nothing where it has begun already."""
+        return await self._run(turn_id, events, condition="first")
+
+    async def append(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended:
+        """Append events that belong to no attempt."""
+        return await self._run(turn_id, events, condition="any")
+
+    async def append_attempt(
+        self,
+        turn_id: TurnId,
+        events: Sequence[EventData],
+        *,
+        step: int,
+        attempt: int,
+        only_if_known: bool = False,
+    ) -> Appended:
+        """Append events of an attempt.
+
+        With `only_if_known`, answers UNKNOWN and appends nothing where Redis has forgotten the
+        stream: what was appended before must then be told again.
+        Errors: OvertakenError if a newer attempt has appended, or the stream has ended.
+        """
+        condition = "known" if only_if_known else "any"
+        return await self._run(turn_id, events, condition=condition, step=step, attempt=attempt)
+
+    async def close(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended:
+        """Append the last events of a stream, `done` at their end; a second time does nothing."""
+        try:
+            return await self._run(turn_id, events, condition="last")
+        except OvertakenError:
+            return Appended.PRESENT
+
+    async def _run(
+        self,
+        turn_id: TurnId,
+        events: Sequence[EventData],
+        *,
+        condition: str,
+        step: int | None = None,
+        attempt: int = 0,
+    ) -> Appended:
+        if time.monotonic() < self._paused_until:
+            return Appended.LOST
+        retention_s = self._retention_s if condition == "last" else _RUNNING_RETENTION_S
+        arguments: list[str | int] = [
+            channel_name(turn_id),
+            "" if step is None else step,
+            attempt,
+            condition,
+            retention_s * 1000,
+            DONE_SEQUENCE,
+        ]
+        for data in events:
+            arguments += [data.event_name, data.to_json()]
+        try:
+            answer = await self._append(
+                keys=[stream_key(turn_id), fence_key(turn_id)], args=arguments
+            )
+        except (RedisError, OSError) as error:
+            self._paused_until = time.monotonic() + _PAUSE_S
+            _log.warning("redis_append_failed", turn_id=str(turn_id), error=type(error).__name__)
+            return Appended.LOST
+        word = answer.decode() if isinstance(answer, bytes) else str(answer)
+        if word == "fenced":
+            raise OvertakenError
+        return Appended(word)

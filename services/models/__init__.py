@@ -1,0 +1,1 @@
+"""The gateway to the model provider, and what its calls cost."""

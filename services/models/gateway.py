@@ -1,0 +1,240 @@
+"""Owns the call of a model: the request, the stream of what it says, the kinds of failure.
+
+    ModelCallError    the call failed; says whether the same call may work later, and when
+
+The SDK's own retries are off: retrying belongs to Temporal.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import anthropic
+import httpx2
+from anthropic.types import MessageParam, RawMessageStreamEvent, ToolParam
+
+from schema.errors import ErrorCode
+from schema.usage import TokenUsage
+from services.models.assembly import MessageAssembly
+
+_RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
+_RETRYABLE_TYPES: Final = frozenset({"overloaded_error", "api_error", "timeout_error"})
+# What reading an answer raises that is no answer: half an event, a field that is not there.
+_NOT_THE_MESSAGES_API: Final = (AttributeError, LookupError, TypeError, ValueError)
+_LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
+
+
+class FailureKind(StrEnum):
+    """Why a model call failed, as far as it matters to anyone."""
+
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    CREDENTIALS = "credentials"
+    TOO_LARGE = "too_large"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    BROKEN_STREAM = "broken_stream"
+
+
+_WORDS: Final = {
+    FailureKind.RATE_LIMITED: "The model provider is limiting the rate of requests.",
+    FailureKind.OVERLOADED: "The model provider is overloaded or failing.",
+    FailureKind.CREDENTIALS: (
+        "The model provider refused the credentials of this server. "
+        "Its operator has to check ANTHROPIC_API_KEY."
+    ),
+    FailureKind.TOO_LARGE: "The conversation is too large for the model.",
+    FailureKind.REFUSED: "The model provider refused the request.",
+    FailureKind.UNREACHABLE: "The model provider can't be reached.",
+    FailureKind.BROKEN_STREAM: "The model's answer broke off.",
+}
+
+
+class ModelCallError(Exception):
+    """A model call failed. Its text holds nothing that a person or a model wrote.
+
+    `exhausted` says that the same model is not worth asking again for this step.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        *,
+        retryable: bool,
+        status: int | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(_WORDS[kind] + (f" (HTTP {status})" if status else ""))
+        self.kind = kind
+        self.retryable = retryable
+        self.retry_after = retry_after
+        self.exhausted = not retryable
+
+    @property
+    def sentence(self) -> str:
+        """What to tell the person who waits for the answer."""
+        return _WORDS[self.kind]
+
+    @property
+    def code(self) -> ErrorCode:
+        """The code under which the turn fails if nothing helps."""
+        if self.kind is FailureKind.TOO_LARGE:
+            return ErrorCode.PAYLOAD_TOO_LARGE
+        return ErrorCode.MODEL_UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What to ask the model, in the Messages API's own shapes."""
+
+    model: str
+    system: str
+    messages: list[MessageParam]
+    tools: list[ToolParam]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStarted:
+    """The provider took the request; the input is paid for from here on."""
+
+    usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class TextArrived:
+    """More text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEnded:
+    """The answer is whole."""
+
+    blocks: list[dict[str, Any]]
+    stop_reason: str
+    usage: TokenUsage
+
+
+ModelEvent = AnswerStarted | TextArrived | AnswerEnded
+
+
+class ModelGateway:
+    """Calls Anthropic's Messages API, or whatever speaks it at `base_url`.
+
+    Units: `idle_timeout_s` is the longest silence within an answer, in seconds.
+    """
+
+    def __init__(
+        self, *, api_key: str, base_url: str | None, idle_timeout_s: float, connections: int
+    ) -> None:
+        timeout = httpx2.Timeout(connect=10, read=idle_timeout_s, write=30, pool=30)
+        self._client = anthropic.AsyncAnthropic(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=anthropic.DefaultAsyncHttpxClient(
+                timeout=timeout,
+                limits=httpx2.Limits(
+                    max_connections=connections, max_keepalive_connections=connections
+                ),
+            ),
+        )
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Ask the model and yield what it says as it says it, `AnswerEnded` last.
+
+        Leaving early, by cancellation or `aclose`, closes the connection to the provider.
+        Errors: ModelCallError.
+        """
+        assembly = MessageAssembly()
+        try:
+            stream = await self._client.messages.create(
+                model=request.model,
+                system=request.system,
+                messages=request.messages,
+                tools=request.tools or anthropic.omit,
+                max_tokens=request.max_tokens,
+                stream=True,
+            )
+            try:
+                async for event in stream:
+                    for seen in _events_in(event, assembly):
+                        yield seen
+            finally:
+                await stream.close()
+        except anthropic.APIError as error:
+            raise _classified(error) from error
+        except httpx2.HTTPError as error:
+            raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True) from error
+        except _NOT_THE_MESSAGES_API as error:
+            raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True) from error
+        if not assembly.is_whole:
+            raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
+        yield AnswerEnded(
+            blocks=assembly.blocks(), stop_reason=assembly.stop_reason, usage=assembly.usage
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+def _events_in(event: RawMessageStreamEvent, assembly: MessageAssembly) -> list[ModelEvent]:
+    text = assembly.take(event)
+    if event.type == "message_start":
+        return [AnswerStarted(assembly.usage)]
+    return [TextArrived(text)] if text else []
+
+
+def _classified(error: anthropic.APIError) -> ModelCallError:
+    if isinstance(error, anthropic.APIStatusError):
+        return _classified_status(error)
+    # The request may have reached the provider: with the answer under way it is a broken stream.
+    return ModelCallError(FailureKind.UNREACHABLE, retryable=True)
+
+
+def _classified_status(error: anthropic.APIStatusError) -> ModelCallError:
+    status = error.status_code
+    # An error in mid-stream comes under the status 200 of its stream; its type tells the kind.
+    in_stream = status == 200
+    kind = _kind_of(status, error.type or "")
+    retryable = (
+        status >= 500
+        or status in _RETRYABLE_STATUSES
+        or (in_stream and (error.type in _RETRYABLE_TYPES or error.type == "rate_limit_error"))
+    )
+    return ModelCallError(
+        kind,
+        retryable=retryable,
+        status=None if in_stream else status,
+        retry_after=_retry_after(error.response),
+    )
+
+
+def _kind_of(status: int, error_type: str) -> FailureKind:
+    if status == 429 or error_type == "rate_limit_error":
+        return FailureKind.RATE_LIMITED
+    if status in {401, 403} or error_type in {"authentication_error", "permission_error"}:
+        return FailureKind.CREDENTIALS
+    if status == 413 or error_type == "request_too_large":
+        return FailureKind.TOO_LARGE
+    if status >= 500 or error_type in _RETRYABLE_TYPES:
+        return FailureKind.OVERLOADED
+    return FailureKind.REFUSED
+
+
+def _retry_after(response: httpx2.Response) -> timedelta | None:
+    """Return how long the provider asks to wait, within reason.
+
+    Source: RFC 9110, section 10.2.3; the provider sends seconds, never a date.
+    """
+    try:
+        seconds = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(timedelta(seconds=max(seconds, 0)), _LONGEST_RETRY_AFTER)

@@ -1,0 +1,32 @@
+"""Owns waiting for the database where giving up would lose what was paid for."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from services.database import DatabaseUnavailableError
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 2.0
+
+
+async def until_stored(store: Callable[[], Awaitable[T]]) -> T:
+    """Call `store` until the database takes it; other errors propagate.
+
+    A model's answer exists only in this process until it is stored; failing the activity
+    instead would ask, and pay, for it again.
+    """
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return await store()
+        except DatabaseUnavailableError:
+            _log.warning("database_unavailable", retry_in_s=pause_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

@@ -1,0 +1,106 @@
+"""Owns every setting: its name in the environment, its default and its bounds."""
+
+from datetime import timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _standard(name: str) -> AliasChoices:
+    """Read a setting under the name that other software already gave it."""
+    return AliasChoices(name)
+
+
+class ModelPrice(BaseModel):
+    """A price that overrides the one of genai-prices. Units: USD per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal = Decimal(0)
+    cache_write: Decimal = Decimal(0)
+
+
+class Settings(BaseSettings):
+    """What an operator can set; read once at the start of a process.
+
+    Errors: pydantic.ValidationError for a value out of bounds or of the wrong type.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="EVERTURN_", env_file=".env", extra="ignore", populate_by_name=True
+    )
+
+    # Where things are
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://everturn@127.0.0.1:5432/everturn"),
+        validation_alias=_standard("DATABASE_URL"),
+    )
+    migration_database_url: SecretStr | None = None
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), validation_alias=_standard("REDIS_URL")
+    )
+    temporal_address: str = Field("127.0.0.1:7233", validation_alias=_standard("TEMPORAL_ADDRESS"))
+    temporal_namespace: str = Field("default", validation_alias=_standard("TEMPORAL_NAMESPACE"))
+    anthropic_api_key: SecretStr | None = Field(
+        None, validation_alias=_standard("ANTHROPIC_API_KEY")
+    )
+    anthropic_base_url: str | None = Field(None, validation_alias=_standard("ANTHROPIC_BASE_URL"))
+
+    # HTTP
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8000, ge=0, le=65535)
+    max_body_bytes: int = Field(1024 * 1024, ge=1024)
+    answer_wait_s: float = Field(60.0, gt=0, description="How long `stream: false` waits.")
+    keep_alive_s: float = Field(15.0, gt=0)
+    eager_worker: bool = False
+
+    # Authentication
+    auth_secret: SecretStr | None = None
+    access_token_minutes: int = Field(15, ge=1)
+    refresh_token_days: int = Field(30, ge=1)
+
+    # Turns
+    max_content_chars: int = Field(32_000, ge=1)
+    max_steps: int = Field(10, ge=1, le=100)
+    max_queued_turns: int = Field(20, ge=1)
+    prompt_tokens: int = Field(150_000, ge=100, description="The whole prompt's token budget.")
+
+    # Models
+    models: Annotated[tuple[str, ...], NoDecode] = (
+        "claude-haiku-5-5",
+        "claude-sonnet-5-5",
+        "claude-opus-5-5",
+    )
+    default_model: str = "claude-haiku-5-5"
+    fallback_model: str | None = None
+    max_output_tokens: int = Field(4096, ge=1)
+    model_attempts: int = Field(5, ge=1, description="Calls of one step before it has failed.")
+    model_idle_timeout_s: float = Field(60.0, gt=0)
+    model_prices: dict[str, ModelPrice] = Field(default_factory=dict)
+
+    # Events
+    delta_interval_ms: int = Field(30, ge=0, le=1000)
+    event_retention_s: int = Field(3600, ge=1)
+
+    # Workers
+    sweep_interval_s: float = Field(15.0, gt=0)
+    max_concurrent_model_calls: int = Field(200, ge=1)
+    shutdown_grace_s: float = Field(10.0, ge=0, description="For running activities.")
+    metrics_port: int = Field(0, ge=0, le=65535)
+    log_format: Literal["console", "json"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @cached_property
+    def event_retention(self) -> timedelta:
+        """How long Redis keeps a turn's events after the last of them."""
+        return timedelta(seconds=self.event_retention_s)

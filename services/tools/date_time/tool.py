@@ -1,0 +1,164 @@
+"""Owns the `datetime` tool: its input, its four operations and the JSON that it answers."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Annotated, Final, Literal, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from services.tools.date_time.calendar_arithmetic import calendar_parts, shifted
+from services.tools.date_time.errors import DateTimeError
+from services.tools.date_time.moments import Moment, at_wall_clock, in_zone, read, seconds
+from services.tools.date_time.zones import Zones
+from services.tools.definition import RetryClass, ToolDefinition, ToolOutcome, input_schema
+
+Clock = Callable[[], datetime]
+
+_DESCRIPTION = (
+    "Tells the current time, converts a time between zones, measures the difference between two "
+    "times, or adds a duration to a time. Zones are IANA names (Europe/Paris), cities (Paris) or "
+    "offsets (+02:00). Answers in JSON; read `notes` where there are any."
+)
+_INSTRUCTIONS = (
+    "Use datetime whenever the answer depends on the current date or time, on weekdays, on time "
+    "zones or on durations; never guess them."
+)
+
+Operation = Literal["now", "convert", "difference", "add"]
+Duration = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
+
+
+class DateTimeInput(BaseModel):
+    """What is asked about time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    operation: Operation = Field("now", description="What to do.")
+    timezone: str = Field(
+        "UTC", max_length=100, description="The zone of times that have no offset of their own."
+    )
+    moment: str = Field(
+        "now",
+        alias="datetime",
+        max_length=100,
+        description="ISO 8601 date or time to convert, to add to, or to measure from.",
+    )
+    to_timezone: str = Field("UTC", max_length=100, description="For convert: the zone wanted.")
+    other: str = Field(
+        "now", max_length=100, description="For difference: ISO 8601 date or time to measure to."
+    )
+    years: Duration = Field(0, description="For add; as all durations, may be negative.")
+    months: Duration = 0
+    weeks: Duration = 0
+    days: Duration = Field(0, description="For add: calendar days, which keep the time of day.")
+    hours: Duration = Field(0, description="For add: exact hours.")
+    minutes: Duration = 0
+    seconds: Duration = 0
+
+
+class DateTime:
+    """A tool that knows the time and the calendar."""
+
+    definition: Final = ToolDefinition(
+        name="datetime",
+        description=_DESCRIPTION,
+        input_schema=input_schema(DateTimeInput),
+        timeout=timedelta(seconds=5),
+        retry_class=RetryClass.IDEMPOTENT,
+        instant=True,
+        instructions=_INSTRUCTIONS,
+    )
+
+    def __init__(
+        self, clock: Clock = lambda: datetime.now(UTC), zones: Zones | None = None
+    ) -> None:
+        self._clock = clock
+        self._zones = zones or Zones()
+
+    async def run(self, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+        """Return the answer as JSON, or what is wrong with the question."""
+        asked = DateTimeInput.model_validate(tool_input)
+        try:
+            return ToolOutcome(output=json.dumps(self._answer(asked), ensure_ascii=False))
+        except DateTimeError as error:
+            return ToolOutcome(output=str(error), is_error=True)
+
+    def _answer(self, asked: DateTimeInput) -> dict[str, JsonValue]:
+        match asked.operation:
+            case "now":
+                return self._now(self._zones.find(asked.timezone)).described()
+            case "convert":
+                return self._convert(asked)
+            case "difference":
+                return self._difference(asked)
+            case "add":
+                return self._add(asked)
+            case _:
+                assert_never(asked.operation)
+
+    def _convert(self, asked: DateTimeInput) -> dict[str, JsonValue]:
+        start, target = self._moment(asked.moment, asked), self._zones.find(asked.to_timezone)
+        answer = _converted(start, target)
+        second = start.second_reading()
+        if second is not None:
+            answer["second_reading"] = _converted(second, target)
+        return answer | _notes(start.note)
+
+    def _difference(self, asked: DateTimeInput) -> dict[str, JsonValue]:
+        start, end = self._moment(asked.moment, asked), self._moment(asked.other, asked)
+        is_forward = start.instant <= end.instant
+        # Months are counted on one calendar: the first moment's.
+        there = end.seen_in(start.zone)
+        parts = calendar_parts(*((start, there) if is_forward else (there, start)))
+        elapsed = abs(end.instant - start.instant)
+        return {
+            "from": start.described(),
+            "to": end.described(),
+            "direction": "forward" if is_forward else "backward",
+            "elapsed": {"total_seconds": seconds(elapsed), **_clock_parts(elapsed)},
+            "calendar": {
+                "years": parts.months // 12,
+                "months": parts.months % 12,
+                **(_clock_parts(parts.rest) | {"days": parts.days}),
+            },
+        } | _notes(start.note, end.note)
+
+    def _add(self, asked: DateTimeInput) -> dict[str, JsonValue]:
+        start = self._moment(asked.moment, asked)
+        end, notes = shifted(
+            start,
+            months=asked.years * 12 + asked.months,
+            days=asked.weeks * 7 + asked.days,
+            exact=timedelta(hours=asked.hours, minutes=asked.minutes, seconds=asked.seconds),
+        )
+        return {"from": start.described(), "to": end.described()} | _notes(start.note, *notes)
+
+    def _moment(self, text: str, asked: DateTimeInput) -> Moment:
+        zone = self._zones.find(asked.timezone)
+        if text.strip().lower() == "now":
+            return self._now(zone)
+        written = read(text)
+        if written.tzinfo is None:
+            return at_wall_clock(written, zone)
+        # An offset without a named zone is the only zone that is known of this time.
+        is_zone_given = "timezone" in asked.model_fields_set
+        return Moment(in_zone(written, UTC), zone if is_zone_given else written.tzinfo)
+
+    def _now(self, zone: tzinfo) -> Moment:
+        return Moment(self._clock().astimezone(UTC).replace(microsecond=0), zone)
+
+
+def _converted(moment: Moment, target: tzinfo) -> dict[str, JsonValue]:
+    return {"from": moment.described(), "to": moment.seen_in(target).described()}
+
+
+def _clock_parts(duration: timedelta) -> dict[str, JsonValue]:
+    minutes, rest = divmod(duration - timedelta(days=duration.days), timedelta(minutes=1))
+    hours, minutes = divmod(minutes, 60)
+    return {"days": duration.days, "hours": hours, "minutes": minutes, "seconds": seconds(rest)}
+
+
+def _notes(*notes: str | None) -> dict[str, JsonValue]:
+    said: list[JsonValue] = [note for note in notes if note is not None]
+    return {"notes": said} if said else {}

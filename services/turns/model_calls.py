@@ -1,0 +1,324 @@
+"""Owns one model call: asked, streamed to clients, stored, paid for, whatever happens to it.
+
+ModelCallError          the provider failed; `exhausted` once trying again is pointless
+AttemptOvertakenError   another execution has the step
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+
+from schema.events import EventData, NoticeEvent, ToolCallEvent, UsageEvent
+from schema.turns import CallModelInput, CallModelOutput, ToolCallReference, ToolCallStatus
+from schema.usage import TokenUsage
+from services.database import DatabaseUnavailableError
+from services.events.deltas import AttemptText
+from services.events.writer import EventWriter, OvertakenError
+from services.models.gateway import (
+    AnswerEnded,
+    AnswerStarted,
+    FailureKind,
+    ModelCallError,
+    ModelGateway,
+    ModelRequest,
+    TextArrived,
+)
+from services.patience import until_stored
+from services.prompts.conversation import conversation
+from services.prompts.layers import system_prompt
+from services.prompts.tokens import estimated_output
+from services.tools.registry import ToolRegistry
+from services.turns.steps import (
+    AttemptOvertakenError,
+    Claim,
+    NewAttempt,
+    Steps,
+    StoredAnswer,
+    ToolRequest,
+)
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_CHECKPOINT_S: Final = 0.1
+_CHECKPOINT_S: Final = 1.0
+_USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
+
+# Ends of an answer that a person should know of: the text is not all that it could be.
+_NOTICES: Final = {
+    "max_tokens": "The answer was cut off at the limit for its length.",
+    "refusal": "The model declined to go on.",
+    "model_context_window_exceeded": "The conversation has filled the model's context.",
+}
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of an attempt while it runs."""
+
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    has_started: bool = False
+
+
+class ModelCalls:
+    """Calls the model for a step of a turn."""
+
+    def __init__(
+        self,
+        *,
+        steps: Steps,
+        gateway: ModelGateway,
+        events: EventWriter,
+        tools: ToolRegistry,
+        max_output_tokens: int,
+        attempts: int,
+        delta_interval_s: float,
+    ) -> None:
+        self._steps = steps
+        self._gateway = gateway
+        self._events = events
+        self._tools = tools
+        self._max_output_tokens = max_output_tokens
+        self._attempts = attempts
+        self._delta_interval_s = delta_interval_s
+
+    async def run(self, call: CallModelInput, claim: Claim) -> CallModelOutput:
+        """Ask the model for the step, or return what an earlier attempt has stored.
+
+        Errors: ModelCallError, AttemptOvertakenError, DatabaseUnavailableError.
+        Idempotency: a step whose answer is stored is never asked for again.
+        """
+        attempt = await self._steps.begin(call, claim)
+        if isinstance(attempt, StoredAnswer):
+            return self._output_of_stored(attempt)
+        if call.is_fallback and attempt.key.attempt > 1:
+            await self._events.append(call.turn.turn_id, [_fallback_notice(call.model)])
+        text = AttemptText(
+            self._events,
+            turn_id=call.turn.turn_id,
+            start=attempt.start,
+            interval_s=self._delta_interval_s,
+        )
+        try:
+            return await self._ask(attempt, text)
+        except OvertakenError as error:
+            raise AttemptOvertakenError from error
+
+    async def _ask(self, attempt: NewAttempt, text: AttemptText) -> CallModelOutput:
+        progress = _Progress()
+        try:
+            async with text, self._checkpoints(attempt, text, progress):
+                answer = await self._stream(attempt, text, progress)
+            await text.flush()
+        except asyncio.CancelledError:
+            await asyncio.shield(self._stop(attempt, text, progress))
+            raise
+        except ModelCallError as error:
+            await text.flush()
+            await self._fail(attempt, text, progress, error)
+            raise
+        return await self._complete(attempt, text, answer)
+
+    async def _stream(
+        self, attempt: NewAttempt, text: AttemptText, progress: _Progress
+    ) -> AnswerEnded:
+        async with aclosing(self._gateway.stream(self._request(attempt))) as events:
+            async for event in events:
+                match event:
+                    case AnswerStarted():
+                        progress.usage, progress.has_started = event.usage, True
+                    case TextArrived():
+                        text.add(event.text)
+                    case AnswerEnded():
+                        return event
+        raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
+
+    def _request(self, attempt: NewAttempt) -> ModelRequest:
+        definitions = self._tools.definitions()
+        material = attempt.material
+        return ModelRequest(
+            model=attempt.model,
+            system=system_prompt(definitions),
+            messages=conversation(material.messages, material.steps, material.calls),
+            tools=[
+                {
+                    "name": definition.name,
+                    "description": definition.description,
+                    "input_schema": dict(definition.input_schema),
+                }
+                for definition in definitions
+            ],
+            max_tokens=self._max_output_tokens,
+        )
+
+    async def _complete(
+        self, attempt: NewAttempt, text: AttemptText, answer: AnswerEnded
+    ) -> CallModelOutput:
+        requests = _tool_requests(answer.blocks)
+        cost_usd = await until_stored(
+            lambda: self._steps.complete(
+                attempt,
+                answer=text.text,
+                blocks=answer.blocks,
+                stop_reason=answer.stop_reason,
+                tool_requests=requests,
+                usage=answer.usage,
+            )
+        )
+        key = attempt.key
+        usage = UsageEvent(
+            step=key.step,
+            attempt=key.attempt,
+            model=attempt.model,
+            **answer.usage.model_dump(),
+            cost_usd=cost_usd,
+        )
+        await self._tell(attempt, [usage, *_closing_events(key.step, answer, requests)])
+        return CallModelOutput(
+            stop_reason=answer.stop_reason,
+            tool_calls=self._references([(request.id, request.name) for request in requests]),
+            attempt=key.attempt,
+            usage=answer.usage,
+            cost_usd=cost_usd,
+        )
+
+    async def _tell(self, attempt: NewAttempt, events: Sequence[EventData]) -> None:
+        """Append what follows the text; what is stored stands, even if nobody may be told."""
+        key = attempt.key
+        try:
+            await self._events.append_attempt(
+                key.turn_id, events, step=key.step, attempt=key.attempt
+            )
+        except OvertakenError:
+            _log.info("events_overtaken", turn_id=str(key.turn_id), step=key.step)
+
+    async def _stop(self, attempt: NewAttempt, text: AttemptText, progress: _Progress) -> None:
+        """Keep what was said until it was stopped, and what that cost."""
+        usage, _ = self._used(attempt, text, progress, asked=True)
+        try:
+            await text.flush()
+        except OvertakenError:
+            return
+        await until_stored(
+            lambda: self._steps.abandon(
+                attempt, answer=text.text, usage=usage, failed=False, estimated=True
+            )
+        )
+
+    async def _fail(
+        self, attempt: NewAttempt, text: AttemptText, progress: _Progress, error: ModelCallError
+    ) -> None:
+        """Keep what a failed attempt came to; mark the error once no attempt is left."""
+        asked = error.kind is FailureKind.BROKEN_STREAM
+        usage, estimated = self._used(attempt, text, progress, asked=asked)
+        failures = await until_stored(
+            lambda: self._steps.abandon(
+                attempt, answer=text.text, usage=usage, failed=True, estimated=estimated
+            )
+        )
+        error.exhausted = not error.retryable or failures >= self._attempts
+
+    def _used(
+        self, attempt: NewAttempt, text: AttemptText, progress: _Progress, *, asked: bool
+    ) -> tuple[TokenUsage, bool]:
+        """Return what the attempt used as far as known, and whether that is an estimate.
+
+        A provider counts the output at the end only; an answer that was cut off is counted by
+        its text. One that never began was not paid for if the provider said no.
+        """
+        if progress.has_started:
+            written = max(progress.usage.output_tokens, estimated_output(len(text.text)))
+            return progress.usage.model_copy(update={"output_tokens": written}), True
+        if not asked:
+            return TokenUsage(), False
+        return TokenUsage(input_tokens=attempt.estimated_input), True
+
+    @asynccontextmanager
+    async def _checkpoints(
+        self, attempt: NewAttempt, text: AttemptText, progress: _Progress
+    ) -> AsyncIterator[None]:
+        """Keep the answer so far in the database while it is being given."""
+        keeper = asyncio.create_task(self._keep_checkpoints(attempt, text, progress))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _keep_checkpoints(
+        self, attempt: NewAttempt, text: AttemptText, progress: _Progress
+    ) -> None:
+        pause_s = _FIRST_CHECKPOINT_S
+        while True:
+            await asyncio.sleep(pause_s)
+            if not progress.has_started:
+                continue
+            pause_s = _CHECKPOINT_S
+            usage, _ = self._used(attempt, text, progress, asked=True)
+            try:
+                await self._steps.checkpoint(attempt, answer=text.text, usage=usage)
+            except DatabaseUnavailableError:
+                _log.warning("checkpoint_failed", turn_id=str(attempt.key.turn_id))
+
+    def _output_of_stored(self, stored: StoredAnswer) -> CallModelOutput:
+        return CallModelOutput(
+            stop_reason=stored.stop_reason,
+            tool_calls=self._references(stored.tool_calls),
+            attempt=stored.attempt,
+            usage=stored.usage,
+            cost_usd=stored.cost_usd,
+        )
+
+    def _references(self, calls: Sequence[tuple[str, str]]) -> tuple[ToolCallReference, ...]:
+        """Name only tools that there are: what a model makes up may be anything."""
+        return tuple(self._reference(call_id, name) for call_id, name in calls)
+
+    def _reference(self, call_id: str, name: str) -> ToolCallReference:
+        tool = self._tools.get(name)
+        if tool is None:
+            return ToolCallReference(id=call_id, name="unknown", instant=True)
+        return ToolCallReference(id=call_id, name=name, instant=tool.definition.instant)
+
+
+def _tool_requests(blocks: list[dict[str, Any]]) -> list[ToolRequest]:
+    """Return the tool calls of an answer; ids that can't be keys are replaced in the blocks."""
+    requests: list[ToolRequest] = []
+    seen: set[str] = set()
+    for block in blocks:
+        if block["type"] != "tool_use":
+            continue
+        if block["id"] in seen or not _USABLE_ID.fullmatch(block["id"]):
+            block["id"] = f"toolu_{uuid4().hex}"
+        seen.add(block["id"])
+        requests.append(ToolRequest(block["id"], block["name"], block["input"]))
+    return requests
+
+
+def _closing_events(
+    step: int, answer: AnswerEnded, requests: Sequence[ToolRequest]
+) -> list[EventData]:
+    events: list[EventData] = [
+        ToolCallEvent(
+            step=step,
+            tool_call_id=request.id,
+            name=request.name,
+            status=ToolCallStatus.REQUESTED,
+            input=request.input,
+        )
+        for request in requests
+    ]
+    notice = _NOTICES.get(answer.stop_reason)
+    if notice is not None:
+        events.append(NoticeEvent(code=answer.stop_reason, message=notice))
+    return events
+
+
+def _fallback_notice(model: str) -> NoticeEvent:
+    return NoticeEvent(
+        code="fallback_model", message=f"The model was not available; {model} answers instead."
+    )

@@ -1,0 +1,43 @@
+"""Owns turning rows of turns into what clients see."""
+
+from schema.errors import RETRYABLE, ErrorCode
+from schema.ids import ChatId, MessageId, TurnId
+from schema.tables import LedgerRow, TurnRow
+from schema.turns import Turn, TurnError, TurnStatus
+from schema.usage import TokenUsage
+
+
+def usage_from_row(row: TurnRow | LedgerRow) -> TokenUsage:
+    """Return the tokens that the row counts."""
+    return TokenUsage(
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cache_read_tokens=row.cache_read_tokens,
+        cache_write_tokens=row.cache_write_tokens,
+    )
+
+
+def turn_from_row(row: TurnRow) -> Turn:
+    """Return the turn that the row holds."""
+    answer_id = row.assistant_message_id
+    return Turn(
+        id=TurnId(row.id),
+        chat_id=ChatId(row.chat_id),
+        status=TurnStatus(row.status),
+        model=row.model,
+        user_message_id=MessageId(row.user_message_id),
+        assistant_message_id=None if answer_id is None else MessageId(answer_id),
+        error=_error_from_row(row),
+        usage=usage_from_row(row),
+        cost_usd=row.cost_usd,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _error_from_row(row: TurnRow) -> TurnError | None:
+    if row.error_code is None:
+        return None
+    code = ErrorCode(row.error_code)
+    return TurnError(code=code, message=row.error_message or "", retryable=code in RETRYABLE)

@@ -1,0 +1,91 @@
+"""Owns finding turns that nobody works on: what an outage between two systems leaves behind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlmodel import col, select
+
+from schema.actors import SERVICE
+from schema.ids import ChatId, TurnId, UserId
+from schema.tables import TurnRow
+from schema.tables.columns import utc_now
+from schema.turns import TurnReference, TurnStatus
+from services.database import Database
+from services.turns.ending import UNFINISHED, activate_next, lock_chat
+
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveTurn:
+    """A turn that holds its chat."""
+
+    reference: TurnReference
+    has_begun: bool
+    is_to_stop: bool
+
+
+class StrandedTurnSearch:
+    """Looks through the turns of all users, as the service."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def active(self, *, older_than: timedelta) -> Sequence[ActiveTurn]:
+        """Return turns that hold their chat and are not finished, oldest first.
+
+        Errors: DatabaseUnavailableError.
+        """
+        query = (
+            select(TurnRow)
+            .where(
+                col(TurnRow.active),
+                col(TurnRow.status).in_(UNFINISHED),
+                col(TurnRow.created_at) < utc_now() - older_than,
+            )
+            .order_by(col(TurnRow.created_at))
+            .limit(_BATCH)
+        )
+        async with self._database.transaction(SERVICE) as session:
+            rows = (await session.exec(query)).all()
+        return [
+            ActiveTurn(
+                reference=_reference(row),
+                has_begun=row.status != TurnStatus.QUEUED,
+                is_to_stop=row.cancel_requested_at is not None,
+            )
+            for row in rows
+        ]
+
+    async def activate_waiting(self, *, older_than: timedelta) -> Sequence[TurnReference]:
+        """Give each chat that no turn holds to the oldest turn that waits in it.
+
+        Errors: DatabaseUnavailableError.
+        """
+        query = (
+            select(TurnRow.chat_id)
+            .where(
+                ~col(TurnRow.active),
+                col(TurnRow.status) == TurnStatus.QUEUED,
+                col(TurnRow.created_at) < utc_now() - older_than,
+            )
+            .distinct()
+            .limit(_BATCH)
+        )
+        activated: list[TurnReference] = []
+        async with self._database.transaction(SERVICE) as session:
+            chat_ids = (await session.exec(query)).all()
+        for chat_id in chat_ids:
+            async with self._database.transaction(SERVICE) as session:
+                await lock_chat(session, ChatId(chat_id))
+                turn = await activate_next(session, ChatId(chat_id))
+            activated += [turn] if turn is not None else []
+        return activated
+
+
+def _reference(row: TurnRow) -> TurnReference:
+    return TurnReference(
+        turn_id=TurnId(row.id), chat_id=ChatId(row.chat_id), user_id=UserId(row.user_id)
+    )

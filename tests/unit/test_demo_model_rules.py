@@ -1,0 +1,183 @@
+"""What the demo model answers of its own, without a script."""
+
+import json
+
+import pytest
+
+from workers.demo_model.arithmetic import find_arithmetic
+from workers.demo_model.blocks import Block
+from workers.demo_model.clock import find_clock_question
+from workers.demo_model.prompt import JsonObject, read_prompt
+from workers.demo_model.rules import blocks_by_rules
+
+CALCULATOR = {"name": "calculator", "input_schema": {"type": "object"}}
+DATETIME = {"name": "datetime", "input_schema": {"type": "object"}}
+
+
+def answer(*messages: JsonObject, tools: tuple[JsonObject, ...] = (), **rest: object) -> str:
+    """Return the answer to a conversation, tool calls written as `name(input)`."""
+    body = {
+        "model": "claude-demo",
+        "max_tokens": 1000,
+        "messages": list(messages),
+        "tools": list(tools),
+    }
+    return "|".join(map(written, blocks_by_rules(read_prompt(body | rest))))
+
+
+def written(block: Block) -> str:
+    return f"{block.tool_name}({block.content})" if block.tool_name else block.content
+
+
+def user(content: str | list[JsonObject]) -> JsonObject:
+    return {"role": "user", "content": content}
+
+
+def tool_exchange(name: str, tool_input: JsonObject, **result: object) -> list[JsonObject]:
+    call = {"type": "tool_use", "id": "toolu_1", "name": name, "input": tool_input}
+    outcome = {"type": "tool_result", "tool_use_id": "toolu_1", **result}
+    return [user("Go"), {"role": "assistant", "content": [call]}, user([outcome])]
+
+
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("What is 12 * 7?", "12 * 7"),
+        ("2+2", "2 + 2"),
+        ("compute (2 + 3)*4.", "(2 + 3) * 4"),
+        ("How much is 15% of 80?", "15 / 100 * 80"),
+        ("3 times 4 minus 1, please", "3 * 4 - 1"),
+        ("10 divided by 4", "10 / 4"),
+        ("6 x 7", "6 * 7"),
+        ("6 \N{MULTIPLICATION SIGN} 7 \N{DIVISION SIGN} 2", "6 * 7 / 2"),
+        ("1,250.50 + 3", "1250.50 + 3"),
+        ("2^10", "2 ** 10"),
+        ("-3 + 5", "-3 + 5"),
+        ("(as said 4) 1 + 1 (really", "1 + 1"),
+    ],
+)
+def test_arithmetic_is_found_in_a_sentence(text: str, expression: str) -> None:
+    found = find_arithmetic(text)
+
+    assert found is not None
+    assert expression.replace(" ", "") == found.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello",
+        "I have 3 cats and 2 dogs",
+        "on 2024-10-11 at 10:30",
+        "on 11/10/2024",
+        "we are open 24/7",
+        "ask claude-haiku-5-5",
+        "- a list",
+        "5 (3)",
+        "((((((",
+        "007 + 1",
+        "",
+    ],
+)
+def test_what_is_no_arithmetic_is_left_alone(text: str) -> None:
+    assert None is find_arithmetic(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"),
+    [
+        ("What time is it?", "UTC"),
+        ("what's the date today", "UTC"),
+        ("Which day is it in New York?", "America/New_York"),
+        ("Tell me the current time in paris", "Europe/Paris"),
+        ("What time is it in Asia/Kathmandu?", "Asia/Kathmandu"),
+        ("time in Tokyo", "Asia/Tokyo"),
+        ("What is 3 times 4?", None),
+        ("I had a good time in my life", None),
+        ("Paris is lovely", None),
+    ],
+)
+def test_a_question_for_the_time_names_its_zone(text: str, zone: str | None) -> None:
+    assert zone == find_clock_question(text)
+
+
+def test_arithmetic_calls_the_calculator() -> None:
+    assert (
+        answer(user("What is 12 * 7?"), tools=(CALCULATOR,))
+        == 'calculator({"expression": "12 * 7"})'
+    )
+
+
+def test_a_question_for_both_calls_both_tools_at_once() -> None:
+    said = answer(user("What is 1 + 1, and what time is it in Rome?"), tools=(CALCULATOR, DATETIME))
+
+    assert said == (
+        'calculator({"expression": "1 + 1"})'
+        '|datetime({"operation": "now", "timezone": "Europe/Rome"})'
+    )
+
+
+def test_a_tool_that_is_not_offered_is_not_called() -> None:
+    assert "I am the demo model" in answer(user("What is 12 * 7?"), tools=(DATETIME,))
+
+
+def test_tool_choice_none_offers_no_tool() -> None:
+    said = answer(user("What is 12 * 7?"), tools=(CALCULATOR,), tool_choice={"type": "none"})
+
+    assert "I am the demo model" in said
+
+
+def test_only_the_last_text_block_is_the_question() -> None:
+    context = {"type": "text", "text": "Known: 5 + 5"}
+    question = {"type": "text", "text": "Hello"}
+
+    assert "You wrote “Hello”" in answer(user([context, question]), tools=(CALCULATOR,))
+
+
+def test_without_a_rule_it_says_that_it_is_a_demo_and_how_to_get_a_model() -> None:
+    said = answer(user("First"), {"role": "assistant", "content": "Yes"}, user("Tell me a story"))
+
+    assert said == (
+        "I am the demo model: I follow a few rules and am no language model. "
+        "You wrote “Tell me a story”. I can see 2 earlier messages. "
+        "Set ANTHROPIC_API_KEY and start Everturn again to talk to a real one."
+    )
+
+
+def test_a_first_message_without_text_is_answered() -> None:
+    said = answer(user([{"type": "image", "source": {"type": "url", "url": "https://x"}}]))
+
+    assert "You wrote no text. I can see no earlier message." in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "84",
+        [{"type": "text", "text": "84"}],
+        '<tool_output source="calculator">\n84\n</tool_output>',
+        json.dumps({"result": "84"}),
+    ],
+)
+def test_a_result_of_the_calculator_is_said_in_one_sentence(content: object) -> None:
+    messages = tool_exchange("calculator", {"expression": "12 * 7"}, content=content)
+
+    assert answer(*messages) == "By its tools the demo model knows: 12 * 7 = 84."
+
+
+def test_the_time_is_said_with_its_zone() -> None:
+    messages = tool_exchange("datetime", {"timezone": "UTC"}, content="2030-01-01T00:00:00Z")
+
+    assert "in UTC it is 2030-01-01T00:00:00Z." in answer(*messages)
+
+
+def test_a_failed_tool_is_said_to_have_failed() -> None:
+    messages = tool_exchange("calculator", {}, content="Division by zero.", is_error=True)
+
+    assert "calculator failed with “Division by zero”." in answer(*messages)
+
+
+def test_the_result_of_an_unknown_tool_is_quoted() -> None:
+    messages = tool_exchange("recall", {}, content='{"hits": 2}')
+
+    assert 'recall answered “{"hits": 2}”.' in answer(*messages)

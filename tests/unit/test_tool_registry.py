@@ -1,0 +1,180 @@
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+
+import jsonschema
+import pytest
+from pydantic import JsonValue, ValidationError
+
+from services.tools.definition import RetryClass, ToolDefinition, ToolOutcome
+from services.tools.local import default_tools
+from services.tools.registry import ToolRegistry
+
+ECHO_SCHEMA: dict[str, JsonValue] = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string", "maxLength": 100_000, "pattern": "^[^!]*$"},
+        "times": {"type": "integer", "minimum": 1, "maximum": 9},
+        "case": {"enum": ["upper", "lower"]},
+        "list": {"type": "array", "items": {"type": ["string", "null"]}, "maxItems": 3},
+        "ratio": {"type": "number", "multipleOf": 0.5},
+    },
+    "required": ["text"],
+    "additionalProperties": False,
+}
+
+
+class Echo:
+    """A tool that repeats a text."""
+
+    def __init__(self, *, name: str = "echo", schema: dict[str, JsonValue] = ECHO_SCHEMA) -> None:
+        self.inputs: list[Mapping[str, JsonValue]] = []
+        self.definition = ToolDefinition(
+            name=name,
+            description="Repeats a text.",
+            input_schema=schema,
+            timeout=timedelta(seconds=1),
+            retry_class=RetryClass.IDEMPOTENT,
+        )
+
+    async def run(self, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+        self.inputs.append(tool_input)
+        await asyncio.sleep(0)
+        return ToolOutcome(output=str(tool_input["text"]))
+
+
+class Broken(Echo):
+    """A tool with a bug."""
+
+    async def run(self, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+        raise RuntimeError(tool_input)
+
+
+async def test_a_valid_input_reaches_the_tool() -> None:
+    outcome = await ToolRegistry([Echo()]).run("echo", {"text": "hello"})
+    assert outcome == ToolOutcome(output="hello", is_error=False)
+
+
+async def test_an_unknown_tool_is_answered_with_the_tools_there_are() -> None:
+    registry = ToolRegistry([Echo(), Echo(name="other")])
+    outcome = await registry.run("nope" * 1000, {})
+    assert outcome.is_error
+    assert outcome.output.endswith("The tools are: echo, other.")
+    assert len(outcome.output) < 300
+
+
+async def test_a_registry_without_tools_says_so() -> None:
+    assert "The tools are: none." in (await ToolRegistry([]).run("echo", {})).output
+
+
+@pytest.mark.parametrize(
+    ("tool_input", "expected"),
+    [
+        ({}, "required but missing: `text`"),
+        ({"text": 5}, "`text`: expected string, got number"),
+        ({"text": None}, "`text`: expected string, got null"),
+        ({"text": True}, "`text`: expected string, got boolean"),
+        ({"text": {}}, "`text`: expected string, got object"),
+        ({"text": "a!"}, '`text`: expected text that matches the pattern "^[^!]*$"'),
+        ({"text": "", "times": 0}, "`times`: expected at least 1"),
+        ({"text": "", "times": 10}, "`times`: expected at most 9"),
+        ({"text": "", "times": "1"}, "`times`: expected integer, got string"),
+        ({"text": "", "case": "title"}, '`case`: expected one of ["upper", "lower"]'),
+        ({"text": "", "list": ["", 5]}, "`list[1]`: expected string or null, got number"),
+        ({"text": "", "list": "a"}, "`list`: expected array, got string"),
+        ({"text": "", "list": [None] * 4}, "`list`: expected at most 3 items"),
+        ({"text": "", "ratio": 0.3}, "`ratio`: does not satisfy `multipleOf` 0.5"),
+        ({"text": "", "extra": 1}, "not allowed: `extra`; allowed: `text`, `times`"),
+    ],
+)
+async def test_an_invalid_input_is_answered_with_the_path_and_what_was_expected(
+    tool_input: dict[str, JsonValue], expected: str
+) -> None:
+    tool = Echo()
+    outcome = await ToolRegistry([tool]).run("echo", tool_input)
+    assert outcome.is_error
+    assert f"Invalid input to echo: {expected}" in outcome.output
+    assert tool.inputs == []
+
+
+@pytest.mark.parametrize(
+    "tool_input",
+    [
+        {"text": "!" * 50_000},
+        {"text": ["x" * 50_000]},
+        {"text": "", "list": list(range(50_000))},
+        {"text": "", "x" * 50_000: 1},
+        {"text": "", **{f"key{number}": number for number in range(5_000)}},
+    ],
+)
+async def test_a_huge_invalid_input_is_not_repeated(tool_input: dict[str, JsonValue]) -> None:
+    outcome = await ToolRegistry([Echo()]).run("echo", tool_input)
+    assert outcome.is_error
+    assert len(outcome.output) < 1000
+
+
+async def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
+    registry = ToolRegistry([Echo()])
+    assert "not valid Unicode" in (await registry.run("echo", {"text": "\ud800"})).output
+    assert (await registry.run("\ud800", {})).is_error
+
+
+async def test_a_long_output_is_cut_with_a_marker_inside_the_limit() -> None:
+    registry = ToolRegistry([Echo()], max_output_chars=1000)
+    outcome = await registry.run("echo", {"text": "x" * 5000})
+    assert 990 <= len(outcome.output) <= 1000
+    assert outcome.output.endswith("\n[Cut here: the first 941 of 5,000 characters are shown.]")
+
+
+async def test_an_output_at_the_limit_is_not_cut() -> None:
+    registry = ToolRegistry([Echo()], max_output_chars=1000)
+    outcome = await registry.run("echo", {"text": "x" * 1000})
+    assert outcome.output == "x" * 1000
+
+
+async def test_a_bug_in_a_tool_is_raised() -> None:
+    with pytest.raises(RuntimeError):
+        await ToolRegistry([Broken()]).run("echo", {"text": ""})
+
+
+def test_two_tools_of_one_name_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="two tools are called 'echo'"):
+        ToolRegistry([Echo(), Echo()])
+
+
+def test_a_tool_whose_schema_is_none_is_a_mistake() -> None:
+    with pytest.raises(jsonschema.SchemaError):
+        ToolRegistry([Echo(schema={"type": "text"})])
+
+
+def test_a_name_that_the_model_could_not_call_is_a_mistake() -> None:
+    with pytest.raises(ValidationError):
+        Echo(name="has space")
+
+
+def test_the_tools_of_this_process_are_instant_and_idempotent() -> None:
+    definitions = default_tools().definitions()
+    assert [definition.name for definition in definitions] == ["calculator", "datetime"]
+    assert all(definition.instant for definition in definitions)
+    assert {definition.retry_class for definition in definitions} == {RetryClass.IDEMPOTENT}
+
+
+def test_input_schemas_are_closed_objects_without_alternatives() -> None:
+    for definition in default_tools().definitions():
+        assert definition.input_schema["additionalProperties"] is False
+        assert definition.input_schema["type"] == "object"
+        assert not {"oneOf", "anyOf", "title", "description"} & definition.input_schema.keys()
+
+
+def test_a_tool_is_found_by_its_name_alone() -> None:
+    registry = default_tools()
+    calculator = registry.get("calculator")
+    assert calculator is not None
+    assert calculator.definition.name == "calculator"
+    assert registry.get("Calculator") is None
+
+
+async def test_the_calculator_and_the_clock_answer_through_the_registry() -> None:
+    registry = default_tools()
+    assert (await registry.run("calculator", {"expression": "2 + 2"})).output == "4"
+    assert not (await registry.run("datetime", {"timezone": "+02:00"})).is_error

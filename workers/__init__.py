@@ -1,0 +1,1 @@
+"""The processes: command line, composition root, workers and the embedded stack."""

@@ -1,0 +1,111 @@
+"""Owns the command line: one function for each command, each a few lines.
+
+A command imports what it runs when it runs: `everturn --help` stays quick, and a production
+image needs none of the embedded servers.
+"""
+# ruff: noqa: PLC0415 -- see above
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from schema.names import QUEUES
+
+app = typer.Typer(
+    name="everturn",
+    help="A backend for AI chat in which every chat turn is a durable workflow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_DATA_DIR: Final = Path(".everturn")
+
+DataDir = Annotated[Path, typer.Option(help="Where data, logs and addresses are kept.")]
+
+
+@app.command()
+def dev(
+    *,
+    data_dir: DataDir = _DATA_DIR,
+    ephemeral: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
+    port: Annotated[int | None, typer.Option(help="The API's port; 0 picks a free one.")] = None,
+) -> None:
+    """Run everything on this machine: databases, Temporal with its UI, API and workers."""
+    from workers.dev import run_dev
+
+    run_dev(None if ephemeral else data_dir, ephemeral=ephemeral, port=port)
+
+
+@app.command()
+def api() -> None:
+    """Run the HTTP API."""
+    from workers.processes import serve_api
+    from workers.start import run_process
+
+    run_process(serve_api)
+
+
+@app.command()
+def worker(
+    queue: Annotated[list[str], typer.Option(help=f"One of {', '.join(QUEUES)}; repeatable.")],
+) -> None:
+    """Run the workers of one or several task queues."""
+    unknown = sorted(set(queue) - set(QUEUES))
+    if unknown:
+        raise typer.BadParameter(f"no such queue: {', '.join(unknown)}", param_hint="--queue")
+    from workers.processes import serve_queues
+    from workers.start import run_process
+
+    run_process(lambda settings: serve_queues(settings, queue))
+
+
+@app.command()
+def migrate(
+    revision: Annotated[str, typer.Option(help="`head`, or `base` to drop everything.")] = "head",
+) -> None:
+    """Bring the database to the newest schema."""
+    from workers.start import migrate_database, run_process
+
+    run_process(lambda settings: migrate_database(settings, revision=revision))
+
+
+@app.command()
+def chat(
+    *,
+    url: Annotated[str | None, typer.Option(help="The API; else that of `everturn dev`.")] = None,
+    data_dir: DataDir = _DATA_DIR,
+    email: Annotated[str | None, typer.Option(envvar="EVERTURN_EMAIL")] = None,
+    chat_id: Annotated[str | None, typer.Option("--chat", help="Go on with this chat.")] = None,
+    new: Annotated[bool, typer.Option(help="Begin a new chat.")] = False,
+    model: Annotated[str | None, typer.Option(help="The model to ask.")] = None,
+    message: Annotated[str | None, typer.Option(help="Send this, print the answer, end.")] = None,
+) -> None:
+    """Chat in the terminal."""
+    from workers.terminal_chat.command import run_chat
+
+    sys.exit(
+        run_chat(
+            url=url,
+            data_dir=data_dir,
+            email=email,
+            chat_id=chat_id,
+            new=new,
+            model=model,
+            message=message,
+        )
+    )
+
+
+@app.command()
+def demo_model(
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 picks a free one.")] = 0,
+    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
+    delay_to_first_ms: Annotated[int, typer.Option(min=0)] = 200,
+    delay_between_ms: Annotated[int, typer.Option(min=0)] = 15,
+) -> None:
+    """Run the demo model: it speaks the Messages API, by rules, for trying things out."""
+    from workers.demo_model.command import run_demo_model
+
+    run_demo_model(host, port, delay_to_first_ms, delay_between_ms)

@@ -1,0 +1,92 @@
+"""Owns the reading of a valid request: what the user wrote, what tools said, what is offered."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from workers.demo_model.tokens import input_tokens_of
+
+JsonObject: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """What a tool answered to the call that the newest message reports on."""
+
+    name: str
+    input: JsonObject
+    output: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request as the rules and the scripts see it.
+
+    `user_text` is all text of the newest user message that has any, `question` its last block.
+    """
+
+    model: str
+    max_tokens: int
+    user_text: str
+    question: str
+    tools: frozenset[str]
+    outcomes: tuple[ToolOutcome, ...]
+    earlier_messages: int
+    input_tokens: int
+
+
+def read_prompt(body: JsonObject) -> Prompt:
+    """Return the prompt of a request that was found valid."""
+    messages = body["messages"]
+    texts = _newest_user_texts(messages)
+    return Prompt(
+        model=body["model"],
+        max_tokens=body["max_tokens"],
+        user_text="\n".join(texts),
+        question=texts[-1] if texts else "",
+        tools=_offered_tools(body),
+        outcomes=tuple(_outcomes(messages)),
+        earlier_messages=len(messages) - 1,
+        input_tokens=input_tokens_of(body),
+    )
+
+
+def content_blocks(content: str | list[JsonObject]) -> list[JsonObject]:
+    """Return content as blocks; a string is one text block."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _newest_user_texts(messages: list[JsonObject]) -> list[str]:
+    for message in reversed(messages):
+        if message["role"] == "user" and (texts := _texts(message["content"])):
+            return texts
+    return []
+
+
+def _texts(content: str | list[JsonObject]) -> list[str]:
+    return [block["text"] for block in content_blocks(content) if block["type"] == "text"]
+
+
+def _offered_tools(body: JsonObject) -> frozenset[str]:
+    if (body.get("tool_choice") or {}).get("type") == "none":
+        return frozenset()
+    return frozenset(tool["name"] for tool in body.get("tools") or ())
+
+
+def _outcomes(messages: list[JsonObject]) -> Iterator[ToolOutcome]:
+    calls = {
+        block["id"]: block
+        for message in messages[:-1]
+        for block in content_blocks(message["content"])
+        if block["type"] == "tool_use"
+    }
+    for block in content_blocks(messages[-1]["content"]):
+        if block["type"] == "tool_result":
+            call = calls[block["tool_use_id"]]
+            yield ToolOutcome(
+                name=call["name"],
+                input=call["input"],
+                output="\n".join(_texts(block.get("content") or [])),
+                failed=bool(block.get("is_error")),
+            )

@@ -1,0 +1,1 @@
+"""The servers that `everturn dev` brings along, and the supervisor that keeps them running."""

