@@ -4,7 +4,7 @@ Temporal being away is no error here: the turn is stored, and the sweep starts i
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Final
 
@@ -45,19 +45,24 @@ class TurnStarter:
     def __init__(self, client: Client, *, eager: bool) -> None:
         self._client = client
         self._eager = eager
-        self._underway: set[asyncio.Task[bool]] = set()
+        self._underway: set[asyncio.Future[bool]] = set()
 
-    def dispatch(self, accepted: Accepted) -> None:
-        """Do to workflows what an accepted message asks for, while its client is answered."""
-        if accepted.starts_now:
-            self._soon(self.start(accepted.reference, model=accepted.turn.model))
-        if accepted.interrupts is not None:
-            self._soon(self.cancel(accepted.interrupts))
+    def dispatch(self, accepted: Accepted) -> Awaitable[bool]:
+        """Do to workflows what an accepted message asks for, whether or not anyone waits for it.
 
-    def _soon(self, work: Coroutine[None, None, bool]) -> None:
-        task = asyncio.create_task(work)
+        The result says whether the turn is in Temporal's hands, as opposed to the sweep's.
+        """
+        task = asyncio.ensure_future(self._dispatch(accepted))
         self._underway.add(task)
         task.add_done_callback(self._underway.discard)
+        return task
+
+    async def _dispatch(self, accepted: Accepted) -> bool:
+        if accepted.interrupts is not None:
+            await self.cancel(accepted.interrupts)
+        if accepted.starts_now:
+            return await self.start(accepted.reference, model=accepted.turn.model)
+        return True
 
     async def start(self, turn: TurnReference, *, model: str) -> bool:
         """Start the turn's workflow; False where Temporal is away and the sweep will do it.
@@ -84,10 +89,9 @@ class TurnStarter:
             )
         except WorkflowAlreadyStartedError:
             return True
-        except RPCError as error:
-            _log.warning(
-                "turn_start_postponed", turn_id=str(turn.turn_id), status=error.status.name
-            )
+        except (RPCError, RuntimeError) as error:
+            cause = _why_away(error)
+            _log.warning("turn_start_postponed", turn_id=str(turn.turn_id), cause=cause)
             return False
         return True
 
@@ -96,11 +100,10 @@ class TurnStarter:
         handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
         try:
             await handle.cancel(rpc_timeout=_PATIENCE)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                _log.warning(
-                    "turn_cancel_postponed", turn_id=str(turn_id), status=error.status.name
-                )
+        except (RPCError, RuntimeError) as error:
+            cause = _why_away(error)
+            if cause != RPCStatusCode.NOT_FOUND.name:
+                _log.warning("turn_cancel_postponed", turn_id=str(turn_id), cause=cause)
             return False
         return True
 
@@ -108,5 +111,18 @@ class TurnStarter:
         """Say whether Temporal answers."""
         try:
             return await self._client.service_client.check_health(timeout=_PATIENCE)
-        except RPCError:
+        except (RPCError, RuntimeError) as error:
+            _why_away(error)
             return False
+
+
+def _why_away(error: RPCError | RuntimeError) -> str:
+    """Say why a call did not reach Temporal; a defect of ours is raised again.
+
+    A client that has not connected yet answers with a bare RuntimeError.
+    """
+    if isinstance(error, RPCError):
+        return error.status.name
+    if "Failed client connect" not in str(error):
+        raise error
+    return "NOT_CONNECTED"

@@ -128,7 +128,7 @@ class Ledger:
         )
         if step is not None:
             lost = lost.where(col(LedgerRow.step) == step)
-        await session.execute(lost.values(status=ChargeStatus.LOST, settled_at=utc_now()))
+        await session.exec(lost.values(status=ChargeStatus.LOST, settled_at=utc_now()))
 
     async def _write(
         self,
@@ -141,7 +141,7 @@ class Ledger:
         estimated: bool = True,
     ) -> Decimal:
         cost = self._pricing.cost(model, usage)
-        await session.execute(
+        await session.exec(
             update(LedgerRow)
             .where(
                 col(LedgerRow.turn_id) == key.turn_id,

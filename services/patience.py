@@ -1,8 +1,8 @@
-"""Owns waiting for the database where giving up would lose what was paid for."""
+"""Owns not giving up where that would lose what was paid for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -30,3 +30,13 @@ async def until_stored(store: Callable[[], Awaitable[T]]) -> T:
             _log.warning("database_unavailable", retry_in_s=pause_s)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Bring `work` to its end even if this task is cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

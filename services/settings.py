@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     auth_secret: SecretStr | None = None
     access_token_minutes: int = Field(15, ge=1)
     refresh_token_days: int = Field(30, ge=1)
+    admin_email: str | None = Field(None, description="The first administrator.")
+    admin_password: SecretStr | None = Field(None, min_length=8)
 
     # Turns
     max_content_chars: int = Field(32_000, ge=1)

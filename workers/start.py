@@ -10,7 +10,10 @@ import uvloop
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from services.auth.administrators import ensure_administrator
+from services.auth.passwords import Passwords
 from services.auth.tokens import WeakSecretError
+from services.database import Database
 from services.database.migrations import UnsafeRoleError, migrate
 from services.models.pricing import UnknownPriceError
 from services.settings import Settings
@@ -55,6 +58,8 @@ def run_process(serve: Callable[[Settings], Awaitable[None]]) -> None:
 async def migrate_database(settings: Settings, *, revision: str) -> None:
     """Bring the database to `revision` with the rights of the migration URL.
 
+    Also makes the first administrator, if the settings name one.
+
     Errors: UnsafeRoleError; OSError and driver errors where the database can't be reached.
     """
     application_url = settings.database_url.get_secret_value()
@@ -64,6 +69,17 @@ async def migrate_database(settings: Settings, *, revision: str) -> None:
         application_url=application_url,
         revision=revision,
     )
+    if revision != "base" and settings.admin_email and settings.admin_password:
+        database = Database(application_url)
+        try:
+            await ensure_administrator(
+                database,
+                Passwords(),
+                email=settings.admin_email,
+                password=settings.admin_password.get_secret_value(),
+            )
+        finally:
+            await database.close()
 
 
 def _unreachable(settings: Settings, error: Exception) -> str:

@@ -9,6 +9,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
+    TimeoutError,  # noqa: A004 -- Temporal's name
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
@@ -61,7 +62,8 @@ class ChatTurn:
             raise ApplicationError(
                 "The turn failed", type=finished.outcome.error_code, non_retryable=True
             )
-        if finished.outcome.status is TurnStatus.CANCELLED:
+        # A turn that was stopped before it began ends without its workflow being cancelled.
+        if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
         return finished.outcome
 
@@ -111,6 +113,7 @@ class ChatTurn:
             result_type=CallModelOutput,
             summary=f"model call {call.step} · {call.model}",
             start_to_close_timeout=timedelta(minutes=15),
+            schedule_to_close_timeout=timedelta(hours=24),
             heartbeat_timeout=timedelta(seconds=5),
             retry_policy=_PATIENT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -182,6 +185,8 @@ def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
         return FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED)
     cause = error.cause if isinstance(error, ActivityError) else None
     code, sentence = ErrorCode.INTERNAL, None
+    if isinstance(cause, TimeoutError):
+        code = ErrorCode.SERVICE_UNAVAILABLE
     if isinstance(cause, ApplicationError) and cause.details:
         code, sentence = ErrorCode(cause.details[0]), str(cause.details[1])
     return FinishTurnInput(turn=turn, status=TurnStatus.FAILED, error_code=code, failure=sentence)

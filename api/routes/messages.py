@@ -67,13 +67,14 @@ async def send_message(
     if isinstance(result, Err):
         raise _refused(result.error)
     accepted = result.value
-    services.starter.dispatch(accepted)
+    dispatched = services.starter.dispatch(accepted)
     await _tell_dropped(services, actor, accepted)
     if body.stream:
         opening = None if accepted.replayed else _opening(accepted.turn)
         batches = services.feed.stream(actor, accepted.turn.id, opening=opening)
         return event_stream(accepted.turn.id, batches)
-    await _wait_for_end(services, actor, accepted.turn.id)
+    if await dispatched:
+        await _wait_for_end(services, actor, accepted.turn.id)
     return await _answer(request, services, actor, accepted.reference)
 
 

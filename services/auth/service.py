@@ -131,7 +131,7 @@ def _digest(refresh_token: str) -> bytes:
 
 async def _insert_user(session: AsyncSession, user: UserRow) -> bool:
     made = insert(UserRow).values(user.model_dump()).on_conflict_do_nothing()
-    inserted = await session.execute(made.returning(col(UserRow.id)))
+    inserted = await session.exec(made.returning(col(UserRow.id)))
     return inserted.first() is not None
 
 
@@ -157,7 +157,7 @@ async def _end_family(session: AsyncSession, family_id: UUID) -> None:
     family = update(RefreshTokenRow).where(
         col(RefreshTokenRow.family_id) == family_id, col(RefreshTokenRow.revoked_at).is_(None)
     )
-    await session.execute(family.values(revoked_at=utc_now()))
+    await session.exec(family.values(revoked_at=utc_now()))
 
 
 def _actor_from_row(user: UserRow) -> Actor:

@@ -45,6 +45,8 @@ async def migrate(migration_url: str, *, application_url: str, revision: str = "
 
 
 def _run(connection: Connection, revision: str) -> None:
+    # Several processes may be deployed at once; the second one finds the work done.
+    connection.execute(text("SELECT pg_advisory_lock(hashtext('everturn migrations'))"))
     config = Config()
     config.set_main_option("script_location", str(Path(schema.migrations.__file__).parent))
     config.attributes["connection"] = connection

@@ -2,19 +2,21 @@
 --
 -- KEYS  1 stream, 2 fence
 -- ARGV  1 channel   2 step ('' for events of no step)   3 attempt
---       4 condition: 'any', 'first' (only into an empty stream), 'known' (only into one that is
---         there), 'last' (the end of the stream)
+--       4 condition: 'any', 'first' (only into an empty stream), 'last' (the end of the stream),
+--         or the id of the event that has to be the stream's newest
 --       5 retention in ms   6 sequence number of the last event
 --       7.. name, data, name, data, ...
--- Returns 'ok', 'fenced' (a newer attempt writes this step, or the stream has ended),
---         'unknown' (condition 'known', and Redis has forgotten the stream), 'present'.
+-- Returns the id of the last event appended, or a word: 'fenced' (a newer attempt writes this
+--         step, or the stream has ended), 'present' (it was not empty), 'unknown' (its newest
+--         event is another: Redis has lost something, as by a restart or a failover).
 local stream, fence = KEYS[1], KEYS[2]
 local channel, step, attempt, condition = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 if redis.call('HEXISTS', fence, 'done') == 1 then return 'fenced' end
-local present = redis.call('EXISTS', stream) == 1
-if condition == 'first' and present then return 'present' end
-if condition == 'known' and not present then return 'unknown' end
+local tail = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+local newest_id = tail and tail[1]
+if condition == 'first' and newest_id then return 'present' end
+if string.find(condition, '-') and condition ~= newest_id then return 'unknown' end
 
 if step ~= '' then
   local newest = tonumber(redis.call('HGET', fence, step) or '0')
@@ -28,15 +30,14 @@ for index = 7, count, 2 do
   if condition == 'last' and index == count - 1 then
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    local tail = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
-    if tail[1] then now = math.max(now, tonumber(string.match(tail[1][1], '^%d+'))) end
+    if newest_id then now = math.max(now, tonumber(string.match(newest_id, '^%d+'))) end
     id = string.format('%.0f-%s', now, ARGV[6])
     redis.call('HSET', fence, 'done', 1)
   end
   local name, data = ARGV[index], ARGV[index + 1]
-  id = redis.call('XADD', stream, id, 'n', name, 'd', data)
-  redis.call('PUBLISH', channel, id .. '\n' .. name .. '\n' .. data)
+  newest_id = redis.call('XADD', stream, id, 'n', name, 'd', data)
+  redis.call('PUBLISH', channel, newest_id .. '\n' .. name .. '\n' .. data)
 end
 redis.call('PEXPIRE', stream, ARGV[5])
 redis.call('PEXPIRE', fence, ARGV[5])
-return 'ok'
+return newest_id

@@ -1,10 +1,11 @@
 """Owns the text of one attempt on its way to clients: coalesced, in order, told again if lost."""
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from schema.events import DeltaEvent, StepEvent
+from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import TurnId
 from services.events.writer import Appended, EventWriter
 
@@ -27,12 +28,12 @@ class AttemptText:
         self._waiting: list[str] = []
         self._arrived = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._told = False
+        self._last_id: str | None = None
         self._flusher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Tell clients that the attempt begins, and that what they had of the step is void."""
-        self._told = await self._append([self._start], only_if_known=False)
+        self._last_id = await self._append([self._start])
         self._flusher = asyncio.create_task(self._flush_regularly())
         return self
 
@@ -69,22 +70,25 @@ class AttemptText:
         """Send what waits now; after a loss, send the attempt's whole text anew."""
         async with self._lock:
             waiting, self._waiting = "".join(self._waiting), []
-            if self._told and waiting:
-                self._told = await self._append([self._delta(waiting)], only_if_known=True)
-            if not self._told:
+            if self._last_id is not None and waiting:
+                self._last_id = await self._append([self._delta(waiting)], behind=self._last_id)
+            if self._last_id is None:
                 self._waiting.clear()
                 whole = [self._delta(self.text)] if self._pieces else []
-                self._told = await self._append([self._start, *whole], only_if_known=False)
+                self._last_id = await self._append([self._start, *whole])
 
-    async def _append(self, events: list[StepEvent | DeltaEvent], *, only_if_known: bool) -> bool:
+    async def _append(
+        self, events: Sequence[EventData], *, behind: str | None = None
+    ) -> str | None:
+        """Append, and return the id of the last event, or None where it is not in the stream."""
         appended = await self._writer.append_attempt(
             self._turn_id,
             events,
             step=self._start.step,
             attempt=self._start.attempt,
-            only_if_known=only_if_known,
+            behind=behind,
         )
-        return appended is Appended.OK
+        return appended.last_id if isinstance(appended, Appended) else None
 
     def _delta(self, text: str) -> DeltaEvent:
         return DeltaEvent(step=self._start.step, attempt=self._start.attempt, text=text)

@@ -96,7 +96,8 @@ class EventFeed:
         async with self._hub.listen(turn_id) as subscription:
             resumed = await self._behind(turn_id, after)
             entries = await self._hub.read(turn_id) if resumed is None else resumed
-            if not (is_new or _ends(entries)):
+            is_told = _ends(entries) and (resumed is not None or _is_whole(entries))
+            if not (is_new or is_told):
                 snapshot = await self._snapshots.read(actor, turn_id)
                 if snapshot.is_final:
                     yield final_events(snapshot, after=after)

@@ -8,6 +8,7 @@ from the database.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
 from typing import Final
@@ -35,19 +36,25 @@ class OvertakenError(Exception):
         super().__init__("A newer attempt has taken this step over.")
 
 
-class Appended(StrEnum):
-    """What became of an append."""
+class NotAppended(StrEnum):
+    """Why events are not in the stream."""
 
-    OK = "ok"
     PRESENT = "present"
     UNKNOWN = "unknown"
     LOST = "lost"
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Events are in the stream; `last_id` is the id of the last one, as Redis writes it."""
+
+    last_id: str
+
+
 class EventWriter:
     """Appends events to the streams of turns.
 
-    Errors: OvertakenError where said; Redis's own are answered with `Appended.LOST`.
+    Errors: OvertakenError where said; Redis's own are answered with `NotAppended.LOST`.
     """
 
     def __init__(self, redis: Redis, *, retention_s: int) -> None:
@@ -57,11 +64,11 @@ class EventWriter:
         self._retention_s = retention_s
         self._paused_until = 0.0
 
-    async def open(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended:
+    async def open(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
         """Append the first events of a stream; does nothing where it has begun already."""
         return await self._run(turn_id, events, condition="first")
 
-    async def append(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended:
+    async def append(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
         """Append events that belong to no attempt."""
         return await self._run(turn_id, events, condition="any")
 
@@ -72,23 +79,24 @@ class EventWriter:
         *,
         step: int,
         attempt: int,
-        only_if_known: bool = False,
-    ) -> Appended:
+        behind: str | None = None,
+    ) -> Appended | NotAppended:
         """Append events of an attempt.
 
-        With `only_if_known`, answers UNKNOWN and appends nothing where Redis has forgotten the
-        stream: what was appended before must then be told again.
+        With `behind`, answers UNKNOWN and appends nothing where the stream's newest event is not
+        that one: Redis has lost events, and the attempt must be told anew.
         Errors: OvertakenError if a newer attempt has appended, or the stream has ended.
         """
-        condition = "known" if only_if_known else "any"
-        return await self._run(turn_id, events, condition=condition, step=step, attempt=attempt)
+        return await self._run(
+            turn_id, events, condition=behind or "any", step=step, attempt=attempt
+        )
 
-    async def close(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended:
+    async def close(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
         """Append the last events of a stream, `done` at their end; a second time does nothing."""
         try:
             return await self._run(turn_id, events, condition="last")
         except OvertakenError:
-            return Appended.PRESENT
+            return NotAppended.PRESENT
 
     async def _run(
         self,
@@ -98,9 +106,9 @@ class EventWriter:
         condition: str,
         step: int | None = None,
         attempt: int = 0,
-    ) -> Appended:
+    ) -> Appended | NotAppended:
         if time.monotonic() < self._paused_until:
-            return Appended.LOST
+            return NotAppended.LOST
         retention_s = self._retention_s if condition == "last" else _RUNNING_RETENTION_S
         arguments: list[str | int] = [
             channel_name(turn_id),
@@ -119,8 +127,8 @@ class EventWriter:
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE_S
             _log.warning("redis_append_failed", turn_id=str(turn_id), error=type(error).__name__)
-            return Appended.LOST
+            return NotAppended.LOST
         word = answer.decode() if isinstance(answer, bytes) else str(answer)
         if word == "fenced":
             raise OvertakenError
-        return Appended(word)
+        return Appended(word) if "-" in word else NotAppended(word)

@@ -165,14 +165,14 @@ async def _drop_queued(session: AsyncSession, chat_id: ChatId) -> tuple[TurnId, 
         .values(status=TurnStatus.CANCELLED, finished_at=utc_now())
         .returning(col(TurnRow.id))
     )
-    return tuple(TurnId(row[0]) for row in await session.execute(waiting))
+    return tuple(TurnId(row[0]) for row in await session.exec(waiting))
 
 
 async def _request_cancel(session: AsyncSession, turn_id: TurnId) -> None:
     wanted = update(TurnRow).where(
         col(TurnRow.id) == turn_id, col(TurnRow.cancel_requested_at).is_(None)
     )
-    await session.execute(wanted.values(cancel_requested_at=utc_now()))
+    await session.exec(wanted.values(cancel_requested_at=utc_now()))
 
 
 async def _store(session: AsyncSession, turn: TurnRow, content: str) -> None:

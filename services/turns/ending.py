@@ -131,7 +131,7 @@ def _outcome(turn: TurnRow, steps: int) -> TurnOutcome:
 async def lock_chat(session: AsyncSession, chat_id: ChatId) -> None:
     """Take the chat's row, so that this is in order with the messages that come in."""
     changed = update(ChatRow).where(col(ChatRow.id) == chat_id).values(updated_at=func.now())
-    await session.execute(changed)
+    await session.exec(changed)
 
 
 async def _steps(session: AsyncSession, turn_id: TurnId) -> Sequence[StepRow]:
@@ -168,7 +168,7 @@ async def _give_up_calls(session: AsyncSession, turn_id: object) -> None:
     open_calls = update(ToolCallRow).where(
         col(ToolCallRow.turn_id) == turn_id, col(ToolCallRow.status).not_in(ended)
     )
-    await session.execute(
+    await session.exec(
         open_calls.values(status=ToolCallStatus.FAILED, output=_UNENDED_CALL, finished_at=utc_now())
     )
 

@@ -29,7 +29,7 @@ from services.models.gateway import (
     ModelRequest,
     TextArrived,
 )
-from services.patience import until_stored
+from services.patience import undisturbed, until_stored
 from services.prompts.conversation import conversation
 from services.prompts.layers import system_prompt
 from services.prompts.tokens import estimated_output
@@ -116,13 +116,12 @@ class ModelCalls:
                 answer = await self._stream(attempt, text, progress)
             await text.flush()
         except asyncio.CancelledError:
-            await asyncio.shield(self._stop(attempt, text, progress))
+            await undisturbed(self._stop(attempt, text, progress))
             raise
         except ModelCallError as error:
-            await text.flush()
-            await self._fail(attempt, text, progress, error)
+            await undisturbed(self._fail(attempt, text, progress, error))
             raise
-        return await self._complete(attempt, text, answer)
+        return await undisturbed(self._complete(attempt, text, answer))
 
     async def _stream(
         self, attempt: NewAttempt, text: AttemptText, progress: _Progress
@@ -214,6 +213,7 @@ class ModelCalls:
         self, attempt: NewAttempt, text: AttemptText, progress: _Progress, error: ModelCallError
     ) -> None:
         """Keep what a failed attempt came to; mark the error once no attempt is left."""
+        await text.flush()
         asked = error.kind is FailureKind.BROKEN_STREAM
         usage, estimated = self._used(attempt, text, progress, asked=asked)
         failures = await until_stored(

@@ -1,5 +1,6 @@
 """Owns preparing a turn: it becomes `running`, and what the model will be sent is decided."""
 
+import json
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -44,8 +45,8 @@ class TurnPreparation:
     ) -> None:
         self._database = database
         self._events = events
-        self._tools = tools
         self._rules = rules
+        self._stable_tokens = _stable_tokens(tools)
 
     async def prepare(self, turn: TurnReference) -> PrepareTurnOutput:
         """Mark the turn as running and decide what of the conversation fits its prompt.
@@ -80,22 +81,31 @@ class TurnPreparation:
 
     async def _decide_prompt(self, session: AsyncSession, turn: TurnRow) -> bool:
         """Keep with the turn what it will send: layers, tokens, and where its history begins."""
-        layers = {
-            "system": estimated_tokens(len(system_layer())),
-            "tools": estimated_tokens(len(tools_layer(self._tools.definitions()))),
-        }
         window = fit(
             await _sizes(session, turn),
-            budget_tokens=self._rules.prompt_tokens - sum(layers.values()),
+            budget_tokens=self._rules.prompt_tokens - sum(self._stable_tokens.values()),
         )
         if window is None:
             return False
         turn.prompt = {
             "version": BASE_PROMPT_VERSION,
-            "tokens": {**layers, "conversation": window.tokens},
+            "tokens": {**self._stable_tokens, "conversation": window.tokens},
             "firstTurnId": str(window.first_turn_id),
         }
         return True
+
+
+def _stable_tokens(tools: ToolRegistry) -> dict[str, int]:
+    """Return the tokens of the layers that are the same for every message."""
+    definitions = tools.definitions()
+    schemas = sum(
+        len(definition.description) + len(json.dumps(definition.input_schema))
+        for definition in definitions
+    )
+    return {
+        "system": estimated_tokens(len(system_layer())),
+        "tools": estimated_tokens(len(tools_layer(definitions)) + schemas),
+    }
 
 
 async def _sizes(session: AsyncSession, turn: TurnRow) -> list[MessageSize]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CursorResult, text, update
+from sqlalchemy import text, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -211,7 +211,8 @@ class Steps:
 
 
 async def _claim(session: AsyncSession, call: CallModelInput, claim: Claim) -> int | None:
-    claimed = await session.execute(
+    connection = await session.connection()
+    claimed = await connection.execute(
         _CLAIM,
         {
             "turn_id": call.turn.turn_id,
@@ -290,7 +291,7 @@ async def _tool_calls(
 
 async def _write(session: AsyncSession, key: AttemptKey, **values: object) -> bool:
     """Write to the step if this attempt still holds it; say whether it does."""
-    written = await session.execute(
+    written = await session.exec(
         update(StepRow)
         .where(
             col(StepRow.turn_id) == key.turn_id,
@@ -300,4 +301,4 @@ async def _write(session: AsyncSession, key: AttemptKey, **values: object) -> bo
         )
         .values(**values, updated_at=utc_now())
     )
-    return isinstance(written, CursorResult) and written.rowcount == 1
+    return written.rowcount == 1

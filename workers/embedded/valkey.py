@@ -50,7 +50,9 @@ class EmbeddedValkey:
             f"requirepass {self.directory.secrets.valkey}",
             f"dir {json.dumps(str(folder), ensure_ascii=False)}",
             "appendonly no",
-            'save ""' if self.directory.ephemeral else "save 60 1",
+            # A snapshot would bring back streams with their newest events missing. What Redis
+            # forgets whole is told from the database.
+            'save ""',
         )
         write_private(self._configuration, "\n".join(lines) + "\n")
 
