@@ -117,7 +117,8 @@ def error_response(
         ),
         meta=Meta(request_id=request_id_of(request)),
     )
-    extra = dict(headers or {})
+    # The middleware that adds it does not see the answer to an unexpected exception.
+    extra = {**(headers or {}), "X-Request-Id": request_id_of(request)}
     if code is ErrorCode.SERVICE_UNAVAILABLE:
         extra["Retry-After"] = _RETRY_AFTER_S
     if code is ErrorCode.UNAUTHENTICATED:

@@ -39,7 +39,7 @@ from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
 from services.turns.tool_calls import ToolCalls
 
-_REDIS_TIMEOUT_S: Final = 2.0
+_REDIS_TIMEOUT_S: Final = 1.0
 
 
 class MissingApiKeyError(Exception):

@@ -62,8 +62,9 @@ class ChatTurn:
             raise ApplicationError(
                 "The turn failed", type=finished.outcome.error_code, non_retryable=True
             )
-        # A turn that was stopped before it began ends without its workflow being cancelled.
-        if workflow.cancellation_reason() is not None:
+        # A turn may be stopped in the database alone; only a cancelled workflow can end as such.
+        is_cancelled = workflow.cancellation_reason() is not None
+        if is_cancelled and finished.outcome.status is TurnStatus.CANCELLED:
             raise asyncio.CancelledError
         return finished.outcome
 

@@ -12,6 +12,7 @@ from typing import Final
 from schema.actors import Actor
 from schema.events import EventData, EventId, EventName, StreamedEvent
 from schema.ids import TurnId
+from services.database import DatabaseUnavailableError
 from services.events.hub import EventHub, HubUnavailableError, StreamInterruptedError
 from services.events.snapshots import (
     PASSING,
@@ -32,7 +33,7 @@ class EventFeed:
     """Streams the events of turns to their owners.
 
     Units: `keep_alive_s` is the longest silence, in seconds.
-    Errors: DatabaseUnavailableError where neither Redis nor the database answers.
+    Errors: TurnGoneError if the turn is deleted meanwhile.
     """
 
     def __init__(self, hub: EventHub, snapshots: Snapshots, *, keep_alive_s: float) -> None:
@@ -85,6 +86,9 @@ class EventFeed:
                 async for batch in self._polled(actor, turn_id, last):
                     last = batch[-1].id if batch else last
                     yield batch
+            except DatabaseUnavailableError:
+                yield []
+                await asyncio.sleep(_POLL_S)
 
     async def _live(
         self, actor: Actor, turn_id: TurnId, after: EventId | None, *, is_new: bool
@@ -109,7 +113,7 @@ class EventFeed:
             last = entries[-1].id if entries else after or PASSING
             while not last.is_done:
                 heard = await subscription.take(within_s=self._keep_alive_s)
-                if not heard and (await self._snapshots.read(actor, turn_id)).is_final:
+                if not heard and await self._has_ended(actor, turn_id):
                     raise StreamInterruptedError
                 fresh = [event for event in heard if event.id > last]
                 last = fresh[-1].id if fresh else last
@@ -125,13 +129,20 @@ class EventFeed:
             return None
         return entries[1:]
 
+    async def _has_ended(self, actor: Actor, turn_id: TurnId) -> bool:
+        """Say whether the turn has ended unheard, as when Redis was away at that moment."""
+        try:
+            return (await self._snapshots.read(actor, turn_id)).is_final
+        except DatabaseUnavailableError:
+            return False
+
     async def _polled(
         self, actor: Actor, turn_id: TurnId, after: EventId | None
     ) -> AsyncIterator[Batch]:
         """Yield what the database knows, until the turn has ended or Redis is back."""
         retelling = Retelling()
         silent_since = time.monotonic()
-        while not self._hub.is_connected:
+        while True:
             snapshot = await self._snapshots.read(actor, turn_id)
             if snapshot.is_final and not retelling.has_begun:
                 yield final_events(snapshot, after=after)
@@ -140,9 +151,11 @@ class EventFeed:
             if batch or time.monotonic() - silent_since >= self._keep_alive_s:
                 silent_since = time.monotonic()
                 yield batch
-            if batch and batch[-1].name is EventName.DONE:
+            if snapshot.is_final:
                 return
             await asyncio.sleep(_POLL_S)
+            if self._hub.is_connected:
+                return
 
 
 def _is_whole(entries: Batch) -> bool:

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 # While a turn runs its stream may be silent for long (a person is asked for approval).
 _RUNNING_RETENTION_S: Final = 7 * 24 * 3600
 # After a failure Redis is left alone this long, so that its absence does not slow every turn.
-_PAUSE_S: Final = 1.0
+_PAUSE_S: Final = 2.0
 
 
 class OvertakenError(Exception):

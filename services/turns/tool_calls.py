@@ -1,6 +1,7 @@
 """Owns running one tool call: its result is stored before it is reported, and found again."""
 
 import asyncio
+from typing import Final
 
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -18,7 +19,8 @@ from services.tools.registry import ToolRegistry
 
 _log = structlog.get_logger(__name__)
 
-_FINAL = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
+_ATTEMPTS: Final = 3
+_FINAL: Final = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
 
 
 class ToolCalls:
@@ -64,6 +66,12 @@ class ToolCalls:
             return ToolOutcome(
                 output=f"The tool did not answer within {timeout_s:g} s.", is_error=True
             )
+        except Exception:
+            if row.attempts < _ATTEMPTS:
+                raise
+            # A tool that keeps failing must not keep the turn from ending.
+            _log.exception("tool_failed", turn_id=str(row.turn_id), step=row.step, tool=row.name)
+            return ToolOutcome(output="The tool failed.", is_error=True)
 
     async def _store(self, call: RunToolInput, outcome: ToolOutcome) -> ToolCallRow:
         async with self._database.transaction(acting_user(call.turn.user_id)) as session:
