@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from sqlalchemy import func, update
+from sqlalchemy import select as sql_select
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -52,7 +53,8 @@ class Ledger:
         Attempts of the step that are still open belong to processes that died: they are lost,
         and cost what was known of them.
         """
-        await self._lose(session, key.turn_id, step=key.step)
+        if key.attempt > 1:
+            await self._lose(session, key.turn_id, step=key.step)
         usage = TokenUsage(input_tokens=input_tokens)
         session.add(
             LedgerRow(
@@ -103,24 +105,30 @@ class Ledger:
 
     async def total(self, session: AsyncSession, turn_id: TurnId) -> Spend:
         """Close what is still open of a turn, and return the sum of all its rows."""
-        await self._lose(session, turn_id, step=None)
-        query = select(
-            func.coalesce(func.sum(LedgerRow.input_tokens), 0),
-            func.coalesce(func.sum(LedgerRow.output_tokens), 0),
-            func.coalesce(func.sum(LedgerRow.cache_read_tokens), 0),
-            func.coalesce(func.sum(LedgerRow.cache_write_tokens), 0),
-        ).where(col(LedgerRow.turn_id) == turn_id)
-        tokens = (await session.exec(query)).one()
-        cost = select(func.coalesce(func.sum(LedgerRow.cost_usd), 0)).where(
-            col(LedgerRow.turn_id) == turn_id
-        )
+        sums = [
+            func.coalesce(func.sum(column), 0)
+            for column in (
+                LedgerRow.input_tokens,
+                LedgerRow.output_tokens,
+                LedgerRow.cache_read_tokens,
+                LedgerRow.cache_write_tokens,
+                LedgerRow.cost_usd,
+            )
+        ]
+        is_open = func.bool_or(col(LedgerRow.status) == ChargeStatus.OPEN)
+        query = sql_select(*sums, is_open).where(col(LedgerRow.turn_id) == turn_id)
+        read, written, cache_read, cache_write, cost, some_open = (
+            await session.execute(query)
+        ).one()
+        if some_open:
+            await self._lose(session, turn_id, step=None)
         usage = TokenUsage(
-            input_tokens=int(tokens[0]),
-            output_tokens=int(tokens[1]),
-            cache_read_tokens=int(tokens[2]),
-            cache_write_tokens=int(tokens[3]),
+            input_tokens=int(read),
+            output_tokens=int(written),
+            cache_read_tokens=int(cache_read),
+            cache_write_tokens=int(cache_write),
         )
-        return Spend(usage=usage, cost_usd=Decimal((await session.exec(cost)).one()))
+        return Spend(usage=usage, cost_usd=Decimal(cost))
 
     async def _lose(self, session: AsyncSession, turn_id: TurnId, *, step: int | None) -> None:
         lost = update(LedgerRow).where(

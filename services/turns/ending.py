@@ -92,7 +92,8 @@ class TurnEnding:
         ending: FinishTurnInput,
     ) -> list[EventData]:
         corrections = _give_up_running(steps)
-        await _give_up_calls(session, turn.id)
+        if any(block["type"] == "tool_use" for step in steps for block in step.blocks):
+            await _give_up_calls(session, turn.id)
         spend = await self._ledger.total(session, TurnId(turn.id))
         text = "".join(step.text for step in steps)
         if text or ending.status is TurnStatus.COMPLETED:
