@@ -3,7 +3,9 @@
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
+from api.body_limit import DeclaredBodyLimitMiddleware
 from api.dependencies import ApiServices
 from api.errors import install_error_handlers
 from api.request_id import RequestIdMiddleware
@@ -27,9 +29,11 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
         version="1",
         summary="A backend for AI chat in which every turn is a durable workflow.",
         description=_DESCRIPTION,
-        max_body_size=max_body_bytes,
     )
     app.state.services = services
+    # The middleware that is added last is the outermost.
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
+    app.add_middleware(DeclaredBodyLimitMiddleware, max_body_size=max_body_bytes)
     app.add_middleware(RequestIdMiddleware)
     install_error_handlers(app)
     router = APIRouter(prefix=API_PREFIX)

@@ -73,7 +73,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> JSONResponse:
-        return error_response(request, error.code, error.message, details=error.details)
+        return refusal(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -97,6 +97,11 @@ def install_error_handlers(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("request_failed", path=request.url.path, exc_info=error)
         return error_response(request, ErrorCode.INTERNAL, _SENTENCES[ErrorCode.INTERNAL])
+
+
+def refusal(request: Request, error: ApiError) -> JSONResponse:
+    """Return the answer for a refusal."""
+    return error_response(request, error.code, error.message, details=error.details)
 
 
 def error_response(
@@ -132,10 +137,20 @@ def error_response(
 
 def _problem(problem: Mapping[str, Any]) -> FieldProblem:
     """Say where and what, never what was sent: it may be a secret, or no text at all."""
-    path = ".".join(str(part) for part in problem["loc"])
-    return FieldProblem(
-        path=make_storable(path)[:200], message=make_storable(str(problem["msg"]))[:300]
-    )
+    where, context = list(problem["loc"]), problem.get("ctx", {})
+    match problem["type"]:
+        case "json_invalid":
+            where, message = where[:1], f"This is not valid JSON, at character {where[-1]}."
+        case "too_short" | "string_too_short":
+            message = f"This has to have {context['min_length']} characters at least."
+        case "too_long" | "string_too_long":
+            message = f"This can have {context['max_length']} characters at most."
+        case "value_error" if "error" in context:
+            message = f"This {context['error']}."
+        case _:
+            message = str(problem["msg"])
+    path = make_storable(".".join(map(str, where)))
+    return FieldProblem(path=path[:200], message=make_storable(message)[:300])
 
 
 _DESCRIPTIONS: Final = {
