@@ -13,3 +13,4 @@ FIND_STRANDED_TURNS: Final = "find_stranded_turns"
 
 MODEL_EXHAUSTED: Final = "ModelExhausted"
 MODEL_FAILED: Final = "ModelFailed"
+TURN_STOPPED: Final = "TurnStopped"

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -21,8 +22,10 @@ from services.models.gateway import ModelCallError
 from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
 from services.turns.preparation import TurnPreparation
-from services.turns.steps import Claim
+from services.turns.steps import Claim, TurnStoppedError
 from services.turns.tool_calls import ToolCalls
+
+_log = structlog.get_logger(__name__)
 
 
 class TurnActivities:
@@ -45,7 +48,7 @@ class TurnActivities:
         """Ask the model for one step, streaming what it says to the turn's clients.
 
         Errors: ApplicationError `ModelExhausted` or `ModelFailed`, final, with the error code
-        and its sentence as details; any other is retried.
+        and its sentence as details; `TurnStopped`, final; any other is retried.
         """
         info = activity.info()
         claim = Claim(
@@ -57,7 +60,18 @@ class TurnActivities:
             try:
                 return await self._model_calls.run(call, claim)
             except ModelCallError as error:
+                _log.warning(
+                    "model_call_failed",
+                    step=call.step,
+                    model=call.model,
+                    final=error.exhausted,
+                    reason=str(error),
+                )
                 raise _failure_of(error) from None
+            except TurnStoppedError as error:
+                raise ApplicationError(
+                    str(error), type=names.TURN_STOPPED, non_retryable=True
+                ) from None
 
     @activity.defn(name=names.FINISH_TURN)
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:

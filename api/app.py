@@ -29,6 +29,7 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
         version="1",
         summary="A backend for AI chat in which every turn is a durable workflow.",
         description=_DESCRIPTION,
+        redirect_slashes=False,  # an address with a slash too many is none
     )
     app.state.services = services
     # The middleware that is added last is the outermost.

@@ -174,7 +174,10 @@ def error_docs(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries of the errors that a route may answer with."""
     always = (ErrorCode.VALIDATION_ERROR, ErrorCode.PAYLOAD_TOO_LARGE)
     outage = (ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.INTERNAL)
-    return {
+    documented: dict[int | str, dict[str, Any]] = {
         HTTP_STATUS[code]: {"model": ErrorEnvelope, "description": _DESCRIPTIONS[code]}
         for code in (*always, *codes, *outage)
     }
+    # Without it FastAPI would document a 422, which is never sent.
+    documented["default"] = {"model": ErrorEnvelope, "description": "Any other failure."}
+    return documented

@@ -117,9 +117,9 @@ class Ledger:
         ]
         is_open = func.bool_or(col(LedgerRow.status) == ChargeStatus.OPEN)
         query = sql_select(*sums, is_open).where(col(LedgerRow.turn_id) == turn_id)
-        read, written, cache_read, cache_write, cost, some_open = (
-            await session.execute(query)
-        ).one()
+        connection = await session.connection()
+        found = await connection.execute(query)
+        read, written, cache_read, cache_write, cost, some_open = found.one()
         if some_open:
             await self._lose(session, turn_id, step=None)
         usage = TokenUsage(

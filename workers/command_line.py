@@ -68,7 +68,7 @@ def migrate(
     """Bring the database to the newest schema."""
     from workers.start import migrate_database, run_process
 
-    run_process(lambda settings: migrate_database(settings, revision=revision))
+    run_process(lambda settings: migrate_database(settings, revision=revision), is_migration=True)
 
 
 @app.command()

@@ -40,6 +40,12 @@ def configure_logs(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("temporalio.activity").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether our own activities have not logged this failure already, without its traceback."""
+    return getattr(record, "__temporal_error_identifier", None) != "ActivityFailure"
 
 
 def _renderer(settings: Settings) -> structlog.types.Processor:

@@ -26,7 +26,10 @@ _GRACE_S: Final = 3
 
 
 async def serve_api(settings: Settings) -> None:
-    """Run the API until SIGINT or SIGTERM; with `eager_worker`, a worker for turns beside it."""
+    """Run the API until SIGINT or SIGTERM; with `eager_worker`, a worker for turns beside it.
+
+    Errors: DatabaseUnavailableError at the start; later outages are answered with 503.
+    """
     async with AsyncExitStack() as stack:
         foundation = await stack.enter_async_context(open_foundation(settings))
         client = await connect_temporal(settings, lazy=not settings.eager_worker)
@@ -37,6 +40,7 @@ async def serve_api(settings: Settings) -> None:
             activities = await stack.enter_async_context(open_activities(foundation, client))
             worker = make_worker(client, TURNS_QUEUE, activities, settings)
             await stack.enter_async_context(worker)
+        await foundation.database.ping()
         app = create_app(services, max_body_bytes=settings.max_body_bytes)
         await uvicorn.Server(_server_config(app, settings)).serve()
 
@@ -55,12 +59,16 @@ def _server_config(app: object, settings: Settings) -> uvicorn.Config:
 
 
 async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
-    """Run the workers of `queues` until SIGINT or SIGTERM."""
+    """Run the workers of `queues` until SIGINT or SIGTERM.
+
+    Errors: DatabaseUnavailableError at the start; later outages are waited for.
+    """
     with _stop_signals() as stop:
         async with AsyncExitStack() as stack:
             foundation: Foundation = await stack.enter_async_context(open_foundation(settings))
             client = await connect_temporal(settings, lazy=False)
             activities = await stack.enter_async_context(open_activities(foundation, client))
+            await foundation.database.ping()
             running = asyncio.create_task(
                 run_workers(client, queues, activities, settings=settings, stop=stop)
             )

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from services.auth.administrators import ensure_administrator
 from services.auth.passwords import Passwords
 from services.auth.tokens import WeakSecretError
-from services.database import Database
+from services.database import Database, DatabaseUnavailableError
 from services.database.migrations import UnsafeRoleError, migrate
 from services.models.pricing import UnknownPriceError
 from services.settings import Settings
@@ -25,7 +25,9 @@ _MISTAKES = (WeakSecretError, UnsafeRoleError, UnknownPriceError, MissingApiKeyE
 _PASSWORD_IN_URL = re.compile(r"(://[^:@/]*:)[^@/]*@")
 
 
-def run_process(serve: Callable[[Settings], Awaitable[None]]) -> None:
+def run_process(
+    serve: Callable[[Settings], Awaitable[None]], *, is_migration: bool = False
+) -> None:
     """Run a process to its end. Errors: SystemExit with code 1, after a line that says why."""
     try:
         settings = Settings()
@@ -44,8 +46,10 @@ def run_process(serve: Callable[[Settings], Awaitable[None]]) -> None:
         uvloop.run(run())
     except _MISTAKES as error:
         _give_up(str(error))
+    except DatabaseUnavailableError as error:
+        _give_up(_unreachable(settings, error.__cause__ or error))
     except (OSError, DBAPIError, asyncpg.PostgresError) as error:
-        _give_up(_unreachable(settings, error))
+        _give_up(_unreachable(settings, error, is_migration=is_migration))
     except RuntimeError as error:
         if "connect" not in str(error).lower():
             raise
@@ -82,11 +86,14 @@ async def migrate_database(settings: Settings, *, revision: str) -> None:
             await database.close()
 
 
-def _unreachable(settings: Settings, error: Exception) -> str:
-    url = _PASSWORD_IN_URL.sub(r"\1***@", settings.database_url.get_secret_value())
+def _unreachable(settings: Settings, error: BaseException, *, is_migration: bool = False) -> str:
+    variable, url = "DATABASE_URL", settings.database_url
+    if is_migration and settings.migration_database_url is not None:
+        variable, url = "EVERTURN_MIGRATION_DATABASE_URL", settings.migration_database_url
+    shown = _PASSWORD_IN_URL.sub(r"\1***@", url.get_secret_value())
     return (
         f"Can't start: {type(error).__name__}: {str(error).splitlines()[0]}. "
-        f"Is the database at {url} running, and DATABASE_URL right?"
+        f"Is the database at {shown} running, and {variable} right?"
     )
 
 

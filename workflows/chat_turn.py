@@ -182,7 +182,7 @@ async def start_turn(turn: TurnReference) -> None:
 
 def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
     """Say how a turn ends that was stopped or that failed."""
-    if is_cancelled_exception(error):
+    if is_cancelled_exception(error) or _is_stopped(error):
         return FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED)
     cause = error.cause if isinstance(error, ActivityError) else None
     code, sentence = ErrorCode.INTERNAL, None
@@ -191,6 +191,12 @@ def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
     if isinstance(cause, ApplicationError) and cause.details:
         code, sentence = ErrorCode(cause.details[0]), str(cause.details[1])
     return FinishTurnInput(turn=turn, status=TurnStatus.FAILED, error_code=code, failure=sentence)
+
+
+def _is_stopped(error: BaseException) -> bool:
+    """Whether the activity found in the database that the turn is to stop."""
+    cause = error.cause if isinstance(error, ActivityError) else None
+    return isinstance(cause, ApplicationError) and cause.type == names.TURN_STOPPED
 
 
 def _is_exhausted(error: ActivityError) -> bool:

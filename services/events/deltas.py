@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import TurnId
 from services.events.writer import Appended, EventWriter
+
+_RETELL_S: Final = 0.1
 
 
 class AttemptText:
@@ -33,7 +35,9 @@ class AttemptText:
 
     async def __aenter__(self) -> Self:
         """Tell clients that the attempt begins, and that what they had of the step is void."""
-        self._last_id = await self._append([self._start])
+        await self.flush()
+        if self._last_id is None:
+            self._arrived.set()
         self._flusher = asyncio.create_task(self._flush_regularly())
         return self
 
@@ -99,3 +103,7 @@ class AttemptText:
             self._arrived.clear()
             await self.flush()
             await asyncio.sleep(self._interval_s)
+            if self._last_id is None:
+                # The model may pause here for long: what was lost does not wait for its next word.
+                await asyncio.sleep(_RETELL_S)
+                self._arrived.set()

@@ -23,7 +23,7 @@ from services.events.snapshots import (
     passing_events,
 )
 
-_POLL_S: Final = 0.5
+_POLL_S: Final = 1.0
 _CLOCK_SKEW_MS: Final = 60_000
 
 Batch = list[StreamedEvent]

@@ -90,7 +90,8 @@ class ModelCalls:
     async def run(self, call: CallModelInput, claim: Claim) -> CallModelOutput:
         """Ask the model for the step, or return what an earlier attempt has stored.
 
-        Errors: ModelCallError, AttemptOvertakenError, DatabaseUnavailableError.
+        Errors: ModelCallError, AttemptOvertakenError, TurnStoppedError,
+        DatabaseUnavailableError.
         Idempotency: a step whose answer is stored is never asked for again.
         """
         attempt = await self._steps.begin(call, claim)

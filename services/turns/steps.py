@@ -1,6 +1,7 @@
 """Owns a step's row: who holds its newest attempt, and what the model answered.
 
 AttemptOvertakenError    another execution holds a newer attempt, or the step is done
+TurnStoppedError         the turn is to stop: nothing more is asked for it
 """
 
 from collections.abc import Sequence
@@ -46,6 +47,13 @@ class AttemptOvertakenError(Exception):
 
     def __init__(self) -> None:
         super().__init__("Another execution has taken this step over.")
+
+
+class TurnStoppedError(Exception):
+    """Somebody wants the turn to stop, so the model is not asked again."""
+
+    def __init__(self) -> None:
+        super().__init__("The turn is to stop.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ class Steps:
     async def begin(self, call: CallModelInput, claim: Claim) -> NewAttempt | StoredAnswer:
         """Take the step over and open its ledger row, or return what is already stored.
 
-        Errors: AttemptOvertakenError.
+        Errors: AttemptOvertakenError; TurnStoppedError, which leaves what was said before.
         """
         turn = call.turn
         async with self._database.transaction(acting_user(turn.user_id)) as session:
@@ -123,6 +131,9 @@ class Steps:
                 return await _stored(session, turn.turn_id, call.step)
             key = AttemptKey(turn.user_id, turn.turn_id, call.step, attempt)
             row = await session.get_one(TurnRow, turn.turn_id)
+            if row.cancel_requested_at is not None:
+                # Temporal may have been away when the wish came, and retries in its ignorance.
+                raise TurnStoppedError
             estimate = sum((row.prompt or {})["tokens"].values())
             await self._ledger.open(session, key, model=call.model, input_tokens=estimate)
             material = await _material(session, row, call.step)

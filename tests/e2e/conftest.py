@@ -1,0 +1,45 @@
+"""One `everturn dev` for all tests of this folder, but for those that need their own."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.running_everturn.client import Client
+from tests.running_everturn.model import ModelControl
+from tests.running_everturn.process import EverturnDev, everturn_dev
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not tmp_path: pytest closes the folder above it to other users, and the user that root runs
+    # Postgres as has to pass through.
+    with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+async def everturn(shared_folder: Path) -> AsyncIterator[EverturnDev]:
+    async with everturn_dev(shared_folder, ephemeral=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(everturn: EverturnDev) -> AsyncIterator[Client]:
+    async with Client.signed_up(everturn.addresses["api"]) as client:
+        yield client
+
+
+@pytest.fixture
+async def model(everturn: EverturnDev) -> AsyncIterator[ModelControl]:
+    url = everturn.addresses["model"]
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        yield ModelControl(http)

@@ -1,0 +1,151 @@
+"""What is set up wrongly is said in one line that tells what to do."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.running_everturn.client import Client, names
+from tests.running_everturn.process import EVERTURN, EverturnDev, everturn_dev, run
+from tests.running_everturn.stack import scripted_model
+from workers.demo_model.scripts import Script
+
+SECRET = "s" * 48
+NOWHERE = "127.0.0.1:1"
+NO_DATABASE = f"postgresql://everturn:hush@{NOWHERE}/everturn"
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+async def complaint(folder: Path, *arguments: str, **settings: str) -> str:
+    """Return the one line with which a command refuses to run."""
+    ended = await run(EVERTURN, *arguments, folder=folder, **settings)
+    assert ended.exit_code == 1
+    assert "Traceback" not in ended.output + ended.errors
+    (line,) = ended.errors.splitlines()
+    return line
+
+
+async def test_a_taken_port_is_named(folder: Path) -> None:
+    with taken_port() as port:
+        said = await complaint(folder, "dev", "--ephemeral", "--port", str(port))
+
+    assert said == (
+        f"Port {port} is taken on 127.0.0.1; stop what listens there, "
+        "or choose another port with --port."
+    )
+
+
+async def test_a_data_directory_that_cant_be_written_is_named(folder: Path) -> None:
+    (folder / "file").touch()
+    data = folder / "file" / "data"
+
+    said = await complaint(folder, "dev", "--data-dir", str(data), "--port", "0")
+
+    assert said == (
+        f"The data directory {data} can't be written (Not a directory); "
+        "choose another with --data-dir, or use --ephemeral."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        (["api"], "DATABASE_URL"),
+        (["worker", "--queue", "turns"], "DATABASE_URL"),
+        (["migrate"], "DATABASE_URL"),
+        (["migrate"], "EVERTURN_MIGRATION_DATABASE_URL"),
+    ],
+)
+async def test_a_database_that_cant_be_reached_is_named_without_its_password(
+    everturn: EverturnDev, folder: Path, arguments: list[str], variable: str
+) -> None:
+    settings = {
+        "EVERTURN_API_PORT": "0",
+        "EVERTURN_AUTH_SECRET": SECRET,
+        "ANTHROPIC_API_KEY": "a key",
+        "TEMPORAL_ADDRESS": everturn.addresses["temporal"],
+        "DATABASE_URL": everturn.addresses["database"],
+        variable: NO_DATABASE,
+    }
+
+    said = await complaint(folder, *arguments, **settings)
+
+    assert f"postgresql://everturn:***@{NOWHERE}/everturn" in said
+    assert variable in said
+    assert "hush" not in said
+
+
+async def test_a_temporal_that_cant_be_reached_is_named(
+    everturn: EverturnDev, folder: Path
+) -> None:
+    said = await complaint(
+        *(folder, "worker", "--queue", "turns"),
+        ANTHROPIC_API_KEY="a key",
+        DATABASE_URL=everturn.addresses["database"],
+        TEMPORAL_ADDRESS=NOWHERE,
+    )
+
+    assert said == f"Temporal can't be reached at {NOWHERE}. Check TEMPORAL_ADDRESS, or start it."
+
+
+async def test_a_worker_without_a_key_says_which_one(everturn: EverturnDev, folder: Path) -> None:
+    said = await complaint(
+        *(folder, "worker", "--queue", "turns"),
+        DATABASE_URL=everturn.addresses["database"],
+        TEMPORAL_ADDRESS=everturn.addresses["temporal"],
+    )
+
+    assert said.startswith("ANTHROPIC_API_KEY is not set. Set it, ")
+
+
+async def test_an_api_without_a_secret_says_how_to_make_one(
+    everturn: EverturnDev, folder: Path
+) -> None:
+    said = await complaint(
+        *(folder, "api"), EVERTURN_API_PORT="0", DATABASE_URL=everturn.addresses["database"]
+    )
+
+    assert said.startswith("EVERTURN_AUTH_SECRET has to be set, ")
+    assert "python -c 'import secrets; print(secrets.token_urlsafe(48))'" in said
+
+
+async def test_a_setting_that_is_out_of_bounds_is_named(folder: Path) -> None:
+    said = await complaint(folder, "api", EVERTURN_API_PORT="123456")
+
+    assert "EVERTURN_API_PORT" in said
+
+
+@pytest.fixture
+async def everturn_with_wrong_key(folder: Path) -> AsyncIterator[EverturnDev]:
+    async with scripted_model() as (model, url):
+        model.add(Script(status=401, message="invalid x-api-key", repeat=100))
+        wrong: Mapping[str, str] = {"ANTHROPIC_API_KEY": "wrong", "ANTHROPIC_BASE_URL": url}
+        async with everturn_dev(folder, ephemeral=True, **wrong) as running:
+            yield running
+        assert len(model.requests) == 1
+
+
+async def test_a_wrong_key_fails_the_turn_and_is_named_in_the_workers_log(
+    everturn_with_wrong_key: EverturnDev,
+) -> None:
+    async with Client.signed_up(everturn_with_wrong_key.addresses["api"]) as client:
+        async with client.ask("Hello?") as stream:
+            events = await stream.to_end()
+        turn = await client.turn(stream.turn_id)
+
+    assert names(events)[-2:] == ["error", "done"]
+    error, done = events[-2:]
+    assert error.data["code"] == "MODEL_UNAVAILABLE"
+    assert "refused the credentials of this server" in error.data["message"]
+    assert done.status == "failed"
+    assert turn["error"]["message"] == error.data["message"]
+    log = everturn_with_wrong_key.log("worker-turns")
+    assert "ANTHROPIC_API_KEY" in log
+    assert "Traceback" not in log

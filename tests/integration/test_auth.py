@@ -1,0 +1,217 @@
+"""Accounts: who is let in, with what, and for how long."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import httpx
+import jwt
+import pytest
+
+from schema.actors import acting_user
+from schema.ids import UserId
+from services.auth.tokens import AccessTokens
+from services.settings import Settings
+from tests.fixtures.api_user import PASSWORD, ApiUser
+from tests.fixtures.database import Inspection
+
+
+async def log_in(http: httpx.AsyncClient, email: str, password: str = PASSWORD) -> httpx.Response:
+    return await http.post("/auth/login", json={"email": email, "password": password})
+
+
+async def refresh(http: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await http.post("/auth/refresh", json={"refreshToken": token})
+
+
+def check_unauthenticated(response: httpx.Response) -> None:
+    assert response.status_code == 401, response.text
+    assert response.json()["error"]["code"] == "UNAUTHENTICATED"
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_signing_up_signs_in(user: ApiUser) -> None:
+    me = await user.request("GET", "/auth/me")
+
+    assert me.json()["data"] == user.session["user"]
+    assert me.json()["data"]["email"] == user.email
+    assert user.session["tokenType"] == "Bearer"
+    assert user.session["expiresIn"] == 15 * 60
+
+
+async def test_the_password_signs_in_and_another_does_not(
+    user: ApiUser, http: httpx.AsyncClient
+) -> None:
+    good = await log_in(http, user.email)
+    bad = await log_in(http, user.email, "not the password")
+
+    assert good.status_code == 200
+    assert good.json()["data"]["user"]["id"] == user.id
+    check_unauthenticated(bad)
+
+
+async def test_an_unknown_address_is_refused_as_a_wrong_password_is(
+    user: ApiUser, http: httpx.AsyncClient
+) -> None:
+    wrong = await log_in(http, user.email, "not the password")
+    unknown = await log_in(http, f"{uuid4().hex}@example.com")
+
+    check_unauthenticated(unknown)
+    assert unknown.json()["error"] == wrong.json()["error"]
+
+
+async def test_an_address_has_one_account_however_it_is_written(
+    user: ApiUser, http: httpx.AsyncClient
+) -> None:
+    shouted = user.email.upper()
+
+    again = await http.post("/auth/signup", json={"email": shouted, "password": PASSWORD})
+    signed_in = await log_in(http, shouted)
+
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "CONFLICT"
+    assert signed_in.json()["data"]["user"]["id"] == user.id
+
+
+async def test_signups_of_one_address_at_the_same_time_make_one_account(
+    http: httpx.AsyncClient,
+) -> None:
+    body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+
+    responses = await asyncio.gather(*(http.post("/auth/signup", json=body) for _ in range(5)))
+
+    assert sorted(response.status_code for response in responses) == [201, 409, 409, 409, 409]
+
+
+async def test_passwords_are_kept_as_argon2id_hashes(
+    user: ApiUser, inspection: Inspection
+) -> None:
+    (row,) = await inspection.rows(
+        "SELECT * FROM credentials WHERE user_id = $1", UUID(user.id)
+    )
+
+    assert row["password_hash"].startswith("$argon2id$")
+    assert PASSWORD not in str(row)
+
+
+async def test_refresh_tokens_are_not_kept(user: ApiUser, inspection: Inspection) -> None:
+    rows = await inspection.rows(
+        "SELECT * FROM refresh_tokens WHERE user_id = $1", UUID(user.id)
+    )
+
+    assert len(rows) == 1
+    assert user.session["refreshToken"] not in str(rows)
+    assert user.session["refreshToken"].encode() not in rows[0]["token_hash"]
+
+
+async def test_refreshing_gives_new_tokens(user: ApiUser, http: httpx.AsyncClient) -> None:
+    response = await refresh(http, user.session["refreshToken"])
+
+    session = response.json()["data"]
+    assert response.status_code == 200
+    assert session["refreshToken"] != user.session["refreshToken"]
+    headers = {"Authorization": f"Bearer {session['accessToken']}"}
+    assert (await http.get("/auth/me", headers=headers)).json()["data"]["id"] == user.id
+
+
+async def test_using_a_refresh_token_twice_ends_its_whole_family(
+    user: ApiUser, http: httpx.AsyncClient
+) -> None:
+    other_family = (await log_in(http, user.email)).json()["data"]["refreshToken"]
+    first = user.session["refreshToken"]
+    second = (await refresh(http, first)).json()["data"]["refreshToken"]
+    third = (await refresh(http, second)).json()["data"]["refreshToken"]
+
+    check_unauthenticated(await refresh(http, first))
+
+    check_unauthenticated(await refresh(http, third))
+    assert (await refresh(http, other_family)).status_code == 200
+
+
+async def test_of_two_refreshes_at_the_same_time_one_succeeds(
+    user: ApiUser, http: httpx.AsyncClient
+) -> None:
+    token = user.session["refreshToken"]
+
+    responses = await asyncio.gather(*(refresh(http, token) for _ in range(4)))
+
+    assert sorted(response.status_code for response in responses) == [200, 401, 401, 401]
+
+
+async def test_logging_out_ends_the_family(user: ApiUser, http: httpx.AsyncClient) -> None:
+    first = user.session["refreshToken"]
+    second = (await refresh(http, first)).json()["data"]["refreshToken"]
+
+    out = await http.post("/auth/logout", json={"refreshToken": second})
+
+    assert (out.status_code, out.content) == (204, b"")
+    check_unauthenticated(await refresh(http, second))
+    unknown = await http.post("/auth/logout", json={"refreshToken": "unknown"})
+    assert unknown.status_code == 204
+
+
+async def test_a_refresh_token_that_is_too_old_is_refused(
+    user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
+) -> None:
+    await inspection.execute(
+        "UPDATE refresh_tokens SET expires_at = now() WHERE user_id = $1", UUID(user.id)
+    )
+
+    check_unauthenticated(await refresh(http, user.session["refreshToken"]))
+
+
+async def test_a_disabled_account_is_not_let_in(
+    user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
+) -> None:
+    await inspection.execute(
+        "UPDATE users SET status = 'disabled' WHERE id = $1", UUID(user.id)
+    )
+
+    check_unauthenticated(await log_in(http, user.email))
+    check_unauthenticated(await refresh(http, user.session["refreshToken"]))
+
+
+def expired(settings: Settings, user_id: str) -> str:
+    assert settings.auth_secret is not None
+    tokens = AccessTokens(
+        settings.auth_secret.get_secret_value(), lifetime=timedelta(minutes=-1)
+    )
+    return tokens.issue(acting_user(UserId(UUID(user_id))))
+
+
+def unsigned(_: Settings, user_id: str) -> str:
+    return jwt.encode({"iss": "everturn", "sub": user_id, "typ": "user"}, None, algorithm="none")
+
+
+def of_another_secret(_: Settings, user_id: str) -> str:
+    tokens = AccessTokens("x" * 40, lifetime=timedelta(minutes=5))
+    return tokens.issue(acting_user(UserId(UUID(user_id))))
+
+
+@pytest.mark.parametrize("make", [expired, unsigned, of_another_secret])
+async def test_a_token_that_is_not_ours_or_too_old_is_refused(
+    user: ApiUser, http: httpx.AsyncClient, settings: Settings, make: object
+) -> None:
+    assert callable(make)
+    headers = {"Authorization": f"Bearer {make(settings, user.id)}"}
+
+    check_unauthenticated(await http.get("/auth/me", headers=headers))
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer garbage", "Basic YTpi", "Bearer a.b.c", "\xff"]
+)
+async def test_a_header_that_holds_no_token_is_refused(
+    http: httpx.AsyncClient, header: str
+) -> None:
+    response = await http.get("/auth/me", headers={b"Authorization": header.encode("latin-1")})
+
+    check_unauthenticated(response)
+
+
+async def test_the_token_of_an_account_that_is_gone_is_refused(
+    user: ApiUser, inspection: Inspection
+) -> None:
+    await inspection.execute("DELETE FROM users WHERE id = $1", UUID(user.id))
+
+    check_unauthenticated(await user.request("GET", "/auth/me"))

@@ -1,0 +1,68 @@
+"""Migrations apply, apply again and are taken back cleanly."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from services.database.migrations import migrate
+from tests.fixtures.servers import with_database
+from tests.fixtures.stack import Stack
+
+
+@pytest.fixture
+async def empty_database(stack: Stack) -> AsyncIterator[tuple[str, str]]:
+    """A new database: its address for the superuser, and for the application."""
+    name = f"empty_{uuid4().hex}"
+    await stack.inspection.execute(f'CREATE DATABASE "{name}"')
+    yield (
+        with_database(stack.addresses.superuser, name),
+        with_database(stack.addresses.database, name),
+    )
+    await stack.inspection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def objects_in(url: str) -> dict[str, int]:
+    """Count what is in the schema."""
+    connection = await asyncpg.connect(url)
+    try:
+        row = await connection.fetchrow(
+            "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+            "AND relkind = 'r' AND relname <> 'alembic_version') AS tables, "
+            "(SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
+            "AND proname LIKE 'everturn%') AS functions, "
+            "(SELECT count(*) FROM pg_policies) AS policies"
+        )
+    finally:
+        await connection.close()
+    assert row is not None
+    return dict(row)
+
+
+async def test_migrations_go_up_again_down_and_up(empty_database: tuple[str, str]) -> None:
+    superuser, application = empty_database
+
+    await migrate(superuser, application_url=application)
+    first = await objects_in(superuser)
+    await migrate(superuser, application_url=application)
+    again = await objects_in(superuser)
+    await migrate(superuser, application_url=application, revision="base")
+    down = await objects_in(superuser)
+    await migrate(superuser, application_url=application)
+    up = await objects_in(superuser)
+
+    assert first["tables"] >= 9
+    assert first == again == up
+    assert down == {"tables": 0, "functions": 0, "policies": 0}
+
+
+async def test_processes_that_migrate_at_the_same_time_do_it_once(
+    empty_database: tuple[str, str],
+) -> None:
+    superuser, application = empty_database
+
+    await asyncio.gather(*(migrate(superuser, application_url=application) for _ in range(3)))
+
+    assert (await objects_in(superuser))["tables"] >= 9

@@ -1,0 +1,146 @@
+"""The sweep: it starts what nobody started, and closes what nobody works on."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from schema.actors import acting_user
+from schema.chats import SendMessageRequest
+from schema.ids import ChatId, UserId
+from schema.names import BACKGROUND_QUEUE
+from schema.result import Ok
+from schema.turns import IfBusy
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.event_stream import named, rebuild
+from tests.fixtures.stack import Stack
+from workers.demo_model.scripts import Script
+from workflows.sweep_turns import SweepTurns
+
+OLD = timedelta(seconds=10)
+
+
+async def sweep(stack: Stack) -> None:
+    async with asyncio.timeout(30):
+        await stack.temporal.execute_workflow(
+            SweepTurns.run, id=f"sweep-{uuid4()}", task_queue=BACKGROUND_QUEUE
+        )
+
+
+async def store_turn(user: ApiUser, stack: Stack, chat: str, question: str) -> str:
+    """Accept a message as the API does, while Temporal is away."""
+    accepted = await stack.services.acceptance.accept(
+        acting_user(UserId(UUID(user.id))),
+        ChatId(UUID(chat)),
+        SendMessageRequest(content=question, if_busy=IfBusy.ENQUEUE),
+        idempotency_key=None,
+    )
+    assert isinstance(accepted, Ok)
+    return str(accepted.value.turn.id)
+
+
+async def test_a_turn_that_nobody_started_is_started(user: ApiUser, stack: Stack) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, text="Late, but here."))
+    chat = await user.create_chat()
+    turn_id = await store_turn(user, stack, chat, question)
+    await stack.inspection.age(turn_id, by=OLD)
+
+    await sweep(stack)
+
+    events = await user.events(turn_id)
+    await user.check_whole(chat, events)
+    assert rebuild(events) == "Late, but here."
+
+
+async def test_a_turn_that_is_just_being_started_is_left_alone(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat = await user.create_chat()
+    turn_id = await store_turn(user, stack, chat, unique())
+
+    await sweep(stack)
+
+    assert (await user.turn(turn_id))["status"] == "queued"
+    await user.cancel(turn_id)
+
+
+async def test_a_turn_whose_workflow_is_gone_is_closed_and_the_next_one_starts(
+    user: ApiUser, stack: Stack
+) -> None:
+    first, second = unique("first"), unique("second")
+    stack.model.add(Script(match=first, pieces=("Half", " way"), hold=first, hold_after=1))
+    stack.model.add(Script(match=second, text="My turn."))
+    chat = await user.create_chat()
+
+    async with user.stream(chat, first) as stream:
+        await stream.until_text("Half")
+        waiting = await store_turn(user, stack, chat, second)
+        await stack.temporal.get_workflow_handle(f"turn-{stream.turn_id}").terminate()
+        await stack.inspection.age(stream.turn_id, by=OLD)
+        await sweep(stack)
+        events = await stream.all()
+
+    await user.check_whole(chat, events)
+    assert events[-1].data["status"] == "failed"
+    assert [event.data["code"] for event in named(events, "error")] == ["SERVICE_UNAVAILABLE"]
+    following = await user.events(waiting)
+    await user.check_whole(chat, following)
+    assert rebuild(following) == "My turn."
+    abandoned = stack.model.requests_matching(first)[0]
+    await stack.model.wait_until(lambda: abandoned.disconnected_at is not None)
+
+
+async def test_turns_that_wait_in_a_chat_that_none_holds_are_started(
+    user: ApiUser, stack: Stack
+) -> None:
+    first, second, third = unique("first"), unique("second"), unique("third")
+    stack.model.add(Script(match=second, text="Second."))
+    stack.model.add(Script(match=third, text="Third."))
+    chat = await user.create_chat()
+    turns = [await store_turn(user, stack, chat, text) for text in (first, second, third)]
+    for turn_id in turns:
+        await stack.inspection.age(turn_id, by=OLD)
+    await stack.inspection.execute(
+        "UPDATE turns SET active = false, status = 'cancelled' WHERE id = $1", UUID(turns[0])
+    )
+
+    await sweep(stack)
+
+    for turn_id in turns[1:]:
+        await user.check_whole(chat, await user.events(turn_id))
+    answers = [m["content"] for m in await user.messages(chat) if m["role"] == "assistant"]
+    assert answers == ["Second.", "Third."]
+
+
+async def test_a_wish_to_stop_that_temporal_did_not_hear_is_passed_on(
+    user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, pieces=("On and", " on"), hold=question, hold_after=1))
+    chat = await user.create_chat()
+
+    async with user.stream(chat, question) as stream:
+        await stream.until_text("On and")
+        await stack.inspection.execute(
+            "UPDATE turns SET cancel_requested_at = now() WHERE id = $1", UUID(stream.turn_id)
+        )
+        await stack.inspection.age(stream.turn_id, by=OLD)
+        await sweep(stack)
+        events = await stream.all()
+
+    await user.check_whole(chat, events)
+    assert events[-1].data["status"] == "cancelled"
+
+
+async def test_a_turn_stopped_before_it_was_ever_started_ends_once(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat = await user.create_chat()
+    turn_id = await store_turn(user, stack, chat, unique())
+
+    cancelled = await user.cancel(turn_id)
+    await stack.inspection.age(turn_id, by=OLD)
+    await sweep(stack)
+
+    assert cancelled["status"] == "cancelled"
+    await user.check_whole(chat, await user.events(turn_id))

@@ -1,0 +1,116 @@
+"""Owns `make bench`: Everturn beside a plain proxy and beside the bare engine, in one run.
+
+    python -m tests.load.bench [--quick] [--only turn,engine,api,streams] [--write-readme]
+
+No figure fails the run: the table says which targets are met.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.load.reads import measure_api
+from tests.load.report import Report, write_readme
+from tests.load.stage import Shape, Stage, open_stage
+from tests.load.streams import measure_streams
+from tests.load.turns import (
+    TurnEffort,
+    measure_engine,
+    measure_latency,
+    measure_rate,
+    measure_tool_turn,
+)
+
+_SECTIONS = ("turn", "engine", "api", "streams")
+_README = Path(__file__).parents[2] / "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured. `watch_s` holds more than one keep-alive of each stream."""
+
+    turns: TurnEffort
+    requests: int
+    streams: int
+    watch_s: float
+
+
+_FULL = Effort(TurnEffort(rounds=3, alone=25, at_16=48, with_tool=15, at_32=288), 800, 1000, 16.0)
+_QUICK = Effort(TurnEffort(rounds=1, alone=20, at_16=48, with_tool=15, at_32=96), 200, 200, 1.0)
+
+
+async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Effort) -> Report:
+    """Measure each shape on the same data, one after the other."""
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="everturn-bench-") as folder:
+        for shape in shapes:
+            _say(f"{shape}: starting")
+            begun = time.monotonic()
+            async with open_stage(Path(folder) / "data", shape) as stage:
+                _say(f"{shape}: ready after {time.monotonic() - begun:.1f} s")
+                await _measure_shape(stage, report, sections, effort)
+    return report
+
+
+async def _measure_shape(
+    stage: Stage, report: Report, sections: Collection[str], effort: Effort
+) -> None:
+    if "turn" in sections:
+        _say(f"{stage.shape}: turns")
+        await measure_latency(stage, report, effort.turns)
+        await measure_tool_turn(stage, report, effort.turns)
+        await measure_rate(stage, report, effort.turns)
+    if stage.shape is Shape.EAGER:
+        return
+    if "engine" in sections:
+        _say(f"{stage.shape}: the engine")
+        await measure_engine(stage, report, effort.turns)
+    if "api" in sections:
+        _say(f"{stage.shape}: API")
+        await measure_api(stage, report, count=effort.requests)
+    if "streams" in sections:
+        _say(f"{stage.shape}: streams")
+        await measure_streams(stage, report, count=effort.streams, watch_s=effort.watch_s)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, about a minute")
+    parser.add_argument(
+        "--only", default=",".join(_SECTIONS), help="some of the default, %(default)s"
+    )
+    parser.add_argument(
+        "--shape", choices=["apart", "eager", "both"], help="both by default, with --quick apart"
+    )
+    parser.add_argument("--write-readme", action="store_true", help="into README.md too")
+    return parser.parse_args()
+
+
+async def _main() -> None:
+    arguments = _arguments()
+    sections = arguments.only.split(",")
+    if unknown := set(sections) - set(_SECTIONS):
+        raise SystemExit(f"no such section: {', '.join(sorted(unknown))}")
+    shape = arguments.shape or ("apart" if arguments.quick else "both")
+    shapes = list(Shape) if shape == "both" else [Shape[shape.upper()]]
+    # What is measured only where workers are apart needs no second start.
+    if "turn" not in sections:
+        shapes = [Shape.APART]
+    report = await measure(sections, shapes, _QUICK if arguments.quick else _FULL)
+    text = report.markdown()
+    sys.stdout.write(text)
+    if arguments.write_readme and not await write_readme(_README, text):
+        _say(f"{_README} has no place for it: {'<!-- bench:begin -->'} … {'<!-- bench:end -->'}")
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())

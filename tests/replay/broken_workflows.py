@@ -1,0 +1,69 @@
+"""Owns copies of the chat turn, each with a change that a running turn could not follow."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import names
+    from schema.names import CHAT_TURN
+    from schema.turns import (
+        FinishTurnInput,
+        FinishTurnOutput,
+        PrepareTurnOutput,
+        TurnOutcome,
+        TurnReference,
+        TurnStatus,
+    )
+    from workflows.chat_turn import ChatTurn
+
+
+@workflow.defn(name=CHAT_TURN)
+class PreparesTwice(ChatTurn):
+    """With one activity more than it had."""
+
+    @workflow.run
+    async def run(self, turn: TurnReference) -> TurnOutcome:
+        await self._prepare(turn)
+        return await super().run(turn)
+
+
+@workflow.defn(name=CHAT_TURN)
+class AsksInAnotherOrder(ChatTurn):
+    """Finishes before it answers."""
+
+    @workflow.run
+    async def run(self, turn: TurnReference) -> TurnOutcome:
+        await self._finish(FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED))
+        return await super().run(turn)
+
+
+@workflow.defn(name=CHAT_TURN)
+class NeverFinishes(ChatTurn):
+    """With one activity less than it had."""
+
+    @workflow.run
+    async def run(self, turn: TurnReference) -> TurnOutcome:
+        return await super().run(turn)
+
+    async def _finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
+        outcome = TurnOutcome.model_construct(status=ending.status)
+        return FinishTurnOutput.model_construct(outcome=outcome)
+
+
+@workflow.defn(name=CHAT_TURN)
+class PreparesElsewhere(ChatTurn):
+    """With an activity where a local one was."""
+
+    @workflow.run
+    async def run(self, turn: TurnReference) -> TurnOutcome:
+        return await super().run(turn)
+
+    async def _prepare(self, turn: TurnReference) -> PrepareTurnOutput:
+        prepared: PrepareTurnOutput = await workflow.execute_activity(
+            names.PREPARE_TURN,
+            turn,
+            result_type=PrepareTurnOutput,
+            start_to_close_timeout=timedelta(seconds=30),
+        )
+        return prepared
