@@ -47,7 +47,7 @@ class _Translating(ActivityInboundInterceptor):
             _log.warning("activity_postponed", error=type(error).__name__)
             raise _failure_of(error) from None
         except Exception as error:  # noqa: BLE001 -- whatever it is, its words stay here
-            _log.exception("activity_failed")
+            _log.error("activity_failed", exc_info=error)
             raise _failure_of(error) from None
 
 

@@ -10,33 +10,20 @@ from typing import Final
 
 import structlog
 from temporalio.client import Client
-from temporalio.common import (
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDReusePolicy,
-)
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from schema.ids import TurnId, turn_workflow_id
-from schema.names import (
-    CHAT_ID_ATTRIBUTE,
-    MODEL_ATTRIBUTE,
-    TASK_TIMEOUT,
-    TURNS_QUEUE,
-    USER_ID_ATTRIBUTE,
-)
+from schema.names import TASK_TIMEOUT, TURNS_QUEUE
 from schema.turns import TurnReference
 from services.turns.acceptance import Accepted
 from workflows.chat_turn import ChatTurn
+from workflows.search_attributes import turn_attributes
 
 _log = structlog.get_logger(__name__)
 
 _PATIENCE: Final = timedelta(seconds=3)
-_USER_ID: Final = SearchAttributeKey.for_keyword(USER_ID_ATTRIBUTE)
-_CHAT_ID: Final = SearchAttributeKey.for_keyword(CHAT_ID_ATTRIBUTE)
-_MODEL: Final = SearchAttributeKey.for_keyword(MODEL_ATTRIBUTE)
 
 
 class TurnStarter:
@@ -61,10 +48,10 @@ class TurnStarter:
         if accepted.interrupts is not None:
             await self.cancel(accepted.interrupts)
         if accepted.starts_now:
-            return await self.start(accepted.reference, model=accepted.turn.model)
+            return await self.start(accepted.reference)
         return True
 
-    async def start(self, turn: TurnReference, *, model: str) -> bool:
+    async def start(self, turn: TurnReference) -> bool:
         """Start the turn's workflow; False where Temporal is away and the sweep will do it.
 
         Idempotency: a workflow that was started before stays the only one.
@@ -77,13 +64,7 @@ class TurnStarter:
                 task_queue=TURNS_QUEUE,
                 task_timeout=TASK_TIMEOUT,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=TypedSearchAttributes(
-                    [
-                        SearchAttributePair(_USER_ID, str(turn.user_id)),
-                        SearchAttributePair(_CHAT_ID, str(turn.chat_id)),
-                        SearchAttributePair(_MODEL, model),
-                    ]
-                ),
+                search_attributes=turn_attributes(turn),
                 rpc_timeout=_PATIENCE,
                 request_eager_start=self._eager,
             )

@@ -87,6 +87,7 @@ class TurnReference(Payload):
     turn_id: TurnId
     chat_id: ChatId
     user_id: UserId
+    model: str
 
 
 class PrepareTurnOutput(Payload):

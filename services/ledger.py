@@ -119,16 +119,16 @@ class Ledger:
         query = sql_select(*sums, is_open).where(col(LedgerRow.turn_id) == turn_id)
         connection = await session.connection()
         found = await connection.execute(query)
-        read, written, cache_read, cache_write, cost, some_open = found.one()
-        if some_open:
+        totals = found.one()
+        if totals[5]:
             await self._lose(session, turn_id, step=None)
         usage = TokenUsage(
-            input_tokens=int(read),
-            output_tokens=int(written),
-            cache_read_tokens=int(cache_read),
-            cache_write_tokens=int(cache_write),
+            input_tokens=int(totals[0]),
+            output_tokens=int(totals[1]),
+            cache_read_tokens=int(totals[2]),
+            cache_write_tokens=int(totals[3]),
         )
-        return Spend(usage=usage, cost_usd=Decimal(cost))
+        return Spend(usage=usage, cost_usd=Decimal(totals[4]))
 
     async def _lose(self, session: AsyncSession, turn_id: TurnId, *, step: int | None) -> None:
         lost = update(LedgerRow).where(

@@ -2,12 +2,41 @@
 
 import logging
 import sys
+import traceback
 
 import structlog
 
 from services.settings import Settings
 
 _QUIET = ("httpx", "httpx2", "httpcore", "asyncio", "temporalio.activity", "temporalio.workflow")
+
+# Messages of exceptions may quote what a person or a model wrote. These only say what is missing.
+_OURS = ("activities.", "api.", "schema.", "services.", "workers.", "workflows.")
+
+
+def describe_exception(exc_info: structlog.typing.ExcInfo) -> str:
+    """Return where an exception came from and of which types it is, without foreign words."""
+    lines: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None:
+        lines += [
+            f"  {frame.filename}:{frame.lineno} in {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        lines.append(_headline(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if error is not None:
+            lines.append("caused by:")
+    return "\n".join(lines)
+
+
+def _headline(error: BaseException) -> str:
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    is_safe = isinstance(error, OSError) or type(error).__module__.startswith(_OURS)
+    return f"{name}: {error}" if is_safe else name
+
+
+_FORMAT_EXCEPTIONS = structlog.processors.ExceptionRenderer(describe_exception)
 
 
 def configure_logs(settings: Settings) -> None:
@@ -20,7 +49,7 @@ def configure_logs(settings: Settings) -> None:
     structlog.configure(
         processors=[
             *shared,
-            structlog.processors.format_exc_info,
+            _FORMAT_EXCEPTIONS,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -34,7 +63,7 @@ def configure_logs(settings: Settings) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _renderer(settings),
             ],
-            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            foreign_pre_chain=[*shared, _FORMAT_EXCEPTIONS],
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)

@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
         TurnReference,
         TurnStatus,
     )
+    from workflows.search_attributes import turn_attributes
 
 # What waits for a database or a provider waits as long as it takes; activities themselves say
 # when a failure is final.
@@ -174,6 +175,7 @@ async def start_turn(turn: TurnReference) -> None:
             id=turn_workflow_id(turn.turn_id),
             task_queue=TURNS_QUEUE,
             task_timeout=TASK_TIMEOUT,
+            search_attributes=turn_attributes(turn),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
     except WorkflowAlreadyStartedError:

@@ -21,7 +21,7 @@ from schema.tables.columns import utc_now
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.chats.access import Unreachable, why_unreachable
 from services.database import Database
-from services.turns.rows import turn_from_row
+from services.turns.rows import reference_from_row, turn_from_row
 
 
 class Refusal(StrEnum):
@@ -206,9 +206,7 @@ def _accepted(
 ) -> Accepted:
     return Accepted(
         turn=turn_from_row(turn),
-        reference=TurnReference(
-            turn_id=TurnId(turn.id), chat_id=ChatId(turn.chat_id), user_id=UserId(turn.user_id)
-        ),
+        reference=reference_from_row(turn),
         replayed=replayed,
         starts_now=turn.active and turn.status == TurnStatus.QUEUED,
         interrupts=interrupts,

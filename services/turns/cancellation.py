@@ -1,14 +1,14 @@
 """Owns asking a turn to stop: the wish is stored, so that it holds whatever else is down."""
 
 from schema.actors import Actor
-from schema.ids import ChatId, TurnId, UserId
+from schema.ids import TurnId
 from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import Turn, TurnReference, TurnStatus
 from services.chats.access import Unreachable, why_unreachable
 from services.database import Database
-from services.turns.rows import turn_from_row
+from services.turns.rows import reference_from_row, turn_from_row
 
 
 class TurnCancellation:
@@ -32,7 +32,4 @@ class TurnCancellation:
                 await session.flush()
         if row is None:
             return Err(await why_unreachable(self._database, TurnRow, turn_id))
-        reference = TurnReference(
-            turn_id=turn_id, chat_id=ChatId(row.chat_id), user_id=UserId(row.user_id)
-        )
-        return Ok((turn_from_row(row), reference))
+        return Ok((turn_from_row(row), reference_from_row(row)))

@@ -12,7 +12,7 @@ from schema.actors import Actor, acting_user
 from schema.chats import MessageRole
 from schema.errors import ErrorCode
 from schema.events import DeltaEvent, EventData, StepEvent
-from schema.ids import ChatId, TurnId, UserId, new_id
+from schema.ids import ChatId, TurnId, new_id
 from schema.tables import ChatRow, MessageRow, StepRow, ToolCallRow, TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import (
@@ -29,7 +29,7 @@ from services.database import Database
 from services.events.snapshots import ending_events
 from services.events.writer import EventWriter
 from services.ledger import Ledger
-from services.turns.rows import usage_from_row
+from services.turns.rows import reference_from_row, usage_from_row
 
 UNFINISHED: Final = (TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.AWAITING_APPROVAL)
 _UNENDED_CALL: Final = "The turn ended before this call did."
@@ -205,6 +205,4 @@ async def activate_next(session: AsyncSession, chat_id: ChatId) -> TurnReference
         return None
     following.active = True
     await session.flush()
-    return TurnReference(
-        turn_id=TurnId(following.id), chat_id=chat_id, user_id=UserId(following.user_id)
-    )
+    return reference_from_row(following)

@@ -1,9 +1,9 @@
 """Owns turning rows of turns into what clients see."""
 
 from schema.errors import RETRYABLE, ErrorCode
-from schema.ids import ChatId, MessageId, TurnId
+from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.tables import LedgerRow, TurnRow
-from schema.turns import Turn, TurnError, TurnStatus
+from schema.turns import Turn, TurnError, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 
 
@@ -33,6 +33,16 @@ def turn_from_row(row: TurnRow) -> Turn:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+    )
+
+
+def reference_from_row(row: TurnRow) -> TurnReference:
+    """Return what workflows know the turn by."""
+    return TurnReference(
+        turn_id=TurnId(row.id),
+        chat_id=ChatId(row.chat_id),
+        user_id=UserId(row.user_id),
+        model=row.model,
     )
 
 

@@ -8,12 +8,13 @@ from typing import Final
 from sqlmodel import col, select
 
 from schema.actors import SERVICE
-from schema.ids import ChatId, TurnId, UserId
+from schema.ids import ChatId
 from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import TurnReference, TurnStatus
 from services.database import Database
 from services.turns.ending import UNFINISHED, activate_next, lock_chat
+from services.turns.rows import reference_from_row
 
 _BATCH: Final = 500
 
@@ -52,7 +53,7 @@ class StrandedTurnSearch:
             rows = (await session.exec(query)).all()
         return [
             ActiveTurn(
-                reference=_reference(row),
+                reference=reference_from_row(row),
                 has_begun=row.status != TurnStatus.QUEUED,
                 is_to_stop=row.cancel_requested_at is not None,
             )
@@ -83,9 +84,3 @@ class StrandedTurnSearch:
                 turn = await activate_next(session, ChatId(chat_id))
             activated += [turn] if turn is not None else []
         return activated
-
-
-def _reference(row: TurnRow) -> TurnReference:
-    return TurnReference(
-        turn_id=TurnId(row.id), chat_id=ChatId(row.chat_id), user_id=UserId(row.user_id)
-    )

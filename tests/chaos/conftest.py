@@ -9,20 +9,19 @@ from tests.running_everturn.stack import ScriptedStack, scripted_model, scripted
 
 SERVERS = ("postgres", "valkey", "temporal")
 PROCESSES = (*SERVERS, "api", "worker-turns", "worker-tools")
+SETTINGS = {
+    "EVERTURN_ANSWER_WAIT_S": "1",
+    "EVERTURN_LOG_FORMAT": "console",
+    "EVERTURN_SHUTDOWN_GRACE_S": "1",
+    "EVERTURN_SWEEP_INTERVAL_S": "2",
+}
 
 
 @pytest.fixture(scope="session")
 async def shared_stack() -> AsyncIterator[ScriptedStack]:
     async with (
         scripted_model() as (model, url),
-        scripted_stack(
-            model=model,
-            model_url=url,
-            EVERTURN_SWEEP_INTERVAL_S="2",
-            EVERTURN_ANSWER_WAIT_S="1",
-            EVERTURN_SHUTDOWN_GRACE_S="1",
-            EVERTURN_LOG_FORMAT="console",
-        ) as scripted,
+        scripted_stack(model, url, settings=SETTINGS) as scripted,
     ):
         yield scripted
 

@@ -26,7 +26,7 @@ async def test_a_turn_survives_kill_9_of_everything_at_once(data: Path) -> None:
         model.add(Script(match="all", pieces=("After ", "all.")))
 
         async with (
-            scripted_stack(data, model=model, model_url=url) as everturn,
+            scripted_stack(model, url, data_dir=data) as everturn,
             Client.signed_up(everturn.api) as client,
             client.ask("all dies") as stream,
         ):
@@ -35,7 +35,7 @@ async def test_a_turn_survives_kill_9_of_everything_at_once(data: Path) -> None:
             seen = await stream.until_broken()
 
         async with (
-            scripted_stack(data, model=model, model_url=url) as everturn,
+            scripted_stack(model, url, data_dir=data) as everturn,
             Client.signed_in(everturn.api, client.email) as client,
         ):
             rest = await client.events(stream.turn_id, after=stream.last_id)

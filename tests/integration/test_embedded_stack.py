@@ -137,7 +137,8 @@ async def test_data_and_addresses_outlive_a_stop(data: Path) -> None:
         assert await connection.fetchval("SELECT answer FROM kept") == 42
         await connection.close()
         async with Redis.from_url(servers.addresses.redis) as valkey:
-            assert await valkey.get("kept") == b"42"
+            # Half a stream would be worse than none: what Valkey had is told from the database.
+            assert await valkey.get("kept") is None
 
 
 async def test_postgres_serves_its_data_after_kill_9(data: Path) -> None:

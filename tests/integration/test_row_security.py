@@ -54,7 +54,7 @@ async def attempted(connection: asyncpg.Connection, statement: str, *values: obj
             status: str = await connection.execute(statement, *values)
     except asyncpg.InsufficientPrivilegeError:
         return 0
-    return int(status.split()[-1])
+    return int(status.rsplit(maxsplit=1)[-1])
 
 
 async def tables(inspection: Inspection) -> list[str]:

@@ -129,7 +129,8 @@ def _machine() -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {_processor()}, "
         f"{memory_gb:.0f} GB, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}."
+        f"Python {platform.python_version()}; load average at the end "
+        f"{os.getloadavg()[1]:.1f} over 5 minutes, the bench's own included."
     )
 
 

@@ -185,7 +185,7 @@ def _add_rates(
         ),
     )
     report.note(
-        f"{stage.shape.capitalize()}: with 32 turns that fill the machine the first token comes "
+        f"With {stage.shape}, 32 turns fill the machine, and the first token comes "
         f"after {first.p50:.0f} ms (p95 {first.p95:.0f} ms)."
     )
 
@@ -213,7 +213,7 @@ def _add_cpu(
     )
     shares = ", ".join(f"{name} {ms:.1f}" for name, ms in per_turn.by_name.items())
     report.note(
-        f"{stage.shape.capitalize()}: CPU of a turn in ms: {shares}; the load client "
+        f"With {stage.shape}: CPU of a turn in ms: {shares}; the load client "
         f"{clients.per(count).total():.1f}. With the model a turn takes {per_turn.total():.0f} ms, "
         f"the floor {floors.per(count).total():.1f} ms."
     )

@@ -1,6 +1,7 @@
 """Owns copies of the chat turn, each with a change that a running turn could not follow."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 from temporalio import workflow
 
@@ -13,8 +14,8 @@ with workflow.unsafe.imports_passed_through():
         PrepareTurnOutput,
         TurnOutcome,
         TurnReference,
-        TurnStatus,
     )
+    from schema.usage import TokenUsage
     from workflows.chat_turn import ChatTurn
 
 
@@ -29,12 +30,12 @@ class PreparesTwice(ChatTurn):
 
 
 @workflow.defn(name=CHAT_TURN)
-class AsksInAnotherOrder(ChatTurn):
-    """Finishes before it answers."""
+class WaitsFirst(ChatTurn):
+    """With a timer before everything."""
 
     @workflow.run
     async def run(self, turn: TurnReference) -> TurnOutcome:
-        await self._finish(FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED))
+        await workflow.sleep(1)
         return await super().run(turn)
 
 
@@ -47,8 +48,10 @@ class NeverFinishes(ChatTurn):
         return await super().run(turn)
 
     async def _finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
-        outcome = TurnOutcome.model_construct(status=ending.status)
-        return FinishTurnOutput.model_construct(outcome=outcome)
+        outcome = TurnOutcome(
+            status=ending.status, steps=1, usage=TokenUsage(), cost_usd=Decimal(0)
+        )
+        return FinishTurnOutput(outcome=outcome)
 
 
 @workflow.defn(name=CHAT_TURN)

@@ -24,7 +24,7 @@ async def record() -> None:
     """Produce each shape on a stack of its own making, and write its history."""
     async with (
         scripted_model() as (model, url),
-        scripted_stack(model=model, model_url=url, **SETTINGS) as everturn,
+        scripted_stack(model, url, settings=SETTINGS) as everturn,
         Client.signed_up(everturn.api) as client,
     ):
         for name, produce in SHAPES.items():

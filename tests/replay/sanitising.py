@@ -41,9 +41,11 @@ class _Sanitising:
         if isinstance(value, dict) and value.keys() == {"metadata", "data"}:
             return {**value, "data": self._payload(value["data"])}
         if isinstance(value, dict):
-            return {key: self.cleaned(item) for key, item in value.items() if key not in _DROPPED}
+            kept = sorted(value.keys() - _DROPPED)  # maps of protobuf come in any order
+            return {key: self.cleaned(value[key]) for key in kept}
         if isinstance(value, list):
-            return [self.cleaned(item) for item in value]
+            cleaned = [self.cleaned(item) for item in value]
+            return sorted(cleaned) if all(isinstance(item, int) for item in cleaned) else cleaned
         return self._text(value) if isinstance(value, str) else value
 
     def _payload(self, data: str) -> str:

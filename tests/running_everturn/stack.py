@@ -1,7 +1,7 @@
 """Owns a development stack whose servers a test stops and kills, and whose model it scripts."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +54,16 @@ class ScriptedStack:
 
 @asynccontextmanager
 async def scripted_stack(
-    data_dir: Path | None = None, *, model: DemoModel, model_url: str, **settings: str
+    model: DemoModel,
+    model_url: str,
+    *,
+    data_dir: Path | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ScriptedStack]:
     """Open a stack, an ephemeral one without `data_dir`, whose processes get these settings."""
     model_settings = {"ANTHROPIC_API_KEY": "scripted", "ANTHROPIC_BASE_URL": model_url}
     with pytest.MonkeyPatch.context() as patch:
-        _replace_environment(patch, environment(**model_settings, **settings))
+        _replace_environment(patch, environment(**model_settings, **(settings or {})))
         stack = DevelopmentStack(
             data_dir, ephemeral=data_dir is None, settings=Settings(api_port=0, _env_file=None)
         )
