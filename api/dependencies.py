@@ -39,7 +39,8 @@ class ApiServices:
     answer_wait_s: float
 
 
-def _services(request: Request) -> ApiServices:
+# Async although nothing waits: FastAPI hands plain functions to a thread.
+async def _services(request: Request) -> ApiServices:
     services: ApiServices = request.app.state.services
     return services
 
@@ -51,7 +52,7 @@ _bearer = HTTPBearer(
 )
 
 
-def _current_actor(
+async def _current_actor(
     services: Services,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Actor:

@@ -10,11 +10,12 @@ from schema.events import EventId, parse_event_id
 from schema.ids import ChatId, TurnId
 
 
-def _chat_id(chat_id: Annotated[UUID, Path(description="The chat's id.")]) -> ChatId:
+# Async although nothing waits: FastAPI hands plain functions to a thread.
+async def _chat_id(chat_id: Annotated[UUID, Path(description="The chat's id.")]) -> ChatId:
     return ChatId(chat_id)
 
 
-def _turn_id(turn_id: Annotated[UUID, Path(description="The turn's id.")]) -> TurnId:
+async def _turn_id(turn_id: Annotated[UUID, Path(description="The turn's id.")]) -> TurnId:
     return TurnId(turn_id)
 
 
@@ -32,7 +33,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-def _resume_after(
+async def _resume_after(
     last_event_id: Annotated[
         str | None,
         Header(alias="Last-Event-ID", description="The last event seen; goes before `after`."),

@@ -41,7 +41,7 @@ def dev(
 @app.command()
 def api() -> None:
     """Run the HTTP API."""
-    from workers.processes import serve_api
+    from workers.api_process import serve_api
     from workers.start import run_process
 
     run_process(serve_api)
@@ -55,8 +55,8 @@ def worker(
     unknown = sorted(set(queue) - set(QUEUES))
     if unknown:
         raise typer.BadParameter(f"no such queue: {', '.join(unknown)}", param_hint="--queue")
-    from workers.processes import serve_queues
     from workers.start import run_process
+    from workers.worker_process import serve_queues
 
     run_process(lambda settings: serve_queues(settings, queue))
 
@@ -66,7 +66,8 @@ def migrate(
     revision: Annotated[str, typer.Option(help="`head`, or `base` to drop everything.")] = "head",
 ) -> None:
     """Bring the database to the newest schema."""
-    from workers.start import migrate_database, run_process
+    from workers.migration import migrate_database
+    from workers.start import run_process
 
     run_process(lambda settings: migrate_database(settings, revision=revision), is_migration=True)
 

@@ -10,18 +10,11 @@ import uvloop
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
-from services.auth.administrators import ensure_administrator
-from services.auth.passwords import Passwords
-from services.auth.tokens import WeakSecretError
-from services.database import Database, DatabaseUnavailableError
-from services.database.migrations import UnsafeRoleError, migrate
-from services.models.pricing import UnknownPriceError
+from services.database import DatabaseUnavailableError
+from services.mistakes import SetupError
 from services.settings import Settings
-from workers.composition import MissingApiKeyError
 from workers.logs import configure_logs
 
-# Mistakes of whoever set the process up: their sentence says what to do.
-_MISTAKES = (WeakSecretError, UnsafeRoleError, UnknownPriceError, MissingApiKeyError)
 _PASSWORD_IN_URL = re.compile(r"(://[^:@/]*:)[^@/]*@")
 
 
@@ -44,7 +37,7 @@ def run_process(
 
     try:
         uvloop.run(run())
-    except _MISTAKES as error:
+    except SetupError as error:
         _give_up(str(error))
     except DatabaseUnavailableError as error:
         _give_up(_unreachable(settings, error.__cause__ or error))
@@ -57,33 +50,6 @@ def run_process(
             f"Temporal can't be reached at {settings.temporal_address}. "
             "Check TEMPORAL_ADDRESS, or start it."
         )
-
-
-async def migrate_database(settings: Settings, *, revision: str) -> None:
-    """Bring the database to `revision` with the rights of the migration URL.
-
-    Also makes the first administrator, if the settings name one.
-
-    Errors: UnsafeRoleError; OSError and driver errors where the database can't be reached.
-    """
-    application_url = settings.database_url.get_secret_value()
-    migration_url = settings.migration_database_url
-    await migrate(
-        application_url if migration_url is None else migration_url.get_secret_value(),
-        application_url=application_url,
-        revision=revision,
-    )
-    if revision != "base" and settings.admin_email and settings.admin_password:
-        database = Database(application_url)
-        try:
-            await ensure_administrator(
-                database,
-                Passwords(),
-                email=settings.admin_email,
-                password=settings.admin_password.get_secret_value(),
-            )
-        finally:
-            await database.close()
 
 
 def _unreachable(settings: Settings, error: BaseException, *, is_migration: bool = False) -> str:

@@ -1,7 +1,7 @@
 """Owns the Temporal workers: which queue runs what, and how much of it at once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Final
@@ -23,7 +23,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.failures import FailureTranslation
 from schema.names import BACKGROUND_QUEUE, SWEEP_SCHEDULE_ID, TOOLS_QUEUE, TURNS_QUEUE
 from services.settings import Settings
-from workers.composition import Activities
+from workers.composition.activities import Activities
 from workflows.chat_turn import ChatTurn
 from workflows.sweep_turns import SweepTurns
 
@@ -74,14 +74,16 @@ async def run_workers(
     *,
     settings: Settings,
     stop: asyncio.Event,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the workers of `queues` until `stop` is set."""
+    """Run the workers of `queues` until `stop` is set; `on_ready` is called once they poll."""
     async with AsyncExitStack() as stack:
         for queue in queues:
             await stack.enter_async_context(make_worker(client, queue, activities, settings))
         if BACKGROUND_QUEUE in queues:
             await ensure_sweep(client, every=timedelta(seconds=settings.sweep_interval_s))
         _log.info("worker_ready", queues=list(queues))
+        on_ready()
         await stop.wait()
 
 

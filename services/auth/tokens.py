@@ -8,13 +8,14 @@ import jwt
 
 from schema.actors import Actor, ActorType
 from schema.ids import UserId
+from services.mistakes import SetupError
 
 _ALGORITHM: Final = "HS256"
 _ISSUER: Final = "everturn"
 _SHORTEST_SECRET: Final = 32
 
 
-class WeakSecretError(Exception):
+class WeakSecretError(SetupError):
     """The signing secret is missing, or too short to resist guessing."""
 
     def __init__(self) -> None:

@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import schema.migrations
 from schema.migrations.policies import APPLICATION_ROLE
 from services.database.store import asyncpg_url
+from services.mistakes import SetupError
 
 
-class UnsafeRoleError(Exception):
+class UnsafeRoleError(SetupError):
     """The application's role is a superuser, or may bypass row-level security."""
 
     def __init__(self, role: str) -> None:

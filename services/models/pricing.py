@@ -10,12 +10,13 @@ from typing import Final
 from genai_prices import Usage, calc_price
 
 from schema.usage import TokenUsage
+from services.mistakes import SetupError
 from services.settings import ModelPrice
 
 _MILLION: Final = Decimal(1_000_000)
 
 
-class UnknownPriceError(Exception):
+class UnknownPriceError(SetupError):
     """A model without a price can't be held to a budget."""
 
     def __init__(self, model: str) -> None:

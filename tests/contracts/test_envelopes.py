@@ -12,7 +12,8 @@ from api.app import create_app
 from tests.fixtures.api_user import PASSWORD, ApiUser
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
-from workers.composition import open_api_services, open_foundation
+from workers.composition.api import open_api_services
+from workers.composition.foundation import open_foundation
 
 
 async def test_the_request_id_is_echoed(recorded: httpx.AsyncClient) -> None:

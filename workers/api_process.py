@@ -1,0 +1,58 @@
+"""Owns the process of the HTTP API."""
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+import uvicorn
+from temporalio.client import Client
+
+from api.app import create_app
+from schema.names import TURNS_QUEUE
+from services.settings import Settings
+from workers.composition.api import open_api_services
+from workers.composition.foundation import Foundation, connect_temporal, open_foundation
+
+_GRACE_S: Final = 3
+"""How long open streams may go on after the API was told to stop; clients resume elsewhere."""
+
+
+async def serve_api(settings: Settings) -> None:
+    """Run the API until SIGINT or SIGTERM; with `eager_worker`, a worker for turns beside it.
+
+    Errors: DatabaseUnavailableError at the start; later outages are answered with 503.
+    """
+    async with AsyncExitStack() as stack:
+        foundation = await stack.enter_async_context(open_foundation(settings))
+        client = await connect_temporal(settings, lazy=not settings.eager_worker)
+        services = await stack.enter_async_context(
+            open_api_services(foundation, client, eager=settings.eager_worker)
+        )
+        if settings.eager_worker:
+            await _host_worker(stack, foundation, client)
+        await foundation.database.ping()
+        app = create_app(services, max_body_bytes=settings.max_body_bytes)
+        await uvicorn.Server(_server_config(app, settings)).serve()
+
+
+async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> None:
+    """Run a worker for turns in this process, which takes the first task of those begun here."""
+    # A process without one has no need of the model provider's package.
+    from workers.composition.activities import open_activities  # noqa: PLC0415
+    from workers.worker import make_worker  # noqa: PLC0415
+
+    activities = await stack.enter_async_context(open_activities(foundation, client))
+    worker = make_worker(client, TURNS_QUEUE, activities, foundation.settings)
+    await stack.enter_async_context(worker)
+
+
+def _server_config(app: object, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # uvicorn's own type of ASGI is narrower than Starlette's
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        loop="none",
+    )

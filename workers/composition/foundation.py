@@ -1,0 +1,71 @@
+"""Owns the foundation: connections, and what is made of them alone."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from services.database import Database
+from services.events.writer import EventWriter
+from services.ledger import Ledger
+from services.models.pricing import Pricing
+from services.settings import Settings
+from services.turns.ending import TurnEnding
+
+_REDIS_TIMEOUT_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What every process has: connections and what is made of them alone."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    events: EventWriter
+    pricing: Pricing
+    ending: TurnEnding
+
+
+@asynccontextmanager
+async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
+    """Open what every process has, and close it at the end.
+
+    Errors: UnknownPriceError for a model that can't be priced.
+    """
+    pricing = Pricing(settings.model_prices)
+    fallback = (settings.fallback_model,) if settings.fallback_model else ()
+    pricing.require((*settings.models, settings.default_model, *fallback))
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url.get_secret_value())
+        stack.push_async_callback(database.close)
+        redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=_REDIS_TIMEOUT_S,
+            socket_connect_timeout=_REDIS_TIMEOUT_S,
+            # A second try belongs to those who know what it may double.
+            retry=Retry(NoBackoff(), 0),
+        )
+        stack.push_async_callback(redis.aclose)
+        events = EventWriter(redis, retention_s=settings.event_retention_s)
+        ending = TurnEnding(database, events, Ledger(pricing))
+        yield Foundation(settings, database, redis, events, pricing, ending)
+
+
+async def connect_temporal(settings: Settings, *, lazy: bool) -> Client:
+    """Return a client; a lazy one connects with its first call.
+
+    Errors: RuntimeError where Temporal can't be reached and `lazy` is not set.
+    """
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        data_converter=pydantic_data_converter,
+        lazy=lazy,
+    )

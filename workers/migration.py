@@ -1,0 +1,34 @@
+"""Owns the process that brings a database up to date: its schema, and its first administrator."""
+
+from services.auth.administrators import ensure_administrator
+from services.auth.passwords import Passwords
+from services.database import Database
+from services.database.migrations import migrate
+from services.settings import Settings
+
+
+async def migrate_database(settings: Settings, *, revision: str) -> None:
+    """Bring the database to `revision` with the rights of the migration URL.
+
+    Also makes the first administrator, if the settings name one.
+
+    Errors: UnsafeRoleError; OSError and driver errors where the database can't be reached.
+    """
+    application_url = settings.database_url.get_secret_value()
+    migration_url = settings.migration_database_url
+    await migrate(
+        application_url if migration_url is None else migration_url.get_secret_value(),
+        application_url=application_url,
+        revision=revision,
+    )
+    if revision != "base" and settings.admin_email and settings.admin_password:
+        database = Database(application_url)
+        try:
+            await ensure_administrator(
+                database,
+                Passwords(),
+                email=settings.admin_email,
+                password=settings.admin_password.get_secret_value(),
+            )
+        finally:
+            await database.close()

@@ -1,0 +1,57 @@
+"""Owns the process that runs the workers of some queues."""
+
+import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+
+from prometheus_client import start_http_server
+
+from services.settings import Settings
+from workers.composition.activities import open_activities
+from workers.composition.foundation import connect_temporal, open_foundation
+from workers.worker import run_workers
+
+
+async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
+    """Run the workers of `queues` until SIGINT or SIGTERM.
+
+    Errors: DatabaseUnavailableError at the start; later outages are waited for.
+    """
+    with _stop_signals() as stop, ExitStack() as metrics:
+        async with AsyncExitStack() as stack:
+            foundation = await stack.enter_async_context(open_foundation(settings))
+            client = await connect_temporal(settings, lazy=False)
+            activities = await stack.enter_async_context(open_activities(foundation, client))
+            await foundation.database.ping()
+            await run_workers(
+                client,
+                queues,
+                activities,
+                settings=settings,
+                stop=stop,
+                on_ready=lambda: _open_metrics(metrics, settings),
+            )
+
+
+def _open_metrics(stack: ExitStack, settings: Settings) -> None:
+    """Serve metrics; that they answer is the sign that the workers are ready."""
+    if settings.metrics_port:
+        server, thread = start_http_server(settings.metrics_port, addr=settings.api_host)
+        stack.callback(thread.join)
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Turn SIGINT and SIGTERM into an event while the block runs."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
