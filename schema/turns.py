@@ -98,14 +98,16 @@ class PrepareTurnOutput(Payload):
     model: str
     fallback_model: str | None = None
     max_steps: int
+    prompt_tokens: int
 
 
 class CallModelInput(Payload):
-    """Which step to ask which model for."""
+    """Which step to ask which model for. `prompt_tokens` is the estimate of its input."""
 
     turn: TurnReference
     step: int
     model: str
+    prompt_tokens: int
     is_fallback: bool = False
 
 

@@ -8,14 +8,13 @@ from decimal import Decimal
 from enum import StrEnum
 
 from sqlalchemy import func, update
-from sqlalchemy import select as sql_select
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.ids import TurnId, UserId, new_id
+from schema.ids import TurnId, UserId
 from schema.tables import LedgerRow
 from schema.tables.columns import utc_now
-from schema.usage import Spend, TokenUsage
+from schema.usage import TokenUsage
 from services.models.pricing import Pricing
 
 
@@ -45,31 +44,12 @@ class Ledger:
     def __init__(self, pricing: Pricing) -> None:
         self._pricing = pricing
 
-    async def open(
-        self, session: AsyncSession, key: AttemptKey, *, model: str, input_tokens: int
-    ) -> None:
-        """Open an attempt's row with an estimate, before anything is asked.
+    def cost(self, model: str, usage: TokenUsage) -> Decimal:
+        """Return what the tokens cost.
 
-        Attempts of the step that are still open belong to processes that died: they are lost,
-        and cost what was known of them.
+        Errors: UnknownPriceError.
         """
-        if key.attempt > 1:
-            await self._lose(session, key.turn_id, step=key.step)
-        usage = TokenUsage(input_tokens=input_tokens)
-        session.add(
-            LedgerRow(
-                id=new_id(),
-                user_id=key.user_id,
-                turn_id=key.turn_id,
-                step=key.step,
-                attempt=key.attempt,
-                kind="model",
-                model=model,
-                input_tokens=input_tokens,
-                cost_usd=self._pricing.cost(model, usage),
-            )
-        )
-        await session.flush()
+        return self._pricing.cost(model, usage)
 
     async def note(
         self, session: AsyncSession, key: AttemptKey, *, model: str, usage: TokenUsage
@@ -102,41 +82,6 @@ class Ledger:
             col(LedgerRow.status) == ChargeStatus.FAILED,
         )
         return (await session.exec(query)).one()
-
-    async def total(self, session: AsyncSession, turn_id: TurnId) -> Spend:
-        """Close what is still open of a turn, and return the sum of all its rows."""
-        sums = [
-            func.coalesce(func.sum(column), 0)
-            for column in (
-                LedgerRow.input_tokens,
-                LedgerRow.output_tokens,
-                LedgerRow.cache_read_tokens,
-                LedgerRow.cache_write_tokens,
-                LedgerRow.cost_usd,
-            )
-        ]
-        is_open = func.bool_or(col(LedgerRow.status) == ChargeStatus.OPEN)
-        query = sql_select(*sums, is_open).where(col(LedgerRow.turn_id) == turn_id)
-        connection = await session.connection()
-        found = await connection.execute(query)
-        totals = found.one()
-        if totals[5]:
-            await self._lose(session, turn_id, step=None)
-        usage = TokenUsage(
-            input_tokens=int(totals[0]),
-            output_tokens=int(totals[1]),
-            cache_read_tokens=int(totals[2]),
-            cache_write_tokens=int(totals[3]),
-        )
-        return Spend(usage=usage, cost_usd=Decimal(totals[4]))
-
-    async def _lose(self, session: AsyncSession, turn_id: TurnId, *, step: int | None) -> None:
-        lost = update(LedgerRow).where(
-            col(LedgerRow.turn_id) == turn_id, col(LedgerRow.status) == ChargeStatus.OPEN
-        )
-        if step is not None:
-            lost = lost.where(col(LedgerRow.step) == step)
-        await session.exec(lost.values(status=ChargeStatus.LOST, settled_at=utc_now()))
 
     async def _write(
         self,

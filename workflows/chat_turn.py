@@ -98,7 +98,9 @@ class ChatTurn:
         self, turn: TurnReference, step: int, prepared: PrepareTurnOutput
     ) -> CallModelOutput:
         """Ask the model, and once it has failed for good the fallback, if there is one."""
-        call = CallModelInput(turn=turn, step=step, model=prepared.model)
+        call = CallModelInput(
+            turn=turn, step=step, model=prepared.model, prompt_tokens=prepared.prompt_tokens
+        )
         try:
             return await self._ask(call)
         except ActivityError as error:

@@ -9,8 +9,9 @@ filter finds nothing of anybody else's.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 from sqlalchemy import event, text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection as MapperConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
+from services.database.plain import Connection, PlainTransactions
 
 _BIND_ACTOR = text(
     "SELECT set_config('everturn.actor_type', :actor_type, true), "
@@ -42,6 +44,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        self._plain = PlainTransactions(url, pool_size=pool_size)
         self._engine = create_async_engine(
             asyncpg_url(url),
             pool_size=pool_size,
@@ -63,6 +66,17 @@ class Database:
             finally:
                 await session.close()
         except (DBAPIError, PoolTimeoutError, OSError) as error:
+            if _is_passing(error):
+                raise DatabaseUnavailableError from error
+            raise
+
+    @asynccontextmanager
+    async def statements(self, actor: Actor) -> AsyncIterator[Connection]:
+        """Run one unit of work in plain SQL as `actor`: for what every turn does."""
+        try:
+            async with self._plain.transaction(actor) as connection:
+                yield connection
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if _is_passing(error):
                 raise DatabaseUnavailableError from error
             raise
@@ -100,11 +114,12 @@ class Database:
 
     async def close(self) -> None:
         """Give all connections back."""
+        await self._plain.close()
         await self._engine.dispose()
 
 
 @event.listens_for(Session, "after_begin")
-def _bind_actor(session: Session, _: SessionTransaction, connection: Connection) -> None:
+def _bind_actor(session: Session, _: SessionTransaction, connection: MapperConnection) -> None:
     """Bind the actor at every begin: a setting made local ends with its transaction."""
     actor: Actor | None = session.info.get("actor")
     if actor is not None:
@@ -121,8 +136,10 @@ def asyncpg_url(url: str) -> str:
     return url
 
 
-def _is_passing(error: DBAPIError | PoolTimeoutError | OSError) -> bool:
+def _is_passing(error: Exception) -> bool:
     """Whether the same statement may work later, with nothing changed but the server."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_PASSING_STATES)
     if not isinstance(error, DBAPIError):
         return True
     state = getattr(error.orig, "sqlstate", None) or ""

@@ -1,32 +1,60 @@
 """Owns turning stored messages, steps and tool results into the messages of a model call."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from anthropic.types import MessageParam, ToolResultBlockParam
 
-from schema.tables import MessageRow, StepRow, ToolCallRow
 from schema.turns import ToolCallStatus
 
 _NO_RESULT = "This call was not run."
 
 
-def conversation(
-    messages: Sequence[MessageRow], steps: Sequence[StepRow], calls: Sequence[ToolCallRow]
-) -> list[MessageParam]:
+class SaidMessage(NamedTuple):
+    """A message of the conversation."""
+
+    role: str
+    content: str
+
+
+class EarlierStep(NamedTuple):
+    """A step of this turn that is done, as the blocks that the model answered."""
+
+    step: int
+    blocks: list[dict[str, Any]]
+
+
+class EarlierCall(NamedTuple):
+    """A tool call of an earlier step; without an output it was not run."""
+
+    step: int
+    tool_call_id: str
+    status: str
+    output: str | None
+
+
+class PromptMaterial(NamedTuple):
+    """What the conversation of a model call is made of, each in its order."""
+
+    messages: Sequence[SaidMessage]
+    steps: Sequence[EarlierStep] = ()
+    calls: Sequence[EarlierCall] = ()
+
+
+def conversation(material: PromptMaterial) -> list[MessageParam]:
     """Return the messages of a model call: the history, then the steps of this turn so far.
 
     Neighbours of one role are joined, as after an answer that never came.
     """
     turns: list[tuple[str, list[dict[str, Any]]]] = [
         (message.role, [{"type": "text", "text": message.content}])
-        for message in messages
+        for message in material.messages
         if message.content.strip()
     ]
-    by_step: dict[int, dict[str, ToolCallRow]] = {}
-    for call in calls:
+    by_step: dict[int, dict[str, EarlierCall]] = {}
+    for call in material.calls:
         by_step.setdefault(call.step, {})[call.tool_call_id] = call
-    for step in steps:
+    for step in material.steps:
         turns.append(("assistant", step.blocks))
         results = _results(step.blocks, by_step.get(step.step, {}))
         if results:
@@ -35,13 +63,13 @@ def conversation(
 
 
 def _results(
-    blocks: Iterable[Mapping[str, Any]], calls: Mapping[str, ToolCallRow]
+    blocks: Iterable[Mapping[str, Any]], calls: Mapping[str, EarlierCall]
 ) -> list[dict[str, Any]]:
     wanted = [block["id"] for block in blocks if block["type"] == "tool_use"]
     return [dict(_result(call_id, calls.get(call_id))) for call_id in wanted]
 
 
-def _result(call_id: str, call: ToolCallRow | None) -> ToolResultBlockParam:
+def _result(call_id: str, call: EarlierCall | None) -> ToolResultBlockParam:
     if call is None or call.output is None:
         return {
             "type": "tool_result",

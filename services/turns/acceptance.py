@@ -7,21 +7,51 @@ caller once the transaction is through, or by the sweep.
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-
-from sqlalchemy import func, update
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from typing import Final
 
 from schema.actors import Actor
-from schema.chats import MessageRole, SendMessageRequest
-from schema.ids import ChatId, TurnId, UserId, new_id
+from schema.chats import SendMessageRequest
+from schema.ids import ChatId, TurnId, new_id
 from schema.result import Err, Ok, Result
-from schema.tables import ChatRow, MessageRow, TurnRow
-from schema.tables.columns import utc_now
+from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.chats.access import Unreachable, why_unreachable
-from services.database import Database
-from services.turns.rows import reference_from_row, turn_from_row
+from services.database import Connection, Database
+from services.turns.rows import reference_from_row, turn_from_row, turn_row
+
+_LOCK_CHAT: Final = "SELECT id FROM chats WHERE id = $1 FOR UPDATE"
+
+_OF_KEY: Final = "SELECT * FROM turns WHERE user_id = $1 AND idempotency_key = $2"
+
+# A statement of its own, behind the lock: only then does it see what the lock was waiting for.
+_UNFINISHED: Final = """
+SELECT id, active FROM turns
+WHERE chat_id = $1 AND status IN ('queued', 'running', 'awaiting_approval')
+"""
+
+_REQUEST_CANCEL: Final = """
+UPDATE turns SET cancel_requested_at = now() WHERE id = $1 AND cancel_requested_at IS NULL
+"""
+
+_DROP_WAITING: Final = """
+UPDATE turns SET status = 'cancelled', finished_at = now()
+WHERE chat_id = $1 AND status = 'queued' AND NOT active RETURNING id
+"""
+
+# The key may have been taken meanwhile in another chat; then nothing is stored.
+_STORE: Final = """
+WITH turn AS (
+    INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, idempotency_key,
+                       request_hash)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (user_id, idempotency_key) DO NOTHING
+    RETURNING *
+), message AS (
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content)
+    SELECT user_message_id, chat_id, user_id, id, 'user', $9 FROM turn
+)
+SELECT * FROM turn
+"""
 
 
 class Refusal(StrEnum):
@@ -57,6 +87,15 @@ class Accepted:
     dropped: tuple[TurnId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What a message finds in its chat."""
+
+    active: TurnId | None
+    waiting: int
+    dropped: tuple[TurnId, ...] = ()
+
+
 class TurnAcceptance:
     """Takes messages in."""
 
@@ -80,35 +119,45 @@ class TurnAcceptance:
         if refusal is not None:
             return Err(refusal)
         request_hash = _hash_of(chat_id, request)
-        async with self._database.transaction(actor) as session:
-            if not await _lock_chat(session, chat_id):
+        async with self._database.statements(actor) as connection:
+            if await connection.fetchrow(_LOCK_CHAT, chat_id) is None:
                 return Err(await why_unreachable(self._database, ChatRow, chat_id))
             if idempotency_key is not None:
-                earlier = await _turn_of_key(session, actor.user_id, idempotency_key)
+                earlier = await connection.fetchrow(_OF_KEY, actor.user_id, idempotency_key)
                 if earlier is not None:
-                    return _replayed(earlier, request_hash)
-            active = await _active_turn(session, chat_id)
-            if active is not None and request.if_busy is IfBusy.REJECT:
-                return Err(Refusal.BUSY)
-            dropped: tuple[TurnId, ...] = ()
-            if active is not None and request.if_busy is IfBusy.INTERRUPT:
-                dropped = await _drop_queued(session, chat_id)
-                await _request_cancel(session, active)
-            elif active is not None and await self._queue_is_full(session, chat_id):
-                return Err(Refusal.QUEUE_FULL)
-            turn = TurnRow(
-                id=new_id(),
-                chat_id=chat_id,
-                user_id=actor.user_id,
-                user_message_id=new_id(),
-                active=active is None,
-                model=request.model or self._limits.default_model,
-                idempotency_key=idempotency_key,
-                request_hash=request_hash,
+                    return _replayed(turn_row(earlier), request_hash)
+            queue = await _make_room(connection, chat_id, request.if_busy)
+            refusal = self._refusal_of(queue, request.if_busy)
+            if refusal is not None:
+                return Err(refusal)
+            # Its id is made under the chat's lock: turns are in the order of their ids.
+            stored = await connection.fetchrow(
+                _STORE,
+                new_id(),
+                chat_id,
+                actor.user_id,
+                new_id(),
+                queue.active is None,
+                request.model or self._limits.default_model,
+                idempotency_key,
+                request_hash,
+                request.content,
             )
-            await _store(session, turn, request.content)
-        interrupts = active if request.if_busy is IfBusy.INTERRUPT else None
-        return Ok(_accepted(turn, replayed=False, interrupts=interrupts, dropped=dropped))
+        if stored is None:
+            return Err(Refusal.KEY_REUSED)
+        interrupts = queue.active if request.if_busy is IfBusy.INTERRUPT else None
+        return Ok(
+            _accepted(
+                turn_row(stored), replayed=False, interrupts=interrupts, dropped=queue.dropped
+            )
+        )
+
+    def _refusal_of(self, queue: _Queue, if_busy: IfBusy) -> Refusal | None:
+        if queue.active is not None and if_busy is IfBusy.REJECT:
+            return Refusal.BUSY
+        if queue.waiting >= self._limits.max_queued_turns:
+            return Refusal.QUEUE_FULL
+        return None
 
     def _refusal(self, request: SendMessageRequest) -> Refusal | None:
         if not request.content.strip():
@@ -118,12 +167,6 @@ class TurnAcceptance:
         if request.model is not None and request.model not in self._limits.models:
             return Refusal.UNKNOWN_MODEL
         return None
-
-    async def _queue_is_full(self, session: AsyncSession, chat_id: ChatId) -> bool:
-        query = select(func.count()).where(
-            col(TurnRow.chat_id) == chat_id, col(TurnRow.status) == TurnStatus.QUEUED
-        )
-        return (await session.exec(query)).one() >= self._limits.max_queued_turns
 
 
 def _hash_of(chat_id: ChatId, request: SendMessageRequest) -> bytes:
@@ -135,60 +178,16 @@ def _hash_of(chat_id: ChatId, request: SendMessageRequest) -> bytes:
     return hashlib.sha256(f"{chat_id}\n{identity}".encode()).digest()
 
 
-async def _lock_chat(session: AsyncSession, chat_id: ChatId) -> bool:
-    query = select(ChatRow.id).where(col(ChatRow.id) == chat_id).with_for_update()
-    return (await session.exec(query)).first() is not None
-
-
-async def _turn_of_key(session: AsyncSession, user_id: UserId, key: str) -> TurnRow | None:
-    query = select(TurnRow).where(
-        col(TurnRow.user_id) == user_id, col(TurnRow.idempotency_key) == key
-    )
-    return (await session.exec(query)).first()
-
-
-async def _active_turn(session: AsyncSession, chat_id: ChatId) -> TurnId | None:
-    query = select(TurnRow.id).where(col(TurnRow.chat_id) == chat_id, col(TurnRow.active))
-    found = (await session.exec(query)).first()
-    return None if found is None else TurnId(found)
-
-
-async def _drop_queued(session: AsyncSession, chat_id: ChatId) -> tuple[TurnId, ...]:
-    """Cancel the turns that wait in the chat: a message that interrupts takes their place."""
-    waiting = (
-        update(TurnRow)
-        .where(
-            col(TurnRow.chat_id) == chat_id,
-            col(TurnRow.status) == TurnStatus.QUEUED,
-            ~col(TurnRow.active),
-        )
-        .values(status=TurnStatus.CANCELLED, finished_at=utc_now())
-        .returning(col(TurnRow.id))
-    )
-    return tuple(TurnId(row[0]) for row in await session.exec(waiting))
-
-
-async def _request_cancel(session: AsyncSession, turn_id: TurnId) -> None:
-    wanted = update(TurnRow).where(
-        col(TurnRow.id) == turn_id, col(TurnRow.cancel_requested_at).is_(None)
-    )
-    await session.exec(wanted.values(cancel_requested_at=utc_now()))
-
-
-async def _store(session: AsyncSession, turn: TurnRow, content: str) -> None:
-    session.add(turn)
-    await session.flush()
-    session.add(
-        MessageRow(
-            id=turn.user_message_id,
-            chat_id=turn.chat_id,
-            user_id=turn.user_id,
-            turn_id=turn.id,
-            role=MessageRole.USER,
-            content=content,
-        )
-    )
-    await session.flush()
+async def _make_room(connection: Connection, chat_id: ChatId, if_busy: IfBusy) -> _Queue:
+    """Look at what runs and waits in the chat; an interruption stops the one, drops the others."""
+    unfinished = await connection.fetch(_UNFINISHED, chat_id)
+    active = next((TurnId(row["id"]) for row in unfinished if row["active"]), None)
+    waiting = sum(not row["active"] for row in unfinished)
+    if active is None or if_busy is not IfBusy.INTERRUPT:
+        return _Queue(active, waiting)
+    await connection.execute(_REQUEST_CANCEL, active)
+    dropped = await connection.fetch(_DROP_WAITING, chat_id)
+    return _Queue(active, 0, tuple(TurnId(row["id"]) for row in dropped))
 
 
 def _replayed(earlier: TurnRow, request_hash: bytes) -> Result[Accepted, Refusal | Unreachable]:

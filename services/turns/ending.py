@@ -4,35 +4,87 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from sqlalchemy import func, update
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+import asyncpg
 
 from schema.actors import Actor, acting_user
-from schema.chats import MessageRole
 from schema.errors import ErrorCode
 from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import ChatId, TurnId, new_id
-from schema.tables import ChatRow, MessageRow, StepRow, ToolCallRow, TurnRow
-from schema.tables.columns import utc_now
+from schema.tables import MessageRow, TurnRow
 from schema.turns import (
     FinishTurnInput,
     FinishTurnOutput,
     StepStatus,
-    ToolCallStatus,
     TurnOutcome,
     TurnReference,
     TurnStatus,
 )
 from schema.usage import TokenUsage
-from services.database import Database
+from services.database import Connection, Database
 from services.events.snapshots import ending_events
 from services.events.writer import EventWriter
-from services.ledger import Ledger
-from services.turns.rows import reference_from_row, usage_from_row
+from services.turns.rows import reference_from_row, turn_row, usage_from_row
 
-UNFINISHED: Final = (TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.AWAITING_APPROVAL)
 _UNENDED_CALL: Final = "The turn ended before this call did."
+
+_LOCK_CHAT: Final = "UPDATE chats SET updated_at = now() WHERE id = $1"
+
+_TURN: Final = """
+SELECT turns.*, spent.* FROM turns CROSS JOIN LATERAL (
+    SELECT coalesce(sum(input_tokens), 0)::bigint AS spent_input,
+           coalesce(sum(output_tokens), 0)::bigint AS spent_output,
+           coalesce(sum(cache_read_tokens), 0)::bigint AS spent_cache_read,
+           coalesce(sum(cache_write_tokens), 0)::bigint AS spent_cache_write,
+           coalesce(sum(cost_usd), 0) AS spent_usd,
+           coalesce(bool_or(status = 'open'), false) AS some_open
+    FROM ledger WHERE ledger.turn_id = turns.id
+) AS spent
+WHERE turns.id = $1
+"""
+
+_STEPS: Final = """
+SELECT step, attempt, status, model, text, blocks @> '[{"type": "tool_use"}]' AS calls_tools
+FROM steps WHERE turn_id = $1 ORDER BY step
+"""
+
+_LOSE_OPEN: Final = """
+UPDATE ledger SET status = 'lost', settled_at = now() WHERE turn_id = $1 AND status = 'open'
+"""
+
+_GIVE_UP_CALLS: Final = """
+UPDATE tool_calls SET status = 'failed', output = $2, finished_at = now()
+WHERE turn_id = $1 AND status NOT IN ('completed', 'failed', 'denied')
+"""
+
+_GIVE_UP_STEP: Final = """
+UPDATE steps SET status = 'cancelled', attempt = $3, updated_at = now()
+WHERE turn_id = $1 AND step = $2
+"""
+
+_END: Final = """
+WITH answer AS (
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status)
+    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4 FROM turns
+    WHERE id = $1 AND $2::uuid IS NOT NULL
+)
+UPDATE turns SET assistant_message_id = $2, status = $4, active = false, error_code = $5,
+    error_message = $6, input_tokens = $7, output_tokens = $8, cache_read_tokens = $9,
+    cache_write_tokens = $10, cost_usd = $11, finished_at = now()
+WHERE id = $1 RETURNING *
+"""
+
+_ANSWER: Final = "SELECT * FROM messages WHERE id = $1"
+
+_ACTIVATE_NEXT: Final = """
+WITH following AS (
+    SELECT id, status FROM turns
+    WHERE chat_id = $1 AND status IN ('queued', 'running', 'awaiting_approval')
+    ORDER BY active DESC, id LIMIT 1
+)
+UPDATE turns SET active = true FROM following
+WHERE turns.id = following.id AND following.status = 'queued'
+RETURNING turns.*
+"""
 
 _SENTENCES: Final = {
     ErrorCode.PAYLOAD_TOO_LARGE: "The message is too large for the model.",
@@ -45,35 +97,43 @@ _SENTENCES: Final = {
 }
 
 
+class TurnVanishedError(Exception):
+    """The turn was deleted between two statements; a second try finds it gone."""
+
+    def __init__(self) -> None:
+        super().__init__("The turn was deleted while it was being ended.")
+
+
 class TurnEnding:
     """Ends turns."""
 
-    def __init__(self, database: Database, events: EventWriter, ledger: Ledger) -> None:
+    def __init__(self, database: Database, events: EventWriter) -> None:
         self._database = database
         self._events = events
-        self._ledger = ledger
 
     async def finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
-        """End the turn; return how it ended, and the turn that holds the chat from now on.
+        """End the turn; say how it ended, and which turn holds the chat from now on.
 
         Idempotency: a turn that has ended stays as it is; its last events are told again where
         Redis does not have them.
         Errors: DatabaseUnavailableError.
         """
         turn_id = ending.turn.turn_id
-        async with self._database.transaction(acting_user(ending.turn.user_id)) as session:
-            await lock_chat(session, ending.turn.chat_id)
-            turn = await session.get(TurnRow, turn_id)
-            if turn is None:
+        async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
+            await lock_chat(connection, ending.turn.chat_id)
+            found = await connection.fetchrow(_TURN, turn_id)
+            if found is None:
                 return FinishTurnOutput(outcome=_GONE)
+            turn, steps = turn_row(found), await connection.fetch(_STEPS, turn_id)
             if ending.only_if_queued and turn.status != TurnStatus.QUEUED:
-                return FinishTurnOutput(outcome=_outcome(turn, 0))
-            steps = await _steps(session, turn_id)
+                return FinishTurnOutput(outcome=_outcome(turn, len(steps)))
             corrections: list[EventData] = []
-            if not TurnStatus(turn.status).is_final:
-                corrections = await self._end(session, turn, steps, ending)
-            answer = await _answer(session, turn)
-            following = await activate_next(session, ending.turn.chat_id)
+            if TurnStatus(turn.status).is_final:
+                answer = await _stored_answer(connection, turn)
+            else:
+                corrections = await _give_up(connection, found, steps)
+                turn, answer = await _end(connection, found, steps, ending)
+            following = await activate_next(connection, ending.turn.chat_id)
         await self._events.close(turn_id, [*corrections, *ending_events(turn, answer)])
         return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following)
 
@@ -83,34 +143,6 @@ class TurnEnding:
             turn = await session.get(TurnRow, turn_id)
         if turn is not None:
             await self._events.close(turn_id, ending_events(turn, None))
-
-    async def _end(
-        self,
-        session: AsyncSession,
-        turn: TurnRow,
-        steps: Sequence[StepRow],
-        ending: FinishTurnInput,
-    ) -> list[EventData]:
-        corrections = _give_up_running(steps)
-        if any(block["type"] == "tool_use" for step in steps for block in step.blocks):
-            await _give_up_calls(session, turn.id)
-        spend = await self._ledger.total(session, TurnId(turn.id))
-        text = "".join(step.text for step in steps)
-        if text or ending.status is TurnStatus.COMPLETED:
-            message = _message(turn, text, ending.status)
-            turn.assistant_message_id = message.id
-            session.add(message)
-        turn.status = ending.status
-        turn.active = False
-        turn.error_code = ending.error_code
-        if ending.error_code is not None:
-            turn.error_message = ending.failure or _SENTENCES[ending.error_code]
-        for name, count in spend.usage.model_dump().items():
-            setattr(turn, name, count)
-        turn.cost_usd = spend.cost_usd
-        turn.finished_at = utc_now()
-        await session.flush()
-        return corrections
 
 
 _GONE: Final = TurnOutcome(
@@ -129,80 +161,75 @@ def _outcome(turn: TurnRow, steps: int) -> TurnOutcome:
     )
 
 
-async def lock_chat(session: AsyncSession, chat_id: ChatId) -> None:
+async def lock_chat(connection: Connection, chat_id: ChatId) -> None:
     """Take the chat's row, so that this is in order with the messages that come in."""
-    changed = update(ChatRow).where(col(ChatRow.id) == chat_id).values(updated_at=func.now())
-    await session.exec(changed)
+    await connection.execute(_LOCK_CHAT, chat_id)
 
 
-async def _steps(session: AsyncSession, turn_id: TurnId) -> Sequence[StepRow]:
-    query = select(StepRow).where(col(StepRow.turn_id) == turn_id).order_by(col(StepRow.step))
-    return (await session.exec(query)).all()
-
-
-async def _answer(session: AsyncSession, turn: TurnRow) -> MessageRow | None:
-    if turn.assistant_message_id is None:
-        return None
-    return await session.get_one(MessageRow, turn.assistant_message_id)
-
-
-def _give_up_running(steps: Sequence[StepRow]) -> list[EventData]:
-    """Settle the text of steps whose attempt died unheard.
-
-    Clients may have seen more of it than was kept. A new attempt that says just what is kept
-    clears the rest, and shuts the dead one out should it wake.
-    """
-    corrections: list[EventData] = []
-    for step in steps:
-        if step.status != StepStatus.RUNNING:
-            continue
-        step.status = StepStatus.CANCELLED
-        step.attempt += 1
-        corrections.append(StepEvent(step=step.step, attempt=step.attempt, model=step.model))
-        if step.text:
-            corrections.append(DeltaEvent(step=step.step, attempt=step.attempt, text=step.text))
-    return corrections
-
-
-async def _give_up_calls(session: AsyncSession, turn_id: object) -> None:
-    ended = (ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED)
-    open_calls = update(ToolCallRow).where(
-        col(ToolCallRow.turn_id) == turn_id, col(ToolCallRow.status).not_in(ended)
-    )
-    await session.exec(
-        open_calls.values(status=ToolCallStatus.FAILED, output=_UNENDED_CALL, finished_at=utc_now())
-    )
-
-
-def _message(turn: TurnRow, text: str, status: TurnStatus) -> MessageRow:
-    return MessageRow(
-        id=new_id(),
-        chat_id=turn.chat_id,
-        user_id=turn.user_id,
-        turn_id=turn.id,
-        role=MessageRole.ASSISTANT,
-        content=text,
-        status=status,
-    )
-
-
-async def activate_next(session: AsyncSession, chat_id: ChatId) -> TurnReference | None:
+async def activate_next(connection: Connection, chat_id: ChatId) -> TurnReference | None:
     """Give the chat to the oldest turn that waits, unless a running one holds it.
 
     A turn that holds the chat but never started is returned too: starting it twice is harmless.
     """
-    query = (
-        select(TurnRow)
-        .where(
-            col(TurnRow.chat_id) == chat_id,
-            col(TurnRow.status).in_(UNFINISHED),
-        )
-        .order_by(col(TurnRow.active).desc(), col(TurnRow.id))
-        .limit(1)
+    following = await connection.fetchrow(_ACTIVATE_NEXT, chat_id)
+    return None if following is None else reference_from_row(turn_row(following))
+
+
+async def _give_up(
+    connection: Connection, turn: asyncpg.Record, steps: Sequence[asyncpg.Record]
+) -> list[EventData]:
+    """Settle what died unheard: ledger rows, tool calls, and the text of steps.
+
+    Clients may have seen more of such a text than was kept. A new attempt that says just what is
+    kept clears the rest, and shuts the dead one out should it wake.
+    """
+    if turn["some_open"]:
+        await connection.execute(_LOSE_OPEN, turn["id"])
+    if any(step["calls_tools"] for step in steps):
+        await connection.execute(_GIVE_UP_CALLS, turn["id"], _UNENDED_CALL)
+    corrections: list[EventData] = []
+    for step in steps:
+        if step["status"] != StepStatus.RUNNING:
+            continue
+        attempt = step["attempt"] + 1
+        await connection.execute(_GIVE_UP_STEP, turn["id"], step["step"], attempt)
+        corrections.append(StepEvent(step=step["step"], attempt=attempt, model=step["model"]))
+        if step["text"]:
+            delta = DeltaEvent(step=step["step"], attempt=attempt, text=step["text"])
+            corrections.append(delta)
+    return corrections
+
+
+async def _end(
+    connection: Connection,
+    turn: asyncpg.Record,
+    steps: Sequence[asyncpg.Record],
+    ending: FinishTurnInput,
+) -> tuple[TurnRow, MessageRow | None]:
+    """Store the answer, the cost and the end."""
+    text = "".join(step["text"] for step in steps)
+    answers = bool(text) or ending.status is TurnStatus.COMPLETED
+    code = ending.error_code
+    ended = await connection.fetchrow(
+        _END,
+        turn["id"],
+        new_id() if answers else None,
+        text,
+        ending.status,
+        code,
+        None if code is None else ending.failure or _SENTENCES[code],
+        turn["spent_input"],
+        turn["spent_output"],
+        turn["spent_cache_read"],
+        turn["spent_cache_write"],
+        turn["spent_usd"],
     )
-    following = (await session.exec(query)).first()
-    if following is None or following.status != TurnStatus.QUEUED:
-        return None
-    following.active = True
-    await session.flush()
-    return reference_from_row(following)
+    if ended is None:
+        raise TurnVanishedError
+    row = turn_row(ended)
+    return row, await _stored_answer(connection, row) if answers else None
+
+
+async def _stored_answer(connection: Connection, turn: TurnRow) -> MessageRow | None:
+    found = await connection.fetchrow(_ANSWER, turn.assistant_message_id)
+    return None if found is None else MessageRow(**found)

@@ -140,11 +140,10 @@ class ModelCalls:
 
     def _request(self, attempt: NewAttempt) -> ModelRequest:
         definitions = self._tools.definitions()
-        material = attempt.material
         return ModelRequest(
             model=attempt.model,
             system=system_prompt(definitions),
-            messages=conversation(material.messages, material.steps, material.calls),
+            messages=conversation(attempt.material),
             tools=[
                 {
                     "name": definition.name,

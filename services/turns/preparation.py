@@ -2,23 +2,37 @@
 
 import json
 from dataclasses import dataclass
-
-from sqlalchemy import func
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from typing import Any, Final
+from uuid import UUID
 
 from schema.actors import acting_user
 from schema.errors import ErrorCode
-from schema.tables import MessageRow, TurnRow
-from schema.tables.columns import utc_now
+from schema.events import TurnEvent
+from schema.ids import MessageId
 from schema.turns import PrepareTurnOutput, TurnReference, TurnStatus
-from services.database import Database
-from services.events.snapshots import turn_event
+from services.database import Connection, Database
 from services.events.writer import EventWriter
 from services.prompts.layers import BASE_PROMPT_VERSION, system_layer, tools_layer
 from services.prompts.tokens import estimated_tokens
-from services.prompts.window import MessageSize, fit
+from services.prompts.window import MessageSize, Window, fit
 from services.tools.registry import ToolRegistry
+
+_SIZES: Final = """
+SELECT turn_id, length(content) AS chars FROM messages
+WHERE chat_id = $1 AND turn_id <= $2 ORDER BY turn_id, id
+"""
+
+# Doing it again changes nothing but the prompt, which comes out the same.
+_BEGIN: Final = """
+UPDATE turns SET status = 'running', started_at = coalesce(started_at, now()), prompt = $2
+WHERE id = $1 AND active AND cancel_requested_at IS NULL
+  AND status IN ('queued', 'running', 'awaiting_approval')
+RETURNING model, user_message_id
+"""
+
+_STATUS: Final = """
+SELECT status, cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id = $1
+"""
 
 
 class TurnNotActiveError(Exception):
@@ -54,45 +68,59 @@ class TurnPreparation:
         Errors: TurnNotActiveError; DatabaseUnavailableError.
         Idempotency: doing it again decides the same.
         """
-        async with self._database.transaction(acting_user(turn.user_id)) as session:
-            row = await session.get(TurnRow, turn.turn_id, with_for_update=True)
-            if row is None:
-                return self._ending(TurnStatus.CANCELLED)
-            status = TurnStatus(row.status)
-            if status.is_final or row.cancel_requested_at is not None:
-                return self._ending(status if status.is_final else TurnStatus.CANCELLED)
-            if not row.active:
-                raise TurnNotActiveError
-            fits = await self._decide_prompt(session, row)
-            row.status = TurnStatus.RUNNING
-            row.started_at = row.started_at or utc_now()
-            await session.flush()
-        await self._events.open(turn.turn_id, [turn_event(row)])
-        if not fits:
-            return self._ending(TurnStatus.FAILED, ErrorCode.PAYLOAD_TOO_LARGE)
+        async with self._database.statements(acting_user(turn.user_id)) as connection:
+            sizes = await connection.fetch(_SIZES, turn.chat_id, turn.turn_id)
+            window = self._window([MessageSize(row["turn_id"], row["chars"]) for row in sizes])
+            prompt = None if window is None else self._prompt(window)
+            begun = await connection.fetchrow(_BEGIN, turn.turn_id, prompt)
+            if begun is None:
+                return await _why_not(connection, turn)
+        await self._events.open(turn.turn_id, [_running(turn, begun["user_message_id"])])
+        if prompt is None:
+            return _ending(TurnStatus.FAILED, ErrorCode.PAYLOAD_TOO_LARGE)
         return PrepareTurnOutput(
-            model=row.model,
+            model=begun["model"],
             fallback_model=self._rules.fallback_model,
             max_steps=self._rules.max_steps,
+            prompt_tokens=sum(prompt["tokens"].values()),
         )
 
-    def _ending(self, status: TurnStatus, code: ErrorCode | None = None) -> PrepareTurnOutput:
-        return PrepareTurnOutput(ending=status, error_code=code, model="", max_steps=0)
+    def _window(self, sizes: list[MessageSize]) -> Window | None:
+        if not sizes:
+            return None
+        budget = self._rules.prompt_tokens - sum(self._stable_tokens.values())
+        return fit(sizes, budget_tokens=budget)
 
-    async def _decide_prompt(self, session: AsyncSession, turn: TurnRow) -> bool:
-        """Keep with the turn what it will send: layers, tokens, and where its history begins."""
-        window = fit(
-            await _sizes(session, turn),
-            budget_tokens=self._rules.prompt_tokens - sum(self._stable_tokens.values()),
-        )
-        if window is None:
-            return False
-        turn.prompt = {
+    def _prompt(self, window: Window) -> dict[str, Any]:
+        """Return what is kept of the prompt: layers, tokens, and where its history begins."""
+        return {
             "version": BASE_PROMPT_VERSION,
             "tokens": {**self._stable_tokens, "conversation": window.tokens},
             "firstTurnId": str(window.first_turn_id),
         }
-        return True
+
+
+async def _why_not(connection: Connection, turn: TurnReference) -> PrepareTurnOutput:
+    """Say how a turn ends that can't begin."""
+    row = await connection.fetchrow(_STATUS, turn.turn_id)
+    if row is None or (row["is_to_stop"] and not TurnStatus(row["status"]).is_final):
+        return _ending(TurnStatus.CANCELLED)
+    if TurnStatus(row["status"]).is_final:
+        return _ending(TurnStatus(row["status"]))
+    raise TurnNotActiveError
+
+
+def _ending(status: TurnStatus, code: ErrorCode | None = None) -> PrepareTurnOutput:
+    return PrepareTurnOutput(ending=status, error_code=code, model="", max_steps=0, prompt_tokens=0)
+
+
+def _running(turn: TurnReference, user_message_id: UUID) -> TurnEvent:
+    return TurnEvent(
+        turn_id=turn.turn_id,
+        chat_id=turn.chat_id,
+        status=TurnStatus.RUNNING,
+        user_message_id=MessageId(user_message_id),
+    )
 
 
 def _stable_tokens(tools: ToolRegistry) -> dict[str, int]:
@@ -106,12 +134,3 @@ def _stable_tokens(tools: ToolRegistry) -> dict[str, int]:
         "system": estimated_tokens(len(system_layer())),
         "tools": estimated_tokens(len(tools_layer(definitions)) + schemas),
     }
-
-
-async def _sizes(session: AsyncSession, turn: TurnRow) -> list[MessageSize]:
-    query = (
-        select(MessageRow.turn_id, func.length(MessageRow.content))
-        .where(col(MessageRow.chat_id) == turn.chat_id, col(MessageRow.turn_id) <= turn.id)
-        .order_by(col(MessageRow.turn_id), col(MessageRow.id))
-    )
-    return [MessageSize(turn_id, chars) for turn_id, chars in (await session.exec(query)).all()]

@@ -1,10 +1,17 @@
 """Owns turning rows of turns into what clients see."""
 
+import asyncpg
+
 from schema.errors import RETRYABLE, ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.tables import LedgerRow, TurnRow
 from schema.turns import Turn, TurnError, TurnReference, TurnStatus
 from schema.usage import TokenUsage
+
+
+def turn_row(found: asyncpg.Record) -> TurnRow:
+    """Return the row that a statement in plain SQL found; columns of its own are left out."""
+    return TurnRow(**{name: found[name] for name in TurnRow.model_fields})
 
 
 def usage_from_row(row: TurnRow | LedgerRow) -> TokenUsage:

@@ -13,10 +13,11 @@ from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import TurnReference, TurnStatus
 from services.database import Database
-from services.turns.ending import UNFINISHED, activate_next, lock_chat
+from services.turns.ending import activate_next, lock_chat
 from services.turns.rows import reference_from_row
 
 _BATCH: Final = 500
+_UNFINISHED: Final = (TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.AWAITING_APPROVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class StrandedTurnSearch:
             select(TurnRow)
             .where(
                 col(TurnRow.active),
-                col(TurnRow.status).in_(UNFINISHED),
+                col(TurnRow.status).in_(_UNFINISHED),
                 col(TurnRow.created_at) < utc_now() - older_than,
             )
             .order_by(col(TurnRow.created_at))
@@ -79,8 +80,8 @@ class StrandedTurnSearch:
         async with self._database.transaction(SERVICE) as session:
             chat_ids = (await session.exec(query)).all()
         for chat_id in chat_ids:
-            async with self._database.transaction(SERVICE) as session:
-                await lock_chat(session, ChatId(chat_id))
-                turn = await activate_next(session, ChatId(chat_id))
+            async with self._database.statements(SERVICE) as connection:
+                await lock_chat(connection, ChatId(chat_id))
+                turn = await activate_next(connection, ChatId(chat_id))
             activated += [turn] if turn is not None else []
         return activated

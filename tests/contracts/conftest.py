@@ -1,6 +1,6 @@
 """The contract tests' client: it remembers which routes were asked, and checks every answer."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,9 @@ FOLDER = Path(__file__).parent
 LAST = "test_every_route_is_exercised"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep contract tests in one process, the one that looks at all of them last."""
-    ours = [item for item in items if item.path.is_relative_to(FOLDER)]
-    for item in ours:
-        item.add_marker(pytest.mark.xdist_group("contracts"))
-    last = [item for item in ours if item.name == LAST]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the test that looks at all contract tests behind them."""
+    last = [item for item in items if item.name == LAST]
     items[:] = [item for item in items if item not in last] + last
 
 
@@ -83,9 +80,8 @@ async def member(recorded: httpx.AsyncClient) -> ApiUser:
 
 
 @pytest.fixture
-def whole_folder(request: pytest.FixtureRequest) -> Iterator[None]:
+def whole_folder(request: pytest.FixtureRequest) -> None:
     """Skip where not all contract tests run, since they are looked at together."""
     collected = {item.path for item in request.session.items}
     if not set(FOLDER.glob("test_*.py")) <= collected or request.config.option.keyword:
         pytest.skip("needs all contract tests in one run")
-    yield

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -79,21 +78,22 @@ async def without_database(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body"),
+    ("route", "body"),
     [
-        ("POST", "/auth/login", {"email": "a@example.com", "password": PASSWORD}),
-        ("POST", "/auth/refresh", {"refreshToken": "x"}),
-        ("GET", "/auth/me", None),
-        ("GET", "/chats", None),
-        ("POST", "/chats", {"title": "Rome"}),
-        ("POST", "/chats/0190b5a8-0000-7000-8000-000000000000/messages", {"content": "Hi"}),
-        ("GET", "/turns/0190b5a8-0000-7000-8000-000000000000", None),
-        ("GET", "/turns/0190b5a8-0000-7000-8000-000000000000/events", None),
+        ("POST /auth/login", {"email": "a@example.com", "password": PASSWORD}),
+        ("POST /auth/refresh", {"refreshToken": "x"}),
+        ("GET /auth/me", None),
+        ("GET /chats", None),
+        ("POST /chats", {"title": "Rome"}),
+        ("POST /chats/0190b5a8-0000-7000-8000-000000000000/messages", {"content": "Hi"}),
+        ("GET /turns/0190b5a8-0000-7000-8000-000000000000", None),
+        ("GET /turns/0190b5a8-0000-7000-8000-000000000000/events", None),
     ],
 )
 async def test_without_its_database_the_api_asks_to_try_again(
-    without_database: httpx.AsyncClient, member: ApiUser, method: str, path: str, body: Any
+    without_database: httpx.AsyncClient, member: ApiUser, route: str, body: dict[str, str] | None
 ) -> None:
+    method, path = route.split()
     response = await without_database.request(method, path, json=body, headers=member.headers)
 
     assert response.status_code == 503, response.text

@@ -83,21 +83,15 @@ async def test_signups_of_one_address_at_the_same_time_make_one_account(
     assert sorted(response.status_code for response in responses) == [201, 409, 409, 409, 409]
 
 
-async def test_passwords_are_kept_as_argon2id_hashes(
-    user: ApiUser, inspection: Inspection
-) -> None:
-    (row,) = await inspection.rows(
-        "SELECT * FROM credentials WHERE user_id = $1", UUID(user.id)
-    )
+async def test_passwords_are_kept_as_argon2id_hashes(user: ApiUser, inspection: Inspection) -> None:
+    (row,) = await inspection.rows("SELECT * FROM credentials WHERE user_id = $1", UUID(user.id))
 
     assert row["password_hash"].startswith("$argon2id$")
     assert PASSWORD not in str(row)
 
 
 async def test_refresh_tokens_are_not_kept(user: ApiUser, inspection: Inspection) -> None:
-    rows = await inspection.rows(
-        "SELECT * FROM refresh_tokens WHERE user_id = $1", UUID(user.id)
-    )
+    rows = await inspection.rows("SELECT * FROM refresh_tokens WHERE user_id = $1", UUID(user.id))
 
     assert len(rows) == 1
     assert user.session["refreshToken"] not in str(rows)
@@ -163,9 +157,7 @@ async def test_a_refresh_token_that_is_too_old_is_refused(
 async def test_a_disabled_account_is_not_let_in(
     user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
 ) -> None:
-    await inspection.execute(
-        "UPDATE users SET status = 'disabled' WHERE id = $1", UUID(user.id)
-    )
+    await inspection.execute("UPDATE users SET status = 'disabled' WHERE id = $1", UUID(user.id))
 
     check_unauthenticated(await log_in(http, user.email))
     check_unauthenticated(await refresh(http, user.session["refreshToken"]))
@@ -173,9 +165,7 @@ async def test_a_disabled_account_is_not_let_in(
 
 def expired(settings: Settings, user_id: str) -> str:
     assert settings.auth_secret is not None
-    tokens = AccessTokens(
-        settings.auth_secret.get_secret_value(), lifetime=timedelta(minutes=-1)
-    )
+    tokens = AccessTokens(settings.auth_secret.get_secret_value(), lifetime=timedelta(minutes=-1))
     return tokens.issue(acting_user(UserId(UUID(user_id))))
 
 

@@ -183,9 +183,7 @@ async def test_an_id_is_a_uuid_of_something_that_is_there(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-async def test_an_idempotency_key_has_its_bounds(
-    user: ApiUser, stack: Stack, key: str
-) -> None:
+async def test_an_idempotency_key_has_its_bounds(user: ApiUser, stack: Stack, key: str) -> None:
     chat = await user.create_chat()
 
     response = await user.post(chat, "Hello", key=key)

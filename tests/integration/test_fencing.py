@@ -25,9 +25,7 @@ def text_of(attempt: int, text: str) -> DeltaEvent:
     return DeltaEvent(step=1, attempt=attempt, text=text)
 
 
-async def append(
-    stack: Stack, turn_id: TurnId, attempt: int, text: str
-) -> Appended | NotAppended:
+async def append(stack: Stack, turn_id: TurnId, attempt: int, text: str) -> Appended | NotAppended:
     return await stack.foundation.events.append_attempt(
         turn_id, [text_of(attempt, text)], step=1, attempt=attempt
     )
@@ -117,7 +115,7 @@ async def test_an_attempt_notices_that_the_stream_has_lost_its_newest_event(stac
 
 async def test_an_older_execution_cannot_take_a_step_back(user: ApiUser, stack: Stack) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL)
+    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
     newer = await steps.begin(call, Claim("run", "activity", 2))
 
     for claim in (Claim("run", "activity", 1), Claim("run", "activity", 2)):
@@ -133,7 +131,7 @@ async def test_an_overtaken_attempt_can_neither_keep_nor_complete_its_answer(
     user: ApiUser, stack: Stack
 ) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL)
+    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
     older = await steps.begin(call, Claim("run", "activity", 1))
     newer = await steps.begin(call, Claim("run", "activity", 2))
     assert isinstance(older, NewAttempt)
@@ -161,7 +159,7 @@ async def test_an_overtaken_attempt_can_neither_keep_nor_complete_its_answer(
 
 async def test_a_step_that_is_done_is_not_asked_for_again(user: ApiUser, stack: Stack) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL)
+    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
     attempt = await steps.begin(call, Claim("run", "activity", 1))
     assert isinstance(attempt, NewAttempt)
     usage = TokenUsage(input_tokens=100, output_tokens=5)

@@ -83,9 +83,7 @@ async def test_no_word_of_a_conversation_reaches_temporal(user: ApiUser, stack: 
     ):
         stack.model.add(script.model_copy(update={"match": words["question"]}))
     stack.model.add(
-        Script(
-            match=words["second"], pieces=(words["stopped"], "more"), hold="never", hold_after=1
-        )
+        Script(match=words["second"], pieces=(words["stopped"], "more"), hold="never", hold_after=1)
     )
     stack.model.add(Script(match=words["refused"], status=400, message=words["error"]))
     chat = await user.create_chat(words["title"])

@@ -1,7 +1,7 @@
 """Row-level security, by reflection: whatever table there is, nobody reads or writes another's."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -24,7 +24,6 @@ WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname <> 'alembic
 ORDER BY 1
 """
 FOR_THE_SERVICE_ALONE = {"credentials", "refresh_tokens"}
-
 
 
 @asynccontextmanager
@@ -161,9 +160,9 @@ async def test_users_cannot_hand_their_rows_to_others(victim: ApiUser, stack: St
     owner = acting_user(UserId(UUID(victim.id)))
     for table in ("chats", "turns", "messages", "steps", "tool_calls", "ledger"):
         async with acting(stack, owner) as connection:
-            assert await attempted(
-                connection, f"UPDATE {table} SET user_id = $1", uuid4()
-            ) == 0, table
+            assert await attempted(connection, f"UPDATE {table} SET user_id = $1", uuid4()) == 0, (
+                table
+            )
 
 
 async def test_users_see_their_own_rows_and_no_others(
@@ -179,9 +178,7 @@ async def test_users_see_their_own_rows_and_no_others(
             assert owners == (set() if table in FOR_THE_SERVICE_ALONE else {victim.id}), table
 
 
-async def test_users_cannot_make_themselves_administrators(
-    victim: ApiUser, stack: Stack
-) -> None:
+async def test_users_cannot_make_themselves_administrators(victim: ApiUser, stack: Stack) -> None:
     async with acting(stack, acting_user(UserId(UUID(victim.id)))) as connection:
         assert await attempted(connection, "UPDATE users SET role = 'admin'") == 0
 
@@ -215,22 +212,32 @@ class RolledBackError(Exception):
     """Ends a transaction."""
 
 
-async def test_a_pooled_connection_keeps_no_actor(victim: ApiUser, stack: Stack) -> None:
+def roll_back() -> None:
+    raise RolledBackError
+
+
+async def bound_to_pooled(database: Database) -> tuple[str, int]:
+    """Return what a pooled connection has bound before anybody binds, and the chats it sees."""
+    async with database._engine.connect() as bare:
+        chats = await bare.execute(text("SELECT count(*) FROM chats"))
+        return (await bare.execute(BOUND)).scalar_one(), chats.scalar_one()
+
+
+@pytest.mark.parametrize("end", [None, roll_back], ids=["commit", "rollback"])
+async def test_a_pooled_connection_keeps_no_actor(
+    victim: ApiUser, stack: Stack, end: Callable[[], None] | None
+) -> None:
     database = Database(stack.addresses.database, pool_size=1)
     owner = acting_user(UserId(UUID(victim.id)))
     try:
-        for fails in (False, True):
-            try:
-                async with database.transaction(owner) as session:
-                    connection = await session.connection()
-                    assert (await connection.execute(BOUND)).scalar_one() == f"user{victim.id}"
-                    if fails:
-                        raise RolledBackError
-            except RolledBackError:
-                pass
-            async with database._engine.connect() as bare:
-                assert (await bare.execute(BOUND)).scalar_one() == ""
-                assert (await bare.execute(text("SELECT count(*) FROM chats"))).scalar_one() == 0
+        with suppress(RolledBackError):
+            async with database.transaction(owner) as session:
+                connection = await session.connection()
+                assert (await connection.execute(BOUND)).scalar_one() == f"user{victim.id}"
+                if end is not None:
+                    end()
+
+        assert await bound_to_pooled(database) == ("", 0)
     finally:
         await database.close()
 
@@ -238,10 +245,10 @@ async def test_a_pooled_connection_keeps_no_actor(victim: ApiUser, stack: Stack)
 async def test_a_transaction_that_fails_stores_nothing(victim: ApiUser, stack: Stack) -> None:
     chat_id = uuid4()
     owner = acting_user(UserId(UUID(victim.id)))
-    with pytest.raises(RolledBackError):
+    with suppress(RolledBackError):
         async with stack.foundation.database.transaction(owner) as session:
             session.add(ChatRow(id=chat_id, user_id=owner.user_id, title="Gone"))
             await session.flush()
-            raise RolledBackError
+            roll_back()
 
     assert await stack.inspection.rows("SELECT 1 FROM chats WHERE id = $1", chat_id) == []

@@ -27,9 +27,7 @@ def turn_with_tools(stack: Stack, *, delay_s: float = 0.0) -> str:
         Script(pieces=("Nearly ", "there. "), tool_calls=calls[:1]),
         Script(pieces=("It ", "is ", "408 \U0001f642")),
     ):
-        stack.model.add(
-            script.model_copy(update={"match": question, "delay_between_s": delay_s})
-        )
+        stack.model.add(script.model_copy(update={"match": question, "delay_between_s": delay_s}))
     return question
 
 
@@ -170,7 +168,8 @@ async def test_a_loss_between_steps_loses_nothing_of_the_answer(
 
 
 @pytest.mark.parametrize(
-    "event_id", ["", "nonsense", "1", "-", "1-", "1-2-3", "-1-2", "9999999999999-0", "١-٢"]
+    "event_id",
+    ["", "nonsense", "1", "-", "1-", "1-2-3", "-1-2", "9999999999999-0", "\u0661-\u0662"],
 )
 async def test_an_id_that_is_none_or_of_the_future_is_refused(
     user: ApiUser, stack: Stack, event_id: str

@@ -318,7 +318,9 @@ async def test_what_the_database_cannot_hold_is_replaced_alike_in_stream_and_mes
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()
-    stack.model.add(Script(match=question, pieces=("a\x00b", " \U0001f642 ", "line\r\nbreak\u2028")))
+    stack.model.add(
+        Script(match=question, pieces=("a\x00b", " \U0001f642 ", "line\r\nbreak\u2028"))
+    )
     chat = await user.create_chat()
 
     events = await user.events_of(chat, question)

@@ -13,7 +13,6 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from services.database import Database
 from services.events.writer import EventWriter
-from services.ledger import Ledger
 from services.models.pricing import Pricing
 from services.settings import Settings
 from services.turns.ending import TurnEnding
@@ -54,7 +53,7 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
         )
         stack.push_async_callback(redis.aclose)
         events = EventWriter(redis, retention_s=settings.event_retention_s)
-        ending = TurnEnding(database, events, Ledger(pricing))
+        ending = TurnEnding(database, events)
         yield Foundation(settings, database, redis, events, pricing, ending)
 
 

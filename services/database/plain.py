@@ -1,0 +1,108 @@
+"""Owns transactions in plain SQL, for the few units of work that every turn runs.
+
+The object-relational mapper costs several times what Postgres itself does for such statements
+(docs/decisions/0011-plain-sql-on-the-hot-path.md); everything else goes through `store.py`.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from schema.actors import Actor
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+_STALE: Final = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError)
+
+
+class PlainTransactions:
+    """A pool of connections as the application's role, without the mapper."""
+
+    def __init__(self, url: str, *, pool_size: int) -> None:
+        self._url = url.replace("+asyncpg", "", 1)
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    @asynccontextmanager
+    async def transaction(self, actor: Actor) -> AsyncIterator[Connection]:
+        """Run one unit of work as `actor`; commit at its end, roll back if it raises.
+
+        Errors: those of asyncpg.
+        """
+        pool = await self._opened()
+        connection = await self._begin(pool, actor)
+        try:
+            yield connection
+            await connection.execute("COMMIT")
+        except BaseException:
+            await _roll_back(connection)
+            raise
+        finally:
+            await pool.release(connection)
+
+    async def _begin(self, pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor) -> Connection:
+        """Begin on a live connection; those that died with an earlier server are dropped."""
+        try:
+            return await _acquire_bound(pool, actor)
+        except _STALE:
+            await pool.expire_connections()
+        return await _acquire_bound(pool, actor)
+
+    async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._pool_size,
+                timeout=3,
+                command_timeout=30,
+                init=_read_json,
+                # What a connection was left with is the end of its transaction: nothing to reset.
+                reset=_keep,
+            )
+        return await self._pool
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        if self._pool is not None:
+            await self._pool.close()
+
+
+async def _acquire_bound(pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor) -> Connection:
+    """Begin and bind the actor in one round trip.
+
+    The simple protocol takes no parameters. Both values are of closed forms, an enum's and a
+    UUID's, so they can be written out.
+    """
+    connection = await pool.acquire(timeout=5)
+    try:
+        await connection.execute(
+            f"BEGIN; SELECT set_config('everturn.actor_type', '{actor.type.value}', true), "
+            f"set_config('everturn.user_id', '{actor.user_id}', true)"
+        )
+    except BaseException:
+        await pool.release(connection)
+        raise
+    return connection
+
+
+async def _roll_back(connection: Connection) -> None:
+    """Take the transaction back; where that fails, end the connection: nobody may inherit it."""
+    try:
+        await connection.execute("ROLLBACK")
+    except (*_STALE, asyncpg.PostgresError):
+        connection.terminate()
+
+
+async def _read_json(connection: Any) -> None:  # noqa: ANN401 -- asyncpg's own type is not exported
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+    )
+
+
+async def _keep(_: Any) -> None:  # noqa: ANN401 -- as above
+    pass

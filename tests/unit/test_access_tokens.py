@@ -1,0 +1,89 @@
+"""Access tokens: ours, whole and young, or none."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+
+from schema.actors import Actor, ActorType
+from schema.ids import UserId
+from services.auth.tokens import AccessTokens, WeakSecretError
+
+SECRET = "s" * 40
+ACTOR = Actor(type=ActorType.USER, user_id=UserId(uuid4()))
+
+
+def tokens(minutes: float = 5) -> AccessTokens:
+    return AccessTokens(SECRET, lifetime=timedelta(minutes=minutes))
+
+
+def claims(**changed: object) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    made = {
+        "iss": "everturn",
+        "sub": str(ACTOR.user_id),
+        "typ": "user",
+        "iat": now,
+        "exp": now + timedelta(minutes=1),
+        **changed,
+    }
+    return {name: value for name, value in made.items() if value is not None}
+
+
+@pytest.mark.parametrize("kind", [ActorType.USER, ActorType.ADMIN])
+def test_a_token_speaks_for_whom_it_was_issued(kind: ActorType) -> None:
+    actor = Actor(type=kind, user_id=ACTOR.user_id)
+
+    assert tokens().read(tokens().issue(actor)) == actor
+
+
+def test_a_token_that_is_too_old_speaks_for_nobody() -> None:
+    assert tokens().read(tokens(minutes=-1).issue(ACTOR)) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"iss": "another"},
+        {"iss": None},
+        {"sub": None},
+        {"sub": "nobody"},
+        {"typ": None},
+        {"typ": "emperor"},
+        {"exp": None},
+        {"iat": None},
+        {"iat": "soon"},
+        {"nbf": datetime(2999, 1, 1, tzinfo=UTC)},
+    ],
+    ids=str,
+)
+def test_a_token_with_other_claims_speaks_for_nobody(changed: dict[str, Any]) -> None:
+    token = jwt.encode(claims(**changed), SECRET, algorithm="HS256")
+
+    assert tokens().read(token) is None
+
+
+def test_claims_as_we_write_them_are_read() -> None:
+    assert tokens().read(jwt.encode(claims(), SECRET, algorithm="HS256")) == ACTOR
+
+
+def test_a_token_of_another_signature_speaks_for_nobody() -> None:
+    for forged in (
+        jwt.encode(claims(), "t" * 40, algorithm="HS256"),
+        jwt.encode(claims(), "s" * 64, algorithm="HS512"),
+        jwt.encode(claims(), None, algorithm="none"),
+    ):
+        assert tokens().read(forged) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "a.b.c", "...", "\x00", "\u00e9"])
+def test_what_is_no_token_speaks_for_nobody(text: str) -> None:
+    assert tokens().read(text) is None
+
+
+@pytest.mark.parametrize("secret", ["", "s" * 31])
+def test_a_secret_that_can_be_guessed_is_refused(secret: str) -> None:
+    with pytest.raises(WeakSecretError, match="EVERTURN_AUTH_SECRET"):
+        AccessTokens(secret, lifetime=timedelta(minutes=5))

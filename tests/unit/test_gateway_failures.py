@@ -1,0 +1,108 @@
+"""How failures of a provider are told apart: what is retried, when, and what people are told."""
+
+from datetime import timedelta
+
+import anthropic
+import httpx2
+import pytest
+
+from schema.errors import ErrorCode
+from services.models.gateway import FailureKind, ModelCallError, _classified
+
+REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/messages")
+SECRET = "words of a person"
+
+
+def failure(status: int, kind: str = "", **headers: str) -> ModelCallError:
+    response = httpx2.Response(status, request=REQUEST, headers=headers)
+    body = {"type": "error", "error": {"type": kind, "message": SECRET}}
+    return _classified(anthropic.APIStatusError(SECRET, response=response, body=body))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (408, FailureKind.REFUSED),
+        (409, FailureKind.REFUSED),
+        (429, FailureKind.RATE_LIMITED),
+        (500, FailureKind.OVERLOADED),
+        (502, FailureKind.OVERLOADED),
+        (503, FailureKind.OVERLOADED),
+        (529, FailureKind.OVERLOADED),
+    ],
+)
+def test_passing_failures_are_retried(status: int, kind: FailureKind) -> None:
+    error = failure(status)
+
+    assert (error.kind, error.retryable, error.exhausted) == (kind, True, False)
+    assert error.code is ErrorCode.MODEL_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (400, FailureKind.REFUSED, ErrorCode.MODEL_UNAVAILABLE),
+        (401, FailureKind.CREDENTIALS, ErrorCode.MODEL_UNAVAILABLE),
+        (403, FailureKind.CREDENTIALS, ErrorCode.MODEL_UNAVAILABLE),
+        (404, FailureKind.REFUSED, ErrorCode.MODEL_UNAVAILABLE),
+        (413, FailureKind.TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE),
+        (422, FailureKind.REFUSED, ErrorCode.MODEL_UNAVAILABLE),
+    ],
+)
+def test_final_failures_are_not(status: int, kind: FailureKind, code: ErrorCode) -> None:
+    error = failure(status)
+
+    assert (error.kind, error.retryable, error.exhausted) == (kind, False, True)
+    assert error.code is code
+
+
+@pytest.mark.parametrize(
+    ("kind", "retryable"),
+    [
+        ("overloaded_error", True),
+        ("api_error", True),
+        ("timeout_error", True),
+        ("rate_limit_error", True),
+        ("invalid_request_error", False),
+        ("authentication_error", False),
+    ],
+)
+def test_an_error_within_a_stream_is_told_by_its_type(kind: str, *, retryable: bool) -> None:
+    error = failure(200, kind)
+
+    assert error.retryable is retryable
+    assert "200" not in str(error)
+
+
+def test_a_provider_that_cannot_be_reached_is_asked_again() -> None:
+    for cause in (
+        anthropic.APIConnectionError(request=REQUEST),
+        anthropic.APITimeoutError(request=REQUEST),
+    ):
+        error = _classified(cause)
+        assert (error.kind, error.retryable) == (FailureKind.UNREACHABLE, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        ("0", timedelta(0)),
+        ("1.5", timedelta(seconds=1.5)),
+        ("30", timedelta(seconds=30)),
+        ("-5", timedelta(0)),
+        ("86400", timedelta(minutes=5)),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("", None),
+    ],
+)
+def test_the_wait_that_a_provider_asks_for_is_kept_within_reason(
+    header: str, wait: timedelta | None
+) -> None:
+    assert failure(429, **{"retry-after": header}).retry_after == wait
+
+
+def test_a_failure_repeats_nothing_that_the_provider_said() -> None:
+    for status in (200, 400, 429, 500):
+        error = failure(status, "overloaded_error")
+        assert SECRET not in str(error)
+        assert SECRET not in error.sentence

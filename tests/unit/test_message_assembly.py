@@ -1,0 +1,176 @@
+"""Raw events of an answer put together to its blocks."""
+
+from typing import Any
+
+import pytest
+from anthropic.types import RawMessageStreamEvent
+from pydantic import TypeAdapter
+
+from schema.usage import TokenUsage
+from services.models.assembly import MessageAssembly
+
+EVENTS: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
+
+
+def start(**usage: int) -> dict[str, Any]:
+    return {
+        "type": "message_start",
+        "message": {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "m",
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 10, "output_tokens": 1, **usage},
+        },
+    }
+
+
+def block(index: int, **content: object) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": content}
+
+
+def delta(index: int, kind: str, **content: object) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **content}}
+
+
+def end(stop_reason: str = "end_turn", **usage: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": stop_reason, "stop_sequence": None},
+            "usage": {"output_tokens": 20, **usage},
+        },
+        {"type": "message_stop"},
+    ]
+
+
+def assembled(*events: dict[str, Any]) -> tuple[MessageAssembly, str]:
+    assembly = MessageAssembly()
+    text = "".join(assembly.take(EVENTS.validate_python(event)) for event in events)
+    return assembly, text
+
+
+def tool(index: int, call_id: str = "c1") -> dict[str, Any]:
+    return block(index, type="tool_use", id=call_id, name="calculator", input={})
+
+
+def test_text_comes_as_it_is_said_and_whole() -> None:
+    assembly, text = assembled(
+        start(),
+        block(0, type="text", text=""),
+        delta(0, "text_delta", text="Hel"),
+        delta(0, "text_delta", text="lo"),
+        *end(),
+    )
+
+    assert text == "Hello"
+    assert assembly.blocks() == [{"type": "text", "text": "Hello"}]
+    assert (assembly.is_whole, assembly.stop_reason) == (True, "end_turn")
+
+
+def test_an_answer_without_its_end_is_not_whole() -> None:
+    assembly, _ = assembled(start(), block(0, type="text", text="Hel"))
+
+    assert not assembly.is_whole
+
+
+def test_text_in_the_opening_of_a_block_counts() -> None:
+    assembly, text = assembled(start(), block(0, type="text", text="Hi"), *end())
+
+    assert text == "Hi"
+    assert assembly.blocks() == [{"type": "text", "text": "Hi"}]
+
+
+def test_tool_input_is_parsed_from_its_pieces() -> None:
+    assembly, text = assembled(
+        start(),
+        tool(0),
+        delta(0, "input_json_delta", partial_json='{"expression"'),
+        delta(0, "input_json_delta", partial_json=': "1 + 1"}'),
+        *end("tool_use"),
+    )
+
+    assert text == ""
+    assert assembly.blocks() == [
+        {"type": "tool_use", "id": "c1", "name": "calculator", "input": {"expression": "1 + 1"}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", {}),
+        ("{", {"unparsable": True}),
+        ("[1]", {"unparsable": True}),
+        ('"text"', {"unparsable": True}),
+        ('{"a": "\\u0000\\ud800"}', {"a": "\ufffd\ufffd"}),
+        ('{"\\u0000": ["\\u0000", 1, null]}', {"\ufffd": ["\ufffd", 1, None]}),
+    ],
+)
+def test_tool_input_that_is_no_storable_object_is_made_one(
+    written: str, read: dict[str, Any]
+) -> None:
+    assembly, _ = assembled(
+        start(), tool(0), delta(0, "input_json_delta", partial_json=written), *end("tool_use")
+    )
+
+    assert assembly.blocks()[0]["input"] == read
+
+
+def test_thinking_keeps_its_signature() -> None:
+    assembly, text = assembled(
+        start(),
+        block(0, type="thinking", thinking="", signature=""),
+        delta(0, "thinking_delta", thinking="Hm"),
+        delta(0, "thinking_delta", thinking="m."),
+        delta(0, "signature_delta", signature="c2ln"),
+        block(1, type="text", text=""),
+        delta(1, "text_delta", text="Yes."),
+        *end(),
+    )
+
+    assert text == "Yes."
+    assert assembly.blocks() == [
+        {"type": "thinking", "thinking": "Hmm.", "signature": "c2ln"},
+        {"type": "text", "text": "Yes."},
+    ]
+
+
+def test_redacted_thinking_goes_back_as_it_came() -> None:
+    assembly, _ = assembled(start(), block(0, type="redacted_thinking", data="eA=="), *end())
+
+    assert assembly.blocks() == [{"type": "redacted_thinking", "data": "eA=="}]
+
+
+def test_empty_texts_are_left_out_and_blocks_keep_their_order() -> None:
+    assembly, _ = assembled(
+        start(),
+        tool(2, "c2"),
+        block(0, type="text", text=""),
+        tool(1, "c1"),
+        *end("tool_use"),
+    )
+
+    assert [found.get("id") for found in assembly.blocks()] == ["c1", "c2"]
+
+
+def test_what_can_not_be_stored_is_replaced_in_stream_and_block_alike() -> None:
+    assembly, text = assembled(
+        start(), block(0, type="text", text=""), delta(0, "text_delta", text="a\x00b"), *end()
+    )
+
+    assert text == "a\ufffdb"
+    assert assembly.blocks() == [{"type": "text", "text": "a\ufffdb"}]
+
+
+def test_usage_is_the_newest_of_each_count() -> None:
+    assembly, _ = assembled(
+        start(cache_read_input_tokens=7, cache_creation_input_tokens=3), *end(input_tokens=11)
+    )
+
+    assert assembly.usage == TokenUsage(
+        input_tokens=11, output_tokens=20, cache_read_tokens=7, cache_write_tokens=3
+    )

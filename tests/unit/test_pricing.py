@@ -1,0 +1,63 @@
+"""What tokens cost."""
+
+from decimal import Decimal
+
+import pytest
+from genai_prices import Usage, calc_price
+
+from schema.usage import TokenUsage
+from services.models.pricing import Pricing, UnknownPriceError
+from services.settings import ModelPrice, Settings
+
+HAIKU = "claude-haiku-5-5"
+
+
+def test_an_override_prices_each_kind_of_token() -> None:
+    price = ModelPrice(
+        input=Decimal(1), output=Decimal(5), cache_read=Decimal("0.1"), cache_write=Decimal("1.25")
+    )
+    usage = TokenUsage(
+        input_tokens=1_000_000,
+        output_tokens=100_000,
+        cache_read_tokens=10_000_000,
+        cache_write_tokens=400_000,
+    )
+
+    cost = Pricing({"mine": price}).cost("mine", usage)
+
+    assert cost == Decimal(1) + Decimal("0.5") + Decimal(1) + Decimal("0.5")
+
+
+def test_cached_tokens_are_not_charged_twice() -> None:
+    pricing = Pricing({})
+    plain = pricing.cost(HAIKU, TokenUsage(input_tokens=1_000, output_tokens=10))
+    cached = pricing.cost(
+        HAIKU, TokenUsage(input_tokens=1_000, output_tokens=10, cache_read_tokens=1_000)
+    )
+    fresh = pricing.cost(HAIKU, TokenUsage(input_tokens=2_000, output_tokens=10))
+
+    assert plain < cached < fresh
+
+
+def test_prices_are_those_of_genai_prices() -> None:
+    expected = calc_price(
+        Usage(input_tokens=812, output_tokens=96), model_ref=HAIKU, provider_id="anthropic"
+    )
+
+    cost = Pricing({}).cost(HAIKU, TokenUsage(input_tokens=812, output_tokens=96))
+
+    assert cost == expected.total_price
+    assert cost > 0
+
+
+def test_nothing_costs_nothing() -> None:
+    assert Pricing({}).cost(HAIKU, TokenUsage()) == 0
+
+
+def test_a_model_without_a_price_is_named() -> None:
+    with pytest.raises(UnknownPriceError, match="claude-of-nobody"):
+        Pricing({}).require([HAIKU, "claude-of-nobody"])
+
+
+def test_every_model_of_the_default_settings_has_a_price() -> None:
+    Pricing({}).require(Settings.model_fields["models"].default)

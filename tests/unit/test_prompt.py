@@ -1,0 +1,197 @@
+"""What of a conversation fits the prompt, and how it becomes the messages of a model call."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from anthropic.types import MessageParam
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.prompts.conversation import (
+    EarlierCall,
+    EarlierStep,
+    PromptMaterial,
+    SaidMessage,
+    conversation,
+)
+from services.prompts.layers import system_layer, system_prompt, tools_layer
+from services.prompts.tokens import estimated_output, estimated_tokens
+from services.prompts.window import MessageSize, Window, fit
+from services.tools.local import default_tools
+
+TURNS = [UUID(int=number) for number in range(1, 6)]
+
+
+def sizes(*turns: tuple[int, ...]) -> list[MessageSize]:
+    return [
+        MessageSize(turn_id, chars)
+        for turn_id, messages in zip(TURNS, turns, strict=False)
+        for chars in messages
+    ]
+
+
+def test_a_conversation_that_fits_is_kept_whole() -> None:
+    # 4 characters are a token; each message has 4 more for its framing.
+    assert fit(sizes((40, 40), (40, 40), (40,)), budget_tokens=70) == Window(TURNS[0], 70)
+
+
+def test_whole_turns_are_cut_from_the_beginning() -> None:
+    assert fit(sizes((40, 40), (40, 40), (40,)), budget_tokens=69) == Window(TURNS[1], 42)
+    assert fit(sizes((40, 40), (40, 40), (40,)), budget_tokens=41) == Window(TURNS[2], 14)
+
+
+def test_an_older_turn_that_would_fit_behind_one_that_does_not_is_cut_too() -> None:
+    assert fit(sizes((4,), (4000, 4), (40,)), budget_tokens=100) == Window(TURNS[2], 14)
+
+
+def test_a_message_that_does_not_fit_alone_is_refused() -> None:
+    assert fit(sizes((40,)), budget_tokens=13) is None
+    assert fit(sizes((4, 4), (40,)), budget_tokens=13) is None
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 400), min_size=1, max_size=2), min_size=1, max_size=5),
+    st.integers(0, 500),
+)
+def test_what_is_kept_fits_and_one_turn_more_would_not(
+    turns: list[list[int]], budget_tokens: int
+) -> None:
+    all_sizes = sizes(*map(tuple, turns))
+    window = fit(all_sizes, budget_tokens=budget_tokens)
+    if window is None:
+        assert estimated_tokens(all_sizes[-1].chars) > budget_tokens
+        return
+    newest = all_sizes[-1].turn_id
+    kept = [size for size in all_sizes if size.turn_id >= window.first_turn_id]
+    # The newest turn's question is counted; an answer of it is still to come.
+    counted = [size for size in kept if size.turn_id != newest] + [all_sizes[-1]]
+    assert window.tokens <= budget_tokens
+    assert window.tokens >= sum(estimated_tokens(size.chars) for size in counted)
+
+
+@pytest.mark.parametrize(("chars", "tokens"), [(0, 4), (1, 5), (4, 5), (5, 6), (400, 104)])
+def test_tokens_are_estimated_with_their_framing(chars: int, tokens: int) -> None:
+    assert estimated_tokens(chars) == tokens
+    assert estimated_output(chars) == tokens - 4
+
+
+def message(role: str, content: str) -> SaidMessage:
+    return SaidMessage(role, content)
+
+
+def step(number: int, blocks: list[dict[str, Any]]) -> EarlierStep:
+    return EarlierStep(number, blocks)
+
+
+def call(number: int, call_id: str, status: str, output: str | None) -> EarlierCall:
+    return EarlierCall(number, call_id, status, output)
+
+
+def messages_of(
+    said: list[SaidMessage], steps: list[EarlierStep], calls: list[EarlierCall]
+) -> list[MessageParam]:
+    return conversation(PromptMaterial(said, steps, calls))
+
+
+def text(content: str) -> dict[str, str]:
+    return {"type": "text", "text": content}
+
+
+def use(call_id: str) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call_id, "name": "calculator", "input": {}}
+
+
+def result(call_id: str, content: str, *, is_error: bool) -> dict[str, Any]:
+    return {
+        "type": "tool_result",
+        "tool_use_id": call_id,
+        "content": content,
+        "is_error": is_error,
+    }
+
+
+def test_history_steps_and_results_follow_each_other() -> None:
+    messages = messages_of(
+        [message("user", "q1"), message("assistant", "a1"), message("user", "q2")],
+        [step(1, [text("Let me see."), use("c1"), use("c2")]), step(2, [use("c3")])],
+        [
+            call(1, "c2", "failed", "no"),
+            call(1, "c1", "completed", "2"),
+            call(2, "c3", "completed", "3"),
+        ],
+    )
+
+    assert messages == [
+        {"role": "user", "content": [text("q1")]},
+        {"role": "assistant", "content": [text("a1")]},
+        {"role": "user", "content": [text("q2")]},
+        {"role": "assistant", "content": [text("Let me see."), use("c1"), use("c2")]},
+        {
+            "role": "user",
+            "content": [
+                result("c1", "2", is_error=False),
+                result("c2", "no", is_error=True),
+            ],
+        },
+        {"role": "assistant", "content": [use("c3")]},
+        {"role": "user", "content": [result("c3", "3", is_error=False)]},
+    ]
+
+
+def test_questions_without_an_answer_between_them_are_joined() -> None:
+    messages = messages_of([message("user", "q1"), message("user", "q2")], [], [])
+
+    assert messages == [{"role": "user", "content": [text("q1"), text("q2")]}]
+
+
+def test_empty_texts_are_left_out() -> None:
+    messages = messages_of(
+        [message("user", "q1"), message("assistant", " \n"), message("user", "q2")], [], []
+    )
+
+    assert messages == [{"role": "user", "content": [text("q1"), text("q2")]}]
+
+
+def test_a_call_that_never_ran_has_a_result_all_the_same() -> None:
+    messages = messages_of(
+        [message("user", "q")], [step(1, [use("c1"), use("c2")])], [call(1, "c2", "running", None)]
+    )
+
+    results: Any = messages[-1]["content"]
+    assert [(found["tool_use_id"], found["is_error"]) for found in results] == [
+        ("c1", True),
+        ("c2", True),
+    ]
+
+
+def test_equal_ids_in_different_steps_keep_their_own_results() -> None:
+    messages = messages_of(
+        [message("user", "q")],
+        [step(1, [use("c")]), step(2, [use("c")])],
+        [call(1, "c", "completed", "one"), call(2, "c", "completed", "two")],
+    )
+
+    assert messages[2]["content"] == [result("c", "one", is_error=False)]
+    assert messages[4]["content"] == [result("c", "two", is_error=False)]
+
+
+def test_making_the_messages_changes_no_row() -> None:
+    steps = [step(1, [use("c1")]), step(2, [text("more")])]
+    messages = [message("user", "q1"), message("user", "q2")]
+
+    first = messages_of(messages, steps, [])
+
+    assert messages_of(messages, steps, []) == first
+    assert steps[0].blocks == [use("c1")]
+
+
+def test_the_system_prompt_is_the_base_and_the_tools() -> None:
+    definitions = default_tools().definitions()
+
+    assert system_prompt(()) == system_layer()
+    assert system_prompt(definitions) == f"{system_layer()}\n\n{tools_layer(definitions)}"
+    assert [line.split(":")[0] for line in tools_layer(definitions).splitlines()[1:]] == [
+        "- calculator",
+        "- datetime",
+    ]

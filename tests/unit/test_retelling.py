@@ -1,0 +1,132 @@
+"""Telling a turn from the database: poll after poll while it runs, and for ever once it ended."""
+
+from decimal import Decimal
+from itertools import pairwise
+
+from schema.events import (
+    DONE_SEQUENCE,
+    DeltaEvent,
+    DoneEvent,
+    EventData,
+    EventId,
+    EventName,
+    StepEvent,
+    StreamedEvent,
+    ToolCallEvent,
+    TurnEvent,
+)
+from schema.ids import ChatId, MessageId, TurnId, new_id
+from schema.turns import ToolCallStatus, TurnStatus
+from schema.usage import TokenUsage
+from services.events.snapshots import PASSING, Retelling, Snapshot, event_at, final_events
+
+TURN = TurnEvent(
+    turn_id=TurnId(new_id()),
+    chat_id=ChatId(new_id()),
+    status=TurnStatus.RUNNING,
+    user_message_id=MessageId(new_id()),
+)
+DONE = DoneEvent(status=TurnStatus.COMPLETED, usage=TokenUsage(), cost_usd=Decimal(0))
+
+
+def step(attempt: int, number: int = 1) -> StepEvent:
+    return StepEvent(step=number, attempt=attempt, model="m")
+
+
+def delta(text: str, attempt: int = 1, number: int = 1) -> DeltaEvent:
+    return DeltaEvent(step=number, attempt=attempt, text=text)
+
+
+def call(status: ToolCallStatus, output: str | None = None) -> ToolCallEvent:
+    return ToolCallEvent(step=1, tool_call_id="c", name="t", status=status, output=output)
+
+
+def running(*events: EventData) -> Snapshot:
+    return Snapshot(is_final=False, events=[TURN, *events])
+
+
+def ended(*events: EventData) -> Snapshot:
+    return Snapshot(is_final=True, events=[TURN, *events, DONE])
+
+
+def told(*snapshots: Snapshot) -> list[list[StreamedEvent]]:
+    retelling = Retelling()
+    return [retelling.tell(snapshot) for snapshot in snapshots]
+
+
+def test_what_was_told_is_not_told_again() -> None:
+    first, again = told(running(step(1), delta("One")), running(step(1), delta("One")))
+
+    assert [event.name for event in first] == ["turn", "step", "delta"]
+    assert again == []
+
+
+def test_only_what_is_new_of_a_text_is_told() -> None:
+    _, second = told(running(step(1), delta("One")), running(step(1), delta("One, two")))
+
+    assert second == [event_at(PASSING, delta(", two"))]
+
+
+def test_a_new_attempt_is_told_from_its_beginning() -> None:
+    _, second, third = told(
+        running(step(1), delta("Wrong")),
+        running(step(2)),
+        running(step(2), delta("Wrong again", attempt=2)),
+    )
+
+    assert second == [event_at(PASSING, step(2))]
+    assert third == [event_at(PASSING, delta("Wrong again", attempt=2))]
+
+
+def test_each_change_of_a_tool_call_is_told_once() -> None:
+    _, second, third = told(
+        running(call(ToolCallStatus.RUNNING)),
+        running(call(ToolCallStatus.COMPLETED, "2")),
+        running(call(ToolCallStatus.COMPLETED, "2")),
+    )
+
+    assert second == [event_at(PASSING, call(ToolCallStatus.COMPLETED, "2"))]
+    assert third == []
+
+
+def test_nothing_can_be_resumed_behind_a_passing_event_but_done() -> None:
+    first, second = told(running(step(1)), ended(step(1)))
+
+    assert {event.id for event in first} == {PASSING}
+    assert second[-1].id == EventId(0, DONE_SEQUENCE)
+    assert second[-1].name is EventName.DONE
+
+
+def test_a_retelling_knows_whether_it_has_begun() -> None:
+    retelling = Retelling()
+    before = retelling.has_begun
+    retelling.tell(running())
+
+    assert (before, retelling.has_begun) == (False, True)
+
+
+def test_an_ended_turn_has_ids_in_order_that_stay_the_same() -> None:
+    snapshot = ended(step(1), delta("One"), call(ToolCallStatus.COMPLETED), step(1, number=2))
+
+    events = final_events(snapshot, after=None)
+
+    assert events == final_events(snapshot, after=None)
+    assert all(one.id < other.id for one, other in pairwise(events))
+    assert [event.id.is_done for event in events] == [False] * 5 + [True]
+    assert all(event.id.is_snapshot for event in events)
+
+
+def test_an_ended_turn_can_be_resumed_behind_each_of_its_events() -> None:
+    snapshot = ended(step(1), delta("One"))
+    events = final_events(snapshot, after=None)
+
+    for number, event in enumerate(events, start=1):
+        assert final_events(snapshot, after=event.id) == events[number:]
+
+
+def test_behind_an_event_of_redis_an_ended_turn_is_told_whole() -> None:
+    snapshot = ended(step(1), delta("One"))
+
+    assert final_events(snapshot, after=EventId(1_700_000_000_000, 3)) == final_events(
+        snapshot, after=None
+    )

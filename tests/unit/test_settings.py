@@ -1,0 +1,95 @@
+"""Settings: their names in the environment, their defaults and their bounds."""
+
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.settings import Settings
+
+STANDARD = (
+    *("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "DATABASE_URL", "REDIS_URL"),
+    *("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"),
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"EVERTURN_{name.upper()}" for name in Settings.model_fields]
+    for name in (*names, *STANDARD):
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(**given: Any) -> Settings:  # noqa: ANN401 -- any setting
+    return Settings(_env_file=None, **given)
+
+
+def test_every_setting_but_secrets_has_a_default() -> None:
+    defaults = settings()
+
+    assert defaults.default_model in defaults.models
+    assert defaults.max_body_bytes == 1024 * 1024
+    assert defaults.event_retention == timedelta(hours=1)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERTURN_MAX_STEPS", "3")
+    monkeypatch.setenv("EVERTURN_MODELS", "claude-a, claude-b,")
+    monkeypatch.setenv("EVERTURN_MODEL_PRICES", '{"claude-a": {"input": "3", "output": "15"}}')
+
+    read = settings()
+
+    assert read.max_steps == 3
+    assert read.models == ("claude-a", "claude-b")
+    assert read.model_prices["claude-a"].output == Decimal(15)
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_names_that_have_a_standard_keep_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    field = name.lower()
+    monkeypatch.setenv(f"EVERTURN_{name}", "not this")
+    monkeypatch.setenv(name, "this")
+
+    value = getattr(settings(), field)
+
+    assert (value if isinstance(value, str) else value.get_secret_value()) == "this"
+
+
+def test_a_file_is_overruled_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("EVERTURN_MAX_STEPS=4\nEVERTURN_MAX_QUEUED_TURNS=5\nUNKNOWN=6\n")
+    monkeypatch.setenv("EVERTURN_MAX_STEPS", "3")
+
+    read = Settings(_env_file=file)
+
+    assert (read.max_steps, read.max_queued_turns) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_steps", 0),
+        ("max_steps", 101),
+        ("api_port", 65536),
+        ("api_port", "http"),
+        ("model_attempts", 0),
+        ("delta_interval_ms", -1),
+        ("max_body_bytes", 1),
+        ("log_format", "xml"),
+        ("keep_alive_s", 0),
+    ],
+)
+def test_values_out_of_bounds_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ValidationError):
+        settings(**{name: value})
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = repr(settings(auth_secret="hush", database_url="postgresql://u:hush@h/d"))
+
+    assert "hush" not in shown
