@@ -7,7 +7,7 @@ from typing import Final
 
 from temporalio import activity
 
-HEARTBEAT_INTERVAL_S: Final = 0.4
+HEARTBEAT_INTERVAL_S: Final = 0.5
 """A stop reaches the provider's socket within this and a little more; the promise is 1 s."""
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.fixtures.servers import ServerHost, stack_names
 
@@ -27,7 +27,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return ContractsTogether(config, log)
 
 
-class ContractsTogether(LoadScopeScheduling):
+class ContractsTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives all contract tests to one worker, which can then say what none of them asked for.
 
     xdist's own groups are a suffix that it sets on the ids of tests; since pytest 9.2 these can't

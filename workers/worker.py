@@ -29,7 +29,7 @@ from workflows.sweep_turns import SweepTurns
 
 _log = structlog.get_logger(__name__)
 
-_HEARTBEAT_THROTTLE: Final = timedelta(seconds=0.4)
+_HEARTBEAT_THROTTLE: Final = timedelta(seconds=0.5)
 _STICKY_TIMEOUT: Final = timedelta(seconds=5)
 """How long a dead worker's cached workflows wait for it before another takes them."""
 

@@ -1,4 +1,4 @@
-"""Owns a step's row: who holds its newest attempt, and what the model answered.
+"""Owns a step and its ledger row: who holds its newest attempt, what came of it, what it cost.
 
 AttemptOvertakenError    another execution holds a newer attempt, or the step is done
 TurnStoppedError         the turn is to stop: nothing more is asked for it
@@ -7,21 +7,15 @@ TurnStoppedError         the turn is to stop: nothing more is asked for it
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
-
-from sqlalchemy import update
-from sqlmodel import col
-from sqlmodel.ext.asyncio.session import AsyncSession
+from typing import Any, Final, NamedTuple
 
 from schema.actors import acting_user
 from schema.events import StepEvent
-from schema.ids import TurnId, new_id
-from schema.tables import StepRow
-from schema.tables.columns import utc_now
+from schema.ids import TurnId, UserId, new_id
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
 from services.database import Connection, Database
-from services.ledger import AttemptKey, ChargeStatus, Ledger
+from services.models.pricing import Pricing
 from services.prompts.conversation import (
     EarlierCall,
     EarlierStep,
@@ -88,20 +82,51 @@ WHERE turn_id = $1 AND step = $2 AND ledger.kind = 'model'
 """
 
 # Money and text are stored together, and only by the attempt that holds the step.
+_CHECKPOINT: Final = """
+WITH held AS (
+    UPDATE steps SET text = $9, updated_at = now()
+    WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
+    RETURNING turn_id, step, attempt
+)
+UPDATE ledger SET input_tokens = $4, output_tokens = $5, cache_read_tokens = $6,
+                  cache_write_tokens = $7, cost_usd = $8
+FROM held
+WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
+  AND ledger.attempt = held.attempt AND ledger.kind = 'model'
+"""
+
 _COMPLETE: Final = """
 WITH held AS (
-    UPDATE steps SET status = 'completed', text = $4, blocks = $5, stop_reason = $6,
+    UPDATE steps SET status = 'completed', text = $9, blocks = $10, stop_reason = $11,
                      updated_at = now()
     WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
     RETURNING turn_id, step, attempt
 )
-UPDATE ledger SET status = 'settled', estimated = false, settled_at = now(), input_tokens = $7,
-                  output_tokens = $8, cache_read_tokens = $9, cache_write_tokens = $10,
-                  cost_usd = $11
+UPDATE ledger SET status = 'settled', estimated = false, settled_at = now(), input_tokens = $4,
+                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
+                  cost_usd = $8
 FROM held
 WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
   AND ledger.attempt = held.attempt AND ledger.kind = 'model'
 RETURNING ledger.id
+"""
+
+_ABANDON: Final = """
+UPDATE steps SET status = $5, text = $4, updated_at = now()
+WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
+"""
+
+# What an attempt has cost is true even where another has taken the step over meanwhile.
+_CHARGE: Final = """
+UPDATE ledger SET status = $9, estimated = $10, settled_at = now(), input_tokens = $4,
+                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
+                  cost_usd = $8
+WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND kind = 'model'
+"""
+
+_FAILURES: Final = """
+SELECT count(*) FROM ledger
+WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND model = $3 AND status = 'failed'
 """
 
 _REQUEST_TOOL: Final = """
@@ -131,6 +156,26 @@ class Claim:
     run_id: str
     activity_id: str
     activity_attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptKey:
+    """What a step's row and the ledger know an attempt by."""
+
+    user_id: UserId
+    turn_id: TurnId
+    step: int
+    attempt: int
+
+
+class _Spent(NamedTuple):
+    """The ledger's columns of tokens and cost, in the order of the statements."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cost_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +219,9 @@ class Steps:
     Errors: DatabaseUnavailableError.
     """
 
-    def __init__(self, database: Database, ledger: Ledger) -> None:
+    def __init__(self, database: Database, pricing: Pricing) -> None:
         self._database = database
-        self._ledger = ledger
+        self._pricing = pricing
 
     async def begin(self, call: CallModelInput, claim: Claim) -> NewAttempt | StoredAnswer:
         """Take the step over and open its ledger row, or return what is already stored.
@@ -184,7 +229,7 @@ class Steps:
         Errors: AttemptOvertakenError; TurnStoppedError, which leaves what was said before.
         """
         turn = call.turn
-        cost_usd = self._ledger.cost(call.model, TokenUsage(input_tokens=call.prompt_tokens))
+        cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=call.prompt_tokens))
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             begun = await connection.fetchrow(
                 _BEGIN,
@@ -217,9 +262,11 @@ class Steps:
     async def checkpoint(self, attempt: NewAttempt, *, answer: str, usage: TokenUsage) -> None:
         """Keep what an attempt under way has said and used, for the case that it dies."""
         key = attempt.key
-        async with self._database.transaction(acting_user(key.user_id)) as session:
-            if await _write(session, key, text=answer):
-                await self._ledger.note(session, key, model=attempt.model, usage=usage)
+        spent = self._spent(attempt, usage)
+        async with self._database.statements(acting_user(key.user_id)) as connection:
+            await connection.execute(
+                _CHECKPOINT, key.turn_id, key.step, key.attempt, *spent, answer
+            )
 
     async def complete(
         self,
@@ -236,27 +283,16 @@ class Steps:
         Errors: AttemptOvertakenError.
         """
         key = attempt.key
-        cost_usd = self._ledger.cost(attempt.model, usage)
+        spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
             held = await connection.fetchrow(
-                _COMPLETE,
-                key.turn_id,
-                key.step,
-                key.attempt,
-                answer,
-                blocks,
-                stop_reason,
-                usage.input_tokens,
-                usage.output_tokens,
-                usage.cache_read_tokens,
-                usage.cache_write_tokens,
-                cost_usd,
+                _COMPLETE, key.turn_id, key.step, key.attempt, *spent, answer, blocks, stop_reason
             )
             if held is None:
                 raise AttemptOvertakenError
             if tool_requests:
                 await connection.executemany(_REQUEST_TOOL, _rows_of(key, tool_requests))
-        return cost_usd
+        return spent.cost_usd
 
     async def abandon(
         self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, failed: bool, estimated: bool
@@ -265,23 +301,28 @@ class Steps:
 
         Returns how many attempts of the step have failed at this model.
         """
-        key = attempt.key
-        async with self._database.transaction(acting_user(key.user_id)) as session:
-            await _write(
-                session,
-                key,
-                text=answer,
-                status=StepStatus.FAILED if failed else StepStatus.CANCELLED,
+        key, status = attempt.key, StepStatus.FAILED if failed else StepStatus.CANCELLED
+        spent = self._spent(attempt, usage)
+        async with self._database.statements(acting_user(key.user_id)) as connection:
+            await connection.execute(
+                _ABANDON, key.turn_id, key.step, key.attempt, answer, status.value
             )
-            await self._ledger.close(
-                session,
-                key,
-                model=attempt.model,
-                usage=usage,
-                status=ChargeStatus.FAILED if failed else ChargeStatus.CANCELLED,
-                estimated=estimated,
+            await connection.execute(
+                _CHARGE, key.turn_id, key.step, key.attempt, *spent, status.value, estimated
             )
-            return await self._ledger.failures(session, key, model=attempt.model)
+            failures: int = await connection.fetchval(
+                _FAILURES, key.turn_id, key.step, attempt.model
+            )
+        return failures
+
+    def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> _Spent:
+        return _Spent(
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+            self._pricing.cost(attempt.model, usage),
+        )
 
 
 async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredAnswer:
@@ -328,18 +369,3 @@ def _rows_of(key: AttemptKey, requests: Sequence[ToolRequest]) -> list[tuple[obj
         (key.turn_id, key.step, request.id, key.user_id, position, request.name, request.input)
         for position, request in enumerate(requests)
     ]
-
-
-async def _write(session: AsyncSession, key: AttemptKey, **values: object) -> bool:
-    """Write to the step if this attempt still holds it; say whether it does."""
-    written = await session.exec(
-        update(StepRow)
-        .where(
-            col(StepRow.turn_id) == key.turn_id,
-            col(StepRow.step) == key.step,
-            col(StepRow.attempt) == key.attempt,
-            col(StepRow.status) == StepStatus.RUNNING,
-        )
-        .values(**values, updated_at=utc_now())
-    )
-    return written.rowcount == 1

@@ -4,11 +4,9 @@ import asyncio
 from typing import Final
 
 import structlog
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import acting_user
 from schema.tables import ToolCallRow
-from schema.tables.columns import utc_now
 from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus
 from schema.wire import make_storable
 from services.database import Database
@@ -20,7 +18,31 @@ from services.tools.registry import ToolRegistry
 _log = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 3
+_BEGIN: Final = """
+UPDATE tool_calls SET status = 'running', attempts = attempts + 1,
+                      started_at = coalesce(started_at, now())
+WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
+  AND status NOT IN ('completed', 'failed', 'denied')
+RETURNING *
+"""
+
+_STORE: Final = """
+UPDATE tool_calls SET status = $4, output = $5, finished_at = now()
+WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
+  AND status NOT IN ('completed', 'failed', 'denied')
+RETURNING *
+"""
+
+_READ: Final = "SELECT * FROM tool_calls WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3"
+
 _FINAL: Final = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
+
+
+class ToolCallGoneError(Exception):
+    """The tool call was deleted, with its turn."""
+
+    def __init__(self) -> None:
+        super().__init__("The tool call was deleted.")
 
 
 class ToolCalls:
@@ -46,14 +68,7 @@ class ToolCalls:
         return RunToolOutput(status=ToolCallStatus(row.status))
 
     async def _begin(self, call: RunToolInput) -> ToolCallRow:
-        async with self._database.transaction(acting_user(call.turn.user_id)) as session:
-            row = await _row(session, call)
-            if ToolCallStatus(row.status) not in _FINAL:
-                row.status = ToolCallStatus.RUNNING
-                row.attempts += 1
-                row.started_at = row.started_at or utc_now()
-                await session.flush()
-        return row
+        return await self._write(call, _BEGIN)
 
     async def _outcome(self, row: ToolCallRow) -> ToolOutcome:
         tool = self._tools.get(row.name)
@@ -74,20 +89,19 @@ class ToolCalls:
             return ToolOutcome(output="The tool failed.", is_error=True)
 
     async def _store(self, call: RunToolInput, outcome: ToolOutcome) -> ToolCallRow:
-        async with self._database.transaction(acting_user(call.turn.user_id)) as session:
-            row = await _row(session, call)
-            if ToolCallStatus(row.status) not in _FINAL:
-                failed = outcome.is_error
-                row.status = ToolCallStatus.FAILED if failed else ToolCallStatus.COMPLETED
-                row.output = make_storable(outcome.output)
-                row.finished_at = utc_now()
-                await session.flush()
-        return row
+        status = ToolCallStatus.FAILED if outcome.is_error else ToolCallStatus.COMPLETED
+        return await self._write(call, _STORE, status.value, make_storable(outcome.output))
+
+    async def _write(self, call: RunToolInput, statement: str, *values: str) -> ToolCallRow:
+        """Write to the call unless it has ended; return it as it stands then."""
+        key = (call.turn.turn_id, call.step, call.tool_call_id)
+        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
+            row = await connection.fetchrow(statement, *key, *values)
+            if row is None:
+                row = await connection.fetchrow(_READ, *key)
+        if row is None:
+            raise ToolCallGoneError
+        return ToolCallRow(**row)
 
     async def _tell(self, call: RunToolInput, row: ToolCallRow) -> None:
         await self._events.append(call.turn.turn_id, [tool_call_event(row)])
-
-
-async def _row(session: AsyncSession, call: RunToolInput) -> ToolCallRow:
-    key = (call.turn.turn_id, call.step, call.tool_call_id)
-    return await session.get_one(ToolCallRow, key, with_for_update=True)

@@ -13,7 +13,6 @@ from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnSta
 from schema.usage import TokenUsage
 from services.events.keys import stream_key
 from services.events.writer import Appended, NotAppended, OvertakenError
-from services.ledger import Ledger
 from services.turns.steps import AttemptOvertakenError, Claim, NewAttempt, Steps, StoredAnswer
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
@@ -51,7 +50,7 @@ async def running_turn(user: ApiUser, stack: Stack) -> TurnReference:
 
 def steps_of(stack: Stack) -> Steps:
     foundation = stack.foundation
-    return Steps(foundation.database, Ledger(foundation.pricing))
+    return Steps(foundation.database, foundation.pricing)
 
 
 async def finish(stack: Stack, turn: TurnReference) -> None:

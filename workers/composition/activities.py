@@ -8,7 +8,6 @@ from temporalio.client import Client
 
 from activities.sweep import SweepActivities
 from activities.turns import ToolActivities, TurnActivities
-from services.ledger import Ledger
 from services.mistakes import MissingApiKeyError
 from services.models.gateway import ModelGateway
 from services.settings import Settings
@@ -47,7 +46,7 @@ async def open_activities(foundation: Foundation, client: Client) -> AsyncIterat
     )
     tools = default_tools()
     model_calls = ModelCalls(
-        steps=Steps(database, Ledger(foundation.pricing)),
+        steps=Steps(database, foundation.pricing),
         gateway=gateway,
         events=foundation.events,
         tools=tools,
