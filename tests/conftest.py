@@ -23,16 +23,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:  # noqa: ANN401 -- xdist's own type is private
-    """Spread tests over the workers one by one, but for those that are looked at together."""
-    return ContractsTogether(config, log)
+    """Spread tests over the workers one by one, but for those that belong together."""
+    return GroupScheduling(config, log)
 
 
-class ContractsTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives all contract tests to one worker, which can then say what none of them asked for.
+TOGETHER = (
+    # One of them says what none of the others has asked for.
+    "tests/contracts/",
+    # They start servers on the ports that Temporal has by custom.
+    "tests/integration/test_embedded_stack.py",
+)
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives each group of `TOGETHER` to one worker.
 
     xdist's own groups are a suffix that it sets on the ids of tests; since pytest 9.2 these can't
     be set any more, and the marker `xdist_group` does nothing.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "contracts" if nodeid.startswith("tests/contracts/") else nodeid
+        return next((group for group in TOGETHER if nodeid.startswith(group)), nodeid)

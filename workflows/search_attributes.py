@@ -2,10 +2,12 @@
 
 from typing import Final
 
+from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from schema.names import CHAT_ID_ATTRIBUTE, MODEL_ATTRIBUTE, USER_ID_ATTRIBUTE
-from schema.turns import TurnReference
+with workflow.unsafe.imports_passed_through():
+    from schema.names import CHAT_ID_ATTRIBUTE, MODEL_ATTRIBUTE, USER_ID_ATTRIBUTE
+    from schema.turns import TurnReference
 
 _USER_ID: Final = SearchAttributeKey.for_keyword(USER_ID_ATTRIBUTE)
 _CHAT_ID: Final = SearchAttributeKey.for_keyword(CHAT_ID_ATTRIBUTE)

@@ -252,3 +252,20 @@ async def test_a_transaction_that_fails_stores_nothing(victim: ApiUser, stack: S
             roll_back()
 
     assert await stack.inspection.rows("SELECT 1 FROM chats WHERE id = $1", chat_id) == []
+
+
+async def test_a_row_of_ones_own_cannot_hang_on_the_chat_of_another(
+    stack: Stack, user: ApiUser, other_user: ApiUser
+) -> None:
+    chat = await user.create_chat()
+    intruder = acting_user(UserId(UUID(other_user.id)))
+
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match="turns_in_own_chat"):
+        async with stack.foundation.database.statements(intruder) as connection:
+            await connection.execute(
+                "INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model) "
+                "VALUES ($1, $2, $3, $1, false, 'claude-haiku-5-5')",
+                uuid4(),
+                UUID(chat),
+                intruder.user_id,
+            )

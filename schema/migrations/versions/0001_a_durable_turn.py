@@ -15,6 +15,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# Foreign keys are checked past the policies. Those that carry the user keep anybody from hanging
+# a row of their own on another's chat or turn.
 _TABLES = """
 CREATE TABLE users (
     id uuid PRIMARY KEY,
@@ -52,14 +54,15 @@ CREATE TABLE chats (
     user_id uuid NOT NULL REFERENCES users ON DELETE CASCADE,
     title text NOT NULL CHECK (length(title) BETWEEN 1 AND 200),
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT chats_of_one_user UNIQUE (id, user_id)
 );
 CREATE INDEX chats_user_id_idx ON chats (user_id, id DESC);
 
 CREATE TABLE turns (
     id uuid PRIMARY KEY,
-    chat_id uuid NOT NULL REFERENCES chats ON DELETE CASCADE,
-    user_id uuid NOT NULL REFERENCES users ON DELETE CASCADE,
+    chat_id uuid NOT NULL,
+    user_id uuid NOT NULL,
     user_message_id uuid NOT NULL,
     assistant_message_id uuid,
     status text NOT NULL DEFAULT 'queued' CHECK (status IN
@@ -80,6 +83,9 @@ CREATE TABLE turns (
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     finished_at timestamptz,
+    CONSTRAINT turns_of_one_user UNIQUE (id, user_id),
+    CONSTRAINT turns_in_own_chat
+        FOREIGN KEY (chat_id, user_id) REFERENCES chats (id, user_id) ON DELETE CASCADE,
     CONSTRAINT turns_final_is_not_active
         CHECK (NOT active OR status NOT IN ('completed', 'failed', 'cancelled')),
     CONSTRAINT turns_idempotency_key_key UNIQUE (user_id, idempotency_key)
@@ -91,23 +97,27 @@ CREATE INDEX turns_unfinished_idx ON turns (created_at)
 
 CREATE TABLE messages (
     id uuid PRIMARY KEY,
-    chat_id uuid NOT NULL REFERENCES chats ON DELETE CASCADE,
-    user_id uuid NOT NULL REFERENCES users ON DELETE CASCADE,
-    turn_id uuid NOT NULL REFERENCES turns ON DELETE CASCADE,
+    chat_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    turn_id uuid NOT NULL,
     role text NOT NULL CHECK (role IN ('user', 'assistant')),
     content text NOT NULL,
     status text NOT NULL DEFAULT 'completed'
         CHECK (status IN ('completed', 'cancelled', 'failed')),
     created_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT messages_one_of_each_role_in_a_turn UNIQUE (turn_id, role)
+    CONSTRAINT messages_one_of_each_role_in_a_turn UNIQUE (turn_id, role),
+    CONSTRAINT messages_in_own_chat
+        FOREIGN KEY (chat_id, user_id) REFERENCES chats (id, user_id) ON DELETE CASCADE,
+    CONSTRAINT messages_in_own_turn
+        FOREIGN KEY (turn_id, user_id) REFERENCES turns (id, user_id) ON DELETE CASCADE
 );
 CREATE INDEX messages_chat_id_idx ON messages (chat_id, turn_id, id);
 CREATE INDEX messages_user_id_idx ON messages (user_id);
 
 CREATE TABLE steps (
-    turn_id uuid NOT NULL REFERENCES turns ON DELETE CASCADE,
+    turn_id uuid NOT NULL,
     step integer NOT NULL CHECK (step >= 1),
-    user_id uuid NOT NULL REFERENCES users ON DELETE CASCADE,
+    user_id uuid NOT NULL,
     attempt integer NOT NULL CHECK (attempt >= 1),
     run_id text NOT NULL,
     activity_id text NOT NULL,
@@ -119,7 +129,9 @@ CREATE TABLE steps (
     stop_reason text,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (turn_id, step)
+    PRIMARY KEY (turn_id, step),
+    CONSTRAINT steps_in_own_turn
+        FOREIGN KEY (turn_id, user_id) REFERENCES turns (id, user_id) ON DELETE CASCADE
 );
 CREATE INDEX steps_user_id_idx ON steps (user_id);
 
@@ -127,7 +139,7 @@ CREATE TABLE tool_calls (
     turn_id uuid NOT NULL,
     step integer NOT NULL,
     tool_call_id text NOT NULL,
-    user_id uuid NOT NULL REFERENCES users ON DELETE CASCADE,
+    user_id uuid NOT NULL,
     position integer NOT NULL,
     name text NOT NULL,
     input jsonb NOT NULL,
@@ -139,6 +151,8 @@ CREATE TABLE tool_calls (
     started_at timestamptz,
     finished_at timestamptz,
     PRIMARY KEY (turn_id, step, tool_call_id),
+    CONSTRAINT tool_calls_in_own_turn
+        FOREIGN KEY (turn_id, user_id) REFERENCES turns (id, user_id) ON DELETE CASCADE,
     FOREIGN KEY (turn_id, step) REFERENCES steps (turn_id, step) ON DELETE CASCADE
 );
 CREATE INDEX tool_calls_user_id_idx ON tool_calls (user_id);
