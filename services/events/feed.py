@@ -132,7 +132,7 @@ class EventFeed:
     async def _has_ended(self, actor: Actor, turn_id: TurnId) -> bool:
         """Say whether the turn has ended unheard, as when Redis was away at that moment."""
         try:
-            return (await self._snapshots.read(actor, turn_id)).is_final
+            return await self._snapshots.has_ended(actor, turn_id)
         except DatabaseUnavailableError:
             return False
 

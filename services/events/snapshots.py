@@ -32,6 +32,9 @@ PASSING: Final = EventId(0, 0)
 """The id of all events told of a turn under way: resuming behind it tells everything anew."""
 
 
+_STATUS: Final = "SELECT status FROM turns WHERE id = $1"
+
+
 class TurnGoneError(Exception):
     """The turn was deleted while its events were being read."""
 
@@ -51,6 +54,17 @@ class Snapshots:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def has_ended(self, actor: Actor, turn_id: TurnId) -> bool:
+        """Say whether the turn has ended: all that a silent stream needs to know.
+
+        Errors: TurnGoneError, DatabaseUnavailableError.
+        """
+        async with self._database.statements(actor) as connection:
+            status = await connection.fetchval(_STATUS, turn_id)
+        if status is None:
+            raise TurnGoneError
+        return TurnStatus(status).is_final
 
     async def read(self, actor: Actor, turn_id: TurnId) -> Snapshot:
         """Return the turn's events as far as they are stored.
