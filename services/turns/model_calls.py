@@ -5,17 +5,15 @@ AttemptOvertakenError   another execution has the step
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
 import structlog
 
-from schema.events import EventData, NoticeEvent, ToolCallEvent, UsageEvent
-from schema.turns import CallModelInput, CallModelOutput, ToolCallReference, ToolCallStatus
+from schema.events import EventData, UsageEvent
+from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import AttemptText
@@ -34,27 +32,19 @@ from services.prompts.conversation import conversation
 from services.prompts.layers import system_prompt
 from services.prompts.tokens import estimated_output
 from services.tools.registry import ToolRegistry
+from services.turns.answer_events import closing_events, fallback_notice, tool_requests
 from services.turns.steps import (
     AttemptOvertakenError,
     Claim,
     NewAttempt,
     Steps,
     StoredAnswer,
-    ToolRequest,
 )
 
 _log = structlog.get_logger(__name__)
 
 _FIRST_CHECKPOINT_S: Final = 0.1
 _CHECKPOINT_S: Final = 1.0
-_USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
-
-# Ends of an answer that a person should know of: the text is not all that it could be.
-_NOTICES: Final = {
-    "max_tokens": "The answer was cut off at the limit for its length.",
-    "refusal": "The model declined to go on.",
-    "model_context_window_exceeded": "The conversation has filled the model's context.",
-}
 
 
 @dataclass(slots=True)
@@ -98,7 +88,7 @@ class ModelCalls:
         if isinstance(attempt, StoredAnswer):
             return self._output_of_stored(attempt)
         if call.is_fallback and attempt.key.attempt > 1:
-            await self._events.append(call.turn.turn_id, [_fallback_notice(call.model)])
+            await self._events.append(call.turn.turn_id, [fallback_notice(call.model)])
         text = AttemptText(
             self._events,
             turn_id=call.turn.turn_id,
@@ -158,7 +148,7 @@ class ModelCalls:
     async def _complete(
         self, attempt: NewAttempt, text: AttemptText, answer: AnswerEnded
     ) -> CallModelOutput:
-        requests = _tool_requests(answer.blocks)
+        requests = tool_requests(answer.blocks)
         cost_usd = await until_stored(
             lambda: self._steps.complete(
                 attempt,
@@ -177,7 +167,7 @@ class ModelCalls:
             **answer.usage.model_dump(),
             cost_usd=cost_usd,
         )
-        await self._tell(attempt, [usage, *_closing_events(key.step, answer, requests)])
+        await self._tell(attempt, [usage, *closing_events(key.step, answer, requests)])
         return CallModelOutput(
             stop_reason=answer.stop_reason,
             tool_calls=self._references([(request.id, request.name) for request in requests]),
@@ -283,42 +273,3 @@ class ModelCalls:
         if tool is None:
             return ToolCallReference(id=call_id, name="unknown", instant=True)
         return ToolCallReference(id=call_id, name=name, instant=tool.definition.instant)
-
-
-def _tool_requests(blocks: list[dict[str, Any]]) -> list[ToolRequest]:
-    """Return the tool calls of an answer; ids that can't be keys are replaced in the blocks."""
-    requests: list[ToolRequest] = []
-    seen: set[str] = set()
-    for block in blocks:
-        if block["type"] != "tool_use":
-            continue
-        if block["id"] in seen or not _USABLE_ID.fullmatch(block["id"]):
-            block["id"] = f"toolu_{uuid4().hex}"
-        seen.add(block["id"])
-        requests.append(ToolRequest(block["id"], block["name"], block["input"]))
-    return requests
-
-
-def _closing_events(
-    step: int, answer: AnswerEnded, requests: Sequence[ToolRequest]
-) -> list[EventData]:
-    events: list[EventData] = [
-        ToolCallEvent(
-            step=step,
-            tool_call_id=request.id,
-            name=request.name,
-            status=ToolCallStatus.REQUESTED,
-            input=request.input,
-        )
-        for request in requests
-    ]
-    notice = _NOTICES.get(answer.stop_reason)
-    if notice is not None:
-        events.append(NoticeEvent(code=answer.stop_reason, message=notice))
-    return events
-
-
-def _fallback_notice(model: str) -> NoticeEvent:
-    return NoticeEvent(
-        code="fallback_model", message=f"The model was not available; {model} answers instead."
-    )

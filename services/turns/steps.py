@@ -7,7 +7,7 @@ TurnStoppedError         the turn is to stop: nothing more is asked for it
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from schema.actors import acting_user
 from schema.events import StepEvent
@@ -22,117 +22,7 @@ from services.prompts.conversation import (
     PromptMaterial,
     SaidMessage,
 )
-
-# An execution takes a step over unless the step is done, or a later attempt of the same
-# activity holds it: so a worker thought dead can't take back what was given to another. The
-# number counts all attempts, whichever activity or run they belong to. With the step its row in
-# the ledger is opened, before anything is asked. A turn that is to stop claims nothing.
-_BEGIN: Final = """
-WITH turn AS (
-    SELECT cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id = $1
-), claimed AS (
-    INSERT INTO steps AS held
-        (turn_id, step, user_id, attempt, run_id, activity_id, activity_attempt, model, status)
-    SELECT $1, $2, $3, 1, $4, $5, $6, $7, 'running' FROM turn WHERE NOT is_to_stop
-    ON CONFLICT (turn_id, step) DO UPDATE SET
-        attempt = held.attempt + 1, run_id = excluded.run_id,
-        activity_id = excluded.activity_id, activity_attempt = excluded.activity_attempt,
-        model = excluded.model, status = 'running', text = '', blocks = '[]',
-        stop_reason = NULL, updated_at = now()
-    WHERE held.status <> 'completed'
-      AND ((held.run_id, held.activity_id) <> (excluded.run_id, excluded.activity_id)
-           OR held.activity_attempt < excluded.activity_attempt)
-    RETURNING attempt
-), charge AS (
-    INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
-                        input_tokens, cost_usd)
-    SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10 FROM claimed
-)
-SELECT turn.is_to_stop, claimed.attempt FROM turn LEFT JOIN claimed ON true
-"""
-
-# Attempts of the step that are still open belong to processes that died: what they cost is what
-# was known of them.
-_LOSE_OLDER: Final = """
-UPDATE ledger SET status = 'lost', settled_at = now()
-WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open'
-"""
-
-_HISTORY: Final = """
-SELECT role, content FROM messages
-WHERE chat_id = $1 AND turn_id <= $2
-  AND turn_id >= (SELECT (prompt ->> 'firstTurnId')::uuid FROM turns WHERE id = $2)
-ORDER BY turn_id, id
-"""
-
-_STEPS_BEFORE: Final = (
-    "SELECT step, blocks FROM steps WHERE turn_id = $1 AND step < $2 ORDER BY step"
-)
-
-_CALLS_BEFORE: Final = """
-SELECT step, tool_call_id, name, status, output FROM tool_calls
-WHERE turn_id = $1 AND step < $2 ORDER BY step, position
-"""
-
-_STORED: Final = """
-SELECT steps.status, steps.attempt, steps.stop_reason, ledger.input_tokens, ledger.output_tokens,
-       ledger.cache_read_tokens, ledger.cache_write_tokens, ledger.cost_usd
-FROM steps JOIN ledger USING (turn_id, step, attempt)
-WHERE turn_id = $1 AND step = $2 AND ledger.kind = 'model'
-"""
-
-# Money and text are stored together, and only by the attempt that holds the step.
-_CHECKPOINT: Final = """
-WITH held AS (
-    UPDATE steps SET text = $9, updated_at = now()
-    WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
-    RETURNING turn_id, step, attempt
-)
-UPDATE ledger SET input_tokens = $4, output_tokens = $5, cache_read_tokens = $6,
-                  cache_write_tokens = $7, cost_usd = $8
-FROM held
-WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
-  AND ledger.attempt = held.attempt AND ledger.kind = 'model'
-"""
-
-_COMPLETE: Final = """
-WITH held AS (
-    UPDATE steps SET status = 'completed', text = $9, blocks = $10, stop_reason = $11,
-                     updated_at = now()
-    WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
-    RETURNING turn_id, step, attempt
-)
-UPDATE ledger SET status = 'settled', estimated = false, settled_at = now(), input_tokens = $4,
-                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
-                  cost_usd = $8
-FROM held
-WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
-  AND ledger.attempt = held.attempt AND ledger.kind = 'model'
-RETURNING ledger.id
-"""
-
-_ABANDON: Final = """
-UPDATE steps SET status = $5, text = $4, updated_at = now()
-WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
-"""
-
-# What an attempt has cost is true even where another has taken the step over meanwhile.
-_CHARGE: Final = """
-UPDATE ledger SET status = $9, estimated = $10, settled_at = now(), input_tokens = $4,
-                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
-                  cost_usd = $8
-WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND kind = 'model'
-"""
-
-_FAILURES: Final = """
-SELECT count(*) FROM ledger
-WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND model = $3 AND status = 'failed'
-"""
-
-_REQUEST_TOOL: Final = """
-INSERT INTO tool_calls (turn_id, step, tool_call_id, user_id, position, name, input, status)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested')
-"""
+from services.turns import step_statements as sql
 
 
 class AttemptOvertakenError(Exception):
@@ -232,7 +122,7 @@ class Steps:
         cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=call.prompt_tokens))
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             begun = await connection.fetchrow(
-                _BEGIN,
+                sql.BEGIN,
                 turn.turn_id,
                 call.step,
                 turn.user_id,
@@ -250,7 +140,7 @@ class Steps:
             if begun["attempt"] is None:
                 return await _stored(connection, turn.turn_id, call.step)
             if begun["attempt"] > 1:
-                await connection.execute(_LOSE_OLDER, turn.turn_id, call.step, begun["attempt"])
+                await connection.execute(sql.LOSE_OLDER, turn.turn_id, call.step, begun["attempt"])
             material = await _material(connection, call)
         return NewAttempt(
             key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
@@ -265,7 +155,7 @@ class Steps:
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
             await connection.execute(
-                _CHECKPOINT, key.turn_id, key.step, key.attempt, *spent, answer
+                sql.CHECKPOINT, key.turn_id, key.step, key.attempt, *spent, answer
             )
 
     async def complete(
@@ -286,12 +176,19 @@ class Steps:
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
             held = await connection.fetchrow(
-                _COMPLETE, key.turn_id, key.step, key.attempt, *spent, answer, blocks, stop_reason
+                sql.COMPLETE,
+                key.turn_id,
+                key.step,
+                key.attempt,
+                *spent,
+                answer,
+                blocks,
+                stop_reason,
             )
             if held is None:
                 raise AttemptOvertakenError
             if tool_requests:
-                await connection.executemany(_REQUEST_TOOL, _rows_of(key, tool_requests))
+                await connection.executemany(sql.REQUEST_TOOL, _rows_of(key, tool_requests))
         return spent.cost_usd
 
     async def abandon(
@@ -305,13 +202,13 @@ class Steps:
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
             await connection.execute(
-                _ABANDON, key.turn_id, key.step, key.attempt, answer, status.value
+                sql.ABANDON, key.turn_id, key.step, key.attempt, answer, status.value
             )
             await connection.execute(
-                _CHARGE, key.turn_id, key.step, key.attempt, *spent, status.value, estimated
+                sql.CHARGE, key.turn_id, key.step, key.attempt, *spent, status.value, estimated
             )
             failures: int = await connection.fetchval(
-                _FAILURES, key.turn_id, key.step, attempt.model
+                sql.FAILURES, key.turn_id, key.step, attempt.model
             )
         return failures
 
@@ -326,10 +223,10 @@ class Steps:
 
 
 async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredAnswer:
-    row = await connection.fetchrow(_STORED, turn_id, step)
+    row = await connection.fetchrow(sql.STORED, turn_id, step)
     if row is None or row["status"] != StepStatus.COMPLETED:
         raise AttemptOvertakenError
-    calls = await connection.fetch(_CALLS_BEFORE, turn_id, step + 1)
+    calls = await connection.fetch(sql.CALLS_BEFORE, turn_id, step + 1)
     return StoredAnswer(
         attempt=row["attempt"],
         stop_reason=row["stop_reason"] or "",
@@ -348,12 +245,12 @@ async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredA
 
 async def _material(connection: Connection, call: CallModelInput) -> PromptMaterial:
     turn = call.turn
-    history = await connection.fetch(_HISTORY, turn.chat_id, turn.turn_id)
+    history = await connection.fetch(sql.HISTORY, turn.chat_id, turn.turn_id)
     said = [SaidMessage(row["role"], row["content"]) for row in history]
     if call.step == 1:
         return PromptMaterial(said)
-    steps = await connection.fetch(_STEPS_BEFORE, turn.turn_id, call.step)
-    calls = await connection.fetch(_CALLS_BEFORE, turn.turn_id, call.step)
+    steps = await connection.fetch(sql.STEPS_BEFORE, turn.turn_id, call.step)
+    calls = await connection.fetch(sql.CALLS_BEFORE, turn.turn_id, call.step)
     return PromptMaterial(
         said,
         [EarlierStep(row["step"], row["blocks"]) for row in steps],

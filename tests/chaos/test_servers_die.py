@@ -1,6 +1,7 @@
 """The API, Redis, Postgres or Temporal is away for a while: turns finish, streams end whole."""
 
 import httpx
+import psutil
 
 from tests.running_everturn.checks import assert_paid_for, assert_told_whole
 from tests.running_everturn.client import Client, names
@@ -119,10 +120,12 @@ async def test_a_step_between_two_answers_waits_for_postgres(
 
     async with client.ask("a killed pg") as stream:
         await everturn.model.wait_for_request(match="killed pg")
+        server = psutil.Process(everturn.stack.pid("postgres"))
         everturn.stack.kill("postgres")
         everturn.model.release("tool")
         events = await stream.to_end()
 
+    assert not server.is_running()
     assert await assert_told_whole(client, stream.turn_id, events) == "Sum: 42."
     charges = await assert_paid_for(everturn, stream.turn_id, "a killed pg")
     assert [charge["status"] for charge in charges] == ["settled", "settled"]

@@ -39,7 +39,8 @@ class _Sanitising:
 
     def cleaned(self, value: Any) -> Any:  # noqa: ANN401 -- any JSON
         if isinstance(value, dict) and value.keys() == {"metadata", "data"}:
-            return {**value, "data": self._payload(value["data"])}
+            metadata = dict(sorted(value["metadata"].items()))
+            return {"metadata": metadata, "data": self._payload(value["data"])}
         if isinstance(value, dict):
             kept = sorted(value.keys() - _DROPPED)  # maps of protobuf come in any order
             return {key: self.cleaned(value[key]) for key in kept}

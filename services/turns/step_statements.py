@@ -1,0 +1,118 @@
+"""Owns the SQL of steps and their ledger rows; `steps.py` says when each statement runs.
+
+In all but HISTORY $1 is the turn and $2 the step; in those that write to an attempt, but for
+BEGIN, $3 is its number. Tokens and cost stand in the order of the ledger's columns.
+"""
+
+from typing import Final
+
+# An execution takes a step over unless the step is done, or a later attempt of the same
+# activity holds it: so a worker thought dead can't take back what was given to another. The
+# number counts all attempts, whichever activity or run they belong to. With the step its row in
+# the ledger is opened, before anything is asked. A turn that is to stop claims nothing.
+BEGIN: Final = """
+WITH turn AS (
+    SELECT cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id = $1
+), claimed AS (
+    INSERT INTO steps AS held
+        (turn_id, step, user_id, attempt, run_id, activity_id, activity_attempt, model, status)
+    SELECT $1, $2, $3, 1, $4, $5, $6, $7, 'running' FROM turn WHERE NOT is_to_stop
+    ON CONFLICT (turn_id, step) DO UPDATE SET
+        attempt = held.attempt + 1, run_id = excluded.run_id,
+        activity_id = excluded.activity_id, activity_attempt = excluded.activity_attempt,
+        model = excluded.model, status = 'running', text = '', blocks = '[]',
+        stop_reason = NULL, updated_at = now()
+    WHERE held.status <> 'completed'
+      AND ((held.run_id, held.activity_id) <> (excluded.run_id, excluded.activity_id)
+           OR held.activity_attempt < excluded.activity_attempt)
+    RETURNING attempt
+), charge AS (
+    INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
+                        input_tokens, cost_usd)
+    SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10 FROM claimed
+)
+SELECT turn.is_to_stop, claimed.attempt FROM turn LEFT JOIN claimed ON true
+"""
+
+# Attempts of the step that are still open belong to processes that died: what they cost is what
+# was known of them.
+LOSE_OLDER: Final = """
+UPDATE ledger SET status = 'lost', settled_at = now()
+WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open'
+"""
+
+HISTORY: Final = """
+SELECT role, content FROM messages
+WHERE chat_id = $1 AND turn_id <= $2
+  AND turn_id >= (SELECT (prompt ->> 'firstTurnId')::uuid FROM turns WHERE id = $2)
+ORDER BY turn_id, id
+"""
+
+STEPS_BEFORE: Final = (
+    "SELECT step, blocks FROM steps WHERE turn_id = $1 AND step < $2 ORDER BY step"
+)
+
+CALLS_BEFORE: Final = """
+SELECT step, tool_call_id, name, status, output FROM tool_calls
+WHERE turn_id = $1 AND step < $2 ORDER BY step, position
+"""
+
+STORED: Final = """
+SELECT steps.status, steps.attempt, steps.stop_reason, ledger.input_tokens, ledger.output_tokens,
+       ledger.cache_read_tokens, ledger.cache_write_tokens, ledger.cost_usd
+FROM steps JOIN ledger USING (turn_id, step, attempt)
+WHERE turn_id = $1 AND step = $2 AND ledger.kind = 'model'
+"""
+
+# Money and text are stored together, and only by the attempt that holds the step.
+CHECKPOINT: Final = """
+WITH held AS (
+    UPDATE steps SET text = $9, updated_at = now()
+    WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
+    RETURNING turn_id, step, attempt
+)
+UPDATE ledger SET input_tokens = $4, output_tokens = $5, cache_read_tokens = $6,
+                  cache_write_tokens = $7, cost_usd = $8
+FROM held
+WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
+  AND ledger.attempt = held.attempt AND ledger.kind = 'model'
+"""
+
+COMPLETE: Final = """
+WITH held AS (
+    UPDATE steps SET status = 'completed', text = $9, blocks = $10, stop_reason = $11,
+                     updated_at = now()
+    WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
+    RETURNING turn_id, step, attempt
+)
+UPDATE ledger SET status = 'settled', estimated = false, settled_at = now(), input_tokens = $4,
+                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
+                  cost_usd = $8
+FROM held
+WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
+  AND ledger.attempt = held.attempt AND ledger.kind = 'model'
+RETURNING ledger.id
+"""
+
+ABANDON: Final = """
+UPDATE steps SET status = $5, text = $4, updated_at = now()
+WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
+"""
+
+# What an attempt has cost is true even where another has taken the step over meanwhile.
+CHARGE: Final = """
+UPDATE ledger SET status = $9, estimated = $10, settled_at = now(), input_tokens = $4,
+                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
+                  cost_usd = $8
+WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND kind = 'model'
+"""
+
+FAILURES: Final = """
+SELECT count(*) FROM ledger
+WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND model = $3 AND status = 'failed'
+"""
+
+REQUEST_TOOL: Final = """
+INSERT INTO tool_calls (turn_id, step, tool_call_id, user_id, position, name, input, status)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested')
+"""
