@@ -2,6 +2,7 @@
 
 SetupError
 MissingApiKeyError    no model can be called
+PortTakenError        another process listens on the port of the API
 WeakSecretError       services/auth/tokens.py
 UnknownPriceError     services/models/pricing.py
 UnsafeRoleError       services/database/migrations.py
@@ -18,4 +19,13 @@ class MissingApiKeyError(SetupError):
     def __init__(self) -> None:
         super().__init__(
             "ANTHROPIC_API_KEY is not set. Set it, or run `everturn dev`, which has a demo model."
+        )
+
+
+class PortTakenError(SetupError):
+    """Another process listens on the port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(
+            f"Port {port} is taken. Stop what listens on it, or set EVERTURN_API_PORT to another."
         )

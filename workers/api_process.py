@@ -1,5 +1,7 @@
 """Owns the process of the HTTP API."""
 
+import errno
+import socket
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -8,6 +10,7 @@ from temporalio.client import Client
 
 from api.app import create_app
 from schema.names import TURNS_QUEUE
+from services.mistakes import PortTakenError
 from services.settings import Settings
 from workers.composition.api import open_api_services
 from workers.composition.foundation import Foundation, connect_temporal, open_foundation
@@ -31,7 +34,8 @@ async def serve_api(settings: Settings) -> None:
             await _host_worker(stack, foundation, client)
         await foundation.database.ping()
         app = create_app(services, max_body_bytes=settings.max_body_bytes)
-        await uvicorn.Server(_server_config(app, settings)).serve()
+        with _listening(settings) as listener:
+            await uvicorn.Server(_server_config(app)).serve(sockets=[listener])
 
 
 async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> None:
@@ -45,11 +49,24 @@ async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Cl
     await stack.enter_async_context(worker)
 
 
-def _server_config(app: object, settings: Settings) -> uvicorn.Config:
+def _listening(settings: Settings) -> socket.socket:
+    """Return the socket of the API.
+
+    Errors: PortTakenError; OSError for an address that is not this machine's.
+    """
+    address = (settings.api_host, settings.api_port)
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTakenError(settings.api_port) from error
+        raise
+
+
+def _server_config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn's own type of ASGI is narrower than Starlette's
-        host=settings.api_host,
-        port=settings.api_port,
         log_config=None,
         access_log=False,
         server_header=False,

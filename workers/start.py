@@ -30,8 +30,7 @@ def run_process(
         settings = Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"EVERTURN_{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
-            for problem in error.errors()
+            f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()
         )
         _give_up(f"The settings are not valid. {problems}")
     configure_logs(settings)
@@ -55,6 +54,11 @@ def run_process(
             f"Temporal can't be reached at {settings.temporal_address}. "
             "Check TEMPORAL_ADDRESS, or start it."
         )
+
+
+def _variable(name: str) -> str:
+    """Return the environment's name of a setting; some have one that is not ours to choose."""
+    return f"EVERTURN_{name.upper()}" if name in Settings.model_fields else name
 
 
 def _unreachable(settings: Settings, error: BaseException, *, is_migration: bool = False) -> str:

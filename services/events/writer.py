@@ -107,7 +107,8 @@ class EventWriter:
         step: int | None = None,
         attempt: int = 0,
     ) -> Appended | NotAppended:
-        if time.monotonic() < self._paused_until:
+        # The end is worth a try at any time: open streams wait for it.
+        if condition != "last" and time.monotonic() < self._paused_until:
             return NotAppended.LOST
         retention_s = self._retention_s if condition == "last" else _RUNNING_RETENTION_S
         arguments: list[str | int] = [

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 import structlog
@@ -160,13 +161,7 @@ class ModelCalls:
             )
         )
         key = attempt.key
-        usage = UsageEvent(
-            step=key.step,
-            attempt=key.attempt,
-            model=attempt.model,
-            **answer.usage.model_dump(),
-            cost_usd=cost_usd,
-        )
+        usage = _usage_event(attempt, answer.usage, cost_usd)
         await self._tell(attempt, [usage, *closing_events(key.step, answer, requests)])
         return CallModelOutput(
             stop_reason=answer.stop_reason,
@@ -193,11 +188,12 @@ class ModelCalls:
             await text.flush()
         except OvertakenError:
             return
-        await until_stored(
+        stopped = await until_stored(
             lambda: self._steps.abandon(
                 attempt, answer=text.text, usage=usage, failed=False, estimated=True
             )
         )
+        await self._tell(attempt, [_usage_event(attempt, usage, stopped.cost_usd)])
 
     async def _fail(
         self, attempt: NewAttempt, text: AttemptText, progress: _Progress, error: ModelCallError
@@ -206,12 +202,13 @@ class ModelCalls:
         await text.flush()
         asked = error.kind is FailureKind.BROKEN_STREAM
         usage, estimated = self._used(attempt, text, progress, asked=asked)
-        failures = await until_stored(
+        failed = await until_stored(
             lambda: self._steps.abandon(
                 attempt, answer=text.text, usage=usage, failed=True, estimated=estimated
             )
         )
-        error.exhausted = not error.retryable or failures >= self._attempts
+        await self._tell(attempt, [_usage_event(attempt, usage, failed.cost_usd)])
+        error.exhausted = not error.retryable or failed.failures >= self._attempts
 
     def _used(
         self, attempt: NewAttempt, text: AttemptText, progress: _Progress, *, asked: bool
@@ -273,3 +270,13 @@ class ModelCalls:
         if tool is None:
             return ToolCallReference(id=call_id, name="unknown", instant=True)
         return ToolCallReference(id=call_id, name=name, instant=tool.definition.instant)
+
+
+def _usage_event(attempt: NewAttempt, usage: TokenUsage, cost_usd: Decimal) -> UsageEvent:
+    return UsageEvent(
+        step=attempt.key.step,
+        attempt=attempt.key.attempt,
+        model=attempt.model,
+        **usage.model_dump(),
+        cost_usd=cost_usd,
+    )

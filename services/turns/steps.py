@@ -103,6 +103,13 @@ class ToolRequest:
     input: dict[str, Any]
 
 
+class Abandoned(NamedTuple):
+    """What an attempt cost that came to nothing, and how many of the step failed at its model."""
+
+    failures: int
+    cost_usd: Decimal
+
+
 class Steps:
     """Keeps the steps of turns. Every method is one transaction as the turn's user.
 
@@ -193,11 +200,8 @@ class Steps:
 
     async def abandon(
         self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, failed: bool, estimated: bool
-    ) -> int:
-        """Store what an attempt came to that failed or was stopped.
-
-        Returns how many attempts of the step have failed at this model.
-        """
+    ) -> Abandoned:
+        """Store what an attempt came to that failed or was stopped."""
         key, status = attempt.key, StepStatus.FAILED if failed else StepStatus.CANCELLED
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
@@ -210,7 +214,7 @@ class Steps:
             failures: int = await connection.fetchval(
                 sql.FAILURES, key.turn_id, key.step, attempt.model
             )
-        return failures
+        return Abandoned(failures, spent.cost_usd)
 
     def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> _Spent:
         return _Spent(

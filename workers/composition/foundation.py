@@ -1,8 +1,10 @@
 """Owns the foundation: connections, and what is made of them alone."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from redis.asyncio import Redis
@@ -10,6 +12,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 
 from services.database import Database
 from services.events.writer import EventWriter
@@ -57,6 +66,20 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
         yield Foundation(settings, database, redis, events, pricing, ending)
 
 
+@cache
+def _runtime() -> Runtime:
+    """Return the one runtime of the SDK's native core, whose logs go the way of all others."""
+    forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
+    return Runtime(
+        telemetry=TelemetryConfig(
+            logging=LoggingConfig(
+                filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+                forwarding=forwarding,
+            )
+        )
+    )
+
+
 async def connect_temporal(settings: Settings, *, lazy: bool) -> Client:
     """Return a client; a lazy one connects with its first call.
 
@@ -66,5 +89,6 @@ async def connect_temporal(settings: Settings, *, lazy: bool) -> Client:
         settings.temporal_address,
         namespace=settings.temporal_namespace,
         data_converter=pydantic_data_converter,
+        runtime=_runtime(),
         lazy=lazy,
     )
