@@ -1,10 +1,8 @@
 """Owns token usage and its sums."""
 
-from decimal import Decimal
-
 from pydantic import Field
 
-from schema.wire import Usd, WireModel
+from schema.wire import WireModel
 
 
 class TokenUsage(WireModel):
@@ -23,10 +21,3 @@ class TokenUsage(WireModel):
             cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
         )
-
-
-class Spend(WireModel):
-    """Tokens and what they cost."""
-
-    usage: TokenUsage = TokenUsage()
-    cost_usd: Usd = Decimal(0)

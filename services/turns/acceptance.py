@@ -118,31 +118,45 @@ class TurnAcceptance:
         refusal = self._refusal(request)
         if refusal is not None:
             return Err(refusal)
-        request_hash = _hash_of(chat_id, request)
         async with self._database.statements(actor) as connection:
-            if await connection.fetchrow(_LOCK_CHAT, chat_id) is None:
-                return Err(await why_unreachable(self._database, ChatRow, chat_id))
-            if idempotency_key is not None:
-                earlier = await connection.fetchrow(_OF_KEY, actor.user_id, idempotency_key)
-                if earlier is not None:
-                    return _replayed(turn_row(earlier), request_hash)
-            queue = await _make_room(connection, chat_id, request.if_busy)
-            refusal = self._refusal_of(queue, request.if_busy)
-            if refusal is not None:
-                return Err(refusal)
-            # Its id is made under the chat's lock: turns are in the order of their ids.
-            stored = await connection.fetchrow(
-                _STORE,
-                new_id(),
-                chat_id,
-                actor.user_id,
-                new_id(),
-                queue.active is None,
-                request.model or self._limits.default_model,
-                idempotency_key,
-                request_hash,
-                request.content,
-            )
+            if await connection.fetchrow(_LOCK_CHAT, chat_id) is not None:
+                return await self._admit(
+                    connection, actor=actor, chat_id=chat_id, request=request, key=idempotency_key
+                )
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
+    async def _admit(
+        self,
+        connection: Connection,
+        *,
+        actor: Actor,
+        chat_id: ChatId,
+        request: SendMessageRequest,
+        key: str | None,
+    ) -> Result[Accepted, Refusal | Unreachable]:
+        """Decide under the chat's lock, and store what is accepted."""
+        request_hash = _hash_of(chat_id, request)
+        if key is not None:
+            earlier = await connection.fetchrow(_OF_KEY, actor.user_id, key)
+            if earlier is not None:
+                return _replayed(turn_row(earlier), request_hash)
+        queue = await _make_room(connection, chat_id, request.if_busy)
+        refusal = self._refusal_of(queue, request.if_busy)
+        if refusal is not None:
+            return Err(refusal)
+        # Its id is made under the chat's lock: turns are in the order of their ids.
+        stored = await connection.fetchrow(
+            _STORE,
+            new_id(),
+            chat_id,
+            actor.user_id,
+            new_id(),
+            queue.active is None,
+            request.model or self._limits.default_model,
+            key,
+            request_hash,
+            request.content,
+        )
         if stored is None:
             return Err(Refusal.KEY_REUSED)
         interrupts = queue.active if request.if_busy is IfBusy.INTERRUPT else None

@@ -1,6 +1,5 @@
 """Settings: their names in the environment, their defaults and their bounds."""
 
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def test_every_setting_but_secrets_has_a_default() -> None:
 
     assert defaults.default_model in defaults.models
     assert defaults.max_body_bytes == 1024 * 1024
-    assert defaults.event_retention == timedelta(hours=1)
+    assert defaults.event_retention_s == 3600
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
