@@ -1,25 +1,28 @@
 """Owns what routes are given: the services, the actor, the page that is asked for."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
-from api.errors import ApiError, invalid
+from api.errors import ApiError
 from api.turn_starter import TurnStarter
 from schema.actors import Actor
 from schema.errors import ErrorCode
-from schema.pages import PageRequest, decode_cursor
+from schema.pages import PageRequest
+from schema.permissions import Permission
+from services.auth.callers import Caller, Callers
 from services.auth.service import AuthService
-from services.auth.tokens import AccessTokens
+from services.auth.standing import Standings
 from services.chats.service import ChatService
 from services.database import Database
 from services.events.feed import EventFeed
 from services.turns.acceptance import TurnAcceptance
 from services.turns.cancellation import TurnCancellation
 from services.turns.ending import TurnEnding
+from services.turns.erasure import Erasure
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,14 @@ class ApiServices:
 
     database: Database
     redis: Redis
-    access_tokens: AccessTokens
+    callers: Callers
+    standings: Standings
     auth: AuthService
     chats: ChatService
     acceptance: TurnAcceptance
     cancellation: TurnCancellation
     ending: TurnEnding
+    erasure: Erasure
     feed: EventFeed
     starter: TurnStarter
     answer_wait_s: float
@@ -48,36 +53,45 @@ async def _services(request: Request) -> ApiServices:
 Services = Annotated[ApiServices, Depends(_services)]
 
 _bearer = HTTPBearer(
-    auto_error=False, bearerFormat="JWT", description="An access token from `/auth/login`."
+    auto_error=False,
+    description="An access token from `/auth/login`, an API key, or a token of an outside issuer.",
 )
 
 
-async def _current_actor(
+async def _current_caller(
     services: Services,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-) -> Actor:
-    actor = None if credentials is None else services.access_tokens.read(credentials.credentials)
-    if actor is None:
+) -> Caller:
+    caller = None if credentials is None else await services.callers.of(credentials.credentials)
+    if caller is None:
         raise ApiError(ErrorCode.UNAUTHENTICATED)
-    return actor
+    return caller
 
 
-CurrentActor = Annotated[Actor, Depends(_current_actor)]
-
-Limit = Annotated[int, Query(ge=1, le=100, description="How many rows at most.")]
-Cursor = Annotated[
-    str | None, Query(max_length=200, description="`meta.nextCursor` of the page before.")
-]
+CurrentCaller = Annotated[Caller, Depends(_current_caller)]
 
 
-def page_request(limit: int, cursor: str | None, *, parts: int) -> PageRequest:
-    """Return the page that is asked for; `parts` is how many ids the list's cursor holds.
+def may(permission: Permission) -> Any:  # noqa: ANN401 -- as FastAPI's own Depends
+    """Return the dependency that gives the actor of a route, if the caller has the permission.
 
-    Errors: ApiError for a cursor that was never given out.
+    A route has no other way to an actor, so none can forget to ask.
     """
-    if cursor is None:
-        return PageRequest(limit)
-    after = decode_cursor(cursor, parts=parts)
-    if after is None:
-        raise invalid("query.cursor", "This cursor was not given out by this list.")
-    return PageRequest(limit, after)
+
+    async def actor(caller: CurrentCaller) -> Actor:
+        if permission not in caller.permissions:
+            raise ApiError(ErrorCode.FORBIDDEN, f"This needs the permission `{permission}`.")
+        return caller.acting(permission)
+
+    return Depends(actor)
+
+
+async def _page(
+    limit: Annotated[int, Query(ge=1, le=100, description="How many rows at most.")] = 20,
+    cursor: Annotated[
+        str | None, Query(max_length=2000, description="`meta.nextCursor` of the page before.")
+    ] = None,
+) -> PageRequest:
+    return PageRequest(limit, cursor)
+
+
+WantedPage = Annotated[PageRequest, Depends(_page)]

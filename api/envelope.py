@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import Field
 
 from schema.errors import ErrorCode
 from schema.pages import Page
-from schema.wire import WireModel
+from schema.wire import VersionedModel, WireModel
 
 T = TypeVar("T")
+V = TypeVar("V", bound=VersionedModel)
 
 
 class Meta(WireModel):
@@ -70,6 +71,12 @@ def request_id_of(request: Request) -> str:
 def envelope(request: Request, data: T) -> Envelope[T]:
     """Wrap a successful answer."""
     return Envelope(data=data, meta=Meta(request_id=request_id_of(request)))
+
+
+def tagged(request: Request, response: Response, data: V) -> Envelope[V]:
+    """Wrap an answer whose thing has a version, and name that in `ETag`."""
+    response.headers["ETag"] = f'"{data.version}"'
+    return envelope(request, data)
 
 
 def list_envelope(request: Request, page: Page[T]) -> ListEnvelope[T]:

@@ -4,7 +4,7 @@ ApiError    raised by routes; everything else is translated here
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import structlog
 from fastapi import FastAPI, Request
@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 
 from api.envelope import ErrorBody, ErrorEnvelope, FieldProblem, Meta, request_id_of
 from schema.errors import HTTP_STATUS, RETRYABLE, ErrorCode
+from schema.pages import InvalidCursorError
 from schema.wire import make_storable
-from services.chats.access import Unreachable
 from services.database import DatabaseUnavailableError
+from services.refusals import Conflict, Unreachable
 
 _log = structlog.get_logger(__name__)
 
@@ -27,6 +28,7 @@ _BY_STATUS: Final = {
     403: ErrorCode.FORBIDDEN,
     404: ErrorCode.NOT_FOUND,
     405: ErrorCode.METHOD_NOT_ALLOWED,
+    412: ErrorCode.PRECONDITION_FAILED,
     413: ErrorCode.PAYLOAD_TOO_LARGE,
     422: ErrorCode.VALIDATION_ERROR,
     429: ErrorCode.RATE_LIMITED,
@@ -59,21 +61,37 @@ def invalid(path: str, message: str) -> ApiError:
     return ApiError(ErrorCode.VALIDATION_ERROR, message, path=path)
 
 
-def unreachable(why: Unreachable, noun: str) -> ApiError:
-    """Return the error for a resource that is missing, or another's."""
+def refused(why: Conflict | Unreachable, noun: str) -> ApiError:
+    """Return the error for a refusal that all services share; `noun` is what was asked for."""
     match why:
         case Unreachable.MISSING:
             return ApiError(ErrorCode.NOT_FOUND, f"There is no such {noun}.")
         case Unreachable.FORBIDDEN:
             return ApiError(ErrorCode.FORBIDDEN, f"This {noun} belongs to someone else.")
+        case Conflict.VERSION_CHANGED:
+            return ApiError(
+                ErrorCode.PRECONDITION_FAILED,
+                f"This {noun} has changed since you read it. Read it again, then change it.",
+            )
+        case Conflict.KEY_REUSED:
+            return ApiError(
+                ErrorCode.IDEMPOTENCY_CONFLICT,
+                "This idempotency key was used for another request.",
+            )
+        case _:
+            assert_never(why)
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every failure of the application in the one shape."""
 
     @app.exception_handler(ApiError)
-    async def refused(request: Request, error: ApiError) -> JSONResponse:
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
         return refusal(request, error)
+
+    @app.exception_handler(InvalidCursorError)
+    async def no_such_page(request: Request, error: InvalidCursorError) -> JSONResponse:
+        return refusal(request, invalid("query.cursor", str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -156,13 +174,13 @@ def _problem(problem: Mapping[str, Any]) -> FieldProblem:
 _DESCRIPTIONS: Final = {
     ErrorCode.VALIDATION_ERROR: "The request is not valid; `details` names each field.",
     ErrorCode.UNAUTHENTICATED: "The token is missing, not valid or too old.",
-    ErrorCode.FORBIDDEN: "The resource belongs to someone else.",
+    ErrorCode.FORBIDDEN: "The resource belongs to someone else, or the caller may not do this.",
     ErrorCode.NOT_FOUND: "There is no such resource.",
     ErrorCode.CONFLICT: "The request contradicts what is there.",
-    ErrorCode.TURN_IN_PROGRESS: (
-        "A turn is under way (`TURN_IN_PROGRESS`), the chat's queue is full (`CONFLICT`), or the "
-        "idempotency key was used for another request (`IDEMPOTENCY_CONFLICT`)."
-    ),
+    ErrorCode.TURN_IN_PROGRESS: "A turn is under way in this chat.",
+    ErrorCode.IDEMPOTENCY_CONFLICT: "The idempotency key was used for another request.",
+    ErrorCode.RATE_LIMITED: "Too many requests; `Retry-After` says when to try again.",
+    ErrorCode.PRECONDITION_FAILED: "`If-Match` names a version that is not the newest any more.",
     ErrorCode.PAYLOAD_TOO_LARGE: "The body or the conversation is too large.",
     ErrorCode.MODEL_UNAVAILABLE: "The model could not answer.",
     ErrorCode.SERVICE_UNAVAILABLE: "The database is away; `Retry-After` says when to try again.",
@@ -174,10 +192,13 @@ def error_docs(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries of the errors that a route may answer with."""
     always = (ErrorCode.VALIDATION_ERROR, ErrorCode.PAYLOAD_TOO_LARGE)
     outage = (ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.INTERNAL)
-    documented: dict[int | str, dict[str, Any]] = {
-        HTTP_STATUS[code]: {"model": ErrorEnvelope, "description": _DESCRIPTIONS[code]}
-        for code in (*always, *codes, *outage)
-    }
+    documented: dict[int | str, dict[str, Any]] = {}
+    for code in (*always, *codes, *outage):
+        sentence = f"`{code}`: {_DESCRIPTIONS[code]}"
+        told = documented.setdefault(HTTP_STATUS[code], {"model": ErrorEnvelope})
+        told["description"] = (
+            f"{told['description']} {sentence}" if "description" in told else sentence
+        )
     # Without it FastAPI would document a 422, which is never sent.
     documented["default"] = {"model": ErrorEnvelope, "description": "Any other failure."}
     return documented

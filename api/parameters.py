@@ -1,5 +1,6 @@
 """Owns the parameters that several routes take in paths, queries and headers."""
 
+import re
 from typing import Annotated
 from uuid import UUID
 
@@ -28,9 +29,35 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="Sent again with the same body, it gives the same turn again.",
+        description="Sent again with the same body, it gives what it gave before.",
     ),
 ]
+
+
+_ENTITY_TAG = re.compile(r'"([1-9][0-9]{0,8})"')
+
+
+async def _version(
+    if_match: Annotated[
+        str | None,
+        Header(
+            description='The `ETag` of what is meant, as `"3"`; another version is then left alone.'
+        ),
+    ] = None,
+) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tag = _ENTITY_TAG.fullmatch(if_match.strip())
+    if tag is None:
+        raise invalid("header.If-Match", 'This is not an entity tag of this API, as `"3"`.')
+    return int(tag.group(1))
+
+
+IfMatch = Annotated[int | None, Depends(_version)]
+"""The version that a change is meant for, or None for whichever is there.
+
+Source: RFC 9110, section 13.1.1.
+"""
 
 
 async def _resume_after(

@@ -4,7 +4,7 @@ Temporal being away is no error here: the turn is stored, and the sweep starts i
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -87,6 +87,10 @@ class TurnStarter:
                 _log.warning("turn_cancel_postponed", turn_id=str(turn_id), cause=cause)
             return False
         return True
+
+    async def cancel_all(self, turn_ids: Sequence[TurnId]) -> None:
+        """Ask the workflows of deleted turns to stop; most of them have ended long ago."""
+        await asyncio.gather(*map(self.cancel, turn_ids))
 
     async def is_reachable(self) -> bool:
         """Say whether Temporal answers."""

@@ -7,7 +7,15 @@ from pydantic import Field
 
 from schema.ids import ChatId, MessageId, TurnId
 from schema.turns import IfBusy
-from schema.wire import RequestModel, StorableText, Timestamp, WireModel
+from schema.wire import (
+    ChangeModel,
+    RequestModel,
+    StorableText,
+    Timestamp,
+    VersionedModel,
+    WireModel,
+    unset,
+)
 
 
 class MessageRole(StrEnum):
@@ -25,11 +33,12 @@ class MessageStatus(StrEnum):
     FAILED = "failed"
 
 
-class Chat(WireModel):
+class Chat(VersionedModel):
     """A conversation of one user."""
 
     id: ChatId
     title: str
+    archived: bool
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -46,10 +55,38 @@ class Message(WireModel):
     created_at: Timestamp
 
 
+ChatTitle = Annotated[StorableText, Field(min_length=1, max_length=200, examples=["Trip to Rome"])]
+
+
+class ChatSort(StrEnum):
+    """The orders of a list of chats; a minus puts the largest first."""
+
+    CREATED = "createdAt"
+    CREATED_LAST = "-createdAt"
+    UPDATED = "updatedAt"
+    UPDATED_LAST = "-updatedAt"
+    TITLE = "title"
+    TITLE_LAST = "-title"
+
+
+class ChatFilter(WireModel):
+    """Which chats are listed: those with `search` in their title or messages."""
+
+    search: str | None = None
+    archived: bool | None = None
+
+
 class CreateChatRequest(RequestModel):
     """A new chat."""
 
-    title: Annotated[StorableText, Field(min_length=1, max_length=200, examples=["Trip to Rome"])]
+    title: ChatTitle
+
+
+class ChangeChatRequest(ChangeModel):
+    """A new title, or a place in the archive."""
+
+    title: ChatTitle = unset()
+    archived: bool = unset()
 
 
 class SendMessageRequest(RequestModel):

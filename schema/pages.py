@@ -1,23 +1,36 @@
-"""Owns pages of lists: a cursor names the last row that was seen, so that new rows move nothing."""
+"""Owns pages of lists: a cursor names the last row that was seen, so that new rows move nothing.
+
+InvalidCursorError    no list of this order gave this cursor out
+"""
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 T = TypeVar("T")
+U = TypeVar("U")
 
-_UUID_BYTES = 16
+_LONGEST_VALUE: Final = 250
+
+
+class InvalidCursorError(Exception):
+    """The cursor was not given out by this list in this order."""
+
+    def __init__(self) -> None:
+        super().__init__("This cursor was not given out by this list.")
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which part of a list is wanted: at most `limit` rows behind the one that `after` names."""
+    """Which part of a list is wanted: at most `limit` rows behind the one that `cursor` names."""
 
     limit: int
-    after: tuple[UUID, ...] | None = None
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +40,56 @@ class Page(Generic[T]):
     items: Sequence[T]
     next_cursor: str | None
 
-    @classmethod
-    def of(
-        cls, rows: Sequence[T], request: PageRequest, *, key: Callable[[T], tuple[UUID, ...]]
-    ) -> "Page[T]":
-        """Make a page of rows that were asked for with one more than the limit."""
-        items = rows[: request.limit]
-        more = len(rows) > request.limit
-        return cls(items, encode_cursor(key(items[-1])) if more else None)
+    def map(self, function: Callable[[T], U]) -> "Page[U]":
+        """Return the page with each item as the function makes it."""
+        return Page([function(item) for item in self.items], self.next_cursor)
 
 
-def encode_cursor(key: tuple[UUID, ...]) -> str:
-    """Return the cursor that names a row."""
-    return base64.urlsafe_b64encode(b"".join(part.bytes for part in key)).decode().rstrip("=")
+def encode_cursor(order: str, place: Sequence[object]) -> str:
+    """Return the cursor that names a row by its values in the columns of an order."""
+    values = [_to_json(value) for value in place]
+    raw = json.dumps([order, *values], separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, *, parts: int) -> tuple[UUID, ...] | None:
-    """Return the row that a cursor names, or None if it names none."""
+def decode_cursor(cursor: str, order: str, types: Sequence[type]) -> list[Any]:
+    """Return the values that a cursor names, each of its column's type.
+
+    Errors: InvalidCursorError.
+    """
     padding = "=" * (-len(cursor) % 4)
     try:
         raw = base64.b64decode(cursor + padding, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    if len(raw) != parts * _UUID_BYTES:
-        return None
-    pieces = (raw[start : start + _UUID_BYTES] for start in range(0, len(raw), _UUID_BYTES))
-    return tuple(UUID(bytes=piece) for piece in pieces)
+        given = json.loads(raw)
+        if not isinstance(given, list) or given[0] != order or len(given) != 1 + len(types):
+            raise InvalidCursorError
+        return [_from_json(value, kind) for value, kind in zip(given[1:], types, strict=True)]
+    except (binascii.Error, ValueError, IndexError, RecursionError) as error:
+        raise InvalidCursorError from error
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+def _from_json(value: object, kind: type) -> object:
+    """Return a value of a column; what is of another kind than the column's is a ValueError."""
+    if kind is UUID and isinstance(value, str):
+        return UUID(value)
+    if kind is datetime and isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment
+    if kind is str and isinstance(value, str) and "\x00" not in value:
+        value.encode()
+        if len(value) <= _LONGEST_VALUE:
+            return value
+    if kind in {int, float} and type(value) in {int, float}:
+        number = float(str(value))
+        if abs(number) < 2**53:
+            return kind(number)
+    raise ValueError("not of the column's type")

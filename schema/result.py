@@ -3,22 +3,22 @@
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-T = TypeVar("T")
-E = TypeVar("E")
+T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Ok(Generic[T]):
+class Ok(Generic[T_co]):
     """The decision was yes; `value` is what came of it."""
 
-    value: T
+    value: T_co
 
 
 @dataclass(frozen=True, slots=True)
-class Err(Generic[E]):
+class Err(Generic[E_co]):
     """The decision was no, and stays no for these inputs; `error` says why."""
 
-    error: E
+    error: E_co
 
 
-Result: TypeAlias = Ok[T] | Err[E]
+Result: TypeAlias = Ok[T_co] | Err[E_co]

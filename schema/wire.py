@@ -2,9 +2,16 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 
@@ -20,6 +27,12 @@ class WireModel(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
+class VersionedModel(WireModel):
+    """A thing that several people may change; `version` counts that, and is its `ETag`."""
+
+    version: int
+
+
 class RequestModel(BaseModel):
     """A value that a client sends: strict types, and no field that is not known."""
 
@@ -30,6 +43,25 @@ class RequestModel(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
     )
+
+
+class ChangeModel(RequestModel):
+    """A change of some fields of a thing; those that are left out stay as they are."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("has to name at least one field to change")
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that the client sent, by their names in here."""
+        return self.model_dump(exclude_unset=True)
+
+
+def unset() -> Any:  # noqa: ANN401 -- as pydantic's own Field, assignable to any field
+    """Return a field of a change that may be left out, but not be null."""
+    return Field(default_factory=lambda: None)
 
 
 def format_usd(amount: Decimal) -> str:

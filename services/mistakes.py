@@ -5,6 +5,10 @@ MissingApiKeyError    no model can be called
 PortTakenError        another process listens on the port of the API
 WeakSecretError       services/auth/tokens.py
 UnknownPriceError     services/models/pricing.py
+EmbeddingKeyError          services/embeddings/selection.py
+EmbeddingAddressError      services/embeddings/selection.py
+EmbeddingDimensionsError   services/embeddings/selection.py
+EmbeddedModelMissingError  services/embeddings/selection.py
 UnsafeRoleError       services/database/migrations.py
 """
 

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     auth_secret: SecretStr | None = None
     access_token_minutes: int = Field(15, ge=1)
     refresh_token_days: int = Field(30, ge=1)
+    standing_lifetime_s: float = Field(
+        5.0, ge=0, le=60, description="How long a change of role, status or plan may take."
+    )
     admin_email: str | None = Field(None, description="The first administrator.")
     admin_password: SecretStr | None = Field(None, min_length=8)
 
@@ -67,6 +70,15 @@ class Settings(BaseSettings):
     max_steps: int = Field(10, ge=1, le=100)
     max_queued_turns: int = Field(20, ge=1)
     prompt_tokens: int = Field(150_000, ge=100, description="The whole prompt's token budget.")
+
+    # Embeddings
+    embedder: Literal["embedded", "voyage", "openai"] = "embedded"
+    embedding_model: str | None = None
+    embedding_base_url: str | None = None
+    embedding_dimensions: int | None = Field(None, ge=1, le=4096)
+    embedding_timeout_s: float = Field(30.0, gt=0)
+    voyage_api_key: SecretStr | None = Field(None, validation_alias=_standard("VOYAGE_API_KEY"))
+    openai_api_key: SecretStr | None = Field(None, validation_alias=_standard("OPENAI_API_KEY"))
 
     # Models
     models: Annotated[tuple[str, ...], NoDecode] = (

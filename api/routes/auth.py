@@ -1,13 +1,15 @@
 """Owns signing up, in and out."""
 
-from typing import assert_never
+from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Request, Response
 
-from api.dependencies import CurrentActor, Services
+from api.dependencies import Services, may
 from api.envelope import Envelope, envelope
 from api.errors import ApiError, error_docs
+from schema.actors import Actor
 from schema.errors import ErrorCode
+from schema.permissions import Permission
 from schema.result import Err, Result
 from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
 from services.auth.service import SignInRefusal
@@ -47,8 +49,14 @@ async def log_out(body: RefreshRequest, services: Services) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/me", summary="Who am I?", responses=error_docs(ErrorCode.UNAUTHENTICATED))
-async def me(request: Request, actor: CurrentActor, services: Services) -> Envelope[User]:
+@router.get(
+    "/me",
+    summary="Who am I?",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def me(
+    request: Request, actor: Annotated[Actor, may(Permission.ACCOUNT_READ)], services: Services
+) -> Envelope[User]:
     """Return the account that the token speaks for."""
     user = await services.auth.me(actor)
     if user is None:

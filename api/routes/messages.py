@@ -1,14 +1,14 @@
 """Owns sending a message: the start of a turn, and its answer."""
 
 import asyncio
-from typing import Any, Final, assert_never
+from typing import Annotated, Any, Final, assert_never
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.dependencies import ApiServices, CurrentActor, Services
+from api.dependencies import ApiServices, Services, may
 from api.envelope import Envelope, envelope
-from api.errors import ApiError, error_docs, invalid, unreachable
+from api.errors import ApiError, error_docs, invalid, refused
 from api.parameters import ChatIdPath, IdempotencyKey
 from api.sse import event_stream
 from schema.actors import Actor
@@ -16,10 +16,11 @@ from schema.chats import Message, MessageRole, SendMessageRequest
 from schema.errors import ErrorCode
 from schema.events import TurnEvent
 from schema.ids import TurnId
+from schema.permissions import Permission
 from schema.result import Err
 from schema.turns import Turn, TurnReference
 from schema.wire import WireModel
-from services.chats.access import Unreachable
+from services.refusals import Unreachable
 from services.turns.acceptance import Accepted, Refusal
 
 router = APIRouter(prefix="/chats", tags=["chats"])
@@ -48,6 +49,8 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         ErrorCode.FORBIDDEN,
         ErrorCode.NOT_FOUND,
         ErrorCode.TURN_IN_PROGRESS,
+        ErrorCode.CONFLICT,
+        ErrorCode.IDEMPOTENCY_CONFLICT,
         ErrorCode.MODEL_UNAVAILABLE,
     ),
 }
@@ -58,7 +61,7 @@ async def send_message(
     request: Request,
     chat_id: ChatIdPath,
     body: SendMessageRequest,
-    actor: CurrentActor,
+    actor: Annotated[Actor, may(Permission.CHATS_WRITE)],
     services: Services,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -108,7 +111,7 @@ async def _answer(
 ) -> Response:
     result = await services.chats.turn(actor, reference.turn_id)
     if isinstance(result, Err):
-        raise unreachable(result.error, "turn")
+        raise refused(result.error, "turn")
     turn = result.value
     if turn.error is not None:
         raise ApiError(turn.error.code, turn.error.message)
@@ -129,7 +132,7 @@ async def _answer(
 def _refused(refusal: Refusal | Unreachable) -> ApiError:  # noqa: PLR0911 -- one for each refusal
     match refusal:
         case Unreachable():
-            return unreachable(refusal, "chat")
+            return refused(refusal, "chat")
         case Refusal.BLANK:
             return invalid("body.content", "The message is blank.")
         case Refusal.TOO_LONG:

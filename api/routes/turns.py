@@ -1,26 +1,32 @@
 """Owns turns over HTTP: reading, following, stopping."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Request, Response
 
-from api.dependencies import ApiServices, CurrentActor, Services
+from api.dependencies import ApiServices, Services, may
 from api.envelope import Envelope, envelope
-from api.errors import error_docs, invalid, unreachable
+from api.errors import error_docs, invalid, refused
 from api.parameters import ResumeAfter, TurnIdPath
 from api.sse import event_stream
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.ids import TurnId
+from schema.permissions import Permission
 from schema.result import Err
 from schema.turns import FinishTurnInput, Turn, TurnReference, TurnStatus
 
 router = APIRouter(prefix="/turns", tags=["turns"])
+
+Reader = Annotated[Actor, may(Permission.CHATS_READ)]
+Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]
 
 _OF_ONE_TURN = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
 
 
 @router.get("/{turn_id}", summary="Read a turn", responses=_OF_ONE_TURN)
 async def get_turn(
-    request: Request, turn_id: TurnIdPath, actor: CurrentActor, services: Services
+    request: Request, turn_id: TurnIdPath, actor: Reader, services: Services
 ) -> Envelope[Turn]:
     """Return where a turn stands, what it used and what it cost."""
     return envelope(request, await _turn(services, actor, turn_id))
@@ -39,7 +45,7 @@ async def get_turn(
     },
 )
 async def follow_turn(
-    turn_id: TurnIdPath, actor: CurrentActor, services: Services, after: ResumeAfter
+    turn_id: TurnIdPath, actor: Reader, services: Services, after: ResumeAfter
 ) -> Response:
     """Stream a turn's events until `done`, while it runs and for ever after."""
     await _turn(services, actor, turn_id)
@@ -50,12 +56,12 @@ async def follow_turn(
 
 @router.post("/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=_OF_ONE_TURN)
 async def cancel_turn(
-    request: Request, turn_id: TurnIdPath, actor: CurrentActor, services: Services
+    request: Request, turn_id: TurnIdPath, actor: Writer, services: Services
 ) -> Envelope[Turn]:
     """Stop a turn; its `done` event says when it has. One that has ended stays as it is."""
     result = await services.cancellation.request(actor, turn_id)
     if isinstance(result, Err):
-        raise unreachable(result.error, "turn")
+        raise refused(result.error, "turn")
     turn, reference = result.value
     if not turn.status.is_final:
         await _stop(services, reference)
@@ -73,5 +79,5 @@ async def _stop(services: ApiServices, turn: TurnReference) -> None:
 async def _turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     result = await services.chats.turn(actor, turn_id)
     if isinstance(result, Err):
-        raise unreachable(result.error, "turn")
+        raise refused(result.error, "turn")
     return result.value

@@ -22,6 +22,19 @@ DROP FUNCTION everturn_actor_type();
 _TYPE = "(SELECT everturn_actor_type())"
 _USER = "(SELECT everturn_user_id())"
 
+IS_ADMIN = f"{_TYPE} = 'admin'"
+IS_SIGNED_IN = f"{_TYPE} IN ('user', 'admin')"
+
+
+def statements(script: str) -> list[str]:
+    """Split a script without function bodies: asyncpg prepares one statement at a time."""
+    return [part.strip() for part in script.split(";\n") if part.strip()]
+
+
+def owns(column: str = "user_id") -> str:
+    """Return the condition that a row is the actor's own."""
+    return f"{IS_SIGNED_IN} AND {column} = {_USER}"
+
 
 def hide(table: str, *, grants: str) -> list[str]:
     """Return the statements that keep `table` from everyone but the service."""
@@ -29,7 +42,7 @@ def hide(table: str, *, grants: str) -> list[str]:
         f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
         f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
         f"GRANT {grants} ON {table} TO {APPLICATION_ROLE}",
-        _policy(table, "service", "ALL", f"{_TYPE} = 'service'"),
+        policy(table, "service", "ALL", f"{_TYPE} = 'service'"),
     ]
 
 
@@ -40,17 +53,29 @@ def secure(
 
     `owner_commands` is `ALL` or `SELECT`: what users may do to the rows that are theirs.
     """
-    owned = f"{_TYPE} IN ('user', 'admin') AND {owner_column} = {_USER}"
     return [
         *hide(table, grants=grants),
-        _policy(table, "owner", owner_commands, owned),
-        _policy(table, "admin", "SELECT", f"{_TYPE} = 'admin'"),
+        policy(table, "owner", owner_commands, owns(owner_column)),
+        policy(table, "admin", "SELECT", IS_ADMIN),
     ]
 
 
-def _policy(table: str, name: str, commands: str, condition: str) -> str:
-    """A policy without WITH CHECK checks new rows by its USING."""
+def administer(table: str, *, grants: str, readable: bool) -> list[str]:
+    """Return the statements that let administrators change `table`, and others read it or not."""
+    return [
+        *hide(table, grants=grants),
+        policy(table, "admin", "ALL", IS_ADMIN),
+        *([policy(table, "reader", "SELECT", IS_SIGNED_IN)] if readable else []),
+    ]
+
+
+def policy(table: str, name: str, commands: str, condition: str) -> str:
+    """Return the statement that makes one policy.
+
+    One without WITH CHECK checks new rows by its USING; an INSERT has no old row to use.
+    """
+    checked = "WITH CHECK" if commands == "INSERT" else "USING"
     return (
         f"CREATE POLICY {table}_{name} ON {table} FOR {commands} TO {APPLICATION_ROLE} "
-        f"USING ({condition})"
+        f"{checked} ({condition})"
     )

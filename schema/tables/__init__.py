@@ -1,18 +1,52 @@
 """The rows of the database, one module per noun. Rows never leave `services`."""
 
 from schema.tables.chats import ChatRow, MessageRow
+from schema.tables.knowledge import DocumentRow, DocumentVersionRow, PassageRow
 from schema.tables.ledger import LedgerRow
-from schema.tables.turns import StepRow, ToolCallRow, TurnRow
-from schema.tables.users import CredentialRow, RefreshTokenRow, UserRow
+from schema.tables.memories import MemoryRow
+from schema.tables.plans import PlanRow, SubscriptionRow
+from schema.tables.prompts import PromptActivationRow, PromptRow, PromptVersionRow
+from schema.tables.records import AlertRow, AuditRow, CreationRow
+from schema.tables.tools import McpServerRow, McpToolRow, ToolSettingsRow, WorkflowToolRow
+from schema.tables.turns import ErasureRow, StepRow, ToolCallRow, TurnContextRow, TurnRow
+from schema.tables.users import (
+    ApiKeyRow,
+    CredentialRow,
+    IdentityRow,
+    PreferencesRow,
+    RefreshTokenRow,
+    UserRow,
+)
 
 __all__ = [
+    "AlertRow",
+    "ApiKeyRow",
+    "AuditRow",
     "ChatRow",
+    "CreationRow",
     "CredentialRow",
+    "DocumentRow",
+    "DocumentVersionRow",
+    "ErasureRow",
+    "IdentityRow",
     "LedgerRow",
+    "McpServerRow",
+    "McpToolRow",
+    "MemoryRow",
     "MessageRow",
+    "PassageRow",
+    "PlanRow",
+    "PreferencesRow",
+    "PromptActivationRow",
+    "PromptRow",
+    "PromptVersionRow",
     "RefreshTokenRow",
     "StepRow",
+    "SubscriptionRow",
     "ToolCallRow",
+    "ToolSettingsRow",
+    "TurnContextRow",
     "TurnRow",
     "UserRow",
+    "WorkflowToolRow",
 ]

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlmodel import Field, SQLModel
 
-from schema.tables.columns import creation_moment
+from schema.tables.columns import creation_moment, moment
 
 
 class ChatRow(SQLModel, table=True):
@@ -16,12 +16,17 @@ class ChatRow(SQLModel, table=True):
     id: UUID = Field(primary_key=True)
     user_id: UUID = Field(foreign_key="users.id")
     title: str
+    archived_at: datetime | None = moment()
+    version: int = 1
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
 
 
 class MessageRow(SQLModel, table=True):
-    """One message. The order of a conversation is that of `(turn_id, id)`."""
+    """One message. The order of a conversation is that of `(turn_id, id)`.
+
+    `superseded` marks those of a turn whose answer was asked for anew.
+    """
 
     __tablename__ = "messages"
 
@@ -32,4 +37,5 @@ class MessageRow(SQLModel, table=True):
     role: str
     content: str
     status: str = "completed"
+    superseded: bool = False
     created_at: datetime = creation_moment()

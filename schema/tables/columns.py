@@ -6,6 +6,7 @@ A column object belongs to one table, so each use makes its own: these are funct
 from datetime import UTC, datetime
 from typing import Any
 
+from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import DateTime
 from sqlmodel import Field
 
@@ -24,3 +25,8 @@ def moment(*, nullable: bool = True) -> Any:  # noqa: ANN401 -- as SQLModel's ow
     """Return a field that holds a moment with its zone."""
     default: dict[str, Any] = {"default": None} if nullable else {}
     return Field(sa_type=DateTime(timezone=True), nullable=nullable, **default)
+
+
+def embedding() -> Any:  # noqa: ANN401 -- as SQLModel's own Field
+    """Return a field that holds a vector of whatever length its embedder makes."""
+    return Field(default=None, sa_type=VECTOR, nullable=True)

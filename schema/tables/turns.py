@@ -22,6 +22,7 @@ class TurnRow(SQLModel, table=True):
     user_id: UUID = Field(foreign_key="users.id")
     user_message_id: UUID
     assistant_message_id: UUID | None = None
+    regenerates: UUID | None = Field(default=None, foreign_key="turns.id")
     status: str = "queued"
     active: bool = True
     model: str
@@ -39,6 +40,27 @@ class TurnRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
     started_at: datetime | None = moment()
     finished_at: datetime | None = moment()
+
+
+class TurnContextRow(SQLModel, table=True):
+    """What a turn's prompt was made of: the text of each layer, and where it came from."""
+
+    __tablename__ = "turn_contexts"
+
+    turn_id: UUID = Field(primary_key=True, foreign_key="turns.id")
+    user_id: UUID = Field(foreign_key="users.id")
+    layers: dict[str, Any] = Field(sa_type=JSONB)
+    sources: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSONB)
+    created_at: datetime = creation_moment()
+
+
+class ErasureRow(SQLModel, table=True):
+    """A turn that is deleted, whose stream and workflow are still to go."""
+
+    __tablename__ = "erasures"
+
+    turn_id: UUID = Field(primary_key=True)
+    created_at: datetime = creation_moment()
 
 
 class StepRow(SQLModel, table=True):

@@ -3,6 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import Text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
 from schema.tables.columns import creation_moment, moment
@@ -18,6 +20,7 @@ class UserRow(SQLModel, table=True):
     display_name: str | None = None
     role: str = "user"
     status: str = "active"
+    version: int = 1
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
 
@@ -44,4 +47,50 @@ class RefreshTokenRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
     expires_at: datetime = moment(nullable=False)
     used_at: datetime | None = moment()
+    revoked_at: datetime | None = moment()
+
+
+class PreferencesRow(SQLModel, table=True):
+    """How a user wants to be answered; without a row everything is as it is by default."""
+
+    __tablename__ = "preferences"
+
+    user_id: UUID = Field(primary_key=True, foreign_key="users.id")
+    language: str | None = None
+    time_zone: str | None = None
+    instructions: str | None = None
+    default_model: str | None = None
+    use_memories: bool = True
+    use_knowledge: bool = True
+    auto_accept_memories: bool = False
+    disabled_tools: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
+    version: int = 1
+    updated_at: datetime = creation_moment()
+
+
+class IdentityRow(SQLModel, table=True):
+    """Who a user is to an outside issuer of tokens."""
+
+    __tablename__ = "identities"
+
+    issuer: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    created_at: datetime = creation_moment()
+
+
+class ApiKeyRow(SQLModel, table=True):
+    """A key for programs; `key_hash` is SHA-256 of it, `start` its first characters."""
+
+    __tablename__ = "api_keys"
+
+    id: UUID = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    name: str
+    start: str
+    key_hash: bytes
+    permissions: list[str] = Field(sa_type=ARRAY(Text))
+    created_at: datetime = creation_moment()
+    expires_at: datetime | None = moment()
+    last_used_at: datetime | None = moment()
     revoked_at: datetime | None = moment()

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.actors import SERVICE, Actor, ActorType
+from schema.actors import SERVICE, Actor
 from schema.ids import UserId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import CredentialRow, RefreshTokenRow, UserRow
@@ -117,7 +117,7 @@ class AuthService:
         )
         await session.flush()
         return Session(
-            access_token=self._tokens.issue(_actor_from_row(user)),
+            access_token=self._tokens.issue(UserId(user.id)),
             refresh_token=refresh_token,
             expires_in=int(self._tokens.lifetime.total_seconds()),
             user=_user_from_row(user),
@@ -158,11 +158,6 @@ async def _end_family(session: AsyncSession, family_id: UUID) -> None:
         col(RefreshTokenRow.family_id) == family_id, col(RefreshTokenRow.revoked_at).is_(None)
     )
     await session.exec(family.values(revoked_at=utc_now()))
-
-
-def _actor_from_row(user: UserRow) -> Actor:
-    kind = ActorType.ADMIN if user.role == UserRole.ADMIN else ActorType.USER
-    return Actor(type=kind, user_id=UserId(user.id))
 
 
 def _user_from_row(user: UserRow) -> User:

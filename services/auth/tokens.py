@@ -6,7 +6,6 @@ from uuid import UUID
 
 import jwt
 
-from schema.actors import Actor, ActorType
 from schema.ids import UserId
 from services.mistakes import SetupError
 
@@ -38,19 +37,18 @@ class AccessTokens:
         self._secret = secret
         self.lifetime = lifetime
 
-    def issue(self, actor: Actor) -> str:
-        """Return a token that speaks for the actor until its lifetime is over."""
+    def issue(self, user_id: UserId) -> str:
+        """Return a token that speaks for the user until its lifetime is over."""
         now = datetime.now(UTC)
         claims = {
             "iss": _ISSUER,
-            "sub": str(actor.user_id),
-            "typ": actor.type.value,
+            "sub": str(user_id),
             "iat": now,
             "exp": now + self.lifetime,
         }
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
 
-    def read(self, token: str) -> Actor | None:
+    def read(self, token: str) -> UserId | None:
         """Return whom a token speaks for, or None if it is not ours, not whole or too old."""
         try:
             claims = jwt.decode(
@@ -60,6 +58,6 @@ class AccessTokens:
                 issuer=_ISSUER,
                 options={"require": ["exp", "iat", "sub", "iss"]},
             )
-            return Actor(type=ActorType(claims["typ"]), user_id=UserId(UUID(claims["sub"])))
-        except (jwt.InvalidTokenError, KeyError, ValueError):
+            return UserId(UUID(claims["sub"]))
+        except (jwt.InvalidTokenError, ValueError):
             return None

@@ -8,7 +8,12 @@ from schema.tables import ChatRow, MessageRow
 def chat_from_row(row: ChatRow) -> Chat:
     """Return the chat that the row holds."""
     return Chat(
-        id=ChatId(row.id), title=row.title, created_at=row.created_at, updated_at=row.updated_at
+        id=ChatId(row.id),
+        title=row.title,
+        archived=row.archived_at is not None,
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
     )
 
 

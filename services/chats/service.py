@@ -1,19 +1,50 @@
-"""Owns chats as their owner uses them: creating, listing, reading."""
+"""Owns chats as their owner uses them: made, listed, searched, renamed, archived, deleted."""
 
-from sqlalchemy import tuple_
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import delete, exists, or_
 from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
-from schema.chats import Chat, CreateChatRequest, Message
+from schema.audit import AuditAction, ResourceType
+from schema.chats import (
+    ChangeChatRequest,
+    Chat,
+    ChatFilter,
+    ChatSort,
+    CreateChatRequest,
+    Message,
+)
 from schema.ids import ChatId, TurnId, new_id
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, MessageRow, TurnRow
+from schema.tables.columns import utc_now
 from schema.turns import Turn
-from services.chats.access import Unreachable, why_unreachable
+from services.access import why_unreachable
+from services.audit.recording import record
 from services.chats.rows import chat_from_row, message_from_row
+from services.creations import claim
 from services.database import Database
+from services.database.pages import Order, read_page
+from services.database.patterns import containing
+from services.refusals import Conflict, Unreachable
+from services.turns.erasure import ask_for_erasure
 from services.turns.rows import turn_from_row
+
+_ORDERS: Final = {
+    ChatSort.CREATED: Order("createdAt", (col(ChatRow.id),)),
+    ChatSort.CREATED_LAST: Order("-createdAt", (col(ChatRow.id),), descending=True),
+    ChatSort.UPDATED: Order("updatedAt", (col(ChatRow.updated_at), col(ChatRow.id))),
+    ChatSort.UPDATED_LAST: Order(
+        "-updatedAt", (col(ChatRow.updated_at), col(ChatRow.id)), descending=True
+    ),
+    ChatSort.TITLE: Order("title", (col(ChatRow.title), col(ChatRow.id))),
+    ChatSort.TITLE_LAST: Order("-title", (col(ChatRow.title), col(ChatRow.id)), descending=True),
+}
+_CONVERSATION: Final = Order("conversation", (col(MessageRow.turn_id), col(MessageRow.id)))
 
 
 class ChatService:
@@ -22,23 +53,35 @@ class ChatService:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, actor: Actor, request: CreateChatRequest) -> Chat:
-        """Make a chat."""
+    async def create(
+        self, actor: Actor, request: CreateChatRequest, *, key: str | None
+    ) -> Result[Chat, Conflict | Unreachable]:
+        """Make a chat.
+
+        Idempotency: the same key with the same request gives the chat that it made before.
+        """
         row = ChatRow(id=new_id(), user_id=actor.user_id, title=request.title)
         async with self._database.transaction(actor) as session:
-            session.add(row)
-            await session.flush()
-        return chat_from_row(row)
+            claimed = await claim(session, actor, key, request=request, resource_id=row.id)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                session.add(row)
+                await session.flush()
+                return Ok(chat_from_row(row))
+        return await self.get(actor, ChatId(UUID(claimed.value)))
 
-    async def list_chats(self, actor: Actor, page: PageRequest) -> Page[Chat]:
-        """Return the actor's chats, newest first."""
-        query = select(ChatRow).where(col(ChatRow.user_id) == actor.user_id)
-        if page.after is not None:
-            query = query.where(col(ChatRow.id) < page.after[0])
-        query = query.order_by(col(ChatRow.id).desc()).limit(page.limit + 1)
+    async def list_chats(
+        self, actor: Actor, chosen: ChatFilter, page: PageRequest, *, sort: ChatSort
+    ) -> Page[Chat]:
+        """Return the actor's chats that the filter leaves, in the order that is asked for.
+
+        Errors: InvalidCursorError.
+        """
+        query = _filtered(select(ChatRow).where(col(ChatRow.user_id) == actor.user_id), chosen)
         async with self._database.transaction(actor) as session:
-            rows = (await session.exec(query)).all()
-        return Page.of([chat_from_row(row) for row in rows], page, key=lambda chat: (chat.id,))
+            rows = await read_page(session, query, _ORDERS[sort], page)
+        return rows.map(chat_from_row)
 
     async def get(self, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
         """Return one chat."""
@@ -48,22 +91,49 @@ class ChatService:
             return Err(await why_unreachable(self._database, ChatRow, chat_id))
         return Ok(chat_from_row(row))
 
+    async def change(
+        self, actor: Actor, chat_id: ChatId, request: ChangeChatRequest, *, version: int | None
+    ) -> Result[Chat, Conflict | Unreachable]:
+        """Rename a chat, or put it into the archive or back; `version` is the one that is meant."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(ChatRow, chat_id, with_for_update=True)
+            if row is not None:
+                if version not in {None, row.version}:
+                    return Err(Conflict.VERSION_CHANGED)
+                _apply(row, request.changes())
+                await session.flush()
+                return Ok(chat_from_row(row))
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
+    async def delete(
+        self, actor: Actor, chat_id: ChatId
+    ) -> Result[tuple[TurnId, ...], Unreachable]:
+        """Delete a chat with all that is in it; return its turns, whose streams are to go too."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(ChatRow, chat_id, with_for_update=True)
+            if row is not None:
+                turns = await ask_for_erasure(session, col(TurnRow.chat_id) == chat_id)
+                await session.exec(delete(ChatRow).where(col(ChatRow.id) == chat_id))
+                record(session, actor, AuditAction.CHAT_DELETED, (ResourceType.CHAT, chat_id))
+                return Ok(turns)
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
     async def list_messages(
         self, actor: Actor, chat_id: ChatId, page: PageRequest
     ) -> Result[Page[Message], Unreachable]:
-        """Return the messages of a chat in the order of the conversation."""
-        place = tuple_(col(MessageRow.turn_id), col(MessageRow.id))
-        query = select(MessageRow).where(col(MessageRow.chat_id) == chat_id)
-        if page.after is not None:
-            query = query.where(place > tuple_(*page.after))
-        query = query.order_by(col(MessageRow.turn_id), col(MessageRow.id)).limit(page.limit + 1)
+        """Return the messages of a chat in the order of the conversation.
+
+        Errors: InvalidCursorError.
+        """
+        query = select(MessageRow).where(
+            col(MessageRow.chat_id) == chat_id, ~col(MessageRow.superseded)
+        )
         async with self._database.transaction(actor) as session:
             chat = await session.get(ChatRow, chat_id)
-            rows = (await session.exec(query)).all() if chat is not None else ()
-        if chat is None:
-            return Err(await why_unreachable(self._database, ChatRow, chat_id))
-        messages = [message_from_row(row) for row in rows]
-        return Ok(Page.of(messages, page, key=lambda message: (message.turn_id, message.id)))
+            if chat is not None:
+                rows = await read_page(session, query, _CONVERSATION, page)
+                return Ok(rows.map(message_from_row))
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
     async def turn(self, actor: Actor, turn_id: TurnId) -> Result[Turn, Unreachable]:
         """Return one turn."""
@@ -79,3 +149,27 @@ class ChatService:
         async with self._database.transaction(actor) as session:
             rows = (await session.exec(query.order_by(col(MessageRow.id)))).all()
         return [message_from_row(row) for row in rows]
+
+
+def _filtered(query: SelectOfScalar[ChatRow], chosen: ChatFilter) -> SelectOfScalar[ChatRow]:
+    if chosen.archived is not None:
+        is_archived = col(ChatRow.archived_at).is_not(None)
+        query = query.where(is_archived if chosen.archived else ~is_archived)
+    if chosen.search is not None:
+        pattern = containing(chosen.search)
+        said = exists().where(
+            col(MessageRow.chat_id) == col(ChatRow.id),
+            ~col(MessageRow.superseded),
+            col(MessageRow.content).ilike(pattern),
+        )
+        query = query.where(or_(col(ChatRow.title).ilike(pattern), said))
+    return query
+
+
+def _apply(row: ChatRow, changes: dict[str, Any]) -> None:
+    if "title" in changes:
+        row.title = changes["title"]
+    if "archived" in changes:
+        row.archived_at = (row.archived_at or utc_now()) if changes["archived"] else None
+    row.version += 1
+    row.updated_at = utc_now()

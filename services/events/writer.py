@@ -25,6 +25,7 @@ _log = structlog.get_logger(__name__)
 
 # While a turn runs its stream may be silent for long (a person is asked for approval).
 _RUNNING_RETENTION_S: Final = 7 * 24 * 3600
+_ERASED_RETENTION_S: Final = 24 * 3600
 # After a failure Redis is left alone this long, so that its absence does not slow every turn.
 _PAUSE_S: Final = 2.0
 
@@ -58,6 +59,7 @@ class EventWriter:
     """
 
     def __init__(self, redis: Redis, *, retention_s: int) -> None:
+        self._redis = redis
         self._append = redis.register_script(
             files("services.events").joinpath("append.lua").read_text()
         )
@@ -97,6 +99,22 @@ class EventWriter:
             return await self._run(turn_id, events, condition="last")
         except OvertakenError:
             return NotAppended.PRESENT
+
+    async def erase(self, turn_id: TurnId) -> bool:
+        """Delete a stream for good; False where Redis is away.
+
+        The closed fence stays for a while: a worker that has not heard of it can't write again.
+        """
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.delete(stream_key(turn_id), fence_key(turn_id))
+        pipeline.hset(fence_key(turn_id), "done", "1")
+        pipeline.expire(fence_key(turn_id), _ERASED_RETENTION_S)
+        try:
+            await pipeline.execute()
+        except (RedisError, OSError) as error:
+            _log.warning("redis_erase_failed", turn_id=str(turn_id), error=type(error).__name__)
+            return False
+        return True
 
     async def _run(
         self,

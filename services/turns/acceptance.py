@@ -15,8 +15,9 @@ from schema.ids import ChatId, TurnId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
-from services.chats.access import Unreachable, why_unreachable
+from services.access import why_unreachable
 from services.database import Connection, Database
+from services.refusals import Unreachable
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 
 _LOCK_CHAT: Final = "SELECT id FROM chats WHERE id = $1 FOR UPDATE"

@@ -6,8 +6,9 @@ from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import Turn, TurnReference, TurnStatus
-from services.chats.access import Unreachable, why_unreachable
+from services.access import why_unreachable
 from services.database import Database
+from services.refusals import Unreachable
 from services.turns.rows import reference_from_row, turn_from_row
 
 

@@ -19,7 +19,7 @@ from services.tools.registry import ToolRegistry
 
 _SIZES: Final = """
 SELECT turn_id, length(content) AS chars FROM messages
-WHERE chat_id = $1 AND turn_id <= $2 ORDER BY turn_id, id
+WHERE chat_id = $1 AND turn_id <= $2 AND NOT superseded ORDER BY turn_id, id
 """
 
 # Doing it again changes nothing but the prompt, which comes out the same.

@@ -43,7 +43,7 @@ WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open'
 
 HISTORY: Final = """
 SELECT role, content FROM messages
-WHERE chat_id = $1 AND turn_id <= $2
+WHERE chat_id = $1 AND turn_id <= $2 AND NOT superseded
   AND turn_id >= (SELECT (prompt ->> 'firstTurnId')::uuid FROM turns WHERE id = $2)
 ORDER BY turn_id, id
 """

@@ -30,8 +30,9 @@ def test_no_route_documents_a_status_that_is_never_sent(documented: Documented) 
 def test_no_api_route_is_left_out_of_the_documentation(documented: Documented) -> None:
     routes = [
         route
-        for module in pkgutil.iter_modules(api.routes.__path__)
-        for route in importlib.import_module(f"api.routes.{module.name}").router.routes
+        for module in pkgutil.walk_packages(api.routes.__path__, "api.routes.")
+        if not module.ispkg
+        for route in importlib.import_module(module.name).router.routes
     ]
     paths = {path.removeprefix(API_PREFIX) for path in documented.paths}
 

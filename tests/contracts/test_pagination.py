@@ -100,9 +100,9 @@ async def test_a_limit_out_of_bounds_is_refused(member: ApiUser, limit: str) -> 
         "x",
         "",
         "====",
-        "a" * 201,
+        "a" * 2001,
         "\u00e9",
-        encode_cursor((UUID(int=1), UUID(int=2))),
+        encode_cursor("createdAt", (UUID(int=1),)),
         "AAAA",
         "%00",
     ],
@@ -115,7 +115,7 @@ async def test_a_cursor_that_was_not_given_out_is_refused(member: ApiUser, curso
 
 async def test_a_cursor_of_another_list_is_refused(member: ApiUser) -> None:
     chat = await member.create_chat()
-    cursor = encode_cursor((uuid4(),))
+    cursor = encode_cursor("-createdAt", (uuid4(),))
 
     response = await member.request("GET", f"/chats/{chat}/messages", params={"cursor": cursor})
 

@@ -11,7 +11,7 @@ from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
 
-CHAT = {"id", "title", "createdAt", "updatedAt"}
+CHAT = {"id", "title", "archived", "version", "createdAt", "updatedAt"}
 MESSAGE = {"id", "chatId", "turnId", "role", "content", "status", "createdAt"}
 SESSION = {"accessToken", "refreshToken", "tokenType", "expiresIn", "user"}
 TURN = {

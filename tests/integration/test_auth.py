@@ -8,7 +8,6 @@ import httpx
 import jwt
 import pytest
 
-from schema.actors import acting_user
 from schema.ids import UserId
 from services.auth.tokens import AccessTokens
 from services.settings import Settings
@@ -166,7 +165,7 @@ async def test_a_disabled_account_is_not_let_in(
 def expired(settings: Settings, user_id: str) -> str:
     assert settings.auth_secret is not None
     tokens = AccessTokens(settings.auth_secret.get_secret_value(), lifetime=timedelta(minutes=-1))
-    return tokens.issue(acting_user(UserId(UUID(user_id))))
+    return tokens.issue(UserId(UUID(user_id)))
 
 
 def unsigned(_: Settings, user_id: str) -> str:
@@ -175,7 +174,7 @@ def unsigned(_: Settings, user_id: str) -> str:
 
 def of_another_secret(_: Settings, user_id: str) -> str:
     tokens = AccessTokens("x" * 40, lifetime=timedelta(minutes=5))
-    return tokens.issue(acting_user(UserId(UUID(user_id))))
+    return tokens.issue(UserId(UUID(user_id)))
 
 
 @pytest.mark.parametrize("make", [expired, unsigned, of_another_secret])

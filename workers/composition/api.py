@@ -8,8 +8,11 @@ from temporalio.client import Client
 
 from api.dependencies import ApiServices
 from api.turn_starter import TurnStarter
+from services.auth.api_keys import ApiKeyReader
+from services.auth.callers import Callers
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
+from services.auth.standing import Standings
 from services.auth.tokens import AccessTokens
 from services.chats.service import ChatService
 from services.events.feed import EventFeed
@@ -18,6 +21,7 @@ from services.events.snapshots import Snapshots
 from services.settings import Settings
 from services.turns.acceptance import Limits, TurnAcceptance
 from services.turns.cancellation import TurnCancellation
+from services.turns.erasure import Erasure
 from workers.composition.foundation import Foundation
 
 
@@ -32,11 +36,17 @@ async def open_api_services(
     settings, database = foundation.settings, foundation.database
     secret = settings.auth_secret.get_secret_value() if settings.auth_secret else ""
     tokens = AccessTokens(secret, lifetime=timedelta(minutes=settings.access_token_minutes))
+    standings = Standings(database, lifetime_s=settings.standing_lifetime_s)
     async with EventHub(foundation.redis) as hub:
         yield ApiServices(
             database=database,
             redis=foundation.redis,
-            access_tokens=tokens,
+            callers=Callers(
+                tokens,
+                ApiKeyReader(database, lifetime_s=settings.standing_lifetime_s),
+                standings,
+            ),
+            standings=standings,
             auth=AuthService(
                 database,
                 tokens,
@@ -47,6 +57,7 @@ async def open_api_services(
             acceptance=TurnAcceptance(database, _limits(settings)),
             cancellation=TurnCancellation(database),
             ending=foundation.ending,
+            erasure=Erasure(database, foundation.events),
             feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
             starter=TurnStarter(client, eager=eager),
             answer_wait_s=settings.answer_wait_s,

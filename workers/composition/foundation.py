@@ -21,6 +21,7 @@ from temporalio.runtime import (
 )
 
 from services.database import Database
+from services.embeddings import Embedder, make_embedder
 from services.events.writer import EventWriter
 from services.models.pricing import Pricing
 from services.settings import Settings
@@ -39,6 +40,7 @@ class Foundation:
     events: EventWriter
     pricing: Pricing
     ending: TurnEnding
+    embedder: Embedder
 
 
 @asynccontextmanager
@@ -63,7 +65,22 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
         stack.push_async_callback(redis.aclose)
         events = EventWriter(redis, retention_s=settings.event_retention_s)
         ending = TurnEnding(database, events)
-        yield Foundation(settings, database, redis, events, pricing, ending)
+        embedder = _make_embedder(settings)
+        stack.push_async_callback(embedder.close)
+        yield Foundation(settings, database, redis, events, pricing, ending, embedder)
+
+
+def _make_embedder(settings: Settings) -> Embedder:
+    voyage, openai = settings.voyage_api_key, settings.openai_api_key
+    return make_embedder(
+        settings.embedder,
+        model=settings.embedding_model or None,
+        base_url=settings.embedding_base_url or None,
+        dimensions=settings.embedding_dimensions,
+        voyage_api_key=voyage.get_secret_value() if voyage else None,
+        openai_api_key=openai.get_secret_value() if openai else None,
+        timeout_s=settings.embedding_timeout_s,
+    )
 
 
 @cache

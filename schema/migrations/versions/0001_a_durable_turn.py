@@ -8,6 +8,7 @@ from schema.migrations.policies import (
     DROP_ACTOR_FUNCTIONS,
     hide,
     secure,
+    statements,
 )
 
 revision = "0001"
@@ -190,7 +191,7 @@ def upgrade() -> None:
         f"THEN CREATE ROLE {APPLICATION_ROLE} NOLOGIN; END IF; END $$"
     )
     op.execute(f"GRANT USAGE ON SCHEMA public TO {APPLICATION_ROLE}")
-    for statement in _statements(ACTOR_FUNCTIONS) + _statements(_TABLES) + _security():
+    for statement in statements(ACTOR_FUNCTIONS) + statements(_TABLES) + _security():
         op.execute(statement)
 
 
@@ -201,14 +202,9 @@ def downgrade() -> None:
         *("refresh_tokens", "credentials", "users"),
     ):
         op.execute(f"DROP TABLE {table}")
-    for statement in _statements(DROP_ACTOR_FUNCTIONS):
+    for statement in statements(DROP_ACTOR_FUNCTIONS):
         op.execute(statement)
     op.execute(f"REVOKE USAGE ON SCHEMA public FROM {APPLICATION_ROLE}")
-
-
-def _statements(script: str) -> list[str]:
-    """Split a script: asyncpg prepares one statement at a time."""
-    return [part.strip() for part in script.split(";\n") if part.strip()]
 
 
 def _security() -> list[str]:

@@ -1,6 +1,5 @@
 """Owns telling why a row can't be reached: it is not there, or it is another's."""
 
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -8,13 +7,7 @@ from sqlmodel import SQLModel, col, select
 
 from schema.actors import SERVICE
 from services.database import Database
-
-
-class Unreachable(StrEnum):
-    """Why an actor sees no such row."""
-
-    MISSING = "missing"
-    FORBIDDEN = "forbidden"
+from services.refusals import Unreachable
 
 
 async def why_unreachable(database: Database, table: type[SQLModel], row_id: UUID) -> Unreachable:

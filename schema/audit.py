@@ -1,0 +1,77 @@
+"""Owns the audit log as administrators read it, and the names of what is kept in it."""
+
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from schema.actors import ActorType
+from schema.wire import Timestamp, WireModel
+
+
+class AuditAction(StrEnum):
+    """What was done, as `noun.verb`; filters take these names."""
+
+    USER_SIGNED_UP = "user.signed_up"
+    USER_SIGNED_IN = "user.signed_in"
+    USER_SIGN_IN_REFUSED = "user.sign_in_refused"
+    USER_TOKEN_REUSED = "user.token_reused"  # noqa: S105 -- the name of an action
+    USER_EXPORTED = "user.exported"
+    USER_DELETED = "user.deleted"
+    USER_CHANGED = "user.changed"
+    USER_PLAN_ASSIGNED = "user.plan_assigned"
+    API_KEY_CREATED = "api_key.created"
+    API_KEY_REVOKED = "api_key.revoked"
+    CHAT_DELETED = "chat.deleted"
+    MEMORY_DELETED = "memory.deleted"
+    DOCUMENT_DELETED = "document.deleted"
+    DOCUMENT_PUBLISHED = "document.published"
+    DOCUMENT_UNPUBLISHED = "document.unpublished"
+    PROMPT_CREATED = "prompt.created"
+    PROMPT_VERSION_CREATED = "prompt.version_created"
+    PROMPT_ACTIVATED = "prompt.activated"
+    PLAN_CREATED = "plan.created"
+    PLAN_CHANGED = "plan.changed"
+    TOOL_CHANGED = "tool.changed"
+    TOOL_TESTED = "tool.tested"
+    MCP_SERVER_CREATED = "mcp_server.created"
+    MCP_SERVER_CHANGED = "mcp_server.changed"
+    MCP_SERVER_DELETED = "mcp_server.deleted"
+    MCP_SERVER_REFRESHED = "mcp_server.refreshed"
+    WORKFLOW_TOOL_CREATED = "workflow_tool.created"
+    WORKFLOW_TOOL_CHANGED = "workflow_tool.changed"
+    WORKFLOW_TOOL_DELETED = "workflow_tool.deleted"
+    TURN_READ = "turn.read"
+    TURN_CANCELLED = "turn.cancelled"
+    TURN_RERUN = "turn.rerun"
+
+
+class ResourceType(StrEnum):
+    """The kinds of things that are done to."""
+
+    USER = "user"
+    API_KEY = "api_key"
+    CHAT = "chat"
+    MEMORY = "memory"
+    DOCUMENT = "document"
+    PROMPT = "prompt"
+    PLAN = "plan"
+    TOOL = "tool"
+    MCP_SERVER = "mcp_server"
+    WORKFLOW_TOOL = "workflow_tool"
+    TURN = "turn"
+
+
+class AuditEntry(WireModel):
+    """Who did what to which thing, and from where. `subject_id` is whose thing it was."""
+
+    id: UUID
+    actor_type: ActorType
+    actor_id: UUID
+    action: str
+    resource_type: str
+    resource_id: str | None
+    subject_id: UUID | None
+    request_id: str | None
+    address: str | None
+    details: dict[str, Any]
+    created_at: Timestamp

@@ -1,0 +1,39 @@
+"""Owns permissions: what there is to be allowed, and what each role is.
+
+An API key holds some of its owner's; a route names the one that it asks for.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from schema.users import UserRole
+
+
+class Permission(StrEnum):
+    """Something that a caller may do."""
+
+    ACCOUNT_READ = "account:read"
+    ACCOUNT_WRITE = "account:write"
+    CHATS_READ = "chats:read"
+    CHATS_WRITE = "chats:write"
+    MEMORIES_READ = "memories:read"
+    MEMORIES_WRITE = "memories:write"
+    KNOWLEDGE_READ = "knowledge:read"
+    KNOWLEDGE_WRITE = "knowledge:write"
+    TOOLS_READ = "tools:read"
+    ADMIN_READ = "admin:read"
+    ADMIN_WRITE = "admin:write"
+
+
+ADMINISTRATION: Final = frozenset({Permission.ADMIN_READ, Permission.ADMIN_WRITE})
+"""What is done to the things of others; everything else is about one's own."""
+
+_OF_ROLES: Final = {
+    UserRole.USER: frozenset(Permission) - ADMINISTRATION,
+    UserRole.ADMIN: frozenset(Permission),
+}
+
+
+def permissions_of(role: UserRole) -> frozenset[Permission]:
+    """Return what a role may do."""
+    return _OF_ROLES[role]

@@ -1,0 +1,28 @@
+"""Owns the rows of memories."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import REAL
+from sqlmodel import Field, SQLModel
+
+from schema.tables.columns import creation_moment, embedding
+
+
+class MemoryRow(SQLModel, table=True):
+    """Something worth remembering of a user; `embedder` names who made the vector."""
+
+    __tablename__ = "memories"
+
+    id: UUID = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    kind: str
+    content: str
+    importance: float = Field(default=0.5, sa_type=REAL)
+    status: str = "accepted"
+    source_turn_id: UUID | None = Field(default=None, foreign_key="turns.id")
+    embedding: list[float] | None = embedding()
+    embedder: str | None = None
+    version: int = 1
+    created_at: datetime = creation_moment()
+    updated_at: datetime = creation_moment()

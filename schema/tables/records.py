@@ -1,0 +1,60 @@
+"""Owns the rows of what is kept about requests: creations, the audit log, alerts."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.dialects.postgresql import INET, JSONB
+from sqlmodel import Field, SQLModel
+
+from schema.tables.columns import creation_moment
+
+
+class CreationRow(SQLModel, table=True):
+    """What a request with an idempotency key made, so that the same request makes it once."""
+
+    __tablename__ = "creations"
+
+    user_id: UUID = Field(primary_key=True, foreign_key="users.id")
+    key: str = Field(primary_key=True)
+    request_hash: bytes
+    resource_id: str
+    created_at: datetime = creation_moment()
+
+
+class AuditRow(SQLModel, table=True):
+    """Who did what to which thing; never changed, and without what anybody wrote.
+
+    `subject_id` is the user whose thing it was. Neither it nor `actor_id` refers to a row: the
+    log outlives users.
+    """
+
+    __tablename__ = "audit_log"
+
+    id: UUID = Field(primary_key=True)
+    actor_type: str
+    actor_id: UUID
+    action: str
+    resource_type: str
+    resource_id: str | None = None
+    subject_id: UUID | None = None
+    request_id: str | None = None
+    address: str | None = Field(default=None, sa_type=INET)
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
+    created_at: datetime = creation_moment()
+
+
+class AlertRow(SQLModel, table=True):
+    """Something that an administrator should know of; one `dedup_key` alerts once."""
+
+    __tablename__ = "alerts"
+
+    id: UUID = Field(primary_key=True)
+    kind: str
+    severity: str
+    user_id: UUID | None = Field(default=None, foreign_key="users.id")
+    resource_type: str | None = None
+    resource_id: str | None = None
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
+    dedup_key: str | None = None
+    created_at: datetime = creation_moment()

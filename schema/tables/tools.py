@@ -1,0 +1,75 @@
+"""Owns the rows of what administrators decide about tools, and of the tools that they add."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlmodel import Field, SQLModel
+
+from schema.tables.columns import creation_moment, moment
+
+
+class ToolSettingsRow(SQLModel, table=True):
+    """What an administrator decided about a tool; null leaves it as the tool defines it."""
+
+    __tablename__ = "tool_settings"
+
+    name: str = Field(primary_key=True)
+    enabled: bool = True
+    approval: str | None = None
+    roles: list[str] | None = Field(default=None, sa_type=ARRAY(Text))
+    version: int = 1
+    updated_at: datetime = creation_moment()
+
+
+class McpServerRow(SQLModel, table=True):
+    """An MCP server; `secrets` are its environment or headers, encrypted."""
+
+    __tablename__ = "mcp_servers"
+
+    name: str = Field(primary_key=True)
+    transport: str
+    command: str | None = None
+    args: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
+    url: str | None = None
+    secrets: bytes | None = None
+    secret_names: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
+    enabled: bool = True
+    status: str = "unknown"
+    problem: str | None = None
+    checked_at: datetime | None = moment()
+    version: int = 1
+    created_at: datetime = creation_moment()
+    updated_at: datetime = creation_moment()
+
+
+class McpToolRow(SQLModel, table=True):
+    """A tool as its MCP server listed it."""
+
+    __tablename__ = "mcp_tools"
+
+    server: str = Field(primary_key=True, foreign_key="mcp_servers.name")
+    name: str = Field(primary_key=True)
+    description: str = ""
+    input_schema: dict[str, Any] = Field(sa_type=JSONB)
+    listed_at: datetime = creation_moment()
+
+
+class WorkflowToolRow(SQLModel, table=True):
+    """A tool that is a webhook; `secret` signs its requests, and is encrypted."""
+
+    __tablename__ = "workflow_tools"
+
+    name: str = Field(primary_key=True)
+    description: str
+    url: str
+    input_schema: dict[str, Any] = Field(sa_type=JSONB)
+    secret: bytes
+    timeout_s: float = 30
+    retry_class: str = "keyed"
+    approval: str = "auto"
+    enabled: bool = True
+    version: int = 1
+    created_at: datetime = creation_moment()
+    updated_at: datetime = creation_moment()

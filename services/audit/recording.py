@@ -1,0 +1,45 @@
+"""Owns writing the audit log, in the transaction of what it tells of."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.ids import new_id
+from schema.tables import AuditRow
+from services.audit.origin import current_origin
+
+
+def record(
+    session: AsyncSession,
+    actor: Actor,
+    action: AuditAction,
+    resource: tuple[ResourceType, object | None],
+    *,
+    subject_id: UUID | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Add an entry, which is stored if the session's transaction is.
+
+    `details` are names, numbers and ids: the log outlives what people wrote, so it quotes none.
+    `subject_id` is whose thing it was, where that is not the actor.
+    """
+    origin = current_origin()
+    kind, resource_id = resource
+    session.add(
+        AuditRow(
+            id=new_id(),
+            actor_type=actor.type.value,
+            actor_id=actor.user_id,
+            action=action.value,
+            resource_type=kind.value,
+            resource_id=None if resource_id is None else str(resource_id),
+            subject_id=subject_id,
+            request_id=origin.request_id,
+            address=origin.address,
+            details=dict(details or {}),
+        )
+    )

@@ -1,0 +1,44 @@
+"""Owns reading one page of a query: its order, its beginning, and what its next cursor is."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import tuple_
+from sqlmodel import SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
+
+Row = TypeVar("Row", bound=SQLModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of a list: by `columns`, the last of them unique, none of them null."""
+
+    name: str
+    columns: tuple[Any, ...]
+    descending: bool = False
+
+
+async def read_page(
+    session: AsyncSession, query: SelectOfScalar[Row], order: Order, page: PageRequest
+) -> Page[Row]:
+    """Return the rows of the query that are on the page.
+
+    Errors: InvalidCursorError.
+    """
+    if page.cursor is not None:
+        place = tuple_(*order.columns)
+        types = [column.type.python_type for column in order.columns]
+        last = tuple_(*decode_cursor(page.cursor, order.name, types))
+        query = query.where(place < last if order.descending else place > last)
+    ordered = [column.desc() if order.descending else column.asc() for column in order.columns]
+    # One row more than asked for tells whether there is a next page.
+    rows = (await session.exec(query.order_by(*ordered).limit(page.limit + 1))).all()
+    shown = rows[: page.limit]
+    if len(rows) == len(shown):
+        return Page(shown, None)
+    names = [column.key for column in order.columns]
+    return Page(shown, encode_cursor(order.name, [getattr(shown[-1], name) for name in names]))

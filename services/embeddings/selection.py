@@ -1,0 +1,166 @@
+"""Owns which embedder a process gets, and what has to be set for it.
+
+SetupError                     services/mistakes.py
+├── EmbeddingKeyError          the provider's key is missing, or can't be one
+├── EmbeddingAddressError      the address is none
+├── EmbeddingDimensionsError   the size of the vectors is not known, or not to be had
+└── EmbeddedModelMissingError  the package with the model is not installed
+"""
+
+import importlib.util
+from typing import Final, Literal, assert_never
+
+import httpx
+
+from services.embeddings import openai_compatible, voyage
+from services.embeddings.embedded_model import EmbeddedModel
+from services.embeddings.embedder import Embedder
+from services.embeddings.openai_compatible import OpenAiCompatibleEmbedder
+from services.embeddings.voyage import VoyageEmbedder
+from services.mistakes import SetupError
+
+EmbedderKind = Literal["embedded", "voyage", "openai"]
+
+_VOYAGE_MODEL: Final = "voyage-3.5"
+_VOYAGE_DIMENSIONS: Final = 1024
+_OPENAI_MODEL: Final = "text-embedding-3-small"
+_OPENAI_DIMENSIONS: Final = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+
+
+class EmbeddingKeyError(SetupError):
+    """No provider can be asked for vectors."""
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(
+            f"{setting} is not set, or holds characters that no key has. Set it, or set "
+            "EVERTURN_EMBEDDER=embedded, which needs none."
+        )
+
+
+class EmbeddingAddressError(SetupError):
+    """The provider has no address."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "EVERTURN_EMBEDDING_BASE_URL is no plain http or https address. Correct it, or leave "
+            "it out for the provider's own."
+        )
+
+
+class EmbeddingDimensionsError(SetupError):
+    """The vectors have no known size."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} Set EVERTURN_EMBEDDING_DIMENSIONS accordingly.")
+
+
+class EmbeddedModelMissingError(SetupError):
+    """The model of this process is not there."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The package wordllama is not installed. Install everturn[embedded], or set "
+            "EVERTURN_EMBEDDER to voyage or openai."
+        )
+
+
+def make_embedder(
+    kind: EmbedderKind,
+    *,
+    model: str | None = None,
+    base_url: str | None = None,
+    dimensions: int | None = None,
+    voyage_api_key: str | None = None,
+    openai_api_key: str | None = None,
+    timeout_s: float = 30.0,
+) -> Embedder:
+    """Return the embedder that the settings name; what is empty counts as not set.
+
+    Nothing is loaded and nobody is asked yet. An OpenAI-compatible server at a `base_url` of its
+    own may do without a key.
+    Units: `timeout_s` bounds one request to a provider.
+    Errors: SetupError.
+    """
+    match kind:
+        case "embedded":
+            return _embedded_model(dimensions)
+        case "voyage":
+            size = dimensions or _VOYAGE_DIMENSIONS
+            return VoyageEmbedder(
+                api_key=_key(voyage_api_key, setting="VOYAGE_API_KEY"),
+                model=model or _VOYAGE_MODEL,
+                dimensions=size,
+                base_url=_address(base_url or voyage.ADDRESS),
+                timeout_s=timeout_s,
+            )
+        case "openai":
+            name = model or _OPENAI_MODEL
+            size, own_size = _openai_dimensions(name, dimensions)
+            return OpenAiCompatibleEmbedder(
+                api_key=_openai_key(openai_api_key, is_openai=not base_url),
+                model=name,
+                dimensions=size,
+                shorten=_is_to_shorten(size, own_size, is_openai=not base_url),
+                base_url=_address(base_url or openai_compatible.ADDRESS),
+                timeout_s=timeout_s,
+            )
+        case _:
+            assert_never(kind)
+
+
+def _embedded_model(dimensions: int | None) -> EmbeddedModel:
+    if importlib.util.find_spec("wordllama") is None:
+        raise EmbeddedModelMissingError
+    if dimensions not in {None, EmbeddedModel.dimensions}:
+        raise EmbeddingDimensionsError(
+            f"The embedded model has {EmbeddedModel.dimensions} dimensions and no others."
+        )
+    return EmbeddedModel()
+
+
+def _openai_dimensions(model: str, wanted: int | None) -> tuple[int, int | None]:
+    """Return the size to get and the model's own, if that is known."""
+    own = _OPENAI_DIMENSIONS.get(model)
+    size = wanted or own
+    if size is None:
+        raise EmbeddingDimensionsError(
+            f"How many dimensions the vectors of {model!r} have is not known."
+        )
+    if own is not None and size > own:
+        raise EmbeddingDimensionsError(f"The vectors of {model!r} have {own} dimensions at most.")
+    return size, own
+
+
+def _is_to_shorten(size: int, own_size: int | None, *, is_openai: bool) -> bool:
+    """Many servers refuse to be asked for a size, even for the model's own."""
+    return is_openai if own_size is None else size != own_size
+
+
+def _openai_key(given: str | None, *, is_openai: bool) -> str | None:
+    if not is_openai and not (given or "").strip():
+        return None
+    return _key(given, setting="OPENAI_API_KEY")
+
+
+def _key(given: str | None, *, setting: str) -> str:
+    """Return the key without white space around it; else its header would be an error's text."""
+    key = (given or "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise EmbeddingKeyError(setting)
+    return key
+
+
+def _address(given: str) -> str:
+    try:
+        url = httpx.URL(given)
+    except httpx.InvalidURL:
+        raise EmbeddingAddressError from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise EmbeddingAddressError
+    if url.userinfo or url.query or url.fragment:
+        raise EmbeddingAddressError
+    return given

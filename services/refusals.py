@@ -1,0 +1,17 @@
+"""Owns the refusals that several services share; each has its own beside its service."""
+
+from enum import StrEnum
+
+
+class Unreachable(StrEnum):
+    """Why an actor sees no such row."""
+
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+
+
+class Conflict(StrEnum):
+    """Why a request that is right by itself comes at the wrong time."""
+
+    VERSION_CHANGED = "version_changed"
+    KEY_REUSED = "key_reused"

@@ -1,0 +1,48 @@
+"""Owns erasing what a deleted turn leaves outside the database: its stream in Redis.
+
+Asked for in the transaction that deletes the turn, so that no crash between the two leaves words
+behind; done at once where Redis is there, and by the sweep where it was not.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import SERVICE
+from schema.ids import TurnId
+from schema.tables import ErasureRow, TurnRow
+from services.database import Database
+from services.events.writer import EventWriter
+
+
+async def ask_for_erasure(session: AsyncSession, of: Any) -> tuple[TurnId, ...]:  # noqa: ANN401 -- a condition of SQLAlchemy
+    """Note that the turns which the condition names are being deleted, and return them."""
+    turn_ids = (await session.exec(select(TurnRow.id).where(of))).all()
+    if turn_ids:
+        await session.exec(insert(ErasureRow), params=[{"turn_id": id_} for id_ in turn_ids])
+    return tuple(map(TurnId, turn_ids))
+
+
+class Erasure:
+    """Erases the streams of deleted turns. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, events: EventWriter) -> None:
+        self._database = database
+        self._events = events
+
+    async def erase(self, turn_ids: Sequence[TurnId]) -> None:
+        """Erase the streams of turns that are deleted; what Redis does not take now stays noted."""
+        erased = [turn_id for turn_id in turn_ids if await self._events.erase(turn_id)]
+        if erased:
+            async with self._database.transaction(SERVICE) as session:
+                done = delete(ErasureRow).where(col(ErasureRow.turn_id).in_(erased))
+                await session.exec(done)
+
+    async def pending(self, *, limit: int = 500) -> list[TurnId]:
+        """Return turns whose streams are still to be erased, the oldest first."""
+        query = select(ErasureRow.turn_id).order_by(col(ErasureRow.created_at)).limit(limit)
+        async with self._database.transaction(SERVICE) as session:
+            return [TurnId(turn_id) for turn_id in (await session.exec(query)).all()]

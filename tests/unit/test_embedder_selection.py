@@ -1,0 +1,116 @@
+"""Which embedder the settings name, and what they are told if they name none."""
+
+import sys
+from typing import Any
+
+import pytest
+
+from services.embeddings import Embedder, make_embedder
+from services.embeddings.prices import embedding_cost_usd
+from services.embeddings.selection import (
+    EmbeddedModelMissingError,
+    EmbedderKind,
+    EmbeddingAddressError,
+    EmbeddingDimensionsError,
+    EmbeddingKeyError,
+)
+from services.mistakes import SetupError
+
+SECRET = "pa-secret"
+
+
+async def identity(embedder: Embedder) -> tuple[str, int]:
+    await embedder.close()
+    return embedder.name, embedder.dimensions
+
+
+async def test_the_embedded_model_needs_nothing() -> None:
+    assert await identity(make_embedder("embedded")) == ("wordllama-256", 256)
+    assert await identity(make_embedder("embedded", dimensions=256)) == ("wordllama-256", 256)
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "expected"),
+    [
+        ("voyage", {}, ("voyage/voyage-3.5/1024", 1024)),
+        ("voyage", {"model": "voyage-4", "dimensions": 512}, ("voyage/voyage-4/512", 512)),
+        ("openai", {}, ("openai/text-embedding-3-small/1536", 1536)),
+        (
+            "openai",
+            {"model": "BAAI/bge-m3", "dimensions": 1024, "base_url": "http://[::1]/v1"},
+            ("openai/BAAI/bge-m3/1024", 1024),
+        ),
+    ],
+)
+async def test_a_name_tells_the_model_and_the_dimensions(
+    kind: EmbedderKind, chosen: dict[str, Any], expected: tuple[str, int]
+) -> None:
+    embedder = make_embedder(kind, voyage_api_key=SECRET, openai_api_key=SECRET, **chosen)
+
+    assert await identity(embedder) == expected
+
+
+def test_a_model_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wordllama", None)
+
+    with pytest.raises(EmbeddedModelMissingError, match="wordllama is not installed"):
+        make_embedder("embedded")
+
+
+@pytest.mark.parametrize("key", [None, "", " \n", "s\u00e9same", "two\nlines", "tab\there"])
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("voyage", "VOYAGE_API_KEY"), ("openai", "OPENAI_API_KEY")]
+)
+def test_a_key_that_is_missing_or_none_is_named_but_not_shown(
+    kind: EmbedderKind, setting: str, key: str | None
+) -> None:
+    with pytest.raises(EmbeddingKeyError, match=setting) as mistake:
+        make_embedder(kind, voyage_api_key=key, openai_api_key=key)
+
+    assert isinstance(mistake.value, SetupError)
+    assert not (key or "").strip() or (key or "") not in str(mistake.value)
+
+
+async def test_what_is_empty_counts_as_not_set() -> None:
+    embedder = make_embedder("voyage", model="", base_url="", voyage_api_key=f" {SECRET}\n")
+
+    assert await identity(embedder) == ("voyage/voyage-3.5/1024", 1024)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "api.example.com",
+        "ftp://example.com",
+        "http://",
+        "http://example.com:port",
+        "http://user:password@example.com",
+        "http://example.com/?key=1",
+    ],
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(EmbeddingAddressError) as mistake:
+        make_embedder("openai", model="m", dimensions=8, base_url=address)
+
+    assert "password" not in str(mistake.value)
+
+
+def test_dimensions_that_nobody_knows_or_has_are_refused() -> None:
+    with pytest.raises(EmbeddingDimensionsError, match="not known"):
+        make_embedder("openai", model="bge-m3", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(EmbeddingDimensionsError, match="1536 dimensions at most"):
+        make_embedder("openai", dimensions=3072, openai_api_key=SECRET)
+    with pytest.raises(EmbeddingDimensionsError, match="256 dimensions and no others"):
+        make_embedder("embedded", dimensions=1024)
+
+
+def test_tokens_are_priced_by_the_name_that_is_stored() -> None:
+    assert embedding_cost_usd("wordllama-256", 1_000_000) == 0
+    assert (embedding_cost_usd("voyage/voyage-3.5/1024", 1_000_000) or 0) > 0
+    small = embedding_cost_usd("openai/text-embedding-3-small/512", 1_000_000)
+    large = embedding_cost_usd("openai/text-embedding-3-large/3072", 1_000_000)
+    assert small
+    assert large
+    assert small < large
+    assert embedding_cost_usd("openai/BAAI/bge-m3/1024", 1_000_000) is None
+    assert embedding_cost_usd("nobody/has-this/3", 1_000_000) is None

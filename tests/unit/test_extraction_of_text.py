@@ -1,0 +1,71 @@
+"""Plain text and Markdown: what their bytes become, and what is no text."""
+
+import codecs
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schema.result import Err, Ok
+from services.knowledge.extraction.documents import ExtractionRefusal
+from services.knowledge.extraction.plain_text import extract_plain_text
+
+bounded = settings(database=None, deadline=None, max_examples=100)
+MANY = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("Grüße, שבת, 世界".encode(), "Grüße, שבת, 世界"),
+        (codecs.BOM_UTF8 + "é".encode(), "é"),
+        (codecs.BOM_UTF16_LE + "é\n👋".encode("utf-16-le"), "é\n👋"),
+        (codecs.BOM_UTF16_BE + "é\n👋".encode("utf-16-be"), "é\n👋"),
+        (b"# Heading\r\n\r\n- one\r- two\n", "# Heading\n\n- one\n- two\n"),
+        ("\u200fשבת\u200e (1)".encode(), "\u200fשבת\u200e (1)"),
+    ],
+)
+def test_text_is_read_in_the_encoding_of_its_mark(data: bytes, text: str) -> None:
+    assert Ok(text) == extract_plain_text(data, max_chars=MANY)
+
+
+def test_a_stray_nul_is_replaced() -> None:
+    text = "a word " * 100
+    assert Ok(text + "\ufffd") == extract_plain_text(text.encode() + b"\0", max_chars=MANY)
+
+
+@pytest.mark.parametrize("data", [b"", b" \r\n\t", codecs.BOM_UTF8, "\u200b\u200f\u2060".encode()])
+def test_a_text_without_anything_to_read_is_empty(data: bytes) -> None:
+    assert Err(ExtractionRefusal.EMPTY) == extract_plain_text(data, max_chars=MANY)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"caf\xe9",
+        b"\xed\xa0\x80 half of a pair",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"\x7fELF\x02\x01\x01" + bytes(9),
+        codecs.BOM_UTF16_LE + b"\x00\xd8a\x00",
+        codecs.BOM_UTF16_LE + b"odd",
+        "without a mark".encode("utf-16-le"),
+        b"%PDF-1.7\n1 0 obj\n",
+        b"{\\rtf1 Hello}",
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(data: bytes) -> None:
+    assert Err(ExtractionRefusal.NOT_ITS_TYPE) == extract_plain_text(data, max_chars=MANY)
+
+
+def test_a_text_over_the_bound_is_too_large() -> None:
+    assert Ok("a" * 9) == extract_plain_text(b"a" * 9, max_chars=9)
+    assert Err(ExtractionRefusal.TOO_LARGE) == extract_plain_text(b"a" * 10, max_chars=9)
+
+
+@bounded
+@given(st.binary())
+def test_whatever_the_bytes_the_text_can_be_stored(data: bytes) -> None:
+    result = extract_plain_text(data, max_chars=MANY)
+    if isinstance(result, Ok):
+        assert "\0" not in result.value
+        assert result.value.encode()
