@@ -1,0 +1,1 @@
+"""What users teach the assistant: documents, and the passages that searches find."""

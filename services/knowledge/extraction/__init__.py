@@ -1,0 +1,1 @@
+"""Documents become plain text here: bytes in, text or a refusal out."""

@@ -1,0 +1,75 @@
+"""Owns the process that parses one document: its limits, and its words with who started it.
+
+Run as `python -m services.knowledge.extraction.parser_process CONTENT_TYPE LIMITS`, the limits as
+JSON; the document comes on standard input, and one `Answer` leaves on standard output. A document
+that is too much for it ends it by a signal, which `guarded_process.py` understands.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from schema.result import Err, Result
+from services.knowledge.extraction.documents import (
+    ContentType,
+    ExtractionLimits,
+    ExtractionRefusal,
+)
+from services.knowledge.extraction.html_text import extract_html
+from services.knowledge.extraction.parser_answers import Answer
+from services.knowledge.extraction.pdf_text import extract_pdf
+
+_PARSERS: Final[
+    Mapping[ContentType, Callable[[bytes, ExtractionLimits], Result[str, ExtractionRefusal]]]
+] = {ContentType.HTML: extract_html, ContentType.PDF: extract_pdf}
+
+
+def main() -> None:
+    """Answer for the document on standard input."""
+    content_type, limits_json = sys.argv[1:]
+    limits = TypeAdapter(ExtractionLimits).validate_json(limits_json)
+    restrict_this_process(limits)
+    data = sys.stdin.buffer.read()
+    sys.stdout.buffer.write(answer(ContentType(content_type), data, limits))
+
+
+def answer(content_type: ContentType, data: bytes, limits: ExtractionLimits) -> bytes:
+    """Return what is written to standard output."""
+    try:
+        result = _PARSERS[content_type](data, limits)
+    except MemoryError:
+        result = Err(ExtractionRefusal.TOO_COMPLEX)
+    return Answer.of(result).model_dump_json(exclude_none=True).encode()
+
+
+def restrict_this_process(limits: ExtractionLimits) -> None:
+    """Bound what this process may ever use; a second call can only draw the bounds tighter.
+
+    The alarm is for the day on which who started it is gone and can't end it any more. Windows
+    has none of this: there, the timeout of who started it is the only bound.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 -- a module that Windows lacks
+
+    # A terminal's Ctrl-C is for who started it, who ends this process when it is told to.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
+    bounds = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: limits.cpu_s,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_AS: limits.memory_bytes,
+    }
+    for kind, bound in bounds.items():
+        # macOS takes no bound of the address space.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (bound, bound))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The API's metrics: what is counted, under which names, and what is no label."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.app import create_app
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.serving import serving
+from tests.fixtures.stack import Stack, api_client
+
+PREFIX = "/api/v1"
+
+
+class Measured:
+    """An API of its own, and what it says that it has counted."""
+
+    def __init__(self, origin: str, http: httpx.AsyncClient) -> None:
+        self.origin = origin
+        self.http = http
+
+    async def scrape(self) -> httpx.Response:
+        return await self.http.get(f"{self.origin}/metrics")
+
+    async def value(self, name: str, **labels: str) -> float:
+        """Return a sample's value, or 0 where there is none."""
+        families = text_string_to_metric_families((await self.scrape()).text)
+        samples = [sample for family in families for sample in family.samples]
+        found = [s.value for s in samples if s.name == name and s.labels == labels]
+        return found[0] if found else 0
+
+
+@pytest.fixture
+async def measured(stack: Stack) -> AsyncIterator[Measured]:
+    app = create_app(stack.services, max_body_bytes=stack.settings.max_body_bytes)
+    async with serving(app) as origin, api_client(origin) as http:
+        yield Measured(origin, http)
+
+
+@pytest.fixture
+def measured_user(measured: Measured, user: ApiUser) -> ApiUser:
+    return ApiUser(measured.http, user.session, email=user.email)
+
+
+async def test_metrics_are_text_that_prometheus_reads(measured: Measured) -> None:
+    response = await measured.scrape()
+
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    names = {family.name for family in text_string_to_metric_families(response.text)}
+    assert {"everturn_http_requests", "everturn_rate_limiter_degraded"} <= names
+
+
+@pytest.mark.parametrize(
+    ("path", "counted"),
+    [
+        ("/auth/me", ("/auth/me", "2xx")),
+        ("/chats/0190b5a8-0000-7000-8000-000000000000", ("/chats/{chat_id}", "4xx")),
+        ("/auth/login", ("/auth/login", "4xx")),
+    ],
+)
+async def test_requests_are_counted_by_the_template_of_their_route(
+    measured: Measured, measured_user: ApiUser, path: str, counted: tuple[str, str]
+) -> None:
+    route, status = counted
+    labels = {"method": "GET", "route": f"{PREFIX}{route}", "status": status}
+    await measured_user.request("GET", path)
+    await measured_user.request("GET", path)
+
+    assert await measured.value("everturn_http_requests_total", **labels) == 2
+    assert await measured.value("everturn_http_request_duration_seconds_count", **labels) == 2
+    assert await measured.value("everturn_http_request_duration_seconds_sum", **labels) > 0
+
+
+async def test_paths_and_methods_that_clients_make_up_are_no_labels(measured: Measured) -> None:
+    await measured.http.get(f"{measured.origin}/{unique('nowhere')}")
+    await measured.http.request("PROPFIND", "/chats")
+    text = (await measured.scrape()).text
+
+    unmatched = {"method": "GET", "route": "unmatched", "status": "4xx"}
+    assert await measured.value("everturn_http_requests_total", **unmatched) == 1
+    assert "nowhere" not in text
+    assert "PROPFIND" not in text
+    assert 'method="other"' in text
+
+
+async def test_a_defect_is_counted_as_a_failure(stack: Stack) -> None:
+    app = create_app(stack.services, max_body_bytes=stack.settings.max_body_bytes)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("a defect")
+
+    async with serving(app) as origin, api_client(origin) as http:
+        measured = Measured(origin, http)
+        await http.get(f"{origin}/broken")
+
+        labels = {"method": "GET", "route": "/broken", "status": "5xx"}
+        assert await measured.value("everturn_http_requests_total", **labels) == 1
+        assert await measured.value("everturn_http_requests_in_flight") == 1
+
+
+async def test_open_streams_are_counted_while_they_are_open(
+    measured: Measured, measured_user: ApiUser
+) -> None:
+    chat_id = await measured_user.create_chat()
+    async with measured_user.stream(chat_id, unique()) as stream:
+        during = await measured.value("everturn_event_streams_open")
+        await stream.all()
+    after = await measured.value("everturn_event_streams_open")
+
+    assert (during, after) == (1, 0)
+
+
+async def test_applications_in_one_process_count_apart(measured: Measured, stack: Stack) -> None:
+    name = "everturn_http_requests_total"
+    labels = {"method": "GET", "route": f"{PREFIX}/health/live", "status": "2xx"}
+    there = Measured(stack.origin, measured.http)
+    before = await there.value(name, **labels)
+
+    await measured.http.get("/health/live")
+
+    assert await measured.value(name, **labels) == 1
+    assert await there.value(name, **labels) == before

@@ -1,0 +1,230 @@
+"""The limiter: counting in Redis, with other processes, and while Redis is away."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from structlog.testing import capture_logs
+
+from services.rate_limits.limiter import RateLimiter
+from services.rate_limits.rules import Group, Limit
+from tests.fixtures.redis_proxy import RedisProxy
+from tests.fixtures.stack import Stack
+
+HOURLY = Limit(Group.REQUESTS, 20, timedelta(hours=1))
+QUICK = Limit(Group.MESSAGES, 4, timedelta(milliseconds=200))
+PATIENT = timedelta(seconds=5)
+"""Longer than a busy machine ever keeps a test waiting for its Redis."""
+
+
+def somebody() -> str:
+    return f"user:{uuid4()}"
+
+
+@asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[Redis]:
+    redis = Redis.from_url(
+        url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+    )
+    async with redis:
+        yield redis
+
+
+@pytest.fixture
+async def limiter(stack: Stack) -> RateLimiter:
+    return RateLimiter(stack.foundation.redis, patience=PATIENT)
+
+
+@pytest.fixture
+async def proxy(stack: Stack) -> AsyncIterator[RedisProxy]:
+    async with RedisProxy.open(stack.addresses.redis) as opened:
+        yield opened
+
+
+async def test_of_many_at_once_no_more_pass_than_the_limit_says(limiter: RateLimiter) -> None:
+    subject = somebody()
+
+    decisions = await asyncio.gather(*(limiter.hit(subject, (HOURLY,)) for _ in range(50)))
+
+    assert sum(decision.allowed for decision in decisions) == 20
+    assert sorted(d.remaining for d in decisions if d.allowed) == list(range(20))
+    assert not limiter.is_degraded
+
+
+async def test_each_is_counted_alone(limiter: RateLimiter) -> None:
+    first, second = somebody(), somebody()
+    await limiter.hit(first, (HOURLY,), cost=20)
+
+    assert not (await limiter.hit(first, (HOURLY,))).allowed
+    assert (await limiter.hit(second, (HOURLY,))).allowed
+
+
+async def test_who_waits_as_long_as_told_is_allowed(limiter: RateLimiter) -> None:
+    subject = somebody()
+    refusals = 0
+    for _ in range(30):
+        decision = await limiter.hit(subject, (QUICK,))
+        if not decision.allowed:
+            refusals += 1
+            assert timedelta(0) < decision.reset_after <= 2 * QUICK.window
+            await asyncio.sleep(decision.reset_after.total_seconds())
+            assert (await limiter.hit(subject, (QUICK,))).allowed
+
+    assert refusals > 0
+
+
+async def test_where_one_limit_refuses_none_is_charged(limiter: RateLimiter) -> None:
+    subject = somebody()
+    narrow = Limit(Group.UPLOADS, 1, timedelta(hours=1))
+
+    decisions = [await limiter.hit(subject, (HOURLY, narrow)) for _ in range(10)]
+
+    assert [decision.allowed for decision in decisions] == [True] + [False] * 9
+    assert {decision.limit for decision in decisions} == {narrow}
+    assert (await limiter.hit(subject, (HOURLY,))).remaining == 18
+
+
+async def test_nothing_is_kept_for_longer_than_it_counts(
+    stack: Stack, limiter: RateLimiter
+) -> None:
+    subject = somebody()
+    await limiter.hit(subject, (HOURLY,))
+
+    keys = [key async for key in stack.foundation.redis.scan_iter(f"everturn:*{subject}*")]
+    lives_ms = [await stack.foundation.redis.pttl(key) for key in keys]
+
+    assert len(keys) == 1
+    assert 0 < lives_ms[0] <= 2 * HOURLY.window_ms
+
+
+OTHER_PROCESS = """
+import asyncio, sys
+from datetime import timedelta
+from redis.asyncio import Redis
+from services.rate_limits.limiter import RateLimiter
+from services.rate_limits.rules import Group, Limit
+
+async def main(url, subject):
+    async with Redis.from_url(url) as redis:
+        limiter = RateLimiter(redis, patience=timedelta(seconds=5))
+        limit = Limit(Group.REQUESTS, 20, timedelta(hours=1))
+        hits = [limiter.hit(subject, (limit,)) for _ in range(15)]
+        decisions = await asyncio.gather(*hits)
+        assert not limiter.is_degraded
+        sys.stdout.write(str(sum(decision.allowed for decision in decisions)))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_processes_share_a_limit(stack: Stack) -> None:
+    subject = somebody()
+
+    async def other_process() -> int:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", OTHER_PROCESS, stack.addresses.redis, subject),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 60)
+        return int(output)
+
+    allowed = await asyncio.gather(other_process(), other_process())
+
+    assert sum(allowed) == 20
+
+
+async def test_a_restarted_redis_is_given_the_script_again(
+    stack: Stack, limiter: RateLimiter
+) -> None:
+    await stack.foundation.redis.script_flush()
+
+    assert (await limiter.hit(somebody(), (HOURLY,))).allowed
+    assert not limiter.is_degraded
+
+
+async def test_without_redis_each_process_counts_on_its_own() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    subject = somebody()
+    async with client_of(f"redis://127.0.0.1:{port}/0") as redis:
+        limiter = RateLimiter(redis, patience=PATIENT, pause=timedelta(hours=1))
+        with capture_logs() as logs:
+            hits = [limiter.hit(subject, (HOURLY,)) for _ in range(50)]
+            decisions = await asyncio.gather(*hits)
+
+    assert sum(decision.allowed for decision in decisions) == 20
+    assert limiter.is_degraded
+    assert [entry["event"] for entry in logs] == ["rate_limiter_degraded"]
+
+
+async def test_a_redis_that_hangs_is_waited_for_once(proxy: RedisProxy) -> None:
+    async with client_of(proxy.url) as redis:
+        limiter = RateLimiter(redis, pause=timedelta(hours=1))
+        proxy.hang()
+        await limiter.hit(somebody(), (HOURLY,))
+        asked = proxy.requests
+
+        decisions = [await limiter.hit(somebody(), (HOURLY,)) for _ in range(20)]
+
+    assert all(decision.allowed for decision in decisions)
+    assert limiter.is_degraded
+    assert proxy.requests == asked
+
+
+async def test_after_the_pause_one_request_tries_redis_for_all(proxy: RedisProxy) -> None:
+    async with client_of(proxy.url) as redis:
+        limiter = RateLimiter(redis, pause=timedelta(milliseconds=150))
+        proxy.hang()
+        await limiter.hit(somebody(), (HOURLY,))
+        asked = proxy.connections
+
+        async with asyncio.timeout(30):
+            while proxy.connections == asked:
+                await asyncio.gather(*(limiter.hit(somebody(), (HOURLY,)) for _ in range(20)))
+
+    assert proxy.connections == asked + 1
+
+
+async def test_who_has_used_a_limit_up_stays_refused_while_redis_is_away(
+    proxy: RedisProxy,
+) -> None:
+    subject = somebody()
+    async with client_of(proxy.url) as redis:
+        limiter = RateLimiter(redis, patience=PATIENT, pause=timedelta(hours=1))
+        await limiter.hit(subject, (HOURLY,), cost=20)
+        await proxy.refuse()
+
+        decision = await limiter.hit(subject, (HOURLY,))
+
+    assert limiter.is_degraded
+    assert not decision.allowed
+
+
+async def test_redis_decides_again_once_it_is_back(proxy: RedisProxy, stack: Stack) -> None:
+    subject = somebody()
+    shared = RateLimiter(stack.foundation.redis, patience=PATIENT)
+    async with client_of(proxy.url) as redis:
+        limiter = RateLimiter(redis, pause=timedelta(0))
+        with capture_logs() as logs:
+            proxy.hang()
+            await limiter.hit(subject, (HOURLY,))
+            await shared.hit(subject, (HOURLY,), cost=19)
+            proxy.resume()
+            async with asyncio.timeout(30):
+                while limiter.is_degraded:
+                    await limiter.hit(somebody(), (HOURLY,))
+            # The hit that was given up may still reach Redis, or may not.
+            _, last = [await limiter.hit(subject, (HOURLY,)) for _ in range(2)]
+
+    assert not last.allowed
+    events = [entry["event"] for entry in logs]
+    assert events[:2] == ["rate_limiter_degraded", "rate_limiter_recovered"]

@@ -1,0 +1,280 @@
+"""Rate limits as clients meet them: the refusal, the headers, and who counts as one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.rate_limits import limited
+from schema.actors import Actor
+from services.rate_limits.limiter import RateLimiter
+from services.rate_limits.rules import AuthLimits, Group, RateLimits
+from services.rate_limits.service import RateLimitService
+from tests.fixtures.api_user import PASSWORD, ApiUser, unique
+from tests.fixtures.serving import serving
+from tests.fixtures.stack import Stack, api_client
+from tests.integration.test_rate_limits import PATIENT
+
+LIMITS = RateLimits(requests_per_minute=20, messages_per_minute=3)
+AUTH = AuthLimits(requests_per_minute=8, logins_per_hour=3)
+NOBODY = "0190b5a8-0000-7000-8000-000000000000"
+TOLD = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy")
+PROXIES = ("127.0.0.1",)
+
+
+async def limits_of(_: Actor) -> RateLimits:
+    return LIMITS
+
+
+def limited_app(stack: Stack) -> FastAPI:
+    limiter = RateLimiter(stack.foundation.redis, patience=PATIENT)
+    rate_limits = RateLimitService(limiter, auth=AUTH, limits_of=limits_of)
+    app = create_app(
+        replace(stack.services, rate_limits=rate_limits),
+        max_body_bytes=stack.settings.max_body_bytes,
+    )
+
+    @app.get("/broken", dependencies=[limited(Group.REQUESTS)])
+    async def broken() -> None:
+        raise RuntimeError("a defect")
+
+    return app
+
+
+@pytest.fixture(scope="module")
+async def origin(stack: Stack) -> AsyncIterator[str]:
+    """An API with narrow limits, behind a proxy that it trusts."""
+    async with serving(limited_app(stack), trusted_proxies=PROXIES) as served:
+        yield served
+
+
+@asynccontextmanager
+async def client_at(origin: str, address: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with api_client(origin) as client:
+        client.headers["X-Forwarded-For"] = address
+        yield client
+
+
+def some_address() -> str:
+    """Return an address that no other test, and no other run on this Redis, uses."""
+    number = uuid4().int
+    return ".".join(["10", *(str(number >> shift & 255) for shift in (0, 8, 16))])
+
+
+@pytest.fixture
+async def client(origin: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_at(origin, some_address()) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def limited_user(client: httpx.AsyncClient, user: ApiUser) -> ApiUser:
+    return ApiUser(client, user.session, email=user.email)
+
+
+async def log_in(client: httpx.AsyncClient, email: str, password: str = "wrong") -> httpx.Response:
+    return await client.post("/auth/login", json={"email": email, "password": password})
+
+
+async def renew(client: httpx.AsyncClient) -> httpx.Response:
+    """Ask what anybody may ask, and what costs the least to answer."""
+    return await client.post("/auth/refresh", json={"refreshToken": "x"})
+
+
+def check_refused(response: httpx.Response) -> None:
+    assert response.status_code == 429, response.text
+    body = response.json()
+    assert set(body) == {"error", "meta"}
+    assert body["error"]["code"] == "RATE_LIMITED"
+    assert body["error"]["retryable"] is True
+    assert body["meta"]["requestId"] == response.headers["x-request-id"]
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.headers["ratelimit-reset"] == response.headers["retry-after"]
+    assert response.headers["ratelimit-remaining"] == "0"
+
+
+def check_told(response: httpx.Response) -> None:
+    assert [name for name in TOLD if name not in response.headers] == []
+    assert "retry-after" not in response.headers
+
+
+async def test_of_many_requests_at_once_no_more_pass_than_the_plan_allows(
+    limited_user: ApiUser,
+) -> None:
+    responses = await asyncio.gather(*(limited_user.request("GET", "/chats") for _ in range(50)))
+
+    refused = [response for response in responses if response.status_code == 429]
+    assert len(refused) == 30
+    for response in refused:
+        check_refused(response)
+        assert response.headers["ratelimit-policy"] == "20;w=60"
+
+
+async def test_every_answer_says_what_is_left(limited_user: ApiUser) -> None:
+    responses = [await limited_user.request("GET", "/auth/me") for _ in range(3)]
+
+    for response in responses:
+        check_told(response)
+        assert response.headers["ratelimit-limit"] == "20"
+        assert 1 <= int(response.headers["ratelimit-reset"]) <= 60
+    left = [int(response.headers["ratelimit-remaining"]) for response in responses]
+    assert left == [19, 18, 17]
+
+
+async def test_an_error_of_the_route_says_what_is_left_too(limited_user: ApiUser) -> None:
+    missing = await limited_user.request("GET", f"/chats/{NOBODY}")
+    invalid = await limited_user.request("POST", "/chats", json={"title": ""})
+
+    assert (missing.status_code, invalid.status_code) == (404, 400)
+    check_told(missing)
+    check_told(invalid)
+
+
+async def test_a_defect_says_what_is_left_too(origin: str, limited_user: ApiUser) -> None:
+    response = await limited_user.request("GET", f"{origin}/broken")
+
+    assert response.status_code == 500
+    check_told(response)
+
+
+async def test_a_stream_says_what_is_left_and_counts_once(
+    limited_user: ApiUser, stack: Stack
+) -> None:
+    chat_id = await limited_user.create_chat()
+    async with limited_user.stream(chat_id, unique()) as stream:
+        headers = stream.response.headers
+        await stream.all()
+    after = await limited_user.request("GET", "/auth/me")
+
+    assert headers["content-type"].startswith("text/event-stream")
+    assert (headers["ratelimit-limit"], headers["ratelimit-remaining"]) == ("3", "2")
+    assert after.headers["ratelimit-remaining"] == "17"
+
+
+async def test_messages_have_a_limit_of_their_own(limited_user: ApiUser) -> None:
+    chat_id = await limited_user.create_chat()
+    responses = [await limited_user.post(chat_id, unique()) for _ in range(4)]
+
+    assert [response.status_code for response in responses] == [200, 200, 200, 429]
+    check_refused(responses[-1])
+    assert responses[-1].headers["ratelimit-policy"] == "3;w=60"
+    assert len(await limited_user.messages(chat_id)) == 6
+
+
+async def test_users_at_one_address_do_not_share_a_limit(
+    limited_user: ApiUser, other_user: ApiUser
+) -> None:
+    mine = [await limited_user.request("GET", "/chats") for _ in range(25)]
+    other = await limited_user.http.get("/chats", headers=other_user.headers)
+
+    check_refused(mine[-1])
+    assert other.status_code == 200
+
+
+async def test_one_address_asks_to_be_let_in_only_so_often(client: httpx.AsyncClient) -> None:
+    responses = [await renew(client) for _ in range(10)]
+
+    assert [response.status_code for response in responses] == [401] * 8 + [429] * 2
+    check_refused(responses[-1])
+    check_refused(await log_in(client, f"{uuid4().hex}@example.com"))
+    check_refused(await client.post("/auth/logout", json={"refreshToken": "x"}))
+    signup = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+    check_refused(await client.post("/auth/signup", json=signup))
+
+
+async def test_many_addresses_together_have_no_more_guesses_at_an_account(
+    origin: str, user: ApiUser
+) -> None:
+    statuses = []
+    for _ in range(5):
+        async with client_at(origin, some_address()) as elsewhere:
+            statuses.append((await log_in(elsewhere, user.email.upper())).status_code)
+
+    assert statuses == [401, 401, 401, 429, 429]
+
+
+async def test_whose_account_is_guessed_at_goes_on_with_the_tokens_they_have(
+    origin: str, user: ApiUser
+) -> None:
+    for _ in range(4):
+        async with client_at(origin, some_address()) as elsewhere:
+            await log_in(elsewhere, user.email)
+    async with client_at(origin, some_address()) as mine:
+        log_in_again = await log_in(mine, user.email, PASSWORD)
+        me = await mine.get("/auth/me", headers=user.headers)
+        refresh_token = user.session["refreshToken"]
+        refreshed = await mine.post("/auth/refresh", json={"refreshToken": refresh_token})
+
+    check_refused(log_in_again)
+    assert (me.status_code, refreshed.status_code) == (200, 200)
+
+
+async def test_an_address_that_is_refused_uses_up_no_guesses_at_an_account(
+    origin: str, client: httpx.AsyncClient, user: ApiUser
+) -> None:
+    for _ in range(8):
+        await renew(client)
+    for _ in range(5):
+        check_refused(await log_in(client, user.email))
+
+    async with client_at(origin, some_address()) as elsewhere:
+        assert (await log_in(elsewhere, user.email, PASSWORD)).status_code == 200
+
+
+async def test_an_ipv6_customer_is_one_whatever_address_they_use(origin: str) -> None:
+    network = f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}"
+    statuses = []
+    for host in range(10):
+        async with client_at(origin, f"{network}::{host:x}") as elsewhere:
+            statuses.append((await renew(elsewhere)).status_code)
+
+    assert statuses == [401] * 8 + [429] * 2
+
+
+async def test_who_writes_addresses_in_front_of_the_proxys_gains_nothing(origin: str) -> None:
+    address = some_address()
+    statuses = []
+    for _ in range(10):
+        async with client_at(origin, f"{some_address()}, {address}") as client:
+            statuses.append((await renew(client)).status_code)
+
+    assert statuses == [401] * 8 + [429] * 2
+
+
+async def test_a_forwarded_address_is_not_believed_of_whom_is_no_trusted_proxy(
+    stack: Stack,
+) -> None:
+    await stack.foundation.redis.delete("everturn:{address:127.0.0.1}:limit:auth:60000")
+    statuses = []
+    async with serving(limited_app(stack)) as direct:
+        for _ in range(10):
+            async with client_at(direct, some_address()) as client:
+                statuses.append((await renew(client)).status_code)
+
+    assert statuses == [401] * 8 + [429] * 2
+
+
+async def test_health_metrics_and_documentation_are_never_limited(
+    origin: str, client: httpx.AsyncClient
+) -> None:
+    for path in ("/api/v1/health/live", "/metrics", "/openapi.json"):
+        responses = [await client.get(f"{origin}{path}") for _ in range(30)]
+
+        assert {response.status_code for response in responses} == {200}
+        assert "ratelimit-limit" not in responses[-1].headers
+
+
+def test_what_is_limited_documents_the_refusal(stack: Stack) -> None:
+    for path, operations in stack.app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            refusal = operation["responses"].get("429")
+            if path == "/metrics" or "/health/" in path:
+                assert refusal is None, (method, path)
+            else:
+                assert {"Retry-After", "RateLimit-Reset"} <= set(refusal["headers"]), (method, path)
