@@ -1,0 +1,224 @@
+"""Owns memories over HTTP."""
+
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
+from api.errors import ApiError, error_docs, refused
+from api.parameters import IdempotencyKey, IfMatch, MemoryIdPath
+from api.rate_limits import limited
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.memories import (
+    ChangeMemoryRequest,
+    CreateMemoryRequest,
+    Memory,
+    MemoryFilter,
+    MemoryHit,
+    MemoryKind,
+    MemorySort,
+    MemoryStatus,
+    SearchMemoriesRequest,
+)
+from schema.pages import Page
+from schema.permissions import Permission
+from schema.result import Err
+from schema.wire import StorableText
+from services.embeddings import EmbeddingError
+from services.memories.room import LimitReached
+from services.memories.service import MemoryRefusal
+from services.rate_limits.rules import Group
+from services.refusals import Conflict, Unreachable
+
+router = APIRouter(prefix="/memories", tags=["memories"])
+
+Reader = Annotated[Actor, may(Permission.MEMORIES_READ)]
+Writer = Annotated[Actor, may(Permission.MEMORIES_WRITE)]
+
+_OF_ALL = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
+_OF_ONE = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
+_OF_A_DECISION = error_docs(
+    ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.CONFLICT
+)
+
+
+async def _memory_filter(
+    status: Annotated[
+        MemoryStatus | None,
+        Query(description="Only those of this status; without it, all but the rejected ones."),
+    ] = None,
+    kind: Annotated[MemoryKind | None, Query(description="Only those of this kind.")] = None,
+    search: Annotated[
+        StorableText | None,
+        Query(min_length=1, max_length=200, description="Words in the content, as they stand."),
+    ] = None,
+) -> MemoryFilter:
+    return MemoryFilter(status=status, kind=kind, search=search)
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Remember something",
+    responses=error_docs(
+        ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.IDEMPOTENCY_CONFLICT
+    ),
+)
+async def create_memory(
+    request: Request,
+    response: Response,
+    body: CreateMemoryRequest,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[Memory]:
+    """Store a memory, accepted. How many there may be is a matter of the caller's plan."""
+    result = await services.memories.create(actor, body, key=idempotency_key)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+@router.get("", summary="List memories", responses=_OF_ALL)
+async def list_memories(
+    request: Request,
+    actor: Reader,
+    services: Services,
+    page: WantedPage,
+    chosen: Annotated[MemoryFilter, Depends(_memory_filter)],
+    sort: MemorySort = MemorySort.CREATED_LAST,
+) -> ListEnvelope[Memory]:
+    """Return the caller's memories, newest first unless sorted otherwise.
+
+    Rejected ones are left out unless `status=rejected` asks for them.
+    """
+    found = await services.memories.list_memories(actor, chosen, page, sort=sort)
+    return list_envelope(request, found)
+
+
+@router.post(
+    "/search",
+    summary="Search memories by meaning",
+    responses=_OF_ALL,
+    dependencies=[limited(Group.SEARCHES)],
+)
+async def search_memories(
+    request: Request, body: SearchMemoriesRequest, actor: Reader, services: Services
+) -> ListEnvelope[MemoryHit]:
+    """Return the accepted memories nearest to the query, closest first; it is one page.
+
+    `score` is cosine similarity. A memory that could not be embedded yet is not found.
+    """
+    try:
+        hits = await services.memory_search.search(actor, body)
+    except EmbeddingError as error:
+        raise ApiError(
+            ErrorCode.SERVICE_UNAVAILABLE,
+            "Memories can't be searched by meaning now: the query can't be embedded. "
+            "Try again shortly.",
+        ) from error
+    return list_envelope(request, Page(hits, None))
+
+
+@router.get("/{memory_id}", summary="Read a memory", responses=_OF_ONE)
+async def get_memory(
+    request: Request,
+    response: Response,
+    memory_id: MemoryIdPath,
+    actor: Reader,
+    services: Services,
+) -> Envelope[Memory]:
+    """Return one memory."""
+    result = await services.memories.get(actor, memory_id)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+@router.patch(
+    "/{memory_id}",
+    summary="Change a memory",
+    responses=error_docs(
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.PRECONDITION_FAILED,
+    ),
+)
+async def change_memory(
+    request: Request,
+    response: Response,
+    memory_id: MemoryIdPath,
+    body: ChangeMemoryRequest,
+    actor: Writer,
+    services: Services,
+    version: IfMatch,
+) -> Envelope[Memory]:
+    """Change what a memory says, its kind or its importance; new words are found as such."""
+    result = await services.memories.change(actor, memory_id, body, version=version)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+@router.delete("/{memory_id}", status_code=204, summary="Delete a memory", responses=_OF_ONE)
+async def delete_memory(memory_id: MemoryIdPath, actor: Writer, services: Services) -> Response:
+    """Forget a memory for good."""
+    result = await services.memories.delete(actor, memory_id)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return Response(status_code=204)
+
+
+@router.post("/{memory_id}/accept", summary="Accept a suggestion", responses=_OF_A_DECISION)
+async def accept_memory(
+    request: Request,
+    response: Response,
+    memory_id: MemoryIdPath,
+    actor: Writer,
+    services: Services,
+) -> Envelope[Memory]:
+    """Let a suggested memory be found and used from now on; accepting it again is harmless."""
+    result = await services.memories.accept(actor, memory_id)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+@router.post("/{memory_id}/reject", summary="Reject a suggestion", responses=_OF_A_DECISION)
+async def reject_memory(
+    request: Request,
+    response: Response,
+    memory_id: MemoryIdPath,
+    actor: Writer,
+    services: Services,
+) -> Envelope[Memory]:
+    """Put a suggested memory aside, never to be suggested again; once more is harmless."""
+    result = await services.memories.reject(actor, memory_id)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+def _refused(why: LimitReached | MemoryRefusal | Conflict | Unreachable) -> ApiError:
+    match why:
+        case Conflict() | Unreachable():
+            return refused(why, "memory")
+        case LimitReached(limit):
+            return ApiError(
+                ErrorCode.FORBIDDEN,
+                f"Your plan allows {limit} memories, suggested and rejected ones included. "
+                "Delete some of them first.",
+            )
+        case MemoryRefusal.ACCEPTED_BEFORE:
+            return ApiError(
+                ErrorCode.CONFLICT, "This memory is accepted. Delete it if it is wrong."
+            )
+        case MemoryRefusal.REJECTED_BEFORE:
+            return ApiError(
+                ErrorCode.CONFLICT, "This memory was rejected. Make a new one if it is right."
+            )
+        case _:
+            assert_never(why)

@@ -1,0 +1,59 @@
+"""Owns turning memories into rows, and rows into what clients see."""
+
+from typing import Final
+
+from sqlalchemy.orm import defer
+
+from schema.ids import MemoryId, TurnId, UserId, new_id
+from schema.memories import (
+    CreateMemoryRequest,
+    Memory,
+    MemoryHit,
+    MemoryKind,
+    MemoryStatus,
+    MemorySuggestion,
+    kept_importance,
+)
+from schema.tables import MemoryRow
+
+# A vector is kilobytes of text on its way here, and no answer shows one.
+WITHOUT_VECTOR: Final = defer(MemoryRow.embedding)  # type: ignore[arg-type]  # a column, to SQLModel a list
+
+
+def new_row(
+    user_id: UserId,
+    said: CreateMemoryRequest | MemorySuggestion,
+    vector: list[float] | None,
+    *,
+    embedder: str,
+) -> MemoryRow:
+    """Return the row of a new memory, accepted; `embedder` is who made the vector, if any did."""
+    return MemoryRow(
+        id=new_id(),
+        user_id=user_id,
+        kind=said.kind.value,
+        content=said.content,
+        importance=said.importance,
+        embedding=vector,
+        embedder=None if vector is None else embedder,
+    )
+
+
+def memory_from_row(row: MemoryRow) -> Memory:
+    """Return the memory that the row holds."""
+    return Memory(
+        id=MemoryId(row.id),
+        kind=MemoryKind(row.kind),
+        content=row.content,
+        importance=kept_importance(row.importance),
+        status=MemoryStatus(row.status),
+        source_turn_id=None if row.source_turn_id is None else TurnId(row.source_turn_id),
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def hit_from_row(row: MemoryRow, *, score: float) -> MemoryHit:
+    """Return the memory that the row holds, as one that was found."""
+    return MemoryHit(**memory_from_row(row).model_dump(), score=score)

@@ -1,0 +1,243 @@
+"""Owns memories as their owner keeps them: made, listed, changed, decided on, deleted."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.ids import MemoryId
+from schema.memories import (
+    ChangeMemoryRequest,
+    CreateMemoryRequest,
+    Memory,
+    MemoryFilter,
+    MemorySort,
+    MemoryStatus,
+)
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import MemoryRow
+from schema.tables.columns import utc_now
+from services.access import why_unreachable
+from services.audit.recording import record
+from services.auth.standing import Standings
+from services.creations import claim
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.database.patterns import containing
+from services.embeddings import Embedder, EmbeddingError, Purpose
+from services.memories.room import LimitReached, count_locked, limit_of
+from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
+from services.memories.vectors import PATIENCE, vector_of
+from services.refusals import Conflict, Unreachable
+
+_log = structlog.get_logger(__name__)
+
+_CREATED: Final = (col(MemoryRow.id),)
+_UPDATED: Final = (col(MemoryRow.updated_at), col(MemoryRow.id))
+_IMPORTANCE: Final = (col(MemoryRow.importance), col(MemoryRow.id))
+_ORDERS: Final = {
+    MemorySort.CREATED: Order("createdAt", _CREATED),
+    MemorySort.CREATED_LAST: Order("-createdAt", _CREATED, descending=True),
+    MemorySort.UPDATED: Order("updatedAt", _UPDATED),
+    MemorySort.UPDATED_LAST: Order("-updatedAt", _UPDATED, descending=True),
+    MemorySort.IMPORTANCE: Order("importance", _IMPORTANCE),
+    MemorySort.IMPORTANCE_LAST: Order("-importance", _IMPORTANCE, descending=True),
+}
+
+
+class MemoryRefusal(StrEnum):
+    """Why a memory is not decided on: it has been, the other way round."""
+
+    ACCEPTED_BEFORE = "accepted_before"
+    REJECTED_BEFORE = "rejected_before"
+
+
+_DECIDED_BEFORE: Final = {
+    MemoryStatus.ACCEPTED: MemoryRefusal.ACCEPTED_BEFORE,
+    MemoryStatus.REJECTED: MemoryRefusal.REJECTED_BEFORE,
+}
+
+
+class MemoryService:
+    """Keeps the memories of users. Errors: DatabaseUnavailableError.
+
+    Vectors are asked for before a transaction begins. Without one a memory is stored all the
+    same: it is found by its text, and by meaning once it has been embedded in the background.
+    Units: `patience` bounds the wait for a vector.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        embedder: Embedder,
+        standings: Standings,
+        *,
+        patience: timedelta = PATIENCE,
+    ) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._standings = standings
+        self._patience = patience
+
+    async def create(
+        self, actor: Actor, request: CreateMemoryRequest, *, key: str | None
+    ) -> Result[Memory, LimitReached | Conflict | Unreachable]:
+        """Store what the user wants to be remembered; it is accepted as it is.
+
+        Idempotency: the same key with the same request gives the memory that it made before.
+        """
+        limit = await limit_of(self._standings, actor)
+        vector = await self._vector_of(request.content)
+        row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
+        async with self._database.transaction(actor) as session:
+            count = await count_locked(session, actor)
+            claimed = await claim(session, actor, key, request=request, resource_id=row.id)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                if count >= limit:
+                    # The key is given back too: there may be room for its next request.
+                    await session.rollback()
+                    return Err(LimitReached(limit))
+                session.add(row)
+                await session.flush()
+                return Ok(memory_from_row(row))
+        return await self.get(actor, MemoryId(UUID(claimed.value)))
+
+    async def list_memories(
+        self, actor: Actor, chosen: MemoryFilter, page: PageRequest, *, sort: MemorySort
+    ) -> Page[Memory]:
+        """Return the actor's memories that the filter leaves, in the order that is asked for.
+
+        Errors: InvalidCursorError.
+        """
+        query = select(MemoryRow).where(col(MemoryRow.user_id) == actor.user_id)
+        shown = _filtered(query, chosen).options(WITHOUT_VECTOR)
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, shown, _ORDERS[sort], page)
+        return rows.map(memory_from_row)
+
+    async def get(self, actor: Actor, memory_id: MemoryId) -> Result[Memory, Unreachable]:
+        """Return one memory."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(MemoryRow, memory_id, options=[WITHOUT_VECTOR])
+        if row is None:
+            return Err(await why_unreachable(self._database, MemoryRow, memory_id))
+        return Ok(memory_from_row(row))
+
+    async def change(
+        self,
+        actor: Actor,
+        memory_id: MemoryId,
+        request: ChangeMemoryRequest,
+        *,
+        version: int | None,
+    ) -> Result[Memory, Conflict | Unreachable]:
+        """Change a memory, and embed it anew for new words; `version` is the one that is meant."""
+        # Asked first, so that nobody pays for the vector of what they can't reach.
+        found = await self.get(actor, memory_id)
+        if isinstance(found, Err):
+            return found
+        changes = request.changes()
+        vector = await self._vector_of(changes["content"]) if "content" in changes else None
+        async with self._database.transaction(actor) as session:
+            row = await _locked(session, memory_id)
+            if row is not None:
+                if version not in {None, row.version}:
+                    return Err(Conflict.VERSION_CHANGED)
+                self._apply(row, changes, vector)
+                await session.flush()
+                return Ok(memory_from_row(row))
+        return Err(await why_unreachable(self._database, MemoryRow, memory_id))
+
+    async def delete(self, actor: Actor, memory_id: MemoryId) -> Result[None, Unreachable]:
+        """Forget a memory for good; the same may then be suggested again."""
+        async with self._database.transaction(actor) as session:
+            row = await _locked(session, memory_id)
+            if row is not None:
+                await session.delete(row)
+                record(session, actor, AuditAction.MEMORY_DELETED, (ResourceType.MEMORY, memory_id))
+                return Ok(None)
+        return Err(await why_unreachable(self._database, MemoryRow, memory_id))
+
+    async def accept(
+        self, actor: Actor, memory_id: MemoryId
+    ) -> Result[Memory, MemoryRefusal | Unreachable]:
+        """Let a suggestion be found and used.
+
+        Idempotency: accepting again changes nothing.
+        """
+        return await self._decide(actor, memory_id, MemoryStatus.ACCEPTED)
+
+    async def reject(
+        self, actor: Actor, memory_id: MemoryId
+    ) -> Result[Memory, MemoryRefusal | Unreachable]:
+        """Put a suggestion aside; it is kept, so that the same is not suggested again.
+
+        Idempotency: rejecting again changes nothing.
+        """
+        return await self._decide(actor, memory_id, MemoryStatus.REJECTED)
+
+    async def _decide(
+        self, actor: Actor, memory_id: MemoryId, status: MemoryStatus
+    ) -> Result[Memory, MemoryRefusal | Unreachable]:
+        async with self._database.transaction(actor) as session:
+            row = await _locked(session, memory_id)
+            if row is not None:
+                before = MemoryStatus(row.status)
+                if before not in {MemoryStatus.SUGGESTED, status}:
+                    return Err(_DECIDED_BEFORE[before])
+                if before is MemoryStatus.SUGGESTED:
+                    row.status = status.value
+                    _count_change(row)
+                    await session.flush()
+                return Ok(memory_from_row(row))
+        return Err(await why_unreachable(self._database, MemoryRow, memory_id))
+
+    async def _vector_of(self, content: str) -> list[float] | None:
+        """Return the vector of a memory, or None where the embedder does not give it in time."""
+        try:
+            return await vector_of(
+                self._embedder, content, purpose=Purpose.DOCUMENT, patience=self._patience
+            )
+        except EmbeddingError as error:
+            _log.warning("memory_not_embedded", cause=type(error).__name__)
+            return None
+
+    def _apply(self, row: MemoryRow, changes: dict[str, Any], vector: list[float] | None) -> None:
+        # The same words keep the vector that they have where there is no newer one.
+        if vector is not None or changes.get("content", row.content) != row.content:
+            row.embedding = vector
+            row.embedder = None if vector is None else self._embedder.name
+        for name, value in changes.items():
+            setattr(row, name, value)
+        _count_change(row)
+
+
+def _filtered(query: SelectOfScalar[MemoryRow], chosen: MemoryFilter) -> SelectOfScalar[MemoryRow]:
+    if chosen.status is None:
+        query = query.where(col(MemoryRow.status) != MemoryStatus.REJECTED.value)
+    else:
+        query = query.where(col(MemoryRow.status) == chosen.status.value)
+    if chosen.kind is not None:
+        query = query.where(col(MemoryRow.kind) == chosen.kind.value)
+    if chosen.search is not None:
+        query = query.where(col(MemoryRow.content).ilike(containing(chosen.search)))
+    return query
+
+
+async def _locked(session: AsyncSession, memory_id: MemoryId) -> MemoryRow | None:
+    return await session.get(MemoryRow, memory_id, with_for_update=True, options=[WITHOUT_VECTOR])
+
+
+def _count_change(row: MemoryRow) -> None:
+    row.version += 1
+    row.updated_at = utc_now()

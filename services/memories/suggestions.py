@@ -1,0 +1,118 @@
+"""Owns storing what a conversation suggests to remember, without repeating what is known."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import func
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+from schema.ids import TurnId, UserId
+from schema.memories import Memory, MemoryStatus, MemorySuggestion
+from schema.tables import MemoryRow, TurnRow
+from services.auth.standing import Standings
+from services.database import Database
+from services.embeddings import Embedder, Purpose
+from services.memories.nearest import nearest
+from services.memories.room import count_locked, limit_of
+from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
+
+SAME_SCORE: Final = 0.92
+"""The cosine similarity from which on two memories count as saying the same."""
+
+_AROUND: Final = " \t\r\n.!"
+
+
+class MemorySuggestions:
+    """Stores suggestions. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, embedder: Embedder, standings: Standings) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._standings = standings
+
+    async def suggest(
+        self,
+        actor: Actor,
+        suggestions: Sequence[MemorySuggestion],
+        *,
+        source_turn_id: TurnId,
+        auto_accept: bool,
+    ) -> list[Memory]:
+        """Store what is new among the suggestions of a turn, and return it.
+
+        What says the same as a memory that is there already, a rejected one included, is left
+        out; so is what the plan has no room for. Nothing is learnt from a turn that has been
+        deleted meanwhile.
+        Errors: EmbeddingError.
+        Idempotency: a turn from which memories have come already gives those, and no others.
+        """
+        if not suggestions:
+            return []
+        texts = [suggestion.content for suggestion in suggestions]
+        vectors = await self._embedder.embed(texts, purpose=Purpose.DOCUMENT)
+        limit = await limit_of(self._standings, actor)
+        status = MemoryStatus.ACCEPTED if auto_accept else MemoryStatus.SUGGESTED
+        async with self._database.transaction(actor) as session:
+            room = limit - await count_locked(session, actor)
+            rows = await _learnt_from(session, source_turn_id)
+            if not rows and await session.get(TurnRow, source_turn_id) is not None:
+                made = self._rows(actor, suggestions, vectors)
+                for row in made:
+                    row.status, row.source_turn_id = status.value, source_turn_id
+                rows = await self._store_new(session, made, room=room)
+        return [memory_from_row(row) for row in rows]
+
+    def _rows(
+        self,
+        actor: Actor,
+        suggestions: Sequence[MemorySuggestion],
+        vectors: Sequence[list[float]],
+    ) -> list[MemoryRow]:
+        return [
+            new_row(actor.user_id, suggestion, vector, embedder=self._embedder.name)
+            for suggestion, vector in zip(suggestions, vectors, strict=True)
+        ]
+
+    async def _store_new(
+        self, session: AsyncSession, rows: Sequence[MemoryRow], *, room: int
+    ) -> list[MemoryRow]:
+        """Add one row after the other, so that each is compared with those before it too."""
+        stored: list[MemoryRow] = []
+        for row in rows:
+            if len(stored) < room and not await self._is_known(session, row):
+                session.add(row)
+                await session.flush()
+                stored.append(row)
+        return stored
+
+    async def _is_known(self, session: AsyncSession, row: MemoryRow) -> bool:
+        # Those without a vector of this embedder can only be told by their words.
+        if await _has_same_words(session, row):
+            return True
+        closest = await nearest(
+            session,
+            UserId(row.user_id),
+            row.embedding or [],
+            embedder=self._embedder.name,
+            limit=1,
+            status=None,
+        )
+        return bool(closest) and closest[0].score >= SAME_SCORE
+
+
+async def _has_same_words(session: AsyncSession, row: MemoryRow) -> bool:
+    """Whether there is a memory that differs by case, or by what stands around it, at most."""
+    words = func.lower(func.btrim(col(MemoryRow.content), _AROUND))
+    query = select(MemoryRow.id).where(
+        col(MemoryRow.user_id) == row.user_id,
+        words == func.lower(func.btrim(row.content, _AROUND)),
+    )
+    return (await session.exec(query.limit(1))).first() is not None
+
+
+async def _learnt_from(session: AsyncSession, turn_id: TurnId) -> list[MemoryRow]:
+    query = select(MemoryRow).where(col(MemoryRow.source_turn_id) == turn_id)
+    ordered = query.order_by(col(MemoryRow.id)).options(WITHOUT_VECTOR)
+    return list((await session.exec(ordered)).all())

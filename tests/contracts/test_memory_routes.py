@@ -1,0 +1,343 @@
+"""Memories over HTTP: shapes, statuses, validation, pages, and whose they are."""
+
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import create_app
+from services.embeddings import make_embedder
+from services.memories.search import MemorySearch
+from services.memories.service import MemoryService
+from tests.contracts.test_routes import check_id, check_time, data_of
+from tests.fakes.embedding_api import KEY, EmbeddingApi, saying
+from tests.fakes.embedding_api import serving as serving_embeddings
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.serving import serving
+from tests.fixtures.stack import Stack, api_client
+
+MEMORY = {
+    *("id", "kind", "content", "importance", "status", "sourceTurnId", "version"),
+    *("createdAt", "updatedAt"),
+}
+
+
+async def remember(user: ApiUser, content: str, **fields: object) -> dict[str, Any]:
+    response = await user.request("POST", "/memories", json={"content": content, **fields})
+    data: dict[str, Any] = data_of(response, 201)
+    return data
+
+
+async def suggested(stack: Stack, user: ApiUser) -> str:
+    """Return the id of a memory that its user has to decide on."""
+    memory_id = (await remember(user, unique("memory")))["id"]
+    await stack.inspection.execute(
+        "UPDATE memories SET status = 'suggested' WHERE id = $1", uuid.UUID(memory_id)
+    )
+    return str(memory_id)
+
+
+def check_refused(response: httpx.Response, status: int, code: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.json()["error"]["code"] == code
+
+
+async def test_a_memory_is_made_with_what_it_has_by_default(member: ApiUser) -> None:
+    response = await member.request("POST", "/memories", json={"content": "Prefers trains."})
+
+    memory = data_of(response, 201)
+    assert set(memory) == MEMORY
+    assert (memory["kind"], memory["importance"], memory["status"]) == ("fact", 0.5, "accepted")
+    assert (memory["content"], memory["sourceTurnId"]) == ("Prefers trains.", None)
+    assert (memory["version"], response.headers["etag"]) == (1, '"1"')
+    check_id(memory["id"])
+    check_time(memory["createdAt"])
+    check_time(memory["updatedAt"])
+
+
+async def test_a_memory_is_read_as_it_was_made(member: ApiUser) -> None:
+    memory = await remember(member, "Wants short answers.", kind="instruction", importance=0.1)
+
+    response = await member.request("GET", f"/memories/{memory['id']}")
+
+    assert data_of(response) == memory
+    assert memory["importance"] == 0.1
+    assert response.headers["etag"] == '"1"'
+
+
+async def test_a_key_gives_the_memory_that_it_made(member: ApiUser) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first, second, other = [
+        await member.request("POST", "/memories", json={"content": content}, headers=headers)
+        for content in ("Has a dog.", "Has a dog.", "Has a cat.")
+    ]
+
+    assert data_of(first, 201) == data_of(second, 201)
+    check_refused(other, 409, "IDEMPOTENCY_CONFLICT")
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({}, "body.content"),
+        ({"content": ""}, "body.content"),
+        ({"content": " \n\t"}, "body.content"),
+        ({"content": "x" * 4001}, "body.content"),
+        ({"content": "a\x00"}, "body.content"),
+        ({"content": 1}, "body.content"),
+        ({"content": "a", "kind": "wish"}, "body.kind"),
+        ({"content": "a", "importance": 1.01}, "body.importance"),
+        ({"content": "a", "importance": "0.5"}, "body.importance"),
+        ({"content": "a", "status": "accepted"}, "body.status"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_memory_is_refused(
+    member: ApiUser, body: dict[str, Any], path: str
+) -> None:
+    response = await member.request("POST", "/memories", json=body)
+
+    check_refused(response, 400, "VALIDATION_ERROR")
+    assert response.json()["error"]["details"][0]["path"] == path
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"content": "\\ud800"}', b'{"content": "a", "importance": NaN}']
+)
+async def test_what_json_can_say_but_nothing_can_hold_is_refused(
+    member: ApiUser, body: bytes
+) -> None:
+    json_type = {"Content-Type": "application/json"}
+
+    response = await member.request("POST", "/memories", content=body, headers=json_type)
+
+    check_refused(response, 400, "VALIDATION_ERROR")
+
+
+async def test_a_list_is_paged_newest_first(member: ApiUser) -> None:
+    made = [(await remember(member, f"Fact {number}"))["id"] for number in range(3)]
+
+    first = await member.request("GET", "/memories", params={"limit": 2})
+    cursor = first.json()["meta"]["nextCursor"]
+    second = await member.request("GET", "/memories", params={"limit": 2, "cursor": cursor})
+
+    listed = first.json()["data"] + second.json()["data"]
+    assert [memory["id"] for memory in listed] == made[::-1]
+    assert all(set(memory) == MEMORY for memory in listed)
+    assert second.json()["meta"]["nextCursor"] is None
+
+
+async def test_a_list_is_sorted_and_filtered(member: ApiUser) -> None:
+    await remember(member, "Green tea", kind="preference", importance=0.2)
+    await remember(member, "Black tea", kind="preference", importance=0.9)
+    await remember(member, "A dog")
+
+    params = {"sort": "-importance", "kind": "preference", "search": "TEA", "status": "accepted"}
+    listed = data_of(await member.request("GET", "/memories", params=params))
+
+    assert [memory["content"] for memory in listed] == ["Black tea", "Green tea"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"status": "new"}, {"kind": "x"}, {"sort": "content"}, {"search": ""}, {"search": "a" * 201}],
+    ids=str,
+)
+async def test_a_filter_that_there_is_not_is_refused(
+    member: ApiUser, params: dict[str, str]
+) -> None:
+    response = await member.request("GET", "/memories", params=params)
+
+    check_refused(response, 400, "VALIDATION_ERROR")
+    assert response.json()["error"]["details"][0]["path"] == f"query.{next(iter(params))}"
+
+
+async def test_a_search_answers_memories_with_their_score(member: ApiUser) -> None:
+    nurse = await remember(member, "Works as a nurse in Turin.")
+    dog = await remember(member, "Has a dog called Rex.")
+
+    body = {"query": "What pet do they have?", "limit": 2}
+    response = await member.request("POST", "/memories/search", json=body)
+
+    hits = data_of_list(response)
+    assert [hit["id"] for hit in hits] == [dog["id"], nurse["id"]]
+    assert [set(hit) for hit in hits] == 2 * [{*MEMORY, "score"}]
+    assert 1 > hits[0]["score"] > hits[1]["score"] >= -1
+    assert response.json()["meta"]["nextCursor"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"query": ""},
+        {"query": "  "},
+        {"query": "a" * 4001},
+        {"query": "a", "limit": 0},
+        {"query": "a", "limit": 101},
+        {"query": "a", "limit": "3"},
+        {"query": "a\x00"},
+    ],
+    ids=str,
+)
+async def test_what_is_no_search_is_refused(member: ApiUser, body: dict[str, Any]) -> None:
+    response = await member.request("POST", "/memories/search", json=body)
+
+    check_refused(response, 400, "VALIDATION_ERROR")
+
+
+async def test_a_change_counts_the_version_up(member: ApiUser) -> None:
+    memory = await remember(member, "Has a dog.")
+    path = f"/memories/{memory['id']}"
+
+    response = await member.request(
+        "PATCH", path, json={"content": "Has a cat.", "kind": "event"}, headers={"If-Match": '"1"'}
+    )
+    stale = await member.request("PATCH", path, json={"importance": 1}, headers={"If-Match": '"1"'})
+
+    changed = data_of(response)
+    assert (changed["content"], changed["kind"], changed["version"]) == ("Has a cat.", "event", 2)
+    assert changed["importance"] == memory["importance"]
+    assert response.headers["etag"] == '"2"'
+    check_refused(stale, 412, "PRECONDITION_FAILED")
+    assert data_of(await member.request("GET", path)) == changed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"content": " "}, {"content": None}, {"status": "rejected"}, {"importance": 2}],
+    ids=str,
+)
+async def test_a_change_of_nothing_or_to_nothing_is_refused(
+    member: ApiUser, body: dict[str, Any]
+) -> None:
+    memory = await remember(member, "Has a dog.")
+
+    response = await member.request("PATCH", f"/memories/{memory['id']}", json=body)
+
+    check_refused(response, 400, "VALIDATION_ERROR")
+
+
+async def test_a_deleted_memory_is_gone(member: ApiUser) -> None:
+    path = f"/memories/{(await remember(member, 'Has a dog.'))['id']}"
+
+    response = await member.request("DELETE", path)
+
+    assert (response.status_code, response.content) == (204, b"")
+    check_refused(await member.request("GET", path), 404, "NOT_FOUND")
+    check_refused(await member.request("DELETE", path), 404, "NOT_FOUND")
+    check_refused(await member.request("PATCH", path, json={"kind": "fact"}), 404, "NOT_FOUND")
+    check_refused(await member.request("POST", f"{path}/accept"), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(("decision", "opposite"), [("accept", "reject"), ("reject", "accept")])
+async def test_a_suggestion_is_decided_on_once(
+    member: ApiUser, stack: Stack, decision: str, opposite: str
+) -> None:
+    path = f"/memories/{await suggested(stack, member)}"
+
+    decided = await member.request("POST", f"{path}/{decision}")
+    again = await member.request("POST", f"{path}/{decision}")
+
+    assert data_of(decided)["status"] == f"{decision}ed"
+    assert data_of(again) == data_of(decided)
+    assert decided.headers["etag"] == '"2"'
+    check_refused(await member.request("POST", f"{path}/{opposite}"), 409, "CONFLICT")
+
+
+async def test_a_rejected_memory_is_listed_only_on_request(member: ApiUser, stack: Stack) -> None:
+    memory_id = await suggested(stack, member)
+    await member.request("POST", f"/memories/{memory_id}/reject")
+
+    usual = data_of_list(await member.request("GET", "/memories"))
+    rejected = data_of_list(await member.request("GET", "/memories", params={"status": "rejected"}))
+
+    assert usual == []
+    assert [memory["id"] for memory in rejected] == [memory_id]
+
+
+async def test_nobody_reaches_the_memory_of_another(member: ApiUser, other_user: ApiUser) -> None:
+    path = f"/memories/{(await remember(member, 'Has a dog.'))['id']}"
+
+    for response in [
+        await other_user.request("GET", path),
+        await other_user.request("PATCH", path, json={"content": "Has a cat."}),
+        await other_user.request("DELETE", path),
+        await other_user.request("POST", f"{path}/accept"),
+        await other_user.request("POST", f"{path}/reject"),
+    ]:
+        check_refused(response, 403, "FORBIDDEN")
+    assert data_of_list(await other_user.request("GET", "/memories")) == []
+    search = await other_user.request("POST", "/memories/search", json={"query": "Has a dog."})
+    assert data_of_list(search) == []
+
+
+async def test_a_plan_that_is_full_says_so(member: ApiUser, stack: Stack) -> None:
+    plan_id = uuid.uuid4()
+    await stack.inspection.execute(
+        "INSERT INTO plans (id, name, entitlements) VALUES ($1, $2, '{\"max_memories\": 1}')",
+        plan_id,
+        unique("plan"),
+    )
+    await stack.inspection.execute(
+        "INSERT INTO subscriptions (user_id, plan_id) VALUES ($1, $2)",
+        uuid.UUID(member.id),
+        plan_id,
+    )
+    await remember(member, "Has a dog.")
+
+    response = await member.request("POST", "/memories", json={"content": "Has a cat."})
+
+    check_refused(response, 403, "FORBIDDEN")
+    assert "1 memories" in response.json()["error"]["message"]
+
+
+@pytest.fixture
+async def cut_off(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API whose embedder answers nothing but failures."""
+    provider = EmbeddingApi()
+    provider.script += 100 * [saying("", status=503)]
+    async with AsyncExitStack() as opened:
+        origin = await opened.enter_async_context(serving_embeddings(provider))
+        embedder = make_embedder(
+            "openai",
+            model="scripted",
+            base_url=f"{origin}/compatible",
+            dimensions=8,
+            openai_api_key=KEY,
+        )
+        opened.push_async_callback(embedder.close)
+        database = stack.foundation.database
+        services = dataclasses.replace(
+            stack.services,
+            memories=MemoryService(database, embedder, stack.services.standings),
+            memory_search=MemorySearch(database, embedder),
+        )
+        app = create_app(services, max_body_bytes=stack.settings.max_body_bytes)
+        api = await opened.enter_async_context(serving(app))
+        yield await opened.enter_async_context(api_client(api))
+
+
+async def test_without_an_embedder_memories_are_kept_but_not_searched(
+    member: ApiUser, cut_off: httpx.AsyncClient
+) -> None:
+    body = {"content": "Has a dog."}
+    made = await cut_off.post("/memories", json=body, headers=member.headers)
+    search = await cut_off.post("/memories/search", json={"query": "dog"}, headers=member.headers)
+
+    memory_id = data_of(made, 201)["id"]
+    assert data_of(await member.request("GET", f"/memories/{memory_id}")) == data_of(made, 201)
+    check_refused(search, 503, "SERVICE_UNAVAILABLE")
+    assert search.json()["error"]["retryable"] is True
+    assert search.headers["retry-after"]
+
+
+def data_of_list(response: httpx.Response) -> list[dict[str, Any]]:
+    """Return `data` of a list, and check the envelope around it."""
+    data: list[dict[str, Any]] = data_of(response)
+    assert set(response.json()["meta"]) == {"requestId", "nextCursor"}
+    return data
