@@ -1,0 +1,226 @@
+"""Owns reading documents out of request bodies: a string in JSON, or a file in a form.
+
+FastAPI would read the body before it asks who sent it, and all of it into memory. Here the caller
+is known first, and a file waits on the disk for its limit to be checked.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import PurePath
+from typing import Annotated, Any, Final, TypeVar, cast, get_args
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
+
+from api.dependencies import CurrentCaller, Services
+from api.errors import ApiError, invalid
+from schema.errors import ErrorCode
+from schema.knowledge import (
+    CreateDocumentRequest,
+    CreateVersionRequest,
+    DocumentFields,
+    DocumentType,
+    TextType,
+    VersionFields,
+)
+from schema.wire import RequestModel, make_storable
+from services.knowledge.submissions import Submission, TitledSubmission
+
+R = TypeVar("R", bound=RequestModel)
+
+_PATHS: Final = re.compile(r"/knowledge(/[^/]+/versions)?")
+_AROUND_DOCUMENT_BYTES: Final = 64 * 1024
+"""What a body may hold beside the document: other fields, boundaries, names."""
+
+_DOCUMENT_TYPES: Final[Sequence[str]] = (*get_args(TextType), "application/pdf")
+_TYPES_OF_ENDINGS: Final[Mapping[str, DocumentType]] = {
+    ".txt": "text/plain",
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".htm": "text/html",
+    ".html": "text/html",
+    ".pdf": "application/pdf",
+}
+# What clients say of a file that they know nothing of.
+_SAYS_NOTHING: Final = frozenset({"", "application/octet-stream"})
+_LONGEST_TITLE: Final = 200
+
+
+def takes_document(scope: Scope, *, prefix: str) -> bool:
+    """Say whether a request is for a route that reads its body by this module."""
+    path = str(scope["path"])
+    is_path = path.startswith(prefix) and _PATHS.fullmatch(path, len(prefix)) is not None
+    return scope["method"] == "POST" and is_path
+
+
+def body_limit(max_document_bytes: int) -> int:
+    """Return how large a body with a document in it may be."""
+    return max_document_bytes + _AROUND_DOCUMENT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of a form; `name` and `content_type` are what the client says of it."""
+
+    name: str
+    content_type: str
+    source: bytes
+
+
+async def _document(
+    request: Request, services: Services, caller: CurrentCaller
+) -> TitledSubmission:
+    limit = min(services.max_document_bytes, caller.standing.entitlements.max_document_bytes)
+    if _media_type(request) == "multipart/form-data":
+        fields, file = await _read_form(request, DocumentFields, limit)
+        title = fields.title or _title_of(file)
+        return TitledSubmission(_type_of(fields, file), file.source, title)
+    body = await _read_json(request, CreateDocumentRequest)
+    return TitledSubmission(body.content_type, _within(body.content, limit), body.title)
+
+
+async def _version(request: Request, services: Services, caller: CurrentCaller) -> Submission:
+    limit = min(services.max_document_bytes, caller.standing.entitlements.max_document_bytes)
+    if _media_type(request) == "multipart/form-data":
+        fields, file = await _read_form(request, VersionFields, limit)
+        return Submission(_type_of(fields, file), file.source)
+    body = await _read_json(request, CreateVersionRequest)
+    return Submission(body.content_type, _within(body.content, limit))
+
+
+DocumentBody = Annotated[TitledSubmission, Depends(_document)]
+VersionBody = Annotated[Submission, Depends(_version)]
+
+
+def body_docs(text: type[RequestModel], fields: type[RequestModel]) -> dict[str, Any]:
+    """Return the OpenAPI entry of a body that is a string in JSON or a file in a form."""
+    form = fields.model_json_schema()
+    form["properties"]["file"] = {
+        "type": "string",
+        "format": "binary",
+        "description": "The document. Its type is that of the part unless `contentType` says it.",
+    }
+    content = {
+        "application/json": {"schema": text.model_json_schema()},
+        "multipart/form-data": {"schema": {**form, "required": ["file"]}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _media_type(request: Request) -> str:
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "application/json")
+    media_type = header.get_content_type()
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    if is_json or media_type == "multipart/form-data":
+        return media_type
+    raise invalid("header.Content-Type", "Send application/json or multipart/form-data.")
+
+
+async def _read_json(request: Request, model: type[R]) -> R:
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise invalid("body", "The body ended too soon.") from None
+    # Megabytes of it would hold up everybody else's requests.
+    return await asyncio.to_thread(_parsed, body, model)
+
+
+def _parsed(body: bytes, model: type[R]) -> R:
+    try:
+        return model.model_validate(json.loads(body))
+    except ValidationError as error:
+        raise _in_body(error) from None
+    except json.JSONDecodeError as error:
+        raise invalid("body", f"This is not valid JSON, at character {error.pos}.") from None
+    except (ValueError, RecursionError):
+        raise invalid("body", "This is not valid JSON.") from None
+
+
+async def _read_form(request: Request, model: type[R], limit: int) -> tuple[R, _File]:
+    try:
+        async with request.form(
+            max_files=1, max_fields=4, max_part_size=_AROUND_DOCUMENT_BYTES
+        ) as form:
+            fields = _fields_of(form, model)
+            return fields, await _file_of(form, limit)
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise invalid("body", make_storable(str(error.detail))) from None
+    except ClientDisconnect:
+        raise invalid("body", "The body ended too soon.") from None
+    except UnicodeError:
+        raise invalid("body", "The form's charset can't be read.") from None
+
+
+def _fields_of(form: FormData, model: type[R]) -> R:
+    fields = {make_storable(name): value for name, value in form.multi_items() if name != "file"}
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _in_body(error) from None
+
+
+async def _file_of(form: FormData, limit: int) -> _File:
+    given = form.getlist("file")
+    if len(given) != 1 or not isinstance(given[0], UploadFile):
+        raise invalid("body.file", "This has to be one file.")
+    file = given[0]
+    if (file.size or 0) > limit:
+        raise _too_large(limit)
+    if not file.size:
+        raise invalid("body.file", "This file is empty.")
+    media_type = (file.content_type or "").partition(";")[0].strip().lower()
+    return _File(file.filename or "", media_type, await file.read())
+
+
+def _within(content: str, limit: int) -> bytes:
+    source = content.encode()
+    if len(source) > limit:
+        raise _too_large(limit)
+    return source
+
+
+def _too_large(limit: int) -> ApiError:
+    message = f"A document can have {limit:,} bytes at most here."
+    return ApiError(ErrorCode.PAYLOAD_TOO_LARGE, message)
+
+
+def _type_of(fields: VersionFields, file: _File) -> DocumentType:
+    """Return what the client says of the file: the form, the part, the ending of its name."""
+    if fields.content_type is not None:
+        return fields.content_type
+    if file.content_type in _DOCUMENT_TYPES:
+        return cast("DocumentType", file.content_type)
+    by_name = _TYPES_OF_ENDINGS.get(PurePath(file.name).suffix.lower())
+    if file.content_type not in _SAYS_NOTHING or by_name is None:
+        raise invalid(
+            "body.contentType", f"Documents are one of {', '.join(_DOCUMENT_TYPES)}; say which."
+        )
+    return by_name
+
+
+def _title_of(file: _File) -> str:
+    """Return the file's name as a title: without folders and what can't be seen."""
+    name = re.split(r"[\\/]", make_storable(file.name))[-1]
+    title = "".join(char for char in name if char.isprintable()).strip()[:_LONGEST_TITLE]
+    if not title:
+        raise invalid("body.title", "This file has no name to be its title: send one.")
+    return title
+
+
+def _in_body(error: ValidationError) -> RequestValidationError:
+    problems = error.errors(include_url=False, include_input=False)
+    return RequestValidationError(
+        [{**problem, "loc": ("body", *problem["loc"])} for problem in problems]
+    )

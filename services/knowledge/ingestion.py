@@ -1,0 +1,255 @@
+"""Owns how a version comes to be searched: its bytes become a text, passages, vectors.
+
+Each step is a transaction of its own around work that holds no connection, and finds out from
+the database what is left to do: to repeat a step, or the whole, changes nothing. A document that
+has been deleted meanwhile ends its ingestion without an error.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import acting_user
+from schema.ids import new_id
+from schema.ingestion import (
+    DocumentVersionReference,
+    FinishIngestionInput,
+    IngestionProgress,
+)
+from schema.knowledge import IngestionStatus
+from schema.result import Err, Ok, Result
+from schema.tables import DocumentVersionRow, PassageRow
+from schema.tables.columns import utc_now
+from services.database import Database
+from services.embeddings import Embedder, Purpose
+from services.knowledge.extraction.documents import ContentType, ExtractionRefusal
+from services.knowledge.extraction.extractor import Extractor
+from services.knowledge.passages import Passage, split
+from services.knowledge.problems import sentence_of
+from services.knowledge.rows import is_version, light, progress_from_row
+
+_DELETED: Final = IngestionProgress(status=None)
+# A document at the limits, its text and its passages take some 100 MB.
+_EXTRACTIONS_AT_ONCE: Final = 4
+_PASSAGES_AT_ONCE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Extracted:
+    """A text and what it was cut into."""
+
+    text: str
+    passages: Sequence[Passage]
+
+
+class Ingestion:
+    """Ingests versions as the users whose they are.
+
+    Errors: every method raises DatabaseUnavailableError.
+    """
+
+    def __init__(self, database: Database, extractor: Extractor, embedder: Embedder) -> None:
+        self._database = database
+        self._extractor = extractor
+        self._embedder = embedder
+        self._extractions = asyncio.Semaphore(_EXTRACTIONS_AT_ONCE)
+
+    async def extract(self, version: DocumentVersionReference) -> IngestionProgress:
+        """Store the version's text and its passages, which have no vectors yet, or why not.
+
+        Errors: ExtractionProcessError and OSError, where a few more attempts are worth it.
+        Idempotency: what has been extracted is left alone.
+        """
+        async with self._extractions:
+            async with self._database.transaction(acting_user(version.user_id)) as session:
+                row = await _locked(session, version)
+                if row is None or not _is_to_extract(row):
+                    return await self._resumed(session, version, row)
+                row.status = IngestionStatus.PROCESSING.value
+                content_type = ContentType(row.content_type)
+                source = await _source_of(session, version)
+            extracted = await self._extracted(content_type, source)
+            return await self._keep(version, extracted)
+
+    async def embed_batch(self, version: DocumentVersionReference) -> IngestionProgress:
+        """Give one batch of the version's passages vectors of the embedder that is in use.
+
+        Errors: EmbeddingError.
+        Idempotency: passages that have such vectors are not embedded again.
+        """
+        actor = acting_user(version.user_id)
+        async with self._database.transaction(actor) as session:
+            row = await _read(session, version)
+            if row is None or row.status != IngestionStatus.PROCESSING:
+                return _progress_of(row)
+            batch = await self._next_batch(session, version)
+        texts = [content for _, content in batch]
+        vectors = await self._embedder.embed(texts, purpose=Purpose.DOCUMENT) if texts else []
+        async with self._database.transaction(actor) as session:
+            row = await _locked(session, version)
+            if row is None or row.status != IngestionStatus.PROCESSING:
+                return _progress_of(row)
+            await self._store_vectors(session, [passage_id for passage_id, _ in batch], vectors)
+            row.embedded_count = await self._embedded(session, version)
+            await session.flush()
+            return progress_from_row(row)
+
+    async def finish(self, ending: FinishIngestionInput) -> IngestionProgress:
+        """End the ingestion: the version is ready, or has failed and leaves no passages.
+
+        Idempotency: what has ended stays as it is.
+        """
+        version = ending.version
+        async with self._database.transaction(acting_user(version.user_id)) as session:
+            row = await _locked(session, version)
+            if row is None or not progress_from_row(row).is_under_way:
+                return _progress_of(row)
+            if ending.problem is not None:
+                return await _fail(session, row, sentence_of(ending.problem))
+            row.status = IngestionStatus.READY.value
+            row.finished_at = utc_now()
+            await session.flush()
+            return progress_from_row(row)
+
+    async def _resumed(
+        self,
+        session: AsyncSession,
+        version: DocumentVersionReference,
+        row: DocumentVersionRow | None,
+    ) -> IngestionProgress:
+        """Return how far a version is; vectors of another embedder than this are none."""
+        if row is not None and progress_from_row(row).is_under_way:
+            row.embedded_count = await self._embedded(session, version)
+            await session.flush()
+        return _progress_of(row)
+
+    async def _extracted(
+        self, content_type: ContentType, source: bytes
+    ) -> Result[_Extracted, ExtractionRefusal]:
+        text = await self._extractor.extract(content_type, source)
+        if isinstance(text, Err):
+            return text
+        passages = await asyncio.to_thread(split, text.value, content_type)
+        if isinstance(passages, Err):
+            return passages
+        return Ok(_Extracted(text.value, passages.value))
+
+    async def _keep(
+        self, version: DocumentVersionReference, extracted: Result[_Extracted, ExtractionRefusal]
+    ) -> IngestionProgress:
+        async with self._database.transaction(acting_user(version.user_id)) as session:
+            row = await _locked(session, version)
+            if row is None or not _is_to_extract(row):
+                return _progress_of(row)
+            match extracted:
+                case Err(refusal):
+                    return await _fail(session, row, sentence_of(refusal))
+                case Ok(kept):
+                    row.content = kept.text
+                    row.passage_count = len(kept.passages)
+                    await session.flush()
+                    await _insert(session, version, kept.passages)
+                    return progress_from_row(row)
+
+    async def _next_batch(
+        self, session: AsyncSession, version: DocumentVersionReference
+    ) -> list[tuple[UUID, str]]:
+        """Return passages without a vector of the embedder, in their order; none is blank."""
+        query = (
+            select(PassageRow.id, PassageRow.content)
+            .where(
+                _is_of(version),
+                col(PassageRow.embedder).is_distinct_from(self._embedder.name),
+            )
+            .order_by(col(PassageRow.position))
+            .limit(self._embedder.max_batch)
+        )
+        return [(passage_id, content) for passage_id, content in await session.exec(query)]
+
+    async def _store_vectors(
+        self, session: AsyncSession, passage_ids: list[UUID], vectors: list[list[float]]
+    ) -> None:
+        values = [
+            {"id": passage_id, "embedding": vector, "embedder": self._embedder.name}
+            for passage_id, vector in zip(passage_ids, vectors, strict=True)
+        ]
+        if values:
+            await session.exec(update(PassageRow), params=values)
+
+    async def _embedded(self, session: AsyncSession, version: DocumentVersionReference) -> int:
+        query = select(func.count()).where(
+            _is_of(version), col(PassageRow.embedder) == self._embedder.name
+        )
+        return (await session.exec(query)).one()
+
+
+def _is_to_extract(row: DocumentVersionRow) -> bool:
+    """Say whether a version has no text yet; a text without passages is refused, not kept."""
+    return progress_from_row(row).is_under_way and row.passage_count == 0
+
+
+def _progress_of(row: DocumentVersionRow | None) -> IngestionProgress:
+    return _DELETED if row is None else progress_from_row(row)
+
+
+async def _read(
+    session: AsyncSession, version: DocumentVersionReference
+) -> DocumentVersionRow | None:
+    query = light().where(is_version(version.document_id, version.number))
+    return (await session.exec(query)).first()
+
+
+async def _locked(
+    session: AsyncSession, version: DocumentVersionReference
+) -> DocumentVersionRow | None:
+    """Return the version's row, which is neither deleted nor published before the end of this."""
+    query = light().where(is_version(version.document_id, version.number)).with_for_update()
+    return (await session.exec(query)).first()
+
+
+async def _source_of(session: AsyncSession, version: DocumentVersionReference) -> bytes:
+    source = select(DocumentVersionRow.source)
+    query = source.where(is_version(version.document_id, version.number))
+    return (await session.exec(query)).one()
+
+
+async def _fail(session: AsyncSession, row: DocumentVersionRow, problem: str) -> IngestionProgress:
+    row.status = IngestionStatus.FAILED.value
+    row.problem = problem
+    row.passage_count = row.embedded_count = 0
+    row.finished_at = utc_now()
+    of_row = (col(PassageRow.document_id) == row.document_id, col(PassageRow.version) == row.number)
+    await session.exec(delete(PassageRow).where(*of_row))
+    await session.flush()
+    return progress_from_row(row)
+
+
+async def _insert(
+    session: AsyncSession, version: DocumentVersionReference, passages: Sequence[Passage]
+) -> None:
+    rows = [
+        {
+            "id": new_id(),
+            "document_id": version.document_id,
+            "version": version.number,
+            "user_id": version.user_id,
+            "position": passage.position,
+            "content": passage.text,
+            "start_char": passage.start,
+            "end_char": passage.end,
+        }
+        for passage in passages
+    ]
+    for first in range(0, len(rows), _PASSAGES_AT_ONCE):
+        await session.exec(insert(PassageRow), params=rows[first : first + _PASSAGES_AT_ONCE])
+
+
+def _is_of(version: DocumentVersionReference) -> Any:  # noqa: ANN401 -- a condition of SQLAlchemy
+    is_version_of = col(PassageRow.version) == version.number
+    return (col(PassageRow.document_id) == version.document_id) & is_version_of

@@ -1,0 +1,117 @@
+"""Owns turning rows of documents and versions into what clients see, and reading no more of them.
+
+A version's row holds its source and its text, megabytes each: `light` leaves both where they are.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy.orm import defer
+from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.actors import Actor, ActorType
+from schema.ids import DocumentId, UserId
+from schema.ingestion import DocumentVersionReference, IngestionProgress
+from schema.knowledge import (
+    Document,
+    DocumentText,
+    DocumentVersion,
+    Ingestion,
+    IngestionStatus,
+    OwnedDocument,
+    PublicationStatus,
+)
+from schema.tables import DocumentRow, DocumentVersionRow
+
+_HEAVY: Final = (
+    defer(DocumentVersionRow.source, raiseload=True),  # type: ignore[arg-type]
+    defer(DocumentVersionRow.content, raiseload=True),  # type: ignore[arg-type]
+)
+
+
+def light() -> SelectOfScalar[DocumentVersionRow]:
+    """Return the query of versions without source and text, which can't be read from its rows."""
+    return select(DocumentVersionRow).options(*_HEAVY)
+
+
+def is_version(document_id: DocumentId, number: int) -> Any:  # noqa: ANN401 -- a condition of SQLAlchemy
+    """Return the condition that a row is this version's."""
+    is_number = col(DocumentVersionRow.number) == number
+    return (col(DocumentVersionRow.document_id) == document_id) & is_number
+
+
+def latest_shown(row: DocumentRow, actor: Actor) -> int | None:
+    """Return the number of the version that is the latest to this actor.
+
+    Drafts are their owner's business; None where nothing of another's document is published.
+    """
+    if row.user_id == actor.user_id or actor.type is ActorType.ADMIN:
+        return row.latest_version
+    return row.published_version
+
+
+def document_from_row(row: DocumentRow, latest: DocumentVersionRow, actor: Actor) -> Document:
+    """Return the document that the row holds, `latest` being the version that the actor sees."""
+    is_published = row.published_version is not None
+    return Document(
+        id=DocumentId(row.id),
+        title=row.title,
+        status=PublicationStatus.PUBLISHED if is_published else PublicationStatus.DRAFT,
+        own=row.user_id == actor.user_id,
+        content_type=latest.content_type,
+        latest_version=latest.number,
+        published_version=row.published_version,
+        ingestion=_ingestion_from_row(latest),
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def owned_document_from_row(
+    row: DocumentRow, latest: DocumentVersionRow, actor: Actor
+) -> OwnedDocument:
+    """Return the document with whose it is."""
+    document = document_from_row(row, latest, actor)
+    return OwnedDocument(**dict(document), user_id=UserId(row.user_id))
+
+
+def version_from_row(row: DocumentVersionRow) -> DocumentVersion:
+    """Return the version that the row holds."""
+    return DocumentVersion(
+        **dict(_ingestion_from_row(row)),
+        document_id=DocumentId(row.document_id),
+        number=row.number,
+        content_type=row.content_type,
+        published=row.published,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
+
+
+def text_from_row(row: DocumentVersionRow, content: str | None) -> DocumentText:
+    """Return the version with its text, which is read apart."""
+    return DocumentText(**dict(version_from_row(row)), content=content)
+
+
+def reference_from_row(row: DocumentVersionRow) -> DocumentVersionReference:
+    """Return what workflows know the version by."""
+    return DocumentVersionReference(
+        document_id=DocumentId(row.document_id), number=row.number, user_id=UserId(row.user_id)
+    )
+
+
+def progress_from_row(row: DocumentVersionRow) -> IngestionProgress:
+    """Return how far the version's ingestion is."""
+    return IngestionProgress(
+        status=IngestionStatus(row.status), passages=row.passage_count, embedded=row.embedded_count
+    )
+
+
+def _ingestion_from_row(row: DocumentVersionRow) -> Ingestion:
+    return Ingestion(
+        status=IngestionStatus(row.status),
+        problem=row.problem,
+        passage_count=row.passage_count,
+        embedded_count=row.embedded_count,
+    )

@@ -1,0 +1,167 @@
+"""Owns the search of knowledge: by meaning and by words, the two rankings made one.
+
+What somebody finds: whatever is published, theirs and others'; and of their own documents with
+nothing published, the latest version that is ready. So a document is never found twice in
+different words. Vectors of another embedder than the one in use are not compared, ever.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from schema.actors import Actor
+from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
+from services.contexts.findings import FoundPassage
+from services.database import Connection, Database
+from services.embeddings import Embedder, EmbeddingError, Purpose
+from services.knowledge.fusion import fused
+from services.knowledge.search_statements import (
+    NEAREST_DRAFTS,
+    NEAREST_EXACTLY,
+    NEIGHBOURHOOD,
+    PASSAGES,
+    QUESTION,
+    WITH_WORDS,
+    nearest,
+)
+from services.knowledge.search_words import rarest, wanted_words, without_phrases, worth_together
+from services.memories.vectors import vector_of
+
+_log = structlog.get_logger(__name__)
+
+_PATIENCE: Final = timedelta(seconds=2)
+"""Words alone answer too, so that a request does not wait for vectors as long as others do."""
+LONGEST_QUERY: Final = 2_000
+_CANDIDATES: Final = 50
+"""How far down each ranking goes."""
+_MOST_RANKED: Final = 200
+"""Passages whose words are compared: with more, common words cost more than all the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Drafts:
+    """The versions of the actor's own that only they find."""
+
+    ids: list[UUID]
+    numbers: list[int]
+
+
+class KnowledgeSearch:
+    """Searches passages. Errors: every method raises DatabaseUnavailableError.
+
+    Units: `patience` bounds the wait for the vector of a query.
+    """
+
+    def __init__(
+        self, database: Database, embedder: Embedder, *, patience: timedelta = _PATIENCE
+    ) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._patience = patience
+        self._nearest = nearest(embedder.dimensions)
+
+    async def search(self, actor: Actor, request: SearchKnowledgeRequest) -> list[KnowledgeHit]:
+        """Return the passages that match best; while the embedder is away, those by words."""
+        vector = await self._vector_of(request.query)
+        return await self._find(actor, request.query, vector, limit=request.limit)
+
+    async def relevant(
+        self, actor: Actor, query: str, query_embedding: Sequence[float] | None, *, limit: int
+    ) -> list[FoundPassage]:
+        """Return the passages that match a query best whose vector is known, if it has any.
+
+        Shapes: `query_embedding` is a vector of the embedder in use, L2-normalised.
+        """
+        hits = await self._find(actor, query[:LONGEST_QUERY], query_embedding, limit=limit)
+        return [
+            FoundPassage(
+                document_id=hit.document_id,
+                version=hit.version,
+                title=hit.title,
+                content=hit.content,
+                score=hit.score,
+            )
+            for hit in hits
+        ]
+
+    async def _vector_of(self, query: str) -> list[float] | None:
+        try:
+            return await vector_of(
+                self._embedder, query, purpose=Purpose.QUERY, patience=self._patience
+            )
+        except EmbeddingError as error:
+            _log.warning("knowledge_search_by_words_only", cause=type(error).__name__)
+            return None
+
+    async def _find(
+        self, actor: Actor, query: str, vector: Sequence[float] | None, *, limit: int
+    ) -> list[KnowledgeHit]:
+        async with self._database.statements(actor) as connection:
+            [question] = await connection.fetch(QUESTION, query, wanted_words(query), actor.user_id)
+            drafts = _Drafts(question["draft_ids"], question["draft_numbers"])
+            rankings = [await _with_words(connection, question, drafts, enough=limit)]
+            if vector is not None:
+                rankings.append(await self._near(connection, vector, drafts))
+            best = fused(rankings)[:limit]
+            return await _read(connection, actor, best)
+
+    async def _near(
+        self, connection: Connection, vector: Sequence[float], drafts: _Drafts
+    ) -> list[UUID]:
+        """Return what is nearest to a vector, by the index and, where that gives up, exactly."""
+        query = (f"[{','.join(map(str, vector))}]", self._embedder.name)
+        await connection.execute(NEIGHBOURHOOD)
+        found = await connection.fetch(self._nearest, *query, _CANDIDATES)
+        if len(found) < _CANDIDATES:
+            found = await connection.fetch(NEAREST_EXACTLY, *query, _CANDIDATES)
+        if drafts.ids:
+            found += await connection.fetch(
+                NEAREST_DRAFTS, *query, drafts.ids, drafts.numbers, _CANDIDATES
+            )
+        found.sort(key=lambda row: (row["distance"], row["id"]))
+        return [row["id"] for row in found[:_CANDIDATES]]
+
+
+async def _with_words(
+    connection: Connection, question: asyncpg.Record, drafts: _Drafts, *, enough: int
+) -> list[UUID]:
+    """Return what holds the question's words: all of them, then the rarest where that is little."""
+    counts = dict(zip(question["known_words"], question["counts"], strict=True))
+    words = {word: counts.get(word, 0.0) for word in question["words"]}
+    found: list[UUID] = []
+    if question["is_indexable"] and worth_together(words):
+        query = question["query"]
+        found = await _matching(connection, without_phrases(query), query, drafts)
+    if len(found) < enough and words:
+        some = await _matching(connection, rarest(words), None, drafts)
+        found += [passage_id for passage_id in some if passage_id not in found]
+    return found[:_CANDIDATES]
+
+
+async def _matching(
+    connection: Connection, query: str, exactly: str | None, drafts: _Drafts
+) -> list[UUID]:
+    rows = await connection.fetch(
+        WITH_WORDS, query, exactly, drafts.ids, drafts.numbers, _MOST_RANKED, _CANDIDATES
+    )
+    return [row["passage_id"] for row in rows]
+
+
+async def _read(
+    connection: Connection, actor: Actor, best: Sequence[tuple[UUID, float]]
+) -> list[KnowledgeHit]:
+    """Return the passages in their order; what has gone meanwhile is left out."""
+    if not best:
+        return []
+    rows = await connection.fetch(PASSAGES, [passage_id for passage_id, _ in best], actor.user_id)
+    passages = {row["passage_id"]: dict(row) for row in rows}
+    return [
+        KnowledgeHit(**passages[passage_id], score=score)
+        for passage_id, score in best
+        if passage_id in passages
+    ]

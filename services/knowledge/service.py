@@ -1,0 +1,200 @@
+"""Owns documents as people use them: made, listed, found by title, renamed, deleted.
+
+Their versions are in `versions.py`, who finds them in `publication.py`, and how their texts come
+to be searched in `ingestion.py`.
+"""
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import delete, func
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.ids import DocumentId, UserId, new_id
+from schema.knowledge import (
+    ChangeDocumentRequest,
+    Document,
+    DocumentFilter,
+    DocumentScope,
+    DocumentSort,
+    OwnedDocument,
+    OwnedDocumentFilter,
+    PublicationStatus,
+)
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import DocumentRow, DocumentVersionRow
+from schema.tables.columns import utc_now
+from services.access import why_unreachable
+from services.audit.recording import record
+from services.creations import claim
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.database.patterns import containing
+from services.knowledge.refusals import DocumentRefusal
+from services.knowledge.rows import document_from_row, owned_document_from_row
+from services.knowledge.shown_documents import shown, shown_one
+from services.knowledge.submissions import TitledSubmission, identity_of
+from services.refusals import Conflict, Unreachable
+
+_ORDERS: Final = {
+    DocumentSort.CREATED: Order("createdAt", (col(DocumentRow.id),)),
+    DocumentSort.CREATED_LAST: Order("-createdAt", (col(DocumentRow.id),), descending=True),
+    DocumentSort.UPDATED: Order("updatedAt", (col(DocumentRow.updated_at), col(DocumentRow.id))),
+    DocumentSort.UPDATED_LAST: Order(
+        "-updatedAt", (col(DocumentRow.updated_at), col(DocumentRow.id)), descending=True
+    ),
+    DocumentSort.TITLE: Order("title", (col(DocumentRow.title), col(DocumentRow.id))),
+    DocumentSort.TITLE_LAST: Order(
+        "-title", (col(DocumentRow.title), col(DocumentRow.id)), descending=True
+    ),
+}
+
+
+class KnowledgeService:
+    """Keeps the documents of users. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, actor: Actor, submission: TitledSubmission, *, key: str | None, max_documents: int
+    ) -> Result[Document, Conflict | DocumentRefusal | Unreachable]:
+        """Make a document whose first version is to be ingested.
+
+        Idempotency: the same key with the same bytes gives the document that it made before.
+        """
+        identity = await asyncio.to_thread(identity_of, submission)
+        row = DocumentRow(id=new_id(), user_id=actor.user_id, title=submission.title)
+        async with self._database.transaction(actor) as session:
+            claimed = await claim(session, actor, key, request=identity, resource_id=row.id)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                if await _has(session, actor.user_id, at_least=max_documents):
+                    # What is returned ends the transaction well; the key is not to be used up.
+                    await session.rollback()
+                    return Err(DocumentRefusal.TOO_MANY)
+                version = await _store(session, row, submission)
+                return Ok(document_from_row(row, version, actor))
+        return await self.get(actor, DocumentId(UUID(claimed.value)))
+
+    async def list_documents(
+        self, actor: Actor, chosen: DocumentFilter, page: PageRequest, *, sort: DocumentSort
+    ) -> Page[Document]:
+        """Return the documents that the filter leaves, in the order that is asked for.
+
+        Errors: InvalidCursorError.
+        """
+        query = select(DocumentRow)
+        match chosen.scope:
+            case DocumentScope.OWN:
+                query = query.where(col(DocumentRow.user_id) == actor.user_id)
+            case DocumentScope.PUBLISHED:
+                query = query.where(col(DocumentRow.published_version).is_not(None))
+        query = _filtered(query, chosen.status, chosen.search)
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, query, _ORDERS[sort], page)
+            documents = await shown(session, actor, rows.items, document_from_row)
+        return Page(documents, rows.next_cursor)
+
+    async def list_all(
+        self, actor: Actor, chosen: OwnedDocumentFilter, page: PageRequest, *, sort: DocumentSort
+    ) -> Page[OwnedDocument]:
+        """Return documents of all users that the actor may see, which is all to administrators.
+
+        Errors: InvalidCursorError.
+        """
+        query = _filtered(select(DocumentRow), chosen.status, chosen.search)
+        if chosen.user_id is not None:
+            query = query.where(col(DocumentRow.user_id) == chosen.user_id)
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, query, _ORDERS[sort], page)
+            documents = await shown(session, actor, rows.items, owned_document_from_row)
+        return Page(documents, rows.next_cursor)
+
+    async def get(self, actor: Actor, document_id: DocumentId) -> Result[Document, Unreachable]:
+        """Return one document of the actor's, or one that somebody has published."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(DocumentRow, document_id)
+            document = None if row is None else await shown_one(session, actor, row)
+        if document is None:
+            return Err(await why_unreachable(self._database, DocumentRow, document_id))
+        return Ok(document)
+
+    async def change(
+        self,
+        actor: Actor,
+        document_id: DocumentId,
+        request: ChangeDocumentRequest,
+        *,
+        version: int | None,
+    ) -> Result[Document, Conflict | Unreachable]:
+        """Rename a document; `version` is the one that is meant."""
+        async with self._database.transaction(actor) as session:
+            # Locking asks for the right to change, which nobody has to another's document.
+            row = await session.get(DocumentRow, document_id, with_for_update=True)
+            if row is not None:
+                if version not in {None, row.version}:
+                    return Err(Conflict.VERSION_CHANGED)
+                row.title = request.title
+                row.version += 1
+                row.updated_at = utc_now()
+                await session.flush()
+                document = await shown_one(session, actor, row)
+                return Err(Unreachable.MISSING) if document is None else Ok(document)
+        return Err(await why_unreachable(self._database, DocumentRow, document_id))
+
+    async def delete(self, actor: Actor, document_id: DocumentId) -> Result[None, Unreachable]:
+        """Delete a document with all its versions; an ingestion under way ends by itself."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(DocumentRow, document_id, with_for_update=True)
+            if row is not None:
+                await session.exec(delete(DocumentRow).where(col(DocumentRow.id) == document_id))
+                resource = (ResourceType.DOCUMENT, document_id)
+                record(session, actor, AuditAction.DOCUMENT_DELETED, resource)
+                return Ok(None)
+        return Err(await why_unreachable(self._database, DocumentRow, document_id))
+
+
+async def _has(session: AsyncSession, user_id: UserId, *, at_least: int) -> bool:
+    """Say whether the user has as many documents; until its end, nobody else makes them one."""
+    lock = func.pg_advisory_xact_lock(func.hashtextextended(f"documents of {user_id}", 0))
+    await session.exec(select(lock))
+    query = select(func.count()).where(col(DocumentRow.user_id) == user_id)
+    return (await session.exec(query)).one() >= at_least
+
+
+async def _store(
+    session: AsyncSession, row: DocumentRow, submission: TitledSubmission
+) -> DocumentVersionRow:
+    session.add(row)
+    await session.flush()
+    version = DocumentVersionRow(
+        document_id=row.id,
+        number=row.latest_version,
+        user_id=row.user_id,
+        content_type=submission.content_type,
+        source=submission.source,
+    )
+    session.add(version)
+    await session.flush()
+    return version
+
+
+def _filtered(
+    query: SelectOfScalar[DocumentRow], status: PublicationStatus | None, search: str | None
+) -> SelectOfScalar[DocumentRow]:
+    if status is not None:
+        is_published = col(DocumentRow.published_version).is_not(None)
+        query = query.where(
+            is_published if status is PublicationStatus.PUBLISHED else ~is_published
+        )
+    if search is not None:
+        query = query.where(col(DocumentRow.title).ilike(containing(search)))
+    return query

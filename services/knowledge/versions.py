@@ -1,0 +1,124 @@
+"""Owns the versions of a document: added and read, never changed."""
+
+import asyncio
+from typing import Final
+
+from sqlalchemy import func
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import SERVICE, Actor
+from schema.ids import DocumentId
+from schema.knowledge import DocumentText, DocumentVersion
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import DocumentRow, DocumentVersionRow
+from schema.tables.columns import utc_now
+from services.access import why_unreachable
+from services.creations import claim
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.knowledge.refusals import VersionRefusal
+from services.knowledge.rows import is_version, light, text_from_row, version_from_row
+from services.knowledge.submissions import Submission, identity_of
+from services.refusals import Conflict, Unreachable
+
+_NEWEST_FIRST: Final = Order("-number", (col(DocumentVersionRow.number),), descending=True)
+
+
+class DocumentVersions:
+    """Keeps the versions of documents. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self, actor: Actor, document_id: DocumentId, submission: Submission, *, key: str | None
+    ) -> Result[DocumentVersion, Conflict | Unreachable | VersionRefusal]:
+        """Add a version that is to be ingested; what is published stays so.
+
+        Idempotency: the same key with the same bytes gives the version that it made before.
+        """
+        identity = await asyncio.to_thread(identity_of, submission, document_id=document_id)
+        async with self._database.transaction(actor) as session:
+            row = await session.get(DocumentRow, document_id, with_for_update=True)
+            made_before = None
+            if row is not None:
+                number = row.latest_version + 1
+                claimed = await claim(session, actor, key, request=identity, resource_id=number)
+                if isinstance(claimed, Err):
+                    return claimed
+                made_before = claimed.value
+                if made_before is None:
+                    return Ok(version_from_row(await _append(session, row, submission)))
+        if made_before is None:
+            return Err(await why_unreachable(self._database, DocumentRow, document_id))
+        return await self._get(actor, document_id, int(made_before))
+
+    async def list_versions(
+        self, actor: Actor, document_id: DocumentId, page: PageRequest
+    ) -> Result[Page[DocumentVersion], Unreachable]:
+        """Return the versions that the actor may see, newest first.
+
+        Of another's document that is the published one.
+        Errors: InvalidCursorError.
+        """
+        query = light().where(col(DocumentVersionRow.document_id) == document_id)
+        async with self._database.transaction(actor) as session:
+            document = await session.get(DocumentRow, document_id)
+            if document is not None:
+                rows = await read_page(session, query, _NEWEST_FIRST, page)
+                return Ok(rows.map(version_from_row))
+        return Err(await why_unreachable(self._database, DocumentRow, document_id))
+
+    async def read(
+        self, actor: Actor, document_id: DocumentId, number: int
+    ) -> Result[DocumentText, Unreachable | VersionRefusal]:
+        """Return a version with its text."""
+        text = select(DocumentVersionRow.content).where(is_version(document_id, number))
+        async with self._database.transaction(actor) as session:
+            row = (await session.exec(light().where(is_version(document_id, number)))).first()
+            if row is not None:
+                return Ok(text_from_row(row, (await session.exec(text)).first()))
+        return Err(await self._why_missing(actor, document_id, number))
+
+    async def _get(
+        self, actor: Actor, document_id: DocumentId, number: int
+    ) -> Result[DocumentVersion, Unreachable | VersionRefusal]:
+        async with self._database.transaction(actor) as session:
+            row = (await session.exec(light().where(is_version(document_id, number)))).first()
+        if row is None:
+            return Err(await self._why_missing(actor, document_id, number))
+        return Ok(version_from_row(row))
+
+    async def _why_missing(
+        self, actor: Actor, document_id: DocumentId, number: int
+    ) -> Unreachable | VersionRefusal:
+        async with self._database.transaction(actor) as session:
+            document = await session.get(DocumentRow, document_id)
+        if document is None:
+            return await why_unreachable(self._database, DocumentRow, document_id)
+        query = select(func.count()).where(is_version(document_id, number))
+        # The policies hide drafts of others, so that they alone can't tell them from nothing.
+        async with self._database.transaction(SERVICE) as session:
+            is_there = (await session.exec(query)).one() > 0
+        return VersionRefusal.DRAFT_OF_ANOTHER if is_there else VersionRefusal.MISSING
+
+
+async def _append(
+    session: AsyncSession, row: DocumentRow, submission: Submission
+) -> DocumentVersionRow:
+    """Add the next version of a document whose row is locked."""
+    row.latest_version += 1
+    row.version += 1
+    row.updated_at = utc_now()
+    version = DocumentVersionRow(
+        document_id=row.id,
+        number=row.latest_version,
+        user_id=row.user_id,
+        content_type=submission.content_type,
+        source=submission.source,
+    )
+    session.add(version)
+    await session.flush()
+    return version

@@ -1,0 +1,1 @@
+"""How memories and passages get vectors of the embedder that is in use now."""

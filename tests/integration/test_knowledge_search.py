@@ -1,0 +1,272 @@
+"""The search of knowledge: what somebody finds, by meaning and by words."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from schema.actors import Actor, acting_user
+from schema.ids import UserId
+from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
+from services.database import Database, DatabaseUnavailableError
+from services.embeddings import Embedder, Purpose, make_embedder
+from services.knowledge.search import KnowledgeSearch
+from tests.fakes.embedding_api import EmbeddingApi, saying, serving, vector_of
+from tests.fixtures.api_user import ApiUser
+from tests.fixtures.passages import Made, add_document, add_version, publish
+from tests.fixtures.stack import Stack
+
+DIMENSIONS = 8
+
+
+@pytest.fixture
+def api() -> EmbeddingApi:
+    """The provider of the embeddings."""
+    return EmbeddingApi()
+
+
+@pytest.fixture
+async def embedder(api: EmbeddingApi) -> AsyncIterator[Embedder]:
+    """An embedder that no other test has."""
+    async with serving(api) as origin:
+        made = make_embedder(
+            "openai",
+            model=f"model-{uuid4().hex}",
+            base_url=f"{origin}/compatible",
+            dimensions=DIMENSIONS,
+        )
+        yield made
+        await made.close()
+
+
+@pytest.fixture
+def search(stack: Stack, embedder: Embedder) -> KnowledgeSearch:
+    """The search with that embedder."""
+    return KnowledgeSearch(stack.foundation.database, embedder)
+
+
+def actor_of(person: ApiUser) -> Actor:
+    return acting_user(UserId(UUID(person.id)))
+
+
+def word() -> str:
+    """Return a word that stands in no other text, and that stemming leaves as it is."""
+    return "".join("bcdfghjklmnpqrtv"[int(digit, 16)] for digit in uuid4().hex)
+
+
+def meant(text: str, embedder: Embedder, *, content: str | None = None) -> Made:
+    """Return a passage with the vector of `text`."""
+    return Made(content or text, vector_of(text, DIMENSIONS), embedder.name)
+
+
+async def found(
+    search: KnowledgeSearch, person: ApiUser, query: str, limit: int = 10
+) -> list[KnowledgeHit]:
+    return await search.search(actor_of(person), SearchKnowledgeRequest(query=query, limit=limit))
+
+
+async def contents(search: KnowledgeSearch, person: ApiUser, query: str) -> list[str]:
+    return [hit.content for hit in await found(search, person, query)]
+
+
+async def test_a_hit_says_where_it_is_from(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    text = f"about {word()}"
+    document = await add_document(stack.inspection, user.id, meant(text, embedder), title="Rules")
+
+    (hit,) = await found(search, user, text)
+
+    assert (hit.document_id, hit.title, hit.version, hit.position) == (document, "Rules", 1, 0)
+    assert (hit.content, hit.start_char, hit.end_char) == (text, 0, len(text))
+    assert hit.score == 1.0
+    assert hit.own
+
+
+async def test_others_find_what_is_published_and_nothing_else(
+    stack: Stack, user: ApiUser, other_user: ApiUser, *, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    name = word()
+    document = await add_document(stack.inspection, user.id, meant(f"first {name}", embedder))
+    await add_version(stack.inspection, document, 2, meant(f"second {name}", embedder))
+
+    before = await contents(search, other_user, name)
+    await publish(stack.inspection, document, 1)
+    after = await found(search, other_user, name)
+    await publish(stack.inspection, document, None)
+    withdrawn = await contents(search, other_user, name)
+
+    assert before == withdrawn == []
+    assert [(hit.content, hit.own) for hit in after] == [(f"first {name}", False)]
+
+
+async def test_owners_find_one_version_of_each_document(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    name = word()
+    document = await add_document(stack.inspection, user.id, meant(f"first {name}", embedder))
+    await add_version(stack.inspection, document, 2, meant(f"second {name}", embedder))
+    await add_version(
+        stack.inspection, document, 3, meant(f"third {name}", embedder), status="processing"
+    )
+
+    as_draft = await contents(search, user, name)
+    await publish(stack.inspection, document, 1)
+    as_published = await contents(search, user, name)
+
+    assert as_draft == [f"second {name}"]
+    assert as_published == [f"first {name}"]
+
+
+async def test_meaning_and_words_are_found_and_both_together_come_first(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    query = f"about {word()}"
+    await add_document(
+        stack.inspection,
+        user.id,
+        meant(query, embedder, content="by meaning alone"),
+        Made(f"{query} by words alone"),
+        meant(query, embedder, content=f"{query} by both"),
+    )
+
+    hits = await found(search, user, query)
+
+    assert hits[0].content == f"{query} by both"
+    assert {hit.content for hit in hits[1:]} == {"by meaning alone", f"{query} by words alone"}
+    assert all(0 < hit.score <= 1 for hit in hits)
+    assert hits == await found(search, user, query)
+
+
+async def test_vectors_of_another_embedder_are_not_compared(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch
+) -> None:
+    query = f"about {word()}"
+    await add_document(
+        stack.inspection,
+        user.id,
+        Made("of another model", vector_of(query, DIMENSIONS), "another"),
+        Made("of another size", vector_of(query, 3), "third"),
+        Made("of nobody"),
+    )
+
+    assert await contents(search, user, query) == []
+
+
+async def test_words_alone_answer_while_the_embedder_is_away(
+    stack: Stack, user: ApiUser, api: EmbeddingApi, *, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    query = f"about {word()}"
+    await add_document(
+        stack.inspection,
+        user.id,
+        meant(query, embedder, content="by meaning"),
+        Made(f"{query} by words"),
+    )
+
+    api.script = [saying("busy", status=503), saying("no", status=401)]
+
+    assert await contents(search, user, query) == [f"{query} by words"]
+    assert await contents(search, user, query) == [f"{query} by words"]
+    assert len(await contents(search, user, query)) == 2
+
+
+async def test_the_rare_words_of_a_question_are_enough(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch
+) -> None:
+    name = word()
+    await add_document(stack.inspection, user.id, Made(f"The {name} is kept in the cellar."))
+
+    asked = await contents(search, user, f"Can anybody tell me, please, where you keep a {name}?")
+    told = await contents(search, user, f"{name} " + "and so on " * 195)
+
+    assert len(asked) == len(told) == 1
+
+
+async def test_quotes_keep_words_together_and_a_minus_leaves_them_out(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch
+) -> None:
+    name, place = word(), word()
+    await add_document(
+        stack.inspection,
+        user.id,
+        Made(f"{name} {place} together"),
+        Made(f"{place} before {name}"),
+    )
+
+    phrase = await contents(search, user, f'"{name} {place}"')
+    without = await contents(search, user, f"{name} -together")
+
+    assert phrase[0] == f"{name} {place} together"
+    assert without[0] == f"{place} before {name}"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "the of and",
+        "%",
+        "_ % \\ ' \" :* & | ! ( ) <->",
+        "-nothing",
+        '"',
+        "שלום עולם",
+        "مرحبا بالعالم",
+        "日本語の文章",
+        "🙂",
+        "a" * 2000,
+        "'; DROP TABLE passages; --",
+        "x " * 1000,
+    ],
+)
+async def test_whatever_is_asked_has_an_answer(
+    user: ApiUser, search: KnowledgeSearch, query: str
+) -> None:
+    assert await found(search, user, query) == []
+
+
+async def test_right_to_left_words_are_found(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch
+) -> None:
+    await add_document(stack.inspection, user.id, Made("המדיניות שלנו להחזרת מוצרים"))
+
+    assert len(await contents(search, user, "מוצרים")) == 1
+
+
+async def test_a_turn_finds_the_same_with_and_without_a_vector(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    text = f"about {word()}"
+    document = await add_document(stack.inspection, user.id, meant(text, embedder), title="Rules")
+    [vector] = await embedder.embed([text], purpose=Purpose.QUERY)
+
+    by_both = await search.relevant(actor_of(user), text, vector, limit=5)
+    by_words = await search.relevant(actor_of(user), text + " " * 4000, None, limit=5)
+
+    assert [(hit.document_id, hit.title, hit.content) for hit in by_both] == [
+        (document, "Rules", text)
+    ]
+    assert by_both == by_words
+
+
+async def test_an_outage_of_the_database_is_told_as_one(user: ApiUser, embedder: Embedder) -> None:
+    nowhere = Database("postgresql://nobody:nothing@127.0.0.1:9/nothing")
+    search = KnowledgeSearch(nowhere, embedder)
+
+    with pytest.raises(DatabaseUnavailableError):
+        await found(search, user, "anything")
+    await nowhere.close()
+
+
+async def test_the_function_behind_the_words_gives_nobody_the_drafts_of_others(
+    stack: Stack, user: ApiUser, other_user: ApiUser
+) -> None:
+    name = word()
+    document = await add_document(stack.inspection, user.id, Made(f"a secret {name}"))
+    ask = "SELECT count(*) FROM everturn_passages_with($1::text::tsquery, NULL, $2, '{1}', 10)"
+
+    async def seen_by(actor: Actor) -> int:
+        async with stack.foundation.database.statements(actor) as connection:
+            return int(await connection.fetchval(ask, f"'{name}'", [document]))
+
+    assert await seen_by(actor_of(user)) == 1
+    assert await seen_by(actor_of(other_user)) == 0

@@ -1,0 +1,165 @@
+"""Owns the ingestion of a document's version: extract, embed batch by batch, finish."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from temporalio import workflow
+from temporalio.common import (
+    RetryPolicy,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+)
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from activities import names
+    from schema.ids import ingestion_workflow_id
+    from schema.ingestion import (
+        DocumentVersionReference,
+        FinishIngestionInput,
+        IngestionProblem,
+        IngestionProgress,
+    )
+    from schema.names import BACKGROUND_QUEUE, INGEST_DOCUMENT, TASK_TIMEOUT, USER_ID_ATTRIBUTE
+
+_USER_ID: Final = SearchAttributeKey.for_keyword(USER_ID_ATTRIBUTE)
+
+# What waits for a database or an embedding service waits as long as it takes.
+_PATIENT: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(minutes=1)
+)
+_PAUSES: Final = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=30))
+"""Between attempts at what may fail by its own fault."""
+
+
+@workflow.defn(name=INGEST_DOCUMENT)
+class IngestDocument:
+    """One ingestion. Carries references and counts only; texts and vectors stay in the database."""
+
+    @workflow.run
+    async def run(self, version: DocumentVersionReference) -> IngestionProgress:
+        """Ingest the version and say how it ended, whatever happens on the way."""
+        try:
+            progress = await _with_pauses(lambda: self._extract(version))
+            while progress.is_under_way and progress.left:
+                progress = await self._embed(version, progress)
+            if progress.is_under_way:
+                progress = await self._finish(version, None)
+        except (ActivityError, asyncio.CancelledError) as error:
+            progress = await self._finish(version, _problem_of(error))
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from error
+        workflow.set_current_details(_details(progress))
+        return progress
+
+    async def _extract(self, version: DocumentVersionReference) -> IngestionProgress:
+        workflow.set_current_details("extracting text")
+        extracted: IngestionProgress = await workflow.execute_activity(
+            names.EXTRACT_DOCUMENT,
+            version,
+            result_type=IngestionProgress,
+            summary=f"extract · version {version.number}",
+            start_to_close_timeout=timedelta(minutes=30),
+            heartbeat_timeout=timedelta(seconds=10),
+            retry_policy=_PATIENT,
+        )
+        return extracted
+
+    async def _embed(
+        self, version: DocumentVersionReference, progress: IngestionProgress
+    ) -> IngestionProgress:
+        counted = f"{progress.embedded} of {progress.passages} passages"
+        workflow.set_current_details(f"embedding {counted}")
+
+        async def embed_batch() -> IngestionProgress:
+            embedded: IngestionProgress = await workflow.execute_activity(
+                names.EMBED_PASSAGES,
+                version,
+                result_type=IngestionProgress,
+                summary=f"embed · {counted}",
+                start_to_close_timeout=timedelta(minutes=10),
+                heartbeat_timeout=timedelta(seconds=10),
+                retry_policy=_PATIENT,
+            )
+            return embedded
+
+        return await _with_pauses(embed_batch)
+
+    async def _finish(
+        self, version: DocumentVersionReference, problem: IngestionProblem | None
+    ) -> IngestionProgress:
+        """End the ingestion. A cancellation that comes now finds it ending already."""
+        finishing: asyncio.Future[IngestionProgress] = asyncio.ensure_future(
+            workflow.execute_activity(
+                names.FINISH_INGESTION,
+                FinishIngestionInput(version=version, problem=problem),
+                result_type=IngestionProgress,
+                summary="finish" if problem is None else f"finish · {problem.value}",
+                start_to_close_timeout=timedelta(seconds=30),
+                retry_policy=_PATIENT,
+            )
+        )
+        try:
+            return await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            return await finishing
+
+
+async def start_ingestion(version: DocumentVersionReference) -> None:
+    """Start an ingestion from within another workflow, which it outlives; twice is harmless."""
+    try:
+        await workflow.start_child_workflow(
+            INGEST_DOCUMENT,
+            version,
+            id=ingestion_workflow_id(version.document_id, version.number),
+            task_queue=BACKGROUND_QUEUE,
+            task_timeout=TASK_TIMEOUT,
+            search_attributes=ingestion_attributes(version),
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        )
+    except WorkflowAlreadyStartedError:
+        workflow.logger.info("The ingestion's workflow is there already")
+
+
+def ingestion_attributes(version: DocumentVersionReference) -> TypedSearchAttributes:
+    """Return what operators find an ingestion by."""
+    return TypedSearchAttributes([SearchAttributePair(_USER_ID, str(version.user_id))])
+
+
+async def _with_pauses(attempt: Callable[[], Awaitable[IngestionProgress]]) -> IngestionProgress:
+    """Try a few times what falters: a document may be why its parser or its vectors fail."""
+    for pause in _PAUSES:
+        try:
+            return await attempt()
+        except ActivityError as error:
+            if _type_of(error) != names.INGESTION_FALTERED:
+                raise
+        await workflow.sleep(pause)
+    return await attempt()
+
+
+def _problem_of(error: BaseException) -> IngestionProblem:
+    if is_cancelled_exception(error):
+        return IngestionProblem.STOPPED
+    if _type_of(error) == names.INGESTION_REFUSED:
+        return IngestionProblem.EMBEDDING_REFUSED
+    return IngestionProblem.KEPT_FAILING
+
+
+def _type_of(error: BaseException) -> str | None:
+    cause = error.cause if isinstance(error, ActivityError) else None
+    return cause.type if isinstance(cause, ApplicationError) else None
+
+
+def _details(progress: IngestionProgress) -> str:
+    if progress.status is None:
+        return "deleted"
+    return f"{progress.status.value} · {progress.embedded} of {progress.passages} passages"
