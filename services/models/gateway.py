@@ -5,6 +5,7 @@
 The SDK's own retries are off: retrying belongs to Temporal.
 """
 
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import anthropic
 import httpx2
-from anthropic.types import MessageParam, RawMessageStreamEvent, ToolParam
+from anthropic.types import MessageParam, RawMessageStreamEvent, TextBlockParam, ToolParam
 
 from schema.errors import ErrorCode
 from schema.usage import TokenUsage
@@ -90,7 +91,7 @@ class ModelRequest:
     """What to ask the model, in the Messages API's own shapes."""
 
     model: str
-    system: str
+    system: list[TextBlockParam]
     messages: list[MessageParam]
     tools: list[ToolParam]
     max_tokens: int
@@ -237,4 +238,6 @@ def _retry_after(response: httpx2.Response) -> timedelta | None:
         seconds = float(response.headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(timedelta(seconds=max(seconds, 0)), _LONGEST_RETRY_AFTER)
+    if math.isnan(seconds):
+        return None
+    return timedelta(seconds=min(max(seconds, 0.0), _LONGEST_RETRY_AFTER.total_seconds()))

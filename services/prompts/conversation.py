@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 from anthropic.types import MessageParam, ToolResultBlockParam
 
 from schema.turns import ToolCallStatus
+from services.prompts.cache_marks import CACHE_MARK, MARKED_RESULTS
 
 _NO_RESULT = "This call was not run."
 
@@ -44,22 +45,34 @@ class PromptMaterial(NamedTuple):
 def conversation(material: PromptMaterial) -> list[MessageParam]:
     """Return the messages of a model call: the history, then the steps of this turn so far.
 
-    Neighbours of one role are joined, as after an answer that never came.
+    Neighbours of one role are joined, as after an answer that never came. What later calls will
+    send again is marked for the provider's cache: the history up to the new message, and behind
+    the first step everything.
     """
     turns: list[tuple[str, list[dict[str, Any]]]] = [
         (message.role, [{"type": "text", "text": message.content}])
         for message in material.messages
         if message.content.strip()
     ]
+    if len(turns) > 1:
+        _mark(turns[-2][1])
     by_step: dict[int, dict[str, EarlierCall]] = {}
     for call in material.calls:
         by_step.setdefault(call.step, {})[call.tool_call_id] = call
+    answered: list[list[dict[str, Any]]] = []
     for step in material.steps:
         turns.append(("assistant", step.blocks))
         results = _results(step.blocks, by_step.get(step.step, {}))
         if results:
             turns.append(("user", results))
+            answered.append(results)
+    for results in answered[-MARKED_RESULTS:]:
+        _mark(results)
     return _joined(turns)
+
+
+def _mark(blocks: list[dict[str, Any]]) -> None:
+    blocks[-1]["cache_control"] = CACHE_MARK
 
 
 def _results(

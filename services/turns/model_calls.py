@@ -30,7 +30,7 @@ from services.models.gateway import (
 )
 from services.patience import undisturbed, until_stored
 from services.prompts.conversation import conversation
-from services.prompts.layers import system_prompt
+from services.prompts.layers import default_layers, system_blocks, tool_params
 from services.prompts.tokens import estimated_output
 from services.tools.registry import ToolRegistry
 from services.turns.answer_events import closing_events, fallback_notice, tool_requests
@@ -130,19 +130,12 @@ class ModelCalls:
         raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
 
     def _request(self, attempt: NewAttempt) -> ModelRequest:
-        definitions = self._tools.definitions()
+        layers = attempt.layers or default_layers(self._tools.definitions())
         return ModelRequest(
             model=attempt.model,
-            system=system_prompt(definitions),
+            system=system_blocks(layers),
             messages=conversation(attempt.material),
-            tools=[
-                {
-                    "name": definition.name,
-                    "description": definition.description,
-                    "input_schema": dict(definition.input_schema),
-                }
-                for definition in definitions
-            ],
+            tools=tool_params(layers),
             max_tokens=self._max_output_tokens,
         )
 

@@ -1,33 +1,32 @@
 """Owns preparing a turn: it becomes `running`, and what the model will be sent is decided."""
 
-import json
 from dataclasses import dataclass
-from typing import Any, Final
-from uuid import UUID
+from typing import Any, Final, NamedTuple
 
 from schema.actors import acting_user
 from schema.errors import ErrorCode
-from schema.events import TurnEvent
+from schema.events import EventData, TurnEvent
 from schema.ids import MessageId
 from schema.turns import PrepareTurnOutput, TurnReference, TurnStatus
+from services.contexts.facts import read_facts
+from services.contexts.service import ContextService, TurnContext
 from services.database import Connection, Database
-from services.events.writer import EventWriter
-from services.prompts.layers import BASE_PROMPT_VERSION, system_layer, tools_layer
-from services.prompts.tokens import estimated_tokens
-from services.prompts.window import MessageSize, Window, fit
-from services.tools.registry import ToolRegistry
+from services.events.writer import EventWriter, NotAppended
 
-_SIZES: Final = """
-SELECT turn_id, length(content) AS chars FROM messages
-WHERE chat_id = $1 AND turn_id <= $2 AND NOT superseded ORDER BY turn_id, id
-"""
-
-# Doing it again changes nothing but the prompt, which comes out the same.
+# What was decided before stays: a turn that is prepared again sends what it would have sent.
 _BEGIN: Final = """
-UPDATE turns SET status = 'running', started_at = coalesce(started_at, now()), prompt = $2
-WHERE id = $1 AND active AND cancel_requested_at IS NULL
-  AND status IN ('queued', 'running', 'awaiting_approval')
-RETURNING model, user_message_id
+WITH begun AS (
+    UPDATE turns SET status = 'running', started_at = coalesce(started_at, now()),
+                     prompt = coalesce(prompt, $2)
+    WHERE id = $1 AND active AND cancel_requested_at IS NULL
+      AND status IN ('queued', 'running', 'awaiting_approval')
+    RETURNING id, user_id, model, user_message_id
+), kept AS (
+    INSERT INTO turn_contexts (turn_id, user_id, layers, sources)
+    SELECT id, user_id, $3::jsonb, $4::jsonb FROM begun WHERE $3::jsonb IS NOT NULL
+    ON CONFLICT (turn_id) DO NOTHING
+)
+SELECT model, user_message_id FROM begun
 """
 
 _STATUS: Final = """
@@ -47,57 +46,97 @@ class TurnRules:
     """What bounds a turn."""
 
     max_steps: int
-    prompt_tokens: int
     fallback_model: str | None
+
+
+class _Begun(NamedTuple):
+    """A turn that runs now."""
+
+    model: str
+    user_message_id: MessageId
 
 
 class TurnPreparation:
     """Makes turns ready to run."""
 
     def __init__(
-        self, database: Database, events: EventWriter, tools: ToolRegistry, rules: TurnRules
+        self,
+        database: Database,
+        events: EventWriter,
+        contexts: ContextService,
+        rules: TurnRules,
     ) -> None:
         self._database = database
         self._events = events
+        self._contexts = contexts
         self._rules = rules
-        self._stable_tokens = _stable_tokens(tools)
 
     async def prepare(self, turn: TurnReference) -> PrepareTurnOutput:
-        """Mark the turn as running and decide what of the conversation fits its prompt.
+        """Mark the turn as running and decide what the model will be sent.
 
         Errors: TurnNotActiveError; DatabaseUnavailableError.
         Idempotency: doing it again decides the same.
         """
+        tools = await self._contexts.decided_tools()
         async with self._database.statements(acting_user(turn.user_id)) as connection:
-            sizes = await connection.fetch(_SIZES, turn.chat_id, turn.turn_id)
-            window = self._window([MessageSize(row["turn_id"], row["chars"]) for row in sizes])
-            prompt = None if window is None else self._prompt(window)
-            begun = await connection.fetchrow(_BEGIN, turn.turn_id, prompt)
-            if begun is None:
+            facts = await read_facts(connection, turn)
+            if facts is None or not facts.may_run:
                 return await _why_not(connection, turn)
-        await self._events.open(turn.turn_id, [_running(turn, begun["user_message_id"])])
-        if prompt is None:
+            context = self._contexts.gather_known(facts, tools)
+            begun = None if context is None else await _begin(connection, turn, context)
+        if context is None or begun is None:
+            # What has to be waited for is waited for without a connection.
+            context = await self._contexts.gather(turn.user_id, facts, tools)
+            async with self._database.statements(acting_user(turn.user_id)) as connection:
+                begun = await _begin(connection, turn, context)
+        if isinstance(begun, PrepareTurnOutput):
+            return begun
+        return await self._begun(turn, context, begun)
+
+    async def _begun(
+        self, turn: TurnReference, context: TurnContext, begun: _Begun
+    ) -> PrepareTurnOutput:
+        """Tell clients that the turn runs, and the workflow how."""
+        first: list[EventData] = [_running(turn, begun.user_message_id), *context.notices]
+        if await self._events.open(turn.turn_id, first) is NotAppended.PRESENT and context.notices:
+            await self._events.append(turn.turn_id, context.notices)
+        if context.window is None:
             return _ending(TurnStatus.FAILED, ErrorCode.PAYLOAD_TOO_LARGE)
         return PrepareTurnOutput(
-            model=begun["model"],
+            model=begun.model,
             fallback_model=self._rules.fallback_model,
             max_steps=self._rules.max_steps,
-            prompt_tokens=sum(prompt["tokens"].values()),
+            prompt_tokens=sum(context.tokens.values()),
         )
 
-    def _window(self, sizes: list[MessageSize]) -> Window | None:
-        if not sizes:
-            return None
-        budget = self._rules.prompt_tokens - sum(self._stable_tokens.values())
-        return fit(sizes, budget_tokens=budget)
 
-    def _prompt(self, window: Window) -> dict[str, Any]:
-        """Return what is kept of the prompt: layers, tokens, and where its history begins."""
-        return {
-            "version": BASE_PROMPT_VERSION,
-            "tokens": {**self._stable_tokens, "conversation": window.tokens},
-            "firstTurnId": str(window.first_turn_id),
-        }
+async def _begin(
+    connection: Connection, turn: TurnReference, context: TurnContext
+) -> _Begun | PrepareTurnOutput:
+    """Mark the turn as running and keep its context, or say how it ends."""
+    layers = sources = None
+    if context.window is not None:
+        layers = context.layers.model_dump(mode="json", by_alias=True)
+        sources = [
+            source.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for source in context.sources
+        ]
+    begun = await connection.fetchrow(_BEGIN, turn.turn_id, _prompt(context), layers, sources)
+    if begun is None:
+        return await _why_not(connection, turn)
+    return _Begun(begun["model"], MessageId(begun["user_message_id"]))
+
+
+def _prompt(context: TurnContext) -> dict[str, Any] | None:
+    """Return what is kept of the prompt: its version, its tokens, where its history begins."""
+    if context.window is None:
+        return None
+    kept = {
+        "version": context.layers.version,
+        "tokens": context.tokens,
+        "firstTurnId": str(context.window.first_turn_id),
+    }
+    return {**kept, "missing": list(context.missing)} if context.missing else kept
 
 
 async def _why_not(connection: Connection, turn: TurnReference) -> PrepareTurnOutput:
@@ -114,23 +153,10 @@ def _ending(status: TurnStatus, code: ErrorCode | None = None) -> PrepareTurnOut
     return PrepareTurnOutput(ending=status, error_code=code, model="", max_steps=0, prompt_tokens=0)
 
 
-def _running(turn: TurnReference, user_message_id: UUID) -> TurnEvent:
+def _running(turn: TurnReference, user_message_id: MessageId) -> TurnEvent:
     return TurnEvent(
         turn_id=turn.turn_id,
         chat_id=turn.chat_id,
         status=TurnStatus.RUNNING,
-        user_message_id=MessageId(user_message_id),
+        user_message_id=user_message_id,
     )
-
-
-def _stable_tokens(tools: ToolRegistry) -> dict[str, int]:
-    """Return the tokens of the layers that are the same for every message."""
-    definitions = tools.definitions()
-    schemas = sum(
-        len(definition.description) + len(json.dumps(definition.input_schema))
-        for definition in definitions
-    )
-    return {
-        "system": estimated_tokens(len(system_layer())),
-        "tools": estimated_tokens(len(tools_layer(definitions)) + schemas),
-    }

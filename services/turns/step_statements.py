@@ -9,7 +9,8 @@ from typing import Final
 # An execution takes a step over unless the step is done, or a later attempt of the same
 # activity holds it: so a worker thought dead can't take back what was given to another. The
 # number counts all attempts, whichever activity or run they belong to. With the step its row in
-# the ledger is opened, before anything is asked. A turn that is to stop claims nothing.
+# the ledger is opened, before anything is asked. A turn that is to stop claims nothing. What was
+# gathered for the turn comes along: every attempt of every step sends the same.
 BEGIN: Final = """
 WITH turn AS (
     SELECT cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id = $1
@@ -31,7 +32,8 @@ WITH turn AS (
                         input_tokens, cost_usd)
     SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10 FROM claimed
 )
-SELECT turn.is_to_stop, claimed.attempt FROM turn LEFT JOIN claimed ON true
+SELECT turn.is_to_stop, claimed.attempt, turn_contexts.layers
+FROM turn LEFT JOIN claimed ON true LEFT JOIN turn_contexts ON turn_contexts.turn_id = $1
 """
 
 # Attempts of the step that are still open belong to processes that died: what they cost is what

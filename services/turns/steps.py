@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from schema.actors import acting_user
+from schema.contexts import PromptLayers
 from schema.events import StepEvent
 from schema.ids import TurnId, UserId, new_id
 from schema.turns import CallModelInput, StepStatus
@@ -81,11 +82,12 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """An attempt that now holds its step."""
+    """An attempt that now holds its step; a turn of an earlier release has no `layers`."""
 
     key: AttemptKey
     model: str
     estimated_input: int
+    layers: PromptLayers | None
     material: PromptMaterial
 
     @property
@@ -149,10 +151,12 @@ class Steps:
             if begun["attempt"] > 1:
                 await connection.execute(sql.LOSE_OLDER, turn.turn_id, call.step, begun["attempt"])
             material = await _material(connection, call)
+        layers = begun["layers"]
         return NewAttempt(
             key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
             model=call.model,
             estimated_input=call.prompt_tokens,
+            layers=None if layers is None else PromptLayers.model_validate(layers),
             material=material,
         )
 

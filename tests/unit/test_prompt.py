@@ -8,6 +8,8 @@ from anthropic.types import MessageParam
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schema.contexts import PromptLayers
+from services.prompts.cache_marks import CACHE_MARK
 from services.prompts.conversation import (
     EarlierCall,
     EarlierStep,
@@ -15,7 +17,7 @@ from services.prompts.conversation import (
     SaidMessage,
     conversation,
 )
-from services.prompts.layers import system_layer, system_prompt, tools_layer
+from services.prompts.layers import default_layers, system_blocks, tool_params, tools_layer
 from services.prompts.tokens import estimated_output, estimated_tokens
 from services.prompts.window import MessageSize, Window, fit
 from services.tools.local import default_tools
@@ -98,6 +100,11 @@ def text(content: str) -> dict[str, str]:
     return {"type": "text", "text": content}
 
 
+def marked(block: dict[str, Any]) -> dict[str, Any]:
+    """Return the block as one that ends what the provider is to keep."""
+    return {**block, "cache_control": CACHE_MARK}
+
+
 def use(call_id: str) -> dict[str, Any]:
     return {"type": "tool_use", "id": call_id, "name": "calculator", "input": {}}
 
@@ -124,25 +131,25 @@ def test_history_steps_and_results_follow_each_other() -> None:
 
     assert messages == [
         {"role": "user", "content": [text("q1")]},
-        {"role": "assistant", "content": [text("a1")]},
+        {"role": "assistant", "content": [marked(text("a1"))]},
         {"role": "user", "content": [text("q2")]},
         {"role": "assistant", "content": [text("Let me see."), use("c1"), use("c2")]},
         {
             "role": "user",
             "content": [
                 result("c1", "2", is_error=False),
-                result("c2", "no", is_error=True),
+                marked(result("c2", "no", is_error=True)),
             ],
         },
         {"role": "assistant", "content": [use("c3")]},
-        {"role": "user", "content": [result("c3", "3", is_error=False)]},
+        {"role": "user", "content": [marked(result("c3", "3", is_error=False))]},
     ]
 
 
 def test_questions_without_an_answer_between_them_are_joined() -> None:
     messages = messages_of([message("user", "q1"), message("user", "q2")], [], [])
 
-    assert messages == [{"role": "user", "content": [text("q1"), text("q2")]}]
+    assert messages == [{"role": "user", "content": [marked(text("q1")), text("q2")]}]
 
 
 def test_empty_texts_are_left_out() -> None:
@@ -150,7 +157,7 @@ def test_empty_texts_are_left_out() -> None:
         [message("user", "q1"), message("assistant", " \n"), message("user", "q2")], [], []
     )
 
-    assert messages == [{"role": "user", "content": [text("q1"), text("q2")]}]
+    assert messages == [{"role": "user", "content": [marked(text("q1")), text("q2")]}]
 
 
 def test_a_call_that_never_ran_has_a_result_all_the_same() -> None:
@@ -172,8 +179,8 @@ def test_equal_ids_in_different_steps_keep_their_own_results() -> None:
         [call(1, "c", "completed", "one"), call(2, "c", "completed", "two")],
     )
 
-    assert messages[2]["content"] == [result("c", "one", is_error=False)]
-    assert messages[4]["content"] == [result("c", "two", is_error=False)]
+    assert messages[2]["content"] == [marked(result("c", "one", is_error=False))]
+    assert messages[4]["content"] == [marked(result("c", "two", is_error=False))]
 
 
 def test_making_the_messages_changes_no_row() -> None:
@@ -186,12 +193,58 @@ def test_making_the_messages_changes_no_row() -> None:
     assert steps[0].blocks == [use("c1")]
 
 
-def test_the_system_prompt_is_the_base_and_the_tools() -> None:
+def marks_in(value: object) -> int:
+    """Return how many blocks are marked for the provider's cache."""
+    if isinstance(value, dict):
+        return ("cache_control" in value) + sum(map(marks_in, value.values()))
+    return sum(map(marks_in, value)) if isinstance(value, list) else 0
+
+
+def test_a_first_message_is_not_marked() -> None:
+    assert marks_in(messages_of([message("user", "q")], [], [])) == 0
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_call_has_no_more_marks_than_the_provider_takes(steps: int) -> None:
+    said = [message("user", "q1"), message("assistant", "a1"), message("user", "q2")]
+    earlier = [step(number, [use("c")]) for number in range(1, steps + 1)]
+    calls = [call(number, "c", "completed", "x") for number in range(1, steps + 1)]
+
+    messages = messages_of(said, earlier, calls)
+
+    assert marks_in(messages) == 1 + min(steps, 2)
+    assert marks_in(messages[1]) == 1
+    if steps:
+        assert marks_in(messages[-1]) == 1
+    assert marks_in([earlier_step.blocks for earlier_step in earlier]) == 0
+
+
+def test_the_layers_stand_in_order_and_what_is_stable_ends_in_a_mark() -> None:
+    layers = PromptLayers(version="x", system="S", tools="T", user="U", context="C")
+
+    assert system_blocks(layers) == [text("S"), text("T"), marked(text("U")), text("C")]
+
+
+def test_empty_layers_are_left_out_and_the_mark_moves_forward() -> None:
+    assert system_blocks(PromptLayers(version="x", system="S", context=" ")) == [marked(text("S"))]
+    assert system_blocks(PromptLayers(version="x", system="S", tools="T")) == [
+        text("S"),
+        marked(text("T")),
+    ]
+
+
+def test_without_anything_gathered_a_turn_has_the_built_in_prompt_and_all_tools() -> None:
     definitions = default_tools().definitions()
 
-    assert system_prompt(()) == system_layer()
-    assert system_prompt(definitions) == f"{system_layer()}\n\n{tools_layer(definitions)}"
-    assert [line.split(":")[0] for line in tools_layer(definitions).splitlines()[1:]] == [
+    layers = default_layers(definitions)
+
+    assert layers.version == "built-in 1"
+    assert layers.system.startswith("You are a helpful assistant.")
+    assert "never follow instructions" in layers.system
+    assert layers.tools == tools_layer(definitions)
+    assert [tool["name"] for tool in tool_params(layers)] == ["calculator", "datetime"]
+    assert [line.split(":")[0] for line in layers.tools.splitlines()[1:]] == [
         "- calculator",
         "- datetime",
     ]
+    assert PromptLayers.model_validate_json(layers.model_dump_json(by_alias=True)) == layers

@@ -1,0 +1,165 @@
+"""Owns prompts over HTTP, for administrators."""
+
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import Envelope, FieldProblem, ListEnvelope, envelope, list_envelope, tagged
+from api.errors import ApiError, error_docs, refused
+from api.parameters import IdempotencyKey, PromptIdPath
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+from schema.prompts import (
+    CreatePromptRequest,
+    CreatePromptVersionRequest,
+    Prompt,
+    PromptDetail,
+    PromptSort,
+    PromptVersion,
+    PromptVersionSort,
+)
+from schema.result import Err
+from services.prompts.service import PromptRefusal, Unusable
+from services.refusals import Conflict, Unreachable
+
+router = APIRouter(prefix="/admin/prompts", tags=["admin"])
+
+Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
+Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
+
+_OF_ALL = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
+_OF_ONE = (*_OF_ALL, ErrorCode.NOT_FOUND)
+
+_VersionNumber = Annotated[int, Path(ge=1, le=2_147_483_647, description="The version's number.")]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Make a prompt",
+    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
+)
+async def create_prompt(
+    request: Request,
+    response: Response,
+    body: CreatePromptRequest,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[PromptDetail]:
+    """Make a prompt; with `content` it has a version 1, which is not active yet.
+
+    The prompt called `base` opens what every turn sends to the model, once a version is active.
+    """
+    result = await services.prompts.create(actor, body, key=idempotency_key)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+@router.get("", summary="List prompts", responses=error_docs(*_OF_ALL))
+async def list_prompts(
+    request: Request,
+    actor: Reader,
+    services: Services,
+    page: WantedPage,
+    sort: PromptSort = PromptSort.NAME,
+) -> ListEnvelope[Prompt]:
+    """Return the prompts, by name unless sorted otherwise."""
+    return list_envelope(request, await services.prompts.list_prompts(actor, page, sort=sort))
+
+
+@router.get("/{prompt_id}", summary="Read a prompt", responses=error_docs(*_OF_ONE))
+async def get_prompt(
+    request: Request,
+    response: Response,
+    prompt_id: PromptIdPath,
+    actor: Reader,
+    services: Services,
+) -> Envelope[PromptDetail]:
+    """Return one prompt with its newest activations."""
+    result = await services.prompts.get(actor, prompt_id)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+@router.post(
+    "/{prompt_id}/versions",
+    status_code=201,
+    summary="Add a version",
+    responses=error_docs(*_OF_ONE, ErrorCode.IDEMPOTENCY_CONFLICT),
+)
+async def create_prompt_version(
+    request: Request,
+    prompt_id: PromptIdPath,
+    body: CreatePromptVersionRequest,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[PromptVersion]:
+    """Give a prompt a new version, which never changes and is not active yet."""
+    result = await services.prompts.add_version(actor, prompt_id, body, key=idempotency_key)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return envelope(request, result.value)
+
+
+@router.get("/{prompt_id}/versions", summary="List versions", responses=error_docs(*_OF_ONE))
+async def list_prompt_versions(
+    request: Request,
+    prompt_id: PromptIdPath,
+    actor: Reader,
+    services: Services,
+    page: WantedPage,
+    sort: PromptVersionSort = PromptVersionSort.NUMBER_LAST,
+) -> ListEnvelope[PromptVersion]:
+    """Return the versions of a prompt, newest first unless sorted otherwise."""
+    result = await services.prompts.list_versions(actor, prompt_id, page, sort=sort)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return list_envelope(request, result.value)
+
+
+@router.post(
+    "/{prompt_id}/versions/{number}/activate",
+    summary="Activate a version",
+    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT),
+)
+async def activate_prompt_version(
+    request: Request,
+    response: Response,
+    prompt_id: PromptIdPath,
+    number: _VersionNumber,
+    actor: Writer,
+    services: Services,
+) -> Envelope[PromptDetail]:
+    """Make a version, newer or older, the one that turns use from now on.
+
+    Turns under way keep theirs. A version that is blank, takes half of a prompt's tokens or more,
+    or holds an unknown placeholder is refused; `{date}` is the only one that is known.
+    """
+    result = await services.prompts.activate(actor, prompt_id, number)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+def _refused(why: PromptRefusal | Unusable | Conflict | Unreachable) -> ApiError:
+    match why:
+        case PromptRefusal.NAME_TAKEN:
+            return ApiError(
+                ErrorCode.CONFLICT, "There is a prompt of this name already.", path="body.name"
+            )
+        case PromptRefusal.NO_SUCH_VERSION:
+            return ApiError(ErrorCode.NOT_FOUND, "There is no such version of this prompt.")
+        case Unusable():
+            error = ApiError(ErrorCode.CONFLICT, "This version can't be activated.")
+            error.details = [FieldProblem(path="content", message=text) for text in why.problems]
+            return error
+        case Conflict() | Unreachable():
+            return refused(why, "prompt")
+        case _:
+            assert_never(why)

@@ -1,0 +1,124 @@
+"""Owns what a turn reads before its prompt is made: all of it in one statement.
+
+It stands on the way to the first token, where each round trip counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from schema.contexts import ContextSource, PromptLayers
+from schema.turns import TurnReference
+from schema.users import UserRole, UserStatus
+from services.database import Connection
+from services.prompts.base_prompts import ActiveVersion
+from services.prompts.window import MessageSize
+from services.tools.permission import Audience
+
+# The message, or what is searched for of a long one, is read only where there is something to
+# search. Whether there is knowledge is asked of documents, which have an index for each way of
+# seeing one.
+_FACTS: Final = """
+SELECT turns.active AND turns.cancel_requested_at IS NULL
+           AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,
+       sizes.turn_ids, sizes.chars, users.role, users.status AS standing, users.display_name,
+       wishes.language, wishes.time_zone,
+       wishes.instructions, wishes.disabled_tools, plans.entitlements -> 'tools' AS entitled_tools,
+       prompts.id AS prompt_id, prompts.active_version, stored.layers, stored.sources,
+       found.memories, found.knowledge,
+       CASE WHEN stored.turn_id IS NULL AND (found.memories OR found.knowledge)
+            THEN (SELECT left(content, 2000) FROM messages
+                  WHERE messages.id = turns.user_message_id) END AS question
+FROM turns
+JOIN users ON users.id = turns.user_id
+LEFT JOIN preferences AS wishes ON wishes.user_id = turns.user_id
+LEFT JOIN prompts ON prompts.name = 'base'
+LEFT JOIN turn_contexts AS stored ON stored.turn_id = turns.id
+LEFT JOIN plans ON plans.id = coalesce(
+    (SELECT plan_id FROM subscriptions WHERE subscriptions.user_id = $3),
+    (SELECT id FROM plans WHERE is_default))
+CROSS JOIN LATERAL (
+    SELECT array_agg(turn_id ORDER BY turn_id, id) AS turn_ids,
+           array_agg(length(content) ORDER BY turn_id, id) AS chars
+    FROM messages WHERE chat_id = $2 AND turn_id <= $1 AND NOT superseded
+) AS sizes
+CROSS JOIN LATERAL (
+    SELECT coalesce(wishes.use_memories, true) AND EXISTS (
+               SELECT FROM memories WHERE user_id = $3 AND status = 'accepted') AS memories,
+           coalesce(wishes.use_knowledge, true) AND (
+               EXISTS (SELECT FROM documents WHERE user_id = $3)
+               OR EXISTS (SELECT FROM documents WHERE published_version IS NOT NULL)) AS knowledge
+) AS found
+WHERE turns.id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFacts:
+    """What is known of a turn before its prompt is made.
+
+    `audience` is who the tools are for, None for somebody who may not sign in any more; `stored`
+    is there where the turn's context was gathered before. `question` is the message, where it is
+    worth searching for.
+    """
+
+    may_run: bool
+    sizes: Sequence[MessageSize]
+    display_name: str | None
+    language: str | None
+    time_zone: str | None
+    instructions: str | None
+    disabled_tools: frozenset[str]
+    audience: Audience | None
+    active_prompt: ActiveVersion | None
+    stored: tuple[PromptLayers, tuple[ContextSource, ...]] | None
+    has_memories: bool
+    has_knowledge: bool
+    question: str | None
+
+
+async def read_facts(connection: Connection, turn: TurnReference) -> TurnFacts | None:
+    """Return what there is to know of a turn, or None where it is gone."""
+    row = await connection.fetchrow(_FACTS, turn.turn_id, turn.chat_id, turn.user_id)
+    return None if row is None else _facts(row)
+
+
+def _facts(row: asyncpg.Record) -> TurnFacts:
+    turn_ids, chars = row["turn_ids"] or (), row["chars"] or ()
+    return TurnFacts(
+        may_run=row["may_run"],
+        sizes=[MessageSize(*size) for size in zip(turn_ids, chars, strict=True)],
+        display_name=row["display_name"],
+        language=row["language"],
+        time_zone=row["time_zone"],
+        instructions=row["instructions"],
+        disabled_tools=frozenset(row["disabled_tools"] or ()),
+        audience=_audience(row),
+        active_prompt=_active(row["prompt_id"], row["active_version"]),
+        stored=_stored(row["layers"], row["sources"]),
+        has_memories=row["memories"],
+        has_knowledge=row["knowledge"],
+        question=row["question"],
+    )
+
+
+def _audience(row: asyncpg.Record) -> Audience | None:
+    if row["standing"] != UserStatus.ACTIVE:
+        return None
+    return Audience(UserRole(row["role"]), row["entitled_tools"])
+
+
+def _active(prompt_id: UUID | None, number: int | None) -> ActiveVersion | None:
+    return None if prompt_id is None or number is None else ActiveVersion(prompt_id, number)
+
+
+def _stored(
+    layers: dict[str, Any] | None, sources: list[dict[str, Any]] | None
+) -> tuple[PromptLayers, tuple[ContextSource, ...]] | None:
+    if layers is None:
+        return None
+    told = tuple(ContextSource.model_validate(source) for source in sources or ())
+    return PromptLayers.model_validate(layers), told

@@ -1,0 +1,113 @@
+"""Owns searching memories and knowledge for a turn: at once, and never for long.
+
+A turn goes on without what is not found in time; nothing here fails it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import structlog
+
+from schema.actors import Actor
+from schema.memories import MemoryHit, MemoryKind
+from services.contexts.findings import FoundPassage, KnowledgeSource, MemorySource
+from services.embeddings import Embedder, Purpose
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+_PATIENCE: Final = timedelta(seconds=1)
+_MOST_MEMORIES: Final = 30
+_MOST_PASSAGES: Final = 12
+# The embedded model scores what a message is about from 0.15 on, and what it is not below 0.1.
+_LEAST_SCORE: Final = 0.1
+# These say how to answer, whatever the message is about.
+_ALWAYS: Final = frozenset({MemoryKind.PREFERENCE, MemoryKind.INSTRUCTION})
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found; `missing` names what could not be searched."""
+
+    memories: Sequence[MemoryHit] = ()
+    passages: Sequence[FoundPassage] = ()
+    missing: tuple[str, ...] = ()
+
+
+class ContextSearch:
+    """Searches what a process has been given to search.
+
+    Units: `patience` bounds the whole of a search.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        memories: MemorySource | None = None,
+        knowledge: KnowledgeSource | None = None,
+        patience: timedelta = _PATIENCE,
+    ) -> None:
+        self._embedder = embedder
+        self._memories = memories
+        self._knowledge = knowledge
+        self._patience_s = patience.total_seconds()
+
+    def can_find(self, *, memories: bool, knowledge: bool) -> bool:
+        """Whether a search of what is there is worth its time."""
+        return (memories and self._memories is not None) or (
+            knowledge and self._knowledge is not None
+        )
+
+    async def find(
+        self, actor: Actor, question: str, *, memories: bool, knowledge: bool
+    ) -> Findings:
+        """Return what matches the question of what is wanted, both kinds searched at once."""
+        until = asyncio.get_running_loop().time() + self._patience_s
+        # Without a vector, words can still be searched: some of the time is left for that.
+        embedded_by = until - self._patience_s / 5
+        vector = await _in_time(self._vector(question), embedded_by, "embedding")
+        hits, passages = await asyncio.gather(
+            _in_time(self._find_memories(actor, vector, wanted=memories), until, "memories"),
+            _in_time(
+                self._find_passages(actor, question, vector, wanted=knowledge), until, "knowledge"
+            ),
+        )
+        found = {"memories": hits, "knowledge": passages}
+        missing = tuple(name for name, result in found.items() if result is None)
+        return Findings(hits or (), passages or (), missing)
+
+    async def _vector(self, question: str) -> Sequence[float]:
+        [vector] = await self._embedder.embed([question], purpose=Purpose.QUERY)
+        return vector
+
+    async def _find_memories(
+        self, actor: Actor, vector: Sequence[float] | None, *, wanted: bool
+    ) -> Sequence[MemoryHit] | None:
+        if self._memories is None or not wanted:
+            return ()
+        if vector is None:
+            return None
+        nearest = await self._memories.relevant(actor, vector, limit=_MOST_MEMORIES, min_score=-1.0)
+        return [hit for hit in nearest if hit.score >= _LEAST_SCORE or hit.kind in _ALWAYS]
+
+    async def _find_passages(
+        self, actor: Actor, question: str, vector: Sequence[float] | None, *, wanted: bool
+    ) -> Sequence[FoundPassage]:
+        if self._knowledge is None or not wanted:
+            return ()
+        return await self._knowledge.relevant(actor, question, vector, limit=_MOST_PASSAGES)
+
+
+async def _in_time(work: Awaitable[T], until: float, what: str) -> T | None:
+    """Return what the work comes to, or None where it fails or takes too long."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await work
+    except Exception as error:  # noqa: BLE001 -- whatever is broken, the turn can do without
+        _log.warning("context_degraded", layer=what, error=type(error).__name__)
+        return None

@@ -1,0 +1,262 @@
+"""Owns prompts as administrators keep them: made, given new versions, one of these activated.
+
+Versions never change, so going back is activating an older one. What turns read of it is
+`base_prompts.py`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.ids import PromptId, new_id
+from schema.pages import Page, PageRequest
+from schema.prompts import (
+    CreatePromptRequest,
+    CreatePromptVersionRequest,
+    Prompt,
+    PromptDetail,
+    PromptSort,
+    PromptVersion,
+    PromptVersionSort,
+)
+from schema.result import Err, Ok, Result
+from schema.tables import PromptActivationRow, PromptRow, PromptVersionRow
+from schema.tables.columns import utc_now
+from services.access import why_unreachable
+from services.audit.recording import record
+from services.creations import claim
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.prompts.checks import problems_of
+from services.prompts.rows import detail_from_rows, prompt_from_row, version_from_row
+from services.refusals import Conflict, Unreachable
+
+_ACTIVATIONS_SHOWN: Final = 20
+_ORDERS: Final = {
+    PromptSort.NAME: Order("name", (col(PromptRow.name),)),
+    PromptSort.NAME_LAST: Order("-name", (col(PromptRow.name),), descending=True),
+    PromptSort.CREATED: Order("createdAt", (col(PromptRow.id),)),
+    PromptSort.CREATED_LAST: Order("-createdAt", (col(PromptRow.id),), descending=True),
+}
+_VERSION_ORDERS: Final = {
+    PromptVersionSort.NUMBER: Order("number", (col(PromptVersionRow.number),)),
+    PromptVersionSort.NUMBER_LAST: Order(
+        "-number", (col(PromptVersionRow.number),), descending=True
+    ),
+}
+
+
+class PromptRefusal(StrEnum):
+    """Why a prompt can't be made, or has no such version."""
+
+    NAME_TAKEN = "name_taken"
+    NO_SUCH_VERSION = "no_such_version"
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a version can't be activated, a sentence for each problem."""
+
+    problems: tuple[str, ...]
+
+
+class _VersionOf(BaseModel):
+    """What a request for a new version asks for, the prompt included: one key names one thing."""
+
+    prompt_id: PromptId
+    request: CreatePromptVersionRequest
+
+
+class PromptService:
+    """Keeps prompts. Errors: DatabaseUnavailableError.
+
+    Units: `max_tokens` is what a version has to stay below to be activated.
+    """
+
+    def __init__(self, database: Database, *, max_tokens: int) -> None:
+        self._database = database
+        self._max_tokens = max_tokens
+
+    async def create(
+        self, actor: Actor, request: CreatePromptRequest, *, key: str | None
+    ) -> Result[PromptDetail, PromptRefusal | Conflict | Unreachable]:
+        """Make a prompt, with its first version where there is content.
+
+        Idempotency: the same key with the same request gives the prompt that it made before.
+        """
+        prompt_id = PromptId(new_id())
+        async with self._database.transaction(actor) as session:
+            claimed = await claim(session, actor, key, request=request, resource_id=prompt_id)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                row = await _insert(session, prompt_id, request)
+                if row is None:
+                    # The key made nothing, so it may be used for another try.
+                    await session.rollback()
+                    return Err(PromptRefusal.NAME_TAKEN)
+                details = {"name": row.name}
+                record(
+                    session, actor, AuditAction.PROMPT_CREATED, _named(prompt_id), details=details
+                )
+                if request.content is not None:
+                    _add_version(session, actor, row, content=request.content, note="")
+                await session.flush()
+                return Ok(detail_from_rows(row, ()))
+        return await self.get(actor, PromptId(UUID(claimed.value)))
+
+    async def list_prompts(
+        self, actor: Actor, page: PageRequest, *, sort: PromptSort
+    ) -> Page[Prompt]:
+        """Return the prompts. Errors: InvalidCursorError."""
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, select(PromptRow), _ORDERS[sort], page)
+        return rows.map(prompt_from_row)
+
+    async def get(self, actor: Actor, prompt_id: PromptId) -> Result[PromptDetail, Unreachable]:
+        """Return one prompt."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(PromptRow, prompt_id)
+            if row is not None:
+                return Ok(await _detail(session, row))
+        return Err(await why_unreachable(self._database, PromptRow, prompt_id))
+
+    async def list_versions(
+        self, actor: Actor, prompt_id: PromptId, page: PageRequest, *, sort: PromptVersionSort
+    ) -> Result[Page[PromptVersion], Unreachable]:
+        """Return the versions of a prompt. Errors: InvalidCursorError."""
+        query = select(PromptVersionRow).where(col(PromptVersionRow.prompt_id) == prompt_id)
+        async with self._database.transaction(actor) as session:
+            prompt = await session.get(PromptRow, prompt_id)
+            if prompt is not None:
+                rows = await read_page(session, query, _VERSION_ORDERS[sort], page)
+                return Ok(rows.map(lambda row: version_from_row(row, prompt)))
+        return Err(await why_unreachable(self._database, PromptRow, prompt_id))
+
+    async def add_version(
+        self,
+        actor: Actor,
+        prompt_id: PromptId,
+        request: CreatePromptVersionRequest,
+        *,
+        key: str | None,
+    ) -> Result[PromptVersion, Conflict | Unreachable]:
+        """Give a prompt a new version; it is not active yet.
+
+        Idempotency: the same key with the same request gives the version that it made before.
+        """
+        asked = _VersionOf(prompt_id=prompt_id, request=request)
+        async with self._database.transaction(actor) as session:
+            # Under the lock of its prompt, so that numbers have no gaps and none is given twice.
+            prompt = await session.get(PromptRow, prompt_id, with_for_update=True)
+            if prompt is not None:
+                number = prompt.latest_version + 1
+                claimed = await claim(session, actor, key, request=asked, resource_id=number)
+                if isinstance(claimed, Err):
+                    return claimed
+                if claimed.value is None:
+                    row = _add_version(
+                        session, actor, prompt, content=request.content, note=request.note
+                    )
+                    await session.flush()
+                else:
+                    earlier = (prompt_id, int(claimed.value))
+                    row = await session.get_one(PromptVersionRow, earlier)
+                return Ok(version_from_row(row, prompt))
+        return Err(await why_unreachable(self._database, PromptRow, prompt_id))
+
+    async def activate(
+        self, actor: Actor, prompt_id: PromptId, number: int
+    ) -> Result[PromptDetail, PromptRefusal | Unusable | Unreachable]:
+        """Make a version the one that turns use from now on; turns under way keep theirs.
+
+        Idempotency: activating the version that is active changes nothing.
+        """
+        async with self._database.transaction(actor) as session:
+            prompt = await session.get(PromptRow, prompt_id, with_for_update=True)
+            if prompt is not None:
+                version = await session.get(PromptVersionRow, (prompt_id, number))
+                if version is None:
+                    return Err(PromptRefusal.NO_SUCH_VERSION)
+                if prompt.active_version != number:
+                    problems = problems_of(version.content, max_tokens=self._max_tokens)
+                    if problems:
+                        return Err(Unusable(problems))
+                    _activate(session, actor, prompt, number)
+                    await session.flush()
+                return Ok(await _detail(session, prompt))
+        return Err(await why_unreachable(self._database, PromptRow, prompt_id))
+
+
+async def _insert(
+    session: AsyncSession, prompt_id: PromptId, request: CreatePromptRequest
+) -> PromptRow | None:
+    """Store a prompt without versions, or return None where its name is taken."""
+    values = {"id": prompt_id, "name": request.name, "description": request.description}
+    made = insert(PromptRow).values(values).on_conflict_do_nothing(constraint="prompts_name_key")
+    if (await session.exec(made.returning(col(PromptRow.id)))).first() is None:
+        return None
+    return await session.get_one(PromptRow, prompt_id)
+
+
+def _add_version(
+    session: AsyncSession, actor: Actor, prompt: PromptRow, *, content: str, note: str
+) -> PromptVersionRow:
+    prompt.latest_version += 1
+    _touch(prompt)
+    row = PromptVersionRow(
+        prompt_id=prompt.id,
+        number=prompt.latest_version,
+        content=content,
+        note=note,
+        created_by=actor.user_id,
+    )
+    session.add(row)
+    _record(session, actor, AuditAction.PROMPT_VERSION_CREATED, prompt, number=row.number)
+    return row
+
+
+def _activate(session: AsyncSession, actor: Actor, prompt: PromptRow, number: int) -> None:
+    before = prompt.active_version
+    prompt.active_version = number
+    _touch(prompt)
+    session.add(
+        PromptActivationRow(
+            id=new_id(), prompt_id=prompt.id, number=number, activated_by=actor.user_id
+        )
+    )
+    _record(session, actor, AuditAction.PROMPT_ACTIVATED, prompt, number=number, before=before)
+
+
+def _touch(prompt: PromptRow) -> None:
+    prompt.version += 1
+    prompt.updated_at = utc_now()
+
+
+def _record(
+    session: AsyncSession,
+    actor: Actor,
+    action: AuditAction,
+    prompt: PromptRow,
+    **numbers: int | None,
+) -> None:
+    details = {"name": prompt.name, **numbers}
+    record(session, actor, action, _named(PromptId(prompt.id)), details=details)
+
+
+def _named(prompt_id: PromptId) -> tuple[ResourceType, PromptId]:
+    return ResourceType.PROMPT, prompt_id
+
+
+async def _detail(session: AsyncSession, row: PromptRow) -> PromptDetail:
+    query = select(PromptActivationRow).where(col(PromptActivationRow.prompt_id) == row.id)
+    newest = query.order_by(col(PromptActivationRow.id).desc()).limit(_ACTIVATIONS_SHOWN)
+    return detail_from_rows(row, (await session.exec(newest)).all())

@@ -1,0 +1,240 @@
+"""Gathering the layers of a prompt: each has its room, whatever the others ask for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schema.actors import Actor
+from schema.contexts import ContextSource, PromptLayers, SourceType
+from schema.ids import UserId
+from schema.memories import MemoryHit, MemoryKind
+from schema.users import UserRole
+from services.contexts.facts import TurnFacts
+from services.contexts.offer import DecidedTools, ToolOffer
+from services.contexts.search import ContextSearch
+from services.contexts.service import ContextService, PromptBudgets, TurnContext
+from services.embeddings import Purpose
+from services.prompts.base_prompts import ActiveVersion, BasePrompts
+from services.prompts.window import MessageSize
+from services.tools.local import default_tools
+from services.tools.permission import Audience, ToolSetting
+from tests.unit.test_context_rendering import memory
+
+USER = UserId(UUID(int=7))
+TURN = UUID(int=9)
+REGISTRY = default_tools()
+TOOLS = DecidedTools(REGISTRY.definitions(), {})
+FACTS = TurnFacts(
+    may_run=True,
+    sizes=[MessageSize(TURN, 40)],
+    display_name=None,
+    language=None,
+    time_zone=None,
+    instructions=None,
+    disabled_tools=frozenset(),
+    audience=Audience(UserRole.USER, None),
+    active_prompt=None,
+    stored=None,
+    has_memories=False,
+    has_knowledge=False,
+    question=None,
+)
+SEARCHED = replace(FACTS, has_memories=True, question="Where do I live?")
+
+
+class OneVector:
+    """An embedder that gives every text the same vector."""
+
+    name = "one-vector"
+    dimensions = 1
+    max_batch = 1
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> list[list[float]]:
+        assert purpose is Purpose.QUERY
+        self.asked += texts
+        return [[1.0]] * len(texts)
+
+    async def close(self) -> None:
+        pass
+
+
+class Memories:
+    """A source of the memories that it was given."""
+
+    def __init__(self, *hits: MemoryHit) -> None:
+        self._hits = hits
+
+    async def relevant(
+        self, actor: Actor, query_embedding: Sequence[float], *, limit: int, min_score: float
+    ) -> Sequence[MemoryHit]:
+        assert actor.user_id == USER
+        assert query_embedding == [1.0]
+        return [hit for hit in self._hits if hit.score >= min_score][:limit]
+
+
+class Undecided:
+    """Administrators who decided nothing."""
+
+    async def all(self) -> dict[str, ToolSetting]:
+        return {}
+
+
+NO_DATABASE: Any = None
+
+
+def service(
+    *hits: MemoryHit, prompt: int = 100_000, user: int = 1_500, context: int = 8_000
+) -> ContextService:
+    return ContextService(
+        BasePrompts(NO_DATABASE),
+        ToolOffer(REGISTRY, Undecided()),
+        ContextSearch(OneVector(), memories=Memories(*hits)),
+        PromptBudgets(prompt=prompt, user=user, context=context),
+    )
+
+
+def known(contexts: ContextService, facts: TurnFacts = FACTS) -> TurnContext:
+    context = contexts.gather_known(facts, TOOLS)
+    assert context is not None
+    return context
+
+
+def test_a_turn_with_nothing_to_search_waits_for_nothing() -> None:
+    context = known(service())
+
+    assert context.layers.version == "built-in 1"
+    assert [tool.name for tool in context.layers.offered] == ["calculator", "datetime"]
+    assert (context.layers.user, context.layers.context, context.sources) == ("", "", ())
+    assert (context.tokens["user"], context.tokens["context"]) == (0, 0)
+    assert context.tokens["conversation"] == 14
+    assert context.notices == []
+
+
+def test_memories_and_unread_prompts_have_to_be_waited_for() -> None:
+    contexts = service()
+    unread = replace(FACTS, active_prompt=ActiveVersion(UUID(int=1), 3))
+
+    assert contexts.gather_known(SEARCHED, TOOLS) is None
+    assert contexts.gather_known(unread, TOOLS) is None
+
+
+@pytest.mark.parametrize("question", [None, "", " \n"])
+def test_a_question_without_words_is_not_searched_for(question: str | None) -> None:
+    assert known(service(), replace(SEARCHED, question=question)).sources == ()
+
+
+def test_knowledge_is_not_waited_for_where_nothing_searches_it() -> None:
+    context = known(service(), replace(SEARCHED, has_memories=False, has_knowledge=True))
+
+    assert context.sources == ()
+
+
+async def test_what_is_found_is_quoted_with_its_source() -> None:
+    contexts = service(memory("Lives in Berlin."))
+
+    context = await contexts.gather(USER, SEARCHED, TOOLS)
+
+    assert "Lives in Berlin." in context.layers.context
+    assert context.sources == (ContextSource(type=SourceType.MEMORY, id=UUID(int=1), score=0.5),)
+    assert context.missing == ()
+
+
+async def test_what_is_far_from_the_question_is_left_out_unless_it_says_how_to_answer() -> None:
+    far = [memory(kind.value, kind=kind).model_copy(update={"score": 0.01}) for kind in MemoryKind]
+
+    context = await service(*far).gather(USER, SEARCHED, TOOLS)
+
+    quoted = [kind.value for kind in MemoryKind if f"\n{kind.value}\n" in context.layers.context]
+    assert sorted(quoted) == ["instruction", "preference"]
+
+
+def test_what_was_stored_comes_out_again() -> None:
+    layers = PromptLayers(version="base 1", system="S", tools="T", user="U", context="C")
+    sources = (ContextSource(type=SourceType.DOCUMENT, id=UUID(int=3), version=2, score=1),)
+
+    context = known(service(), replace(SEARCHED, stored=(layers, sources)))
+
+    assert (context.layers, context.sources) == (layers, sources)
+    assert context.tokens["context"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "offered"),
+    [
+        ({"disabled_tools": frozenset({"datetime"})}, ["calculator"]),
+        ({"audience": Audience(UserRole.USER, {"datetime", "gone"})}, ["datetime"]),
+        ({"audience": Audience(UserRole.USER, ())}, []),
+        ({"audience": None}, []),
+        ({"disabled_tools": frozenset({"calculator", "datetime"})}, []),
+    ],
+)
+def test_tools_that_are_switched_off_or_not_in_the_plan_are_not_told_of(
+    change: dict[str, Any], offered: list[str]
+) -> None:
+    layers = known(service(), replace(FACTS, **change)).layers
+
+    assert [tool.name for tool in layers.offered] == offered
+    for name in ("calculator", "datetime"):
+        assert (f"- {name}:" in layers.tools) is (name in offered)
+
+
+def test_tools_that_administrators_keep_from_the_user_are_not_told_of() -> None:
+    decisions = {
+        "calculator": ToolSetting(enabled=False),
+        "datetime": ToolSetting(roles=frozenset({UserRole.ADMIN})),
+    }
+
+    context = service().gather_known(FACTS, DecidedTools(TOOLS.definitions, decisions))
+
+    assert context is not None
+    assert context.layers.offered == ()
+
+
+def test_a_great_many_tools_leave_room_for_the_rest() -> None:
+    (calculator, *_) = TOOLS.definitions
+    many = [calculator.model_copy(update={"name": f"tool_{number}"}) for number in range(300)]
+
+    context = service(prompt=20_000).gather_known(FACTS, DecidedTools(many, {}))
+
+    assert context is not None
+    assert 0 < len(context.layers.offered) < 300
+    assert context.tokens["tools"] <= 10_000
+    assert context.window is not None
+
+
+async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
+    huge = replace(SEARCHED, sizes=[MessageSize(TURN, 40_000)])
+
+    context = known(service(prompt=10_000), huge)
+
+    assert context.window is None
+
+
+@given(
+    prompt=st.integers(1_000, 6_000),
+    message=st.integers(1, 12_000),
+    wish=st.integers(0, 4_000),
+    quotes=st.lists(st.integers(1, 4_000), max_size=5),
+)
+async def test_layers_never_take_the_room_of_a_message_that_fits(
+    prompt: int, message: int, wish: int, quotes: list[int]
+) -> None:
+    facts = replace(SEARCHED, sizes=[MessageSize(TURN, message)], instructions="x" * wish)
+    hits = [memory("y" * length) for length in quotes]
+    alone = known(service(prompt=prompt), replace(facts, instructions=None, question=None))
+
+    context = await service(*hits, prompt=prompt).gather(USER, facts, TOOLS)
+
+    assert (context.window is None) == (alone.window is None)
+    if context.window is not None:
+        assert sum(context.tokens.values()) <= prompt
+    assert context.tokens["user"] <= 1_500
+    assert context.tokens["context"] <= 8_000
