@@ -1,11 +1,14 @@
 """Owns the audit log as administrators read it, and the names of what is kept in it."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+from pydantic import Field
+
 from schema.actors import ActorType
-from schema.wire import Timestamp, WireModel
+from schema.time_ranges import TimeRange
+from schema.wire import StorableText, Timestamp, WireModel
 
 
 class AuditAction(StrEnum):
@@ -75,3 +78,24 @@ class AuditEntry(WireModel):
     address: str | None
     details: dict[str, Any]
     created_at: Timestamp
+
+
+Word = Annotated[StorableText, Field(min_length=1, max_length=200)]
+
+
+class AuditFilter(TimeRange):
+    """Which entries are listed: those to which all of it applies."""
+
+    actor_id: UUID | None = None
+    subject_id: UUID | None = None
+    action: Annotated[
+        list[AuditAction],
+        Field(
+            default_factory=list,
+            max_length=len(AuditAction),
+            description="May be repeated: any of them.",
+        ),
+    ]
+    resource_type: ResourceType | None = None
+    resource_id: Word | None = None
+    request_id: Word | None = None

@@ -1,19 +1,45 @@
 """Owns plans: what their subscribers may use, how often, and for how much."""
 
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from schema.wire import RequestModel, Usd
+from schema.ids import PlanId
+from schema.wire import (
+    ChangeModel,
+    FilterModel,
+    RequestModel,
+    StorableText,
+    Timestamp,
+    Usd,
+    VersionedModel,
+    unset,
+)
 
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+ModelName = Annotated[StorableText, Field(min_length=1, max_length=100)]
+ToolName = Annotated[StorableText, Field(min_length=1, max_length=200)]
+
+# JSON has neither tuples nor decimals: these two are made from lists, strings and numbers.
+_ModelNames = Annotated[tuple[ModelName, ...], Field(strict=False, max_length=100)]
+_ToolNames = Annotated[tuple[ToolName, ...], Field(strict=False, max_length=1_000)]
+_Budget = Annotated[
+    Usd,
+    Field(
+        strict=False,
+        ge=0,
+        le=Decimal(1_000_000_000),
+        max_digits=20,
+        decimal_places=10,
+        examples=["25.00"],
+    ),
+]
 
 
 class RateLimits(RequestModel):
     """How often a user may do what."""
-
-    model_config = ConfigDict(strict=False)
 
     requests_per_minute: Annotated[Count, Field(ge=1)] = 600
     messages_per_minute: Annotated[Count, Field(ge=1)] = 60
@@ -25,13 +51,65 @@ class RateLimits(RequestModel):
 class Entitlements(RequestModel):
     """What a plan allows; null allows all that there is. Units: USD for a period of a month."""
 
-    model_config = ConfigDict(strict=False)
-
-    models: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = None
-    tools: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = None
+    models: Annotated[_ModelNames | None, Field(examples=[["claude-haiku-5-5"]])] = None
+    tools: Annotated[_ToolNames | None, Field(examples=[["calculator"]])] = None
     rates: RateLimits = RateLimits()
-    budget_usd: Annotated[Usd, Field(ge=0, le=Decimal(1_000_000_000))] | None = None
+    budget_usd: _Budget | None = None
     max_memories: Annotated[Count, Field(le=50_000)] = 10_000
     max_documents: Count = 1_000
     max_document_bytes: Annotated[int, Field(ge=1, le=100 * 1024 * 1024)] = 20 * 1024 * 1024
     max_api_keys: Annotated[Count, Field(le=1_000)] = 20
+
+
+class Plan(VersionedModel):
+    """A plan. One that is not active keeps its subscribers and gets no new ones."""
+
+    id: PlanId
+    name: str
+    description: str
+    entitlements: Entitlements
+    is_default: bool = Field(description="Whether it is that of everybody who was given none.")
+    active: bool
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+PlanName = Annotated[StorableText, Field(min_length=1, max_length=100, examples=["Team"])]
+PlanDescription = Annotated[StorableText, Field(max_length=1000, examples=["For small teams."])]
+
+
+class PlanSort(StrEnum):
+    """The orders of a list of plans; a minus puts the largest first."""
+
+    CREATED = "createdAt"
+    CREATED_LAST = "-createdAt"
+    NAME = "name"
+    NAME_LAST = "-name"
+
+
+class PlanFilter(FilterModel):
+    """Which plans are listed, and in which order."""
+
+    active: Annotated[bool | None, Field(description="Only those that are given out, or not.")] = (
+        None
+    )
+    sort: PlanSort = PlanSort.CREATED
+
+
+class CreatePlanRequest(RequestModel):
+    """A new plan, which is active; what its entitlements leave out is as it is by default."""
+
+    name: PlanName
+    description: PlanDescription = ""
+    entitlements: Entitlements = Entitlements()
+    is_default: bool = False
+
+
+class ChangePlanRequest(ChangeModel):
+    """A change of a plan. Entitlements come as a whole: what they leave out is the default."""
+
+    name: PlanName = unset()
+    description: PlanDescription = unset()
+    entitlements: Entitlements = unset()
+    is_default: bool = unset()
+    active: bool = unset()

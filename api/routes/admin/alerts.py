@@ -1,0 +1,31 @@
+"""Owns alerts over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import ListEnvelope, list_envelope
+from api.errors import error_docs
+from schema.actors import Actor
+from schema.alerts import Alert, AlertFilter
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+
+router = APIRouter(prefix="/admin/alerts", tags=["admin"])
+
+
+@router.get(
+    "",
+    summary="List alerts",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def list_alerts(
+    request: Request,
+    actor: Annotated[Actor, may(Permission.ADMIN_READ)],
+    services: Services,
+    page: WantedPage,
+    chosen: Annotated[AlertFilter, Query()],
+) -> ListEnvelope[Alert]:
+    """Return what administrators should know of, newest first."""
+    return list_envelope(request, await services.alerts.list_alerts(actor, chosen, page))

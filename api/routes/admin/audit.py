@@ -1,0 +1,31 @@
+"""Owns the audit log over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import ListEnvelope, list_envelope
+from api.errors import error_docs
+from schema.actors import Actor
+from schema.audit import AuditEntry, AuditFilter
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+
+router = APIRouter(prefix="/admin/audit", tags=["admin"])
+
+
+@router.get(
+    "",
+    summary="Search the audit log",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def list_entries(
+    request: Request,
+    actor: Annotated[Actor, may(Permission.ADMIN_READ)],
+    services: Services,
+    page: WantedPage,
+    chosen: Annotated[AuditFilter, Query()],
+) -> ListEnvelope[AuditEntry]:
+    """Return who did what to which thing, newest first."""
+    return list_envelope(request, await services.audit.list_entries(actor, chosen, page))

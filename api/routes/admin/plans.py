@@ -1,0 +1,115 @@
+"""Owns plans over HTTP, which administrators keep."""
+
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
+from api.errors import ApiError, error_docs, invalid, refused
+from api.parameters import IdempotencyKey, IfMatch, PlanIdPath
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+from schema.plans import ChangePlanRequest, CreatePlanRequest, Plan, PlanFilter
+from schema.result import Err
+from services.refusals import Conflict, Unreachable
+from services.subscriptions.plans import PlanRefusal, UnknownModel
+
+router = APIRouter(prefix="/admin/plans", tags=["admin"])
+
+Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
+Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
+
+
+@router.get(
+    "",
+    summary="List plans",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def list_plans(
+    request: Request,
+    actor: Reader,
+    services: Services,
+    page: WantedPage,
+    chosen: Annotated[PlanFilter, Query()],
+) -> ListEnvelope[Plan]:
+    """Return all plans, oldest first unless sorted otherwise."""
+    return list_envelope(request, await services.plans.list_plans(actor, chosen, page))
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Make a plan",
+    responses=error_docs(
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.CONFLICT,
+        ErrorCode.IDEMPOTENCY_CONFLICT,
+    ),
+)
+async def create_plan(
+    request: Request,
+    response: Response,
+    body: CreatePlanRequest,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[Plan]:
+    """Make a plan; as the default it takes the place of the one that was."""
+    result = await services.plans.create(actor, body, key=idempotency_key)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+@router.patch(
+    "/{plan_id}",
+    summary="Change a plan",
+    responses=error_docs(
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.CONFLICT,
+        ErrorCode.PRECONDITION_FAILED,
+    ),
+)
+async def change_plan(
+    request: Request,
+    response: Response,
+    plan_id: PlanIdPath,
+    body: ChangePlanRequest,
+    actor: Writer,
+    services: Services,
+    version: IfMatch,
+) -> Envelope[Plan]:
+    """Change a plan; its entitlements are replaced as a whole. Subscribers keep a plan that ends.
+
+    What changes holds for its subscribers within seconds.
+    """
+    result = await services.plans.change(actor, plan_id, body, version=version)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+def _refused(refusal: PlanRefusal | UnknownModel | Conflict | Unreachable) -> ApiError:
+    match refusal:
+        case Conflict() | Unreachable():
+            return refused(refusal, "plan")
+        case UnknownModel(position):
+            path = f"body.entitlements.models.{position}"
+            return invalid(path, "There is no such model here.")
+        case PlanRefusal.NAME_TAKEN:
+            return ApiError(ErrorCode.CONFLICT, "There is a plan of this name already.")
+        case PlanRefusal.DEFAULT_NEEDED:
+            return ApiError(
+                ErrorCode.CONFLICT,
+                "This is the default plan. Make another the default; this one then is none.",
+            )
+        case PlanRefusal.DEFAULT_INACTIVE:
+            return ApiError(ErrorCode.CONFLICT, "The default plan has to be active.")
+        case _:
+            assert_never(refusal)

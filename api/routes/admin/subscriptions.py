@@ -1,0 +1,65 @@
+"""Owns giving plans to users over HTTP."""
+
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Request, Response
+
+from api.dependencies import Services, may
+from api.envelope import Envelope, tagged
+from api.errors import ApiError, error_docs, invalid, refused
+from api.parameters import IfMatch, UserIdPath
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+from schema.result import Err
+from schema.subscriptions import AssignPlanRequest, PlanAssignment
+from services.refusals import Conflict, Unreachable
+from services.subscriptions.service import AssignmentRefusal
+
+router = APIRouter(prefix="/admin/users", tags=["admin"])
+
+
+@router.put(
+    "/{user_id}/subscription",
+    summary="Give a user a plan",
+    responses=error_docs(
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.CONFLICT,
+        ErrorCode.PRECONDITION_FAILED,
+    ),
+)
+async def assign_plan(
+    request: Request,
+    response: Response,
+    user_id: UserIdPath,
+    body: AssignPlanRequest,
+    actor: Annotated[Actor, may(Permission.ADMIN_WRITE)],
+    services: Services,
+    version: IfMatch,
+) -> Envelope[PlanAssignment]:
+    """Give a user a plan in place of the one that they have; it holds within seconds.
+
+    Where periods begin anew, so do usage and budget.
+    """
+    result = await services.subscriptions.assign(actor, user_id, body, version=version)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return tagged(request, response, result.value)
+
+
+def _refused(refusal: AssignmentRefusal | Conflict) -> ApiError:
+    match refusal:
+        case Conflict():
+            return refused(refusal, "subscription")
+        case AssignmentRefusal.NO_SUCH_USER:
+            return refused(Unreachable.MISSING, "user")
+        case AssignmentRefusal.NO_SUCH_PLAN:
+            return refused(Unreachable.MISSING, "plan")
+        case AssignmentRefusal.INACTIVE_PLAN:
+            return ApiError(ErrorCode.CONFLICT, "This plan is not active: nobody new can have it.")
+        case AssignmentRefusal.IN_THE_FUTURE:
+            return invalid("body.startedAt", "This lies in the future.")
+        case _:
+            assert_never(refusal)

@@ -1,0 +1,55 @@
+"""Owns the usage of all users over HTTP."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import ListMeta, request_id_of
+from api.errors import error_docs
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+from schema.subscriptions import UsageFilter, UsageRow, UsageSums
+from schema.wire import WireModel
+
+router = APIRouter(prefix="/admin/usage", tags=["admin"])
+
+
+class UsageMeta(ListMeta):
+    """What is said about a page of usage; the totals are those of all pages."""
+
+    totals: UsageSums
+
+
+class UsageEnvelope(WireModel):
+    """A page of usage."""
+
+    data: Sequence[UsageRow]
+    meta: UsageMeta
+
+
+@router.get(
+    "",
+    summary="Read the usage of all users",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def get_usage(
+    request: Request,
+    actor: Annotated[Actor, may(Permission.ADMIN_READ)],
+    services: Services,
+    page: WantedPage,
+    chosen: Annotated[UsageFilter, Query()],
+) -> UsageEnvelope:
+    """Add the ledger up by user, model or day: the last 30 days, unless told otherwise.
+
+    A user, model or day without any call has no row.
+    """
+    report = await services.usage_reports.report(actor, chosen, page)
+    meta = UsageMeta(
+        request_id=request_id_of(request),
+        next_cursor=report.rows.next_cursor,
+        totals=report.totals,
+    )
+    return UsageEnvelope(data=report.rows.items, meta=meta)

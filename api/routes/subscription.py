@@ -1,0 +1,49 @@
+"""Owns the caller's subscription over HTTP: their plan, and what they have used of it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from api.dependencies import Services, may
+from api.envelope import Envelope, envelope
+from api.errors import error_docs, invalid
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+from schema.result import Err
+from schema.subscriptions import Subscription, SubscriptionUsage
+
+router = APIRouter(prefix="/subscription", tags=["subscription"])
+
+Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
+
+_ERRORS = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
+
+
+@router.get("", summary="Read one's subscription", responses=_ERRORS)
+async def get_subscription(
+    request: Request, actor: Reader, services: Services
+) -> Envelope[Subscription]:
+    """Return the caller's plan, what it allows, and the period that is running."""
+    return envelope(request, await services.subscriptions.get(actor))
+
+
+@router.get("/usage", summary="Read one's usage", responses=_ERRORS)
+async def get_usage(
+    request: Request,
+    actor: Reader,
+    services: Services,
+    period: Annotated[
+        str | None,
+        Query(
+            max_length=7,
+            description="The month in which the period begins, as `2026-01`; the running period "
+            "if it is left out.",
+        ),
+    ] = None,
+) -> Envelope[SubscriptionUsage]:
+    """Return what the caller has used in a period of their subscription, and what is left."""
+    result = await services.subscription_usage.get(actor, month=period)
+    if isinstance(result, Err):
+        raise invalid("query.period", result.error)
+    return envelope(request, result.value)

@@ -1,0 +1,1 @@
+"""Alerts: what administrators should know of without having looked for it."""

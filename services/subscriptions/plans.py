@@ -1,0 +1,233 @@
+"""Owns plans as administrators keep them: made, listed, changed, one of them the default."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlmodel import col, func, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.ids import PlanId, new_id
+from schema.pages import Page, PageRequest
+from schema.plans import (
+    ChangePlanRequest,
+    CreatePlanRequest,
+    Entitlements,
+    Plan,
+    PlanFilter,
+    PlanSort,
+)
+from schema.result import Err, Ok, Result
+from schema.tables import PlanRow
+from schema.tables.columns import utc_now
+from services.audit.recording import record
+from services.creations import claim
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.refusals import Conflict, Unreachable
+from services.subscriptions.rows import plan_from_row, stored_entitlements
+
+_ORDERS: Final = {
+    PlanSort.CREATED: Order("createdAt", (col(PlanRow.id),)),
+    PlanSort.CREATED_LAST: Order("-createdAt", (col(PlanRow.id),), descending=True),
+    PlanSort.NAME: Order("name", (col(PlanRow.name),)),
+    PlanSort.NAME_LAST: Order("-name", (col(PlanRow.name),), descending=True),
+}
+
+# Names and the default are matters of all plans at once: who writes one, locks them all.
+_LOCK_OF_PLANS: Final = 0x706C616E73
+
+_WIRE_NAMES: Final = {
+    name: field.serialization_alias or name
+    for name, field in ChangePlanRequest.model_fields.items()
+}
+
+
+class PlanRefusal(StrEnum):
+    """Why a plan can't be as it is wanted."""
+
+    NAME_TAKEN = "name_taken"
+    DEFAULT_NEEDED = "default_needed"
+    DEFAULT_INACTIVE = "default_inactive"
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownModel:
+    """Entitlements name a model that there is not, at this place of their list."""
+
+    position: int
+
+
+class PlanService:
+    """Keeps plans. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, *, models: tuple[str, ...]) -> None:
+        self._database = database
+        self._models = models
+
+    async def create(
+        self, actor: Actor, request: CreatePlanRequest, *, key: str | None
+    ) -> Result[Plan, PlanRefusal | UnknownModel | Conflict | Unreachable]:
+        """Make a plan.
+
+        Idempotency: the same key with the same request gives the plan that it made before.
+        """
+        unknown = self._unknown_model(request.entitlements)
+        if unknown is not None:
+            return Err(unknown)
+        plan_id = new_id()
+        async with self._database.transaction(actor) as session:
+            claimed = await claim(session, actor, key, request=request, resource_id=plan_id)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                await _lock_plans(session)
+                if await _is_taken(session, request.name):
+                    # What was claimed is not made, so the key is free again.
+                    await session.rollback()
+                    return Err(PlanRefusal.NAME_TAKEN)
+                return Ok(await _made(session, actor, plan_id, request))
+        return await self.get(actor, PlanId(UUID(claimed.value)))
+
+    async def list_plans(self, actor: Actor, chosen: PlanFilter, page: PageRequest) -> Page[Plan]:
+        """Return the plans that the filter leaves, in the order that is asked for.
+
+        Errors: InvalidCursorError.
+        """
+        query = select(PlanRow)
+        if chosen.active is not None:
+            query = query.where(col(PlanRow.active).is_(chosen.active))
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, query, _ORDERS[chosen.sort], page)
+        return rows.map(plan_from_row)
+
+    async def get(self, actor: Actor, plan_id: PlanId) -> Result[Plan, Unreachable]:
+        """Return one plan."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(PlanRow, plan_id)
+        return Err(Unreachable.MISSING) if row is None else Ok(plan_from_row(row))
+
+    async def change(
+        self, actor: Actor, plan_id: PlanId, request: ChangePlanRequest, *, version: int | None
+    ) -> Result[Plan, PlanRefusal | UnknownModel | Conflict | Unreachable]:
+        """Change a plan; to make it the default takes that from the one that was.
+
+        What is asked for and is so already changes nothing, its version neither.
+        """
+        values = _values_of(request)
+        unknown = self._unknown_model(request.entitlements) if "entitlements" in values else None
+        if unknown is not None:
+            return Err(unknown)
+        async with self._database.transaction(actor) as session:
+            await _lock_plans(session)
+            row = await session.get(PlanRow, plan_id, with_for_update=True)
+            if row is None:
+                return Err(Unreachable.MISSING)
+            if version not in {None, row.version}:
+                return Err(Conflict.VERSION_CHANGED)
+            refusal = await _refusal(session, row, values)
+            if refusal is not None:
+                return Err(refusal)
+            await _change(session, actor, row, values)
+            return Ok(plan_from_row(row))
+
+    def _unknown_model(self, entitlements: Entitlements) -> UnknownModel | None:
+        for position, model in enumerate(entitlements.models or ()):
+            if model not in self._models:
+                return UnknownModel(position)
+        return None
+
+
+async def _lock_plans(session: AsyncSession) -> None:
+    await session.exec(select(func.pg_advisory_xact_lock(_LOCK_OF_PLANS)))
+
+
+async def _is_taken(session: AsyncSession, name: str) -> bool:
+    found = await session.exec(select(PlanRow.id).where(col(PlanRow.name) == name))
+    return found.first() is not None
+
+
+async def _made(
+    session: AsyncSession, actor: Actor, plan_id: UUID, request: CreatePlanRequest
+) -> Plan:
+    if request.is_default:
+        await _take_default(session, actor)
+    row = PlanRow(
+        id=plan_id,
+        name=request.name,
+        description=request.description,
+        entitlements=stored_entitlements(request.entitlements),
+        is_default=request.is_default,
+    )
+    session.add(row)
+    record(session, actor, AuditAction.PLAN_CREATED, (ResourceType.PLAN, plan_id))
+    await session.flush()
+    return plan_from_row(row)
+
+
+async def _refusal(
+    session: AsyncSession, row: PlanRow, values: dict[str, Any]
+) -> PlanRefusal | None:
+    is_default = values.get("is_default", row.is_default)
+    if row.is_default and not is_default:
+        return PlanRefusal.DEFAULT_NEEDED
+    if is_default and not values.get("active", row.active):
+        return PlanRefusal.DEFAULT_INACTIVE
+    name = values.get("name", row.name)
+    if name != row.name and await _is_taken(session, name):
+        return PlanRefusal.NAME_TAKEN
+    return None
+
+
+async def _change(
+    session: AsyncSession, actor: Actor, row: PlanRow, values: dict[str, Any]
+) -> None:
+    """Write what is new, and record its names."""
+    changed = list(_changed(row, values))
+    if not changed:
+        return
+    if "isDefault" in changed:
+        await _take_default(session, actor)
+    for name, value in values.items():
+        setattr(row, name, value)
+    await _note_change(session, actor, row, changed)
+
+
+async def _take_default(session: AsyncSession, actor: Actor) -> None:
+    """Make the plan that is the default none: there is one at any time, and never a second."""
+    found = await session.exec(select(PlanRow).where(col(PlanRow.is_default)))
+    earlier = found.one()
+    earlier.is_default = False
+    await _note_change(session, actor, earlier, ["isDefault"])
+
+
+async def _note_change(
+    session: AsyncSession, actor: Actor, row: PlanRow, changed: list[str]
+) -> None:
+    row.version += 1
+    row.updated_at = utc_now()
+    resource = (ResourceType.PLAN, row.id)
+    record(session, actor, AuditAction.PLAN_CHANGED, resource, details={"fields": changed})
+    await session.flush()
+
+
+def _values_of(request: ChangePlanRequest) -> dict[str, Any]:
+    """Return what is asked for, as the columns hold it."""
+    values = request.changes()
+    if "entitlements" in values:
+        values["entitlements"] = stored_entitlements(request.entitlements)
+    return values
+
+
+def _changed(row: PlanRow, values: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of what will be another, those of entitlements with their own."""
+    for name, value in values.items():
+        if name == "entitlements":
+            stored = stored_entitlements(Entitlements.model_validate(row.entitlements))
+            yield from (f"entitlements.{part}" for part in value if value[part] != stored[part])
+        elif value != getattr(row, name):
+            yield _WIRE_NAMES[name]

@@ -1,0 +1,172 @@
+"""Subscriptions over HTTP: one's own plan and usage, and plans that are given."""
+
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.plans import STANDARD, make_plan
+from tests.fixtures.stack import Stack
+from workers.demo_model.scripts import Script
+
+USAGE = {
+    *("period", "usage", "costUsd", "turns", "messages", "toolCalls", "memories", "documents"),
+    "budget",
+}
+
+
+async def give(
+    recorded: httpx.AsyncClient,
+    admin: ApiUser,
+    user_id: object,
+    *,
+    if_match: str | None = None,
+    **body: object,
+) -> httpx.Response:
+    """Ask for a plan for a user, as an administrator who speaks through the recording client."""
+    headers = admin.headers if if_match is None else {**admin.headers, "If-Match": if_match}
+    return await recorded.put(f"/admin/users/{user_id}/subscription", json=body, headers=headers)
+
+
+async def read(member: ApiUser, path: str = "/subscription") -> dict[str, Any]:
+    response = await member.request("GET", path)
+    assert response.status_code == 200, response.text
+    data: dict[str, Any] = response.json()["data"]
+    return data
+
+
+async def test_everybody_has_a_plan(member: ApiUser) -> None:
+    subscription = await read(member)
+
+    assert set(subscription) == {"plan", "period", "since"}
+    assert set(subscription["plan"]) == {"id", "name", "description", "entitlements"}
+    assert subscription["plan"]["id"] == STANDARD
+    assert set(subscription["period"]) == {"start", "end"}
+    assert subscription["since"] is None
+
+
+async def test_usage_says_what_was_used_and_what_is_left(member: ApiUser, stack: Stack) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, text="Yes."))
+    turn = (await member.ask(await member.create_chat(), question))["turn"]
+
+    usage = await read(member, "/subscription/usage")
+
+    assert set(usage) == USAGE
+    assert (usage["turns"], usage["messages"], usage["toolCalls"]) == (1, 1, 0)
+    assert (usage["costUsd"], usage["usage"]) == (turn["costUsd"], turn["usage"])
+    assert usage["memories"] == {"used": 0, "limit": 10_000}
+    assert usage["documents"] == {"used": 0, "limit": 1_000}
+    assert usage["budget"] == {"limitUsd": None, "leftUsd": None}
+    assert usage["period"] == (await read(member))["period"]
+
+
+async def test_a_month_names_a_period_of_usage(member: ApiUser) -> None:
+    usage = await read(member, "/subscription/usage?period=2026-01")
+
+    assert usage["period"] == {
+        "start": "2026-01-01T00:00:00.000000Z",
+        "end": "2026-02-01T00:00:00.000000Z",
+    }
+    assert (usage["turns"], usage["costUsd"]) == (0, "0")
+
+
+@pytest.mark.parametrize("period", ["", "2026", "2026-13", "2026-01-01", "1999-01", "9999-12", "x"])
+async def test_what_is_no_month_is_refused(member: ApiUser, period: str) -> None:
+    response = await member.request("GET", "/subscription/usage", params={"period": period})
+
+    check_error(response, 400, "VALIDATION_ERROR")
+    assert response.json()["error"]["details"][0]["path"] == "query.period"
+
+
+async def test_a_plan_that_is_given_holds_from_the_next_request_on(
+    recorded: httpx.AsyncClient, member: ApiUser, admin: ApiUser
+) -> None:
+    plan = await make_plan(admin, budgetUsd="3", models=["claude-opus-5-5"])
+
+    response = await give(
+        recorded, admin, member.id, planId=plan["id"], startedAt="2026-01-31T09:00:00Z"
+    )
+
+    assert response.status_code == 200, response.text
+    assert response.headers["etag"] == '"1"'
+    assignment = response.json()["data"]
+    assert set(assignment) == {"userId", "planId", "startedAt", "updatedAt", "version"}
+    assert (assignment["userId"], assignment["planId"]) == (member.id, plan["id"])
+    subscription = await read(member)
+    assert subscription["plan"]["id"] == plan["id"]
+    assert subscription["since"] == "2026-01-31T09:00:00.000000Z"
+    usage = await read(member, "/subscription/usage")
+    assert usage["budget"] == {"limitUsd": "3", "leftUsd": "3"}
+    chat = await member.create_chat()
+    refused = await member.post(chat, "Hi", model="claude-haiku-5-5")
+    check_error(refused, 403, "FORBIDDEN")
+    assert "plan" in refused.json()["error"]["message"]
+
+
+async def test_a_plan_is_given_for_the_version_that_is_meant(
+    recorded: httpx.AsyncClient, member: ApiUser, admin: ApiUser
+) -> None:
+    first, second = await make_plan(admin), await make_plan(admin)
+    early = await give(recorded, admin, member.id, if_match='"1"', planId=first["id"])
+    await give(recorded, admin, member.id, planId=first["id"])
+
+    right = await give(recorded, admin, member.id, if_match='"1"', planId=second["id"])
+    late = await give(recorded, admin, member.id, if_match='"1"', planId=first["id"])
+
+    assert right.status_code == 200
+    check_error(early, 412, "PRECONDITION_FAILED")
+    check_error(late, 412, "PRECONDITION_FAILED")
+
+
+async def test_what_can_not_be_given_is_refused(
+    recorded: httpx.AsyncClient, member: ApiUser, admin: ApiUser
+) -> None:
+    inactive = await make_plan(admin)
+    await admin.request("PATCH", f"/admin/plans/{inactive['id']}", json={"active": False})
+    nobody, nothing = uuid.uuid4(), str(uuid.uuid4())
+
+    check_error(await give(recorded, admin, nobody, planId=STANDARD), 404, "NOT_FOUND")
+    check_error(await give(recorded, admin, member.id, planId=nothing), 404, "NOT_FOUND")
+    check_error(await give(recorded, admin, member.id, planId=inactive["id"]), 409, "CONFLICT")
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({}, "body.planId"),
+        ({"planId": "x"}, "body.planId"),
+        ({"planId": STANDARD, "startedAt": "2100-01-01T00:00:00Z"}, "body.startedAt"),
+        ({"planId": STANDARD, "startedAt": "2026-01-01T00:00:00"}, "body.startedAt"),
+        ({"planId": STANDARD, "startedAt": "9999-12-31T23:59:59-14:00"}, "body.startedAt"),
+        ({"planId": STANDARD, "startedAt": 1}, "body.startedAt"),
+        ({"planId": STANDARD, "until": "2100-01-01T00:00:00Z"}, "body.until"),
+    ],
+    ids=str,
+)
+async def test_an_assignment_that_can_not_be_is_refused_by_its_field(
+    recorded: httpx.AsyncClient, admin: ApiUser, body: dict[str, Any], path: str
+) -> None:
+    response = await give(recorded, admin, admin.id, **body)
+
+    check_error(response, 400, "VALIDATION_ERROR")
+    assert response.json()["error"]["details"][0]["path"] == path
+
+
+async def test_a_member_gives_no_plan_and_sees_only_their_own(
+    recorded: httpx.AsyncClient, member: ApiUser, other_user: ApiUser, admin: ApiUser
+) -> None:
+    plan = await make_plan(admin, budgetUsd="1")
+    await give(recorded, admin, other_user.id, planId=plan["id"])
+
+    for user_id in (member.id, other_user.id):
+        refused = await give(recorded, member, user_id, planId=plan["id"])
+        check_error(refused, 403, "FORBIDDEN")
+    assert (await read(member))["plan"]["id"] == STANDARD
+
+
+def check_error(response: httpx.Response, status: int, code: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.json()["error"]["code"] == code

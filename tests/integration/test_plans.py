@@ -1,0 +1,235 @@
+"""Plans: exactly one is the default, whoever changes what at the same time."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+
+from schema.actors import Actor, ActorType
+from schema.audit import AuditFilter, ResourceType
+from schema.ids import PlanId, UserId
+from schema.pages import PageRequest
+from schema.plans import ChangePlanRequest, CreatePlanRequest, Entitlements, Plan, PlanFilter
+from schema.result import Err, Ok
+from services.refusals import Conflict, Unreachable
+from services.subscriptions.plans import PlanRefusal, UnknownModel
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.plans import STANDARD, make_plan, other_default
+from tests.fixtures.stack import Stack
+
+
+@pytest.fixture
+def administrator(admin: ApiUser) -> Actor:
+    """The actor of an administrator."""
+    return Actor(type=ActorType.ADMIN, user_id=UserId(UUID(admin.id)))
+
+
+async def made(stack: Stack, administrator: Actor, **fields: object) -> Plan:
+    request = CreatePlanRequest.model_validate({"name": unique("plan"), **fields})
+    result = await stack.services.plans.create(administrator, request, key=None)
+    assert isinstance(result, Ok), result
+    return result.value
+
+
+async def defaults(stack: Stack) -> list[UUID]:
+    rows = await stack.inspection.rows("SELECT id FROM plans WHERE is_default")
+    return [row["id"] for row in rows]
+
+
+async def test_of_many_plans_made_the_default_at_once_one_is(
+    stack: Stack, administrator: Actor, admin: ApiUser
+) -> None:
+    plans = [await made(stack, administrator) for _ in range(5)]
+    request = ChangePlanRequest(is_default=True)
+
+    async with other_default(admin, str(plans[0].id)):
+        results = await asyncio.gather(
+            *(
+                stack.services.plans.change(administrator, plan.id, request, version=None)
+                for plan in plans
+            ),
+            *(
+                stack.services.plans.create(
+                    administrator,
+                    CreatePlanRequest(name=unique("plan"), is_default=True),
+                    key=None,
+                )
+                for _ in range(3)
+            ),
+        )
+        assert all(isinstance(result, Ok) and result.value.is_default for result in results)
+        assert len(await defaults(stack)) == 1
+
+    assert await defaults(stack) == [UUID(STANDARD)]
+
+
+async def test_the_plan_that_was_the_default_gets_a_new_version(
+    stack: Stack, admin: ApiUser
+) -> None:
+    first, second = await make_plan(admin), await make_plan(admin)
+
+    async with other_default(admin, first["id"]) as was, other_default(admin, second["id"]):
+        row = await stack.inspection.rows(
+            "SELECT version, is_default FROM plans WHERE id = $1", UUID(first["id"])
+        )
+
+    assert row == [{"version": was["version"] + 1, "is_default": False}]
+
+
+async def test_the_default_plan_can_neither_be_deactivated_nor_be_made_none(
+    stack: Stack, administrator: Actor
+) -> None:
+    change = stack.services.plans.change
+    standard = PlanId(UUID(STANDARD))
+
+    assert await change(
+        administrator, standard, ChangePlanRequest(active=False), version=None
+    ) == Err(PlanRefusal.DEFAULT_INACTIVE)
+    assert await change(
+        administrator, standard, ChangePlanRequest(is_default=False), version=None
+    ) == Err(PlanRefusal.DEFAULT_NEEDED)
+    assert await defaults(stack) == [UUID(STANDARD)]
+
+
+async def test_a_plan_that_is_not_active_becomes_the_default_only_with_being_active(
+    stack: Stack, administrator: Actor, admin: ApiUser
+) -> None:
+    change = stack.services.plans.change
+    plan = await made(stack, administrator)
+    await change(administrator, plan.id, ChangePlanRequest(active=False), version=None)
+
+    refused = await change(administrator, plan.id, ChangePlanRequest(is_default=True), version=None)
+    both = ChangePlanRequest(is_default=True, active=True)
+    async with other_default(admin, STANDARD):
+        allowed = await change(administrator, plan.id, both, version=None)
+
+    assert refused == Err(PlanRefusal.DEFAULT_INACTIVE)
+    assert isinstance(allowed, Ok)
+    assert await defaults(stack) == [UUID(STANDARD)]
+
+
+async def test_one_name_is_one_plans_however_many_want_it(
+    stack: Stack, administrator: Actor
+) -> None:
+    request = CreatePlanRequest(name=unique("plan"))
+
+    results = await asyncio.gather(
+        *(stack.services.plans.create(administrator, request, key=None) for _ in range(5))
+    )
+
+    assert sorted(type(result).__name__ for result in results) == ["Err"] * 4 + ["Ok"]
+    assert {result.error for result in results if isinstance(result, Err)} == {
+        PlanRefusal.NAME_TAKEN
+    }
+
+
+async def test_one_key_makes_one_plan_and_a_refusal_does_not_use_it_up(
+    stack: Stack, administrator: Actor
+) -> None:
+    create = stack.services.plans.create
+    taken = await made(stack, administrator)
+    free = CreatePlanRequest(name=unique("plan"))
+    key = uuid4().hex
+
+    refused = await create(administrator, CreatePlanRequest(name=taken.name), key=key)
+    results = await asyncio.gather(*(create(administrator, free, key=key) for _ in range(3)))
+    reused = await create(administrator, CreatePlanRequest(name=unique("plan")), key=key)
+
+    assert refused == Err(PlanRefusal.NAME_TAKEN)
+    assert len({result.value.id for result in results if isinstance(result, Ok)}) == 1
+    assert all(isinstance(result, Ok) for result in results)
+    assert reused == Err(Conflict.KEY_REUSED)
+
+
+async def test_a_model_that_is_not_here_is_refused_with_its_place(
+    stack: Stack, administrator: Actor
+) -> None:
+    entitlements = Entitlements(models=("claude-haiku-5-5", "gone"))
+    plan = await made(stack, administrator)
+
+    created = await stack.services.plans.create(
+        administrator, CreatePlanRequest(name="x", entitlements=entitlements), key=None
+    )
+    changed = await stack.services.plans.change(
+        administrator, plan.id, ChangePlanRequest(entitlements=entitlements), version=None
+    )
+
+    assert created == changed == Err(UnknownModel(1))
+
+
+async def test_of_changes_of_one_version_one_is_made(stack: Stack, administrator: Actor) -> None:
+    plan = await made(stack, administrator)
+
+    results = await asyncio.gather(
+        *(
+            stack.services.plans.change(
+                administrator,
+                plan.id,
+                ChangePlanRequest(description=f"Number {number}"),
+                version=plan.version,
+            )
+            for number in range(4)
+        )
+    )
+
+    assert [result.error for result in results if isinstance(result, Err)] == [
+        Conflict.VERSION_CHANGED
+    ] * 3
+
+
+async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: Actor) -> None:
+    plan = await made(stack, administrator, entitlements={"budgetUsd": "1.50"})
+    same = ChangePlanRequest(name=plan.name, entitlements=plan.entitlements, active=True)
+
+    result = await stack.services.plans.change(administrator, plan.id, same, version=None)
+
+    assert result == Ok(plan)
+    assert await deeds(stack, plan.id) == [("plan.created", {})]
+
+
+async def test_the_log_names_what_was_changed_and_quotes_nothing(
+    stack: Stack, administrator: Actor
+) -> None:
+    plan = await made(stack, administrator)
+    request = ChangePlanRequest(
+        name=unique("secret"),
+        entitlements=Entitlements(max_memories=1, tools=("calculator",)),
+        active=True,
+    )
+
+    await stack.services.plans.change(administrator, plan.id, request, version=None)
+
+    fields = ["name", "entitlements.tools", "entitlements.maxMemories"]
+    assert await deeds(stack, plan.id) == [
+        ("plan.created", {}),
+        ("plan.changed", {"fields": fields}),
+    ]
+
+
+async def deeds(stack: Stack, plan_id: UUID) -> list[tuple[str, object]]:
+    page = await stack.services.audit.list_entries(
+        Actor(type=ActorType.ADMIN, user_id=UserId(uuid4())),
+        AuditFilter(resource_type=ResourceType.PLAN, resource_id=str(plan_id)),
+        PageRequest(100),
+    )
+    return [(entry.action, entry.details) for entry in reversed(page.items)]
+
+
+async def test_users_can_not_change_plans_and_see_only_what_they_may(
+    stack: Stack, user: ApiUser, administrator: Actor
+) -> None:
+    member = Actor(type=ActorType.USER, user_id=UserId(UUID(user.id)))
+    plan = await made(stack, administrator)
+
+    missing = await stack.services.plans.change(
+        administrator, PlanId(uuid4()), ChangePlanRequest(active=True), version=None
+    )
+    listed = await stack.services.plans.list_plans(
+        administrator, PlanFilter(active=True), PageRequest(100)
+    )
+
+    assert missing == Err(Unreachable.MISSING)
+    assert plan.id in {each.id for each in listed.items} or listed.next_cursor is not None
+    async with stack.foundation.database.statements(member) as connection:
+        assert await connection.execute("UPDATE plans SET name = 'Mine'") == "UPDATE 0"
+        assert await connection.execute("DELETE FROM plans") == "DELETE 0"

@@ -1,0 +1,133 @@
+"""Plans: what their entitlements may say, and which model a message is answered by."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schema.plans import ChangePlanRequest, CreatePlanRequest, Entitlements
+from services.subscriptions.models import choose_model
+from services.subscriptions.rows import stored_entitlements
+
+MODELS = ("small", "middle", "large")
+
+
+@pytest.mark.parametrize(
+    "entitlements",
+    [
+        {"unknown": 1},
+        {"rates": {"unknown": 1}},
+        {"rates": {"requestsPerMinute": 0}},
+        {"rates": {"requestsPerMinute": "60"}},
+        {"rates": None},
+        {"maxMemories": -1},
+        {"maxMemories": 50_001},
+        {"maxMemories": 1.0},
+        {"maxMemories": "1"},
+        {"maxMemories": True},
+        {"maxMemories": None},
+        {"maxDocumentBytes": 0},
+        {"maxApiKeys": 10**30},
+        {"models": "small"},
+        {"models": [""]},
+        {"models": [1]},
+        {"models": ["a\x00b"]},
+        {"models": ["\ud800"]},
+        {"models": ["x" * 101]},
+        {"models": ["x"] * 101},
+        {"models": {"small": True}},
+        {"tools": [None]},
+        {"budgetUsd": "-0.01"},
+        {"budgetUsd": "NaN"},
+        {"budgetUsd": "Infinity"},
+        {"budgetUsd": "1e300"},
+        {"budgetUsd": "0." + "1" * 11},
+        {"budgetUsd": True},
+        {"budgetUsd": "ten"},
+    ],
+    ids=str,
+)
+def test_entitlements_that_say_something_else_are_refused(entitlements: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CreatePlanRequest.model_validate({"name": "Team", "entitlements": entitlements})
+
+
+@pytest.mark.parametrize("budget", ["12.5", "12.50", 12.5])
+def test_a_budget_is_a_decimal(budget: object) -> None:
+    entitlements = Entitlements.model_validate({"budgetUsd": budget})
+
+    assert entitlements.budget_usd == Decimal("12.5")
+    assert stored_entitlements(entitlements)["budgetUsd"] == "12.5"
+
+
+def test_entitlements_are_read_as_they_were_stored() -> None:
+    entitlements = Entitlements(
+        models=("small",), tools=("calculator",), budget_usd=Decimal("0.0000000001"), max_api_keys=3
+    )
+
+    assert Entitlements.model_validate(stored_entitlements(entitlements)) == entitlements
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"name": None},
+        {"name": ""},
+        {"name": "x" * 101},
+        {"description": "x" * 1001},
+        {"entitlements": None},
+        {"isDefault": 1},
+        {"active": None},
+        {"version": 1},
+    ],
+    ids=str,
+)
+def test_a_change_that_can_not_be_made_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ChangePlanRequest.model_validate(change)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "wanted", "expected"),
+    [
+        (None, None, "small"),
+        (None, "large", "large"),
+        (("large", "small"), None, "small"),
+        (("large", "middle"), None, "large"),
+        (("gone", "middle"), None, "middle"),
+        (("large",), "large", "large"),
+        (("large",), "small", None),
+        (("gone",), None, None),
+        ((), None, None),
+        ((), "small", None),
+    ],
+)
+def test_the_plan_decides_which_model_answers(
+    allowed: tuple[str, ...] | None, wanted: str | None, expected: str | None
+) -> None:
+    chosen = choose_model(
+        Entitlements(models=allowed), wanted, models=MODELS, preferred=(None, "small")
+    )
+
+    assert chosen == expected
+
+
+@pytest.mark.parametrize(
+    ("allowed", "preferred", "expected"),
+    [
+        (None, "large", "large"),
+        (None, "gone", "small"),
+        (("middle", "large"), "large", "large"),
+        (("middle",), "large", "middle"),
+    ],
+)
+def test_the_model_that_a_user_prefers_answers_where_the_plan_allows_it(
+    allowed: tuple[str, ...] | None, preferred: str, expected: str
+) -> None:
+    chosen = choose_model(
+        Entitlements(models=allowed), None, models=MODELS, preferred=(preferred, "small")
+    )
+
+    assert chosen == expected
