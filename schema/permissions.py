@@ -34,6 +34,19 @@ _OF_ROLES: Final = {
 }
 
 
-def permissions_of(role: UserRole) -> frozenset[Permission]:
-    """Return what a role may do."""
-    return _OF_ROLES[role]
+BY_DEFAULT_OF_KEYS: Final = frozenset(Permission) - ADMINISTRATION - {Permission.ACCOUNT_WRITE}
+"""What an API key may do if nothing is said: not to change or delete the account itself."""
+
+
+def permissions_of(
+    role: UserRole | None, *, key: frozenset[Permission] | None = None
+) -> frozenset[Permission]:
+    """Return what a role may do, and of that what the API key leaves, if one is used.
+
+    Somebody without a role is anonymous and may do nothing. A key that was made by an
+    administrator does not outlive their being one.
+    """
+    if role is None:
+        return frozenset()
+    allowed = _OF_ROLES[role]
+    return allowed if key is None else allowed & key

@@ -1,12 +1,20 @@
-"""Owns users, and what signing up and in exchange."""
+"""Owns users as they and administrators see them, and what signing up and in exchange."""
 
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import EmailStr, Field
+from pydantic import AfterValidator, EmailStr, Field
 
-from schema.ids import UserId
-from schema.wire import RequestModel, StorableText, Timestamp, WireModel
+from schema.ids import PlanId, UserId
+from schema.wire import (
+    ChangeModel,
+    RequestModel,
+    StorableText,
+    Timestamp,
+    VersionedModel,
+    WireModel,
+    unset,
+)
 
 
 class UserRole(StrEnum):
@@ -23,14 +31,22 @@ class UserStatus(StrEnum):
     DISABLED = "disabled"
 
 
-class User(WireModel):
-    """A person, as they see themselves."""
+class User(VersionedModel):
+    """A person, as they see themselves; `email` is null where an outside issuer told of none."""
 
     id: UserId
-    email: str
+    email: str | None
     display_name: str | None
     role: UserRole
     created_at: Timestamp
+    updated_at: Timestamp
+
+
+class ManagedUser(User):
+    """A person, as administrators see them."""
+
+    status: UserStatus
+    plan_id: PlanId
 
 
 class Session(WireModel):
@@ -43,8 +59,19 @@ class Session(WireModel):
     user: User
 
 
-Password = Annotated[StorableText, Field(min_length=8, max_length=256)]
-Email = Annotated[EmailStr, Field(max_length=254)]
+Password = Annotated[
+    StorableText, Field(min_length=8, max_length=256, examples=["correct horse battery staple"])
+]
+GivenPassword = Annotated[StorableText, Field(min_length=1, max_length=256)]
+"""A password that is to be compared: rules for new ones may have changed since it was set."""
+
+# Lower case first: it can be longer, and what is stored has to be no longer than its column.
+Email = Annotated[
+    EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ada@example.com"])
+]
+DisplayName = Annotated[
+    StorableText, Field(min_length=1, max_length=100, examples=["Ada Lovelace"])
+]
 
 
 class SignUpRequest(RequestModel):
@@ -52,17 +79,55 @@ class SignUpRequest(RequestModel):
 
     email: Email
     password: Password
-    display_name: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
+    display_name: DisplayName | None = None
 
 
 class LogInRequest(RequestModel):
     """An e-mail address and its password."""
 
     email: Annotated[StorableText, Field(min_length=1, max_length=254)]
-    password: Annotated[StorableText, Field(min_length=1, max_length=256)]
+    password: GivenPassword
 
 
 class RefreshRequest(RequestModel):
     """A refresh token, which is used up by this."""
 
     refresh_token: Annotated[StorableText, Field(min_length=1, max_length=512)]
+
+
+class ChangeUserRequest(ChangeModel):
+    """What somebody changes of their own account.
+
+    A new e-mail address and a new password want the current password beside them.
+    """
+
+    display_name: DisplayName | None = unset()
+    email: Email = unset()
+    new_password: Password = unset()
+    current_password: GivenPassword = unset()
+
+
+class ManageUserRequest(ChangeModel):
+    """What an administrator changes of an account."""
+
+    display_name: DisplayName | None = unset()
+    role: Annotated[UserRole, Field(strict=False)] = unset()
+    status: Annotated[UserStatus, Field(strict=False)] = unset()
+
+
+class UserSort(StrEnum):
+    """The orders of a list of users; a minus puts the largest first."""
+
+    CREATED = "createdAt"
+    CREATED_LAST = "-createdAt"
+    EMAIL = "email"
+    EMAIL_LAST = "-email"
+
+
+class UserFilter(WireModel):
+    """Which users are listed: those with `search` in their e-mail address or name."""
+
+    search: str | None = None
+    role: UserRole | None = None
+    status: UserStatus | None = None
+    plan_id: PlanId | None = None

@@ -6,13 +6,18 @@ from fastapi import APIRouter, Request, Response
 
 from api.dependencies import Services, may
 from api.envelope import Envelope, envelope
-from api.errors import ApiError, error_docs
+from api.errors import ApiError, error_docs, refused
+from api.parameters import IdempotencyKey
+from api.rate_limit_answers import RATE_LIMITED_DOCS
+from api.rate_limits import AUTH_LIMITED, LOGIN_LIMITED, limited
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.result import Err, Result
 from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
 from services.auth.service import SignInRefusal
+from services.rate_limits.rules import Group
+from services.refusals import Conflict
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
@@ -21,28 +26,52 @@ router = APIRouter(prefix="/auth", tags=["auth"])
     "/signup",
     status_code=201,
     summary="Make an account",
-    responses=error_docs(ErrorCode.CONFLICT),
+    responses=error_docs(ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT) | RATE_LIMITED_DOCS,
+    dependencies=[AUTH_LIMITED],
 )
-async def sign_up(request: Request, body: SignUpRequest, services: Services) -> Envelope[Session]:
-    """Make an account and sign it in. An e-mail address has one account."""
-    return envelope(request, _session(await services.auth.sign_up(body)))
+async def sign_up(
+    request: Request,
+    body: SignUpRequest,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[Session]:
+    """Make an account and sign it in. An e-mail address has one account.
+
+    The same request with the same idempotency key signs the account that it made in again; a key
+    counts for the e-mail address that it came with.
+    """
+    return envelope(request, _session(await services.auth.sign_up(body, key=idempotency_key)))
 
 
-@router.post("/login", summary="Sign in", responses=error_docs(ErrorCode.UNAUTHENTICATED))
+@router.post(
+    "/login",
+    summary="Sign in",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED) | RATE_LIMITED_DOCS,
+    dependencies=[AUTH_LIMITED, LOGIN_LIMITED],
+)
 async def log_in(request: Request, body: LogInRequest, services: Services) -> Envelope[Session]:
     """Exchange an e-mail address and its password for tokens."""
     return envelope(request, _session(await services.auth.log_in(body)))
 
 
 @router.post(
-    "/refresh", summary="Renew the tokens", responses=error_docs(ErrorCode.UNAUTHENTICATED)
+    "/refresh",
+    summary="Renew the tokens",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED) | RATE_LIMITED_DOCS,
+    dependencies=[AUTH_LIMITED],
 )
 async def refresh(request: Request, body: RefreshRequest, services: Services) -> Envelope[Session]:
     """Exchange a refresh token for new tokens; using one twice ends all that came of it."""
     return envelope(request, _session(await services.auth.refresh(body.refresh_token)))
 
 
-@router.post("/logout", status_code=204, summary="Sign out", responses=error_docs())
+@router.post(
+    "/logout",
+    status_code=204,
+    summary="Sign out",
+    responses=error_docs() | RATE_LIMITED_DOCS,
+    dependencies=[AUTH_LIMITED],
+)
 async def log_out(body: RefreshRequest, services: Services) -> Response:
     """End the sign-in that the refresh token belongs to."""
     await services.auth.log_out(body.refresh_token)
@@ -52,13 +81,14 @@ async def log_out(body: RefreshRequest, services: Services) -> Response:
 @router.get(
     "/me",
     summary="Who am I?",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) | RATE_LIMITED_DOCS,
+    dependencies=[limited(Group.REQUESTS)],
 )
 async def me(
     request: Request, actor: Annotated[Actor, may(Permission.ACCOUNT_READ)], services: Services
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
-    user = await services.auth.me(actor)
+    user = await services.users.get(actor)
     if user is None:
         raise ApiError(ErrorCode.UNAUTHENTICATED)
     return envelope(request, user)
@@ -76,6 +106,8 @@ def _refused(refusal: SignInRefusal) -> ApiError:
             return ApiError(
                 ErrorCode.CONFLICT, "There is an account with this e-mail address already."
             )
+        case SignInRefusal.KEY_REUSED:
+            return refused(Conflict.KEY_REUSED, "account")
         case SignInRefusal.WRONG_CREDENTIALS:
             return ApiError(ErrorCode.UNAUTHENTICATED, "The e-mail address or password is wrong.")
         case SignInRefusal.INVALID_TOKEN:

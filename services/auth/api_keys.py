@@ -1,4 +1,4 @@
-"""Owns telling whom an API key speaks for, and that it was used."""
+"""Owns telling whom an API key speaks for, and that it was used; making them is not its."""
 
 import hashlib
 from dataclasses import dataclass
@@ -55,15 +55,19 @@ class ApiKeyReader:
         self._known[key_hash] = holder
         return holder
 
+    def forget(self, key_hash: bytes) -> None:
+        """Ask anew at the next request to this process that comes with the key."""
+        self._known.pop(key_hash, None)
+
     async def _look_up(self, key_hash: bytes) -> KeyHolder | None:
         async with self._database.statements(SERVICE) as connection:
             found = await connection.fetchrow(_READ, key_hash)
         if found is None:
             return None
-        known = [name for name in found["permissions"] if name in Permission]
+        names = set(found["permissions"])
         return KeyHolder(
             user_id=UserId(found["user_id"]),
-            permissions=frozenset(map(Permission, known)),
+            permissions=frozenset(known for known in Permission if known.value in names),
             expires_at=found["expires_at"],
         )
 

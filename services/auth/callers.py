@@ -1,25 +1,30 @@
 """Owns telling from a bearer token who calls, and what they may do."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import NamedTuple
+from uuid import UUID
 
 from schema.actors import Actor, ActorType
 from schema.ids import UserId
 from schema.permissions import ADMINISTRATION, Permission, permissions_of
 from services.auth.api_keys import API_KEY_START, ApiKeyReader
+from services.auth.outside_accounts import OutsideAccounts
 from services.auth.standing import Standing, Standings
 from services.auth.tokens import AccessTokens
-
-_NOTHING_LEFT_OUT: Final = frozenset(Permission)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody signed in, with what their role and the key that they use let them do."""
+    """Somebody signed in, with what their role and the key that they use let them do.
+
+    `session_id` names the sign-in with a password that the token is of, if it is of one.
+    """
 
     user_id: UserId
     permissions: frozenset[Permission]
     standing: Standing
+    by_key: bool = False
+    session_id: UUID | None = None
 
     def acting(self, permission: Permission) -> Actor:
         """Return the actor for what the permission is about.
@@ -31,28 +36,51 @@ class Caller:
         return Actor(type=kind, user_id=self.user_id)
 
 
+class _Bearer(NamedTuple):
+    user_id: UserId
+    key_permissions: frozenset[Permission] | None = None
+    session_id: UUID | None = None
+
+
 class Callers:
     """Knows callers by their bearer tokens. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, tokens: AccessTokens, api_keys: ApiKeyReader, standings: Standings) -> None:
+    def __init__(
+        self,
+        tokens: AccessTokens,
+        api_keys: ApiKeyReader,
+        outside: OutsideAccounts,
+        standings: Standings,
+    ) -> None:
         self._tokens = tokens
         self._api_keys = api_keys
+        self._outside = outside
         self._standings = standings
 
     async def of(self, bearer_token: str) -> Caller | None:
-        """Return whom a token speaks for, or None where it speaks for nobody any more."""
-        allowed: frozenset[Permission] = _NOTHING_LEFT_OUT
+        """Return whom a token speaks for, or None where it speaks for nobody any more.
+
+        Errors: IssuerUnavailableError; AccountExistsError.
+        """
+        bearer = await self._bearer(bearer_token)
+        standing = None if bearer is None else await self._standings.of(bearer.user_id)
+        if bearer is None or standing is None:
+            return None
+        return Caller(
+            user_id=bearer.user_id,
+            permissions=permissions_of(standing.role, key=bearer.key_permissions),
+            standing=standing,
+            by_key=bearer.key_permissions is not None,
+            session_id=bearer.session_id,
+        )
+
+    async def _bearer(self, bearer_token: str) -> _Bearer | None:
+        """Tell the three kinds of tokens apart: keys by their start, ours by our signature."""
         if bearer_token.startswith(API_KEY_START):
             key = await self._api_keys.read(bearer_token)
-            if key is None:
-                return None
-            user_id, allowed = key.user_id, key.permissions
-        else:
-            read = self._tokens.read(bearer_token)
-            if read is None:
-                return None
-            user_id = read
-        standing = await self._standings.of(user_id)
-        if standing is None:
-            return None
-        return Caller(user_id, permissions_of(standing.role) & allowed, standing)
+            return None if key is None else _Bearer(key.user_id, key.permissions)
+        claims = self._tokens.read(bearer_token)
+        if claims is not None:
+            return _Bearer(claims.user_id, session_id=claims.session_id)
+        user_id = await self._outside.read(bearer_token)
+        return None if user_id is None else _Bearer(user_id)

@@ -1,34 +1,37 @@
-"""Owns accounts and sign-ins: signup, login, refresh with rotation, logout.
+"""Owns letting people in: signup, login, refresh with rotation, logout.
 
 Works as the service: nobody is signed in yet.
 """
 
 import hashlib
-import secrets
-from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import update
+import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.actors import SERVICE, Actor
+from schema.actors import ANONYMOUS, SERVICE, acting_user
+from schema.audit import AuditAction, ResourceType
 from schema.ids import UserId, new_id
 from schema.result import Err, Ok, Result
-from schema.tables import CredentialRow, RefreshTokenRow, UserRow
+from schema.tables import CreationRow, CredentialRow, RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
-from schema.users import LogInRequest, Session, SignUpRequest, User, UserRole, UserStatus
+from schema.users import LogInRequest, Session, SignUpRequest, UserStatus
+from services.audit.recording import record
 from services.auth.passwords import Passwords
-from services.auth.tokens import AccessTokens
+from services.auth.sessions import Sessions, end_family, find_token, lock_user
 from services.database import Database
+
+_log = structlog.get_logger(__name__)
 
 
 class SignInRefusal(StrEnum):
     """Why somebody was not let in."""
 
     EMAIL_TAKEN = "email_taken"
+    KEY_REUSED = "key_reused"
     WRONG_CREDENTIALS = "wrong_credentials"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 -- a reason, not a secret
 
@@ -36,40 +39,80 @@ class SignInRefusal(StrEnum):
 class AuthService:
     """Lets people in. Errors: DatabaseUnavailableError."""
 
-    def __init__(
-        self,
-        database: Database,
-        tokens: AccessTokens,
-        passwords: Passwords,
-        *,
-        refresh_lifetime: timedelta,
-    ) -> None:
+    def __init__(self, database: Database, sessions: Sessions, passwords: Passwords) -> None:
         self._database = database
-        self._tokens = tokens
+        self._sessions = sessions
         self._passwords = passwords
-        self._refresh_lifetime = refresh_lifetime
 
-    async def sign_up(self, request: SignUpRequest) -> Result[Session, SignInRefusal]:
-        """Make an account and sign it in."""
+    async def sign_up(
+        self, request: SignUpRequest, *, key: str | None
+    ) -> Result[Session, SignInRefusal]:
+        """Make an account and sign it in.
+
+        Idempotency: the same key with the same request signs the same account in again. A key
+        counts for the e-mail address that it came with: nobody else can take it.
+        """
         password_hash = await self._passwords.hash(request.password)
-        user = UserRow(id=new_id(), email=request.email.lower(), display_name=request.display_name)
+        user = UserRow(id=new_id(), email=request.email, display_name=request.display_name)
         async with self._database.transaction(SERVICE) as session:
-            if not await _insert_user(session, user):
-                return Err(SignInRefusal.EMAIL_TAKEN)
-            session.add(CredentialRow(user_id=user.id, password_hash=password_hash))
-            return Ok(await self._open_session(session, user, family_id=new_id()))
+            if await _insert_user(session, user):
+                session.add(CredentialRow(user_id=user.id, password_hash=password_hash))
+                if key is not None:
+                    session.add(_creation(user.id, key, request))
+                actor, account = acting_user(UserId(user.id)), (ResourceType.USER, user.id)
+                record(session, actor, AuditAction.USER_SIGNED_UP, account)
+                return Ok(await self._sessions.open(session, user))
+        return await self._sign_up_again(request, key=key)
+
+    async def _sign_up_again(
+        self, request: SignUpRequest, *, key: str | None
+    ) -> Result[Session, SignInRefusal]:
+        """Sign in by a request that has made its account before.
+
+        What is kept of it tells nothing of the password, so the account's own hash is asked.
+        """
+        if key is None:
+            return Err(SignInRefusal.EMAIL_TAKEN)
+        async with self._database.transaction(SERVICE) as session:
+            found = await _user_with_hash(session, request.email)
+            made = None if found is None else await session.get(CreationRow, (found[0].id, key))
+        if found is None or made is None or made.resource_id != str(found[0].id):
+            return Err(SignInRefusal.EMAIL_TAKEN)
+        if made.request_hash != _hash_of(request):
+            return Err(SignInRefusal.KEY_REUSED)
+        entered = await self._enter(found, request.password)
+        return entered if isinstance(entered, Ok) else Err(SignInRefusal.KEY_REUSED)
 
     async def log_in(self, request: LogInRequest) -> Result[Session, SignInRefusal]:
         """Sign an account in by its password."""
         async with self._database.transaction(SERVICE) as session:
             found = await _user_with_hash(session, request.email.lower())
+        return await self._enter(found, request.password)
+
+    async def _enter(
+        self, found: tuple[UserRow, str] | None, password: str
+    ) -> Result[Session, SignInRefusal]:
+        """Begin a sign-in if the password is the account's, and the account may sign in.
+
+        Hashing takes long, so no transaction waits for it; what may have changed meanwhile is
+        looked at again.
+        """
         user, password_hash = found if found is not None else (None, None)
-        if not await self._passwords.verify(request.password, password_hash) or user is None:
-            return Err(SignInRefusal.WRONG_CREDENTIALS)
-        if user.status != UserStatus.ACTIVE:
-            return Err(SignInRefusal.WRONG_CREDENTIALS)
+        is_right = await self._passwords.verify(password, password_hash)
         async with self._database.transaction(SERVICE) as session:
-            return Ok(await self._open_session(session, user, family_id=new_id()))
+            if user is None:
+                return _refuse(session, None, "unknown_address")
+            current = await lock_user(session, user.id)
+            stored = await session.get(CredentialRow, user.id)
+            if current is None or stored is None or stored.password_hash != password_hash:
+                is_right = False
+            if current is None or not is_right:
+                return _refuse(session, user.id, "wrong_password")
+            if current.status != UserStatus.ACTIVE:
+                return _refuse(session, user.id, "disabled")
+            account = (ResourceType.USER, user.id)
+            record(session, acting_user(UserId(user.id)), AuditAction.USER_SIGNED_IN, account)
+            return Ok(await self._sessions.open(session, current))
 
     async def refresh(self, refresh_token: str) -> Result[Session, SignInRefusal]:
         """Exchange a refresh token for new tokens.
@@ -77,56 +120,64 @@ class AuthService:
         A token that was used before is in two hands, one of them wrong: its whole family ends.
         """
         async with self._database.transaction(SERVICE) as session:
-            token = await _find_token(session, refresh_token)
-            if token is None or token.revoked_at is not None or token.expires_at <= utc_now():
+            found = await find_token(session, refresh_token)
+            if found is None:
+                return Err(SignInRefusal.INVALID_TOKEN)
+            token, user = found
+            if token.revoked_at is not None or token.expires_at <= utc_now():
                 return Err(SignInRefusal.INVALID_TOKEN)
             if token.used_at is not None:
-                await _end_family(session, token.family_id)
+                await _end_reused(session, token)
                 return Err(SignInRefusal.INVALID_TOKEN)
-            user = await session.get_one(UserRow, token.user_id)
             if user.status != UserStatus.ACTIVE:
                 return Err(SignInRefusal.INVALID_TOKEN)
             token.used_at = utc_now()
-            return Ok(await self._open_session(session, user, family_id=token.family_id))
+            return Ok(await self._sessions.open(session, user, family_id=token.family_id))
 
     async def log_out(self, refresh_token: str) -> None:
         """End the family of the token; one that is not known is none to end."""
         async with self._database.transaction(SERVICE) as session:
-            token = await _find_token(session, refresh_token)
-            if token is not None:
-                await _end_family(session, token.family_id)
-
-    async def me(self, actor: Actor) -> User | None:
-        """Return the actor's own account, or None once it is gone."""
-        async with self._database.transaction(actor) as session:
-            user = await session.get(UserRow, actor.user_id)
-        return None if user is None else _user_from_row(user)
-
-    async def _open_session(
-        self, session: AsyncSession, user: UserRow, *, family_id: UUID
-    ) -> Session:
-        refresh_token = secrets.token_urlsafe(32)
-        session.add(
-            RefreshTokenRow(
-                id=new_id(),
-                user_id=user.id,
-                family_id=family_id,
-                token_hash=_digest(refresh_token),
-                expires_at=utc_now() + self._refresh_lifetime,
-            )
-        )
-        await session.flush()
-        return Session(
-            access_token=self._tokens.issue(UserId(user.id)),
-            refresh_token=refresh_token,
-            expires_in=int(self._tokens.lifetime.total_seconds()),
-            user=_user_from_row(user),
-        )
+            found = await find_token(session, refresh_token)
+            if found is not None:
+                await end_family(session, found[0].family_id)
 
 
-def _digest(refresh_token: str) -> bytes:
-    """A random token of 256 bits needs no slow hash."""
-    return hashlib.sha256(refresh_token.encode()).digest()
+def _refuse(session: AsyncSession, user_id: UUID | None, reason: str) -> Err[SignInRefusal]:
+    """Note who was not let in, and why; whoever asks is not told."""
+    record(
+        session,
+        ANONYMOUS,
+        AuditAction.USER_SIGN_IN_REFUSED,
+        (ResourceType.USER, user_id),
+        subject_id=user_id,
+        details={"reason": reason},
+    )
+    return Err(SignInRefusal.WRONG_CREDENTIALS)
+
+
+async def _end_reused(session: AsyncSession, token: RefreshTokenRow) -> None:
+    await end_family(session, token.family_id)
+    _log.warning("refresh_token_reused", user_id=str(token.user_id), family=str(token.family_id))
+    record(
+        session,
+        ANONYMOUS,
+        AuditAction.USER_TOKEN_REUSED,
+        (ResourceType.USER, token.user_id),
+        subject_id=token.user_id,
+        details={"family": str(token.family_id)},
+    )
+
+
+def _creation(user_id: UUID, key: str, request: SignUpRequest) -> CreationRow:
+    return CreationRow(
+        user_id=user_id, key=key, request_hash=_hash_of(request), resource_id=str(user_id)
+    )
+
+
+def _hash_of(request: SignUpRequest) -> bytes:
+    """Return what tells one request from another, without the password: it could be guessed."""
+    identity = f"{type(request).__name__}\n{request.model_dump_json(exclude={'password'})}"
+    return hashlib.sha256(identity.encode()).digest()
 
 
 async def _insert_user(session: AsyncSession, user: UserRow) -> bool:
@@ -142,29 +193,3 @@ async def _user_with_hash(session: AsyncSession, email: str) -> tuple[UserRow, s
         .where(col(UserRow.email) == email)
     )
     return (await session.exec(query)).first()
-
-
-async def _find_token(session: AsyncSession, refresh_token: str) -> RefreshTokenRow | None:
-    query = (
-        select(RefreshTokenRow)
-        .where(col(RefreshTokenRow.token_hash) == _digest(refresh_token))
-        .with_for_update()
-    )
-    return (await session.exec(query)).first()
-
-
-async def _end_family(session: AsyncSession, family_id: UUID) -> None:
-    family = update(RefreshTokenRow).where(
-        col(RefreshTokenRow.family_id) == family_id, col(RefreshTokenRow.revoked_at).is_(None)
-    )
-    await session.exec(family.values(revoked_at=utc_now()))
-
-
-def _user_from_row(user: UserRow) -> User:
-    return User(
-        id=UserId(user.id),
-        email=user.email,
-        display_name=user.display_name,
-        role=UserRole(user.role),
-        created_at=user.created_at,
-    )

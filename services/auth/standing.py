@@ -21,8 +21,9 @@ _REMEMBERED: Final = 50_000
 
 _STANDING: Final = """
 SELECT users.role, users.status, plans.id AS plan_id, plans.name AS plan_name,
-       plans.entitlements, subscriptions.started_at
+       plans.entitlements, subscriptions.started_at, preferences.default_model
 FROM users
+LEFT JOIN preferences ON preferences.user_id = users.id
 LEFT JOIN subscriptions ON subscriptions.user_id = users.id
 JOIN plans ON plans.id = coalesce(
     subscriptions.plan_id, (SELECT id FROM plans WHERE is_default))
@@ -32,13 +33,14 @@ WHERE users.id = $1
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a user is and has; `subscribed_at` is null on the plan that everybody has."""
+    """What a user is, has and prefers; `subscribed_at` is null on the plan that everybody has."""
 
     role: UserRole
     plan_id: UUID
     plan_name: str
     entitlements: Entitlements
     subscribed_at: datetime | None
+    preferred_model: str | None
 
 
 class Standings:
@@ -63,6 +65,7 @@ class Standings:
             plan_name=found["plan_name"],
             entitlements=Entitlements.model_validate(found["entitlements"]),
             subscribed_at=found["started_at"],
+            preferred_model=found["default_model"],
         )
         self._known[user_id] = standing
         return standing

@@ -1,7 +1,7 @@
 """Owns access tokens: short-lived, signed by us, checked without asking anyone."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import jwt
@@ -24,6 +24,13 @@ class WeakSecretError(SetupError):
         )
 
 
+class AccessClaims(NamedTuple):
+    """What a token says: whom it speaks for, and in which sign-in it was issued."""
+
+    user_id: UserId
+    session_id: UUID | None
+
+
 class AccessTokens:
     """Issues and reads access tokens.
 
@@ -37,19 +44,21 @@ class AccessTokens:
         self._secret = secret
         self.lifetime = lifetime
 
-    def issue(self, user_id: UserId) -> str:
+    def issue(self, user_id: UserId, *, session_id: UUID | None = None) -> str:
         """Return a token that speaks for the user until its lifetime is over."""
         now = datetime.now(UTC)
-        claims = {
+        claims: dict[str, object] = {
             "iss": _ISSUER,
             "sub": str(user_id),
             "iat": now,
             "exp": now + self.lifetime,
         }
+        if session_id is not None:
+            claims["sid"] = str(session_id)
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
 
-    def read(self, token: str) -> UserId | None:
-        """Return whom a token speaks for, or None if it is not ours, not whole or too old."""
+    def read(self, token: str) -> AccessClaims | None:
+        """Return what a token says, or None if it is not ours, not whole or too old."""
         try:
             claims = jwt.decode(
                 token,
@@ -58,6 +67,10 @@ class AccessTokens:
                 issuer=_ISSUER,
                 options={"require": ["exp", "iat", "sub", "iss"]},
             )
-            return UserId(UUID(claims["sub"]))
+            session_id = claims.get("sid")
+            return AccessClaims(
+                user_id=UserId(UUID(claims["sub"])),
+                session_id=None if session_id is None else UUID(session_id),
+            )
         except (jwt.InvalidTokenError, ValueError):
             return None

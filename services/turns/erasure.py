@@ -5,7 +5,7 @@ behind; done at once where Redis is there, and by the sweep where it was not.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import delete, insert
 from sqlmodel import col, select
@@ -16,6 +16,8 @@ from schema.ids import TurnId
 from schema.tables import ErasureRow, TurnRow
 from services.database import Database
 from services.events.writer import EventWriter
+
+_AT_ONCE: Final = 500
 
 
 async def ask_for_erasure(session: AsyncSession, of: Any) -> tuple[TurnId, ...]:  # noqa: ANN401 -- a condition of SQLAlchemy
@@ -33,16 +35,26 @@ class Erasure:
         self._database = database
         self._events = events
 
-    async def erase(self, turn_ids: Sequence[TurnId]) -> None:
-        """Erase the streams of turns that are deleted; what Redis does not take now stays noted."""
-        erased = [turn_id for turn_id in turn_ids if await self._events.erase(turn_id)]
+    async def erase(self, turn_ids: Sequence[TurnId]) -> bool:
+        """Erase the streams of turns that are deleted; False where some stay noted for later.
+
+        The newest come first: their streams are those that live. Whoever deletes is not kept
+        waiting for all of a long history, nor while Redis is away: it is asked no further then.
+        """
+        newest = sorted(turn_ids, reverse=True)[:_AT_ONCE]
+        erased: list[TurnId] = []
+        for turn_id in newest:
+            if not await self._events.erase(turn_id):
+                break
+            erased.append(turn_id)
         if erased:
             async with self._database.transaction(SERVICE) as session:
                 done = delete(ErasureRow).where(col(ErasureRow.turn_id).in_(erased))
                 await session.exec(done)
+        return len(erased) == len(turn_ids)
 
-    async def pending(self, *, limit: int = 500) -> list[TurnId]:
-        """Return turns whose streams are still to be erased, the oldest first."""
-        query = select(ErasureRow.turn_id).order_by(col(ErasureRow.created_at)).limit(limit)
+    async def pending(self, *, limit: int = _AT_ONCE) -> list[TurnId]:
+        """Return turns whose streams are still to be erased, the newest first."""
+        query = select(ErasureRow.turn_id).order_by(col(ErasureRow.turn_id).desc()).limit(limit)
         async with self._database.transaction(SERVICE) as session:
             return [TurnId(turn_id) for turn_id in (await session.exec(query)).all()]

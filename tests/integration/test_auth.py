@@ -169,7 +169,7 @@ def expired(settings: Settings, user_id: str) -> str:
 
 
 def unsigned(_: Settings, user_id: str) -> str:
-    return jwt.encode({"iss": "everturn", "sub": user_id, "typ": "user"}, None, algorithm="none")
+    return jwt.encode({"iss": "everturn", "sub": user_id, "typ": "user"}, "", algorithm="none")
 
 
 def of_another_secret(_: Settings, user_id: str) -> str:
@@ -204,3 +204,104 @@ async def test_the_token_of_an_account_that_is_gone_is_refused(
     await inspection.execute("DELETE FROM users WHERE id = $1", UUID(user.id))
 
     check_unauthenticated(await user.request("GET", "/auth/me"))
+
+
+async def audited(inspection: Inspection, user_id: str) -> list[tuple[str, str]]:
+    """Return what the audit log tells of a user: actions and their details."""
+    rows = await inspection.rows(
+        "SELECT action, details FROM audit_log WHERE $1 IN (actor_id, subject_id) ORDER BY id",
+        UUID(user_id),
+    )
+    return [(row["action"], row["details"]) for row in rows]
+
+
+async def test_who_came_in_and_who_was_refused_is_in_the_audit_log(
+    user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
+) -> None:
+    await log_in(http, user.email)
+    await log_in(http, user.email, "not the password")
+    await inspection.execute("UPDATE users SET status = 'disabled' WHERE id = $1", UUID(user.id))
+    await log_in(http, user.email)
+
+    assert await audited(inspection, user.id) == [
+        ("user.signed_up", "{}"),
+        ("user.signed_in", "{}"),
+        ("user.sign_in_refused", '{"reason": "wrong_password"}'),
+        ("user.sign_in_refused", '{"reason": "disabled"}'),
+    ]
+
+
+async def test_an_address_without_an_account_is_not_written_to_the_audit_log(
+    http: httpx.AsyncClient, inspection: Inspection
+) -> None:
+    name = uuid4().hex
+    response = await log_in(http, f"{name}@example.com")
+
+    (row,) = await inspection.rows(
+        "SELECT * FROM audit_log WHERE request_id = $1", response.headers["x-request-id"]
+    )
+    assert (row["action"], row["subject_id"]) == ("user.sign_in_refused", None)
+    assert name not in str(row)
+
+
+async def test_the_winner_of_two_refreshes_at_once_is_out_too(
+    user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
+) -> None:
+    token = user.session["refreshToken"]
+
+    responses = await asyncio.gather(*(refresh(http, token) for _ in range(3)))
+
+    (winner,) = [response for response in responses if response.status_code == 200]
+    check_unauthenticated(await refresh(http, winner.json()["data"]["refreshToken"]))
+    actions = [action for action, _ in await audited(inspection, user.id)]
+    assert actions == ["user.signed_up", "user.token_reused"]
+
+
+async def test_no_token_of_a_family_that_ends_is_good_however_the_requests_meet(
+    user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
+) -> None:
+    used = user.session["refreshToken"]
+    newest = (await refresh(http, used)).json()["data"]["refreshToken"]
+
+    await asyncio.gather(refresh(http, newest), refresh(http, used), refresh(http, newest))
+
+    good = "SELECT count(*) FROM refresh_tokens WHERE user_id = $1 AND revoked_at IS NULL"
+    assert await inspection.value(good, UUID(user.id)) == 0
+
+
+async def sign_up(http: httpx.AsyncClient, email: str, key: str, **changed: str) -> httpx.Response:
+    body = {"email": email, "password": PASSWORD, **changed}
+    return await http.post("/auth/signup", json=body, headers={"Idempotency-Key": key})
+
+
+async def test_the_same_signup_again_signs_in_to_the_account_that_it_made(
+    http: httpx.AsyncClient,
+) -> None:
+    email, key = f"{uuid4().hex}@example.com", uuid4().hex
+
+    responses = await asyncio.gather(*(sign_up(http, email, key) for _ in range(3)))
+
+    assert [response.status_code for response in responses] == [201, 201, 201]
+    assert len({response.json()["data"]["user"]["id"] for response in responses}) == 1
+
+
+async def test_a_key_of_a_signup_opens_nothing_without_the_same_request(
+    http: httpx.AsyncClient, inspection: Inspection
+) -> None:
+    email, key = f"{uuid4().hex}@example.com", uuid4().hex
+    made = await sign_up(http, email, key)
+
+    other_password = await sign_up(http, email, key, password="another password")
+    other_name = await sign_up(http, email, key, displayName="Ada")
+    other_key = await sign_up(http, email, uuid4().hex)
+
+    assert made.status_code == 201
+    for response, code in (
+        (other_password, "IDEMPOTENCY_CONFLICT"),
+        (other_name, "IDEMPOTENCY_CONFLICT"),
+        (other_key, "CONFLICT"),
+    ):
+        assert (response.status_code, response.json()["error"]["code"]) == (409, code)
+    user_id = UUID(made.json()["data"]["user"]["id"])
+    stored = await inspection.rows("SELECT * FROM creations WHERE user_id = $1", user_id)
+    assert len(stored) == 1

@@ -1,0 +1,122 @@
+"""Owns the accounts of all users over HTTP."""
+
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
+from api.errors import ApiError, error_docs, refused
+from api.parameters import IfMatch, UserIdPath
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.ids import PlanId
+from schema.permissions import Permission
+from schema.result import Err
+from schema.users import (
+    ManagedUser,
+    ManageUserRequest,
+    UserFilter,
+    UserRole,
+    UserSort,
+    UserStatus,
+)
+from schema.wire import StorableText
+from services.refusals import Conflict, Unreachable
+from services.users.administration import ManagementRefusal
+
+router = APIRouter(prefix="/admin/users", tags=["admin"])
+
+Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
+Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
+
+
+async def _user_filter(
+    search: Annotated[
+        StorableText | None,
+        Query(min_length=1, max_length=200, description="In the e-mail address or the name."),
+    ] = None,
+    role: Annotated[UserRole | None, Query(description="Only those of this role.")] = None,
+    status: Annotated[UserStatus | None, Query(description="Only those who may, or not.")] = None,
+    plan_id: Annotated[
+        PlanId | None, Query(alias="planId", description="Only those who have this plan.")
+    ] = None,
+) -> UserFilter:
+    return UserFilter(search=search, role=role, status=status, plan_id=plan_id)
+
+
+@router.get(
+    "",
+    summary="List users",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def list_users(
+    request: Request,
+    actor: Reader,
+    services: Services,
+    page: WantedPage,
+    chosen: Annotated[UserFilter, Depends(_user_filter)],
+    sort: UserSort = UserSort.CREATED_LAST,
+) -> ListEnvelope[ManagedUser]:
+    """Return all users, newest first unless sorted otherwise."""
+    found = await services.user_administration.list_users(actor, chosen, page, sort=sort)
+    return list_envelope(request, found)
+
+
+@router.get(
+    "/{user_id}",
+    summary="Read a user",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND),
+)
+async def get_user(
+    request: Request, response: Response, user_id: UserIdPath, actor: Reader, services: Services
+) -> Envelope[ManagedUser]:
+    """Return one user."""
+    result = await services.user_administration.get(actor, user_id)
+    if isinstance(result, Err):
+        raise refused(result.error, "user")
+    return tagged(request, response, result.value)
+
+
+@router.patch(
+    "/{user_id}",
+    summary="Change a user",
+    responses=error_docs(
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.CONFLICT,
+        ErrorCode.PRECONDITION_FAILED,
+    ),
+)
+async def change_user(
+    request: Request,
+    response: Response,
+    user_id: UserIdPath,
+    body: ManageUserRequest,
+    actor: Writer,
+    services: Services,
+    version: IfMatch,
+) -> Envelope[ManagedUser]:
+    """Change a user's role, status or name.
+
+    Disabling ends the user's sign-ins for good; API keys work again once the user is enabled.
+    """
+    result = await services.user_administration.change(actor, user_id, body, version=version)
+    if isinstance(result, Err):
+        raise _not_changed(result.error)
+    return tagged(request, response, result.value)
+
+
+def _not_changed(refusal: ManagementRefusal | Conflict | Unreachable) -> ApiError:
+    match refusal:
+        case ManagementRefusal.LAST_ADMINISTRATOR:
+            return ApiError(
+                ErrorCode.CONFLICT, "This is the last administrator. Make somebody else one first."
+            )
+        case ManagementRefusal.NOT_ADMINISTRATOR:
+            return ApiError(ErrorCode.FORBIDDEN, "You are no administrator any more.")
+        case Conflict() | Unreachable():
+            return refused(refusal, "user")
+        case _:
+            assert_never(refusal)

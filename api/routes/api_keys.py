@@ -1,0 +1,97 @@
+"""Owns the caller's API keys over HTTP."""
+
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Request, Response
+
+from api.dependencies import CurrentCaller, Services, WantedPage, may
+from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
+from api.errors import ApiError, error_docs, invalid, refused
+from api.parameters import ApiKeyIdPath, IdempotencyKey
+from schema.actors import Actor
+from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+from schema.result import Err
+from services.refusals import Conflict, Unreachable
+from services.users.api_keys import ApiKeyRefusal
+
+router = APIRouter(prefix="/users/me/api-keys", tags=["users"])
+
+Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
+Writer = Annotated[Actor, may(Permission.ACCOUNT_WRITE)]
+
+
+@router.get(
+    "",
+    summary="List one's API keys",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def list_api_keys(
+    request: Request, actor: Reader, services: Services, page: WantedPage
+) -> ListEnvelope[ApiKey]:
+    """Return the caller's keys that are not revoked, newest first, each by its first characters."""
+    return list_envelope(request, await services.api_keys.list_keys(actor, page))
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Make an API key",
+    responses=error_docs(
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.IDEMPOTENCY_CONFLICT,
+    ),
+)
+async def create_api_key(
+    request: Request,
+    body: CreateApiKeyRequest,
+    actor: Writer,
+    caller: CurrentCaller,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[MadeApiKey]:
+    """Make a key, which is told in this answer and never again.
+
+    Without `permissions` it may do all but administration and changes of the account. Sent again
+    with the same idempotency key, the answer has `key: null`, since the key is stored nowhere; a
+    key that was lost so is to be revoked. API keys themselves can't make keys.
+    """
+    result = await services.api_keys.create(actor, body, caller=caller, key=idempotency_key)
+    if isinstance(result, Err):
+        raise _not_made(result.error)
+    return envelope(request, result.value)
+
+
+@router.delete(
+    "/{key_id}",
+    status_code=204,
+    summary="Revoke an API key",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND),
+)
+async def revoke_api_key(key_id: ApiKeyIdPath, actor: Writer, services: Services) -> Response:
+    """End a key; one that is revoked is not there any more."""
+    result = await services.api_keys.revoke(actor, key_id)
+    if isinstance(result, Err):
+        raise refused(result.error, "API key")
+    return Response(status_code=204)
+
+
+def _not_made(refusal: ApiKeyRefusal | Conflict | Unreachable) -> ApiError:
+    match refusal:
+        case ApiKeyRefusal.BY_KEY:
+            return ApiError(ErrorCode.FORBIDDEN, "An API key can't make keys. Sign in to make one.")
+        case ApiKeyRefusal.TOO_MUCH:
+            return ApiError(ErrorCode.FORBIDDEN, "A key can't do more than whoever makes it.")
+        case ApiKeyRefusal.TOO_MANY:
+            return ApiError(
+                ErrorCode.FORBIDDEN, "Your plan allows no more API keys. Revoke one first."
+            )
+        case ApiKeyRefusal.NO_LIFE:
+            return invalid("body.expiresAt", "This has to be in the future, by ten years at most.")
+        case Conflict() | Unreachable():
+            return refused(refusal, "API key")
+        case _:
+            assert_never(refusal)

@@ -1,0 +1,72 @@
+"""Owns how a user wants to be answered, as they say it."""
+
+import re
+from typing import Annotated, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field
+
+from schema.wire import RequestModel, StorableText, VersionedModel
+
+_ZONE: Final = re.compile(r"(?!right/|posix/)[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*", re.ASCII)
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
+
+
+def _known_zone(name: str) -> str:
+    if not _ZONE.fullmatch(name):
+        raise ValueError("must be the name of a time zone, as Europe/Berlin")
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder such as `America`
+        raise ValueError("must be the name of a time zone, as Europe/Berlin") from None
+    return name
+
+
+def _language_tag(tag: str) -> str:
+    if not _LANGUAGE.fullmatch(tag):
+        raise ValueError("must be a language tag, as en or pt-BR")
+    return tag
+
+
+def _each_once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+# The form of BCP 47; whether a language of this name is spoken somewhere is not looked up.
+Language = Annotated[str, Field(max_length=35, examples=["pt-BR"]), AfterValidator(_language_tag)]
+TimeZone = Annotated[
+    str, Field(max_length=64, examples=["Europe/Berlin"]), AfterValidator(_known_zone)
+]
+Instructions = Annotated[
+    StorableText, Field(min_length=1, max_length=4000, examples=["Answer briefly."])
+]
+ModelName = Annotated[StorableText, Field(min_length=1, max_length=100)]
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,200}$", examples=["web_search"])]
+
+
+class Preferences(VersionedModel):
+    """How a user wants to be answered; what is null is left to what there is by default."""
+
+    language: str | None = None
+    time_zone: str | None = None
+    instructions: str | None = None
+    default_model: str | None = None
+    use_memories: bool = True
+    use_knowledge: bool = True
+    auto_accept_memories: bool = False
+    disabled_tools: tuple[str, ...] = ()
+
+
+class PreferencesRequest(RequestModel):
+    """All preferences; those that are left out are as they are by default."""
+
+    language: Language | None = None
+    time_zone: TimeZone | None = None
+    instructions: Instructions | None = None
+    default_model: ModelName | None = None
+    use_memories: bool = True
+    use_knowledge: bool = True
+    auto_accept_memories: bool = False
+    disabled_tools: Annotated[list[ToolName], Field(max_length=200), AfterValidator(_each_once)] = (
+        Field(default_factory=list)
+    )

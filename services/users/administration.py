@@ -1,0 +1,167 @@
+"""Owns accounts as administrators see and change them: roles, standing, names."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Text, and_, exists, func, or_
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.actors import SERVICE, Actor
+from schema.audit import AuditAction, ResourceType
+from schema.ids import UserId
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import PlanRow, SubscriptionRow, UserRow
+from schema.tables.columns import utc_now
+from schema.users import (
+    ManagedUser,
+    ManageUserRequest,
+    UserFilter,
+    UserRole,
+    UserSort,
+    UserStatus,
+)
+from services.audit.recording import record
+from services.auth.administrators import lock_administrators
+from services.auth.sessions import end_sessions, lock_user
+from services.auth.standing import Standings
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.database.patterns import containing
+from services.refusals import Conflict, Unreachable
+from services.users.rows import managed_user_from_row
+
+# Not everybody has an address, and a cursor holds no null: `UserRow.sort_email` is the same.
+_EMAIL: Final = func.left(func.coalesce(col(UserRow.email), ""), 250, type_=Text).label(
+    "sort_email"
+)
+_ORDERS: Final = {
+    UserSort.CREATED: Order("createdAt", (col(UserRow.id),)),
+    UserSort.CREATED_LAST: Order("-createdAt", (col(UserRow.id),), descending=True),
+    UserSort.EMAIL: Order("email", (_EMAIL, col(UserRow.id))),
+    UserSort.EMAIL_LAST: Order("-email", (_EMAIL, col(UserRow.id)), descending=True),
+}
+
+
+class ManagementRefusal(StrEnum):
+    """Why an account was not changed."""
+
+    LAST_ADMINISTRATOR = "last_administrator"
+    NOT_ADMINISTRATOR = "not_administrator"
+
+
+class UserAdministration:
+    """Manages accounts. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, standings: Standings) -> None:
+        self._database = database
+        self._standings = standings
+
+    async def list_users(
+        self, actor: Actor, chosen: UserFilter, page: PageRequest, *, sort: UserSort
+    ) -> Page[ManagedUser]:
+        """Return the users that the filter leaves, in the order that is asked for.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.transaction(actor) as session:
+            query = _filtered(select(UserRow), chosen)
+            rows = await read_page(session, query, _ORDERS[sort], page)
+            plans = await _plans_of(session, [row.id for row in rows.items])
+        return rows.map(lambda row: managed_user_from_row(row, plan_id=plans[row.id]))
+
+    async def get(self, actor: Actor, user_id: UserId) -> Result[ManagedUser, Unreachable]:
+        """Return one user."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(UserRow, user_id)
+            return Err(Unreachable.MISSING) if row is None else Ok(await _managed(session, row))
+
+    async def change(
+        self, actor: Actor, user_id: UserId, request: ManageUserRequest, *, version: int | None
+    ) -> Result[ManagedUser, ManagementRefusal | Conflict | Unreachable]:
+        """Change a user's role, status or name; `version` is the one that is meant.
+
+        Disabling ends the user's sign-ins for good: enabling does not bring them back.
+        """
+        # As the service: sign-ins are hidden from administrators.
+        async with self._database.transaction(SERVICE) as session:
+            administrators = await lock_administrators(session)
+            if actor.user_id not in administrators:
+                # Somebody took the role away while this request was on its way.
+                return Err(ManagementRefusal.NOT_ADMINISTRATOR)
+            row = await lock_user(session, user_id)
+            if row is None:
+                return Err(Unreachable.MISSING)
+            if version not in {None, row.version}:
+                return Err(Conflict.VERSION_CHANGED)
+            changes = request.changes()
+            if administrators == {row.id} and _ends_administration(changes):
+                return Err(ManagementRefusal.LAST_ADMINISTRATOR)
+            await _apply(session, row, changes)
+            _record(session, actor, user_id, changes)
+            changed = await _managed(session, row)
+        self._standings.forget(user_id)
+        return Ok(changed)
+
+
+def _ends_administration(changes: dict[str, Any]) -> bool:
+    return (
+        changes.get("role", UserRole.ADMIN) is not UserRole.ADMIN
+        or changes.get("status", UserStatus.ACTIVE) is not UserStatus.ACTIVE
+    )
+
+
+async def _apply(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.version += 1
+    row.updated_at = utc_now()
+    if row.status == UserStatus.DISABLED:
+        await end_sessions(session, row.id)
+    await session.flush()
+
+
+def _record(session: AsyncSession, actor: Actor, user_id: UserId, changes: dict[str, Any]) -> None:
+    """Note which fields were changed; a name is what a person wrote, so no values."""
+    account, details = (ResourceType.USER, user_id), {"changed": sorted(changes)}
+    record(session, actor, AuditAction.USER_CHANGED, account, subject_id=user_id, details=details)
+
+
+def _filtered(query: SelectOfScalar[UserRow], chosen: UserFilter) -> SelectOfScalar[UserRow]:
+    if chosen.search is not None:
+        pattern = containing(chosen.search)
+        query = query.where(
+            or_(col(UserRow.email).ilike(pattern), col(UserRow.display_name).ilike(pattern))
+        )
+    if chosen.role is not None:
+        query = query.where(col(UserRow.role) == chosen.role)
+    if chosen.status is not None:
+        query = query.where(col(UserRow.status) == chosen.status)
+    if chosen.plan_id is not None:
+        query = query.where(_has_plan(chosen.plan_id))
+    return query
+
+
+def _has_plan(plan_id: UUID) -> Any:  # noqa: ANN401 -- a condition of SQLAlchemy
+    """Who was given no plan has the default one."""
+    subscribed = exists().where(col(SubscriptionRow.user_id) == col(UserRow.id))
+    is_default = exists().where(col(PlanRow.id) == plan_id, col(PlanRow.is_default))
+    return or_(
+        subscribed.where(col(SubscriptionRow.plan_id) == plan_id), and_(~subscribed, is_default)
+    )
+
+
+async def _managed(session: AsyncSession, row: UserRow) -> ManagedUser:
+    plans = await _plans_of(session, [row.id])
+    return managed_user_from_row(row, plan_id=plans[row.id])
+
+
+async def _plans_of(session: AsyncSession, user_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    default = select(PlanRow.id).where(col(PlanRow.is_default))
+    given = select(SubscriptionRow).where(col(SubscriptionRow.user_id).in_(user_ids))
+    plans = dict.fromkeys(user_ids, (await session.exec(default)).one())
+    return plans | {row.user_id: row.plan_id for row in (await session.exec(given)).all()}

@@ -1,0 +1,189 @@
+"""Owns API keys as their owners handle them: made, listed, revoked.
+
+Works as the service: users are kept from the table, which lets people in. So each statement names
+the owner.
+"""
+
+import secrets
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy import func, or_
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.actors import SERVICE, Actor
+from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
+from schema.audit import AuditAction, ResourceType
+from schema.ids import ApiKeyId, new_id
+from schema.pages import Page, PageRequest
+from schema.permissions import BY_DEFAULT_OF_KEYS, Permission
+from schema.result import Err, Ok, Result
+from schema.tables import ApiKeyRow
+from schema.tables.columns import utc_now
+from services.audit.recording import record
+from services.auth.api_keys import API_KEY_START, ApiKeyReader, hash_of
+from services.auth.callers import Caller
+from services.auth.sessions import lock_user
+from services.creations import claim
+from services.database import ActorGoneError, Database
+from services.database.pages import Order, read_page
+from services.refusals import Conflict, Unreachable
+
+T = TypeVar("T")
+
+_NEWEST_FIRST: Final = Order("newest", (col(ApiKeyRow.id),), descending=True)
+_SHOWN_CHARACTERS: Final = 10
+_LONGEST_LIFE: Final = timedelta(days=10 * 365)
+
+
+class ApiKeyRefusal(StrEnum):
+    """Why a key was not made."""
+
+    BY_KEY = "by_key"
+    TOO_MUCH = "too_much"
+    TOO_MANY = "too_many"
+    NO_LIFE = "no_life"
+
+
+class ApiKeyService:
+    """Keeps the API keys of users. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, reader: ApiKeyReader) -> None:
+        self._database = database
+        self._reader = reader
+
+    async def create(
+        self, actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, key: str | None
+    ) -> Result[MadeApiKey, ApiKeyRefusal | Conflict | Unreachable]:
+        """Make a key, which is told in the answer and never again.
+
+        A key makes no keys: those would go on after it was revoked.
+        Errors: ActorGoneError.
+        Idempotency: the same idempotency key with the same request gives the record of the key
+        that it made before, without the key.
+        """
+        refusal = _refusal_of(request, caller)
+        if refusal is not None:
+            return Err(refusal)
+        secret = f"{API_KEY_START}{secrets.token_urlsafe(32)}"
+        row = _row(actor, request, caller=caller, secret=secret)
+        async with self._database.transaction(SERVICE) as session:
+            # Held, so that of many at the same time none comes in over the limit.
+            if await lock_user(session, actor.user_id) is None:
+                raise ActorGoneError
+            claimed = await claim(session, actor, key, request=request, resource_id=row.id)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                if await _count(session, actor) >= caller.standing.entitlements.max_api_keys:
+                    # The idempotency key is given back: there may be room for its next request.
+                    await session.rollback()
+                    return Err(ApiKeyRefusal.TOO_MANY)
+                session.add(row)
+                record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))
+                await session.flush()
+                return Ok(_made(row, secret))
+        return await self._made_before(actor, ApiKeyId(UUID(claimed.value)))
+
+    async def list_keys(self, actor: Actor, page: PageRequest) -> Page[ApiKey]:
+        """Return the actor's keys that are not revoked, newest first.
+
+        Errors: InvalidCursorError.
+        """
+        query = _standing_keys(select(ApiKeyRow), actor)
+        async with self._database.transaction(SERVICE) as session:
+            rows = await read_page(session, query, _NEWEST_FIRST, page)
+        return rows.map(_api_key_from_row)
+
+    async def revoke(self, actor: Actor, key_id: ApiKeyId) -> Result[None, Unreachable]:
+        """End a key; what is revoked is not there any more."""
+        query = _standing_keys(select(ApiKeyRow), actor).where(col(ApiKeyRow.id) == key_id)
+        async with self._database.transaction(SERVICE) as session:
+            row = (await session.exec(query.with_for_update())).first()
+            if row is not None:
+                row.revoked_at = utc_now()
+                record(session, actor, AuditAction.API_KEY_REVOKED, (ResourceType.API_KEY, key_id))
+                await session.flush()
+        if row is None:
+            return Err(await self._why_unreachable(actor, key_id))
+        self._reader.forget(row.key_hash)
+        return Ok(None)
+
+    async def _made_before(self, actor: Actor, key_id: ApiKeyId) -> Result[MadeApiKey, Unreachable]:
+        query = _standing_keys(select(ApiKeyRow), actor).where(col(ApiKeyRow.id) == key_id)
+        async with self._database.transaction(SERVICE) as session:
+            row = (await session.exec(query)).first()
+        return Err(Unreachable.MISSING) if row is None else Ok(_made(row, None))
+
+    async def _why_unreachable(self, actor: Actor, key_id: ApiKeyId) -> Unreachable:
+        """Say whose key it is that the actor has not got; their own is one that is revoked."""
+        query = select(ApiKeyRow.user_id).where(col(ApiKeyRow.id) == key_id)
+        async with self._database.transaction(SERVICE) as session:
+            owner = (await session.exec(query)).first()
+        return Unreachable.MISSING if owner in {None, actor.user_id} else Unreachable.FORBIDDEN
+
+
+def _refusal_of(request: CreateApiKeyRequest, caller: Caller) -> ApiKeyRefusal | None:
+    if caller.by_key:
+        return ApiKeyRefusal.BY_KEY
+    if not set(request.permissions or ()) <= caller.permissions:
+        return ApiKeyRefusal.TOO_MUCH
+    if request.expires_at is not None and not _has_life(request.expires_at):
+        return ApiKeyRefusal.NO_LIFE
+    return None
+
+
+def _has_life(expires_at: datetime) -> bool:
+    """Whether a key that is to end then is good for a while; far years overflow in UTC."""
+    return utc_now() < expires_at < utc_now() + _LONGEST_LIFE
+
+
+def _row(actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, secret: str) -> ApiKeyRow:
+    granted = request.permissions or (BY_DEFAULT_OF_KEYS & caller.permissions)
+    return ApiKeyRow(
+        id=new_id(),
+        user_id=actor.user_id,
+        name=request.name,
+        start=secret[:_SHOWN_CHARACTERS],
+        key_hash=hash_of(secret),
+        permissions=sorted(set(granted)),
+        expires_at=request.expires_at,
+    )
+
+
+async def _count(session: AsyncSession, actor: Actor) -> int:
+    """Return how many keys the actor has that could be used."""
+    query = _standing_keys(select(func.count()).select_from(ApiKeyRow), actor).where(
+        or_(col(ApiKeyRow.expires_at).is_(None), col(ApiKeyRow.expires_at) > utc_now())
+    )
+    return (await session.exec(query)).one()
+
+
+def _standing_keys(query: SelectOfScalar[T], actor: Actor) -> SelectOfScalar[T]:
+    mine = query.where(col(ApiKeyRow.user_id) == actor.user_id)
+    return mine.where(col(ApiKeyRow.revoked_at).is_(None))
+
+
+def _made(row: ApiKeyRow, secret: str | None) -> MadeApiKey:
+    return MadeApiKey(**dict(_api_key_from_row(row)), key=secret)
+
+
+def _api_key_from_row(row: ApiKeyRow) -> ApiKey:
+    return ApiKey(
+        id=ApiKeyId(row.id),
+        name=row.name,
+        start=row.start,
+        permissions=_known(row.permissions),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def _known(names: list[str]) -> tuple[Permission, ...]:
+    """Return the permissions of these names; one that there was once is none any more."""
+    return tuple(permission for permission in Permission if permission.value in names)

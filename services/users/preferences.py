@@ -1,0 +1,89 @@
+"""Owns preferences as their owner reads and writes them, and as turns take them into account."""
+
+from enum import StrEnum
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+from schema.preferences import Preferences, PreferencesRequest
+from schema.result import Err, Ok, Result
+from schema.tables import PreferencesRow
+from schema.tables.columns import utc_now
+from services.auth.standing import Standings
+from services.database import Database
+from services.refusals import Conflict
+
+
+class PreferencesRefusal(StrEnum):
+    """Why preferences were not stored."""
+
+    UNKNOWN_MODEL = "unknown_model"
+
+
+class PreferencesService:
+    """Keeps the preferences of users. Errors: DatabaseUnavailableError."""
+
+    def __init__(
+        self, database: Database, standings: Standings, *, models: tuple[str, ...]
+    ) -> None:
+        self._database = database
+        self._standings = standings
+        self._models = models
+
+    async def get(self, actor: Actor) -> Preferences:
+        """Return the actor's preferences; who has stored none has those by default."""
+        async with self._database.transaction(actor) as session:
+            return await read_preferences(session, actor)
+
+    async def put(
+        self, actor: Actor, request: PreferencesRequest, *, version: int | None
+    ) -> Result[Preferences, PreferencesRefusal | Conflict]:
+        """Store all preferences anew; `version` is the one that is meant."""
+        if not await self._may_ask(actor, request.default_model):
+            return Err(PreferencesRefusal.UNKNOWN_MODEL)
+        async with self._database.transaction(actor) as session:
+            row = await _locked_row(session, actor)
+            if version not in {None, row.version}:
+                return Err(Conflict.VERSION_CHANGED)
+            for name, value in request.model_dump().items():
+                setattr(row, name, value)
+            row.version += 1
+            row.updated_at = utc_now()
+            await session.flush()
+            return Ok(_preferences_from_row(row))
+
+    async def _may_ask(self, actor: Actor, model: str | None) -> bool:
+        """Whether the model is there, and is one of the actor's plan."""
+        if model is None:
+            return True
+        standing = await self._standings.of(actor.user_id)
+        allowed = None if standing is None else standing.entitlements.models
+        return model in self._models and (allowed is None or model in allowed)
+
+
+async def read_preferences(session: AsyncSession, actor: Actor) -> Preferences:
+    """Return the preferences of the actor, whose transaction it is."""
+    row = await session.get(PreferencesRow, actor.user_id)
+    return _preferences_from_row(row or PreferencesRow(user_id=actor.user_id))
+
+
+async def _locked_row(session: AsyncSession, actor: Actor) -> PreferencesRow:
+    """Return the row, made if it is not there: of two who store the first, one waits."""
+    made = insert(PreferencesRow).values(user_id=actor.user_id).on_conflict_do_nothing()
+    await session.exec(made)
+    return await session.get_one(PreferencesRow, actor.user_id, with_for_update=True)
+
+
+def _preferences_from_row(row: PreferencesRow) -> Preferences:
+    return Preferences(
+        language=row.language,
+        time_zone=row.time_zone,
+        instructions=row.instructions,
+        default_model=row.default_model,
+        use_memories=row.use_memories,
+        use_knowledge=row.use_knowledge,
+        auto_accept_memories=row.auto_accept_memories,
+        disabled_tools=tuple(row.disabled_tools),
+        version=row.version,
+    )

@@ -1,0 +1,107 @@
+"""Erasing streams: at once where Redis is there, and by the sweep where it was not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from schema.erasure import ErasureOutcome
+from schema.ids import TurnId
+from schema.names import BACKGROUND_QUEUE
+from services.events.keys import stream_key
+from services.events.writer import EventWriter
+from services.turns.erasure import Erasure
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.stack import Stack
+from workers.demo_model.scripts import Script
+from workflows.sweep_erasures import SweepErasures
+
+NOTED = "SELECT count(*) FROM erasures WHERE turn_id = $1"
+DEAD = "redis://127.0.0.1:1/0"  # nothing may listen on a port that low
+
+
+@pytest.fixture
+async def without_redis(stack: Stack) -> AsyncIterator[Erasure]:
+    """Erasing while Redis is away."""
+    redis = Redis.from_url(DEAD, retry=Retry(NoBackoff(), 0))
+    yield Erasure(stack.foundation.database, EventWriter(redis, retention_s=60))
+    await redis.aclose()
+
+
+async def answered_turn(user: ApiUser, stack: Stack) -> tuple[str, TurnId]:
+    """Return a chat, and its one turn, which has ended."""
+    question = unique()
+    stack.model.add(Script(match=question, text="Here."))
+    chat = await user.create_chat()
+    data = await user.ask(chat, question)
+    return chat, TurnId(UUID(data["turn"]["id"]))
+
+
+async def sweep(stack: Stack) -> ErasureOutcome:
+    async with asyncio.timeout(30):
+        return await stack.temporal.execute_workflow(
+            SweepErasures.run, id=f"sweep-{uuid4()}", task_queue=BACKGROUND_QUEUE
+        )
+
+
+async def test_a_stream_is_erased_with_its_chat(user: ApiUser, stack: Stack) -> None:
+    chat, turn_id = await answered_turn(user, stack)
+    redis = stack.foundation.redis
+    assert await redis.exists(stream_key(turn_id)) == 1
+
+    await user.request("DELETE", f"/chats/{chat}")
+
+    assert await redis.exists(stream_key(turn_id)) == 0
+    assert await stack.inspection.value(NOTED, turn_id) == 0
+
+
+async def test_what_redis_kept_while_it_was_away_is_erased_by_the_sweep(
+    user: ApiUser, stack: Stack, without_redis: Erasure
+) -> None:
+    _, turn_id = await answered_turn(user, stack)
+    await stack.inspection.execute("INSERT INTO erasures (turn_id) VALUES ($1)", turn_id)
+
+    erased = await without_redis.erase([turn_id])
+
+    assert erased is False
+    assert await stack.inspection.value(NOTED, turn_id) == 1
+    outcome = await sweep(stack)
+    assert outcome.is_done
+    assert outcome.erased >= 1
+    assert await stack.foundation.redis.exists(stream_key(turn_id)) == 0
+    assert await stack.inspection.value(NOTED, turn_id) == 0
+
+
+async def test_a_sweep_that_finds_nothing_is_done(stack: Stack) -> None:
+    await sweep(stack)
+
+    assert await sweep(stack) == ErasureOutcome(erased=0, is_done=True)
+
+
+async def test_an_erased_stream_takes_no_more_events(user: ApiUser, stack: Stack) -> None:
+    chat, turn_id = await answered_turn(user, stack)
+
+    await user.request("DELETE", f"/chats/{chat}")
+    appended = await stack.foundation.events.close(turn_id, [])
+
+    assert str(appended) == "present"
+
+
+async def test_of_a_long_history_the_newest_streams_go_at_once(
+    stack: Stack, without_redis: Erasure
+) -> None:
+    erasure = Erasure(stack.foundation.database, stack.foundation.events)
+    turn_ids = [TurnId(uuid4()) for _ in range(501)]
+    await stack.inspection.execute(
+        "INSERT INTO erasures (turn_id) SELECT unnest($1::uuid[])", turn_ids
+    )
+
+    assert await erasure.erase(turn_ids) is False
+
+    left = await stack.inspection.rows("SELECT * FROM erasures WHERE turn_id = ANY($1)", turn_ids)
+    assert [row["turn_id"] for row in left] == [min(turn_ids)]
+    assert (await sweep(stack)).is_done

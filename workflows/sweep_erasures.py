@@ -1,0 +1,30 @@
+"""Owns the sweep behind deletions: what could not be erased at once is erased here."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities import names
+    from schema.erasure import ErasureOutcome
+    from schema.names import SWEEP_ERASURES
+
+_ONCE = RetryPolicy(maximum_attempts=1)
+
+
+@workflow.defn(name=SWEEP_ERASURES)
+class SweepErasures:
+    """One sweep. What fails is left to the next one."""
+
+    @workflow.run
+    async def run(self) -> ErasureOutcome:
+        """Erase the streams of turns that are deleted."""
+        outcome: ErasureOutcome = await workflow.execute_activity(
+            names.ERASE_STREAMS,
+            result_type=ErasureOutcome,
+            start_to_close_timeout=timedelta(minutes=4),
+            heartbeat_timeout=timedelta(seconds=30),
+            retry_policy=_ONCE,
+        )
+        return outcome
