@@ -5,32 +5,21 @@ Does not run anything: `registry.py` does.
 
 from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from schema.tools import ApprovalPolicy, RetryClass, ToolKind
 
-class ToolKind(StrEnum):
-    """Where a tool runs."""
-
-    LOCAL = "local"
-
-
-class RetryClass(StrEnum):
-    """Whether a call whose outcome is unknown may be made again."""
-
-    IDEMPOTENT = "idempotent"
-    KEYED = "keyed"
-    NEVER = "never"
-
-
-class ApprovalPolicy(StrEnum):
-    """Whether a call waits for a person."""
-
-    AUTO = "auto"
-    ASK = "ask"
-    DENY = "deny"
+__all__ = [
+    "ApprovalPolicy",
+    "LocalTool",
+    "RetryClass",
+    "ToolDefinition",
+    "ToolKind",
+    "ToolOutcome",
+    "input_schema",
+]
 
 
 class ToolDefinition(BaseModel):

@@ -1,0 +1,56 @@
+"""Owns tools over HTTP as users see them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+
+from api.dependencies import Services, WantedPage, may
+from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
+from api.errors import ApiError, error_docs
+from api.parameters import ToolNamePath
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.permissions import Permission
+from schema.result import Err
+from schema.tools import Tool
+from services.refusals import Unreachable
+
+router = APIRouter(prefix="/tools", tags=["tools"])
+
+Reader = Annotated[Actor, may(Permission.TOOLS_READ)]
+
+
+@router.get(
+    "",
+    summary="List tools",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+)
+async def list_tools(
+    request: Request, actor: Reader, services: Services, page: WantedPage
+) -> ListEnvelope[Tool]:
+    """Return the tools that the caller may use, by name.
+
+    Those that they switched off, with `disabledTools` of their preferences, are marked so.
+    """
+    return list_envelope(request, await services.tools.list_tools(actor, page))
+
+
+@router.get(
+    "/{name}",
+    summary="Read a tool",
+    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND),
+)
+async def get_tool(
+    request: Request, name: ToolNamePath, actor: Reader, services: Services
+) -> Envelope[Tool]:
+    """Return one tool; 403 where it is for other roles or plans."""
+    result = await services.tools.get(actor, name)
+    if isinstance(result, Err):
+        raise _refused(result.error)
+    return envelope(request, result.value)
+
+
+def _refused(why: Unreachable) -> ApiError:
+    if why is Unreachable.MISSING:
+        return ApiError(ErrorCode.NOT_FOUND, "There is no such tool.")
+    return ApiError(ErrorCode.FORBIDDEN, "This tool is not for your role or plan.")

@@ -1,0 +1,38 @@
+"""Owns turning refusals of the administration of tools into HTTP answers."""
+
+from typing import assert_never
+
+from api.errors import ApiError, invalid, refused
+from schema.errors import ErrorCode
+from services.refusals import Conflict, Unreachable
+from services.tools.refusals import InvalidField, ToolRefusal
+
+
+def tool_refused(why: Conflict | Unreachable | ToolRefusal | InvalidField, noun: str) -> ApiError:
+    """Return the error for a refusal; `noun` is what was asked for."""
+    match why:
+        case InvalidField(path=path, message=message):
+            return invalid(path, message)
+        case ToolRefusal():
+            return ApiError(ErrorCode.CONFLICT, _sentence(why, noun))
+        case Conflict() | Unreachable():
+            return refused(why, noun)
+        case _:
+            assert_never(why)
+
+
+def _sentence(why: ToolRefusal, noun: str) -> str:
+    match why:
+        case ToolRefusal.NAME_TAKEN:
+            return f"This name is taken. Choose another one for the {noun}."
+        case ToolRefusal.NO_ENCRYPTION_KEY:
+            return (
+                "Secrets can't be stored: no encryption key is set. "
+                "Set EVERTURN_ENCRYPTION_KEYS for the API and the workers."
+            )
+        case ToolRefusal.NOT_TESTABLE:
+            return "Only tools that run in Everturn itself can be tested yet."
+        case ToolRefusal.TOO_MANY:
+            return "There are too many MCP servers. Delete one first."
+        case _:
+            assert_never(why)

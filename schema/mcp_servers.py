@@ -1,0 +1,183 @@
+"""Owns MCP servers as administrators register them, and the payloads of their refresh."""
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from schema.web_addresses import WebAddress
+from schema.wire import (
+    ChangeModel,
+    Payload,
+    RequestModel,
+    StorableText,
+    Timestamp,
+    VersionedModel,
+    unset,
+)
+
+
+class McpTransport(StrEnum):
+    """How a server is spoken to."""
+
+    STDIO = "stdio"
+    HTTP = "http"
+
+
+class McpServerStatus(StrEnum):
+    """What came of the last attempt to list a server's tools."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    FAILING = "failing"
+
+
+# What belongs to the connection or to the protocol is not for an administrator to say.
+_RESERVED_HEADERS: Final = frozenset(
+    {
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length"),
+        *("content-type", "expect", "host", "keep-alive", "last-event-id", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+    }
+)
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+
+
+def _header_name(name: str) -> str:
+    if name.lower() in _RESERVED_HEADERS or name.lower().startswith(("mcp-", "proxy-")):
+        raise ValueError("must not be a header that belongs to the connection or the protocol")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError("must be printable ASCII without spaces around it")
+    return value
+
+
+def _each_once(headers: dict[str, str]) -> dict[str, str]:
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("must name each header once, in whichever case")
+    return headers
+
+
+McpServerName = Annotated[
+    StorableText, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,31}$", examples=["github"])
+]
+Command = Annotated[
+    StorableText,
+    Field(min_length=1, max_length=1000, examples=["npx"], description="What the workers run."),
+]
+Arguments = Annotated[
+    list[Annotated[StorableText, Field(max_length=4000)]],
+    Field(max_length=100, examples=[["-y", "@modelcontextprotocol/server-everything"]]),
+]
+Environment = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")],
+        Annotated[StorableText, Field(max_length=8192)],
+    ],
+    Field(
+        max_length=50,
+        repr=False,
+        examples=[{"GITHUB_TOKEN": "..."}],
+        description="All variables of its environment beside PATH and HOME; never shown again.",
+    ),
+]
+Headers = Annotated[
+    dict[
+        Annotated[
+            str,
+            Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"),
+            AfterValidator(_header_name),
+        ],
+        Annotated[str, Field(max_length=8192), AfterValidator(_header_value)],
+    ],
+    AfterValidator(_each_once),
+    Field(
+        max_length=50,
+        repr=False,
+        examples=[{"Authorization": "Bearer ..."}],
+        description="Sent with every request; never shown again.",
+    ),
+]
+
+
+class CreateStdioServerRequest(RequestModel):
+    """A server that the workers run as a process of theirs."""
+
+    name: McpServerName
+    transport: Literal["stdio"]
+    command: Command
+    args: Arguments = Field(default_factory=list)
+    env: Environment = Field(default_factory=dict)
+
+
+class CreateHttpServerRequest(RequestModel):
+    """A server that is reached over streamable HTTP."""
+
+    name: McpServerName
+    transport: Literal["http"]
+    url: WebAddress
+    headers: Headers = Field(default_factory=dict)
+
+
+CreateMcpServerRequest = Annotated[
+    CreateStdioServerRequest | CreateHttpServerRequest, Field(discriminator="transport")
+]
+
+
+class ChangeMcpServerRequest(ChangeModel):
+    """Another configuration, or a server switched off or on.
+
+    `env` and `headers` take the place of all that there were.
+    """
+
+    enabled: bool = unset()
+    command: Command = unset()
+    args: Arguments = unset()
+    env: Environment = unset()
+    url: WebAddress = unset()
+    headers: Headers = unset()
+
+
+class McpServer(VersionedModel):
+    """A registered server. Of its secrets the names alone are shown."""
+
+    name: str
+    transport: McpTransport
+    command: str | None
+    args: tuple[str, ...]
+    url: str | None
+    secret_names: tuple[str, ...] = Field(description="Of its `env` or its `headers`.")
+    enabled: bool
+    status: McpServerStatus
+    problem: str | None = Field(
+        description="Why it is failing, or which of a healthy server's tools were left out."
+    )
+    tool_count: int = Field(description="How many tools the last successful listing found.")
+    checked_at: Timestamp | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class RefreshMcpServerInput(Payload):
+    """Which server's tools are to be listed, as it was configured at `configured_at`."""
+
+    name: str
+    configured_at: datetime
+
+
+class RefreshMcpServerOutput(Payload):
+    """What came of it; `superseded` where the configuration has changed since."""
+
+    status: McpServerStatus
+    tool_count: int = 0
+    superseded: bool = False
+
+
+def refresh_workflow_id(refresh: RefreshMcpServerInput) -> str:
+    """Return the id of the workflow that lists these tools; at most one such workflow runs."""
+    return f"refresh-{refresh.name}-{refresh.configured_at:%Y%m%dT%H%M%S.%fZ}"

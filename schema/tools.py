@@ -1,0 +1,111 @@
+"""Owns tools as users see them and as administrators decide about them.
+
+Where tools come from has modules of its own: `mcp_servers.py` and `workflow_tools.py`.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from schema.users import UserRole
+from schema.wire import (
+    ChangeModel,
+    RequestModel,
+    Timestamp,
+    VersionedModel,
+    WireModel,
+    unset,
+)
+
+SERVER_SEPARATOR = "__"
+"""Stands between the name of an MCP server and that of its tool; neither kind else has it."""
+
+
+class ToolKind(StrEnum):
+    """Where a tool runs."""
+
+    LOCAL = "local"
+    MCP = "mcp"
+    WORKFLOW = "workflow"
+
+
+class RetryClass(StrEnum):
+    """Whether a call whose outcome is unknown may be made again."""
+
+    IDEMPOTENT = "idempotent"
+    KEYED = "keyed"
+    NEVER = "never"
+
+
+class ApprovalPolicy(StrEnum):
+    """Whether a call waits for a person."""
+
+    AUTO = "auto"
+    ASK = "ask"
+    DENY = "deny"
+
+
+class Tool(WireModel):
+    """A tool that the caller may use. Units: `timeout_s` is in seconds."""
+
+    name: str
+    description: str
+    input_schema: dict[str, JsonValue]
+    kind: ToolKind
+    approval: ApprovalPolicy
+    retry_class: RetryClass
+    timeout_s: float
+    enabled_by_user: bool = Field(
+        description="Whether it is offered to the model; `disabledTools` of the preferences says."
+    )
+
+
+class AdministeredTool(VersionedModel):
+    """A tool of whatever kind, as it is defined and as it was decided about.
+
+    `enabled`, `approval` and `roles` are the administrators' decision.
+    """
+
+    name: str
+    kind: ToolKind
+    server: str | None = Field(description="The MCP server that lists it.")
+    description: str
+    input_schema: dict[str, JsonValue]
+    default_approval: ApprovalPolicy
+    retry_class: RetryClass | None = Field(description="Null where the source does not say.")
+    timeout_s: float | None = Field(description="Null where the source does not say.")
+    enabled: bool
+    approval: ApprovalPolicy | None = Field(description="Null leaves it as it is defined.")
+    roles: tuple[UserRole, ...] | None = Field(description="Who may use it; null means everybody.")
+    changed_at: Timestamp | None = Field(description="When it was last decided about.")
+
+
+class ChangeToolRequest(ChangeModel):
+    """What an administrator decides about a tool; null takes a decision back."""
+
+    enabled: bool = unset()
+    approval: Annotated[ApprovalPolicy, Field(strict=False, examples=["ask"])] | None = None
+    roles: (
+        Annotated[
+            list[Annotated[UserRole, Field(strict=False)]],
+            Field(min_length=1, max_length=len(UserRole), examples=[["admin"]]),
+        ]
+        | None
+    ) = None
+
+
+class TestToolRequest(RequestModel):
+    """An input to try a tool with."""
+
+    __test__ = False  # not pytest's, whatever its name begins with
+
+    input: Annotated[dict[str, JsonValue], Field(examples=[{"expression": "12 * 34"}])]
+
+
+class ToolTest(WireModel):
+    """What a tool made of an input. Units: `duration_ms` is in milliseconds."""
+
+    output: str
+    is_error: bool
+    duration_ms: int

@@ -1,0 +1,158 @@
+"""Owns taking over what tools an MCP server lists: into the database, under the name of each.
+
+The conversation takes seconds, so it is held between two transactions; the second one changes
+nothing where the server was configured anew in between.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import delete
+from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import SERVICE
+from schema.mcp_servers import McpServerStatus, RefreshMcpServerInput, RefreshMcpServerOutput
+from schema.tables import McpServerRow, McpToolRow
+from schema.tables.columns import utc_now
+from schema.wire import make_storable
+from services.database import Database
+from services.mcp.errors import McpServerError
+from services.mcp.rows import secret_owner, secrets_from_bytes
+from services.tools.described import qualified_name
+from services.tools.input_schemas import problem_of_schema
+from services.tools.secrets import SecretVault, UnreadableSecretError
+
+if TYPE_CHECKING:
+    from mcp_types import Tool
+
+    from services.mcp.listing import ServerAddress, Timeouts
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_LONGEST_DESCRIPTION: Final = 4_000
+_LONGEST_PROBLEM: Final = 500
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What came of a conversation; a problem without tools means that it failed."""
+
+    tools: Sequence[McpToolRow]
+    problem: str | None
+    has_failed: bool
+
+
+class McpRefresh:
+    """Lists the tools of servers. Errors: DatabaseUnavailableError."""
+
+    def __init__(
+        self,
+        database: Database,
+        vault: SecretVault,
+        *,
+        allowed_hosts: Collection[str],
+        timeouts: "Timeouts | None" = None,
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._allowed_hosts = allowed_hosts
+        self._timeouts = timeouts
+
+    async def refresh(self, request: RefreshMcpServerInput) -> RefreshMcpServerOutput:
+        """List a server's tools and store them; a server that fails keeps those that it had.
+
+        Idempotency: done twice, it has the effect of the second time.
+        """
+        # A worker does this in nobody's name: what it reads are secrets that no user may see.
+        async with self._database.transaction(SERVICE) as session:
+            row = await session.get(McpServerRow, request.name)
+        if row is None or row.updated_at != request.configured_at:
+            return RefreshMcpServerOutput(status=McpServerStatus.UNKNOWN, superseded=True)
+        return await self._store(request, await self._listing_of(row))
+
+    async def _listing_of(self, row: McpServerRow) -> Listing:
+        # Imported by the first refresh: it takes the better part of a second.
+        from services.mcp.listing import Timeouts, list_tools  # noqa: PLC0415 -- see above
+
+        try:
+            tools = await list_tools(
+                self._address_of(row),
+                allowed_hosts=self._allowed_hosts,
+                timeouts=self._timeouts or Timeouts(),
+            )
+        except (McpServerError, UnreadableSecretError) as error:
+            return Listing((), _bounded(str(error)), has_failed=True)
+        return usable(row.name, tools)
+
+    def _address_of(self, row: McpServerRow) -> "ServerAddress":
+        from services.mcp.listing import ServerAddress  # noqa: PLC0415 -- as above
+
+        owner = secret_owner(row.name)
+        secrets = None if row.secrets is None else self._vault.open(row.secrets, owner=owner)
+        return ServerAddress(
+            command=row.command,
+            args=tuple(row.args),
+            url=row.url,
+            secrets={} if secrets is None else secrets_from_bytes(secrets),
+        )
+
+    async def _store(
+        self, request: RefreshMcpServerInput, listing: Listing
+    ) -> RefreshMcpServerOutput:
+        status = McpServerStatus.FAILING if listing.has_failed else McpServerStatus.HEALTHY
+        async with self._database.transaction(SERVICE) as session:
+            row = await session.get(McpServerRow, request.name, with_for_update=True)
+            if row is None or row.updated_at != request.configured_at:
+                return RefreshMcpServerOutput(status=McpServerStatus.UNKNOWN, superseded=True)
+            row.status, row.problem, row.checked_at = status, listing.problem, utc_now()
+            if not listing.has_failed:
+                await _replace_tools(session, request.name, listing.tools)
+        return RefreshMcpServerOutput(status=status, tool_count=len(listing.tools))
+
+
+def usable(server: str, tools: "Sequence[Tool]") -> Listing:
+    """Return the tools that can be called, and say which can't; without any, it has failed."""
+    rows: dict[str, McpToolRow] = {}
+    left_out: list[str] = []
+    for tool in tools:
+        problem = "is listed twice" if tool.name in rows else _problem_of(server, tool)
+        if problem is None:
+            rows[tool.name] = _row_of(server, tool)
+        else:
+            left_out.append(f"{_shortened(tool.name)} ({problem})")
+    if not left_out:
+        return Listing(tuple(rows.values()), None, has_failed=False)
+    named = "; ".join(left_out[:_NAMED])
+    more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+    problem = _bounded(f"Left out: {named}{more}.")
+    return Listing(tuple(rows.values()), problem, has_failed=not rows)
+
+
+def _problem_of(server: str, tool: "Tool") -> str | None:
+    if not _NAME.fullmatch(qualified_name(server, tool.name)):
+        return "no name for a model: letters, digits, _ and -, 64 with the server's name at most"
+    problem = problem_of_schema(tool.input_schema)
+    return None if problem is None else f"its input schema {problem}"
+
+
+def _row_of(server: str, tool: "Tool") -> McpToolRow:
+    description = make_storable(tool.description or "")[:_LONGEST_DESCRIPTION]
+    schema: dict[str, Any] = dict(tool.input_schema)
+    return McpToolRow(server=server, name=tool.name, description=description, input_schema=schema)
+
+
+async def _replace_tools(session: AsyncSession, server: str, tools: Sequence[McpToolRow]) -> None:
+    await session.exec(delete(McpToolRow).where(col(McpToolRow.server) == server))
+    session.add_all(tools)
+
+
+def _shortened(name: str) -> str:
+    return f"`{make_storable(name[:40])}`"
+
+
+def _bounded(problem: str) -> str:
+    text = make_storable(problem)
+    return text if len(text) <= _LONGEST_PROBLEM else f"{text[: _LONGEST_PROBLEM - 1]}…"

@@ -1,0 +1,231 @@
+"""Owns MCP servers as administrators register, change and delete them.
+
+Does not speak with them: `refresh.py` does, in a worker.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import delete, func
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.mcp_servers import (
+    ChangeMcpServerRequest,
+    CreateHttpServerRequest,
+    CreateStdioServerRequest,
+    McpServer,
+    McpServerStatus,
+    McpTransport,
+    RefreshMcpServerInput,
+)
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import McpServerRow, McpToolRow, ToolSettingsRow
+from schema.tables.columns import utc_now
+from services.audit.recording import record
+from services.creations import claim
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.mcp.rows import secret_owner, secrets_to_bytes, server_from_row
+from services.refusals import Conflict, Unreachable
+from services.tools.described import qualified_name
+from services.tools.refusals import InvalidField, ToolRefusal
+from services.tools.secrets import SecretVault
+
+MAX_SERVERS: Final = 100
+
+_BY_NAME: Final = Order("name", (col(McpServerRow.name),))
+_FIELDS_OF: Final = {
+    McpTransport.STDIO: frozenset({"command", "args", "env"}),
+    McpTransport.HTTP: frozenset({"url", "headers"}),
+}
+_SECRETS: Final = frozenset({"env", "headers"})
+
+
+class McpServerService:
+    """Keeps MCP servers. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, vault: SecretVault) -> None:
+        self._database = database
+        self._vault = vault
+
+    async def create(
+        self,
+        actor: Actor,
+        request: CreateStdioServerRequest | CreateHttpServerRequest,
+        *,
+        key: str | None,
+    ) -> Result[McpServer, Conflict | Unreachable | ToolRefusal]:
+        """Register a server whose tools are not known yet.
+
+        Idempotency: the same key with the same request gives the server that it made before.
+        """
+        columns = self._columns_of(request)
+        if isinstance(columns, Err):
+            return columns
+        async with self._database.transaction(actor) as session:
+            claimed = await claim(session, actor, key, request=request, resource_id=request.name)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                made = await _insert(session, columns.value)
+                if isinstance(made, Err):
+                    # Nothing was made, so the key has to stay free.
+                    await session.rollback()
+                    return made
+                record(
+                    session,
+                    actor,
+                    AuditAction.MCP_SERVER_CREATED,
+                    (ResourceType.MCP_SERVER, request.name),
+                    details={"transport": request.transport},
+                )
+                return Ok(server_from_row(made.value, tool_count=0))
+        return await self.get(actor, claimed.value)
+
+    async def list_servers(self, actor: Actor, page: PageRequest) -> Page[McpServer]:
+        """Return the servers, by name.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, select(McpServerRow), _BY_NAME, page)
+            counts = await _tool_counts(session, [row.name for row in rows.items])
+        return rows.map(lambda row: server_from_row(row, tool_count=counts.get(row.name, 0)))
+
+    async def get(self, actor: Actor, name: str) -> Result[McpServer, Unreachable]:
+        """Return one server."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(McpServerRow, name)
+            if row is None:
+                return Err(Unreachable.MISSING)
+            counts = await _tool_counts(session, [name])
+        return Ok(server_from_row(row, tool_count=counts.get(name, 0)))
+
+    async def change(
+        self, actor: Actor, name: str, request: ChangeMcpServerRequest, *, version: int | None
+    ) -> Result[McpServer, Conflict | Unreachable | ToolRefusal | InvalidField]:
+        """Configure a server anew, or switch it off or on; `version` is the one that is meant."""
+        changes = request.changes()
+        if any(changes.get(field) for field in _SECRETS) and not self._vault.has_key:
+            return Err(ToolRefusal.NO_ENCRYPTION_KEY)
+        async with self._database.transaction(actor) as session:
+            row = await session.get(McpServerRow, name, with_for_update=True)
+            if row is None:
+                return Err(Unreachable.MISSING)
+            if version not in {None, row.version}:
+                return Err(Conflict.VERSION_CHANGED)
+            problem = _foreign_field(row, changes)
+            if problem is not None:
+                return Err(problem)
+            self._apply(row, changes)
+            await session.flush()
+            record(
+                session,
+                actor,
+                AuditAction.MCP_SERVER_CHANGED,
+                (ResourceType.MCP_SERVER, name),
+                details={"changed": sorted(changes)},
+            )
+            counts = await _tool_counts(session, [name])
+            return Ok(server_from_row(row, tool_count=counts.get(name, 0)))
+
+    async def delete(self, actor: Actor, name: str) -> Result[None, Unreachable]:
+        """Delete a server with its tools and what was decided about them."""
+        gone = delete(McpServerRow).where(col(McpServerRow.name) == name)
+        of_its_tools = col(ToolSettingsRow.name).startswith(
+            qualified_name(name, ""), autoescape=True
+        )
+        async with self._database.transaction(actor) as session:
+            deleted = (await session.exec(gone.returning(col(McpServerRow.name)))).first()
+            if deleted is None:
+                return Err(Unreachable.MISSING)
+            await session.exec(delete(ToolSettingsRow).where(of_its_tools))
+            resource = (ResourceType.MCP_SERVER, name)
+            record(session, actor, AuditAction.MCP_SERVER_DELETED, resource)
+            return Ok(None)
+
+    async def ask_for_refresh(
+        self, actor: Actor, name: str
+    ) -> Result[RefreshMcpServerInput, Unreachable]:
+        """Note that somebody wants a server's tools listed anew, and return what is to be done."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(McpServerRow, name)
+            if row is None:
+                return Err(Unreachable.MISSING)
+            resource = (ResourceType.MCP_SERVER, name)
+            record(session, actor, AuditAction.MCP_SERVER_REFRESHED, resource)
+            return Ok(RefreshMcpServerInput(name=name, configured_at=row.updated_at))
+
+    def _columns_of(
+        self, request: CreateStdioServerRequest | CreateHttpServerRequest
+    ) -> Result[dict[str, Any], ToolRefusal]:
+        now = utc_now()
+        columns = {
+            "name": request.name,
+            "transport": request.transport,
+            "args": [],
+            "enabled": True,
+            "status": McpServerStatus.UNKNOWN,
+            "version": 1,
+            "created_at": now,
+            "updated_at": now,
+        }
+        if isinstance(request, CreateStdioServerRequest):
+            columns |= {"command": request.command, "args": request.args}
+            secrets = request.env
+        else:
+            columns["url"] = request.url
+            secrets = request.headers
+        if secrets and not self._vault.has_key:
+            return Err(ToolRefusal.NO_ENCRYPTION_KEY)
+        columns |= {
+            "secrets": self._sealed(request.name, secrets),
+            "secret_names": sorted(secrets),
+        }
+        return Ok(columns)
+
+    def _apply(self, row: McpServerRow, changes: dict[str, Any]) -> None:
+        for field in changes.keys() - _SECRETS:
+            setattr(row, field, changes[field])
+        for field in changes.keys() & _SECRETS:
+            row.secrets = self._sealed(row.name, changes[field])
+            row.secret_names = sorted(changes[field])
+        if changes.keys() != {"enabled"}:
+            row.status, row.problem, row.checked_at = McpServerStatus.UNKNOWN, None, None
+        row.version += 1
+        row.updated_at = utc_now()
+
+    def _sealed(self, name: str, secrets: dict[str, str]) -> bytes | None:
+        if not secrets:
+            return None
+        return self._vault.seal(secrets_to_bytes(secrets), owner=secret_owner(name))
+
+
+async def _insert(
+    session: AsyncSession, columns: dict[str, Any]
+) -> Result[McpServerRow, ToolRefusal]:
+    made = insert(McpServerRow).values(columns).on_conflict_do_nothing().returning(McpServerRow)
+    row = (await session.exec(made)).scalars().first()
+    if row is None:
+        return Err(ToolRefusal.NAME_TAKEN)
+    total = (await session.exec(select(func.count()).select_from(McpServerRow))).one()
+    return Err(ToolRefusal.TOO_MANY) if total > MAX_SERVERS else Ok(row)
+
+
+async def _tool_counts(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
+    server = col(McpToolRow.server)
+    query = select(server, func.count()).where(server.in_(names)).group_by(server)
+    return dict((await session.exec(query)).all())
+
+
+def _foreign_field(row: McpServerRow, changes: dict[str, Any]) -> InvalidField | None:
+    own = _FIELDS_OF[McpTransport(row.transport)]
+    foreign = sorted(changes.keys() - own - {"enabled"})
+    if not foreign:
+        return None
+    return InvalidField(f"body.{foreign[0]}", f"A server over {row.transport} has no such field.")

@@ -1,0 +1,102 @@
+"""Owns which JSON schemas of others' tools are accepted: bounded, whole, and of objects.
+
+A schema from outside is data that the validator runs: it must not fetch anything, nor be deep
+enough to exhaust the stack.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from jsonschema import Draft202012Validator, SchemaError
+from pydantic import JsonValue
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+_LONGEST_CHARS: Final = 64 * 1024
+_DEEPEST: Final = 20
+_REFERENCES: Final = ("$ref", "$dynamicRef")
+# A whole schema may have an id; a part with one of its own would change what references mean.
+_NAMES: Final = ("$id", "$anchor", "$dynamicAnchor", "$recursiveRef", "$vocabulary")
+
+
+def problem_of_schema(schema: Mapping[str, JsonValue]) -> str | None:
+    """Say why a schema can't be that of a tool's input, or None where it can.
+
+    What is returned goes on after the words "the schema", and quotes nothing of it.
+    """
+    problem = _problem_of_size(schema) or _problem_of_names(schema)
+    if problem is not None:
+        return problem
+    if schema.get("type") != "object":
+        return "has to be of the type `object`"
+    try:
+        Draft202012Validator.check_schema(schema)
+        # An endless reference is found by following it.
+        next(Draft202012Validator(schema).iter_errors({}), None)
+    except SchemaError as error:
+        return f"is no JSON schema (2020-12): look at `{_place(error)}`"
+    except RecursionError:
+        return "refers to itself without end"
+    return None
+
+
+def _problem_of_size(schema: Mapping[str, JsonValue]) -> str | None:
+    if any(depth > _DEEPEST for depth, _ in _parts(schema)):
+        return f"is nested more than {_DEEPEST} levels deep"
+    try:
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (UnicodeEncodeError, ValueError):
+        return "holds text that is not valid Unicode, or a number that is none"
+    if any("\x00" in words for _, part in _parts(schema) for words in _texts(part)):
+        return "holds the NUL character"
+    if len(text) > _LONGEST_CHARS:
+        return f"is longer than {_LONGEST_CHARS:,} characters"
+    return None
+
+
+def _problem_of_names(schema: Mapping[str, JsonValue]) -> str | None:
+    """Refuse what leads elsewhere, or nowhere. Names of properties may be what they like."""
+    resource = DRAFT202012.create_resource({"$defs": schema.get("$defs", {}), **schema, "$id": ""})
+    resolver = Registry().with_resource("", resource).resolver()
+    for depth, part in _parts(schema):
+        if not isinstance(part, Mapping):
+            continue
+        if any(isinstance(part.get(name), str) for name in _NAMES[depth == 1 :]):
+            return f"must not have any of {', '.join(f'`{name}`' for name in _NAMES)}"
+        for reference in (part.get(keyword) for keyword in _REFERENCES):
+            if not isinstance(reference, str):
+                continue
+            if reference != "#" and not reference.startswith("#/"):
+                return "refers to something outside of it"
+            try:
+                resolver.lookup(reference)
+            except Unresolvable:
+                return "refers to a part that it does not have"
+    return None
+
+
+def _parts(schema: Mapping[str, JsonValue]) -> Iterator[tuple[int, JsonValue]]:
+    """Yield all values with how deep they stand, the nearest first; never recurses."""
+    waiting: list[tuple[int, JsonValue]] = [(1, dict(schema))]
+    for depth, part in waiting:
+        yield depth, part
+        if depth > _DEEPEST:
+            return
+        if isinstance(part, dict):
+            waiting += [(depth + 1, value) for value in part.values()]
+        elif isinstance(part, list):
+            waiting += [(depth + 1, value) for value in part]
+
+
+def _texts(part: JsonValue) -> Iterable[str]:
+    if isinstance(part, str):
+        return (part,)
+    return part.keys() if isinstance(part, dict) else ()
+
+
+def _place(error: SchemaError) -> str:
+    place = "/".join(str(step) for step in error.absolute_path)
+    return place[:100].encode(errors="replace").decode() or "type"

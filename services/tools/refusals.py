@@ -1,0 +1,21 @@
+"""Owns the refusals that the administration of tools shares."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ToolRefusal(StrEnum):
+    """Why a tool, or what tools come from, can't be registered or tried."""
+
+    NAME_TAKEN = "name_taken"
+    NO_ENCRYPTION_KEY = "no_encryption_key"
+    NOT_TESTABLE = "not_testable"
+    TOO_MANY = "too_many"
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidField:
+    """A field of a request whose type is right, but not what it says."""
+
+    path: str
+    message: str

@@ -1,0 +1,129 @@
+"""Owns which tools a user has: those that run here and that they may use.
+
+Tools of MCP servers and webhooks are registered elsewhere and are not offered yet.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from cachetools import TTLCache
+
+from schema.actors import Actor, acting_user
+from schema.ids import UserId
+from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
+from schema.result import Err, Ok, Result
+from schema.tools import Tool
+from services.auth.standing import Standings
+from services.database import Database
+from services.refusals import Unreachable
+from services.tools.definition import ToolDefinition
+from services.tools.permission import (
+    UNDECIDED,
+    Audience,
+    Verdict,
+    as_decided,
+    permitted,
+    verdict,
+)
+from services.tools.registry import ToolRegistry
+from services.tools.settings import ToolSettings
+
+_ORDER: Final = "name"
+_REMEMBERED: Final = 50_000
+_DISABLED: Final = "SELECT disabled_tools FROM preferences WHERE user_id = $1"
+
+
+class ToolService:
+    """Says what tools users have. Errors: DatabaseUnavailableError."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: ToolRegistry,
+        standings: Standings,
+        settings: ToolSettings,
+        *,
+        lifetime_s: float,
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._standings = standings
+        self._settings = settings
+        self._disabled: TTLCache[UserId, frozenset[str]] = TTLCache(_REMEMBERED, lifetime_s)
+
+    async def offered(self, user_id: UserId) -> Sequence[ToolDefinition]:
+        """Return the tools that the model is offered in a turn of this user, in a stable order.
+
+        Somebody who is gone or disabled has none.
+        """
+        usable = await self._permitted(user_id)
+        if not usable:
+            return ()
+        disabled = await self._disabled_by(user_id)
+        return tuple(tool for tool in usable if tool.name not in disabled)
+
+    async def list_tools(self, actor: Actor, page: PageRequest) -> Page[Tool]:
+        """Return the tools that the actor may use, by name; those that they switched off too.
+
+        Errors: InvalidCursorError.
+        """
+        after = "" if page.cursor is None else decode_cursor(page.cursor, _ORDER, [str])[0]
+        usable = sorted(await self._permitted(actor.user_id), key=lambda tool: tool.name)
+        left = [tool for tool in usable if tool.name > after]
+        shown = left[: page.limit]
+        disabled = await self._disabled_by(actor.user_id)
+        following = encode_cursor(_ORDER, [shown[-1].name]) if len(left) > len(shown) else None
+        return Page([_shown(tool, disabled) for tool in shown], following)
+
+    async def get(self, actor: Actor, name: str) -> Result[Tool, Unreachable]:
+        """Return one tool. One that is switched off is there for nobody."""
+        tool = self._registry.get(name)
+        audience = await self._audience(actor.user_id)
+        if tool is None or audience is None:
+            return Err(Unreachable.MISSING)
+        setting = (await self._settings.all()).get(name, UNDECIDED)
+        match verdict(name, setting, audience):
+            case Verdict.SWITCHED_OFF:
+                return Err(Unreachable.MISSING)
+            case Verdict.FORBIDDEN:
+                return Err(Unreachable.FORBIDDEN)
+            case Verdict.PERMITTED:
+                disabled = await self._disabled_by(actor.user_id)
+                return Ok(_shown(as_decided(tool.definition, setting), disabled))
+
+    def forget(self, user_id: UserId) -> None:
+        """Read anew what this user switched off, at their next request to this process."""
+        self._disabled.pop(user_id, None)
+
+    async def _permitted(self, user_id: UserId) -> tuple[ToolDefinition, ...]:
+        audience = await self._audience(user_id)
+        if audience is None:
+            return ()
+        return permitted(self._registry.definitions(), await self._settings.all(), audience)
+
+    async def _audience(self, user_id: UserId) -> Audience | None:
+        standing = await self._standings.of(user_id)
+        return None if standing is None else Audience(standing.role, standing.entitlements.tools)
+
+    async def _disabled_by(self, user_id: UserId) -> frozenset[str]:
+        known = self._disabled.get(user_id)
+        if known is not None:
+            return known
+        async with self._database.statements(acting_user(user_id)) as connection:
+            names = await connection.fetchval(_DISABLED, user_id)
+        disabled = frozenset(names or ())
+        self._disabled[user_id] = disabled
+        return disabled
+
+
+def _shown(tool: ToolDefinition, disabled: frozenset[str]) -> Tool:
+    return Tool(
+        name=tool.name,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        kind=tool.kind,
+        approval=tool.approval,
+        retry_class=tool.retry_class,
+        timeout_s=tool.timeout.total_seconds(),
+        enabled_by_user=tool.name not in disabled,
+    )

@@ -1,0 +1,1 @@
+"""Tools that are webhooks: how administrators register them. Calling them is not done here."""

@@ -1,0 +1,160 @@
+"""Owns workflow tools as administrators register, change and delete them.
+
+Does not call them, and does not look where their addresses lead: both are done at each call.
+"""
+
+from typing import Final
+
+from sqlalchemy import delete
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import ToolSettingsRow, WorkflowToolRow
+from schema.tables.columns import utc_now
+from schema.workflow_tools import (
+    ChangeWorkflowToolRequest,
+    CreateWorkflowToolRequest,
+    WorkflowTool,
+)
+from services.audit.recording import record
+from services.creations import claim
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.refusals import Conflict, Unreachable
+from services.tools.input_schemas import problem_of_schema
+from services.tools.refusals import InvalidField, ToolRefusal
+from services.tools.registry import ToolRegistry
+from services.tools.secrets import SecretVault
+from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
+
+_BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
+
+
+class WorkflowToolService:
+    """Keeps workflow tools. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, registry: ToolRegistry, vault: SecretVault) -> None:
+        self._database = database
+        self._registry = registry
+        self._vault = vault
+
+    async def create(
+        self, actor: Actor, request: CreateWorkflowToolRequest, *, key: str | None
+    ) -> Result[WorkflowTool, Conflict | Unreachable | ToolRefusal | InvalidField]:
+        """Register a tool under a name that no other tool has.
+
+        Idempotency: the same key with the same request gives the tool that it made before.
+        """
+        refusal = self._refusal_of(request)
+        if refusal is not None:
+            return Err(refusal)
+        async with self._database.transaction(actor) as session:
+            claimed = await claim(session, actor, key, request=request, resource_id=request.name)
+            if isinstance(claimed, Err):
+                return claimed
+            if claimed.value is None:
+                made = insert(WorkflowToolRow).values(self._columns_of(request))
+                made_row = made.on_conflict_do_nothing().returning(WorkflowToolRow)
+                row = (await session.exec(made_row)).scalars().first()
+                if row is None:
+                    # Nothing was made, so the key has to stay free.
+                    await session.rollback()
+                    return Err(ToolRefusal.NAME_TAKEN)
+                resource = (ResourceType.WORKFLOW_TOOL, row.name)
+                record(session, actor, AuditAction.WORKFLOW_TOOL_CREATED, resource)
+                return Ok(workflow_tool_from_row(row))
+        return await self.get(actor, claimed.value)
+
+    async def list_tools(self, actor: Actor, page: PageRequest) -> Page[WorkflowTool]:
+        """Return the workflow tools, by name.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, select(WorkflowToolRow), _BY_NAME, page)
+        return rows.map(workflow_tool_from_row)
+
+    async def get(self, actor: Actor, name: str) -> Result[WorkflowTool, Unreachable]:
+        """Return one workflow tool."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(WorkflowToolRow, name)
+        return Err(Unreachable.MISSING) if row is None else Ok(workflow_tool_from_row(row))
+
+    async def change(
+        self,
+        actor: Actor,
+        name: str,
+        request: ChangeWorkflowToolRequest,
+        *,
+        version: int | None,
+    ) -> Result[WorkflowTool, Conflict | Unreachable | ToolRefusal | InvalidField]:
+        """Change some fields of a tool; `version` is the one that is meant."""
+        changes = request.changes()
+        problem = _problem_of(request) if "input_schema" in changes else None
+        if problem is not None:
+            return Err(problem)
+        if "secret" in changes and not self._vault.has_key:
+            return Err(ToolRefusal.NO_ENCRYPTION_KEY)
+        async with self._database.transaction(actor) as session:
+            row = await session.get(WorkflowToolRow, name, with_for_update=True)
+            if row is None:
+                return Err(Unreachable.MISSING)
+            if version not in {None, row.version}:
+                return Err(Conflict.VERSION_CHANGED)
+            for field, value in changes.items():
+                setattr(row, field, self._sealed(name, value) if field == "secret" else value)
+            row.version += 1
+            row.updated_at = utc_now()
+            await session.flush()
+            record(
+                session,
+                actor,
+                AuditAction.WORKFLOW_TOOL_CHANGED,
+                (ResourceType.WORKFLOW_TOOL, name),
+                details={"changed": sorted(changes)},
+            )
+            return Ok(workflow_tool_from_row(row))
+
+    async def delete(self, actor: Actor, name: str) -> Result[None, Unreachable]:
+        """Delete a tool, with what was decided about it: its name is free again."""
+        gone = delete(WorkflowToolRow).where(col(WorkflowToolRow.name) == name)
+        async with self._database.transaction(actor) as session:
+            deleted = (await session.exec(gone.returning(col(WorkflowToolRow.name)))).first()
+            if deleted is None:
+                return Err(Unreachable.MISSING)
+            await session.exec(delete(ToolSettingsRow).where(col(ToolSettingsRow.name) == name))
+            resource = (ResourceType.WORKFLOW_TOOL, name)
+            record(session, actor, AuditAction.WORKFLOW_TOOL_DELETED, resource)
+            return Ok(None)
+
+    def _refusal_of(self, request: CreateWorkflowToolRequest) -> ToolRefusal | InvalidField | None:
+        if not self._vault.has_key:
+            return ToolRefusal.NO_ENCRYPTION_KEY
+        if self._registry.get(request.name) is not None:
+            return ToolRefusal.NAME_TAKEN
+        return _problem_of(request)
+
+    def _columns_of(self, request: CreateWorkflowToolRequest) -> dict[str, object]:
+        now = utc_now()
+        return {
+            **request.model_dump(),
+            "secret": self._sealed(request.name, request.secret),
+            "enabled": True,
+            "version": 1,
+            "created_at": now,
+            "updated_at": now,
+        }
+
+    def _sealed(self, name: str, secret: str) -> bytes:
+        return self._vault.seal(secret.encode(), owner=secret_owner(name))
+
+
+def _problem_of(
+    request: CreateWorkflowToolRequest | ChangeWorkflowToolRequest,
+) -> InvalidField | None:
+    problem = problem_of_schema(request.input_schema)
+    return None if problem is None else InvalidField("body.inputSchema", f"The schema {problem}.")

@@ -1,0 +1,151 @@
+"""Which tools people have: what administrators, plans and they themselves decided."""
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from api.dependencies import ApiServices
+from schema.ids import UserId
+from services.tools.service import ToolService
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.stack import Stack
+from tests.fixtures.tool_decisions import decided
+
+
+def id_of(person: ApiUser) -> UserId:
+    return UserId(UUID(person.id))
+
+
+async def offered(services: ApiServices, person: ApiUser) -> list[str]:
+    return [tool.name for tool in await services.tools.offered(id_of(person))]
+
+
+async def disable(stack: Stack, person: ApiUser, *names: str) -> None:
+    await stack.inspection.execute(
+        "INSERT INTO preferences (user_id, disabled_tools) VALUES ($1, $2)",
+        UUID(person.id),
+        list(names),
+    )
+
+
+async def test_everybody_is_offered_all_tools_until_somebody_decides(
+    user: ApiUser, services: ApiServices
+) -> None:
+    assert await offered(services, user) == ["calculator", "datetime"]
+
+
+async def test_what_users_switched_off_is_not_offered_but_still_shown(
+    user: ApiUser, other_user: ApiUser, stack: Stack
+) -> None:
+    await disable(stack, user, "calculator", "gone")
+
+    response = await user.request("GET", "/tools")
+
+    assert await offered(stack.services, user) == ["datetime"]
+    assert await offered(stack.services, other_user) == ["calculator", "datetime"]
+    shown = {tool["name"]: tool["enabledByUser"] for tool in response.json()["data"]}
+    assert shown == {"calculator": False, "datetime": True}
+
+
+async def test_what_an_administrator_switched_off_is_there_for_nobody(
+    user: ApiUser, admin: ApiUser, services: ApiServices
+) -> None:
+    async with decided(admin, "datetime", enabled=False):
+        assert await offered(services, user) == ["calculator"]
+        assert await offered(services, admin) == ["calculator"]
+        assert (await user.request("GET", "/tools/datetime")).status_code == 404
+
+    assert await offered(services, user) == ["calculator", "datetime"]
+
+
+async def test_a_tool_for_some_roles_is_forbidden_to_others(
+    user: ApiUser, admin: ApiUser, services: ApiServices
+) -> None:
+    async with decided(admin, "datetime", roles=["admin"]):
+        assert await offered(services, user) == ["calculator"]
+        assert await offered(services, admin) == ["calculator", "datetime"]
+        assert (await user.request("GET", "/tools/datetime")).status_code == 403
+        assert (await admin.request("GET", "/tools/datetime")).status_code == 200
+
+
+async def test_a_plan_leaves_some_tools_to_its_subscribers(
+    user: ApiUser, admin: ApiUser, services: ApiServices
+) -> None:
+    body = {"name": unique("plan"), "entitlements": {"tools": ["calculator"]}}
+    plan = (await admin.request("POST", "/admin/plans", json=body)).json()["data"]["id"]
+    response = await admin.request(
+        "PUT", f"/admin/users/{user.id}/subscription", json={"planId": plan}
+    )
+    assert response.status_code == 200, response.text
+
+    assert await offered(services, user) == ["calculator"]
+    assert (await user.request("GET", "/tools/datetime")).status_code == 403
+
+
+async def test_the_approval_policy_in_force_is_the_one_that_was_decided(
+    user: ApiUser, admin: ApiUser, services: ApiServices
+) -> None:
+    async with decided(admin, "calculator", approval="ask"):
+        policies = {tool.name: tool.approval for tool in await services.tools.offered(id_of(user))}
+
+    assert policies == {"calculator": "ask", "datetime": "auto"}
+
+
+async def test_somebody_who_is_disabled_or_gone_is_offered_nothing(
+    user: ApiUser, stack: Stack
+) -> None:
+    await stack.inspection.execute(
+        "UPDATE users SET status = 'disabled' WHERE id = $1", UUID(user.id)
+    )
+
+    assert await offered(stack.services, user) == []
+
+
+async def test_what_is_known_of_tools_is_remembered_for_moments(
+    user: ApiUser, stack: Stack
+) -> None:
+    services = stack.services.tools
+    remembering = ToolService(
+        stack.foundation.database,
+        services._registry,
+        services._standings,
+        services._settings,
+        lifetime_s=60,
+    )
+    before = await remembering.offered(id_of(user))
+    await disable(stack, user, "calculator")
+
+    assert await remembering.offered(id_of(user)) == before
+    remembering.forget(id_of(user))
+    assert [tool.name for tool in await remembering.offered(id_of(user))] == ["datetime"]
+
+
+async def test_of_two_decisions_about_the_same_version_one_holds(admin: ApiUser) -> None:
+    async with decided(admin, "calculator", approval="ask") as version:
+        answers = await asyncio.gather(
+            *(
+                admin.request(
+                    "PATCH",
+                    "/admin/tools/calculator",
+                    json={"approval": approval},
+                    headers={"If-Match": version},
+                )
+                for approval in ("deny", "auto")
+            )
+        )
+
+    assert sorted(answer.status_code for answer in answers) == [200, 412]
+
+
+@pytest.mark.parametrize("changes", [{"enabled": False}, {"roles": ["admin"]}])
+async def test_decisions_are_in_the_audit_log_by_the_names_of_their_fields(
+    admin: ApiUser, stack: Stack, changes: dict[str, object]
+) -> None:
+    async with decided(admin, "calculator", **changes):
+        details = await stack.inspection.value(
+            "SELECT details::text FROM audit_log WHERE actor_id = $1 AND action = 'tool.changed'",
+            UUID(admin.id),
+        )
+
+    assert next(iter(changes)) in details

@@ -1,0 +1,81 @@
+"""Which JSON schemas of others' tools are accepted."""
+
+from typing import Any
+
+import pytest
+
+from services.tools.input_schemas import problem_of_schema
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(levels):
+        schema = {"type": "object", "not": schema}
+    return schema
+
+
+def with_property(schema: object, **more: object) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": schema}, **more}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        with_property({"type": "string", "pattern": "^[^\\u0000]+$"}),
+        with_property({"$ref": "#/$defs/b"}, **{"$defs": {"b": {"type": "integer"}}}),
+        with_property({"$ref": "#/definitions/b"}, definitions={"b": {"type": "integer"}}),
+        {"$id": "https://example.com/tool", **with_property({"$ref": "#/properties/a/not"})}
+        | {"properties": {"a": {"not": {"type": "null"}}}},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"},
+        {"type": "object", "properties": {"$ref": {"type": "string"}, "$id": {"type": "string"}}},
+        with_property({"anyOf": [{"$ref": "#"}, {"type": "null"}]}),
+    ],
+)
+def test_schemas_of_objects_are_accepted(schema: dict[str, Any]) -> None:
+    assert problem_of_schema(schema) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({}, "has to be of the type `object`"),
+        ({"type": "string"}, "has to be of the type `object`"),
+        ({"type": ["object", "null"]}, "has to be of the type `object`"),
+        (with_property({"type": "sting"}), "is no JSON schema (2020-12): look at"),
+        (with_property(7), "is no JSON schema (2020-12): look at `properties/a`"),
+        (with_property({"pattern": "("}), "is no JSON schema (2020-12): look at"),
+        (with_property({"$ref": "http://169.254.169.254/"}), "refers to something outside of it"),
+        (with_property({"$ref": "file:///etc/passwd"}), "refers to something outside of it"),
+        (with_property({"$ref": "#anchor"}), "refers to something outside of it"),
+        (with_property({"$dynamicRef": "other"}), "refers to something outside of it"),
+        (with_property({"$ref": "#/$defs/none"}), "refers to a part that it does not have"),
+        (with_property({"$id": "http://example.com"}), "must not have any of"),
+        ({"type": "object", "allOf": [{"$ref": "#"}]}, "refers to itself without end"),
+        (nested(30), "is nested more than 20 levels deep"),
+        (with_property({"description": "x" * 70_000}), "is longer than 65,536 characters"),
+        (with_property({"description": "\x00"}), "holds the NUL character"),
+        (with_property({"type": "string"}, **{"x\x00": 1}), "holds the NUL character"),
+        (with_property({"description": "\ud800"}), "holds text that is not valid Unicode"),
+        (with_property({"minimum": float("nan")}), "holds text that is not valid Unicode"),
+        (with_property({"minimum": float("inf")}), "holds text that is not valid Unicode"),
+    ],
+)
+def test_what_is_no_schema_of_a_tools_input_is_refused(
+    schema: dict[str, Any], expected: str
+) -> None:
+    problem = problem_of_schema(schema)
+
+    assert problem is not None
+    assert problem.startswith(expected)
+
+
+def test_a_schema_too_deep_for_the_stack_is_refused_all_the_same() -> None:
+    assert problem_of_schema(nested(50_000)) == "is nested more than 20 levels deep"
+
+
+def test_a_schema_whose_words_are_not_unicode_is_named_in_words_that_are() -> None:
+    problem = problem_of_schema({"type": "object", "properties": {"ok": {"type": "\ud800"}}})
+
+    assert problem is not None
+    problem.encode()
