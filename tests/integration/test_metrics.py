@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from api.app import create_app
 from tests.fixtures.api_user import ApiUser, unique
@@ -95,7 +96,8 @@ async def test_a_defect_is_counted_as_a_failure(stack: Stack) -> None:
 
     async with serving(app) as origin, api_client(origin) as http:
         measured = Measured(origin, http)
-        await http.get(f"{origin}/broken")
+        with capture_logs():
+            await http.get(f"{origin}/broken")
 
         labels = {"method": "GET", "route": "/broken", "status": "5xx"}
         assert await measured.value("everturn_http_requests_total", **labels) == 1

@@ -2,41 +2,59 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from api.app import create_app
 from api.rate_limits import limited
-from schema.actors import Actor
-from services.rate_limits.limiter import RateLimiter
-from services.rate_limits.rules import AuthLimits, Group, RateLimits
+from schema.plans import RateLimits
+from services.auth.callers import Caller, Callers
+from services.rate_limits.limiter import KEY_PREFIX, RateLimiter
+from services.rate_limits.rules import AuthLimits, Group
 from services.rate_limits.service import RateLimitService
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
-from tests.integration.test_rate_limits import PATIENT
+from tests.integration.test_rate_limits import PATIENT, client_of
+from workers.composition.api import open_api_services
 
 LIMITS = RateLimits(requests_per_minute=20, messages_per_minute=3)
-AUTH = AuthLimits(requests_per_minute=8, logins_per_hour=3)
+AUTH = AuthLimits(requests_per_minute=8, wrong_credentials_per_minute=5, logins_per_hour=3)
 NOBODY = "0190b5a8-0000-7000-8000-000000000000"
 TOLD = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy")
 PROXIES = ("127.0.0.1",)
 
 
-async def limits_of(_: Actor) -> RateLimits:
-    return LIMITS
+class NarrowPlans(Callers):
+    """Knows callers as the stack does, but for the rates of their plans."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+
+    async def of(self, bearer_token: str) -> Caller | None:
+        caller = await self._callers.of(bearer_token)
+        if caller is None:
+            return None
+        entitlements = caller.standing.entitlements.model_copy(update={"rates": LIMITS})
+        return replace(caller, standing=replace(caller.standing, entitlements=entitlements))
 
 
-def limited_app(stack: Stack) -> FastAPI:
-    limiter = RateLimiter(stack.foundation.redis, patience=PATIENT)
-    rate_limits = RateLimitService(limiter, auth=AUTH, limits_of=limits_of)
+def limited_app(stack: Stack, redis: Redis) -> FastAPI:
+    limiter = RateLimiter(redis, patience=PATIENT)
+    services = replace(
+        stack.services,
+        callers=NarrowPlans(stack.services.callers),
+        rate_limits=RateLimitService(limiter, AUTH),
+    )
     app = create_app(
-        replace(stack.services, rate_limits=rate_limits),
+        services,
         max_body_bytes=stack.settings.max_body_bytes,
     )
 
@@ -50,7 +68,10 @@ def limited_app(stack: Stack) -> FastAPI:
 @pytest.fixture(scope="module")
 async def origin(stack: Stack) -> AsyncIterator[str]:
     """An API with narrow limits, behind a proxy that it trusts."""
-    async with serving(limited_app(stack), trusted_proxies=PROXIES) as served:
+    async with (
+        client_of(stack.addresses.redis) as redis,
+        serving(limited_app(stack, redis), trusted_proxies=PROXIES) as served,
+    ):
         yield served
 
 
@@ -137,7 +158,8 @@ async def test_an_error_of_the_route_says_what_is_left_too(limited_user: ApiUser
 
 
 async def test_a_defect_says_what_is_left_too(origin: str, limited_user: ApiUser) -> None:
-    response = await limited_user.request("GET", f"{origin}/broken")
+    with capture_logs():
+        response = await limited_user.request("GET", f"{origin}/broken")
 
     assert response.status_code == 500
     check_told(response)
@@ -250,14 +272,59 @@ async def test_who_writes_addresses_in_front_of_the_proxys_gains_nothing(origin:
 async def test_a_forwarded_address_is_not_believed_of_whom_is_no_trusted_proxy(
     stack: Stack,
 ) -> None:
-    await stack.foundation.redis.delete("everturn:{address:127.0.0.1}:limit:auth:60000")
+    counted = f"{KEY_PREFIX}:{{auth/address:127.0.0.1/8/60/second}}"
+    await stack.foundation.redis.delete(counted, f"{counted}/-1")
     statuses = []
-    async with serving(limited_app(stack)) as direct:
+    async with (
+        client_of(stack.addresses.redis) as redis,
+        serving(limited_app(stack, redis)) as direct,
+    ):
         for _ in range(10):
             async with client_at(direct, some_address()) as client:
                 statuses.append((await renew(client)).status_code)
 
     assert statuses == [401] * 8 + [429] * 2
+
+
+async def test_one_address_guesses_at_tokens_and_keys_only_so_often(
+    client: httpx.AsyncClient, user: ApiUser
+) -> None:
+    guesses = [f"evk_{uuid4().hex}" if n % 2 else uuid4().hex for n in range(8)]
+    responses = [
+        await client.get("/chats", headers={"Authorization": f"Bearer {guess}"})
+        for guess in guesses
+    ]
+    valid = await client.get("/chats", headers=user.headers)
+    renewed = await renew(client)
+
+    assert [response.status_code for response in responses] == [401] * 5 + [429] * 3
+    check_refused(responses[-1])
+    assert (valid.status_code, renewed.status_code) == (200, 401)
+
+
+async def test_who_sends_no_credential_is_told_to_and_counts_for_nobody(
+    client: httpx.AsyncClient,
+) -> None:
+    responses = [await client.get("/chats") for _ in range(30)]
+
+    assert {response.status_code for response in responses} == {401}
+
+
+async def test_limits_hold_unless_they_are_switched_off(stack: Stack) -> None:
+    told = []
+    for rate_limits in (True, False):
+        settings = stack.settings.model_copy(update={"rate_limits": rate_limits})
+        foundation = replace(stack.foundation, settings=settings)
+        async with AsyncExitStack() as opened:
+            services = await opened.enter_async_context(
+                open_api_services(foundation, stack.temporal, eager=False)
+            )
+            app = create_app(services, max_body_bytes=settings.max_body_bytes)
+            http = api_client(await opened.enter_async_context(serving(app)))
+            response = await renew(await opened.enter_async_context(http))
+        told.append((response.status_code, response.headers.get("ratelimit-policy")))
+
+    assert told == [(401, "60;w=60"), (401, None)]
 
 
 async def test_health_metrics_and_documentation_are_never_limited(

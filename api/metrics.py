@@ -1,0 +1,139 @@
+"""Owns what is measured of the API: requests, open streams, refusals; names are for dashboards."""
+
+import time
+from typing import Annotated, Final
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import iter_route_contexts
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_UNMATCHED: Final = "unmatched"
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class ApiMetrics:
+    """The metrics of one application, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        labels = ("method", "route", "status")
+        self.requests = Counter(
+            "everturn_http_requests",
+            "Requests that were answered.",
+            labels,
+            registry=self.registry,
+        )
+        self.durations = Histogram(
+            "everturn_http_request_duration_seconds",
+            "From a request to the head of its answer: a stream counts until it opens.",
+            labels,
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "everturn_http_requests_in_flight",
+            "Requests that are being answered, open streams among them.",
+            registry=self.registry,
+        )
+        self.open_streams = Gauge(
+            "everturn_event_streams_open",
+            "Event streams that are open.",
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "everturn_rate_limit_refusals",
+            "Requests that were too many for a limit.",
+            ("group",),
+            registry=self.registry,
+        )
+        self.limiter_degraded = Gauge(
+            "everturn_rate_limiter_degraded",
+            "1 while Redis is away and this process counts on its own.",
+            registry=self.registry,
+        )
+
+    def exposition(self, *, limiter_degraded: bool) -> bytes:
+        """Return all metrics in Prometheus' text format, as they are now."""
+        self.limiter_degraded.set(limiter_degraded)
+        return generate_latest(self.registry)
+
+
+# Async although nothing waits: FastAPI hands plain functions to a thread.
+async def _metrics(request: Request) -> ApiMetrics:
+    metrics: ApiMetrics = request.app.state.metrics
+    return metrics
+
+
+Metrics = Annotated[ApiMetrics, Depends(_metrics)]
+
+
+class MetricsMiddleware:
+    """Measures each request. Plain ASGI: streams pass through it untouched."""
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._templates: dict[int, str] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and note how it was answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        opened = status = 0
+
+        async def send_measured(message: Message) -> None:
+            nonlocal opened, status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._note(scope, status, time.perf_counter() - begun)
+                if _is_event_stream(message):
+                    opened = 1
+                    self._metrics.open_streams.inc()
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, send_measured)
+        except Exception:
+            # Its answer is made further out.
+            if not status:
+                self._note(scope, 500, time.perf_counter() - begun)
+            raise
+        finally:
+            self._metrics.in_flight.dec()
+            self._metrics.open_streams.dec(opened)
+
+    def _note(self, scope: Scope, status: int, duration_s: float) -> None:
+        # Clients make methods and paths up: as labels they would be without number.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        labels = (method, self._template(scope), f"{status // 100}xx")
+        self._metrics.requests.labels(*labels).inc()
+        self._metrics.durations.labels(*labels).observe(duration_s)
+
+    def _template(self, scope: Scope) -> str:
+        """Return the path of the route with all its prefixes, which the route itself lacks."""
+        route = scope.get("route")
+        if route is None:
+            return _UNMATCHED
+        if not self._templates:
+            self._templates = _templates_of(scope["app"])
+        return self._templates.get(id(route), _UNMATCHED)
+
+
+def _templates_of(app: FastAPI) -> dict[int, str]:
+    return {
+        id(context.original_route): context.path_format or _UNMATCHED
+        for context in iter_route_contexts(app.routes)
+    }
+
+
+def _is_event_stream(message: Message) -> bool:
+    content_type = Headers(raw=message["headers"]).get("content-type", "")
+    return content_type.startswith("text/event-stream")

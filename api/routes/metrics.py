@@ -1,0 +1,26 @@
+"""Owns showing the metrics of this process; at the root, where Prometheus looks for them."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api.dependencies import Services
+from api.metrics import Metrics
+
+router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The metrics of this process, in Prometheus' text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def show_metrics(metrics: Metrics, services: Services) -> Response:
+    """Return what this process has counted since it started."""
+    text = metrics.exposition(limiter_degraded=services.rate_limits.is_degraded)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
