@@ -1,0 +1,35 @@
+"""Requests that are made up from the description: what it allows, and what it forbids."""
+
+import asyncio
+
+import pytest
+from schemathesis import GenerationMode
+
+from tests.fuzz.accounts import Accounts, Actor, asker_of
+from tests.fuzz.findings import GENERATED
+from tests.fuzz.operations import Operation
+from tests.fuzz.probing import Probe
+
+
+@pytest.mark.parametrize("actor", list(Actor))
+async def test_made_up_requests_are_answered_as_described(
+    accounts: Accounts, operation: Operation, actor: Actor, examples: int
+) -> None:
+    def probe() -> None:
+        with Probe(accounts, actor, operation) as probing:
+            probing.generate(examples if actor.may_ask(operation) else examples // 5, GENERATED)
+            probing.findings.check_none()
+
+    await asyncio.to_thread(probe)
+
+
+async def test_requests_at_the_edges_are_answered_as_described(
+    accounts: Accounts, operation: Operation
+) -> None:
+    def probe() -> None:
+        with Probe(accounts, asker_of(operation), operation) as probing:
+            for case in operation.boundary_cases(list(GenerationMode)):
+                probing.send_to_existing(case, GENERATED)
+            probing.findings.check_none()
+
+    await asyncio.to_thread(probe)
