@@ -3,13 +3,47 @@
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import Scope
 
-from api.body_limit import DeclaredBodyLimitMiddleware
+from api.body_limit import BodyLimitMiddleware
 from api.dependencies import ApiServices
+from api.document_bodies import body_limit, takes_document
 from api.errors import install_error_handlers
+from api.metrics import ApiMetrics, MetricsMiddleware
+from api.rate_limit_answers import RATE_LIMITED_DOCS, RateLimitHeadersMiddleware
+from api.rate_limits import limited
 from api.request_id import RequestIdMiddleware
-from api.routes import auth, chats, health, messages, turns
+from api.routes import (
+    api_keys,
+    auth,
+    chats,
+    health,
+    knowledge,
+    knowledge_search,
+    knowledge_versions,
+    memories,
+    messages,
+    metrics,
+    subscription,
+    tools,
+    turns,
+    users,
+)
+from api.routes.admin import (
+    alerts,
+    audit,
+    mcp_servers,
+    plans,
+    prompts,
+    subscriptions,
+    usage,
+    workflow_tools,
+)
+from api.routes.admin import knowledge as admin_knowledge
+from api.routes.admin import tools as admin_tools
+from api.routes.admin import turns as admin_turns
+from api.routes.admin import users as admin_users
+from services.rate_limits.rules import Group
 
 API_PREFIX: Final = "/api/v1"
 
@@ -22,8 +56,48 @@ Answers come as `{"data": ..., "meta": {"requestId": ...}}`, failures as \
 """
 
 
+_OF_USERS: Final = (
+    health,
+    auth,
+    users,
+    api_keys,
+    chats,
+    messages,
+    turns,
+    memories,
+    knowledge,
+    knowledge_search,
+    knowledge_versions,
+    tools,
+    subscription,
+)
+_ADMINISTRATION: Final = (
+    admin_tools,
+    mcp_servers,
+    workflow_tools,
+    admin_turns,
+    admin_users,
+    admin_knowledge,
+    alerts,
+    audit,
+    plans,
+    subscriptions,
+    usage,
+    prompts,
+)
+# Nobody needs to be signed in for these, so each says itself what limits it. All others are limited
+# by user, without a word; a route that is more than a request says so: `limited(Group.UPLOADS)`.
+_OPEN: Final = (health, auth)
+
+
 def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
     """Return the application; `services` are opened and closed by whoever calls this."""
+
+    def limit_of(scope: Scope) -> int:
+        if takes_document(scope, prefix=API_PREFIX):
+            return body_limit(services.max_document_bytes)
+        return max_body_bytes
+
     app = FastAPI(
         title="Everturn",
         version="1",
@@ -32,13 +106,21 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
         redirect_slashes=False,  # an address with a slash too many is none
     )
     app.state.services = services
+    app.state.metrics = ApiMetrics()
     # The middleware that is added last is the outermost.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
-    app.add_middleware(DeclaredBodyLimitMiddleware, max_body_size=max_body_bytes)
+    app.add_middleware(BodyLimitMiddleware, limit_of=limit_of)
+    app.add_middleware(RateLimitHeadersMiddleware)
     app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
     install_error_handlers(app)
     router = APIRouter(prefix=API_PREFIX)
-    for group in (health, auth, chats, messages, turns):
-        router.include_router(group.router)
+    for group in (*_OF_USERS, *_ADMINISTRATION):
+        if group in _OPEN:
+            router.include_router(group.router)
+        else:
+            router.include_router(
+                group.router, dependencies=[limited(Group.REQUESTS)], responses=RATE_LIMITED_DOCS
+            )
+    app.include_router(metrics.router)
     app.include_router(router)
     return app

@@ -8,21 +8,51 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
 from api.errors import ApiError
+from api.ingestion_starter import IngestionStarter
+from api.metrics import Metrics
+from api.rate_limit_answers import tell
+from api.server_refresher import ServerRefresher
 from api.turn_starter import TurnStarter
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.pages import PageRequest
 from schema.permissions import Permission
+from services.alerts.service import AlertService
+from services.audit.service import AuditService
 from services.auth.callers import Caller, Callers
 from services.auth.service import AuthService
 from services.auth.standing import Standings
 from services.chats.service import ChatService
 from services.database import Database
 from services.events.feed import EventFeed
+from services.knowledge.publication import Publication
+from services.knowledge.search import KnowledgeSearch
+from services.knowledge.service import KnowledgeService
+from services.knowledge.versions import DocumentVersions
+from services.mcp.service import McpServerService
+from services.memories.search import MemorySearch
+from services.memories.service import MemoryService
+from services.prompts.service import PromptService
+from services.rate_limits.service import RateLimitService
+from services.subscriptions.plans import PlanService
+from services.subscriptions.service import SubscriptionService
+from services.subscriptions.usage import SubscriptionUsageService
+from services.subscriptions.usage_reports import UsageReports
+from services.tools.administration import ToolAdministration
+from services.tools.service import ToolService
 from services.turns.acceptance import TurnAcceptance
 from services.turns.cancellation import TurnCancellation
 from services.turns.ending import TurnEnding
 from services.turns.erasure import Erasure
+from services.turns.inspection import TurnInspection
+from services.turns.regeneration import TurnRegeneration
+from services.users.administration import UserAdministration
+from services.users.api_keys import ApiKeyService
+from services.users.deletion import UserDeletion
+from services.users.export import UserExport
+from services.users.preferences import PreferencesService
+from services.users.service import UserService
+from services.workflow_tools.service import WorkflowToolService
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +63,44 @@ class ApiServices:
     redis: Redis
     callers: Callers
     standings: Standings
+    plans: PlanService
+    subscriptions: SubscriptionService
+    subscription_usage: SubscriptionUsageService
+    usage_reports: UsageReports
+    prompts: PromptService
+    audit: AuditService
+    alerts: AlertService
     auth: AuthService
+    users: UserService
+    preferences: PreferencesService
+    api_keys: ApiKeyService
+    user_exports: UserExport
+    user_deletion: UserDeletion
+    user_administration: UserAdministration
     chats: ChatService
     acceptance: TurnAcceptance
     cancellation: TurnCancellation
+    regeneration: TurnRegeneration
+    inspection: TurnInspection
     ending: TurnEnding
     erasure: Erasure
     feed: EventFeed
+    memories: MemoryService
+    memory_search: MemorySearch
+    knowledge: KnowledgeService
+    knowledge_search: KnowledgeSearch
+    document_versions: DocumentVersions
+    publication: Publication
+    tools: ToolService
+    tool_administration: ToolAdministration
+    mcp_servers: McpServerService
+    workflow_tools: WorkflowToolService
+    server_refresher: ServerRefresher
     starter: TurnStarter
+    ingestions: IngestionStarter
+    rate_limits: RateLimitService
     answer_wait_s: float
+    max_document_bytes: int
 
 
 # Async although nothing waits: FastAPI hands plain functions to a thread.
@@ -58,12 +117,23 @@ _bearer = HTTPBearer(
 )
 
 
+def client_host(request: Request) -> str | None:
+    """Return the address that a request comes from, as far as it is known."""
+    return None if request.client is None else request.client.host
+
+
 async def _current_caller(
+    request: Request,
     services: Services,
+    metrics: Metrics,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Caller:
-    caller = None if credentials is None else await services.callers.of(credentials.credentials)
+    if credentials is None:
+        raise ApiError(ErrorCode.UNAUTHENTICATED)
+    caller = await services.callers.of(credentials.credentials)
     if caller is None:
+        # What is valid is let through whatever others at its address do.
+        tell(request, metrics, await services.rate_limits.wrong_credential(client_host(request)))
         raise ApiError(ErrorCode.UNAUTHENTICATED)
     return caller
 

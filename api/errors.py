@@ -11,17 +11,22 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from api.envelope import ErrorBody, ErrorEnvelope, FieldProblem, Meta, request_id_of
 from schema.errors import HTTP_STATUS, RETRYABLE, ErrorCode
 from schema.pages import InvalidCursorError
 from schema.wire import make_storable
-from services.database import DatabaseUnavailableError
+from services.auth.issuer_keys import IssuerUnavailableError
+from services.auth.outside_accounts import AccountExistsError
+from services.database import ActorGoneError, DatabaseUnavailableError
 from services.refusals import Conflict, Unreachable
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S: Final = "2"
+RATE_LIMIT_HEADERS_KEY: Final = "everturn.rate_limit_headers"
+"""Where the scope of a request has the headers that tell of its rate limit."""
 _BY_STATUS: Final = {
     400: ErrorCode.VALIDATION_ERROR,
     401: ErrorCode.UNAUTHENTICATED,
@@ -84,6 +89,7 @@ def refused(why: Conflict | Unreachable, noun: str) -> ApiError:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every failure of the application in the one shape."""
+    _install_caller_handlers(app)
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:
@@ -103,7 +109,10 @@ def install_error_handlers(app: FastAPI) -> None:
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = _BY_STATUS.get(error.status_code, ErrorCode.INTERNAL)
         message = _SENTENCES.get(code, str(error.detail))
-        return error_response(request, code, message, headers=error.headers)
+        headers = error.headers
+        if code is ErrorCode.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(_allowed_methods(request))}
+        return error_response(request, code, message, headers=headers)
 
     @app.exception_handler(DatabaseUnavailableError)
     async def no_database(request: Request, error: DatabaseUnavailableError) -> JSONResponse:
@@ -115,6 +124,35 @@ def install_error_handlers(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("request_failed", path=request.url.path, exc_info=error)
         return error_response(request, ErrorCode.INTERNAL, _SENTENCES[ErrorCode.INTERNAL])
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes at this address; Starlette knows those of the first."""
+    paths = request.app.openapi()["paths"]
+    methods = [
+        method.upper()
+        for template, of in paths.items()
+        if compile_path(template)[0].match(request.url.path)
+        for method in of
+    ]
+    return sorted(methods)
+
+
+def _install_caller_handlers(app: FastAPI) -> None:
+    """Answer failures that come of who calls, at whichever route they do."""
+
+    @app.exception_handler(ActorGoneError)
+    async def gone(request: Request, _: ActorGoneError) -> JSONResponse:
+        return refusal(request, ApiError(ErrorCode.UNAUTHENTICATED))
+
+    @app.exception_handler(AccountExistsError)
+    async def account_exists(request: Request, error: AccountExistsError) -> JSONResponse:
+        return refusal(request, ApiError(ErrorCode.CONFLICT, str(error)))
+
+    @app.exception_handler(IssuerUnavailableError)
+    async def no_issuer(request: Request, _: IssuerUnavailableError) -> JSONResponse:
+        message = "The issuer of this token can't be asked for its keys now. Try again shortly."
+        return refusal(request, ApiError(ErrorCode.SERVICE_UNAVAILABLE, message))
 
 
 def refusal(request: Request, error: ApiError) -> JSONResponse:
@@ -140,8 +178,9 @@ def error_response(
         ),
         meta=Meta(request_id=request_id_of(request)),
     )
-    # The middleware that adds it does not see the answer to an unexpected exception.
-    extra = {**(headers or {}), "X-Request-Id": request_id_of(request)}
+    # The middleware that adds these does not see the answer to an unexpected exception.
+    told = request.scope.get(RATE_LIMIT_HEADERS_KEY, {})
+    extra = {**(headers or {}), **told, "X-Request-Id": request_id_of(request)}
     if code is ErrorCode.SERVICE_UNAVAILABLE:
         extra["Retry-After"] = _RETRY_AFTER_S
     if code is ErrorCode.UNAUTHENTICATED:
@@ -153,20 +192,28 @@ def error_response(
     )
 
 
+# Which of several shapes a body has is said by a field in it, and is no part of a field's path.
+_VARIANTS: Final = (["stdio"], ["http"])
+
+
 def _problem(problem: Mapping[str, Any]) -> FieldProblem:
     """Say where and what, never what was sent: it may be a secret, or no text at all."""
     where, context = list(problem["loc"]), problem.get("ctx", {})
     match problem["type"]:
         case "json_invalid":
             where, message = where[:1], f"This is not valid JSON, at character {where[-1]}."
-        case "too_short" | "string_too_short":
-            message = f"This has to have {context['min_length']} characters at least."
-        case "too_long" | "string_too_long":
-            message = f"This can have {context['max_length']} characters at most."
+        case "too_short" | "string_too_short" as kind:
+            things = "characters" if kind == "string_too_short" else "items"
+            message = f"This has to have {context['min_length']} {things} at least."
+        case "too_long" | "string_too_long" as kind:
+            things = "characters" if kind == "string_too_long" else "items"
+            message = f"This can have {context['max_length']} {things} at most."
         case "value_error" if "error" in context:
             message = f"This {context['error']}."
         case _:
             message = str(problem["msg"])
+    if where[:1] == ["body"] and where[1:2] in _VARIANTS:
+        del where[1]
     path = make_storable(".".join(map(str, where)))
     return FieldProblem(path=path[:200], message=make_storable(message)[:300])
 
@@ -183,7 +230,9 @@ _DESCRIPTIONS: Final = {
     ErrorCode.PRECONDITION_FAILED: "`If-Match` names a version that is not the newest any more.",
     ErrorCode.PAYLOAD_TOO_LARGE: "The body or the conversation is too large.",
     ErrorCode.MODEL_UNAVAILABLE: "The model could not answer.",
-    ErrorCode.SERVICE_UNAVAILABLE: "The database is away; `Retry-After` says when to try again.",
+    ErrorCode.SERVICE_UNAVAILABLE: (
+        "The database, or what embeds texts, is away; `Retry-After` says when to try again."
+    ),
     ErrorCode.INTERNAL: "A defect here; or the turn failed for one.",
 }
 

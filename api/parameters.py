@@ -8,7 +8,8 @@ from fastapi import Depends, Header, Path, Query
 
 from api.errors import invalid
 from schema.events import EventId, parse_event_id
-from schema.ids import ChatId, TurnId
+from schema.ids import ApiKeyId, ChatId, DocumentId, MemoryId, PlanId, PromptId, TurnId, UserId
+from schema.wire import StorableText
 
 
 # Async although nothing waits: FastAPI hands plain functions to a thread.
@@ -20,8 +21,47 @@ async def _turn_id(turn_id: Annotated[UUID, Path(description="The turn's id.")])
     return TurnId(turn_id)
 
 
+async def _memory_id(
+    memory_id: Annotated[UUID, Path(description="The memory's id.")],
+) -> MemoryId:
+    return MemoryId(memory_id)
+
+
+async def _user_id(user_id: Annotated[UUID, Path(description="The user's id.")]) -> UserId:
+    return UserId(user_id)
+
+
+async def _api_key_id(key_id: Annotated[UUID, Path(description="The key's id.")]) -> ApiKeyId:
+    return ApiKeyId(key_id)
+
+
+async def _plan_id(plan_id: Annotated[UUID, Path(description="The plan's id.")]) -> PlanId:
+    return PlanId(plan_id)
+
+
+async def _document_id(
+    document_id: Annotated[UUID, Path(description="The document's id.")],
+) -> DocumentId:
+    return DocumentId(document_id)
+
+
+async def _prompt_id(
+    prompt_id: Annotated[UUID, Path(description="The prompt's id.")],
+) -> PromptId:
+    return PromptId(prompt_id)
+
+
+ToolNamePath = Annotated[StorableText, Path(max_length=200, description="The tool's name.")]
+ServerNamePath = Annotated[StorableText, Path(max_length=200, description="The server's name.")]
+
 ChatIdPath = Annotated[ChatId, Depends(_chat_id)]
+DocumentIdPath = Annotated[DocumentId, Depends(_document_id)]
 TurnIdPath = Annotated[TurnId, Depends(_turn_id)]
+MemoryIdPath = Annotated[MemoryId, Depends(_memory_id)]
+ApiKeyIdPath = Annotated[ApiKeyId, Depends(_api_key_id)]
+UserIdPath = Annotated[UserId, Depends(_user_id)]
+PlanIdPath = Annotated[PlanId, Depends(_plan_id)]
+PromptIdPath = Annotated[PromptId, Depends(_prompt_id)]
 
 IdempotencyKey = Annotated[
     str | None,
@@ -41,7 +81,8 @@ async def _version(
     if_match: Annotated[
         str | None,
         Header(
-            description='The `ETag` of what is meant, as `"3"`; another version is then left alone.'
+            alias="If-Match",
+            description='The `ETag` of what is meant, as `"3"`; another version is left alone.',
         ),
     ] = None,
 ) -> int | None:

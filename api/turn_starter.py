@@ -14,6 +14,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.temporal_absence import why_away
 from schema.ids import TurnId, turn_workflow_id
 from schema.names import TASK_TIMEOUT, TURNS_QUEUE
 from schema.turns import TurnReference
@@ -71,7 +72,7 @@ class TurnStarter:
         except WorkflowAlreadyStartedError:
             return True
         except (RPCError, RuntimeError) as error:
-            cause = _why_away(error)
+            cause = why_away(error)
             _log.warning("turn_start_postponed", turn_id=str(turn.turn_id), cause=cause)
             return False
         return True
@@ -82,7 +83,7 @@ class TurnStarter:
         try:
             await handle.cancel(rpc_timeout=_PATIENCE)
         except (RPCError, RuntimeError) as error:
-            cause = _why_away(error)
+            cause = why_away(error)
             if cause != RPCStatusCode.NOT_FOUND.name:
                 _log.warning("turn_cancel_postponed", turn_id=str(turn_id), cause=cause)
             return False
@@ -97,17 +98,5 @@ class TurnStarter:
         try:
             return await self._client.service_client.check_health(timeout=_PATIENCE)
         except (RPCError, RuntimeError) as error:
-            _why_away(error)
+            why_away(error)
             return False
-
-
-def _why_away(error: RPCError | RuntimeError) -> str:
-    """Say why a call did not reach Temporal; a defect of ours is raised again.
-
-    A client that has not connected yet answers with a bare RuntimeError.
-    """
-    if isinstance(error, RPCError):
-        return error.status.name
-    if "Failed client connect" not in str(error):
-        raise error
-    return "NOT_CONNECTED"

@@ -9,6 +9,7 @@ from schema.ids import ChatId, MessageId, TurnId
 from schema.turns import IfBusy
 from schema.wire import (
     ChangeModel,
+    FilterModel,
     RequestModel,
     StorableText,
     Timestamp,
@@ -69,11 +70,14 @@ class ChatSort(StrEnum):
     TITLE_LAST = "-title"
 
 
-class ChatFilter(WireModel):
-    """Which chats are listed: those with `search` in their title or messages."""
+class ChatFilter(FilterModel):
+    """Which chats are listed."""
 
-    search: str | None = None
-    archived: bool | None = None
+    search: Annotated[
+        StorableText | None,
+        Field(min_length=1, max_length=200, description="Words in the title or the messages."),
+    ] = None
+    archived: Annotated[bool | None, Field(description="Those in the archive, or not.")] = None
 
 
 class CreateChatRequest(RequestModel):

@@ -1,14 +1,22 @@
 """Owns the identifiers: their types, and how a new one is made."""
 
-from typing import NewType
+from datetime import UTC, datetime, timedelta
+from typing import Final, NewType
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 UserId = NewType("UserId", UUID)
+ApiKeyId = NewType("ApiKeyId", UUID)
 ChatId = NewType("ChatId", UUID)
 MessageId = NewType("MessageId", UUID)
 TurnId = NewType("TurnId", UUID)
+PromptId = NewType("PromptId", UUID)
+MemoryId = NewType("MemoryId", UUID)
+DocumentId = NewType("DocumentId", UUID)
+PlanId = NewType("PlanId", UUID)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_id() -> UUID:
@@ -19,6 +27,17 @@ def new_id() -> UUID:
     return uuid7()
 
 
+def first_id_at(moment: datetime) -> UUID:
+    """Return the lowest id that can have been made at a moment, for ranges of time by ids."""
+    milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
+    return UUID(int=max(milliseconds, 0) << 80)
+
+
 def turn_workflow_id(turn_id: TurnId) -> str:
     """Return the id of the workflow that runs this turn; at most one such workflow runs."""
     return f"turn-{turn_id}"
+
+
+def ingestion_workflow_id(document_id: DocumentId, number: int) -> str:
+    """Return the id of the workflow that ingests a version; at most one such workflow runs."""
+    return f"ingest-{document_id}-{number}"

@@ -5,11 +5,14 @@ Workflow payloads carry references only. Content stays in Postgres, under its po
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.usage import TokenUsage
-from schema.wire import Payload, Timestamp, Usd, WireModel
+from schema.wire import Payload, RequestModel, StorableText, Timestamp, Usd, WireModel
 
 
 class TurnStatus(StrEnum):
@@ -73,12 +76,20 @@ class Turn(WireModel):
     model: str
     user_message_id: MessageId
     assistant_message_id: MessageId | None = None
+    regenerates: TurnId | None = None
     error: TurnError | None = None
     usage: TokenUsage
     cost_usd: Usd
     created_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
+
+
+class RegenerateTurnRequest(RequestModel):
+    """How the answer is to be given anew; by the same model unless another is named."""
+
+    stream: bool = False
+    model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
 
 
 class TurnReference(Payload):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -45,6 +46,12 @@ class RequestModel(BaseModel):
     )
 
 
+class FilterModel(WireModel):
+    """What of a list a client wants to see, as parameters of a query."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class ChangeModel(RequestModel):
     """A change of some fields of a thing; those that are left out stay as they are."""
 
@@ -78,10 +85,18 @@ def format_time(moment: datetime) -> str:
 def _storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain the NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must not contain lone surrogates")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain lone surrogates") from None
     return text
 
+
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC)),
+]
+"""A moment that a client names: RFC 3339 with its offset, in bounds that every part can hold."""
 
 Usd = Annotated[Decimal, PlainSerializer(format_usd, return_type=str, when_used="json")]
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str, when_used="json")]

@@ -1,9 +1,17 @@
 """Owns every setting: its name in the environment, its default and its bounds."""
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    TypeAdapter,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -51,25 +59,43 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
+    max_document_bytes: int = Field(20 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024)
     answer_wait_s: float = Field(60.0, gt=0, description="How long `stream: false` waits.")
     keep_alive_s: float = Field(15.0, gt=0)
     eager_worker: bool = False
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...] | None, NoDecode] = Field(
+        None, description="Whose `X-Forwarded-For` is believed."
+    )
 
     # Authentication
     auth_secret: SecretStr | None = None
+    encryption_keys: SecretStr | None = Field(None, description="Of the secrets of tools.")
     access_token_minutes: int = Field(15, ge=1)
     refresh_token_days: int = Field(30, ge=1)
     standing_lifetime_s: float = Field(
         5.0, ge=0, le=60, description="How long a change of role, status or plan may take."
     )
+    issuers: tuple[Any, ...] = Field((), description="Outside issuers whose tokens are taken.")
     admin_email: str | None = Field(None, description="The first administrator.")
     admin_password: SecretStr | None = Field(None, min_length=8)
+
+    # Rate limits; those of users are in their plans
+    rate_limits: bool = True
+    auth_requests_per_minute: int = Field(60, ge=1, description="Of one address.")
+    wrong_credentials_per_minute: int = Field(60, ge=1, description="From one address.")
+    logins_per_hour: int = Field(30, ge=1, description="To one account.")
 
     # Turns
     max_content_chars: int = Field(32_000, ge=1)
     max_steps: int = Field(10, ge=1, le=100)
     max_queued_turns: int = Field(20, ge=1)
     prompt_tokens: int = Field(150_000, ge=100, description="The whole prompt's token budget.")
+    user_tokens: int = Field(1_500, ge=0, description="Of them, for what is known of the user.")
+    context_tokens: int = Field(8_000, ge=0, description="Of them, for memories and knowledge.")
+    context_wait_s: float = Field(1.0, gt=0, le=10)
+
+    # Tools
+    allowed_private_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
 
     # Embeddings
     embedder: Literal["embedded", "voyage", "openai"] = "embedded"
@@ -105,7 +131,17 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("models", mode="before")
+    @field_validator("issuers")
+    @classmethod
+    def _trust(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            return ()
+        # With it come the libraries of signatures and HTTP, a sixth of a second.
+        from services.auth.issuers import OutsideIssuerList  # noqa: PLC0415
+
+        return TypeAdapter(OutsideIssuerList).validate_python(value)
+
+    @field_validator("models", "trusted_proxies", "allowed_private_hosts", mode="before")
     @classmethod
     def _split_models(cls, value: object) -> object:
         if isinstance(value, str):

@@ -3,11 +3,24 @@
 from typing import Any
 
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.fixtures.servers import ServerHost, stack_names
 
 pytest_plugins = ["tests.fixtures.stack"]
+
+
+# Tracebacks with all local values, which structlog draws by default, take seconds each.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +43,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 TOGETHER = (
     # One of them says what none of the others has asked for.
     "tests/contracts/",
+    # They fill thousands of vectors in, once.
+    "tests/integration/test_knowledge_search_recall.py",
     # They start servers on the ports that Temporal has by custom.
     "tests/integration/test_embedded_stack.py",
 )

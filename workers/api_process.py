@@ -35,7 +35,7 @@ async def serve_api(settings: Settings) -> None:
         await foundation.database.ping()
         app = create_app(services, max_body_bytes=settings.max_body_bytes)
         with _listening(settings) as listener:
-            await uvicorn.Server(_server_config(app)).serve(sockets=[listener])
+            await uvicorn.Server(_server_config(app, settings)).serve(sockets=[listener])
 
 
 async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> None:
@@ -64,7 +64,7 @@ def _listening(settings: Settings) -> socket.socket:
         raise
 
 
-def _server_config(app: object) -> uvicorn.Config:
+def _server_config(app: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn's own type of ASGI is narrower than Starlette's
         log_config=None,
@@ -72,4 +72,6 @@ def _server_config(app: object) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
         loop="none",
+        # Without it uvicorn would believe whoever connects from this machine.
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies or ()],
     )

@@ -8,7 +8,10 @@ import structlog
 
 from services.settings import Settings
 
-_QUIET = ("httpx", "httpx2", "httpcore", "asyncio", "temporalio.activity", "temporalio.workflow")
+_QUIET = (
+    *("asyncio", "client", "httpcore", "httpx", "httpx2", "mcp"),
+    *("temporalio.activity", "temporalio.workflow"),
+)
 
 # Messages of exceptions may quote what a person or a model wrote. These only say what is missing.
 _OURS = ("activities.", "api.", "schema.", "services.", "workers.", "workflows.")

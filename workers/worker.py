@@ -21,10 +21,27 @@ from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.failures import FailureTranslation
-from schema.names import BACKGROUND_QUEUE, SWEEP_SCHEDULE_ID, TOOLS_QUEUE, TURNS_QUEUE
+from schema.names import (
+    BACKGROUND_QUEUE,
+    ERASURE_SWEEP_SCHEDULE_ID,
+    INGESTION_SWEEP_SCHEDULE_ID,
+    REEMBED,
+    REEMBED_SCHEDULE_ID,
+    SWEEP_ERASURES,
+    SWEEP_INGESTIONS,
+    SWEEP_SCHEDULE_ID,
+    SWEEP_TURNS,
+    TOOLS_QUEUE,
+    TURNS_QUEUE,
+)
 from services.settings import Settings
 from workers.composition.activities import Activities
 from workflows.chat_turn import ChatTurn
+from workflows.ingest_document import IngestDocument
+from workflows.reembed import Reembed
+from workflows.refresh_mcp_server import RefreshMcpServer
+from workflows.sweep_erasures import SweepErasures
+from workflows.sweep_ingestions import SweepIngestions
 from workflows.sweep_turns import SweepTurns
 
 _log = structlog.get_logger(__name__)
@@ -32,6 +49,8 @@ _log = structlog.get_logger(__name__)
 _HEARTBEAT_THROTTLE: Final = timedelta(seconds=0.5)
 _STICKY_TIMEOUT: Final = timedelta(seconds=5)
 """How long a dead worker's cached workflows wait for it before another takes them."""
+_SWEEPS_PER_REEMBEDDING: Final = 4
+"""What was stored while the embedder was away may wait a minute for its vector."""
 
 
 def make_worker(client: Client, queue: str, activities: Activities, settings: Settings) -> Worker:
@@ -48,10 +67,17 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         registered = [turns.prepare_turn, turns.call_model, turns.finish_turn]
         registered.append(activities.tools.run_tool)
     elif queue == TOOLS_QUEUE:
-        registered = [activities.tools.run_tool]
+        workflows = (RefreshMcpServer,)
+        registered = [activities.tools.run_tool, activities.mcp.list_mcp_tools]
     elif queue == BACKGROUND_QUEUE:
-        workflows = (SweepTurns,)
-        registered = [activities.sweep.find_stranded_turns]
+        workflows = (SweepTurns, SweepErasures, IngestDocument, SweepIngestions, Reembed)
+        ingestion = activities.ingestion
+        registered = [activities.sweep.find_stranded_turns, activities.erasure.erase_streams]
+        registered += [ingestion.extract_document, ingestion.embed_passages]
+        registered.append(ingestion.finish_ingestion)
+        registered.append(activities.ingestion_sweep.find_stranded_ingestions)
+        reembedding = activities.reembedding
+        registered += [reembedding.count_stale, reembedding.embed_batch]
     return Worker(
         client,
         task_queue=queue,
@@ -81,35 +107,52 @@ async def run_workers(
         for queue in queues:
             await stack.enter_async_context(make_worker(client, queue, activities, settings))
         if BACKGROUND_QUEUE in queues:
-            await ensure_sweep(client, every=timedelta(seconds=settings.sweep_interval_s))
+            await ensure_sweeps(client, every=timedelta(seconds=settings.sweep_interval_s))
         _log.info("worker_ready", queues=list(queues))
         on_ready()
         await stop.wait()
 
 
-async def ensure_sweep(client: Client, *, every: timedelta) -> None:
-    """Make sure that the sweep is scheduled, as often as the settings say now."""
-    schedule = Schedule(
+async def ensure_sweeps(client: Client, *, every: timedelta) -> None:
+    """Make sure that the sweeps are scheduled, as often as the settings say now."""
+    for schedule_id, workflow, workflow_id in (
+        (SWEEP_SCHEDULE_ID, SWEEP_TURNS, "sweep"),
+        (ERASURE_SWEEP_SCHEDULE_ID, SWEEP_ERASURES, "erasure-sweep"),
+        (INGESTION_SWEEP_SCHEDULE_ID, SWEEP_INGESTIONS, "ingestion-sweep"),
+    ):
+        await _ensure_schedule(client, schedule_id, _sweeping(workflow, workflow_id, every))
+    reembedding = _recurring(REEMBED, "reembed", every * _SWEEPS_PER_REEMBEDDING)
+    await _ensure_schedule(client, REEMBED_SCHEDULE_ID, reembedding)
+
+
+def _sweeping(workflow: str, workflow_id: str, every: timedelta) -> Schedule:
+    return _recurring(workflow, workflow_id, every, timeout=timedelta(minutes=5))
+
+
+def _recurring(
+    workflow: str, workflow_id: str, every: timedelta, *, timeout: timedelta | None = None
+) -> Schedule:
+    return Schedule(
         action=ScheduleActionStartWorkflow(
-            SweepTurns.run,
-            id="sweep",
-            task_queue=BACKGROUND_QUEUE,
-            execution_timeout=timedelta(minutes=5),
+            workflow, id=workflow_id, task_queue=BACKGROUND_QUEUE, execution_timeout=timeout
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
         policy=SchedulePolicy(
             overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=60)
         ),
     )
+
+
+async def _ensure_schedule(client: Client, schedule_id: str, schedule: Schedule) -> None:
     try:
-        await client.create_schedule(SWEEP_SCHEDULE_ID, schedule, trigger_immediately=True)
+        await client.create_schedule(schedule_id, schedule, trigger_immediately=True)
     except ScheduleAlreadyRunningError:
-        await _replace_sweep(client, schedule)
+        await _replace_schedule(client, schedule_id, schedule)
 
 
-async def _replace_sweep(client: Client, schedule: Schedule) -> None:
+async def _replace_schedule(client: Client, schedule_id: str, schedule: Schedule) -> None:
     try:
-        await client.get_schedule_handle(SWEEP_SCHEDULE_ID).delete()
-        await client.create_schedule(SWEEP_SCHEDULE_ID, schedule, trigger_immediately=True)
+        await client.get_schedule_handle(schedule_id).delete()
+        await client.create_schedule(schedule_id, schedule, trigger_immediately=True)
     except (RPCError, ScheduleAlreadyRunningError):
-        _log.warning("sweep_schedule_kept")
+        _log.warning("sweep_schedule_kept", schedule_id=schedule_id)

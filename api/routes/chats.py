@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
@@ -20,7 +20,6 @@ from schema.chats import (
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.result import Err
-from schema.wire import StorableText
 
 router = APIRouter(prefix="/chats", tags=["chats"])
 
@@ -29,18 +28,6 @@ Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]
 
 _OF_ALL = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
 _OF_ONE = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
-
-
-async def _chat_filter(
-    search: Annotated[
-        StorableText | None,
-        Query(min_length=1, max_length=200, description="Words in the title or the messages."),
-    ] = None,
-    archived: Annotated[
-        bool | None, Query(description="Only those in the archive, or not.")
-    ] = None,
-) -> ChatFilter:
-    return ChatFilter(search=search, archived=archived)
 
 
 @router.post(
@@ -72,7 +59,7 @@ async def list_chats(
     actor: Reader,
     services: Services,
     page: WantedPage,
-    chosen: Annotated[ChatFilter, Depends(_chat_filter)],
+    chosen: Annotated[ChatFilter, Query()],
     sort: ChatSort = ChatSort.CREATED_LAST,
 ) -> ListEnvelope[Chat]:
     """Return the caller's chats, newest first unless sorted otherwise."""

@@ -1,49 +1,28 @@
 """Owns sending a message: the start of a turn, and its answer."""
 
-import asyncio
 from typing import Annotated, Any, Final, assert_never
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
-from api.dependencies import ApiServices, Services, may
-from api.envelope import Envelope, envelope
+from api.answering import ANSWERS, answer_turn
+from api.dependencies import Services, may
 from api.errors import ApiError, error_docs, invalid, refused
 from api.parameters import ChatIdPath, IdempotencyKey
-from api.sse import event_stream
+from api.rate_limits import limited
 from schema.actors import Actor
-from schema.chats import Message, MessageRole, SendMessageRequest
+from schema.chats import SendMessageRequest
 from schema.errors import ErrorCode
-from schema.events import TurnEvent
-from schema.ids import TurnId
 from schema.permissions import Permission
 from schema.result import Err
-from schema.turns import Turn, TurnReference
-from schema.wire import WireModel
+from services.rate_limits.rules import Group
 from services.refusals import Unreachable
-from services.turns.acceptance import Accepted, Refusal
+from services.turns.acceptance import Refusal
 
 router = APIRouter(prefix="/chats", tags=["chats"])
 
 
-class Answer(WireModel):
-    """A turn with its messages; no answer yet, or none at all, where it is null."""
-
-    turn: Turn
-    user_message: Message | None
-    assistant_message: Message | None
-
-
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "model": Envelope[Answer],
-        "description": "The answer; or, with `stream: true`, the turn's events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    },
-    202: {
-        "model": Envelope[Answer],
-        "description": "The turn is accepted and goes on; follow it at `/turns/{id}/events`.",
-    },
+    **ANSWERS,
     **error_docs(
         ErrorCode.UNAUTHENTICATED,
         ErrorCode.FORBIDDEN,
@@ -56,7 +35,12 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@router.post("/{chat_id}/messages", summary="Send a message", responses=_RESPONSES)
+@router.post(
+    "/{chat_id}/messages",
+    summary="Send a message",
+    responses=_RESPONSES,
+    dependencies=[limited(Group.MESSAGES)],
+)
 async def send_message(
     request: Request,
     chat_id: ChatIdPath,
@@ -69,64 +53,7 @@ async def send_message(
     result = await services.acceptance.accept(actor, chat_id, body, idempotency_key=idempotency_key)
     if isinstance(result, Err):
         raise _refused(result.error)
-    accepted = result.value
-    dispatched = services.starter.dispatch(accepted)
-    await _tell_dropped(services, actor, accepted)
-    if body.stream:
-        opening = None if accepted.replayed else _opening(accepted.turn)
-        batches = services.feed.stream(actor, accepted.turn.id, opening=opening)
-        return event_stream(accepted.turn.id, batches)
-    if await dispatched:
-        await _wait_for_end(services, actor, accepted.turn.id)
-    return await _answer(request, services, actor, accepted.reference)
-
-
-async def _tell_dropped(services: ApiServices, actor: Actor, accepted: Accepted) -> None:
-    """End the streams of turns that an interrupting message has pushed out of the queue."""
-    for turn_id in accepted.dropped:
-        await services.ending.tell_dropped(actor, turn_id)
-
-
-def _opening(turn: Turn) -> TurnEvent:
-    return TurnEvent(
-        turn_id=turn.id,
-        chat_id=turn.chat_id,
-        status=turn.status,
-        user_message_id=turn.user_message_id,
-    )
-
-
-async def _wait_for_end(services: ApiServices, actor: Actor, turn_id: TurnId) -> None:
-    """Wait until the turn has ended, or for as long as a client is kept waiting."""
-    try:
-        async with asyncio.timeout(services.answer_wait_s):
-            async for _ in services.feed.stream(actor, turn_id):
-                pass
-    except TimeoutError:
-        return
-
-
-async def _answer(
-    request: Request, services: ApiServices, actor: Actor, reference: TurnReference
-) -> Response:
-    result = await services.chats.turn(actor, reference.turn_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "turn")
-    turn = result.value
-    if turn.error is not None:
-        raise ApiError(turn.error.code, turn.error.message)
-    messages = await services.chats.turn_messages(actor, turn.id)
-    by_role = {message.role: message for message in messages}
-    answer = Answer(
-        turn=turn,
-        user_message=by_role.get(MessageRole.USER),
-        assistant_message=by_role.get(MessageRole.ASSISTANT),
-    )
-    return JSONResponse(
-        envelope(request, answer).model_dump(mode="json", by_alias=True),
-        status_code=200 if turn.status.is_final else 202,
-        headers={"X-Turn-Id": str(turn.id)},
-    )
+    return await answer_turn(request, services, actor, result.value, stream=body.stream)
 
 
 def _refused(refusal: Refusal | Unreachable) -> ApiError:  # noqa: PLR0911 -- one for each refusal
@@ -139,6 +66,8 @@ def _refused(refusal: Refusal | Unreachable) -> ApiError:  # noqa: PLR0911 -- on
             return invalid("body.content", "The message is too long.")
         case Refusal.UNKNOWN_MODEL:
             return invalid("body.model", "There is no such model here.")
+        case Refusal.MODEL_NOT_ALLOWED:
+            return ApiError(ErrorCode.FORBIDDEN, "Your plan does not allow this model.")
         case Refusal.BUSY:
             return ApiError(
                 ErrorCode.TURN_IN_PROGRESS,

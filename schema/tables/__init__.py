@@ -11,6 +11,7 @@ from schema.tables.tools import McpServerRow, McpToolRow, ToolSettingsRow, Workf
 from schema.tables.turns import ErasureRow, StepRow, ToolCallRow, TurnContextRow, TurnRow
 from schema.tables.users import (
     ApiKeyRow,
+    ClosedIdentityRow,
     CredentialRow,
     IdentityRow,
     PreferencesRow,
@@ -23,6 +24,7 @@ __all__ = [
     "ApiKeyRow",
     "AuditRow",
     "ChatRow",
+    "ClosedIdentityRow",
     "CreationRow",
     "CredentialRow",
     "DocumentRow",

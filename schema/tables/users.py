@@ -11,18 +11,23 @@ from schema.tables.columns import creation_moment, moment
 
 
 class UserRow(SQLModel, table=True):
-    """A person. `email` is kept in lower case and is unique."""
+    """A person. `email` is kept in lower case and is unique; not everybody has told one."""
 
     __tablename__ = "users"
 
     id: UUID = Field(primary_key=True)
-    email: str
+    email: str | None = None
     display_name: str | None = None
     role: str = "user"
     status: str = "active"
     version: int = 1
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
+
+    @property
+    def sort_email(self) -> str:
+        """What a list that is sorted by e-mail address has this row's place by."""
+        return (self.email or "")[:250]
 
 
 class CredentialRow(SQLModel, table=True):
@@ -77,6 +82,18 @@ class IdentityRow(SQLModel, table=True):
     subject: str = Field(primary_key=True)
     user_id: UUID = Field(foreign_key="users.id")
     created_at: datetime = creation_moment()
+
+
+class ClosedIdentityRow(SQLModel, table=True):
+    """An outside identity whose account was deleted; `identity_hash` is SHA-256 of it.
+
+    Kept for a day: tokens that were issued before the deletion make no new account.
+    """
+
+    __tablename__ = "closed_identities"
+
+    identity_hash: bytes = Field(primary_key=True)
+    closed_at: datetime = creation_moment()
 
 
 class ApiKeyRow(SQLModel, table=True):

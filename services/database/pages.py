@@ -7,6 +7,7 @@ from sqlalchemy import tuple_
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
+from sqlmodel.sql.sqltypes import AutoString
 
 from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
 
@@ -31,7 +32,7 @@ async def read_page(
     """
     if page.cursor is not None:
         place = tuple_(*order.columns)
-        types = [column.type.python_type for column in order.columns]
+        types = [_python_type(column) for column in order.columns]
         last = tuple_(*decode_cursor(page.cursor, order.name, types))
         query = query.where(place < last if order.descending else place > last)
     ordered = [column.desc() if order.descending else column.asc() for column in order.columns]
@@ -42,3 +43,9 @@ async def read_page(
         return Page(shown, None)
     names = [column.key for column in order.columns]
     return Page(shown, encode_cursor(order.name, [getattr(shown[-1], name) for name in names]))
+
+
+def _python_type(column: Any) -> type:  # noqa: ANN401 -- any column
+    """Return what a column holds; SQLModel's own type of text does not say."""
+    held: type = str if isinstance(column.type, AutoString) else column.type.python_type
+    return held

@@ -16,6 +16,7 @@ from schema.actors import Actor
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
+_BEGIN_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _STALE: Final = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError)
 
 
@@ -28,13 +29,17 @@ class PlainTransactions:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     @asynccontextmanager
-    async def transaction(self, actor: Actor) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, actor: Actor, *, snapshot: bool = False
+    ) -> AsyncIterator[Connection]:
         """Run one unit of work as `actor`; commit at its end, roll back if it raises.
 
+        With `snapshot` all statements see what the first one saw, and write nothing.
         Errors: those of asyncpg.
         """
         pool = await self._opened()
-        connection = await self._begin(pool, actor)
+        begin = _BEGIN_SNAPSHOT if snapshot else "BEGIN"
+        connection = await self._begin(pool, actor, begin=begin)
         try:
             yield connection
             await connection.execute("COMMIT")
@@ -44,13 +49,15 @@ class PlainTransactions:
         finally:
             await pool.release(connection)
 
-    async def _begin(self, pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor) -> Connection:
+    async def _begin(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor, *, begin: str
+    ) -> Connection:
         """Begin on a live connection; those that died with an earlier server are dropped."""
         try:
-            return await _acquire_bound(pool, actor)
+            return await _acquire_bound(pool, actor, begin=begin)
         except _STALE:
             await pool.expire_connections()
-        return await _acquire_bound(pool, actor)
+        return await _acquire_bound(pool, actor, begin=begin)
 
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._pool is None:
@@ -72,7 +79,9 @@ class PlainTransactions:
             await self._pool.close()
 
 
-async def _acquire_bound(pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor) -> Connection:
+async def _acquire_bound(
+    pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor, *, begin: str
+) -> Connection:
     """Begin and bind the actor in one round trip.
 
     The simple protocol takes no parameters. Both values are of closed forms, an enum's and a
@@ -81,7 +90,7 @@ async def _acquire_bound(pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor) -> 
     connection = await pool.acquire(timeout=5)
     try:
         await connection.execute(
-            f"BEGIN; SELECT set_config('everturn.actor_type', '{actor.type.value}', true), "
+            f"{begin}; SELECT set_config('everturn.actor_type', '{actor.type.value}', true), "
             f"set_config('everturn.user_id', '{actor.user_id}', true)"
         )
     except BaseException:

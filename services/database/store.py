@@ -1,6 +1,7 @@
 """Owns the transaction: the only place that begins, commits and binds the actor.
 
     DatabaseUnavailableError    the server is gone, starting, full or too slow; try again later
+    ActorGoneError              the actor was deleted while this was done in their name
 
 Row-level security decides by the actor what a transaction sees, so a query that forgets its
 filter finds nothing of anybody else's.
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.actors import Actor
+from schema.actors import Actor, ActorType
 from services.database.plain import Connection, PlainTransactions
 
 _BIND_ACTOR = text(
@@ -35,6 +36,13 @@ class DatabaseUnavailableError(Exception):
 
     def __init__(self) -> None:
         super().__init__("The database can't be reached now; it is being tried again.")
+
+
+class ActorGoneError(Exception):
+    """The user in whose name something was to be stored is there no more."""
+
+    def __init__(self) -> None:
+        super().__init__("The account was deleted meanwhile.")
 
 
 class Database:
@@ -68,17 +76,26 @@ class Database:
         except (DBAPIError, PoolTimeoutError, OSError) as error:
             if _is_passing(error):
                 raise DatabaseUnavailableError from error
+            if isinstance(error, DBAPIError) and _misses(actor, _of_driver(error)):
+                raise ActorGoneError from error
             raise
 
     @asynccontextmanager
-    async def statements(self, actor: Actor) -> AsyncIterator[Connection]:
-        """Run one unit of work in plain SQL as `actor`: for what every turn does."""
+    async def statements(
+        self, actor: Actor, *, snapshot: bool = False
+    ) -> AsyncIterator[Connection]:
+        """Run one unit of work in plain SQL as `actor`: for what every turn does.
+
+        With `snapshot` all statements see what the first one saw, and write nothing.
+        """
         try:
-            async with self._plain.transaction(actor) as connection:
+            async with self._plain.transaction(actor, snapshot=snapshot) as connection:
                 yield connection
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if _is_passing(error):
                 raise DatabaseUnavailableError from error
+            if _misses(actor, error):
+                raise ActorGoneError from error
             raise
 
     async def _begin(self, actor: Actor) -> AsyncSession:
@@ -134,6 +151,25 @@ def asyncpg_url(url: str) -> str:
     if separator and scheme in {"postgres", "postgresql"}:
         return f"postgresql+asyncpg://{rest}"
     return url
+
+
+def _of_driver(error: DBAPIError) -> BaseException | None:
+    """Return what the driver raised; SQLAlchemy wraps it twice."""
+    return None if error.orig is None else error.orig.__cause__
+
+
+def _misses(actor: Actor, error: BaseException | None) -> bool:
+    """Whether a row could not be stored since the actor's own is gone.
+
+    It was there when the token was looked at; only the foreign key sees that it has gone since.
+    A user writes nothing but rows of their own, so it is they who are missed. The server does not
+    say who: it tells no values of a table with policies.
+    """
+    return (
+        isinstance(error, asyncpg.ForeignKeyViolationError)
+        and str(error.constraint_name).endswith("_user_id_fkey")
+        and actor.type is ActorType.USER
+    )
 
 
 def _is_passing(error: Exception) -> bool:

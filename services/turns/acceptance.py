@@ -16,8 +16,10 @@ from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.access import why_unreachable
+from services.auth.standing import Standings
 from services.database import Connection, Database
 from services.refusals import Unreachable
+from services.subscriptions.models import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 
 _LOCK_CHAT: Final = "SELECT id FROM chats WHERE id = $1 FOR UPDATE"
@@ -61,6 +63,7 @@ class Refusal(StrEnum):
     BLANK = "blank"
     TOO_LONG = "too_long"
     UNKNOWN_MODEL = "unknown_model"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
     BUSY = "busy"
     QUEUE_FULL = "queue_full"
     KEY_REUSED = "key_reused"
@@ -100,9 +103,10 @@ class _Queue:
 class TurnAcceptance:
     """Takes messages in."""
 
-    def __init__(self, database: Database, limits: Limits) -> None:
+    def __init__(self, database: Database, limits: Limits, standings: Standings) -> None:
         self._database = database
         self._limits = limits
+        self._standings = standings
 
     async def accept(
         self,
@@ -119,10 +123,16 @@ class TurnAcceptance:
         refusal = self._refusal(request)
         if refusal is not None:
             return Err(refusal)
+        model = await self._model(actor, request)
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, chat_id) is not None:
                 return await self._admit(
-                    connection, actor=actor, chat_id=chat_id, request=request, key=idempotency_key
+                    connection,
+                    actor=actor,
+                    chat_id=chat_id,
+                    request=request,
+                    model=model,
+                    key=idempotency_key,
                 )
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
@@ -133,6 +143,7 @@ class TurnAcceptance:
         actor: Actor,
         chat_id: ChatId,
         request: SendMessageRequest,
+        model: str | None,
         key: str | None,
     ) -> Result[Accepted, Refusal | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
@@ -141,6 +152,8 @@ class TurnAcceptance:
             earlier = await connection.fetchrow(_OF_KEY, actor.user_id, key)
             if earlier is not None:
                 return _replayed(turn_row(earlier), request_hash)
+        if model is None:
+            return Err(Refusal.MODEL_NOT_ALLOWED)
         queue = await _make_room(connection, chat_id, request.if_busy)
         refusal = self._refusal_of(queue, request.if_busy)
         if refusal is not None:
@@ -153,7 +166,7 @@ class TurnAcceptance:
             actor.user_id,
             new_id(),
             queue.active is None,
-            request.model or self._limits.default_model,
+            model,
             key,
             request_hash,
             request.content,
@@ -162,9 +175,21 @@ class TurnAcceptance:
             return Err(Refusal.KEY_REUSED)
         interrupts = queue.active if request.if_busy is IfBusy.INTERRUPT else None
         return Ok(
-            _accepted(
+            accepted_turn(
                 turn_row(stored), replayed=False, interrupts=interrupts, dropped=queue.dropped
             )
+        )
+
+    async def _model(self, actor: Actor, request: SendMessageRequest) -> str | None:
+        """Return the model that is to answer, or None where the actor's plan allows it not."""
+        standing = await self._standings.of(actor.user_id)
+        if standing is None:
+            return None
+        return choose_model(
+            standing.entitlements,
+            request.model,
+            models=self._limits.models,
+            preferred=(standing.preferred_model, self._limits.default_model),
         )
 
     def _refusal_of(self, queue: _Queue, if_busy: IfBusy) -> Refusal | None:
@@ -208,16 +233,17 @@ async def _make_room(connection: Connection, chat_id: ChatId, if_busy: IfBusy) -
 def _replayed(earlier: TurnRow, request_hash: bytes) -> Result[Accepted, Refusal | Unreachable]:
     if earlier.request_hash != request_hash:
         return Err(Refusal.KEY_REUSED)
-    return Ok(_accepted(earlier, replayed=True))
+    return Ok(accepted_turn(earlier, replayed=True))
 
 
-def _accepted(
+def accepted_turn(
     turn: TurnRow,
     *,
     replayed: bool,
     interrupts: TurnId | None = None,
     dropped: tuple[TurnId, ...] = (),
 ) -> Accepted:
+    """Return what the caller has to know of a turn that is stored."""
     return Accepted(
         turn=turn_from_row(turn),
         reference=reference_from_row(turn),

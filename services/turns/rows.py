@@ -34,6 +34,7 @@ def turn_from_row(row: TurnRow) -> Turn:
         model=row.model,
         user_message_id=MessageId(row.user_message_id),
         assistant_message_id=None if answer_id is None else MessageId(answer_id),
+        regenerates=None if row.regenerates is None else TurnId(row.regenerates),
         error=_error_from_row(row),
         usage=usage_from_row(row),
         cost_usd=row.cost_usd,

@@ -1,5 +1,6 @@
 """Each route: the shape of its success, and who may use it."""
 
+import re
 import uuid
 from typing import Any
 
@@ -15,20 +16,11 @@ CHAT = {"id", "title", "archived", "version", "createdAt", "updatedAt"}
 MESSAGE = {"id", "chatId", "turnId", "role", "content", "status", "createdAt"}
 SESSION = {"accessToken", "refreshToken", "tokenType", "expiresIn", "user"}
 TURN = {
-    *("id", "chatId", "status", "model", "userMessageId", "assistantMessageId", "error"),
-    *("usage", "costUsd", "createdAt", "startedAt", "finishedAt"),
+    *("id", "chatId", "status", "model", "userMessageId", "assistantMessageId", "regenerates"),
+    *("error", "usage", "costUsd", "createdAt", "startedAt", "finishedAt"),
 }
 USAGE = {"inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens"}
-USER = {"id", "email", "displayName", "role", "createdAt"}
-
-PUBLIC = {
-    ("GET", "/api/v1/health/live"),
-    ("GET", "/api/v1/health/ready"),
-    ("POST", "/api/v1/auth/signup"),
-    ("POST", "/api/v1/auth/login"),
-    ("POST", "/api/v1/auth/refresh"),
-    ("POST", "/api/v1/auth/logout"),
-}
+USER = {"id", "email", "displayName", "role", "version", "createdAt", "updatedAt"}
 
 
 def data_of(response: httpx.Response, status: int = 200) -> Any:  # noqa: ANN401 -- any JSON
@@ -60,6 +52,13 @@ async def answered(member: ApiUser, stack: Stack) -> tuple[str, dict[str, Any]]:
 
 async def test_liveness(recorded: httpx.AsyncClient) -> None:
     assert data_of(await recorded.get("/health/live")) == {"status": "ok"}
+
+
+async def test_metrics_are_for_everybody(recorded: httpx.AsyncClient, stack: Stack) -> None:
+    response = await recorded.get(f"{stack.origin}/metrics")
+
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
 
 
 async def test_readiness_names_each_dependency(recorded: httpx.AsyncClient) -> None:
@@ -198,38 +197,7 @@ async def failed_turn(member: ApiUser, chat: str) -> str:
 
 
 def example(path: str) -> str:
-    return path.replace("{chat_id}", str(uuid.uuid4())).replace("{turn_id}", str(uuid.uuid4()))
-
-
-async def test_every_route_that_is_not_public_wants_a_token(
-    stack: Stack, documented: Documented
-) -> None:
-    async with httpx.AsyncClient(base_url=stack.origin, trust_env=False) as client:
-        for method, path in documented.operations - PUBLIC:
-            response = await client.request(method, example(path))
-            assert response.status_code == 401, (method, path)
-            assert response.headers["www-authenticate"] == "Bearer"
-            assert response.json()["error"]["code"] == "UNAUTHENTICATED"
-
-
-async def test_what_is_anothers_is_forbidden_and_what_is_not_there_not_found(
-    member: ApiUser, other_user: ApiUser, stack: Stack, documented: Documented
-) -> None:
-    chat, data = await answered(member, stack)
-    ids = {"{chat_id}": chat, "{turn_id}": data["turn"]["id"]}
-    for method, path in documented.operations:
-        if "{" not in path:
-            continue
-        body = {"json": {"content": "Hello"}} if path.endswith("/messages") else {}
-        theirs = path.removeprefix("/api/v1")
-        for name, value in ids.items():
-            theirs = theirs.replace(name, value)
-        missing = example(path).removeprefix("/api/v1")
-        forbidden = await other_user.request(method, theirs, **body)
-        absent = await other_user.request(method, missing, **body)
-        assert (forbidden.status_code, absent.status_code) == (403, 404), (method, path)
-        assert forbidden.json()["error"]["code"] == "FORBIDDEN"
-        assert absent.json()["error"]["code"] == "NOT_FOUND"
+    return re.sub(r"\{[^}]+\}", str(uuid.uuid4()), path)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/chats/", "/", "/health"])
@@ -249,8 +217,8 @@ async def test_a_method_that_an_address_does_not_take_is_refused(
 ) -> None:
     async with httpx.AsyncClient(base_url=stack.origin, trust_env=False) as client:
         for path, operations in documented.paths.items():
-            response = await client.put(example(path))
+            response = await client.request("TRACE", example(path))
             assert response.status_code == 405, path
             assert response.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
             allowed = set(response.headers["allow"].split(", "))
-            assert allowed & {method.upper() for method in operations}
+            assert allowed >= {method.upper() for method in operations}

@@ -147,7 +147,11 @@ class Stage:
 @asynccontextmanager
 async def open_stage(directory: Path, shape: Shape) -> AsyncIterator[Stage]:
     """Open everything, with the users signed up."""
-    with _environment(EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER), ANTHROPIC_API_KEY=""):
+    with _environment(
+        EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER),
+        EVERTURN_RATE_LIMITS="false",
+        ANTHROPIC_API_KEY="",
+    ):
         stack = DevelopmentStack(
             directory, settings=Settings(api_port=0), terminal=Terminal(Console(file=StringIO()))
         )

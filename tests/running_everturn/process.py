@@ -28,7 +28,8 @@ _STOPPED_WITHIN_S: Final = 40.0
 def environment(**settings: str) -> dict[str, str]:
     """Return the environment without anybody's settings of Everturn, but for these."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return inherited | {"PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1"} | settings
+    ours = {"PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1", "EVERTURN_RATE_LIMITS": "false"}
+    return inherited | ours | settings
 
 
 @dataclass(frozen=True, slots=True)

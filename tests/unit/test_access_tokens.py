@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from schema.ids import UserId
-from services.auth.tokens import AccessTokens, WeakSecretError
+from services.auth.tokens import AccessClaims, AccessTokens, WeakSecretError
 
 SECRET = "s" * 40
 USER = UserId(uuid4())
@@ -31,7 +31,15 @@ def claims(**changed: object) -> dict[str, Any]:
 
 
 def test_a_token_speaks_for_whom_it_was_issued() -> None:
-    assert tokens().read(tokens().issue(USER)) == USER
+    assert tokens().read(tokens().issue(USER)) == AccessClaims(USER, None)
+
+
+def test_a_token_names_the_sign_in_that_it_belongs_to() -> None:
+    session_id = uuid4()
+
+    token = tokens().issue(USER, session_id=session_id)
+
+    assert tokens().read(token) == AccessClaims(USER, session_id)
 
 
 def test_a_token_that_is_too_old_speaks_for_nobody() -> None:
@@ -45,6 +53,7 @@ def test_a_token_that_is_too_old_speaks_for_nobody() -> None:
         {"iss": None},
         {"sub": None},
         {"sub": "nobody"},
+        {"sid": "no id"},
         {"exp": None},
         {"iat": None},
         {"iat": "soon"},
@@ -59,14 +68,16 @@ def test_a_token_with_other_claims_speaks_for_nobody(changed: dict[str, Any]) ->
 
 
 def test_claims_as_we_write_them_are_read() -> None:
-    assert tokens().read(jwt.encode(claims(), SECRET, algorithm="HS256")) == USER
+    assert tokens().read(jwt.encode(claims(), SECRET, algorithm="HS256")) == AccessClaims(
+        USER, None
+    )
 
 
 def test_a_token_of_another_signature_speaks_for_nobody() -> None:
     for forged in (
         jwt.encode(claims(), "t" * 40, algorithm="HS256"),
         jwt.encode(claims(), "s" * 64, algorithm="HS512"),
-        jwt.encode(claims(), None, algorithm="none"),
+        jwt.encode(claims(), "", algorithm="none"),
     ):
         assert tokens().read(forged) is None
 

@@ -106,3 +106,18 @@ def test_a_failure_repeats_nothing_that_the_provider_said() -> None:
         error = failure(status, "overloaded_error")
         assert SECRET not in str(error)
         assert SECRET not in error.sentence
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("nan", None),
+        ("inf", timedelta(minutes=5)),
+        ("1e400", timedelta(minutes=5)),
+        ("-inf", timedelta()),
+    ],
+)
+def test_a_wait_that_is_no_number_of_seconds_does_no_harm(
+    header: str, expected: timedelta | None
+) -> None:
+    assert failure(429, **{"retry-after": header}).retry_after == expected

@@ -6,18 +6,29 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
+from activities.erasure import ErasureActivities
+from activities.knowledge import IngestionActivities, IngestionSweepActivities
+from activities.mcp import McpActivities
+from activities.reembedding import ReembeddingActivities
 from activities.sweep import SweepActivities
 from activities.turns import ToolActivities, TurnActivities
+from services.contexts.offer import ToolOffer
+from services.knowledge.extraction.documents import ExtractionLimits
+from services.knowledge.extraction.extractor import Extractor
+from services.knowledge.ingestion import Ingestion
+from services.knowledge.stranded import StrandedIngestionSearch
 from services.mistakes import MissingApiKeyError
 from services.models.gateway import ModelGateway
-from services.settings import Settings
+from services.reembedding.service import Reembedding
 from services.tools.local import default_tools
+from services.turns.erasure import Erasure
 from services.turns.model_calls import ModelCalls
-from services.turns.preparation import TurnPreparation, TurnRules
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
 from services.turns.tool_calls import ToolCalls
+from workers.composition.contexts import make_preparation
 from workers.composition.foundation import Foundation
+from workers.composition.tools import make_mcp_refresh, make_tool_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,11 @@ class Activities:
     turns: TurnActivities
     tools: ToolActivities
     sweep: SweepActivities
+    mcp: McpActivities
+    erasure: ErasureActivities
+    ingestion: IngestionActivities
+    ingestion_sweep: IngestionSweepActivities
+    reembedding: ReembeddingActivities
 
 
 @asynccontextmanager
@@ -54,20 +70,23 @@ async def open_activities(foundation: Foundation, client: Client) -> AsyncIterat
         attempts=settings.model_attempts,
         delta_interval_s=settings.delta_interval_ms / 1000,
     )
-    preparation = TurnPreparation(database, foundation.events, tools, _rules(settings))
+    offer = ToolOffer(tools, make_tool_settings(foundation))
+    preparation = make_preparation(foundation, offer)
     try:
         yield Activities(
             turns=TurnActivities(preparation, model_calls, foundation.ending),
             tools=ToolActivities(ToolCalls(database, foundation.events, tools)),
+            mcp=McpActivities(make_mcp_refresh(foundation)),
             sweep=SweepActivities(client, StrandedTurnSearch(database)),
+            erasure=ErasureActivities(client, Erasure(database, foundation.events)),
+            ingestion=IngestionActivities(_ingestion(foundation)),
+            ingestion_sweep=IngestionSweepActivities(client, StrandedIngestionSearch(database)),
+            reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
         )
     finally:
         await gateway.close()
 
 
-def _rules(settings: Settings) -> TurnRules:
-    return TurnRules(
-        max_steps=settings.max_steps,
-        prompt_tokens=settings.prompt_tokens,
-        fallback_model=settings.fallback_model,
-    )
+def _ingestion(foundation: Foundation) -> Ingestion:
+    limits = ExtractionLimits(document_bytes=foundation.settings.max_document_bytes)
+    return Ingestion(foundation.database, Extractor(limits), foundation.embedder)

@@ -2,27 +2,47 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from temporalio.client import Client
 
 from api.dependencies import ApiServices
+from api.ingestion_starter import IngestionStarter
+from api.server_refresher import ServerRefresher
 from api.turn_starter import TurnStarter
-from services.auth.api_keys import ApiKeyReader
-from services.auth.callers import Callers
-from services.auth.passwords import Passwords
-from services.auth.service import AuthService
+from services.alerts.service import AlertService
+from services.audit.service import AuditService
 from services.auth.standing import Standings
-from services.auth.tokens import AccessTokens
 from services.chats.service import ChatService
 from services.events.feed import EventFeed
 from services.events.hub import EventHub
 from services.events.snapshots import Snapshots
+from services.knowledge.publication import Publication
+from services.knowledge.search import KnowledgeSearch
+from services.knowledge.service import KnowledgeService
+from services.knowledge.versions import DocumentVersions
+from services.mcp.service import McpServerService
+from services.memories.search import MemorySearch
+from services.memories.service import MemoryService
+from services.prompts.service import PromptService
+from services.rate_limits.limiter import RateLimiter
+from services.rate_limits.rules import AuthLimits
+from services.rate_limits.service import RateLimitService
 from services.settings import Settings
+from services.subscriptions.plans import PlanService
+from services.subscriptions.service import SubscriptionService
+from services.subscriptions.usage import SubscriptionUsageService
+from services.subscriptions.usage_reports import UsageReports
+from services.tools.administration import ToolAdministration
+from services.tools.local import default_tools
 from services.turns.acceptance import Limits, TurnAcceptance
 from services.turns.cancellation import TurnCancellation
 from services.turns.erasure import Erasure
+from services.turns.inspection import TurnInspection
+from services.turns.regeneration import TurnRegeneration
+from services.workflow_tools.service import WorkflowToolService
+from workers.composition.accounts import open_accounts
 from workers.composition.foundation import Foundation
+from workers.composition.tools import make_tool_service, make_tool_settings, make_vault
 
 
 @asynccontextmanager
@@ -34,34 +54,65 @@ async def open_api_services(
     Errors: WeakSecretError.
     """
     settings, database = foundation.settings, foundation.database
-    secret = settings.auth_secret.get_secret_value() if settings.auth_secret else ""
-    tokens = AccessTokens(secret, lifetime=timedelta(minutes=settings.access_token_minutes))
     standings = Standings(database, lifetime_s=settings.standing_lifetime_s)
-    async with EventHub(foundation.redis) as hub:
+    tools, decisions, vault = default_tools(), make_tool_settings(foundation), make_vault(settings)
+    async with EventHub(foundation.redis) as hub, open_accounts(foundation, standings) as accounts:
         yield ApiServices(
             database=database,
             redis=foundation.redis,
-            callers=Callers(
-                tokens,
-                ApiKeyReader(database, lifetime_s=settings.standing_lifetime_s),
-                standings,
-            ),
+            callers=accounts.callers,
             standings=standings,
-            auth=AuthService(
-                database,
-                tokens,
-                Passwords(),
-                refresh_lifetime=timedelta(days=settings.refresh_token_days),
-            ),
+            plans=PlanService(database, models=settings.models),
+            subscriptions=SubscriptionService(database, standings),
+            subscription_usage=SubscriptionUsageService(database),
+            usage_reports=UsageReports(database),
+            prompts=PromptService(database, max_tokens=settings.prompt_tokens // 2),
+            audit=AuditService(database),
+            alerts=AlertService(database),
+            auth=accounts.auth,
+            users=accounts.users,
+            preferences=accounts.preferences,
+            api_keys=accounts.api_keys,
+            user_exports=accounts.exports,
+            user_deletion=accounts.deletion,
+            user_administration=accounts.administration,
             chats=ChatService(database),
-            acceptance=TurnAcceptance(database, _limits(settings)),
+            acceptance=TurnAcceptance(database, _limits(settings), standings),
             cancellation=TurnCancellation(database),
+            inspection=TurnInspection(database),
+            regeneration=TurnRegeneration(database, standings, models=settings.models),
             ending=foundation.ending,
             erasure=Erasure(database, foundation.events),
             feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
+            memories=MemoryService(database, foundation.embedder, standings),
+            memory_search=MemorySearch(database, foundation.embedder),
+            knowledge=KnowledgeService(database),
+            knowledge_search=KnowledgeSearch(database, foundation.embedder),
+            document_versions=DocumentVersions(database),
+            publication=Publication(database),
+            tools=make_tool_service(foundation, tools, standings, decisions),
+            tool_administration=ToolAdministration(database, tools, decisions),
+            mcp_servers=McpServerService(database, vault),
+            workflow_tools=WorkflowToolService(database, tools, vault),
+            server_refresher=ServerRefresher(client),
             starter=TurnStarter(client, eager=eager),
+            ingestions=IngestionStarter(client),
+            rate_limits=_rate_limits(foundation),
             answer_wait_s=settings.answer_wait_s,
+            max_document_bytes=settings.max_document_bytes,
         )
+
+
+def _rate_limits(foundation: Foundation) -> RateLimitService:
+    settings = foundation.settings
+    return RateLimitService(
+        RateLimiter(foundation.redis) if settings.rate_limits else None,
+        AuthLimits(
+            requests_per_minute=settings.auth_requests_per_minute,
+            wrong_credentials_per_minute=settings.wrong_credentials_per_minute,
+            logins_per_hour=settings.logins_per_hour,
+        ),
+    )
 
 
 def _limits(settings: Settings) -> Limits:

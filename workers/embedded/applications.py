@@ -44,6 +44,7 @@ class Applications:
     commands: Commands
     servers: ServerAddresses
     auth_secret: str
+    encryption_key: str
     port: int
     demo_model_port: int | None
     metrics_ports: Mapping[str, int]
@@ -141,7 +142,11 @@ class Applications:
 
     def _defaults(self) -> dict[str, str]:
         """Return what the user's environment and `.env` did not set themselves."""
-        defaults = {"auth_secret": self.auth_secret, "log_format": "console"}
+        defaults = {
+            "auth_secret": self.auth_secret,
+            "encryption_keys": self.encryption_key,
+            "log_format": "console",
+        }
         unset = defaults.keys() - self.settings.model_fields_set
         return {f"EVERTURN_{name.upper()}": defaults[name] for name in unset}
 

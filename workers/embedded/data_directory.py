@@ -27,6 +27,7 @@ class Secrets:
     postgres_application: str
     valkey: str
     auth_secret: str
+    encryption_key: str
 
     @classmethod
     def load(cls, file: Path) -> Self:

@@ -45,6 +45,11 @@ class DevelopmentStack(EmbeddedServers):
             raise RuntimeError("the stack is not open")
         return self._applications.addresses
 
+    @property
+    def migration_database(self) -> str:
+        """The database as its superuser, for whoever arranges something in it."""
+        return super().addresses.migration_database
+
     async def open(self) -> None:
         """Start everything, and return when everything is ready.
 
@@ -72,6 +77,7 @@ class DevelopmentStack(EmbeddedServers):
             commands=self._commands,
             servers=super().addresses,
             auth_secret=directory.secrets.auth_secret,
+            encryption_key=directory.secrets.encryption_key,
             port=self._settings.api_port or ports.of("api"),
             demo_model_port=ports.of("demo-model") if self.has_demo_model else None,
             metrics_ports={name: ports.of(f"{name} metrics") for name in self._commands.workers},

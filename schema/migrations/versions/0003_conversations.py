@@ -21,6 +21,7 @@ ALTER TABLE turns ADD CONSTRAINT turns_regenerate_own
 CREATE INDEX turns_regenerates_idx ON turns (regenerates) WHERE regenerates IS NOT NULL;
 CREATE INDEX turns_user_id_idx ON turns (user_id, id DESC);
 CREATE INDEX turns_status_idx ON turns (status, id DESC);
+CREATE INDEX ledger_created_at_idx ON ledger (created_at);
 
 ALTER TABLE messages ADD COLUMN superseded boolean NOT NULL DEFAULT false;
 
@@ -45,6 +46,7 @@ _TAKEN_BACK = """
 DROP TABLE erasures;
 DROP TABLE turn_contexts;
 ALTER TABLE messages DROP COLUMN superseded;
+DROP INDEX ledger_created_at_idx;
 DROP INDEX turns_status_idx;
 DROP INDEX turns_user_id_idx;
 DROP INDEX turns_regenerates_idx;

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from schema.migrations.policies import administer, statements
+from schema.migrations.policies import IS_SIGNED_IN, administer, policy, statements
 
 revision = "0005"
 down_revision = "0004"
@@ -133,6 +133,8 @@ def _security() -> list[str]:
     """Secrets of tools are encrypted, and even so for the administrators and the service alone."""
     return [
         *administer("prompts", grants=_READ_WRITE, readable=False),
+        # A turn reads which version is active as its user; the words are for the service.
+        policy("prompts", "reader", "SELECT", f"{IS_SIGNED_IN} AND name = 'base'"),
         *administer("prompt_versions", grants=_READ_APPEND, readable=False),
         *administer("prompt_activations", grants=_READ_APPEND, readable=False),
         *administer("tool_settings", grants=_READ_WRITE, readable=True),

@@ -1,0 +1,97 @@
+"""Owns turns over HTTP as administrators see them: of all users, with all that happened."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from api import turn_control
+from api.dependencies import ApiServices, Services, WantedPage, may
+from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
+from api.errors import error_docs, refused
+from api.parameters import IdempotencyKey, TurnIdPath
+from schema.actors import Actor, acting_user
+from schema.audit import AuditAction
+from schema.errors import ErrorCode
+from schema.ids import TurnId, UserId
+from schema.permissions import Permission
+from schema.result import Err
+from schema.turn_inspection import InspectedTurn, OwnedTurn, TurnFilter, TurnSort
+from schema.turns import RegenerateTurnRequest, Turn
+
+router = APIRouter(prefix="/admin/turns", tags=["admin"])
+
+Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
+Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
+
+_OF_ALL = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
+_OF_ONE = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
+_OF_RERUN = error_docs(
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.TURN_IN_PROGRESS,
+    ErrorCode.CONFLICT,
+    ErrorCode.IDEMPOTENCY_CONFLICT,
+)
+
+
+@router.get("", summary="List turns of all users", responses=_OF_ALL)
+async def list_turns(
+    request: Request,
+    actor: Reader,
+    services: Services,
+    page: WantedPage,
+    chosen: Annotated[TurnFilter, Query()],
+    sort: TurnSort = TurnSort.CREATED_LAST,
+) -> ListEnvelope[OwnedTurn]:
+    """Return turns without their content, newest first unless sorted otherwise."""
+    found = await services.inspection.list_turns(actor, chosen, page, sort=sort)
+    return list_envelope(request, found)
+
+
+@router.get("/{turn_id}", summary="Inspect a turn", responses=_OF_ONE)
+async def inspect_turn(
+    request: Request, turn_id: TurnIdPath, actor: Reader, services: Services
+) -> Envelope[InspectedTurn]:
+    """Return a turn with its messages, prompt, steps, tool calls and charges; this is audited."""
+    result = await services.inspection.inspect(actor, turn_id)
+    if isinstance(result, Err):
+        raise refused(result.error, "turn")
+    return envelope(request, result.value)
+
+
+@router.post("/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=_OF_ONE)
+async def cancel_turn(
+    request: Request, turn_id: TurnIdPath, actor: Writer, services: Services
+) -> Envelope[Turn]:
+    """Stop somebody's turn; one that has ended stays as it is."""
+    owner = await _owner(services, actor, turn_id)
+    await services.inspection.note(actor, AuditAction.TURN_CANCELLED, turn_id, owner=owner)
+    return envelope(request, await turn_control.cancel_turn(services, acting_user(owner), turn_id))
+
+
+@router.post("/{turn_id}/rerun", status_code=202, summary="Run a turn again", responses=_OF_RERUN)
+async def rerun_turn(
+    request: Request,
+    turn_id: TurnIdPath,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[Turn]:
+    """Answer somebody's newest message again, in their name; the new turn is the answer."""
+    owner = await _owner(services, actor, turn_id)
+    result = await services.regeneration.regenerate(
+        acting_user(owner), turn_id, RegenerateTurnRequest(), key=idempotency_key
+    )
+    if isinstance(result, Err):
+        raise turn_control.regeneration_refused(result.error)
+    await services.inspection.note(actor, AuditAction.TURN_RERUN, turn_id, owner=owner)
+    services.starter.dispatch(result.value)
+    return envelope(request, result.value.turn)
+
+
+async def _owner(services: ApiServices, actor: Actor, turn_id: TurnId) -> UserId:
+    result = await services.inspection.owner_of(actor, turn_id)
+    if isinstance(result, Err):
+        raise refused(result.error, "turn")
+    return result.value

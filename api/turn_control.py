@@ -1,0 +1,62 @@
+"""Owns reading, stopping and replacing turns, for their owners and for administrators."""
+
+from typing import assert_never
+
+from api.dependencies import ApiServices
+from api.errors import ApiError, invalid, refused
+from schema.actors import Actor
+from schema.errors import ErrorCode
+from schema.ids import TurnId
+from schema.result import Err
+from schema.turns import FinishTurnInput, Turn, TurnReference, TurnStatus
+from services.refusals import Conflict, Unreachable
+from services.turns.regeneration import RegenerationRefusal
+
+
+async def read_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
+    """Return a turn. Errors: ApiError."""
+    result = await services.chats.turn(actor, turn_id)
+    if isinstance(result, Err):
+        raise refused(result.error, "turn")
+    return result.value
+
+
+async def cancel_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
+    """Ask a turn to stop, and return where it stands then. Errors: ApiError."""
+    result = await services.cancellation.request(actor, turn_id)
+    if isinstance(result, Err):
+        raise refused(result.error, "turn")
+    turn, reference = result.value
+    if not turn.status.is_final:
+        await _stop(services, reference)
+    return await read_turn(services, actor, turn_id)
+
+
+async def _stop(services: ApiServices, turn: TurnReference) -> None:
+    """Stop the turn's workflow; a turn that has none yet is ended here."""
+    if await services.starter.cancel(turn.turn_id):
+        return
+    ending = FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED, only_if_queued=True)
+    await services.ending.finish(ending)
+
+
+def regeneration_refused(refusal: RegenerationRefusal | Conflict | Unreachable) -> ApiError:
+    """Return the error for a turn that can't be answered anew."""
+    match refusal:
+        case Conflict() | Unreachable():
+            return refused(refusal, "turn")
+        case RegenerationRefusal.UNKNOWN_MODEL:
+            return invalid("body.model", "There is no such model here.")
+        case RegenerationRefusal.MODEL_NOT_ALLOWED:
+            return ApiError(ErrorCode.FORBIDDEN, "Your plan does not allow this model.")
+        case RegenerationRefusal.BUSY:
+            return ApiError(
+                ErrorCode.TURN_IN_PROGRESS,
+                "A turn is under way in this chat. Wait for it, or stop it.",
+            )
+        case RegenerationRefusal.NOT_NEWEST:
+            return ApiError(
+                ErrorCode.CONFLICT, "Only the newest answer of a chat can be given anew."
+            )
+        case _:
+            assert_never(refusal)

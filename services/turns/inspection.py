@@ -1,0 +1,185 @@
+"""Owns turns as administrators look at them: listed over all users, and one of them whole.
+
+Reading what somebody wrote is a deed of its own: it is recorded with what was read.
+"""
+
+from typing import Any, Final, TypeVar
+
+from sqlmodel import SQLModel, col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.ids import TurnId, UserId, turn_workflow_id
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import LedgerRow, MessageRow, StepRow, ToolCallRow, TurnContextRow, TurnRow
+from schema.turn_inspection import (
+    InspectedCharge,
+    InspectedContext,
+    InspectedStep,
+    InspectedToolCall,
+    InspectedTurn,
+    OwnedTurn,
+    TurnFilter,
+    TurnSort,
+)
+from schema.turns import StepStatus, ToolCallStatus
+from services.audit.recording import record
+from services.chats.rows import message_from_row
+from services.database import Database
+from services.database.pages import Order, read_page
+from services.refusals import Unreachable
+from services.turns.rows import turn_from_row, usage_from_row
+
+R = TypeVar("R", bound=SQLModel)
+
+_ORDERS: Final = {
+    TurnSort.CREATED: Order("createdAt", (col(TurnRow.id),)),
+    TurnSort.CREATED_LAST: Order("-createdAt", (col(TurnRow.id),), descending=True),
+}
+
+
+class TurnInspection:
+    """Shows turns to administrators. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_turns(
+        self, actor: Actor, chosen: TurnFilter, page: PageRequest, *, sort: TurnSort
+    ) -> Page[OwnedTurn]:
+        """Return the turns of all users that the filter leaves.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.transaction(actor) as session:
+            rows = await read_page(session, _filtered(chosen), _ORDERS[sort], page)
+        return rows.map(owned_turn_from_row)
+
+    async def inspect(self, actor: Actor, turn_id: TurnId) -> Result[InspectedTurn, Unreachable]:
+        """Return everything that is known of a turn, and record that it was read."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(TurnRow, turn_id)
+            if row is None:
+                return Err(Unreachable.MISSING)
+            record(
+                session,
+                actor,
+                AuditAction.TURN_READ,
+                (ResourceType.TURN, turn_id),
+                subject_id=row.user_id,
+            )
+            return Ok(await _inspected(session, row))
+
+    async def owner_of(self, actor: Actor, turn_id: TurnId) -> Result[UserId, Unreachable]:
+        """Return whose turn it is."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(TurnRow, turn_id)
+        return Err(Unreachable.MISSING) if row is None else Ok(UserId(row.user_id))
+
+    async def note(
+        self, actor: Actor, action: AuditAction, turn_id: TurnId, *, owner: UserId
+    ) -> None:
+        """Record what an administrator did to somebody's turn."""
+        async with self._database.transaction(actor) as session:
+            record(session, actor, action, (ResourceType.TURN, turn_id), subject_id=owner)
+
+
+def owned_turn_from_row(row: TurnRow) -> OwnedTurn:
+    """Return the turn that the row holds, and whose it is."""
+    return OwnedTurn(**dict(turn_from_row(row)), user_id=UserId(row.user_id))
+
+
+def _filtered(chosen: TurnFilter) -> SelectOfScalar[TurnRow]:
+    query = select(TurnRow)
+    equal = {
+        col(TurnRow.user_id): chosen.user_id,
+        col(TurnRow.chat_id): chosen.chat_id,
+        col(TurnRow.status): chosen.status,
+        col(TurnRow.model): chosen.model,
+        col(TurnRow.error_code): chosen.error_code,
+    }
+    for column, value in equal.items():
+        if value is not None:
+            query = query.where(column == value)
+    if chosen.since is not None:
+        query = query.where(col(TurnRow.created_at) >= chosen.since)
+    if chosen.until is not None:
+        query = query.where(col(TurnRow.created_at) < chosen.until)
+    return query
+
+
+async def _inspected(session: AsyncSession, row: TurnRow) -> InspectedTurn:
+    context = await session.get(TurnContextRow, row.id)
+    later = select(TurnRow.id).where(col(TurnRow.regenerates) == row.id)
+    successor = (await session.exec(later.order_by(col(TurnRow.id).desc()).limit(1))).first()
+    return InspectedTurn(
+        turn=owned_turn_from_row(row),
+        workflow_id=turn_workflow_id(TurnId(row.id)),
+        prompt=row.prompt,
+        context=None if context is None else _context(context),
+        messages=[message_from_row(m) for m in await _of(session, MessageRow, row, "id")],
+        steps=[_step(step) for step in await _of(session, StepRow, row, "step")],
+        tool_calls=[
+            _tool_call(call) for call in await _of(session, ToolCallRow, row, "step", "position")
+        ],
+        charges=[_charge(entry) for entry in await _of(session, LedgerRow, row, "id")],
+        superseded_by=None if successor is None else TurnId(successor),
+    )
+
+
+async def _of(session: AsyncSession, table: type[R], turn: TurnRow, *order: str) -> list[R]:
+    """Return the rows of a table that belong to the turn, in the order of some columns."""
+    columns: Any = table
+    query = select(table).where(col(columns.turn_id) == turn.id)
+    ordered = query.order_by(*(getattr(columns, name) for name in order))
+    return list((await session.exec(ordered)).all())
+
+
+def _context(row: TurnContextRow) -> InspectedContext:
+    return InspectedContext(layers=row.layers, sources=row.sources)
+
+
+def _step(row: StepRow) -> InspectedStep:
+    return InspectedStep(
+        step=row.step,
+        attempt=row.attempt,
+        model=row.model,
+        status=StepStatus(row.status),
+        text=row.text,
+        stop_reason=row.stop_reason,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _tool_call(row: ToolCallRow) -> InspectedToolCall:
+    return InspectedToolCall(
+        step=row.step,
+        tool_call_id=row.tool_call_id,
+        name=row.name,
+        input=row.input,
+        status=ToolCallStatus(row.status),
+        output=row.output,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _charge(row: LedgerRow) -> InspectedCharge:
+    return InspectedCharge(
+        step=row.step,
+        attempt=row.attempt,
+        kind=row.kind,
+        model=row.model,
+        status=row.status,
+        estimated=row.estimated,
+        usage=usage_from_row(row),
+        cost_usd=row.cost_usd,
+        created_at=row.created_at,
+        settled_at=row.settled_at,
+    )

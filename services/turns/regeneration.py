@@ -1,0 +1,148 @@
+"""Owns answering a message anew: a new turn with the same question takes the old one's place.
+
+Only the newest answer of a chat can be replaced: whatever came later was said in its knowledge.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import Final
+
+import asyncpg
+
+from schema.actors import Actor
+from schema.ids import TurnId, new_id
+from schema.result import Err, Ok, Result
+from schema.tables import TurnRow
+from schema.turns import RegenerateTurnRequest, TurnStatus
+from services.access import why_unreachable
+from services.auth.standing import Standings
+from services.database import Connection, Database
+from services.refusals import Conflict, Unreachable
+from services.turns.acceptance import Accepted, accepted_turn
+from services.turns.rows import turn_row
+
+_LOCK_CHAT: Final = """
+SELECT chats.id FROM chats JOIN turns ON turns.chat_id = chats.id
+WHERE turns.id = $1 FOR UPDATE OF chats
+"""
+
+_OF_KEY: Final = "SELECT * FROM turns WHERE user_id = $1 AND idempotency_key = $2"
+
+# Statements of their own, behind the lock: only then do they see what it was waiting for.
+_STANDING: Final = """
+SELECT turns.*, (
+    SELECT max(later.id::text) FROM turns AS later WHERE later.chat_id = turns.chat_id
+) AS newest, EXISTS (
+    SELECT FROM turns AS other WHERE other.chat_id = turns.chat_id
+    AND other.status IN ('queued', 'running', 'awaiting_approval')
+) AS is_busy
+FROM turns WHERE turns.id = $1
+"""
+
+_STORE: Final = """
+WITH turn AS (
+    INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, regenerates,
+                       idempotency_key, request_hash)
+    SELECT $2, chat_id, user_id, $3, true, coalesce($4, model), id, $5, $6
+    FROM turns WHERE id = $1
+    ON CONFLICT (user_id, idempotency_key) DO NOTHING
+    RETURNING *
+), question AS (
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content)
+    SELECT turn.user_message_id, turn.chat_id, turn.user_id, turn.id, 'user', messages.content
+    FROM turn, messages WHERE messages.turn_id = $1 AND messages.role = 'user'
+), superseded AS (
+    UPDATE messages SET superseded = true FROM turn WHERE messages.turn_id = $1
+)
+SELECT * FROM turn
+"""
+
+
+class RegenerationRefusal(StrEnum):
+    """Why an answer can't be given anew."""
+
+    BUSY = "busy"
+    NOT_NEWEST = "not_newest"
+    UNKNOWN_MODEL = "unknown_model"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+
+
+class TurnRegeneration:
+    """Replaces turns by new ones with the same question."""
+
+    def __init__(
+        self, database: Database, standings: Standings, *, models: tuple[str, ...]
+    ) -> None:
+        self._database = database
+        self._standings = standings
+        self._models = models
+
+    async def regenerate(
+        self, actor: Actor, turn_id: TurnId, request: RegenerateTurnRequest, *, key: str | None
+    ) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
+        """Store a turn that answers the question of `turn_id` again.
+
+        Idempotency: the same key with the same request gives the turn that it gave before.
+        Errors: DatabaseUnavailableError.
+        """
+        if request.model is not None and request.model not in self._models:
+            return Err(RegenerationRefusal.UNKNOWN_MODEL)
+        standing = await self._standings.of(actor.user_id)
+        allowed = () if standing is None else standing.entitlements.models
+        async with self._database.statements(actor) as connection:
+            if await connection.fetchrow(_LOCK_CHAT, turn_id) is not None:
+                return await _replace(connection, actor, turn_id, request, key=key, allowed=allowed)
+        return Err(await why_unreachable(self._database, TurnRow, turn_id))
+
+
+async def _replace(
+    connection: Connection,
+    actor: Actor,
+    turn_id: TurnId,
+    request: RegenerateTurnRequest,
+    *,
+    key: str | None,
+    allowed: tuple[str, ...] | None,
+) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
+    """Decide under the chat's lock, and store what is accepted."""
+    request_hash = _hash_of(turn_id, request)
+    if key is not None:
+        earlier = await connection.fetchrow(_OF_KEY, actor.user_id, key)
+        if earlier is not None:
+            return _replayed(turn_row(earlier), request_hash)
+    turn = await connection.fetchrow(_STANDING, turn_id)
+    refusal = _refusal(turn)
+    if turn is None or refusal is not None:
+        return Err(refusal or Unreachable.MISSING)
+    if allowed is not None and (request.model or turn["model"]) not in allowed:
+        return Err(RegenerationRefusal.MODEL_NOT_ALLOWED)
+    # Its id is made under the chat's lock: turns are in the order of their ids.
+    stored = await connection.fetchrow(
+        _STORE, turn_id, new_id(), new_id(), request.model, key, request_hash
+    )
+    if stored is None:
+        return Err(Conflict.KEY_REUSED)
+    return Ok(accepted_turn(turn_row(stored), replayed=False))
+
+
+def _refusal(turn: asyncpg.Record | None) -> RegenerationRefusal | Unreachable | None:
+    """Say why the turn can't be replaced; one that the lock was found for may be gone by now."""
+    if turn is None:
+        return Unreachable.MISSING
+    if turn["is_busy"] or not TurnStatus(turn["status"]).is_final:
+        return RegenerationRefusal.BUSY
+    return None if turn["newest"] == str(turn["id"]) else RegenerationRefusal.NOT_NEWEST
+
+
+def _replayed(
+    earlier: TurnRow, request_hash: bytes
+) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
+    if earlier.request_hash != request_hash:
+        return Err(Conflict.KEY_REUSED)
+    return Ok(accepted_turn(earlier, replayed=True))
+
+
+def _hash_of(turn_id: TurnId, request: RegenerateTurnRequest) -> bytes:
+    """Return what tells one request from another under the same key, delivery left out."""
+    identity = request.model_dump_json(exclude={"stream"})
+    return hashlib.sha256(f"regenerate {turn_id}\n{identity}".encode()).digest()
