@@ -8,9 +8,10 @@ from pydantic import Field
 from schema.chats import Message
 from schema.errors import ErrorCode
 from schema.ids import ChatId, TurnId, UserId
+from schema.time_ranges import TimeRange
 from schema.turns import StepStatus, ToolCallStatus, Turn, TurnStatus
 from schema.usage import TokenUsage
-from schema.wire import FilterModel, Moment, StorableText, Timestamp, Usd, WireModel
+from schema.wire import StorableText, Timestamp, Usd, WireModel
 
 
 class TurnSort(StrEnum):
@@ -20,7 +21,7 @@ class TurnSort(StrEnum):
     CREATED_LAST = "-createdAt"
 
 
-class TurnFilter(FilterModel):
+class TurnFilter(TimeRange):
     """Which turns are listed."""
 
     user_id: UserId | None = None
@@ -28,8 +29,6 @@ class TurnFilter(FilterModel):
     status: TurnStatus | None = None
     model: Annotated[StorableText | None, Field(max_length=100)] = None
     error_code: ErrorCode | None = None
-    since: Annotated[Moment | None, Field(description="Made then or later.")] = None
-    until: Annotated[Moment | None, Field(description="Made before then.")] = None
 
 
 class OwnedTurn(Turn):

@@ -7,11 +7,13 @@ from fastapi import APIRouter, Request
 from api.dependencies import Services, may
 from api.envelope import ListEnvelope, list_envelope
 from api.errors import error_docs
+from api.rate_limits import limited
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
 from schema.pages import Page
 from schema.permissions import Permission
+from services.rate_limits.rules import Group
 
 router = APIRouter(prefix="/knowledge", tags=["knowledge"])
 
@@ -22,6 +24,7 @@ Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
     "/search",
     summary="Search knowledge by meaning and by words",
     responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    dependencies=[limited(Group.SEARCHES)],
 )
 async def search_knowledge(
     request: Request, body: SearchKnowledgeRequest, actor: Reader, services: Services

@@ -10,12 +10,14 @@ from api.dependencies import Services, may
 from api.envelope import Envelope, envelope
 from api.errors import error_docs, invalid
 from api.parameters import IdempotencyKey, ResumeAfter, TurnIdPath
+from api.rate_limits import limited
 from api.sse import event_stream
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.result import Err
 from schema.turns import RegenerateTurnRequest, Turn
+from services.rate_limits.rules import Group
 
 router = APIRouter(prefix="/turns", tags=["turns"])
 
@@ -75,7 +77,12 @@ async def cancel_turn(
     return envelope(request, await turn_control.cancel_turn(services, actor, turn_id))
 
 
-@router.post("/{turn_id}/regenerate", summary="Answer anew", responses=_OF_ANSWERING_ANEW)
+@router.post(
+    "/{turn_id}/regenerate",
+    summary="Answer anew",
+    responses=_OF_ANSWERING_ANEW,
+    dependencies=[limited(Group.MESSAGES)],
+)
 async def regenerate_turn(
     request: Request,
     turn_id: TurnIdPath,

@@ -30,6 +30,7 @@ from services.audit.recording import record
 from services.chats.rows import message_from_row
 from services.database import Database
 from services.database.pages import Order, read_page
+from services.database.time_ranges import within
 from services.refusals import Unreachable
 from services.turns.rows import turn_from_row, usage_from_row
 
@@ -104,11 +105,7 @@ def _filtered(chosen: TurnFilter) -> SelectOfScalar[TurnRow]:
     for column, value in equal.items():
         if value is not None:
             query = query.where(column == value)
-    if chosen.since is not None:
-        query = query.where(col(TurnRow.created_at) >= chosen.since)
-    if chosen.until is not None:
-        query = query.where(col(TurnRow.created_at) < chosen.until)
-    return query
+    return within(query, TurnRow, chosen)
 
 
 async def _inspected(session: AsyncSession, row: TurnRow) -> InspectedTurn:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+import asyncpg
 import structlog
 
 from schema.actors import acting_user
@@ -18,12 +19,15 @@ from services.tools.registry import ToolRegistry
 _log = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 3
+# What the model was offered is what it may call; a turn from before that was kept has all tools.
 _BEGIN: Final = """
 UPDATE tool_calls SET status = 'running', attempts = attempts + 1,
                       started_at = coalesce(started_at, now())
 WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
   AND status NOT IN ('completed', 'failed', 'denied')
-RETURNING *
+RETURNING *, coalesce(
+    (SELECT layers -> 'offered' @> jsonb_build_array(jsonb_build_object('name', name))
+     FROM turn_contexts WHERE turn_contexts.turn_id = tool_calls.turn_id), true) AS is_offered
 """
 
 _STORE: Final = """
@@ -58,17 +62,18 @@ class ToolCalls:
 
         Errors: DatabaseUnavailableError; what a tool raises is a bug or an outage, and propagates.
         """
-        row = await self._begin(call)
+        begun = await self._write(call, _BEGIN)
+        row = _row_of(begun)
         if ToolCallStatus(row.status) in _FINAL:
             return RunToolOutput(status=ToolCallStatus(row.status))
         await self._tell(call, row)
-        outcome = await self._outcome(row)
+        if begun.get("is_offered", True) or self._tools.get(row.name) is None:
+            outcome = await self._outcome(row)
+        else:
+            outcome = ToolOutcome(output=f"There is no tool `{call.name}` here.", is_error=True)
         row = await self._store(call, outcome)
         await self._tell(call, row)
         return RunToolOutput(status=ToolCallStatus(row.status))
-
-    async def _begin(self, call: RunToolInput) -> ToolCallRow:
-        return await self._write(call, _BEGIN)
 
     async def _outcome(self, row: ToolCallRow) -> ToolOutcome:
         tool = self._tools.get(row.name)
@@ -90,9 +95,10 @@ class ToolCalls:
 
     async def _store(self, call: RunToolInput, outcome: ToolOutcome) -> ToolCallRow:
         status = ToolCallStatus.FAILED if outcome.is_error else ToolCallStatus.COMPLETED
-        return await self._write(call, _STORE, status.value, make_storable(outcome.output))
+        stored = await self._write(call, _STORE, status.value, make_storable(outcome.output))
+        return _row_of(stored)
 
-    async def _write(self, call: RunToolInput, statement: str, *values: str) -> ToolCallRow:
+    async def _write(self, call: RunToolInput, statement: str, *values: str) -> asyncpg.Record:
         """Write to the call unless it has ended; return it as it stands then."""
         key = (call.turn.turn_id, call.step, call.tool_call_id)
         async with self._database.statements(acting_user(call.turn.user_id)) as connection:
@@ -101,7 +107,12 @@ class ToolCalls:
                 row = await connection.fetchrow(_READ, *key)
         if row is None:
             raise ToolCallGoneError
-        return ToolCallRow(**row)
+        return row
 
     async def _tell(self, call: RunToolInput, row: ToolCallRow) -> None:
         await self._events.append(call.turn.turn_id, [tool_call_event(row)])
+
+
+def _row_of(found: asyncpg.Record) -> ToolCallRow:
+    """Return the row that a statement found; what it said besides is left out."""
+    return ToolCallRow(**{name: found[name] for name in ToolCallRow.model_fields})

@@ -1,6 +1,5 @@
 """The routes of one's API keys."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -103,7 +102,7 @@ async def test_keys_come_in_pages(member: ApiUser) -> None:
         "2020-01-01T00:00:00Z",
         "9999-12-31T23:59:59-23:59",
         "0001-01-01T00:00:00+23:59",
-        (datetime.now(UTC) + timedelta(days=4000)).isoformat(),
+        "2199-01-01T00:00:00Z",
     ],
 )
 async def test_an_end_that_is_past_or_far_away_is_refused(member: ApiUser, moment: str) -> None:

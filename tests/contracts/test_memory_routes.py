@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from api.app import create_app
+from schema.ids import new_id
 from services.embeddings import make_embedder
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
@@ -277,7 +278,7 @@ async def test_nobody_reaches_the_memory_of_another(member: ApiUser, other_user:
 
 
 async def test_a_plan_that_is_full_says_so(member: ApiUser, stack: Stack) -> None:
-    plan_id = uuid.uuid4()
+    plan_id = new_id()
     await stack.inspection.execute(
         "INSERT INTO plans (id, name, entitlements) VALUES ($1, $2, '{\"max_memories\": 1}')",
         plan_id,

@@ -7,13 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
+from api.app import create_app
 from services.tools.secrets import SecretVault
 from services.workflow_tools.rows import secret_owner
 from services.workflow_tools.service import WorkflowToolService
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.stack import Stack
+from tests.fixtures.serving import serving
+from tests.fixtures.stack import Stack, api_client
 
 TOOL = {
     *("name", "description", "url", "inputSchema", "timeoutS", "retryClass", "approval"),
@@ -196,20 +197,21 @@ async def test_numbers_that_json_does_not_have_are_refused(keeper: ApiUser) -> N
 
 
 async def test_without_a_key_secrets_are_refused_with_a_sentence_and_all_else_works(
-    keeper: ApiUser, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    keeper: ApiUser, stack: Stack
 ) -> None:
     tool = await made(keeper)
-    app: FastAPI = stack.app
-    services = app.state.services
+    services = stack.services
     keyless = WorkflowToolService(
         services.database, services.workflow_tools._registry, SecretVault("")
     )
-    monkeypatch.setattr(app.state, "services", replace(services, workflow_tools=keyless))
+    app = create_app(replace(services, workflow_tools=keyless), max_body_bytes=10_000)
 
-    refused = await post(keeper, a_tool())
-    changed = await keeper.request(
-        "PATCH", f"/admin/workflow-tools/{tool['name']}", json={"timeoutS": 7}
-    )
+    async with serving(app) as origin, api_client(origin) as http:
+        elsewhere = ApiUser(http, keeper.session, email=keeper.email)
+        refused = await post(elsewhere, a_tool())
+        changed = await elsewhere.request(
+            "PATCH", f"/admin/workflow-tools/{tool['name']}", json={"timeoutS": 7}
+        )
 
     assert refused.status_code == 409
     assert "EVERTURN_ENCRYPTION_KEYS" in refused.json()["error"]["message"]

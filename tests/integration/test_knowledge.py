@@ -221,7 +221,7 @@ async def _give_plan(stack: Stack, user: ApiUser, **entitlements: int) -> None:
     pairs = ", ".join(f"'{key}', {value}" for key, value in entitlements.items())
     await stack.inspection.execute(
         "WITH plan AS (INSERT INTO plans (id, name, entitlements) "
-        f"SELECT gen_random_uuid(), $2, entitlements || jsonb_build_object({pairs}) "
+        f"SELECT uuidv7(), $2, entitlements || jsonb_build_object({pairs}) "
         "FROM plans WHERE is_default RETURNING id) "
         "INSERT INTO subscriptions (user_id, plan_id) SELECT $1, id FROM plan",
         UUID(user.id),

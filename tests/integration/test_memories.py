@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema.actors import Actor, acting_user
-from schema.ids import MemoryId, UserId
+from schema.ids import MemoryId, UserId, new_id
 from schema.memories import (
     ChangeMemoryRequest,
     CreateMemoryRequest,
@@ -102,7 +102,7 @@ async def found(search: MemorySearch, actor: Actor, query: str, limit: int = 10)
 
 
 async def allow(inspection: Inspection, user: ApiUser, *, max_memories: int) -> None:
-    plan_id = uuid4()
+    plan_id = new_id()
     await inspection.execute(
         "INSERT INTO plans (id, name, entitlements) "
         "VALUES ($1, $2, jsonb_build_object('max_memories', $3::integer))",

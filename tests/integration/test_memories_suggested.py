@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema.actors import Actor, acting_user
-from schema.ids import TurnId, UserId
+from schema.ids import TurnId, UserId, new_id
 from schema.memories import (
     CreateMemoryRequest,
     Memory,
@@ -184,7 +184,7 @@ async def test_what_another_user_is_known_for_is_no_repetition(
 async def test_suggestions_beyond_the_plan_are_left_out(
     suggestions: MemorySuggestions, actor: Actor, turn: TurnId, inspection: Inspection
 ) -> None:
-    plan_id = uuid4()
+    plan_id = new_id()
     await inspection.execute(
         "INSERT INTO plans (id, name, entitlements) VALUES ($1, $2, '{\"max_memories\": 2}')",
         plan_id,

@@ -226,7 +226,9 @@ async def test_everybody_may_do_to_a_row_what_the_matrix_says(
 async def test_what_is_published_is_read_by_all_and_changed_by_none_of_them(
     furnished: Furnished, table: str
 ) -> None:
-    await furnished.connection.execute(f"UPDATE {table} SET {PUBLISHED[table]}")
+    await furnished.connection.execute(
+        f"UPDATE {table} SET {PUBLISHED[table]} WHERE user_id = $1", UUID(furnished.user)
+    )
 
     assert await furnished.rights(table) == {**RIGHTS[table], "stranger": "r"}
 

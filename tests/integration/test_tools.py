@@ -11,6 +11,7 @@ from services.tools.service import ToolService
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_decisions import decided
+from workers.demo_model.scripts import Script, ToolCall
 
 
 def id_of(person: ApiUser) -> UserId:
@@ -149,3 +150,19 @@ async def test_decisions_are_in_the_audit_log_by_the_names_of_their_fields(
         )
 
     assert next(iter(changes)) in details
+
+
+async def test_a_tool_that_the_model_was_not_offered_is_not_run(
+    user: ApiUser, stack: Stack
+) -> None:
+    await disable(stack, user, "calculator")
+    question = unique()
+    call = ToolCall(name="calculator", input={"expression": "6 * 7"})
+    stack.model.add(Script(match=question, tool_calls=(call,)))
+    stack.model.add(Script(match=question, text="I can't."))
+
+    events = await user.events_of(await user.create_chat(), question)
+
+    ended = [event.data for event in events if event.name == "tool_call"][-1]
+    assert (ended["status"], ended["output"]) == ("failed", "There is no tool `calculator` here.")
+    assert events[-1].data["assistantMessage"]["content"] == "I can't."

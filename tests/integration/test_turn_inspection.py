@@ -36,8 +36,8 @@ async def test_turns_are_found_by_what_is_known_of_them(
     in_chat = await listed(admin, chatId=chat, status="completed", model=first["model"])
     failed = await listed(admin, userId=user.id, status="failed")
     coded = await listed(admin, userId=user.id, errorCode="INTERNAL")
-    later = await listed(admin, userId=user.id, since="2100-01-01T00:00:00Z")
-    earlier = await listed(admin, userId=user.id, until="2000-01-01T00:00:00Z")
+    later = await listed(admin, userId=user.id, **{"from": "2100-01-01T00:00:00Z"})
+    earlier = await listed(admin, userId=user.id, to="2000-01-01T00:00:00Z")
     newest = await listed(admin, limit="1")
 
     assert [turn["id"] for turn in mine] == [first["id"]]

@@ -154,10 +154,10 @@ async def test_a_request_that_comes_between_the_check_and_the_deletion_is_unauth
 
 
 async def test_a_turn_under_way_is_stopped_with_its_account(stack: Stack, user: ApiUser) -> None:
-    question = unique()
-    stack.model.add(Script(match=question, pieces=("Half", " way"), hold=question, hold_after=1))
+    question, half = unique(), unique("half")
+    stack.model.add(Script(match=question, pieces=(half, " way"), hold=question, hold_after=1))
     async with user.stream(await user.create_chat(), question) as stream:
-        await stream.until_text("Half")
+        await stream.until_text(half)
         handle = stack.temporal.get_workflow_handle(f"turn-{stream.turn_id}")
 
         assert (await user.request("DELETE", "/users/me")).status_code == 204
@@ -166,7 +166,7 @@ async def test_a_turn_under_way_is_stopped_with_its_account(stack: Stack, user: 
             with pytest.raises(WorkflowFailureError):
                 await handle.result()
     assert await tables_with(stack, user.id) == {"audit_log"}
-    assert await keys_with(stack.foundation.redis, "Half") == set()
+    assert await keys_with(stack.foundation.redis, half) == set()
 
 
 async def test_an_api_key_deletes_the_account_only_if_it_was_let(
