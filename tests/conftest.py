@@ -43,7 +43,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 TOGETHER = (
     # One of them says what none of the others has asked for.
     "tests/contracts/",
-    # They fill thousands of vectors in, once.
+    # They fill thousands of rows in, once.
+    "tests/integration/test_query_plans.py",
     "tests/integration/test_knowledge_search_recall.py",
     # They start servers on the ports that Temporal has by custom.
     "tests/integration/test_embedded_stack.py",

@@ -1,6 +1,6 @@
 """Owns `make bench`: Everturn beside a plain proxy and beside the bare engine, in one run.
 
-    python -m tests.load.bench [--quick] [--only turn,engine,api,streams] [--write-readme]
+    python -m tests.load.bench [--quick] [--only turn,engine,api,streams,scale] [--write-readme]
 
 No figure fails the run: the table says which targets are met.
 """
@@ -14,8 +14,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.load.population import Size, populate
 from tests.load.reads import measure_api
 from tests.load.report import Report, write_readme
+from tests.load.scale import measure_scale
 from tests.load.stage import Shape, Stage, open_stage
 from tests.load.streams import measure_streams
 from tests.load.turns import (
@@ -26,7 +28,7 @@ from tests.load.turns import (
     measure_tool_turn,
 )
 
-_SECTIONS = ("turn", "engine", "api", "streams")
+_SECTIONS = ("turn", "engine", "api", "streams", "scale")
 _README = Path(__file__).parents[2] / "README.md"
 
 
@@ -38,23 +40,48 @@ class Effort:
     requests: int
     streams: int
     watch_s: float
+    scale: float
 
 
-_FULL = Effort(TurnEffort(rounds=3, alone=25, at_16=48, with_tool=15, at_32=288), 800, 1000, 16.0)
-_QUICK = Effort(TurnEffort(rounds=1, alone=20, at_16=48, with_tool=15, at_32=96), 200, 200, 1.0)
+_FULL = Effort(
+    TurnEffort(rounds=3, alone=25, at_16=48, with_tool=15, at_32=288),
+    requests=800,
+    streams=1000,
+    watch_s=16.0,
+    scale=1.0,
+)
+_QUICK = Effort(
+    TurnEffort(rounds=1, alone=20, at_16=48, with_tool=15, at_32=96),
+    requests=200,
+    streams=200,
+    watch_s=1.0,
+    scale=0.05,
+)
 
 
 async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Effort) -> Report:
     """Measure each shape on the same data, one after the other."""
     report = Report()
     with tempfile.TemporaryDirectory(prefix="everturn-bench-") as folder:
-        for shape in shapes:
+        if "scale" in sections:
+            await _measure_scale(Path(folder) / "scale", report, effort)
+        for shape in shapes if set(sections) != {"scale"} else ():
             _say(f"{shape}: starting")
             begun = time.monotonic()
             async with open_stage(Path(folder) / "data", shape) as stage:
                 _say(f"{shape}: ready after {time.monotonic() - begun:.1f} s")
                 await _measure_shape(stage, report, sections, effort)
     return report
+
+
+async def _measure_scale(directory: Path, report: Report, effort: Effort) -> None:
+    """Measure reads on a database of its own: the others measure turns, not its size."""
+    _say("scale: filling the database")
+    async with open_stage(directory, Shape.APART) as stage:
+        begun = time.monotonic()
+        await populate(stage.stack.migration_database, Size.scaled(effort.scale))
+        _say(f"scale: filled after {time.monotonic() - begun:.0f} s")
+        await measure_scale(stage, report, count=effort.requests // 2)
 
 
 async def _measure_shape(

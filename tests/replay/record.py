@@ -1,40 +1,63 @@
-"""Owns recording the histories: `python -m tests.replay.record` writes them all anew.
+"""Owns recording the histories: `python -m tests.replay.record` writes those that are missing.
 
-A change of a workflow that old runs can't follow is to be patched, not recorded over: record anew
-when a shape is added, or when no run of the old code can be under way any more.
+A change of a workflow that old runs can't follow is to be patched, not recorded over, so what is
+recorded stays as it is. To record one shape anew delete its file; `--all` records everything anew:
+do so only where no run of the old code can be under way any more.
 """
 
+import argparse
 import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from temporalio.client import WorkflowExecutionStatus, WorkflowHistory
 
+from tests.fakes.embedding_api import EmbeddingApi, serving
 from tests.replay.sanitising import sanitised
-from tests.replay.shapes import SETTINGS, SHAPES, Scene
-from tests.running_everturn.client import Client
+from tests.replay.scene import ADMIN, Person, Scene, settings_with
+from tests.replay.shapes import SHAPES, Shape
 from tests.running_everturn.stack import scripted_model, scripted_stack
 from tests.running_everturn.waiting import eventually
 
 HISTORIES: Final = Path(__file__).parent / "histories"
 
 
-async def record() -> None:
-    """Produce each shape on a stack of its own making, and write its history."""
-    async with (
-        scripted_model() as (model, url),
-        scripted_stack(model, url, settings=SETTINGS) as everturn,
-        Client.signed_up(everturn.api) as client,
-    ):
-        for name, produce in SHAPES.items():
-            scene = Scene(everturn, client, await everturn.temporal())
+async def record(shapes: Mapping[str, Shape]) -> None:
+    """Produce these shapes on a stack of its own making, and write their histories."""
+    async with _scene() as scene:
+        for name, produce in shapes.items():
             history = await _history(scene, await produce(scene))
-            model.clear_scripts()
+            scene.everturn.model.clear_scripts()
             _file(name).write_text(json.dumps(sanitised(history), indent=1) + "\n")
             print(f"{name}: {len(history.events)} events")
+
+
+def main() -> None:
+    """Record what is missing, or everything, and remove the histories of shapes that are gone."""
+    parser = argparse.ArgumentParser(description="Record the histories that are missing.")
+    parser.add_argument("--all", action="store_true", help="record those that are there, too")
+    is_all = parser.parse_args().all
+    wanted = {name: shape for name, shape in SHAPES.items() if is_all or not _file(name).exists()}
+    if wanted:
+        asyncio.run(record(wanted))
     for stale in set(HISTORIES.glob("*.json")) - set(map(_file, SHAPES)):
         stale.unlink()
+
+
+@asynccontextmanager
+async def _scene() -> AsyncIterator[Scene]:
+    embeddings = EmbeddingApi()
+    async with (
+        scripted_model() as (model, model_url),
+        serving(embeddings) as embeddings_url,
+        scripted_stack(model, model_url, settings=settings_with(embeddings_url)) as everturn,
+        Person.signed_up(everturn.api) as client,
+        Person.signed_in(everturn.api, ADMIN) as admin,
+    ):
+        yield Scene(everturn, client, admin, await everturn.temporal(), embeddings)
 
 
 async def _history(scene: Scene, workflow_id: str) -> WorkflowHistory:
@@ -53,4 +76,4 @@ def _file(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    main()

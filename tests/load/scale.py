@@ -1,0 +1,195 @@
+"""Owns measuring every read of the API on a database of real size, and how much search finds."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+
+from api.app import API_PREFIX
+from tests.load.population import ADMIN_EMAIL, DIMENSIONS, EMBEDDER, PASSWORD, email_of
+from tests.load.report import Line, Report
+from tests.load.samples import Request, spread
+from tests.load.stage import Stage
+from workers.openapi import openapi_document
+
+_CLIENTS: Final = 20
+_TARGET_MS: Final = 100
+_NEIGHBOURS: Final = 10
+_QUESTIONS: Final = 50
+_LEAST_RECALL: Final = 0.95
+
+# Streams and whole exports are no reads that somebody waits a tenth of a second for; the rest asks
+# for things that this database has none of.
+_LEFT_OUT: Final = (
+    *("/health/", "/metrics", "/events", "/export"),
+    *("/mcp-servers/{name}", "/workflow-tools/{name}", "/prompts/{prompt_id}"),
+)
+FURTHER: Final = (
+    "/chats?search=bace",
+    "/chats?sort=title",
+    "/chats?sort=-updatedAt&limit=100",
+    "/memories?sort=-importance",
+    "/memories?search=bace",
+    "/knowledge?scope=published&search=bace",
+    "/admin/users?search=person+77",
+    "/admin/users?sort=email",
+    "/admin/turns?status=completed&model=claude-haiku-5-5",
+)
+_SEARCHES: Final = ("/memories/search", "/knowledge/search")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody signed in, and the ids of things that they can read."""
+
+    token: str
+    things: Mapping[str, object]
+
+
+async def measure_scale(stage: Stage, report: Report, *, count: int) -> None:
+    """Measure how long 20 clients wait for each read, asking without a pause."""
+    async with _superuser(stage) as connection:
+        users = [await _caller(stage, connection, email_of(n)) for n in range(_CLIENTS)]
+        admin = await _caller(stage, connection, ADMIN_EMAIL, things_of=users[1])
+        words = await connection.fetchval("SELECT content FROM passages LIMIT 1")
+        waited: dict[str, float] = {}
+        for name, requests in _requests(
+            stage.api_port, users, admin, words=words, count=count
+        ).items():
+            await stage.client.run(requests[:_CLIENTS], concurrency=_CLIENTS)
+            samples = await stage.client.run(requests, concurrency=_CLIENTS)
+            waited[name] = spread(sample.whole_ms for sample in samples).p95
+        _tell(report, waited)
+        await _measure_recall(connection, report)
+
+
+def _tell(report: Report, waited: Mapping[str, float]) -> None:
+    """Show the searches, the slowest of the other reads, and whatever misses the target."""
+    slowest = max((name for name in waited if not name.startswith("POST")), key=waited.__getitem__)
+    for name, p95 in waited.items():
+        if name.startswith("POST") or name == slowest or p95 > _TARGET_MS:
+            label = f"{name}, {_CLIENTS} clients, p95"
+            report.add(Line(name=label, shape="a million messages", value=p95, target=_TARGET_MS))
+    ordered = sorted(waited.items(), key=lambda pair: -pair[1])
+    told = ", ".join(f"{name} {p95:.0f}" for name, p95 in ordered)
+    report.note(f"Reads on a million messages, {_CLIENTS} clients, p95 in ms: {told}.")
+
+
+def _requests(
+    port: int, users: Sequence[Caller], admin: Caller, *, words: str, count: int
+) -> dict[str, list[Request]]:
+    """Return the requests of each read, of one user after another."""
+    found: dict[str, list[Request]] = {}
+    for path in (*documented_reads(), *FURTHER):
+        callers = [admin] if path.startswith("/admin/") else users
+        found[f"GET {path}"] = [
+            Request(port, API_PREFIX + path.format(**caller.things), token=caller.token)
+            for caller, _ in zip(_cycled(callers, count), range(count), strict=True)
+        ]
+    for path in _SEARCHES:
+        texts = words.split()
+        found[f"POST {path}"] = [
+            Request(
+                port,
+                API_PREFIX + path,
+                "POST",
+                caller.token,
+                {"query": " ".join(texts[number % 60 : number % 60 + 3])},
+            )
+            for number, caller in enumerate(_cycled(users, count))
+        ]
+    return found
+
+
+def _cycled(callers: Sequence[Caller], count: int) -> list[Caller]:
+    return [callers[number % len(callers)] for number in range(count)]
+
+
+def documented_reads() -> list[str]:
+    """Return the paths of the reads that are measured, as OpenAPI has them."""
+    paths = json.loads(openapi_document())["paths"]
+    reads = [path.removeprefix(API_PREFIX) for path, of in paths.items() if "get" in of]
+    return [path for path in reads if not any(part in path for part in _LEFT_OUT)]
+
+
+THINGS_OF_USER: Final = {
+    "chat_id": "SELECT id FROM chats WHERE user_id = $1 LIMIT 1",
+    "turn_id": "SELECT id FROM turns WHERE user_id = $1 LIMIT 1",
+    "memory_id": "SELECT id FROM memories WHERE user_id = $1 LIMIT 1",
+    "document_id": "SELECT id FROM documents WHERE published_version = 1 LIMIT 1",
+    "user_id": "SELECT $1::uuid",
+}
+
+
+async def _caller(
+    stage: Stage, connection: asyncpg.Connection, email: str, *, things_of: Caller | None = None
+) -> Caller:
+    body = {"email": email, "password": PASSWORD}
+    login = Request(stage.api_port, f"{API_PREFIX}/auth/login", "POST", body=body)
+    (sample,) = await stage.client.run([login], concurrency=1)
+    user_id = UUID(sample.data["user"]["id"])
+    things: dict[str, object] = {
+        name: await connection.fetchval(query, *([user_id] if "$1" in query else []))
+        for name, query in THINGS_OF_USER.items()
+    }
+    further = {"name": "calculator", "number": 1}
+    return Caller(
+        sample.data["accessToken"], {**(things_of.things if things_of else things), **further}
+    )
+
+
+async def _measure_recall(connection: asyncpg.Connection, report: Report) -> None:
+    """Compare what the index finds with what there is, for questions near passages."""
+    rows = await connection.fetch(
+        "SELECT embedding::text AS vector FROM passages WHERE published ORDER BY id LIMIT $1",
+        _QUESTIONS,
+    )
+    generator = np.random.default_rng(1)
+    shares: list[float] = []
+    for row in rows:
+        vector = np.array(json.loads(row["vector"])) + 0.03 * generator.normal(size=DIMENSIONS)
+        question = json.dumps([round(float(value), 5) for value in vector])
+        exact = await _nearest(connection, question, exactly=True)
+        found = await _nearest(connection, question, exactly=False)
+        shares.append(len(exact & found) / _NEIGHBOURS)
+    report.add(
+        Line(
+            name=f"recall at {_NEIGHBOURS} of vector search, published passages",
+            shape="a million messages",
+            value=100 * sum(shares) / len(shares),
+            unit="%",
+            target=100 * _LEAST_RECALL,
+            least=True,
+        )
+    )
+
+
+async def _nearest(connection: asyncpg.Connection, question: str, *, exactly: bool) -> set[UUID]:
+    """Return the nearest passages, by the same settings and conditions as the search's own."""
+    async with connection.transaction():
+        if exactly:
+            await connection.execute("SET LOCAL enable_indexscan = off")
+        else:
+            await connection.execute("SET LOCAL hnsw.ef_search = 80")
+            await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
+        rows: list[Any] = await connection.fetch(
+            f"SELECT id FROM passages WHERE published AND vector_dims(embedding) = {DIMENSIONS} "
+            f"AND embedder = '{EMBEDDER}' ORDER BY embedding::vector({DIMENSIONS}) <=> "
+            f"$1::text::vector({DIMENSIONS}) LIMIT {_NEIGHBOURS}",
+            question,
+        )
+    return {row["id"] for row in rows}
+
+
+@asynccontextmanager
+async def _superuser(stage: Stage) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(stage.stack.migration_database)
+    try:
+        yield connection
+    finally:
+        await connection.close()

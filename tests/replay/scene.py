@@ -1,0 +1,162 @@
+"""Owns what the shapes of histories are produced with: a stack, two people, scripted providers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from temporalio.client import Client as TemporalClient
+from temporalio.client import ScheduleActionExecutionStartWorkflow, ScheduleOverlapPolicy
+
+from tests.fakes.embedding_api import OWN_DIMENSIONS, Answer, EmbeddingApi
+from tests.running_everturn.client import PASSWORD, Client, data_of
+from tests.running_everturn.stack import ScriptedStack
+from tests.running_everturn.waiting import eventually
+from workers.demo_model.scripts import Script
+
+TURNS_WORKER: Final = "worker-turns"
+BACKGROUND_WORKER: Final = "worker-tools"
+ADMIN: Final = "admin@example.com"
+SECRET: Final = "marzipan"
+"""A word of every document, every memory and every refusal, which no history may hold."""
+
+# Few steps and attempts, so that the limits are reached soon; no sweep but those asked for.
+_SETTINGS: Final = {
+    "EVERTURN_ADMIN_EMAIL": ADMIN,
+    "EVERTURN_ADMIN_PASSWORD": PASSWORD,
+    "EVERTURN_ANSWER_WAIT_S": "10",
+    "EVERTURN_EMBEDDER": "openai",
+    "EVERTURN_EMBEDDING_DIMENSIONS": str(OWN_DIMENSIONS),
+    "EVERTURN_EMBEDDING_MODEL": "scripted",
+    "EVERTURN_FALLBACK_MODEL": "claude-sonnet-5-5",
+    "EVERTURN_MAX_STEPS": "2",
+    "EVERTURN_MODEL_ATTEMPTS": "2",
+    "EVERTURN_PROMPT_TOKENS": "4000",
+    "EVERTURN_SWEEP_INTERVAL_S": "86400",
+}
+
+
+def settings_with(embeddings_url: str) -> dict[str, str]:
+    """Return the settings of a stack that embeds by the provider at this origin."""
+    return {**_SETTINGS, "EVERTURN_EMBEDDING_BASE_URL": f"{embeddings_url}/compatible"}
+
+
+class Person(Client):
+    """Somebody who has documents and memories, and registers MCP servers if they may."""
+
+    async def add_document(self, content: str) -> str:
+        """Send a text, and return the id of its document."""
+        body = {"title": f"About {SECRET}", "content": content}
+        document = data_of(await self._http.post("/knowledge", json=body), 201)
+        return str(document["id"])
+
+    async def add_file(self, source: bytes, content_type: str) -> str:
+        """Send a file, and return the id of its document."""
+        files = {"file": (f"{SECRET}.pdf", source, content_type)}
+        document = data_of(await self._http.post("/knowledge", files=files), 201)
+        return str(document["id"])
+
+    async def delete_document(self, document_id: str) -> None:
+        response = await self._http.delete(f"/knowledge/{document_id}")
+        assert response.status_code == 204, response.text
+
+    async def remember(self, content: str) -> None:
+        data_of(await self._http.post("/memories", json={"content": content}), 201)
+
+    async def register_server(self, name: str, command: str, *arguments: str) -> dict[str, Any]:
+        """Register an MCP server, and return it once its tools have been listed, or have not."""
+        server = {"name": name, "transport": "stdio", "command": command, "args": arguments}
+        data_of(await self._http.post("/admin/mcp-servers", json=server), 201)
+        listed = await self._http.post(f"/admin/mcp-servers/{name}/refresh")
+        refreshed: dict[str, Any] = data_of(listed)
+        return refreshed
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a shape is produced with."""
+
+    everturn: ScriptedStack
+    client: Person
+    admin: Person
+    temporal: TemporalClient
+    embeddings: EmbeddingApi
+
+    async def play(self, question: str, *scripts: Script) -> str:
+        """Let a turn run to its end, its model answering by these scripts; return its workflow."""
+        self.answer_by(question, *scripts)
+        async with self.client.ask(question) as stream:
+            await stream.to_end()
+        return f"turn-{stream.turn_id}"
+
+    def answer_by(self, question: str, *scripts: Script) -> None:
+        for script in scripts:
+            self.everturn.model.add(script.model_copy(update={"match": question}))
+
+    @contextmanager
+    def embedding_by(self, *answers: Answer) -> Iterator[None]:
+        """Let the embedding service answer like this, and honestly after it."""
+        self.embeddings.requests.clear()
+        self.embeddings.script[:] = answers
+        yield
+        assert not self.embeddings.script, "the embedding service was not asked as often"
+
+    async def embedding_is_asked(self, times: int = 1) -> None:
+        """Wait until so many requests have reached the embedding service."""
+
+        async def asked() -> int:
+            return len(self.embeddings.requests)
+
+        await eventually(asked, lambda count: count >= times)
+
+    async def is_started(self, workflow_id: str) -> None:
+        """Wait until Temporal knows the workflow."""
+
+        async def found() -> int:
+            return (await self.temporal.count_workflows(f"WorkflowId = '{workflow_id}'")).count
+
+        await eventually(found, lambda count: count == 1)
+
+    async def want_stopped(self, turn_id: str) -> None:
+        """Write down that the turn is to stop, and tell its workflow nothing."""
+        await self.everturn.query(
+            "UPDATE turns SET cancel_requested_at = now() WHERE id = $1::text::uuid", turn_id
+        )
+
+    async def age(self, table: str) -> None:
+        """Make all rows old enough for a sweep to look at."""
+        await self.everturn.query(
+            f"UPDATE {table} SET created_at = created_at - interval '1 minute'"
+        )
+
+    async def run_of(self, schedule_id: str) -> str:
+        """Let what is scheduled run to its end, and return its workflow.
+
+        A new schedule runs once by itself; that run is waited for, so that it is not taken for
+        this one.
+        """
+        before = await eventually(
+            lambda: self._newest_run(schedule_id), lambda run: run is not None
+        )
+        await self._end_of(before)
+        schedule = self.temporal.get_schedule_handle(schedule_id)
+        await schedule.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
+        newest = await eventually(lambda: self._newest_run(schedule_id), lambda run: run != before)
+        return await self._end_of(newest)
+
+    async def _newest_run(self, schedule_id: str) -> ScheduleActionExecutionStartWorkflow | None:
+        schedule = self.temporal.get_schedule_handle(schedule_id)
+        actions = (await schedule.describe()).info.recent_actions
+        if not actions:
+            return None
+        newest = actions[-1].action
+        assert isinstance(newest, ScheduleActionExecutionStartWorkflow)
+        return newest
+
+    async def _end_of(self, run: ScheduleActionExecutionStartWorkflow | None) -> str:
+        assert run is not None
+        first = run.first_execution_run_id
+        await self.temporal.get_workflow_handle(
+            run.workflow_id, run_id=first, first_execution_run_id=first
+        ).result()
+        return run.workflow_id

@@ -1,0 +1,66 @@
+"""Owns producing every shape of what is done behind the scenes: erasing, re-embedding, listing."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from schema.mcp_servers import RefreshMcpServerInput, refresh_workflow_id
+from schema.names import (
+    BACKGROUND_QUEUE,
+    ERASURE_SWEEP_SCHEDULE_ID,
+    REEMBED,
+    REEMBED_SCHEDULE_ID,
+)
+from schema.reembedding import EmbeddedKind, ReembedProgress
+from tests.replay.scene import SECRET, Scene
+
+_MCP_SERVER: Final = str(Path(__file__).parents[1] / "fakes" / "mcp_server.py")
+
+
+async def erasure_sweep_that_finds_nothing(scene: Scene) -> str:
+    return await scene.run_of(ERASURE_SWEEP_SCHEDULE_ID)
+
+
+async def reembedding_that_finds_nothing(scene: Scene) -> str:
+    return await scene.run_of(REEMBED_SCHEDULE_ID)
+
+
+async def reembedding_of_a_memory(scene: Scene) -> str:
+    await scene.client.remember(f"Likes {SECRET}")
+    await scene.everturn.query("UPDATE memories SET embedding = NULL, embedder = NULL")
+    return await scene.run_of(REEMBED_SCHEDULE_ID)
+
+
+async def reembedding_that_goes_on(scene: Scene) -> str:
+    """A run begins so when the history of the run before has become too long."""
+    before = ReembedProgress(total=7, kind=EmbeddedKind.PASSAGES, embedded=7)
+    workflow_id = "reembed-that-goes-on"
+    await scene.temporal.execute_workflow(
+        REEMBED, before, id=workflow_id, task_queue=BACKGROUND_QUEUE
+    )
+    return workflow_id
+
+
+async def refresh_of_an_mcp_server(scene: Scene) -> str:
+    return await _refreshed(scene, "working", sys.executable, _MCP_SERVER, "fine")
+
+
+async def refresh_of_an_mcp_server_that_fails(scene: Scene) -> str:
+    return await _refreshed(scene, "failing", "false")
+
+
+async def _refreshed(scene: Scene, name: str, command: str, *arguments: str) -> str:
+    server = await scene.admin.register_server(name, command, *arguments)
+    configured_at = datetime.fromisoformat(server["updatedAt"])
+    return refresh_workflow_id(RefreshMcpServerInput(name=name, configured_at=configured_at))
+
+
+SHAPES: Final = (
+    erasure_sweep_that_finds_nothing,
+    reembedding_that_finds_nothing,
+    reembedding_of_a_memory,
+    reembedding_that_goes_on,
+    refresh_of_an_mcp_server,
+    refresh_of_an_mcp_server_that_fails,
+)
