@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
@@ -147,20 +147,26 @@ def _parsed(body: bytes, model: type[R]) -> R:
 
 
 async def _read_form(request: Request, model: type[R], limit: int) -> tuple[R, _File]:
+    parser = MultiPartParser(
+        request.headers,
+        request.stream(),
+        max_files=1,
+        max_fields=4,
+        max_part_size=_AROUND_DOCUMENT_BYTES,
+    )
     try:
-        async with request.form(
-            max_files=1, max_fields=4, max_part_size=_AROUND_DOCUMENT_BYTES
-        ) as form:
-            fields = _fields_of(form, model)
-            return fields, await _file_of(form, limit)
-    except HTTPException as error:
-        if error.status_code != 400:
-            raise
-        raise invalid("body", make_storable(str(error.detail))) from None
+        form = await parser.parse()
+        return _fields_of(form, model), await _file_of(form, limit)
+    except MultiPartException as error:
+        raise invalid("body", make_storable(error.message)) from None
     except ClientDisconnect:
         raise invalid("body", "The body ended too soon.") from None
     except UnicodeError:
         raise invalid("body", "The form's charset can't be read.") from None
+    finally:
+        # `Request.form` forgets a file whose part never ended.
+        for file in parser._files_to_close_on_error:  # noqa: SLF001 -- see above
+            file.close()
 
 
 def _fields_of(form: FormData, model: type[R]) -> R:

@@ -101,6 +101,12 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
+        allowed = request.app.openapi()["paths"].get(request.url.path)
+        if allowed is not None and request.method.lower() not in allowed:
+            # The path of another route has a parameter that this address was taken for.
+            code = ErrorCode.METHOD_NOT_ALLOWED
+            headers = {"Allow": ", ".join(sorted(map(str.upper, allowed)))}
+            return error_response(request, code, _SENTENCES[code], headers=headers)
         details = [_problem(problem) for problem in error.errors()]
         message = f"{details[0].path}: {details[0].message}" if details else "Invalid request."
         return error_response(request, ErrorCode.VALIDATION_ERROR, message, details=details)
@@ -129,6 +135,8 @@ def install_error_handlers(app: FastAPI) -> None:
 def _allowed_methods(request: Request) -> list[str]:
     """Return the methods of all routes at this address; Starlette knows those of the first."""
     paths = request.app.openapi()["paths"]
+    if request.url.path in paths:
+        return sorted(map(str.upper, paths[request.url.path]))
     methods = [
         method.upper()
         for template, of in paths.items()

@@ -1,12 +1,12 @@
 """Owns API keys as their owners see them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import Field
 
 from schema.ids import ApiKeyId
 from schema.permissions import Permission
-from schema.wire import RequestModel, StorableText, Timestamp, WireModel
+from schema.wire import Moment, RequestModel, StorableText, Timestamp, WireModel
 
 
 class ApiKey(WireModel):
@@ -28,18 +28,6 @@ class MadeApiKey(ApiKey):
         description="The key. It is stored nowhere and told this once: null where the request "
         "was made before under the same idempotency key."
     )
-
-
-def _text(value: Any) -> Any:  # noqa: ANN401 -- whatever was sent
-    """Keep numbers from being read as seconds since 1970."""
-    if not isinstance(value, str):
-        raise ValueError("must be a time, as 2027-01-31T09:00:00Z")  # noqa: TRY004 -- for pydantic
-    return value
-
-
-Moment = Annotated[
-    AwareDatetime, Field(strict=False, examples=["2027-01-31T09:00:00Z"]), BeforeValidator(_text)
-]
 
 
 class CreateApiKeyRequest(RequestModel):

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from schema.ids import PlanId, UserId
 from schema.plans import Entitlements, ModelName
@@ -85,12 +85,6 @@ class PlanAssignment(VersionedModel):
     updated_at: Timestamp
 
 
-def _no_number(value: object) -> object:
-    if isinstance(value, int | float):
-        raise ValueError("has to be text, as `2026-01-31T09:00:00Z`")  # noqa: TRY004 -- pydantic's
-    return value
-
-
 class AssignPlanRequest(RequestModel):
     """The plan that a user is to have."""
 
@@ -99,12 +93,7 @@ class AssignPlanRequest(RequestModel):
         Field(strict=False, examples=["01900000-0000-7000-8000-000000000001"]),
     ]
     started_at: Annotated[
-        Annotated[
-            Moment,
-            BeforeValidator(_no_number),
-            Field(strict=False, ge=datetime(2000, 1, 1, tzinfo=UTC)),
-        ]
-        | None,
+        Annotated[Moment, Field(ge=datetime(2000, 1, 1, tzinfo=UTC))] | None,
         Field(
             description="When its periods begin, not in the future. Left out it is now for another "
             "plan, and what it was for the same.",

@@ -1,5 +1,6 @@
 """Owns the models' shapes on the wire: camelCase JSON for clients, snake_case inside."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -8,6 +9,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -92,9 +94,25 @@ def _storable(text: str) -> str:
     return text
 
 
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+
+
+def _written_out(value: object) -> object:
+    """Keep numbers from being read as seconds since 1970, and dates as midnights."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
+        return value
+    raise ValueError("has to be a date and a time with its offset, as 2026-01-31T09:00:00Z")
+
+
 Moment = Annotated[
     AwareDatetime,
-    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC)),
+    BeforeValidator(_written_out),
+    Field(
+        strict=False,
+        ge=datetime(1970, 1, 1, tzinfo=UTC),
+        lt=datetime(2200, 1, 1, tzinfo=UTC),
+        examples=["2026-01-31T09:00:00Z"],
+    ),
 ]
 """A moment that a client names: RFC 3339 with its offset, in bounds that every part can hold."""
 

@@ -1,4 +1,4 @@
-"""Owns copies of the chat turn, each with a change that a running turn could not follow."""
+"""Owns copies of workflows, each with a change that a run under way could not follow."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -7,7 +7,8 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
-    from schema.names import CHAT_TURN
+    from schema.ingestion import DocumentVersionReference, IngestionProgress
+    from schema.names import CHAT_TURN, INGEST_DOCUMENT
     from schema.turns import (
         FinishTurnInput,
         FinishTurnOutput,
@@ -17,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from schema.usage import TokenUsage
     from workflows.chat_turn import ChatTurn
+    from workflows.ingest_document import IngestDocument
 
 
 @workflow.defn(name=CHAT_TURN)
@@ -70,3 +72,13 @@ class PreparesElsewhere(ChatTurn):
             start_to_close_timeout=timedelta(seconds=30),
         )
         return prepared
+
+
+@workflow.defn(name=INGEST_DOCUMENT)
+class EmbedsAtOnce(IngestDocument):
+    """With the first batch before the text."""
+
+    @workflow.run
+    async def run(self, version: DocumentVersionReference) -> IngestionProgress:
+        await self._embed(version, IngestionProgress(status=None))
+        return await super().run(version)

@@ -15,6 +15,7 @@ from temporalio.client import WorkflowHistory
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_COMPACT_TIME: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 _SECONDS: Final = re.compile(r'"seconds":\d+,"nanos":\d+')
 _PROCESS: Final = re.compile(r"\d+@[\w.-]+")
 _BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,6 +56,7 @@ class _Sanitising:
     def _text(self, text: str) -> str:
         text = _UUID.sub(lambda found: self._numbered(found.group()), text)
         text = _TIME.sub(_written(_BEGINNING), text)
+        text = _COMPACT_TIME.sub(f"{_BEGINNING:%Y%m%dT%H%M%S.%fZ}", text)
         text = _SECONDS.sub(f'"seconds":{int(_BEGINNING.timestamp())},"nanos":0', text)
         return _PROCESS.sub("worker", text)
 

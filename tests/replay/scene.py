@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from temporalio.client import Client as TemporalClient
-from temporalio.client import ScheduleActionExecutionStartWorkflow, ScheduleOverlapPolicy
+from temporalio.client import ScheduleActionExecutionStartWorkflow, ScheduleInfo
 
 from tests.fakes.embedding_api import OWN_DIMENSIONS, Answer, EmbeddingApi
 from tests.running_everturn.client import PASSWORD, Client, data_of
@@ -132,31 +132,22 @@ class Scene:
     async def run_of(self, schedule_id: str) -> str:
         """Let what is scheduled run to its end, and return its workflow.
 
-        A new schedule runs once by itself; that run is waited for, so that it is not taken for
-        this one.
+        A new schedule runs once by itself; while that run lasts it would run nothing else.
         """
-        before = await eventually(
-            lambda: self._newest_run(schedule_id), lambda run: run is not None
+        schedule = self.temporal.get_schedule_handle(schedule_id)
+
+        async def runs() -> ScheduleInfo:
+            return (await schedule.describe()).info
+
+        before = await eventually(runs, lambda info: info.num_actions > 0 and _is_at_rest(info))
+        await schedule.trigger()
+        after = await eventually(
+            runs, lambda info: info.num_actions > before.num_actions and _is_at_rest(info)
         )
-        await self._end_of(before)
-        schedule = self.temporal.get_schedule_handle(schedule_id)
-        await schedule.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
-        newest = await eventually(lambda: self._newest_run(schedule_id), lambda run: run != before)
-        return await self._end_of(newest)
-
-    async def _newest_run(self, schedule_id: str) -> ScheduleActionExecutionStartWorkflow | None:
-        schedule = self.temporal.get_schedule_handle(schedule_id)
-        actions = (await schedule.describe()).info.recent_actions
-        if not actions:
-            return None
-        newest = actions[-1].action
+        newest = after.recent_actions[-1].action
         assert isinstance(newest, ScheduleActionExecutionStartWorkflow)
-        return newest
+        return newest.workflow_id
 
-    async def _end_of(self, run: ScheduleActionExecutionStartWorkflow | None) -> str:
-        assert run is not None
-        first = run.first_execution_run_id
-        await self.temporal.get_workflow_handle(
-            run.workflow_id, run_id=first, first_execution_run_id=first
-        ).result()
-        return run.workflow_id
+
+def _is_at_rest(info: ScheduleInfo) -> bool:
+    return not info.running_actions

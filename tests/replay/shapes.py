@@ -1,4 +1,4 @@
-"""Owns the list of all shapes that a workflow's history can take, each produced by the real thing."""
+"""Owns the list of shapes that a workflow's history can take, each produced by the real thing."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias

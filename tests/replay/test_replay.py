@@ -1,5 +1,7 @@
 """Today's workflows follow every recorded history, in the sandbox that production leaves off."""
 
+import base64
+import json
 import re
 from pathlib import Path
 
@@ -9,40 +11,86 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
+from schema.names import (
+    ERASURE_SWEEP_SCHEDULE_ID,
+    INGESTION_SWEEP_SCHEDULE_ID,
+    REEMBED_SCHEDULE_ID,
+    SWEEP_SCHEDULE_ID,
+)
 from tests.replay.broken_workflows import (
+    EmbedsAtOnce,
     NeverFinishes,
     PreparesElsewhere,
     PreparesTwice,
     WaitsFirst,
 )
 from tests.replay.record import HISTORIES
+from tests.replay.scene import SECRET
 from tests.replay.shapes import SHAPES
-from workflows.chat_turn import ChatTurn
-from workflows.sweep_turns import SweepTurns
+from workers import worker
 
 FILES = sorted(HISTORIES.glob("*.json"))
+# Whatever a worker registers it has to import first.
+WORKFLOWS = [
+    imported
+    for imported in vars(worker).values()
+    if isinstance(imported, type) and imported.__module__.startswith("workflows.")
+]
+SCHEDULES = (
+    SWEEP_SCHEDULE_ID,
+    ERASURE_SWEEP_SCHEDULE_ID,
+    INGESTION_SWEEP_SCHEDULE_ID,
+    REEMBED_SCHEDULE_ID,
+)
 
 
 def history(file: Path) -> WorkflowHistory:
     return WorkflowHistory.from_json(file.stem, file.read_text())
 
 
+def words_of(file: Path) -> str:
+    """Return all that a history says, that in its payloads, too."""
+    text = file.read_text()
+    payloads = re.findall(r'"data": "([^"]*)"', text)
+    return "\n".join([text, *(base64.b64decode(payload).decode() for payload in payloads)])
+
+
+def workflow_in(file: Path) -> str:
+    started = json.loads(file.read_text())["events"][0]
+    name: str = started["workflowExecutionStartedEventAttributes"]["workflowType"]["name"]
+    return name
+
+
 def test_every_shape_is_recorded() -> None:
     assert {file.stem for file in FILES} == SHAPES.keys()
 
 
+def test_every_workflow_has_a_shape() -> None:
+    assert {workflow_in(file) for file in FILES} == {workflow.__name__ for workflow in WORKFLOWS}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 async def test_a_recorded_history_is_followed(file: Path) -> None:
-    replayer = Replayer(workflows=[ChatTurn, SweepTurns], data_converter=pydantic_data_converter)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
 
     replayed = await replayer.replay_workflow(history(file))
 
     assert replayed.replay_failure is None
 
 
-@pytest.mark.parametrize("broken", [PreparesTwice, WaitsFirst, NeverFinishes, PreparesElsewhere])
-@pytest.mark.parametrize("shape", ["plain", "one_tool"])
-async def test_a_deliberate_break_is_noticed(broken: type[ChatTurn], shape: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "shape"),
+    [
+        *(
+            (broken, shape)
+            for broken in (PreparesTwice, WaitsFirst, NeverFinishes, PreparesElsewhere)
+            for shape in ("plain", "one_tool")
+        ),
+        (EmbedsAtOnce, "ingestion_in_one_batch"),
+        (EmbedsAtOnce, "ingestion_of_what_is_no_pdf"),
+    ],
+)
+async def test_a_deliberate_break_is_noticed(broken: type, shape: str) -> None:
     replayer = Replayer(workflows=[broken], data_converter=pydantic_data_converter)
 
     with pytest.raises(NondeterminismError):
@@ -58,6 +106,18 @@ def test_a_recorded_history_names_no_machine(file: Path) -> None:
     text = file.read_text()
 
     processes = set(re.findall('"identity": "(.*)"', text))
-    assert processes <= {"worker", "temporal-scheduler-default-everturn-sweep"}
+    schedulers = {f"temporal-scheduler-default-{schedule}" for schedule in SCHEDULES}
+    assert processes <= {"worker", *schedulers}
     assert "stackTrace" not in text
     assert not re.search(r"\d@", text)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_recorded_history_holds_no_word_of_a_document_or_a_memory(file: Path) -> None:
+    assert SECRET not in words_of(file)
+
+
+def test_what_a_payload_holds_would_be_found() -> None:
+    assert '"problem":"embedding_refused"' in words_of(
+        HISTORIES / "ingestion_refused_by_the_embedder.json"
+    )
