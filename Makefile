@@ -18,7 +18,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-header --no-annotate
 
 .PHONY: help dev install test test-coverage test-unit test-integration test-contracts \
-	test-replay test-e2e test-chaos check check-format lint types imports house-rules \
+	test-fuzz test-replay test-e2e test-chaos check check-format lint types imports house-rules \
 	check-generated format audit bench migrate openapi record-histories lock clean
 
 help: ## List the targets
@@ -53,8 +53,9 @@ $(INSTALLED): requirements/development.txt pyproject.toml
 		--no-build-isolation -e .
 	@touch $@
 
-test: ## Run every test: in-process ones with coverage gates, then e2e and chaos
+test: ## Run every test: in-process ones with coverage gates, then fuzz, e2e and chaos
 	@$(MAKE) --no-print-directory test-coverage
+	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-e2e
 	@$(MAKE) --no-print-directory test-chaos
 
@@ -72,6 +73,10 @@ test-integration: $(INSTALLED) ## Services, activities and workers on real Postg
 
 test-contracts: $(INSTALLED) ## Every endpoint: shape, authentication, validation, pages
 	@$(PYTEST) $(ARGS) tests/contracts
+
+test-fuzz: $(INSTALLED) ## Every operation with made-up requests (EVERTURN_FUZZ_EXAMPLES=200 for more)
+	@echo "== fuzz"
+	@$(PYTEST) -n 2 $(ARGS) tests/fuzz
 
 test-replay: $(INSTALLED) ## Recorded workflow histories against today's workflows
 	@$(PYTEST) $(ARGS) tests/replay

@@ -7,9 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running_everturn.client import Client
+from tests.running_everturn.client import PASSWORD, Client
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EverturnDev, everturn_dev
+
+ADMIN_EMAIL = "root@example.com"
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +30,20 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def everturn(shared_folder: Path) -> AsyncIterator[EverturnDev]:
-    async with everturn_dev(shared_folder, ephemeral=True) as running:
+    settings = {"EVERTURN_ADMIN_EMAIL": ADMIN_EMAIL, "EVERTURN_ADMIN_PASSWORD": PASSWORD}
+    async with everturn_dev(shared_folder, ephemeral=True, **settings) as running:
         yield running
 
 
 @pytest.fixture
 async def client(everturn: EverturnDev) -> AsyncIterator[Client]:
     async with Client.signed_up(everturn.addresses["api"]) as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(everturn: EverturnDev) -> AsyncIterator[Client]:
+    async with Client.signed_in(everturn.addresses["api"], ADMIN_EMAIL) as client:
         yield client
 
 
