@@ -3,6 +3,7 @@
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.types import Scope
 
 from api.body_limit import BodyLimitMiddleware
@@ -98,7 +99,8 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
             return body_limit(services.max_document_bytes)
         return max_body_bytes
 
-    app = FastAPI(
+    # Its pages need nothing from elsewhere: FastAPI's own load their scripts from the internet.
+    app = FastAPIOffline(
         title="Everturn",
         version="1",
         summary="A backend for AI chat in which every turn is a durable workflow.",

@@ -226,7 +226,7 @@ def _title_of(file: _File) -> str:
 
 
 def _in_body(error: ValidationError) -> RequestValidationError:
-    problems = error.errors(include_url=False, include_input=False)
+    problems = error.errors(include_url=False)
     return RequestValidationError(
         [{**problem, "loc": ("body", *problem["loc"])} for problem in problems]
     )

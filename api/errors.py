@@ -83,6 +83,11 @@ def refused(why: Conflict | Unreachable, noun: str) -> ApiError:
                 ErrorCode.IDEMPOTENCY_CONFLICT,
                 "This idempotency key was used for another request.",
             )
+        case Conflict.MADE_AND_DELETED:
+            return ApiError(
+                ErrorCode.IDEMPOTENCY_CONFLICT,
+                "What this idempotency key made has been deleted since.",
+            )
         case _:
             assert_never(why)
 
@@ -210,11 +215,11 @@ def _problem(problem: Mapping[str, Any]) -> FieldProblem:
     match problem["type"]:
         case "json_invalid":
             where, message = where[:1], f"This is not valid JSON, at character {where[-1]}."
-        case "too_short" | "string_too_short" as kind:
-            things = "characters" if kind == "string_too_short" else "items"
+        case "too_short" | "string_too_short":
+            things = "characters" if isinstance(problem.get("input"), str) else "items"
             message = f"This has to have {context['min_length']} {things} at least."
-        case "too_long" | "string_too_long" as kind:
-            things = "characters" if kind == "string_too_long" else "items"
+        case "too_long" | "string_too_long":
+            things = "characters" if isinstance(problem.get("input"), str) else "items"
             message = f"This can have {context['max_length']} {things} at most."
         case "value_error" if "error" in context:
             message = f"This {context['error']}."
@@ -233,7 +238,9 @@ _DESCRIPTIONS: Final = {
     ErrorCode.NOT_FOUND: "There is no such resource.",
     ErrorCode.CONFLICT: "The request contradicts what is there.",
     ErrorCode.TURN_IN_PROGRESS: "A turn is under way in this chat.",
-    ErrorCode.IDEMPOTENCY_CONFLICT: "The idempotency key was used for another request.",
+    ErrorCode.IDEMPOTENCY_CONFLICT: (
+        "The idempotency key was used for another request, or what it made is deleted."
+    ),
     ErrorCode.RATE_LIMITED: "Too many requests; `Retry-After` says when to try again.",
     ErrorCode.PRECONDITION_FAILED: "`If-Match` names a version that is not the newest any more.",
     ErrorCode.PAYLOAD_TOO_LARGE: "The body or the conversation is too large.",

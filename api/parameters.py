@@ -74,7 +74,9 @@ IdempotencyKey = Annotated[
 ]
 
 
-_ENTITY_TAG = re.compile(r'"([1-9][0-9]{0,8})"')
+_ENTITY_TAG = re.compile(r'(?P<weak>W/)?"(?P<value>[\x21\x23-\x7e\x80-\xff]*)"')
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_NO_VERSION = 0  # what a weak tag matches, and one that was never given out
 
 
 async def _version(
@@ -90,8 +92,9 @@ async def _version(
         return None
     tag = _ENTITY_TAG.fullmatch(if_match.strip())
     if tag is None:
-        raise invalid("header.If-Match", 'This is not an entity tag of this API, as `"3"`.')
-    return int(tag.group(1))
+        raise invalid("header.If-Match", 'This is not one entity tag, as `"3"`.')
+    is_ours = tag.group("weak") is None and _VERSION.fullmatch(tag.group("value"))
+    return int(tag.group("value")) if is_ours else _NO_VERSION
 
 
 IfMatch = Annotated[int | None, Depends(_version)]

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schema.ids import ApiKeyId
 from schema.permissions import Permission
-from schema.wire import Moment, RequestModel, StorableText, Timestamp, WireModel
+from schema.wire import Moment, RequestModel, Timestamp, VisibleText, WireModel
 
 
 class ApiKey(WireModel):
@@ -33,7 +33,7 @@ class MadeApiKey(ApiKey):
 class CreateApiKeyRequest(RequestModel):
     """A new key. It may do what it is given, or all but administration and account changes."""
 
-    name: Annotated[StorableText, Field(min_length=1, max_length=100, examples=["Nightly import"])]
+    name: Annotated[VisibleText, Field(min_length=1, max_length=100, examples=["Nightly import"])]
     permissions: (
         Annotated[
             list[Annotated[Permission, Field(strict=False)]], Field(min_length=1, max_length=50)

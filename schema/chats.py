@@ -14,6 +14,7 @@ from schema.wire import (
     StorableText,
     Timestamp,
     VersionedModel,
+    VisibleText,
     WireModel,
     unset,
 )
@@ -56,7 +57,7 @@ class Message(WireModel):
     created_at: Timestamp
 
 
-ChatTitle = Annotated[StorableText, Field(min_length=1, max_length=200, examples=["Trip to Rome"])]
+ChatTitle = Annotated[VisibleText, Field(min_length=1, max_length=200, examples=["Trip to Rome"])]
 
 
 class ChatSort(StrEnum):

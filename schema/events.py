@@ -4,6 +4,7 @@ A client rebuilds the answer by one rule: `step` clears what it has of that step
 to it, and the answer is the texts of all steps in order.
 """
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
@@ -122,6 +123,13 @@ class DoneEvent(EventData):
     assistant_message: Message | None = None
     usage: TokenUsage
     cost_usd: Usd
+
+
+GONE: tuple[EventData, ...] = (
+    ErrorEvent(code=ErrorCode.NOT_FOUND, message="This turn was deleted.", retryable=False),
+    DoneEvent(status=TurnStatus.CANCELLED, usage=TokenUsage(), cost_usd=Decimal(0)),
+)
+"""The end of a stream whose turn was deleted while somebody followed it."""
 
 
 class EventId(NamedTuple):

@@ -8,10 +8,12 @@ from pydantic import Field
 from schema.ids import DocumentId, UserId
 from schema.wire import (
     ChangeModel,
+    FilterModel,
     RequestModel,
     StorableText,
     Timestamp,
     VersionedModel,
+    VisibleText,
     WireModel,
 )
 
@@ -110,7 +112,7 @@ class DocumentScope(StrEnum):
 SearchedTitle = Annotated[StorableText, Field(min_length=1, max_length=200)]
 
 
-class DocumentFilter(WireModel):
+class DocumentFilter(FilterModel):
     """Which documents are listed."""
 
     scope: DocumentScope = DocumentScope.OWN
@@ -118,7 +120,7 @@ class DocumentFilter(WireModel):
     search: SearchedTitle | None = Field(None, description="Words in the title.")
 
 
-class OwnedDocumentFilter(WireModel):
+class OwnedDocumentFilter(FilterModel):
     """Which documents of all users are listed."""
 
     status: PublicationStatus | None = None
@@ -127,7 +129,7 @@ class OwnedDocumentFilter(WireModel):
 
 
 DocumentTitle = Annotated[
-    StorableText, Field(min_length=1, max_length=200, examples=["Returns policy"])
+    VisibleText, Field(min_length=1, max_length=200, examples=["Returns policy"])
 ]
 # As long as a document may be: the limit is a setting and a plan's, checked where it is read.
 DocumentContent = Annotated[

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from schema.ids import MemoryId, TurnId
 from schema.wire import (
     ChangeModel,
+    FilterModel,
     RequestModel,
     StorableText,
     Timestamp,
@@ -92,12 +93,18 @@ class MemorySort(StrEnum):
     IMPORTANCE_LAST = "-importance"
 
 
-class MemoryFilter(WireModel):
-    """Which memories are listed: without a status, all but those that were rejected."""
+class MemoryFilter(FilterModel):
+    """Which memories are listed."""
 
-    status: MemoryStatus | None = None
+    status: Annotated[
+        MemoryStatus | None,
+        Field(description="Only those of this status; without it, all but the rejected ones."),
+    ] = None
     kind: MemoryKind | None = None
-    search: str | None = None
+    search: Annotated[
+        StorableText | None,
+        Field(min_length=1, max_length=200, description="Words in the content, as they stand."),
+    ] = None
 
 
 class CreateMemoryRequest(RequestModel):

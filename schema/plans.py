@@ -44,7 +44,7 @@ class RateLimits(RequestModel):
     requests_per_minute: Annotated[Count, Field(ge=1)] = 600
     messages_per_minute: Annotated[Count, Field(ge=1)] = 60
     searches_per_minute: Annotated[Count, Field(ge=1)] = 120
-    uploads_per_hour: Annotated[Count, Field(ge=1)] = 60
+    uploads_per_hour: Annotated[Count, Field(ge=1)] = 300
     exports_per_hour: Annotated[Count, Field(ge=1)] = 10
 
 
@@ -54,10 +54,24 @@ class Entitlements(RequestModel):
     models: Annotated[_ModelNames | None, Field(examples=[["claude-haiku-5-5"]])] = None
     tools: Annotated[_ToolNames | None, Field(examples=[["calculator"]])] = None
     rates: RateLimits = RateLimits()
-    budget_usd: _Budget | None = None
+    budget_usd: Annotated[
+        _Budget | None,
+        Field(
+            description="What may be spent in a period. It is recorded, and shown with the usage; "
+            "it is not yet a limit of turns."
+        ),
+    ] = None
     max_memories: Annotated[Count, Field(le=50_000)] = 10_000
     max_documents: Count = 1_000
-    max_document_bytes: Annotated[int, Field(ge=1, le=100 * 1024 * 1024)] = 20 * 1024 * 1024
+    max_document_bytes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100 * 1024 * 1024,
+            description="How large a document may be. The server's own limit, "
+            "`EVERTURN_MAX_DOCUMENT_BYTES`, holds too: the smaller of both wins.",
+        ),
+    ] = 20 * 1024 * 1024
     max_api_keys: Annotated[Count, Field(le=1_000)] = 20
 
 

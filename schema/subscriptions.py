@@ -95,8 +95,9 @@ class AssignPlanRequest(RequestModel):
     started_at: Annotated[
         Annotated[Moment, Field(ge=datetime(2000, 1, 1, tzinfo=UTC))] | None,
         Field(
-            description="When its periods begin, not in the future. Left out it is now for another "
-            "plan, and what it was for the same.",
+            description="When its periods begin, not in the future. Left out, the periods go on as "
+            "they are: from where they began, or for who was given no plan before, from the first "
+            "of this month in UTC. So what was used of the running period stays counted.",
             examples=["2026-01-31T09:00:00Z"],
         ),
     ] = None

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, EmailStr, Field
 from schema.ids import PlanId, UserId
 from schema.wire import (
     ChangeModel,
+    FilterModel,
     RequestModel,
     StorableText,
     Timestamp,
@@ -124,10 +125,13 @@ class UserSort(StrEnum):
     EMAIL_LAST = "-email"
 
 
-class UserFilter(WireModel):
-    """Which users are listed: those with `search` in their e-mail address or name."""
+class UserFilter(FilterModel):
+    """Which users are listed."""
 
-    search: str | None = None
+    search: Annotated[
+        StorableText | None,
+        Field(min_length=1, max_length=200, description="In the e-mail address or the name."),
+    ] = None
     role: UserRole | None = None
     status: UserStatus | None = None
-    plan_id: PlanId | None = None
+    plan_id: Annotated[PlanId | None, Field(description="Only those who have this plan.")] = None

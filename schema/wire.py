@@ -122,6 +122,16 @@ StorableText = Annotated[str, AfterValidator(_storable)]
 """Text that Postgres can hold: no NUL, no half of a surrogate pair."""
 
 
+def _visible(text: str) -> str:
+    if not any(char.isprintable() and not char.isspace() for char in text):
+        raise ValueError("has to have a character that can be seen")
+    return text
+
+
+VisibleText = Annotated[StorableText, AfterValidator(_visible)]
+"""Text that names something to people: more than blanks and what has no width."""
+
+
 def make_storable(text: str) -> str:
     """Return `text` with what Postgres can't hold replaced by U+FFFD, as for a model's output."""
     if text.isascii() and "\x00" not in text:

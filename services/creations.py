@@ -1,9 +1,12 @@
 """Owns making a thing once for an idempotency key, however often its request comes.
 
 The key is stored in the transaction that makes the thing: either both are there, or neither is.
+A key outlives what it made, and then makes nothing in its place.
 """
 
 import hashlib
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.dialects.postgresql import insert
@@ -14,6 +17,22 @@ from schema.actors import Actor
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow
 from services.refusals import Conflict
+
+
+class Named(Protocol):
+    """What has no id: a name, which another may have after it, and when it was made."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was made."""
+
+
+T = TypeVar("T")
+N = TypeVar("N", bound=Named)
 
 
 async def claim(
@@ -43,6 +62,23 @@ async def claim(
     if earlier.request_hash != request_hash:
         return Err(Conflict.KEY_REUSED)
     return Ok(earlier.resource_id)
+
+
+def made_before(found: Result[T, object]) -> Result[T, Conflict]:
+    """Return what a key made before, as it was found; what was not has been deleted since."""
+    return Err(Conflict.MADE_AND_DELETED) if isinstance(found, Err) else found
+
+
+def named_made_before(found: Result[N, object], resource_id: str) -> Result[N, Conflict]:
+    """Return what a key made before, unless what was found has but its name."""
+    if isinstance(found, Ok) and named_id(found.value.name, found.value.created_at) != resource_id:
+        return Err(Conflict.MADE_AND_DELETED)
+    return made_before(found)
+
+
+def named_id(name: str, created_at: datetime) -> str:
+    """Return what tells a thing without an id from a later one of its name."""
+    return f"{name} {created_at.astimezone(UTC).isoformat()}"
 
 
 def _hash_of(request: BaseModel) -> bytes:

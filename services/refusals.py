@@ -15,3 +15,4 @@ class Conflict(StrEnum):
 
     VERSION_CHANGED = "version_changed"
     KEY_REUSED = "key_reused"
+    MADE_AND_DELETED = "made_and_deleted"

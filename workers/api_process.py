@@ -13,7 +13,12 @@ from schema.names import TURNS_QUEUE
 from services.mistakes import PortTakenError
 from services.settings import Settings
 from workers.composition.api import open_api_services
-from workers.composition.foundation import Foundation, connect_temporal, open_foundation
+from workers.composition.foundation import (
+    Foundation,
+    connect_temporal,
+    open_foundation,
+    warm_up,
+)
 
 _GRACE_S: Final = 3
 """How long open streams may go on after the API was told to stop; clients resume elsewhere."""
@@ -33,6 +38,7 @@ async def serve_api(settings: Settings) -> None:
         if settings.eager_worker:
             await _host_worker(stack, foundation, client)
         await foundation.database.ping()
+        await warm_up(foundation)
         app = create_app(services, max_body_bytes=settings.max_body_bytes)
         with _listening(settings) as listener:
             await uvicorn.Server(_server_config(app, settings)).serve(sockets=[listener])

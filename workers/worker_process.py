@@ -9,7 +9,7 @@ from prometheus_client import start_http_server
 
 from services.settings import Settings
 from workers.composition.activities import open_activities
-from workers.composition.foundation import connect_temporal, open_foundation
+from workers.composition.foundation import connect_temporal, open_foundation, warm_up
 from workers.worker import run_workers
 
 
@@ -24,6 +24,7 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
             client = await connect_temporal(settings, lazy=False)
             activities = await stack.enter_async_context(open_activities(foundation, client))
             await foundation.database.ping()
+            await warm_up(foundation)
             await run_workers(
                 client,
                 queues,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
@@ -17,15 +17,12 @@ from schema.memories import (
     Memory,
     MemoryFilter,
     MemoryHit,
-    MemoryKind,
     MemorySort,
-    MemoryStatus,
     SearchMemoriesRequest,
 )
 from schema.pages import Page
 from schema.permissions import Permission
 from schema.result import Err
-from schema.wire import StorableText
 from services.embeddings import EmbeddingError
 from services.memories.room import LimitReached
 from services.memories.service import MemoryRefusal
@@ -42,20 +39,6 @@ _OF_ONE = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.N
 _OF_A_DECISION = error_docs(
     ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.CONFLICT
 )
-
-
-async def _memory_filter(
-    status: Annotated[
-        MemoryStatus | None,
-        Query(description="Only those of this status; without it, all but the rejected ones."),
-    ] = None,
-    kind: Annotated[MemoryKind | None, Query(description="Only those of this kind.")] = None,
-    search: Annotated[
-        StorableText | None,
-        Query(min_length=1, max_length=200, description="Words in the content, as they stand."),
-    ] = None,
-) -> MemoryFilter:
-    return MemoryFilter(status=status, kind=kind, search=search)
 
 
 @router.post(
@@ -87,7 +70,7 @@ async def list_memories(
     actor: Reader,
     services: Services,
     page: WantedPage,
-    chosen: Annotated[MemoryFilter, Depends(_memory_filter)],
+    chosen: Annotated[MemoryFilter, Query()],
     sort: MemorySort = MemorySort.CREATED_LAST,
 ) -> ListEnvelope[Memory]:
     """Return the caller's memories, newest first unless sorted otherwise.

@@ -8,6 +8,7 @@ from schema.actors import Actor, ActorType
 from schema.ids import UserId
 from schema.permissions import ADMINISTRATION, Permission, permissions_of
 from services.auth.api_keys import API_KEY_START, ApiKeyReader
+from services.auth.live_sessions import LiveSessions
 from services.auth.outside_accounts import OutsideAccounts
 from services.auth.standing import Standing, Standings
 from services.auth.tokens import AccessTokens
@@ -51,8 +52,11 @@ class Callers:
         api_keys: ApiKeyReader,
         outside: OutsideAccounts,
         standings: Standings,
+        *,
+        sessions: LiveSessions,
     ) -> None:
         self._tokens = tokens
+        self._sessions = sessions
         self._api_keys = api_keys
         self._outside = outside
         self._standings = standings
@@ -81,6 +85,9 @@ class Callers:
             return None if key is None else _Bearer(key.user_id, key.permissions)
         claims = self._tokens.read(bearer_token)
         if claims is not None:
-            return _Bearer(claims.user_id, session_id=claims.session_id)
+            session_id = claims.session_id
+            if session_id is not None and not await self._sessions.holds(session_id):
+                return None
+            return _Bearer(claims.user_id, session_id=session_id)
         user_id = await self._outside.read(bearer_token)
         return None if user_id is None else _Bearer(user_id)

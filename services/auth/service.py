@@ -20,6 +20,7 @@ from schema.tables import CreationRow, CredentialRow, RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import LogInRequest, Session, SignUpRequest, UserStatus
 from services.audit.recording import record
+from services.auth.live_sessions import LiveSessions
 from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
 from services.database import Database
@@ -39,8 +40,16 @@ class SignInRefusal(StrEnum):
 class AuthService:
     """Lets people in. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, sessions: Sessions, passwords: Passwords) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sessions: Sessions,
+        passwords: Passwords,
+        *,
+        live: LiveSessions,
+    ) -> None:
         self._database = database
+        self._live = live
         self._sessions = sessions
         self._passwords = passwords
 
@@ -135,11 +144,13 @@ class AuthService:
             return Ok(await self._sessions.open(session, user, family_id=token.family_id))
 
     async def log_out(self, refresh_token: str) -> None:
-        """End the family of the token; one that is not known is none to end."""
+        """End the sign-in of the token, access tokens included; an unknown one is none to end."""
         async with self._database.transaction(SERVICE) as session:
             found = await find_token(session, refresh_token)
             if found is not None:
                 await end_family(session, found[0].family_id)
+        if found is not None:
+            self._live.forget(found[0].family_id)
 
 
 def _refuse(session: AsyncSession, user_id: UUID | None, reason: str) -> Err[SignInRefusal]:

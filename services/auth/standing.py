@@ -49,12 +49,14 @@ class Standings:
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
         self._known: TTLCache[UserId, Standing] = TTLCache(_REMEMBERED, lifetime_s)
+        self._times_forgotten = 0
 
     async def of(self, user_id: UserId) -> Standing | None:
         """Return the standing of a user, or None for one who is gone or disabled."""
         known = self._known.get(user_id)
         if known is not None:
             return known
+        times_forgotten = self._times_forgotten
         async with self._database.statements(SERVICE) as connection:
             found = await connection.fetchrow(_STANDING, user_id)
         if found is None or found["status"] != UserStatus.ACTIVE:
@@ -67,9 +69,17 @@ class Standings:
             subscribed_at=found["started_at"],
             preferred_model=found["default_model"],
         )
-        self._known[user_id] = standing
+        # What was read before a change is not remembered after it.
+        if times_forgotten == self._times_forgotten:
+            self._known[user_id] = standing
         return standing
 
     def forget(self, user_id: UserId) -> None:
         """Ask anew at the user's next request to this process."""
+        self._times_forgotten += 1
         self._known.pop(user_id, None)
+
+    def forget_everybody(self) -> None:
+        """Ask anew at the next request of each user to this process."""
+        self._times_forgotten += 1
+        self._known.clear()

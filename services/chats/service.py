@@ -26,7 +26,7 @@ from schema.turns import Turn
 from services.access import why_unreachable
 from services.audit.recording import record
 from services.chats.rows import chat_from_row, message_from_row
-from services.creations import claim
+from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.database.patterns import containing
@@ -55,7 +55,7 @@ class ChatService:
 
     async def create(
         self, actor: Actor, request: CreateChatRequest, *, key: str | None
-    ) -> Result[Chat, Conflict | Unreachable]:
+    ) -> Result[Chat, Conflict]:
         """Make a chat.
 
         Idempotency: the same key with the same request gives the chat that it made before.
@@ -69,7 +69,7 @@ class ChatService:
                 session.add(row)
                 await session.flush()
                 return Ok(chat_from_row(row))
-        return await self.get(actor, ChatId(UUID(claimed.value)))
+        return made_before(await self.get(actor, ChatId(UUID(claimed.value))))
 
     async def list_chats(
         self, actor: Actor, chosen: ChatFilter, page: PageRequest, *, sort: ChatSort

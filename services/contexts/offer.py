@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.tools.definition import ToolDefinition
-from services.tools.permission import Audience, ToolSetting, permitted
+from services.tools.permission import Audience, ToolSetting, permitted, unasked
 
 
 class ToolList(Protocol):
@@ -41,7 +41,7 @@ class DecidedTools:
         """Return the tools that somebody has; who is no audience has none."""
         if audience is None:
             return ()
-        usable = permitted(self.definitions, self.decisions, audience)
+        usable = unasked(permitted(self.definitions, self.decisions, audience))
         return tuple(tool for tool in usable if tool.name not in disabled)
 
 

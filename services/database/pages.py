@@ -22,6 +22,11 @@ class Order:
     columns: tuple[Any, ...]
     descending: bool = False
 
+    @property
+    def cursor_name(self) -> str:
+        """What its cursors are told by from those of other lists: orders share their names."""
+        return f"{self.columns[-1].class_.__tablename__} {self.name}"
+
 
 async def read_page(
     session: AsyncSession, query: SelectOfScalar[Row], order: Order, page: PageRequest
@@ -31,10 +36,10 @@ async def read_page(
     Errors: InvalidCursorError.
     """
     if page.cursor is not None:
-        place = tuple_(*order.columns)
+        columns = tuple_(*order.columns)
         types = [_python_type(column) for column in order.columns]
-        last = tuple_(*decode_cursor(page.cursor, order.name, types))
-        query = query.where(place < last if order.descending else place > last)
+        last = tuple_(*decode_cursor(page.cursor, order.cursor_name, types))
+        query = query.where(columns < last if order.descending else columns > last)
     ordered = [column.desc() if order.descending else column.asc() for column in order.columns]
     # One row more than asked for tells whether there is a next page.
     rows = (await session.exec(query.order_by(*ordered).limit(page.limit + 1))).all()
@@ -42,7 +47,9 @@ async def read_page(
     if len(rows) == len(shown):
         return Page(shown, None)
     names = [column.key for column in order.columns]
-    return Page(shown, encode_cursor(order.name, [getattr(shown[-1], name) for name in names]))
+    return Page(
+        shown, encode_cursor(order.cursor_name, [getattr(shown[-1], name) for name in names])
+    )
 
 
 def _python_type(column: Any) -> type:  # noqa: ANN401 -- any column

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from schema.actors import Actor
-from schema.events import EventData, EventId, EventName, StreamedEvent
+from schema.events import DONE_SEQUENCE, GONE, EventData, EventId, EventName, StreamedEvent
 from schema.ids import TurnId
 from services.database import DatabaseUnavailableError
 from services.events.hub import EventHub, HubUnavailableError, StreamInterruptedError
@@ -18,6 +18,7 @@ from services.events.snapshots import (
     PASSING,
     Retelling,
     Snapshots,
+    TurnGoneError,
     event_at,
     final_events,
     passing_events,
@@ -33,7 +34,6 @@ class EventFeed:
     """Streams the events of turns to their owners.
 
     Units: `keep_alive_s` is the longest silence, in seconds.
-    Errors: TurnGoneError if the turn is deleted meanwhile.
     """
 
     def __init__(self, hub: EventHub, snapshots: Snapshots, *, keep_alive_s: float) -> None:
@@ -86,6 +86,10 @@ class EventFeed:
                 async for batch in self._polled(actor, turn_id, last):
                     last = batch[-1].id if batch else last
                     yield batch
+            except TurnGoneError:
+                error, done = GONE
+                yield [event_at(PASSING, error), event_at(EventId(0, DONE_SEQUENCE), done)]
+                return
             except DatabaseUnavailableError:
                 yield []
                 await asyncio.sleep(_POLL_S)

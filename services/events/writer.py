@@ -17,7 +17,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from schema.events import DONE_SEQUENCE, EventData
+from schema.events import DONE_SEQUENCE, GONE, EventData
 from schema.ids import TurnId
 from services.events.keys import channel_name, fence_key, stream_key
 
@@ -26,6 +26,7 @@ _log = structlog.get_logger(__name__)
 # While a turn runs its stream may be silent for long (a person is asked for approval).
 _RUNNING_RETENTION_S: Final = 7 * 24 * 3600
 _ERASED_RETENTION_S: Final = 24 * 3600
+_AHEAD_MS: Final = 60_000
 # After a failure Redis is left alone this long, so that its absence does not slow every turn.
 _PAUSE_S: Final = 2.0
 
@@ -101,7 +102,7 @@ class EventWriter:
             return NotAppended.PRESENT
 
     async def erase(self, turn_id: TurnId) -> bool:
-        """Delete a stream for good; False where Redis is away.
+        """Delete a stream for good, and tell those who follow it; False where Redis is away.
 
         The closed fence stays for a while: a worker that has not heard of it can't write again.
         """
@@ -109,6 +110,11 @@ class EventWriter:
         pipeline.delete(stream_key(turn_id), fence_key(turn_id))
         pipeline.hset(fence_key(turn_id), "done", "1")
         pipeline.expire(fence_key(turn_id), _ERASED_RETENTION_S)
+        # Ahead of any clock, so that it is behind whatever was heard.
+        milliseconds = int(time.time() * 1000) + _AHEAD_MS
+        for sequence, data in enumerate(GONE, start=DONE_SEQUENCE + 1 - len(GONE)):
+            heard = f"{milliseconds}-{sequence}\n{data.event_name}\n{data.to_json()}"
+            pipeline.publish(channel_name(turn_id), heard)
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:

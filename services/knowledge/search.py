@@ -29,7 +29,7 @@ from services.knowledge.search_statements import (
     WITH_WORDS,
     nearest,
 )
-from services.knowledge.search_words import rarest, wanted_words, without_phrases, worth_together
+from services.knowledge.search_words import any_of, wanted_words, without_phrases, worth_together
 from services.memories.vectors import vector_of
 
 _log = structlog.get_logger(__name__)
@@ -41,6 +41,11 @@ _CANDIDATES: Final = 50
 """How far down each ranking goes."""
 _MOST_RANKED: Final = 200
 """Passages whose words are compared: with more, common words cost more than all the rest."""
+_LEAST_SIMILARITY: Final = 0.2
+"""What is nearest may still be about something else. Of the embedded model, questions about
+something else reach 0.13 and chance 0.18; most of those about a passage start at 0.21."""
+_LEAST_SIMILARITY_IN_A_PROMPT: Final = 0.25
+"""Who searches looks at what is found and judges; a prompt's reader did not ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,14 @@ class _Drafts:
 
     ids: list[UUID]
     numbers: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Matches:
+    """The best of what holds some words, and whether no passage with them went unranked."""
+
+    ids: list[UUID]
+    are_all: bool
 
 
 class KnowledgeSearch:
@@ -68,16 +81,26 @@ class KnowledgeSearch:
     async def search(self, actor: Actor, request: SearchKnowledgeRequest) -> list[KnowledgeHit]:
         """Return the passages that match best; while the embedder is away, those by words."""
         vector = await self._vector_of(request.query)
-        return await self._find(actor, request.query, vector, limit=request.limit)
+        return await self._find(
+            actor, request.query, vector, limit=request.limit, least=_LEAST_SIMILARITY
+        )
 
     async def relevant(
         self, actor: Actor, query: str, query_embedding: Sequence[float] | None, *, limit: int
     ) -> list[FoundPassage]:
         """Return the passages that match a query best whose vector is known, if it has any.
 
+        What is found by meaning alone has to be nearer than for `search`.
+
         Shapes: `query_embedding` is a vector of the embedder in use, L2-normalised.
         """
-        hits = await self._find(actor, query[:LONGEST_QUERY], query_embedding, limit=limit)
+        hits = await self._find(
+            actor,
+            query[:LONGEST_QUERY],
+            query_embedding,
+            limit=limit,
+            least=_LEAST_SIMILARITY_IN_A_PROMPT,
+        )
         return [
             FoundPassage(
                 document_id=hit.document_id,
@@ -99,21 +122,31 @@ class KnowledgeSearch:
             return None
 
     async def _find(
-        self, actor: Actor, query: str, vector: Sequence[float] | None, *, limit: int
+        self,
+        actor: Actor,
+        query: str,
+        vector: Sequence[float] | None,
+        *,
+        limit: int,
+        least: float,
     ) -> list[KnowledgeHit]:
-        async with self._database.statements(actor) as connection:
+        # One snapshot: in between, a document may get or lose the version that is found of it.
+        async with self._database.statements(actor, snapshot=True) as connection:
             [question] = await connection.fetch(QUESTION, query, wanted_words(query), actor.user_id)
             drafts = _Drafts(question["draft_ids"], question["draft_numbers"])
             rankings = [await _with_words(connection, question, drafts, enough=limit)]
             if vector is not None:
-                rankings.append(await self._near(connection, vector, drafts))
+                rankings.append(await self._near(connection, vector, drafts, least=least))
             best = fused(rankings)[:limit]
             return await _read(connection, actor, best)
 
     async def _near(
-        self, connection: Connection, vector: Sequence[float], drafts: _Drafts
+        self, connection: Connection, vector: Sequence[float], drafts: _Drafts, *, least: float
     ) -> list[UUID]:
-        """Return what is nearest to a vector, by the index and, where that gives up, exactly."""
+        """Return what is nearest to a vector, by the index and, where that gives up, exactly.
+
+        Units: `least` is the cosine below which something is not near.
+        """
         query = (f"[{','.join(map(str, vector))}]", self._embedder.name)
         await connection.execute(NEIGHBOURHOOD)
         found = await connection.fetch(self._nearest, *query, _CANDIDATES)
@@ -124,32 +157,43 @@ class KnowledgeSearch:
                 NEAREST_DRAFTS, *query, drafts.ids, drafts.numbers, _CANDIDATES
             )
         found.sort(key=lambda row: (row["distance"], row["id"]))
-        return [row["id"] for row in found[:_CANDIDATES]]
+        return [row["id"] for row in found[:_CANDIDATES] if 1 - row["distance"] >= least]
 
 
 async def _with_words(
     connection: Connection, question: asyncpg.Record, drafts: _Drafts, *, enough: int
 ) -> list[UUID]:
     """Return what holds the question's words: all of them, then the rarest where that is little."""
-    counts = dict(zip(question["known_words"], question["counts"], strict=True))
-    words = {word: counts.get(word, 0.0) for word in question["words"]}
+    words = question["words"]
     found: list[UUID] = []
     if question["is_indexable"] and worth_together(words):
         query = question["query"]
-        found = await _matching(connection, without_phrases(query), query, drafts)
+        together = await _matching(connection, without_phrases(query), query, drafts)
+        found = together.ids
     if len(found) < enough and words:
-        some = await _matching(connection, rarest(words), None, drafts)
-        found += [passage_id for passage_id in some if passage_id not in found]
-    return found[:_CANDIDATES]
+        found += await _with_any(connection, words, drafts)
+    return list(dict.fromkeys(found))[:_CANDIDATES]
+
+
+async def _with_any(connection: Connection, words: Sequence[str], drafts: _Drafts) -> list[UUID]:
+    """Return what holds any of the rarest words; where that is much, the rarer ones first."""
+    found: list[UUID] = []
+    for query in any_of(words):
+        some = await _matching(connection, query, None, drafts)
+        found = some.ids + found
+        if some.are_all:
+            break
+    return found
 
 
 async def _matching(
     connection: Connection, query: str, exactly: str | None, drafts: _Drafts
-) -> list[UUID]:
+) -> _Matches:
     rows = await connection.fetch(
         WITH_WORDS, query, exactly, drafts.ids, drafts.numbers, _MOST_RANKED, _CANDIDATES
     )
-    return [row["passage_id"] for row in rows]
+    ids = [row["passage_id"] for row in rows]
+    return _Matches(ids, are_all=not rows or rows[0]["matches"] < _MOST_RANKED)
 
 
 async def _read(

@@ -23,17 +23,16 @@ SET LOCAL hnsw.max_scan_tuples = 5000
 QUESTION: Final = """
 SELECT question.query::text AS query,
        coalesce(querytree(question.query), '') NOT IN ('', 'T') AS is_indexable,
-       question.words, known.words AS known_words, known.counts,
+       ordered.words,
        drafts.ids AS draft_ids, drafts.numbers AS draft_numbers
 FROM (
     SELECT websearch_to_tsquery('english', $1) AS query,
            tsvector_to_array(to_tsvector('english', $2)) AS words
 ) AS question
 CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(word), '{}') AS words,
-           coalesce(array_agg(passages), '{}') AS counts
-    FROM everturn_word_counts(question.words)
-) AS known
+    SELECT coalesce(array_agg(word ORDER BY place), '{}') AS words
+    FROM everturn_rare_first(question.words) WITH ORDINALITY AS rare (word, place)
+) AS ordered
 CROSS JOIN (
     SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(number), '{}') AS numbers
     FROM (
@@ -64,7 +63,8 @@ ORDER BY distance, id LIMIT $3
 """
 
 WITH_WORDS: Final = """
-SELECT passage_id FROM everturn_passages_with($1::text::tsquery, $2::text::tsquery, $3, $4, $5)
+SELECT passage_id, count(*) OVER () AS matches
+FROM everturn_passages_with($1::text::tsquery, $2::text::tsquery, $3, $4, $5)
 ORDER BY rank DESC, passage_id LIMIT $6
 """
 

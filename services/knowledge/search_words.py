@@ -5,14 +5,12 @@ the rare words say the most, and cost the least: a common one is in most passage
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Final
 
 _MOST_TOGETHER: Final = 12
 """A question of more words is a text; no passage holds them all."""
 _MOST_APART: Final = 6
-_MOST_EXPECTED: Final = 1_000
-"""Units: passages. So many may hold any of the rarest words, as far as is known."""
 
 _LEFT_OUT: Final = re.compile(r'(?:^|(?<=\s))-+(?:"[^"]*(?:"|$)|\S+)')
 _NEXT_TO_EACH_OTHER: Final = re.compile(r" <(?:-|\d+)> ")
@@ -23,8 +21,8 @@ def wanted_words(question: str) -> str:
     return _LEFT_OUT.sub(" ", question)
 
 
-def worth_together(words: Mapping[str, float]) -> bool:
-    """Say whether a passage may hold all the words; `words` is as for `rarest`."""
+def worth_together(words: Sequence[str]) -> bool:
+    """Say whether a passage may hold all the words."""
     return 0 < len(words) <= _MOST_TOGETHER
 
 
@@ -33,20 +31,15 @@ def without_phrases(query: str) -> str:
     return _NEXT_TO_EACH_OTHER.sub(" & ", query)
 
 
-def rarest(words: Mapping[str, float]) -> str:
-    """Return the `tsquery` that asks for any of the rarest words.
+def any_of(words: Sequence[str]) -> list[str]:
+    """Return the `tsquery`s that ask for any of the rarest words, each for one less.
 
-    `words` says of each how many passages are known to hold it, 0 where that is not known: such
-    are rare, and a long one more than a short one.
+    Where more passages hold any of six than are ranked, the most common word hides the others.
+
+    Shapes: `words` are ordered from rare to common.
     """
-    chosen: list[str] = []
-    expected = 0.0
-    for word, count in sorted(words.items(), key=lambda one: (one[1], -len(one[0]), one[0])):
-        expected += count
-        if chosen and (expected > _MOST_EXPECTED or len(chosen) == _MOST_APART):
-            break
-        chosen.append(word)
-    return " | ".join(map(_quoted, chosen))
+    most = min(len(words), _MOST_APART)
+    return [" | ".join(map(_quoted, words[:count])) for count in range(most, 0, -1)]
 
 
 def _quoted(word: str) -> str:

@@ -32,7 +32,7 @@ from schema.tables import DocumentRow, DocumentVersionRow
 from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.audit.recording import record
-from services.creations import claim
+from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.database.patterns import containing
@@ -64,7 +64,7 @@ class KnowledgeService:
 
     async def create(
         self, actor: Actor, submission: TitledSubmission, *, key: str | None, max_documents: int
-    ) -> Result[Document, Conflict | DocumentRefusal | Unreachable]:
+    ) -> Result[Document, Conflict | DocumentRefusal]:
         """Make a document whose first version is to be ingested.
 
         Idempotency: the same key with the same bytes gives the document that it made before.
@@ -82,7 +82,7 @@ class KnowledgeService:
                     return Err(DocumentRefusal.TOO_MANY)
                 version = await _store(session, row, submission)
                 return Ok(document_from_row(row, version, actor))
-        return await self.get(actor, DocumentId(UUID(claimed.value)))
+        return made_before(await self.get(actor, DocumentId(UUID(claimed.value))))
 
     async def list_documents(
         self, actor: Actor, chosen: DocumentFilter, page: PageRequest, *, sort: DocumentSort

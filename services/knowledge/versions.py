@@ -15,7 +15,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
 from schema.tables.columns import utc_now
 from services.access import why_unreachable
-from services.creations import claim
+from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.knowledge.refusals import VersionRefusal
@@ -34,7 +34,7 @@ class DocumentVersions:
 
     async def add(
         self, actor: Actor, document_id: DocumentId, submission: Submission, *, key: str | None
-    ) -> Result[DocumentVersion, Conflict | Unreachable | VersionRefusal]:
+    ) -> Result[DocumentVersion, Conflict | Unreachable]:
         """Add a version that is to be ingested; what is published stays so.
 
         Idempotency: the same key with the same bytes gives the version that it made before.
@@ -42,18 +42,18 @@ class DocumentVersions:
         identity = await asyncio.to_thread(identity_of, submission, document_id=document_id)
         async with self._database.transaction(actor) as session:
             row = await session.get(DocumentRow, document_id, with_for_update=True)
-            made_before = None
+            earlier = None
             if row is not None:
                 number = row.latest_version + 1
                 claimed = await claim(session, actor, key, request=identity, resource_id=number)
                 if isinstance(claimed, Err):
                     return claimed
-                made_before = claimed.value
-                if made_before is None:
+                earlier = claimed.value
+                if earlier is None:
                     return Ok(version_from_row(await _append(session, row, submission)))
-        if made_before is None:
+        if earlier is None:
             return Err(await why_unreachable(self._database, DocumentRow, document_id))
-        return await self._get(actor, document_id, int(made_before))
+        return made_before(await self._get(actor, document_id, int(earlier)))
 
     async def list_versions(
         self, actor: Actor, document_id: DocumentId, page: PageRequest

@@ -27,7 +27,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import McpServerRow, McpToolRow, ToolSettingsRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
-from services.creations import claim
+from services.creations import claim, named_id, named_made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.mcp.rows import secret_owner, secrets_to_bytes, server_from_row
@@ -59,7 +59,7 @@ class McpServerService:
         request: CreateStdioServerRequest | CreateHttpServerRequest,
         *,
         key: str | None,
-    ) -> Result[McpServer, Conflict | Unreachable | ToolRefusal]:
+    ) -> Result[McpServer, Conflict | ToolRefusal]:
         """Register a server whose tools are not known yet.
 
         Idempotency: the same key with the same request gives the server that it made before.
@@ -67,8 +67,9 @@ class McpServerService:
         columns = self._columns_of(request)
         if isinstance(columns, Err):
             return columns
+        server_id = named_id(request.name, columns.value["created_at"])
         async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=request, resource_id=request.name)
+            claimed = await claim(session, actor, key, request=request, resource_id=server_id)
             if isinstance(claimed, Err):
                 return claimed
             if claimed.value is None:
@@ -85,7 +86,7 @@ class McpServerService:
                     details={"transport": request.transport},
                 )
                 return Ok(server_from_row(made.value, tool_count=0))
-        return await self.get(actor, claimed.value)
+        return named_made_before(await self.get(actor, request.name), claimed.value)
 
     async def list_servers(self, actor: Actor, page: PageRequest) -> Page[McpServer]:
         """Return the servers, by name.

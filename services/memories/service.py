@@ -28,7 +28,7 @@ from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.audit.recording import record
 from services.auth.standing import Standings
-from services.creations import claim
+from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.database.patterns import containing
@@ -89,7 +89,7 @@ class MemoryService:
 
     async def create(
         self, actor: Actor, request: CreateMemoryRequest, *, key: str | None
-    ) -> Result[Memory, LimitReached | Conflict | Unreachable]:
+    ) -> Result[Memory, LimitReached | Conflict]:
         """Store what the user wants to be remembered; it is accepted as it is.
 
         Idempotency: the same key with the same request gives the memory that it made before.
@@ -110,7 +110,7 @@ class MemoryService:
                 session.add(row)
                 await session.flush()
                 return Ok(memory_from_row(row))
-        return await self.get(actor, MemoryId(UUID(claimed.value)))
+        return made_before(await self.get(actor, MemoryId(UUID(claimed.value))))
 
     async def list_memories(
         self, actor: Actor, chosen: MemoryFilter, page: PageRequest, *, sort: MemorySort

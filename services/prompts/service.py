@@ -32,7 +32,7 @@ from schema.tables import PromptActivationRow, PromptRow, PromptVersionRow
 from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.audit.recording import record
-from services.creations import claim
+from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.prompts.checks import problems_of
@@ -87,7 +87,7 @@ class PromptService:
 
     async def create(
         self, actor: Actor, request: CreatePromptRequest, *, key: str | None
-    ) -> Result[PromptDetail, PromptRefusal | Conflict | Unreachable]:
+    ) -> Result[PromptDetail, PromptRefusal | Conflict]:
         """Make a prompt, with its first version where there is content.
 
         Idempotency: the same key with the same request gives the prompt that it made before.
@@ -111,7 +111,7 @@ class PromptService:
                     _add_version(session, actor, row, content=request.content, note="")
                 await session.flush()
                 return Ok(detail_from_rows(row, ()))
-        return await self.get(actor, PromptId(UUID(claimed.value)))
+        return made_before(await self.get(actor, PromptId(UUID(claimed.value))))
 
     async def list_prompts(
         self, actor: Actor, page: PageRequest, *, sort: PromptSort

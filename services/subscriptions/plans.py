@@ -25,7 +25,8 @@ from schema.result import Err, Ok, Result
 from schema.tables import PlanRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
-from services.creations import claim
+from services.auth.standing import Standings
+from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
@@ -65,13 +66,16 @@ class UnknownModel:
 class PlanService:
     """Keeps plans. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, *, models: tuple[str, ...]) -> None:
+    def __init__(
+        self, database: Database, standings: Standings, *, models: tuple[str, ...]
+    ) -> None:
         self._database = database
+        self._standings = standings
         self._models = models
 
     async def create(
         self, actor: Actor, request: CreatePlanRequest, *, key: str | None
-    ) -> Result[Plan, PlanRefusal | UnknownModel | Conflict | Unreachable]:
+    ) -> Result[Plan, PlanRefusal | UnknownModel | Conflict]:
         """Make a plan.
 
         Idempotency: the same key with the same request gives the plan that it made before.
@@ -90,8 +94,11 @@ class PlanService:
                     # What was claimed is not made, so the key is free again.
                     await session.rollback()
                     return Err(PlanRefusal.NAME_TAKEN)
-                return Ok(await _made(session, actor, plan_id, request))
-        return await self.get(actor, PlanId(UUID(claimed.value)))
+                await _make(session, actor, plan_id, request)
+        if request.is_default:
+            self._standings.forget_everybody()
+        made_id = plan_id if claimed.value is None else UUID(claimed.value)
+        return made_before(await self.get(actor, PlanId(made_id)))
 
     async def list_plans(self, actor: Actor, chosen: PlanFilter, page: PageRequest) -> Page[Plan]:
         """Return the plans that the filter leaves, in the order that is asked for.
@@ -133,7 +140,10 @@ class PlanService:
             if refusal is not None:
                 return Err(refusal)
             await _change(session, actor, row, values)
-            return Ok(plan_from_row(row))
+            plan = plan_from_row(row)
+        # Behind the commit: what is asked for before it is the plan as it was.
+        self._standings.forget_everybody()
+        return Ok(plan)
 
     def _unknown_model(self, entitlements: Entitlements) -> UnknownModel | None:
         for position, model in enumerate(entitlements.models or ()):
@@ -151,9 +161,9 @@ async def _is_taken(session: AsyncSession, name: str) -> bool:
     return found.first() is not None
 
 
-async def _made(
+async def _make(
     session: AsyncSession, actor: Actor, plan_id: UUID, request: CreatePlanRequest
-) -> Plan:
+) -> None:
     if request.is_default:
         await _take_default(session, actor)
     row = PlanRow(
@@ -166,7 +176,6 @@ async def _made(
     session.add(row)
     record(session, actor, AuditAction.PLAN_CREATED, (ResourceType.PLAN, plan_id))
     await session.flush()
-    return plan_from_row(row)
 
 
 async def _refusal(

@@ -72,7 +72,8 @@ class SubscriptionService:
     ) -> Result[PlanAssignment, AssignmentRefusal | Conflict]:
         """Give a user a plan in place of the one that they have.
 
-        A plan that gets no new subscribers keeps those that it has.
+        A plan that gets no new subscribers keeps those that it has. Periods go on as they are
+        unless the request says when they begin.
         Idempotency: to give what is there already changes nothing, its version neither.
         """
         if request.started_at is not None and request.started_at > utc_now():
@@ -132,7 +133,8 @@ async def _store(
     is_same = earlier_plan == request.plan_id
     started_at = request.started_at
     if started_at is None:
-        started_at = held.started_at if held is not None and is_same else utc_now()
+        # What was used of the running period stays used of it, whatever the plan.
+        started_at = period_at(utc_now()).start if held is None else held.started_at
     if held is not None:
         if is_same and started_at == held.started_at:
             return assignment_from_row(held)

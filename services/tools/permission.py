@@ -61,6 +61,14 @@ def permitted(
     )
 
 
+def unasked(tools: Sequence[ToolDefinition]) -> tuple[ToolDefinition, ...]:
+    """Return the tools that a model may call: those that nobody has to be asked for.
+
+    A turn can't ask yet, so what is to be asked for is as good as denied.
+    """
+    return tuple(tool for tool in tools if tool.approval is ApprovalPolicy.AUTO)
+
+
 def as_decided(tool: ToolDefinition, setting: ToolSetting) -> ToolDefinition:
     """Return the tool under the approval policy that holds now."""
     if setting.approval in {None, tool.approval}:

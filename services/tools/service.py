@@ -23,6 +23,7 @@ from services.tools.permission import (
     Verdict,
     as_decided,
     permitted,
+    unasked,
     verdict,
 )
 from services.tools.registry import ToolRegistry
@@ -56,7 +57,7 @@ class ToolService:
 
         Somebody who is gone or disabled has none.
         """
-        usable = await self._permitted(user_id)
+        usable = unasked(await self._permitted(user_id))
         if not usable:
             return ()
         disabled = await self._disabled_by(user_id)

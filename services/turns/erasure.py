@@ -7,13 +7,14 @@ behind; done at once where Redis is there, and by the sweep where it was not.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE
 from schema.ids import TurnId
-from schema.tables import ErasureRow, TurnRow
+from schema.tables import ErasureRow, LedgerRow, TurnRow
+from schema.tables.columns import utc_now
 from services.database import Database
 from services.events.writer import EventWriter
 
@@ -24,6 +25,11 @@ async def ask_for_erasure(session: AsyncSession, of: Any) -> tuple[TurnId, ...]:
     """Note that the turns which the condition names are being deleted, and return them."""
     turn_ids = (await session.exec(select(TurnRow.id).where(of))).all()
     if turn_ids:
+        # What their model calls have cost by now stays; nobody will come to settle it.
+        underway = update(LedgerRow).where(
+            col(LedgerRow.turn_id).in_(turn_ids), col(LedgerRow.status) == "open"
+        )
+        await session.exec(underway.values(status="lost", settled_at=utc_now()))
         await session.exec(insert(ErasureRow), params=[{"turn_id": id_} for id_ in turn_ids])
     return tuple(map(TurnId, turn_ids))
 

@@ -28,7 +28,7 @@ from services.audit.recording import record
 from services.auth.api_keys import API_KEY_START, ApiKeyReader, hash_of
 from services.auth.callers import Caller
 from services.auth.sessions import lock_user
-from services.creations import claim
+from services.creations import claim, made_before
 from services.database import ActorGoneError, Database
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
@@ -58,7 +58,7 @@ class ApiKeyService:
 
     async def create(
         self, actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, key: str | None
-    ) -> Result[MadeApiKey, ApiKeyRefusal | Conflict | Unreachable]:
+    ) -> Result[MadeApiKey, ApiKeyRefusal | Conflict]:
         """Make a key, which is told in the answer and never again.
 
         A key makes no keys: those would go on after it was revoked.
@@ -87,7 +87,7 @@ class ApiKeyService:
                 record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))
                 await session.flush()
                 return Ok(_made(row, secret))
-        return await self._made_before(actor, ApiKeyId(UUID(claimed.value)))
+        return made_before(await self._get(actor, ApiKeyId(UUID(claimed.value))))
 
     async def list_keys(self, actor: Actor, page: PageRequest) -> Page[ApiKey]:
         """Return the actor's keys that are not revoked, newest first.
@@ -113,7 +113,7 @@ class ApiKeyService:
         self._reader.forget(row.key_hash)
         return Ok(None)
 
-    async def _made_before(self, actor: Actor, key_id: ApiKeyId) -> Result[MadeApiKey, Unreachable]:
+    async def _get(self, actor: Actor, key_id: ApiKeyId) -> Result[MadeApiKey, Unreachable]:
         query = _standing_keys(select(ApiKeyRow), actor).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
             row = (await session.exec(query)).first()

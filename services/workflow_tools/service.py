@@ -3,6 +3,7 @@
 Does not call them, and does not look where their addresses lead: both are done at each call.
 """
 
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import delete
@@ -21,7 +22,7 @@ from schema.workflow_tools import (
     WorkflowTool,
 )
 from services.audit.recording import record
-from services.creations import claim
+from services.creations import claim, named_id, named_made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
@@ -44,7 +45,7 @@ class WorkflowToolService:
 
     async def create(
         self, actor: Actor, request: CreateWorkflowToolRequest, *, key: str | None
-    ) -> Result[WorkflowTool, Conflict | Unreachable | ToolRefusal | InvalidField]:
+    ) -> Result[WorkflowTool, Conflict | ToolRefusal | InvalidField]:
         """Register a tool under a name that no other tool has.
 
         Idempotency: the same key with the same request gives the tool that it made before.
@@ -52,12 +53,14 @@ class WorkflowToolService:
         refusal = self._refusal_of(request)
         if refusal is not None:
             return Err(refusal)
+        now = utc_now()
+        tool_id = named_id(request.name, now)
         async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=request, resource_id=request.name)
+            claimed = await claim(session, actor, key, request=request, resource_id=tool_id)
             if isinstance(claimed, Err):
                 return claimed
             if claimed.value is None:
-                made = insert(WorkflowToolRow).values(self._columns_of(request))
+                made = insert(WorkflowToolRow).values(self._columns_of(request, now))
                 made_row = made.on_conflict_do_nothing().returning(WorkflowToolRow)
                 row = (await session.exec(made_row)).scalars().first()
                 if row is None:
@@ -67,7 +70,7 @@ class WorkflowToolService:
                 resource = (ResourceType.WORKFLOW_TOOL, row.name)
                 record(session, actor, AuditAction.WORKFLOW_TOOL_CREATED, resource)
                 return Ok(workflow_tool_from_row(row))
-        return await self.get(actor, claimed.value)
+        return named_made_before(await self.get(actor, request.name), claimed.value)
 
     async def list_tools(self, actor: Actor, page: PageRequest) -> Page[WorkflowTool]:
         """Return the workflow tools, by name.
@@ -138,8 +141,7 @@ class WorkflowToolService:
             return ToolRefusal.NAME_TAKEN
         return _problem_of(request)
 
-    def _columns_of(self, request: CreateWorkflowToolRequest) -> dict[str, object]:
-        now = utc_now()
+    def _columns_of(self, request: CreateWorkflowToolRequest, now: datetime) -> dict[str, object]:
         return {
             **request.model_dump(),
             "secret": self._sealed(request.name, request.secret),

@@ -85,6 +85,18 @@ async def test_the_same_request_again_gives_the_record_without_the_key(member: A
     assert len(await listed(member)) == 1
 
 
+async def test_the_same_request_again_says_that_its_key_is_revoked(member: ApiUser) -> None:
+    idempotency_key = uuid4().hex
+    key = (await make(member, key=idempotency_key)).json()["data"]
+    await member.request("DELETE", f"{PATH}/{key['id']}")
+
+    again = await make(member, key=idempotency_key)
+
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
+    assert await listed(member) == []
+
+
 async def test_keys_come_in_pages(member: ApiUser) -> None:
     keys = [(await made(member))["id"] for _ in range(3)]
 

@@ -1,5 +1,6 @@
 """What is common to all answers: request ids, errors, and what an outage looks like."""
 
+import re
 import socket
 from collections.abc import AsyncIterator
 
@@ -55,6 +56,18 @@ async def test_a_missing_token_is_answered_with_the_way_to_send_one(
 
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+async def test_the_documentation_needs_nothing_from_elsewhere(stack: Stack, page: str) -> None:
+    async with httpx.AsyncClient(base_url=stack.origin, trust_env=False) as client:
+        html = (await client.get(page)).text
+        scripts = re.findall(r'(?:src|href)="([^"]+)"', html)
+        answers = [await client.get(script) for script in scripts]
+
+    assert len(scripts) >= 2
+    assert [answer.status_code for answer in answers] == [200] * len(scripts)
+    assert "http" not in "".join(scripts)
 
 
 def closed_port() -> int:

@@ -81,6 +81,19 @@ async def test_a_key_gives_the_memory_that_it_made(member: ApiUser) -> None:
     check_refused(other, 409, "IDEMPOTENCY_CONFLICT")
 
 
+async def test_a_key_says_that_the_memory_which_it_made_is_deleted(member: ApiUser) -> None:
+    request: dict[str, Any] = {
+        "json": {"content": "Has a dog."},
+        "headers": {"Idempotency-Key": "k"},
+    }
+    memory = data_of(await member.request("POST", "/memories", **request), 201)
+    await member.request("DELETE", f"/memories/{memory['id']}")
+
+    again = await member.request("POST", "/memories", **request)
+
+    check_refused(again, 409, "IDEMPOTENCY_CONFLICT")
+
+
 @pytest.mark.parametrize(
     ("body", "path"),
     [

@@ -121,6 +121,24 @@ async def test_a_name_that_a_local_tool_has_is_taken(keeper: ApiUser, name: str)
     assert (response.status_code, response.json()["error"]["code"]) == (409, "CONFLICT")
 
 
+async def test_a_key_never_gives_another_tool_of_the_name_that_it_made(
+    keeper: ApiUser,
+) -> None:
+    body, key, address = a_tool(), uuid.uuid4().hex, "/admin/workflow-tools/"
+    first = await post(keeper, body, key)
+    await keeper.request("DELETE", address + body["name"])
+
+    gone = await post(keeper, body, key)
+    second = await post(keeper, body, "a-" + key)
+    still_gone = await post(keeper, body, key)
+    replayed = await post(keeper, body, "a-" + key)
+
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert (gone.status_code, still_gone.status_code) == (409, 409)
+    assert still_gone.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
+    assert replayed.json()["data"] == second.json()["data"]
+
+
 async def test_of_two_tools_of_one_name_one_is_made(keeper: ApiUser) -> None:
     body = a_tool()
 

@@ -139,6 +139,7 @@ async def test_logging_out_ends_the_family(user: ApiUser, http: httpx.AsyncClien
 
     assert (out.status_code, out.content) == (204, b"")
     check_unauthenticated(await refresh(http, second))
+    check_unauthenticated(await user.request("GET", "/auth/me"))
     unknown = await http.post("/auth/logout", json={"refreshToken": "unknown"})
     assert unknown.status_code == 204
 

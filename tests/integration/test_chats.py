@@ -58,7 +58,15 @@ async def test_a_chat_is_renamed_and_archived_and_taken_back(user: ApiUser) -> N
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"title": None}, {"title": ""}, {"title": "x" * 201}, {"archived": "yes"}, {"a": 1}],
+    [
+        {},
+        {"title": None},
+        {"title": ""},
+        {"title": " \u200b\u00a0"},
+        {"title": "x" * 201},
+        {"archived": "yes"},
+        {"a": 1},
+    ],
 )
 async def test_a_change_that_makes_no_sense_is_refused(user: ApiUser, body: dict[str, Any]) -> None:
     chat = await user.create_chat()
@@ -89,13 +97,20 @@ async def test_of_changes_at_once_meant_for_one_version_one_is_made(user: ApiUse
     assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
 
 
-@pytest.mark.parametrize("tag", ["3", 'W/"1"', '"x"', '"0"', '""', '"1", "2"', "\xff"])
-async def test_a_tag_that_was_not_given_out_is_refused(user: ApiUser, tag: str) -> None:
+@pytest.mark.parametrize("tag", ["3", '"1", "2"', "\xff", '"a b"'])
+async def test_what_is_no_tag_is_refused(user: ApiUser, tag: str) -> None:
+    assert (await change_by_header(user, tag)).status_code == 400
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', '"x"', '"0"', '""', '"9"'])
+async def test_a_tag_that_was_not_given_out_matches_nothing(user: ApiUser, tag: str) -> None:
+    assert (await change_by_header(user, tag)).status_code == 412
+
+
+async def change_by_header(user: ApiUser, tag: str) -> httpx.Response:
     chat = await user.create_chat()
     headers = {b"If-Match": tag.encode("latin-1"), b"Authorization": bearer(user)}
-    response = await user.http.patch(f"/chats/{chat}", json={"title": "x"}, headers=headers)
-
-    assert response.status_code == 400, response.text
+    return await user.http.patch(f"/chats/{chat}", json={"title": "x"}, headers=headers)
 
 
 async def test_chats_are_sorted_as_asked(user: ApiUser) -> None:
@@ -135,6 +150,17 @@ async def test_the_cursor_of_another_order_is_refused(user: ApiUser) -> None:
     cursor = page.json()["meta"]["nextCursor"]
 
     response = await user.request("GET", "/chats", params={"sort": "-title", "cursor": cursor})
+
+    assert response.status_code == 400
+
+
+async def test_the_cursor_of_another_list_is_refused(user: ApiUser) -> None:
+    for _ in range(2):
+        await user.create_chat()
+    page = await user.request("GET", "/chats", params={"limit": 1})
+    cursor = page.json()["meta"]["nextCursor"]
+
+    response = await user.request("GET", "/memories", params={"cursor": cursor})
 
     assert response.status_code == 400
 
@@ -180,6 +206,21 @@ async def test_a_key_makes_one_chat_however_often_it_is_sent(user: ApiUser) -> N
     assert other.status_code == 409
     assert other.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
     assert await titles(user) == ["Once"]
+
+
+async def test_a_key_says_that_the_chat_which_it_made_is_deleted(user: ApiUser) -> None:
+    request = {"json": {"title": "Once"}, "headers": {"Idempotency-Key": "k"}}
+    made = await user.request("POST", "/chats", **request)
+    await user.request("DELETE", f"/chats/{made.json()['data']['id']}")
+
+    again = await user.request("POST", "/chats", **request)
+
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
+    assert again.json()["error"]["message"] == (
+        "What this idempotency key made has been deleted since."
+    )
+    assert await titles(user) == []
 
 
 async def test_the_key_of_another_user_is_another_key(user: ApiUser, other_user: ApiUser) -> None:
@@ -230,6 +271,27 @@ async def test_deleting_a_chat_stops_the_turn_that_runs_in_it(user: ApiUser, sta
     assert deleted.status_code == 204
     assert record.disconnected_at is not None
     assert not await stack.foundation.redis.exists(f"everturn:{{{turn}}}:events")
+
+
+async def test_who_follows_a_turn_of_a_deleted_chat_hears_that_at_once(
+    user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, pieces=("One, ", "two."), hold=question, hold_after=1))
+    chat = await user.create_chat()
+    waiting = asyncio.create_task(user.post(chat, question))
+    await stack.model.wait_for_request(match=question)
+    turn = await stack.inspection.value("SELECT id FROM turns WHERE chat_id = $1", UUID(chat))
+    async with user.follow(str(turn)) as stream:
+        await stream.until_text("One, ")
+        await user.request("DELETE", f"/chats/{chat}")
+        events = await stream.all()
+
+    assert [event.name for event in events[-2:]] == ["error", "done"]
+    assert events[-2].data["code"] == "NOT_FOUND"
+    assert (await waiting).status_code == 404
+    charges = await stack.inspection.charges(str(turn))
+    assert [charge["status"] for charge in charges if charge["status"] == "open"] == []
 
 
 async def test_a_stream_that_redis_did_not_erase_is_erased_later(

@@ -1,6 +1,7 @@
 """Documents as people use them: sent, listed, renamed, deleted; whose they are; how many."""
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -301,6 +302,20 @@ async def test_the_same_key_and_bytes_make_one_document_however_they_are_sent(
     assert len({answer.json()["data"]["id"] for answer in answers}) == 1
     assert other_bytes.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
     assert await titles(user) == ["T"]
+
+
+async def test_a_key_says_that_the_document_which_it_made_is_deleted(user: ApiUser) -> None:
+    request: dict[str, Any] = {
+        "json": {"title": "T", "content": "Words."},
+        "headers": {"Idempotency-Key": "k"},
+    }
+    made = await user.request("POST", "/knowledge", **request)
+    await user.request("DELETE", f"/knowledge/{made.json()['data']['id']}")
+
+    again = await user.request("POST", "/knowledge", **request)
+
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
 
 
 async def test_the_same_key_and_bytes_add_one_version(user: ApiUser) -> None:

@@ -1,5 +1,7 @@
 """The search of knowledge: what somebody finds, by meaning and by words."""
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -138,6 +140,91 @@ async def test_meaning_and_words_are_found_and_both_together_come_first(
     assert hits == await found(search, user, query)
 
 
+def towards(vector: list[float], cosine: float) -> list[float]:
+    """Return a vector that is as near to this one as that."""
+    length = math.hypot(*vector)
+    along = [number / length for number in vector]
+    # Any direction does: what of it is along the vector is taken away.
+    other = [float(place == 0) - along[0] * number for place, number in enumerate(along)]
+    sine = math.sqrt(1 - cosine**2) / math.hypot(*other)
+    return [cosine * a + sine * o for a, o in zip(along, other, strict=True)]
+
+
+async def test_what_is_about_something_else_is_not_found_and_a_prompt_needs_a_bit_more(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    query = f"about {word()}"
+    vector = vector_of(query, DIMENSIONS)
+    document = await add_document(
+        stack.inspection,
+        user.id,
+        *(Made(str(near), towards(vector, near), embedder.name) for near in (0.18, 0.22, 0.27)),
+        Made(f"{query} by words", towards(vector, 0.0), embedder.name),
+    )
+
+    async def found_by_both() -> tuple[set[str], set[str]]:
+        in_prompt = await search.relevant(actor_of(user), query, vector, limit=10)
+        return set(await contents(search, user, query)), {hit.content for hit in in_prompt}
+
+    by_words = f"{query} by words"
+    assert await found_by_both() == ({"0.22", "0.27", by_words}, {"0.27", by_words})
+    await publish(stack.inspection, document, 1)
+    assert await found_by_both() == ({"0.22", "0.27", by_words}, {"0.27", by_words})
+
+
+@pytest.mark.parametrize("query", ["hello", "what is love", "asdkjh qwe", "Tell me a joke"])
+async def test_a_published_manual_is_not_in_the_prompt_of_a_message_about_something_else(
+    stack: Stack, user: ApiUser, other_user: ApiUser, query: str
+) -> None:
+    model = make_embedder("embedded")
+    manual = "Zebra manual. Feed the zebra hay twice a day and keep its hooves clean."
+    [vector] = await model.embed([manual], purpose=Purpose.DOCUMENT)
+    document = await add_document(stack.inspection, other_user.id, Made(manual, vector, model.name))
+    await publish(stack.inspection, document, 1)
+    search = KnowledgeSearch(stack.foundation.database, model)
+
+    async def documents_for(text: str) -> set[UUID]:
+        [asked] = await model.embed([text], purpose=Purpose.QUERY)
+        in_prompt = await search.relevant(actor_of(user), text, asked, limit=50)
+        in_search = await found(search, user, text, limit=50)
+        return {hit.document_id for hit in in_prompt} | {hit.document_id for hit in in_search}
+
+    assert document in await documents_for("What do striped animals eat, zebras among them?")
+    assert document not in await documents_for(query)
+    await publish(stack.inspection, document, None)
+
+
+async def test_a_document_is_found_while_its_publication_changes(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch
+) -> None:
+    name, inspection = word(), stack.inspection
+    document = await add_document(inspection, user.id, Made(name))
+    await publish(inspection, document, 1)
+
+    # The search has asked for drafts, of which this is none, and waits for the passages.
+    await inspection.execute("BEGIN")
+    await inspection.execute("LOCK TABLE passages IN ACCESS EXCLUSIVE MODE")
+    searching = asyncio.create_task(search.relevant(actor_of(user), name, None, limit=5))
+    async with asyncio.timeout(10):
+        while not await searches_that_wait(stack):
+            assert not searching.done()
+    await publish(inspection, document, None)
+    await inspection.execute("COMMIT")
+
+    assert [hit.content for hit in await searching] == [name]
+
+
+async def searches_that_wait(stack: Stack) -> int:
+    """Return how many searches wait for a lock. What they do is cached in a transaction."""
+    await stack.inspection.execute("SELECT pg_stat_clear_snapshot()")
+    return int(
+        await stack.inspection.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "AND query LIKE '%everturn_passages_with%' AND datname = current_database()"
+        )
+    )
+
+
 async def test_vectors_of_another_embedder_are_not_compared(
     stack: Stack, user: ApiUser, search: KnowledgeSearch
 ) -> None:
@@ -257,16 +344,14 @@ async def test_an_outage_of_the_database_is_told_as_one(user: ApiUser, embedder:
     await nowhere.close()
 
 
-async def test_the_function_behind_the_words_gives_nobody_the_drafts_of_others(
-    stack: Stack, user: ApiUser, other_user: ApiUser
+async def test_common_words_do_not_hide_the_rare_one(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch
 ) -> None:
-    name = word()
-    document = await add_document(stack.inspection, user.id, Made(f"a secret {name}"))
-    ask = "SELECT count(*) FROM everturn_passages_with($1::text::tsquery, NULL, $2, '{1}', 10)"
+    rare, common = word(), word()
+    passages = [Made(f"{common} {number}") for number in range(300)]
+    await add_document(stack.inspection, user.id, *passages, Made(f"a passage with {rare}"))
+    await stack.inspection.execute("ANALYZE passages")
 
-    async def seen_by(actor: Actor) -> int:
-        async with stack.foundation.database.statements(actor) as connection:
-            return int(await connection.fetchval(ask, f"'{name}'", [document]))
-
-    assert await seen_by(actor_of(user)) == 1
-    assert await seen_by(actor_of(other_user)) == 0
+    assert (await contents(search, user, f"{common} {rare} elsewhere"))[0] == (
+        f"a passage with {rare}"
+    )

@@ -25,11 +25,12 @@ TEN: Final = 10
 
 
 class Space:
-    """Vectors in clusters, the same in every run."""
+    """Vectors in clusters, the same in every run; any two are near enough to be found."""
 
     def __init__(self) -> None:
         self._random = Random(20)
-        self._centres = [self._near([0.0] * DIMENSIONS, 1.0) for _ in range(50)]
+        middle = self._near([0.0] * DIMENSIONS, 1.0)
+        self._centres = [self._near(middle, 0.04) for _ in range(50)]
 
     def vector(self) -> list[float]:
         return self._near(self._random.choice(self._centres), 0.05)

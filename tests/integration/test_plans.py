@@ -14,7 +14,7 @@ from schema.result import Err, Ok
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.plans import PlanRefusal, UnknownModel
 from tests.fixtures.api_user import ApiUser, unique
-from tests.fixtures.plans import STANDARD, make_plan, other_default
+from tests.fixtures.plans import STANDARD, give_plan, make_plan, other_default
 from tests.fixtures.stack import Stack
 
 
@@ -175,6 +175,38 @@ async def test_of_changes_of_one_version_one_is_made(stack: Stack, administrator
     assert [result.error for result in results if isinstance(result, Err)] == [
         Conflict.VERSION_CHANGED
     ] * 3
+
+
+async def test_a_changed_plan_holds_at_once_in_the_process_that_changed_it(
+    stack: Stack, administrator: Actor, user: ApiUser, admin: ApiUser
+) -> None:
+    user_id, plan = UserId(UUID(user.id)), await made(stack, administrator)
+    await give_plan(admin, user, str(plan.id))
+    before = await stack.services.standings.of(user_id)
+
+    request = ChangePlanRequest(entitlements=Entitlements(max_memories=7))
+    await stack.services.plans.change(administrator, plan.id, request, version=None)
+
+    after = await stack.services.standings.of(user_id)
+    assert before is not None
+    assert after is not None
+    assert (before.entitlements.max_memories, after.entitlements.max_memories) == (10_000, 7)
+
+
+async def test_a_new_default_holds_at_once_for_who_was_given_no_plan(
+    stack: Stack, administrator: Actor, user: ApiUser, admin: ApiUser
+) -> None:
+    standard = {"isDefault": True}
+    before = await stack.services.standings.of(UserId(UUID(user.id)))
+    try:
+        plan = await made(stack, administrator, **standard)
+        after = await stack.services.standings.of(UserId(UUID(user.id)))
+    finally:
+        await admin.request("PATCH", f"/admin/plans/{STANDARD}", json=standard)
+
+    assert before is not None
+    assert after is not None
+    assert (str(before.plan_id), after.plan_id) == (STANDARD, plan.id)
 
 
 async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: Actor) -> None:

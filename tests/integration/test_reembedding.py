@@ -140,8 +140,9 @@ async def test_a_search_finds_by_meaning_only_what_is_done_already(
     by_new, by_old = [
         {
             hit.content
+            for n in range(4)
             for hit in await KnowledgeSearch(stack.foundation.database, embedder).relevant(
-                actor, "?", vector_of("anything", 8), limit=10
+                actor, "?", vector_of(f"text {n}", 8), limit=10
             )
         }
         for embedder in (new, old)

@@ -138,7 +138,23 @@ async def test_the_same_plan_given_again_changes_nothing(
     assert first == again
 
 
-async def test_another_plan_begins_now_unless_it_is_said_when(
+async def test_a_first_plan_leaves_the_period_and_what_was_used_of_it(
+    stack: Stack, user: ApiUser, admin: ApiUser
+) -> None:
+    await charge(stack.inspection, user.id, at=utc_now())
+    before = await stack.services.subscription_usage.get(actor_of(user), month=None)
+
+    await give_plan(admin, user, str(await plan_of(admin, budgetUsd="2")))
+
+    after = await stack.services.subscription_usage.get(actor_of(user), month=None)
+    assert isinstance(before, Ok)
+    assert isinstance(after, Ok)
+    assert after.value.period == before.value.period
+    assert after.value.cost_usd == before.value.cost_usd == Decimal("0.5")
+    assert after.value.budget.left_usd == Decimal("1.5")
+
+
+async def test_another_plan_keeps_its_periods_unless_it_is_said_when_they_begin(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
     user_id = UserId(UUID(user.id))
@@ -148,13 +164,12 @@ async def test_another_plan_begins_now_unless_it_is_said_when(
     second = AssignPlanRequest(plan_id=await plan_of(admin))
 
     told = await assign(administrator, user_id, first, version=None)
-    before = utc_now()
     untold = await assign(administrator, user_id, second, version=None)
 
     assert isinstance(told, Ok)
     assert isinstance(untold, Ok)
-    assert told.value.started_at == started_at
-    assert before <= untold.value.started_at <= utc_now()
+    assert told.value.started_at == untold.value.started_at == started_at
+    assert untold.value.plan_id == second.plan_id
 
 
 async def test_a_plan_that_is_not_active_keeps_its_subscribers_and_gets_no_new_ones(

@@ -85,12 +85,15 @@ async def test_a_plan_leaves_some_tools_to_its_subscribers(
 
 
 async def test_the_approval_policy_in_force_is_the_one_that_was_decided(
-    user: ApiUser, admin: ApiUser, services: ApiServices
+    user: ApiUser, admin: ApiUser
 ) -> None:
     async with decided(admin, "calculator", approval="ask"):
-        policies = {tool.name: tool.approval for tool in await services.tools.offered(id_of(user))}
+        shown = (await user.request("GET", "/tools")).json()["data"]
 
-    assert policies == {"calculator": "ask", "datetime": "auto"}
+    assert {tool["name"]: tool["approval"] for tool in shown} == {
+        "calculator": "ask",
+        "datetime": "auto",
+    }
 
 
 async def test_somebody_who_is_disabled_or_gone_is_offered_nothing(
@@ -166,3 +169,13 @@ async def test_a_tool_that_the_model_was_not_offered_is_not_run(
     ended = [event.data for event in events if event.name == "tool_call"][-1]
     assert (ended["status"], ended["output"]) == ("failed", "There is no tool `calculator` here.")
     assert events[-1].data["assistantMessage"]["content"] == "I can't."
+
+
+@pytest.mark.parametrize("approval", ["ask", "deny"])
+async def test_a_tool_that_somebody_has_to_be_asked_for_is_not_offered(
+    user: ApiUser, admin: ApiUser, services: ApiServices, approval: str
+) -> None:
+    async with decided(admin, "calculator", approval=approval):
+        assert await offered(services, user) == ["datetime"]
+
+    assert await offered(services, user) == ["calculator", "datetime"]

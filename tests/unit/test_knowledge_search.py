@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from schema.knowledge_search import SearchKnowledgeRequest
 from services.knowledge.fusion import fused
 from services.knowledge.search_statements import nearest
-from services.knowledge.search_words import rarest, wanted_words, without_phrases, worth_together
+from services.knowledge.search_words import any_of, wanted_words, without_phrases, worth_together
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
@@ -51,30 +51,26 @@ def test_a_quote_that_never_ends_is_left_out_to_the_end() -> None:
     assert wanted_words('goods -"last minute').split() == ["goods"]
 
 
-def test_rare_words_are_chosen_before_common_ones_and_long_before_short() -> None:
-    assert rarest({"common": 900.0, "aa": 0.0, "longer": 0.0}) == "'longer' | 'aa' | 'common'"
-
-
-def test_common_words_are_left_out_where_rarer_ones_are_there() -> None:
-    assert rarest({"the": 5e6, "returns": 3.0}) == "'returns'"
-
-
-def test_a_common_word_alone_is_looked_for() -> None:
-    assert rarest({"the": 5e6}) == "'the'"
+def test_any_of_the_rarest_words_is_looked_for_and_then_of_fewer() -> None:
+    assert any_of(["a", "b", "c"]) == ["'a' | 'b' | 'c'", "'a' | 'b'", "'a'"]
+    assert any_of([]) == []
 
 
 def test_no_more_than_a_few_words_are_looked_for() -> None:
-    assert rarest({f"word{number}": 0.0 for number in range(300)}).count("|") == 5
+    queries = any_of([f"word{number}" for number in range(300)])
+
+    assert len(queries) == 6
+    assert queries[0].count("|") == 5
 
 
 def test_quotes_and_backslashes_in_words_stay_in_them() -> None:
-    assert rarest({"o'neill": 0.0, "c:\\x": 0.0}) == "'o''neill' | 'c:\\\\x'"
+    assert any_of(["o'neill", "c:\\x"])[0] == "'o''neill' | 'c:\\\\x'"
 
 
 def test_a_text_is_not_looked_for_as_a_whole() -> None:
-    assert worth_together({"one": 0.0})
-    assert not worth_together({})
-    assert not worth_together({f"word{number}": 0.0 for number in range(13)})
+    assert worth_together(["one"])
+    assert not worth_together([])
+    assert not worth_together([f"word{number}" for number in range(13)])
 
 
 def test_phrases_become_words_for_the_index() -> None:

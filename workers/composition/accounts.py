@@ -10,6 +10,7 @@ import httpx
 from services.auth.api_keys import ApiKeyReader
 from services.auth.callers import Callers
 from services.auth.issuers import OutsideIssuers
+from services.auth.live_sessions import LiveSessions
 from services.auth.outside_accounts import OutsideAccounts
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
@@ -51,13 +52,14 @@ async def open_accounts(foundation: Foundation, standings: Standings) -> AsyncIt
     sessions = Sessions(tokens, refresh_lifetime=timedelta(days=settings.refresh_token_days))
     passwords, lifetime_s = Passwords(), settings.standing_lifetime_s
     keys = ApiKeyReader(database, lifetime_s=lifetime_s)
+    live = LiveSessions(database, lifetime_s=lifetime_s)
     async with httpx.AsyncClient() as http:
         issuers = OutsideIssuers(settings.issuers, http)
         outside = OutsideAccounts(database, issuers, lifetime_s=lifetime_s)
         try:
             yield Accounts(
-                callers=Callers(tokens, keys, outside, standings),
-                auth=AuthService(database, sessions, passwords),
+                callers=Callers(tokens, keys, outside, standings, sessions=live),
+                auth=AuthService(database, sessions, passwords, live=live),
                 users=UserService(database, passwords),
                 preferences=PreferencesService(database, standings, models=settings.models),
                 api_keys=ApiKeyService(database, keys),

@@ -62,7 +62,7 @@ async def open_api_services(
             redis=foundation.redis,
             callers=accounts.callers,
             standings=standings,
-            plans=PlanService(database, models=settings.models),
+            plans=PlanService(database, standings, models=settings.models),
             subscriptions=SubscriptionService(database, standings),
             subscription_usage=SubscriptionUsageService(database),
             usage_reports=UsageReports(database),

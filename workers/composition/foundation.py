@@ -21,7 +21,7 @@ from temporalio.runtime import (
 )
 
 from services.database import Database
-from services.embeddings import Embedder, make_embedder
+from services.embeddings import Embedder, Purpose, make_embedder
 from services.events.writer import EventWriter
 from services.models.pricing import Pricing
 from services.settings import Settings
@@ -68,6 +68,12 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
         embedder = _make_embedder(settings)
         stack.push_async_callback(embedder.close)
         yield Foundation(settings, database, redis, events, pricing, ending, embedder)
+
+
+async def warm_up(foundation: Foundation) -> None:
+    """Load the model that embeds in this process: else the first turn would wait for it."""
+    if foundation.settings.embedder == "embedded":
+        await foundation.embedder.embed(("warm",), purpose=Purpose.QUERY)
 
 
 def _make_embedder(settings: Settings) -> Embedder:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
@@ -10,18 +10,14 @@ from api.errors import ApiError, error_docs, refused
 from api.parameters import IfMatch, UserIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
-from schema.ids import PlanId
 from schema.permissions import Permission
 from schema.result import Err
 from schema.users import (
     ManagedUser,
     ManageUserRequest,
     UserFilter,
-    UserRole,
     UserSort,
-    UserStatus,
 )
-from schema.wire import StorableText
 from services.refusals import Conflict, Unreachable
 from services.users.administration import ManagementRefusal
 
@@ -29,20 +25,6 @@ router = APIRouter(prefix="/admin/users", tags=["admin"])
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
-
-
-async def _user_filter(
-    search: Annotated[
-        StorableText | None,
-        Query(min_length=1, max_length=200, description="In the e-mail address or the name."),
-    ] = None,
-    role: Annotated[UserRole | None, Query(description="Only those of this role.")] = None,
-    status: Annotated[UserStatus | None, Query(description="Only those who may, or not.")] = None,
-    plan_id: Annotated[
-        PlanId | None, Query(alias="planId", description="Only those who have this plan.")
-    ] = None,
-) -> UserFilter:
-    return UserFilter(search=search, role=role, status=status, plan_id=plan_id)
 
 
 @router.get(
@@ -55,7 +37,7 @@ async def list_users(
     actor: Reader,
     services: Services,
     page: WantedPage,
-    chosen: Annotated[UserFilter, Depends(_user_filter)],
+    chosen: Annotated[UserFilter, Query()],
     sort: UserSort = UserSort.CREATED_LAST,
 ) -> ListEnvelope[ManagedUser]:
     """Return all users, newest first unless sorted otherwise."""

@@ -120,18 +120,23 @@ _LONGEST_VECTOR = 2000
 
 # Matching words is not leakproof, so Postgres looks at a row's policies first and at an index of
 # words never: 300 ms instead of 1. These two run as their owner, who is let past the policies of
-# passages, and say no more than ids and counts; what is behind the ids is read under the policies.
-_WORD_COUNTS = """
-CREATE FUNCTION everturn_word_counts(words text[])
-RETURNS TABLE (word text, passages real)
+# passages. So they give away ids and an order of words that the caller knows, to a bound actor
+# alone; what is behind the ids is read under the policies.
+_RARE_FIRST = """
+CREATE FUNCTION everturn_rare_first(words text[])
+RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT known.word, (known.frequency * greatest(pg_class.reltuples, 0))::real
-    FROM pg_stats
-    JOIN pg_class ON pg_class.oid = 'public.passages'::regclass
-    CROSS JOIN LATERAL unnest(most_common_elems::text::text[], most_common_elem_freqs)
-        AS known (word, frequency)
-    WHERE schemaname = 'public' AND tablename = 'passages' AND attname = 'search_text'
-      AND known.word = ANY (words)
+    SELECT given.word
+    FROM (SELECT DISTINCT unnest(words) AS word) AS given
+    LEFT JOIN (
+        SELECT element.word, element.frequency
+        FROM pg_stats
+        CROSS JOIN LATERAL unnest(most_common_elems::text::text[], most_common_elem_freqs)
+            AS element (word, frequency)
+        WHERE schemaname = 'public' AND tablename = 'passages' AND attname = 'search_text'
+    ) AS known ON known.word = given.word
+    WHERE public.everturn_actor_type() IN ('user', 'admin', 'service')
+    ORDER BY coalesce(known.frequency, 0), length(given.word) DESC, given.word COLLATE "C"
 $$
 """
 # The plan depends on how common the words are, and on nothing that other scans are doing.
@@ -143,17 +148,20 @@ RETURNS TABLE (passage_id uuid, rank real)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_custom_plan SET synchronize_seqscans = off AS $$
 BEGIN
+    IF coalesce(everturn_actor_type(), '') NOT IN ('user', 'admin', 'service') THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT found.id, ts_rank_cd(found.search_text, words)
     FROM (
         (SELECT passages.id, passages.search_text FROM passages
-         WHERE passages.published AND passages.search_text @@ words LIMIT most)
+         WHERE passages.published AND passages.search_text @@ words LIMIT greatest(most, 0))
         UNION ALL
         (SELECT passages.id, passages.search_text
          FROM unnest(draft_ids, draft_versions) AS drafts (document_id, version)
          JOIN passages USING (document_id, version)
          WHERE NOT passages.published AND passages.user_id = everturn_user_id()
-           AND passages.search_text @@ words LIMIT most)
+           AND passages.search_text @@ words LIMIT greatest(most, 0))
     ) AS found
     WHERE exactly IS NULL OR found.search_text @@ exactly;
 END $$
@@ -179,9 +187,19 @@ _IMMUTABLE_TRIGGER = (
     "source, content_type, number, document_id, content ON document_versions "
     "FOR EACH ROW EXECUTE FUNCTION everturn_keep_document_version()"
 )
+# Publication and the vector change; what a passage says, and where it is from, do not.
+_IMMUTABLE_PASSAGES = (
+    "CREATE TRIGGER passages_immutable BEFORE UPDATE OF "
+    "content, document_id, version, position, start_char, end_char ON passages "
+    "FOR EACH ROW WHEN ("
+    "(NEW.content, NEW.document_id, NEW.version, NEW.position, NEW.start_char, NEW.end_char) "
+    "IS DISTINCT FROM "
+    "(OLD.content, OLD.document_id, OLD.version, OLD.position, OLD.start_char, OLD.end_char)) "
+    "EXECUTE FUNCTION everturn_refuse_change()"
+)
 
 _SEARCH_FUNCTIONS = (
-    "everturn_word_counts(text[])",
+    "everturn_rare_first(text[])",
     "everturn_passages_with(tsquery, tsquery, uuid[], integer[], integer)",
 )
 
@@ -194,7 +212,8 @@ def upgrade() -> None:
         op.execute(statement)
     op.execute(_IMMUTABLE)
     op.execute(_IMMUTABLE_TRIGGER)
-    for statement in (_WORD_COUNTS, _PASSAGES_WITH, *_search_security()):
+    op.execute(_IMMUTABLE_PASSAGES)
+    for statement in (_RARE_FIRST, _PASSAGES_WITH, *_search_security()):
         op.execute(statement)
 
 

@@ -1,0 +1,108 @@
+"""What the database keeps of passages: the functions of the search, and what is immutable."""
+
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from schema.actors import SERVICE, Actor, ActorType, acting_user
+from schema.ids import UserId
+from tests.fixtures.api_user import ApiUser
+from tests.fixtures.passages import Made, add_document, publish
+from tests.fixtures.stack import Stack
+
+
+def actor_of(person: ApiUser) -> Actor:
+    return acting_user(UserId(UUID(person.id)))
+
+
+def word() -> str:
+    """Return a word that stands in no other text, and that stemming leaves as it is."""
+    return "".join("bcdfghjklmnpqrtv"[int(digit, 16)] for digit in uuid4().hex)
+
+
+async def test_the_function_behind_the_words_gives_nobody_the_drafts_of_others(
+    stack: Stack, user: ApiUser, other_user: ApiUser
+) -> None:
+    name = word()
+    document = await add_document(stack.inspection, user.id, Made(f"a secret {name}"))
+    ask = "SELECT count(*) FROM everturn_passages_with($1::text::tsquery, NULL, $2, '{1}', 10)"
+
+    async def seen_by(actor: Actor) -> int:
+        async with stack.foundation.database.statements(actor) as connection:
+            return int(await connection.fetchval(ask, f"'{name}'", [document]))
+
+    assert await seen_by(actor_of(user)) == 1
+    assert await seen_by(actor_of(other_user)) == 0
+
+
+async def test_words_are_put_in_order_and_not_counted(
+    stack: Stack, user: ApiUser, other_user: ApiUser
+) -> None:
+    name = word()
+    common = [Made(f"{name} is common") for _ in range(300)]
+    await add_document(stack.inspection, user.id, *common)
+    await stack.inspection.execute("ANALYZE passages")
+    ask = "SELECT * FROM everturn_rare_first($1)"
+
+    async with stack.foundation.database.statements(actor_of(other_user)) as connection:
+        rows = await connection.fetch(ask, [name, "rare", "rare", "rarer"])
+
+    assert [tuple(row) for row in rows] == [("rarer",), ("rare",), (name,)]
+
+
+async def test_the_functions_behind_the_words_say_nothing_without_an_actor(
+    stack: Stack, user: ApiUser
+) -> None:
+    name = word()
+    document = await add_document(stack.inspection, user.id, Made(name))
+    await publish(stack.inspection, document, 1)
+    asks = (
+        f"SELECT * FROM everturn_passages_with('{name}', NULL, '{{}}', '{{}}', 10)",
+        f"SELECT * FROM everturn_rare_first('{{{name}}}')",
+    )
+
+    async def rows_for(actor_type: str) -> list[int]:
+        async with stack.foundation.database.statements(SERVICE) as connection:
+            await connection.execute(f"SET LOCAL everturn.actor_type = '{actor_type}'")
+            return [len(await connection.fetch(ask)) for ask in asks]
+
+    assert [await rows_for(known) for known in ("user", "admin", "service")] == [[1, 1]] * 3
+    assert [await rows_for(unknown) for unknown in ("", "nobody")] == [[0, 0]] * 2
+
+
+async def test_less_than_nothing_is_nothing(stack: Stack, user: ApiUser) -> None:
+    ask = "SELECT count(*) FROM everturn_passages_with('x', NULL, '{}', '{}', $1)"
+
+    async with stack.foundation.database.statements(actor_of(user)) as connection:
+        counts = [await connection.fetchval(ask, most) for most in (-1, -(2**31), None)]
+
+    assert counts == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "content = 'something else'",
+        "document_id = gen_random_uuid()",
+        "version = 2",
+        "position = 7",
+        "start_char = 1",
+        "end_char = 1000",
+    ],
+)
+async def test_nobody_changes_what_a_passage_says_or_where_it_is_from(
+    stack: Stack, user: ApiUser, change: str
+) -> None:
+    document = await add_document(stack.inspection, user.id, Made(word()))
+    await publish(stack.inspection, document, 1)
+    owner = actor_of(user)
+    admin = Actor(type=ActorType.ADMIN, user_id=UserId(uuid4()))
+
+    for actor in (owner, admin, SERVICE):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="passages"):
+            async with stack.foundation.database.statements(actor) as connection:
+                await connection.execute(
+                    f"UPDATE passages SET {change} WHERE document_id = $1",
+                    document,
+                )
