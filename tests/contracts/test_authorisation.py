@@ -1,6 +1,6 @@
 """Every route against every actor, as the authorisation matrix says."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -133,7 +133,7 @@ async def lasting(stack: Stack) -> tuple[ApiUser, ApiUser]:
 @pytest.fixture
 async def scene(
     request: pytest.FixtureRequest, stack: Stack, user: ApiUser, lasting: tuple[ApiUser, ApiUser]
-) -> Scene:
+) -> AsyncIterator[Scene]:
     """A user with a thing of every kind, and those who ask for them."""
     others = lasting
     if getattr(request, "param", None) == "DELETE /users/me":
@@ -151,7 +151,9 @@ async def scene(
         await connection.execute("DELETE FROM erasures WHERE turn_id = $1", things.turn)
     finally:
         await connection.close()
-    return Scene(stack, user, *others, made.json()["data"]["key"], things, user.session)
+    yield Scene(stack, user, *others, made.json()["data"]["key"], things, user.session)
+    # There may be a hundred of these at most.
+    await stack.inspection.execute("DELETE FROM mcp_servers WHERE name = $1", things.name)
 
 
 async def status_of(client: httpx.AsyncClient, scene: Scene, route: str, actor: str) -> int:
