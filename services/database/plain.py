@@ -17,7 +17,11 @@ from schema.actors import Actor
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _BEGIN_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_STALE: Final = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError)
+# The driver's internal error is what a connection may give that breaks while it is written to.
+_STALE: Final = (
+    *(asyncpg.InterfaceError, asyncpg.InternalClientError),
+    *(asyncpg.PostgresConnectionError, OSError),
+)
 
 
 class PlainTransactions:

@@ -27,6 +27,11 @@ _BIND_ACTOR = text(
     "set_config('everturn.user_id', :user_id, true)"
 )
 
+_DRIVER_ERRORS = (
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+    OSError,
+)
+
 # Classes of SQLSTATE: 08 connection, 53 resources, 57P shutdown and start.
 _PASSING_STATES = ("08", "53", "57P")
 
@@ -73,7 +78,7 @@ class Database:
                 await session.commit()
             finally:
                 await session.close()
-        except (DBAPIError, PoolTimeoutError, OSError) as error:
+        except (DBAPIError, PoolTimeoutError, asyncpg.InternalClientError, OSError) as error:
             if _is_passing(error):
                 raise DatabaseUnavailableError from error
             if isinstance(error, DBAPIError) and _misses(actor, _of_driver(error)):
@@ -91,7 +96,7 @@ class Database:
         try:
             async with self._plain.transaction(actor, snapshot=snapshot) as connection:
                 yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _DRIVER_ERRORS as error:
             if _is_passing(error):
                 raise DatabaseUnavailableError from error
             if _misses(actor, error):
@@ -126,7 +131,7 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except (DBAPIError, PoolTimeoutError, OSError) as error:
+        except (DBAPIError, PoolTimeoutError, asyncpg.InternalClientError, OSError) as error:
             raise DatabaseUnavailableError from error
 
     async def close(self) -> None:
