@@ -115,7 +115,13 @@ def curl(request: requests.PreparedRequest) -> str:
 
 
 def _tells(check: CheckFunction, response: Response) -> bool:
-    """Return whether a check is about such answers; the schema of a stream is not its events'."""
+    """Return whether a check is about such answers.
+
+    The schema of a stream is not its events'; and a body that is too large is refused as such,
+    which Schemathesis does not count among the ways to refuse one.
+    """
+    if check is negative_data_rejection and response.status_code == 413:
+        return False
     streamed = any("event-stream" in kind for kind in response.headers.get("content-type", []))
     return not (streamed and check is response_schema_conformance)
 
