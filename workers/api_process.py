@@ -23,6 +23,13 @@ from workers.composition.foundation import (
 _GRACE_S: Final = 3
 """How long open streams may go on after the API was told to stop; clients resume elsewhere."""
 
+KEEP_ALIVE_S: Final = 75
+"""How long an idle connection stays open.
+
+Longer than proxies (60 s) and the pools of clients (5 s) keep theirs: the side that closes first
+must be the one that sends, or a request meets a connection that is just being closed.
+"""
+
 
 async def serve_api(settings: Settings) -> None:
     """Run the API until SIGINT or SIGTERM; with `eager_worker`, a worker for turns beside it.
@@ -77,6 +84,7 @@ def _server_config(app: object, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         loop="none",
         # Without it uvicorn would believe whoever connects from this machine.
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies or ()],

@@ -124,6 +124,7 @@ async def serving_mcp(mode: str = "fine", *, token: str | None = None) -> AsyncI
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
     )
     config.load()
     running = uvicorn.Server(config)

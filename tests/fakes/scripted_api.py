@@ -262,6 +262,7 @@ async def serving(api: ScriptedApi) -> AsyncIterator[str]:
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
     )
     server = _Server(config)
     running = asyncio.create_task(server.serve())
