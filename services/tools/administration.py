@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
+from schema.ids import new_id
 from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
 from schema.result import Err, Ok, Result
 from schema.tables import McpToolRow, ToolSettingsRow, WorkflowToolRow
@@ -34,7 +35,7 @@ from schema.wire import make_storable
 from services.audit.recording import record
 from services.database import Database
 from services.refusals import Conflict, Unreachable
-from services.tools.definition import ToolOutcome
+from services.tools.definition import ToolExecution, ToolOutcome
 from services.tools.described import local_tool, mcp_tool, with_decision, workflow_tool
 from services.tools.refusals import ToolRefusal
 from services.tools.registry import ToolRegistry
@@ -116,7 +117,8 @@ class ToolAdministration:
                 return Err(ToolRefusal.NOT_TESTABLE)
             record(session, actor, AuditAction.TOOL_TESTED, (ResourceType.TOOL, name))
         started = time.monotonic()
-        outcome = await self._run(name, request.input)
+        execution = ToolExecution(actor=actor, key=f"test:{new_id()}")
+        outcome = await self._run(name, request.input, execution)
         return Ok(
             ToolTest(
                 output=make_storable(outcome.output),
@@ -125,12 +127,14 @@ class ToolAdministration:
             )
         )
 
-    async def _run(self, name: str, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+    async def _run(
+        self, name: str, tool_input: Mapping[str, JsonValue], execution: ToolExecution
+    ) -> ToolOutcome:
         tool = self._registry.get(name)
         limit = _LONGEST_TEST if tool is None else min(_LONGEST_TEST, tool.definition.timeout)
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                return await self._registry.run(name, tool_input)
+                return await self._registry.run(name, tool_input, execution)
         except TimeoutError:
             seconds = f"{limit.total_seconds():g}"
             return ToolOutcome(output=f"It did not answer within {seconds} s.", is_error=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
-from services.tools.definition import LocalTool, ToolDefinition, ToolOutcome
+from services.tools.definition import LocalTool, ToolDefinition, ToolExecution, ToolOutcome
 from services.tools.schema_errors import explain, shortened
 
 DEFAULT_MAX_OUTPUT_CHARS = 20_000
@@ -39,7 +39,9 @@ class ToolRegistry:
         """Return the tool of this name, or None."""
         return self._tools.get(name)
 
-    async def run(self, name: str, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+    async def run(
+        self, name: str, tool_input: Mapping[str, JsonValue], execution: ToolExecution
+    ) -> ToolOutcome:
         """Run a tool on an input that is checked first, and bound what it answers.
 
         Errors: an unknown tool and an invalid input are outcomes with `is_error`, worded for the
@@ -51,7 +53,7 @@ class ToolRegistry:
         problem = self._problem(name, tool_input)
         if problem is not None:
             return ToolOutcome(output=f"Invalid input to {name}: {problem}.", is_error=True)
-        return self._bounded(await tool.run(tool_input))
+        return self._bounded(await tool.run(tool_input, execution))
 
     def _add(self, tool: LocalTool) -> None:
         definition = tool.definition

@@ -7,13 +7,14 @@ import asyncpg
 import structlog
 
 from schema.actors import acting_user
+from schema.ids import TurnId, UserId
 from schema.tables import ToolCallRow
 from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus
 from schema.wire import make_storable
 from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter
-from services.tools.definition import ToolOutcome
+from services.tools.definition import ToolExecution, ToolOutcome, execution_key
 from services.tools.registry import ToolRegistry
 
 _log = structlog.get_logger(__name__)
@@ -80,7 +81,7 @@ class ToolCalls:
         timeout_s = None if tool is None else tool.definition.timeout.total_seconds()
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._tools.run(row.name, row.input)
+                return await self._tools.run(row.name, row.input, _execution_of(row))
         except TimeoutError:
             _log.warning("tool_timed_out", turn_id=str(row.turn_id), step=row.step)
             return ToolOutcome(
@@ -111,6 +112,17 @@ class ToolCalls:
 
     async def _tell(self, call: RunToolInput, row: ToolCallRow) -> None:
         await self._events.append(call.turn.turn_id, [tool_call_event(row)])
+
+
+def _execution_of(row: ToolCallRow) -> ToolExecution:
+    return ToolExecution(
+        actor=acting_user(UserId(row.user_id)),
+        key=execution_key(row.turn_id, row.step, row.tool_call_id),
+        attempt=row.attempts,
+        turn_id=TurnId(row.turn_id),
+        step=row.step,
+        tool_call_id=row.tool_call_id,
+    )
 
 
 def _row_of(found: asyncpg.Record) -> ToolCallRow:

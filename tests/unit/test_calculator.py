@@ -9,6 +9,7 @@ from services.tools.calculator import Calculator
 from services.tools.calculator.errors import CalculationError
 from services.tools.calculator.evaluation import calculate
 from services.tools.definition import ToolOutcome
+from tests.fixtures.tool_executions import an_execution
 
 bounded = settings(database=None, deadline=None, max_examples=100)
 
@@ -405,10 +406,10 @@ def test_any_text_is_answered_or_refused(text: str) -> None:
 
 
 async def test_the_tool_answers_with_the_value_alone() -> None:
-    outcome = await Calculator().run({"expression": "0.1 + 0.2"})
+    outcome = await Calculator().run({"expression": "0.1 + 0.2"}, an_execution())
     assert outcome == ToolOutcome(output="0.3")
 
 
 async def test_the_tool_answers_a_bad_expression_with_a_correctable_error() -> None:
-    outcome = await Calculator().run({"expression": "1/0"})
+    outcome = await Calculator().run({"expression": "1/0"}, an_execution())
     assert outcome == ToolOutcome(output="Division by zero is undefined.", is_error=True)

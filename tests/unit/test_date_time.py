@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from services.tools.date_time import DateTime
 from services.tools.date_time.zones import Zones
+from tests.fixtures.tool_executions import an_execution
 
 ZONES = Zones()
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
@@ -19,14 +20,14 @@ def clock() -> datetime:
 
 
 async def answer(**asked: JsonValue) -> dict[str, Any]:
-    outcome = await DateTime(clock, ZONES).run(asked)
+    outcome = await DateTime(clock, ZONES).run(asked, an_execution())
     assert not outcome.is_error, outcome.output
     answered: dict[str, Any] = json.loads(outcome.output)
     return answered
 
 
 async def refusal(**asked: JsonValue) -> str:
-    outcome = await DateTime(clock, ZONES).run(asked)
+    outcome = await DateTime(clock, ZONES).run(asked, an_execution())
     assert outcome.is_error, outcome.output
     return outcome.output
 
@@ -41,7 +42,7 @@ async def test_without_input_it_tells_the_time_in_utc() -> None:
 
 
 async def test_the_clock_of_the_machine_is_read_in_utc_by_default() -> None:
-    outcome = await DateTime().run({})
+    outcome = await DateTime().run({}, an_execution())
     assert json.loads(outcome.output)["datetime"].endswith("+00:00")
 
 
@@ -86,10 +87,10 @@ async def test_what_is_no_zone_is_refused(name: str) -> None:
 
 async def test_a_system_without_zone_data_says_so_and_still_knows_offsets() -> None:
     tool = DateTime(clock, Zones(names=set))
-    missing = await tool.run({"timezone": "Paris"})
+    missing = await tool.run({"timezone": "Paris"}, an_execution())
     assert missing.is_error
     assert "no time zone data" in missing.output
-    assert not (await tool.run({"timezone": "+01:00"})).is_error
+    assert not (await tool.run({"timezone": "+01:00"}, an_execution())).is_error
 
 
 async def test_a_time_is_converted_between_zones() -> None:

@@ -6,9 +6,15 @@ import jsonschema
 import pytest
 from pydantic import JsonValue, ValidationError
 
-from services.tools.definition import RetryClass, ToolDefinition, ToolOutcome
+from services.tools.definition import (
+    RetryClass,
+    ToolDefinition,
+    ToolExecution,
+    ToolOutcome,
+)
 from services.tools.local import default_tools
 from services.tools.registry import ToolRegistry
+from tests.fixtures.tool_executions import an_execution
 
 ECHO_SCHEMA: dict[str, JsonValue] = {
     "type": "object",
@@ -37,7 +43,9 @@ class Echo:
             retry_class=RetryClass.IDEMPOTENT,
         )
 
-    async def run(self, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+    async def run(
+        self, tool_input: Mapping[str, JsonValue], _execution: ToolExecution, /
+    ) -> ToolOutcome:
         self.inputs.append(tool_input)
         await asyncio.sleep(0)
         return ToolOutcome(output=str(tool_input["text"]))
@@ -46,25 +54,27 @@ class Echo:
 class Broken(Echo):
     """A tool with a bug."""
 
-    async def run(self, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+    async def run(
+        self, tool_input: Mapping[str, JsonValue], _execution: ToolExecution, /
+    ) -> ToolOutcome:
         raise RuntimeError(tool_input)
 
 
 async def test_a_valid_input_reaches_the_tool() -> None:
-    outcome = await ToolRegistry([Echo()]).run("echo", {"text": "hello"})
+    outcome = await ToolRegistry([Echo()]).run("echo", {"text": "hello"}, an_execution())
     assert outcome == ToolOutcome(output="hello", is_error=False)
 
 
 async def test_an_unknown_tool_is_answered_with_the_tools_there_are() -> None:
     registry = ToolRegistry([Echo(), Echo(name="other")])
-    outcome = await registry.run("nope" * 1000, {})
+    outcome = await registry.run("nope" * 1000, {}, an_execution())
     assert outcome.is_error
     assert outcome.output.endswith("The tools are: echo, other.")
     assert len(outcome.output) < 300
 
 
 async def test_a_registry_without_tools_says_so() -> None:
-    assert "The tools are: none." in (await ToolRegistry([]).run("echo", {})).output
+    assert "The tools are: none." in (await ToolRegistry([]).run("echo", {}, an_execution())).output
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,7 @@ async def test_an_invalid_input_is_answered_with_the_path_and_what_was_expected(
     tool_input: dict[str, JsonValue], expected: str
 ) -> None:
     tool = Echo()
-    outcome = await ToolRegistry([tool]).run("echo", tool_input)
+    outcome = await ToolRegistry([tool]).run("echo", tool_input, an_execution())
     assert outcome.is_error
     assert f"Invalid input to echo: {expected}" in outcome.output
     assert tool.inputs == []
@@ -108,33 +118,36 @@ async def test_an_invalid_input_is_answered_with_the_path_and_what_was_expected(
     ],
 )
 async def test_a_huge_invalid_input_is_not_repeated(tool_input: dict[str, JsonValue]) -> None:
-    outcome = await ToolRegistry([Echo()]).run("echo", tool_input)
+    outcome = await ToolRegistry([Echo()]).run("echo", tool_input, an_execution())
     assert outcome.is_error
     assert len(outcome.output) < 1000
 
 
 async def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
     registry = ToolRegistry([Echo()])
-    assert "not valid Unicode" in (await registry.run("echo", {"text": "\ud800"})).output
-    assert (await registry.run("\ud800", {})).is_error
+    assert (
+        "not valid Unicode"
+        in (await registry.run("echo", {"text": "\ud800"}, an_execution())).output
+    )
+    assert (await registry.run("\ud800", {}, an_execution())).is_error
 
 
 async def test_a_long_output_is_cut_with_a_marker_inside_the_limit() -> None:
     registry = ToolRegistry([Echo()], max_output_chars=1000)
-    outcome = await registry.run("echo", {"text": "x" * 5000})
+    outcome = await registry.run("echo", {"text": "x" * 5000}, an_execution())
     assert 990 <= len(outcome.output) <= 1000
     assert outcome.output.endswith("\n[Cut here: the first 941 of 5,000 characters are shown.]")
 
 
 async def test_an_output_at_the_limit_is_not_cut() -> None:
     registry = ToolRegistry([Echo()], max_output_chars=1000)
-    outcome = await registry.run("echo", {"text": "x" * 1000})
+    outcome = await registry.run("echo", {"text": "x" * 1000}, an_execution())
     assert outcome.output == "x" * 1000
 
 
 async def test_a_bug_in_a_tool_is_raised() -> None:
     with pytest.raises(RuntimeError):
-        await ToolRegistry([Broken()]).run("echo", {"text": ""})
+        await ToolRegistry([Broken()]).run("echo", {"text": ""}, an_execution())
 
 
 def test_two_tools_of_one_name_are_a_mistake() -> None:
@@ -176,5 +189,5 @@ def test_a_tool_is_found_by_its_name_alone() -> None:
 
 async def test_the_calculator_and_the_clock_answer_through_the_registry() -> None:
     registry = default_tools()
-    assert (await registry.run("calculator", {"expression": "2 + 2"})).output == "4"
-    assert not (await registry.run("datetime", {"timezone": "+02:00"})).is_error
+    assert (await registry.run("calculator", {"expression": "2 + 2"}, an_execution())).output == "4"
+    assert not (await registry.run("datetime", {"timezone": "+02:00"}, an_execution())).is_error

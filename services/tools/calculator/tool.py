@@ -10,7 +10,13 @@ from services.tools.calculator.errors import CalculationError
 from services.tools.calculator.evaluation import calculate
 from services.tools.calculator.functions import CONSTANTS, FUNCTIONS
 from services.tools.calculator.notation import MAX_CHARS
-from services.tools.definition import RetryClass, ToolDefinition, ToolOutcome, input_schema
+from services.tools.definition import (
+    RetryClass,
+    ToolDefinition,
+    ToolExecution,
+    ToolOutcome,
+    input_schema,
+)
 
 _DESCRIPTION = (
     "Evaluates an arithmetic expression exactly with decimals and whole numbers of any size up to "
@@ -49,7 +55,9 @@ class Calculator:
         instructions=_INSTRUCTIONS,
     )
 
-    async def run(self, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+    async def run(
+        self, tool_input: Mapping[str, JsonValue], _execution: ToolExecution, /
+    ) -> ToolOutcome:
         """Return the expression's value, or what is wrong with the expression."""
         asked = CalculatorInput.model_validate(tool_input)
         try:

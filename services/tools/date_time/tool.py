@@ -11,7 +11,13 @@ from services.tools.date_time.calendar_arithmetic import calendar_parts, shifted
 from services.tools.date_time.errors import DateTimeError
 from services.tools.date_time.moments import Moment, at_wall_clock, in_zone, read, seconds
 from services.tools.date_time.zones import Zones
-from services.tools.definition import RetryClass, ToolDefinition, ToolOutcome, input_schema
+from services.tools.definition import (
+    RetryClass,
+    ToolDefinition,
+    ToolExecution,
+    ToolOutcome,
+    input_schema,
+)
 
 Clock = Callable[[], datetime]
 
@@ -76,7 +82,9 @@ class DateTime:
         self._clock = clock
         self._zones = zones or Zones()
 
-    async def run(self, tool_input: Mapping[str, JsonValue]) -> ToolOutcome:
+    async def run(
+        self, tool_input: Mapping[str, JsonValue], _execution: ToolExecution, /
+    ) -> ToolOutcome:
         """Return the answer as JSON, or what is wrong with the question."""
         asked = DateTimeInput.model_validate(tool_input)
         try:
