@@ -7,8 +7,21 @@ from schema.tables.memories import MemoryRow
 from schema.tables.plans import PlanRow, SubscriptionRow
 from schema.tables.prompts import PromptActivationRow, PromptRow, PromptVersionRow
 from schema.tables.records import AlertRow, AuditRow, CreationRow
-from schema.tables.tools import McpServerRow, McpToolRow, ToolSettingsRow, WorkflowToolRow
-from schema.tables.turns import ErasureRow, StepRow, ToolCallRow, TurnContextRow, TurnRow
+from schema.tables.tools import (
+    McpServerRow,
+    McpToolRow,
+    ToolSettingsRow,
+    ToolTestRow,
+    WorkflowToolRow,
+)
+from schema.tables.turns import (
+    ChatToolApprovalRow,
+    ErasureRow,
+    StepRow,
+    ToolCallRow,
+    TurnContextRow,
+    TurnRow,
+)
 from schema.tables.users import (
     ApiKeyRow,
     ClosedIdentityRow,
@@ -24,6 +37,7 @@ __all__ = [
     "ApiKeyRow",
     "AuditRow",
     "ChatRow",
+    "ChatToolApprovalRow",
     "ClosedIdentityRow",
     "CreationRow",
     "CredentialRow",
@@ -47,6 +61,7 @@ __all__ = [
     "SubscriptionRow",
     "ToolCallRow",
     "ToolSettingsRow",
+    "ToolTestRow",
     "TurnContextRow",
     "TurnRow",
     "UserRow",

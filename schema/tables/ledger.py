@@ -35,3 +35,4 @@ class LedgerRow(SQLModel, table=True):
     cost_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(20, 10))
     created_at: datetime = creation_moment()
     settled_at: datetime | None = moment()
+    tool_call_id: str = ""

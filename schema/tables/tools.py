@@ -1,9 +1,11 @@
 """Owns the rows of what administrators decide about tools, and of the tools that they add."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Text
+from sqlalchemy import Numeric, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -19,12 +21,18 @@ class ToolSettingsRow(SQLModel, table=True):
     enabled: bool = True
     approval: str | None = None
     roles: list[str] | None = Field(default=None, sa_type=ARRAY(Text))
+    retry_class: str | None = None
+    timeout_s: float | None = None
+    cost_usd: Decimal | None = Field(default=None, sa_type=Numeric(20, 10))
     version: int = 1
     updated_at: datetime = creation_moment()
 
 
 class McpServerRow(SQLModel, table=True):
-    """An MCP server; `secrets` are its environment or headers, encrypted."""
+    """An MCP server; `secrets` are its environment or headers, encrypted.
+
+    `oauth` says how to get tokens by client credentials, whose secret is `oauth_secret`.
+    """
 
     __tablename__ = "mcp_servers"
 
@@ -35,6 +43,8 @@ class McpServerRow(SQLModel, table=True):
     url: str | None = None
     secrets: bytes | None = None
     secret_names: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
+    oauth: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    oauth_secret: bytes | None = None
     enabled: bool = True
     status: str = "unknown"
     problem: str | None = None
@@ -53,6 +63,7 @@ class McpToolRow(SQLModel, table=True):
     name: str = Field(primary_key=True)
     description: str = ""
     input_schema: dict[str, Any] = Field(sa_type=JSONB)
+    retry_class: str = "never"
     listed_at: datetime = creation_moment()
 
 
@@ -73,3 +84,18 @@ class WorkflowToolRow(SQLModel, table=True):
     version: int = 1
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
+
+
+class ToolTestRow(SQLModel, table=True):
+    """A tool that an administrator tries: the input, and what the tool made of it."""
+
+    __tablename__ = "tool_tests"
+
+    id: UUID = Field(primary_key=True)
+    tool: str
+    input: dict[str, Any] = Field(sa_type=JSONB)
+    output: str | None = None
+    is_error: bool | None = None
+    duration_ms: int | None = None
+    user_id: UUID = Field(foreign_key="users.id")
+    created_at: datetime = creation_moment()

@@ -89,7 +89,12 @@ class StepRow(SQLModel, table=True):
 
 
 class ToolCallRow(SQLModel, table=True):
-    """One tool call that the model asked for, in the order of `position`."""
+    """One tool call that the model asked for, in the order of `position`.
+
+    `approval` is what held when it was asked for; until `expires_at` its user may decide. What
+    they made of the input is `edited_input`. `sent_at` marks a call that may be made once, and
+    was; `callback_id` one whose answer is to come later, until `callback_until`.
+    """
 
     __tablename__ = "tool_calls"
 
@@ -106,3 +111,25 @@ class ToolCallRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
     started_at: datetime | None = moment()
     finished_at: datetime | None = moment()
+    approval: str = "auto"
+    expires_at: datetime | None = moment()
+    decision: str | None = None
+    decision_reason: str | None = None
+    edited_input: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    decided_at: datetime | None = moment()
+    sent_at: datetime | None = moment()
+    callback_id: UUID | None = None
+    callback_until: datetime | None = moment()
+    blocks: list[dict[str, Any]] | None = Field(default=None, sa_type=JSONB)
+    cost_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(20, 10))
+
+
+class ChatToolApprovalRow(SQLModel, table=True):
+    """A tool that its user approved for all of a chat."""
+
+    __tablename__ = "chat_tool_approvals"
+
+    chat_id: UUID = Field(primary_key=True)
+    tool: str = Field(primary_key=True)
+    user_id: UUID
+    created_at: datetime = creation_moment()

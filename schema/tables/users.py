@@ -1,10 +1,11 @@
 """Owns the rows of people and of what proves who they are."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from schema.tables.columns import creation_moment, moment
@@ -69,6 +70,7 @@ class PreferencesRow(SQLModel, table=True):
     use_knowledge: bool = True
     auto_accept_memories: bool = False
     disabled_tools: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
+    tool_approvals: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
     version: int = 1
     updated_at: datetime = creation_moment()
 

@@ -35,6 +35,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "api_keys": HIDDEN,
     # An administrator's own deeds are written in their own name; this row is somebody else's.
     "audit_log": {"owner": "rc", "admin": "r", "service": "rc"},
+    "chat_tool_approvals": OWNED,
     "chats": OWNED,
     "closed_identities": HIDDEN,
     "creations": OWNED,
@@ -59,6 +60,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "subscriptions": {"owner": "r", **ADMINISTERED},
     "tool_calls": OWNED,
     "tool_settings": READABLE,
+    "tool_tests": ADMINISTERED,
     "turn_contexts": OWNED,
     "turns": OWNED,
     "users": {"owner": "r", "admin": "ru", "service": "rcud"},
