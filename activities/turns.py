@@ -1,4 +1,4 @@
-"""Owns the activities of a turn: preparing it, calling the model, running tools, ending it."""
+"""Owns the activities of a turn but for its tools: preparing it, calling the model, ending it."""
 
 from datetime import timedelta
 
@@ -14,8 +14,6 @@ from schema.turns import (
     FinishTurnInput,
     FinishTurnOutput,
     PrepareTurnOutput,
-    RunToolInput,
-    RunToolOutput,
     TurnReference,
 )
 from services.models.gateway import ModelCallError
@@ -23,7 +21,6 @@ from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
 from services.turns.preparation import TurnPreparation
 from services.turns.steps import Claim, TurnStoppedError
-from services.turns.tool_calls import ToolCalls
 
 _log = structlog.get_logger(__name__)
 
@@ -77,21 +74,6 @@ class TurnActivities:
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:
         """End the turn: message, cost, last events, the next turn of the chat."""
         return await self._ending.finish(ending)
-
-
-class ToolActivities:
-    """Runs tools: at once within a workflow task, or from the queue `tools`."""
-
-    def __init__(self, tool_calls: ToolCalls) -> None:
-        self._tool_calls = tool_calls
-
-    @activity.defn(name=names.RUN_TOOL)
-    async def run_tool(self, call: RunToolInput) -> RunToolOutput:
-        """Run one tool call and store its outcome."""
-        if activity.info().is_local:
-            return await self._tool_calls.run(call)
-        async with heartbeats():
-            return await self._tool_calls.run(call)
 
 
 def _failure_of(error: ModelCallError) -> ApplicationError:

@@ -30,8 +30,6 @@ def _sentence(why: ToolRefusal, noun: str) -> str:
                 "Secrets can't be stored: no encryption key is set. "
                 "Set EVERTURN_ENCRYPTION_KEYS for the API and the workers."
             )
-        case ToolRefusal.NOT_TESTABLE:
-            return "Only tools that run in Everturn itself can be tested yet."
         case ToolRefusal.TOO_MANY:
             return "There are too many MCP servers. Delete one first."
         case _:

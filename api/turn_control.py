@@ -10,6 +10,8 @@ from schema.ids import TurnId
 from schema.result import Err
 from schema.turns import FinishTurnInput, Turn, TurnReference, TurnStatus
 from services.refusals import Conflict, Unreachable
+from services.tools.refusals import InvalidField
+from services.turns.approvals import ApprovalRefusal
 from services.turns.regeneration import RegenerationRefusal
 
 
@@ -58,5 +60,20 @@ def regeneration_refused(refusal: RegenerationRefusal | Conflict | Unreachable) 
             return ApiError(
                 ErrorCode.CONFLICT, "Only the newest answer of a chat can be given anew."
             )
+        case _:
+            assert_never(refusal)
+
+
+def decision_refused(refusal: Unreachable | ApprovalRefusal | InvalidField) -> ApiError:
+    """Return the error for a tool call that can't be decided about."""
+    match refusal:
+        case Unreachable():
+            return refused(refusal, "tool call")
+        case InvalidField(path=path, message=message):
+            return invalid(path, message)
+        case ApprovalRefusal.NOT_AWAITED:
+            return ApiError(ErrorCode.CONFLICT, "This tool call does not wait for a decision.")
+        case ApprovalRefusal.DECIDED:
+            return ApiError(ErrorCode.CONFLICT, "It was decided otherwise about this tool call.")
         case _:
             assert_never(refusal)

@@ -43,6 +43,7 @@ class AuditAction(StrEnum):
     WORKFLOW_TOOL_CREATED = "workflow_tool.created"
     WORKFLOW_TOOL_CHANGED = "workflow_tool.changed"
     WORKFLOW_TOOL_DELETED = "workflow_tool.deleted"
+    TOOL_CALL_DECIDED = "tool_call.decided"
     TURN_READ = "turn.read"
     TURN_CANCELLED = "turn.cancelled"
     TURN_RERUN = "turn.rerun"

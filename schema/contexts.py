@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from schema.tools import ApprovalPolicy
 from schema.wire import WireModel
 
 
@@ -27,11 +28,12 @@ class ContextSource(WireModel):
 
 
 class OfferedTool(WireModel):
-    """A tool as the model is told of it."""
+    """A tool as the model is told of it, and whether a call of it is to be approved."""
 
     name: str
     description: str
     input_schema: dict[str, Any]
+    approval: ApprovalPolicy = ApprovalPolicy.AUTO
 
 
 class PromptLayers(WireModel):

@@ -15,7 +15,7 @@ from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId
 from schema.turns import ToolCallStatus, TurnStatus
 from schema.usage import TokenUsage
-from schema.wire import Usd, WireModel
+from schema.wire import Timestamp, Usd, WireModel
 
 DONE_SEQUENCE = 999_999
 """The second half of the id of every `done`, so that its id alone says that nothing follows."""
@@ -72,8 +72,20 @@ class DeltaEvent(EventData):
     text: str
 
 
+class ToolCallProgress(WireModel):
+    """How far a call has come, as the tool counts it."""
+
+    progress: float
+    total: float | None = None
+    message: str | None = None
+
+
 class ToolCallEvent(EventData):
-    """A tool call and its state. `output` is there once it has ended."""
+    """A tool call and its state. `output` is there once it has ended.
+
+    While it waits for a person, `expires_at` says until when; `progress` is told of a running
+    call, and kept nowhere.
+    """
 
     event_name = EventName.TOOL_CALL
     step: int
@@ -82,14 +94,20 @@ class ToolCallEvent(EventData):
     status: ToolCallStatus
     input: JsonValue = None
     output: str | None = None
+    expires_at: Timestamp | None = None
+    progress: ToolCallProgress | None = None
 
 
 class UsageEvent(EventData):
-    """What one attempt used and cost."""
+    """What one attempt used and cost: of the step's model, or of the tool call that is named.
+
+    A tool that asks no model stands under its own name in `model`.
+    """
 
     event_name = EventName.USAGE
     step: int
     attempt: int
+    tool_call_id: str | None = None
     model: str
     input_tokens: int
     output_tokens: int

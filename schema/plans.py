@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schema.ids import PlanId
+from schema.tools import ApprovalPolicy, ToolName
 from schema.wire import (
     ChangeModel,
     FilterModel,
@@ -20,7 +21,6 @@ from schema.wire import (
 
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 ModelName = Annotated[StorableText, Field(min_length=1, max_length=100)]
-ToolName = Annotated[StorableText, Field(min_length=1, max_length=200)]
 
 # JSON has neither tuples nor decimals: these two are made from lists, strings and numbers.
 _ModelNames = Annotated[tuple[ModelName, ...], Field(strict=False, max_length=100)]
@@ -38,6 +38,12 @@ _Budget = Annotated[
 ]
 
 
+ToolApprovals = Annotated[
+    dict[ToolName, Annotated[ApprovalPolicy, Field(strict=False)]],
+    Field(max_length=1_000, examples=[{"web_search": "ask"}]),
+]
+
+
 class RateLimits(RequestModel):
     """How often a user may do what."""
 
@@ -51,14 +57,31 @@ class RateLimits(RequestModel):
 class Entitlements(RequestModel):
     """What a plan allows; null allows all that there is. Units: USD for a period of a month."""
 
-    models: Annotated[_ModelNames | None, Field(examples=[["claude-haiku-5-5"]])] = None
-    tools: Annotated[_ToolNames | None, Field(examples=[["calculator"]])] = None
+    models: Annotated[
+        _ModelNames | None,
+        Field(description="Each has to be one of this server's.", examples=[["claude-haiku-5-5"]]),
+    ] = None
+    tools: Annotated[
+        _ToolNames | None,
+        Field(description="Names may be of tools that are added later.", examples=[["calculator"]]),
+    ] = None
+    tool_approvals: Annotated[
+        ToolApprovals,
+        Field(description="The least that has to be approved, by the names of tools."),
+    ] = Field(default_factory=dict)
     rates: RateLimits = RateLimits()
     budget_usd: Annotated[
         _Budget | None,
         Field(
             description="What may be spent in a period. It is recorded, and shown with the usage; "
             "it is not yet a limit of turns."
+        ),
+    ] = None
+    max_web_searches: Annotated[
+        Count | None,
+        Field(
+            description="How often `web_search` may search in a period. Searches that failed do "
+            "not count."
         ),
     ] = None
     max_memories: Annotated[Count, Field(le=50_000)] = 10_000

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field
 
+from schema.tools import ApprovalPolicy, ToolName
 from schema.wire import RequestModel, StorableText, VersionedModel
 
 _ZONE: Final = re.compile(r"(?!right/|posix/)[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*", re.ASCII)
@@ -41,7 +42,6 @@ Instructions = Annotated[
     StorableText, Field(min_length=1, max_length=4000, examples=["Answer briefly."])
 ]
 ModelName = Annotated[StorableText, Field(min_length=1, max_length=100)]
-ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,200}$", examples=["web_search"])]
 
 
 class Preferences(VersionedModel):
@@ -55,6 +55,7 @@ class Preferences(VersionedModel):
     use_knowledge: bool = True
     auto_accept_memories: bool = False
     disabled_tools: tuple[str, ...] = ()
+    tool_approvals: dict[str, ApprovalPolicy] = Field(default_factory=dict)
 
 
 class PreferencesRequest(RequestModel):
@@ -70,3 +71,12 @@ class PreferencesRequest(RequestModel):
     disabled_tools: Annotated[list[ToolName], Field(max_length=200), AfterValidator(_each_once)] = (
         Field(default_factory=list)
     )
+    tool_approvals: Annotated[
+        dict[ToolName, Annotated[ApprovalPolicy, Field(strict=False)]],
+        Field(
+            max_length=200,
+            examples=[{"github__create_issue": "ask"}],
+            description="Which tools have to ask first, or never run. Where a plan or an "
+            "administrator is stricter, that holds.",
+        ),
+    ] = Field(default_factory=dict)

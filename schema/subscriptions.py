@@ -51,6 +51,13 @@ class Quota(WireModel):
     limit: int
 
 
+class PeriodQuota(WireModel):
+    """How many there were in a period of what a plan limits; null where nothing limits it."""
+
+    used: int
+    limit: int | None
+
+
 class Budget(WireModel):
     """What may be spent in a period, and what is left of it; null where nothing limits it."""
 
@@ -73,6 +80,7 @@ class SubscriptionUsage(WireModel):
     tool_calls: int
     memories: Quota
     documents: Quota
+    web_searches: PeriodQuota
     budget: Budget
 
 

@@ -5,14 +5,17 @@ Where tools come from has modules of its own: `mcp_servers.py` and `workflow_too
 
 from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import Field, JsonValue
 
 from schema.users import UserRole
 from schema.wire import (
     ChangeModel,
+    Payload,
     RequestModel,
     Timestamp,
+    Usd,
     VersionedModel,
     WireModel,
     unset,
@@ -20,6 +23,9 @@ from schema.wire import (
 
 SERVER_SEPARATOR = "__"
 """Stands between the name of an MCP server and that of its tool; neither kind else has it."""
+
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$", examples=["web_search"])]
+"""The form of tools' names. Whether there is such a tool is not asked: it may come later."""
 
 
 class ToolKind(StrEnum):
@@ -64,7 +70,8 @@ class Tool(WireModel):
 class AdministeredTool(VersionedModel):
     """A tool of whatever kind, as it is defined and as it was decided about.
 
-    `enabled`, `approval` and `roles` are the administrators' decision.
+    `enabled`, `approval` and `roles` are the administrators' decision. Units: `timeout_s` is in
+    seconds.
     """
 
     name: str
@@ -73,8 +80,9 @@ class AdministeredTool(VersionedModel):
     description: str
     input_schema: dict[str, JsonValue]
     default_approval: ApprovalPolicy
-    retry_class: RetryClass | None = Field(description="Null where the source does not say.")
-    timeout_s: float | None = Field(description="Null where the source does not say.")
+    retry_class: RetryClass
+    timeout_s: float
+    cost_usd: Usd = Field(description="What one call costs, as far as that is known before it.")
     enabled: bool
     approval: ApprovalPolicy | None = Field(description="Null leaves it as it is defined.")
     roles: tuple[UserRole, ...] | None = Field(description="Who may use it; null means everybody.")
@@ -90,6 +98,33 @@ class ChangeToolRequest(ChangeModel):
         Annotated[
             list[Annotated[UserRole, Field(strict=False)]],
             Field(min_length=1, max_length=len(UserRole), examples=[["admin"]]),
+        ]
+        | None
+    ) = None
+    retry_class: (
+        Annotated[
+            RetryClass,
+            Field(
+                strict=False,
+                examples=["never"],
+                description="Whether a call whose outcome is unknown may be made again.",
+            ),
+        ]
+        | None
+    ) = None
+    timeout_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
+    cost_usd: (
+        Annotated[
+            Usd,
+            Field(
+                strict=False,
+                ge=0,
+                le=1_000_000,
+                max_digits=20,
+                decimal_places=10,
+                examples=["0.005"],
+                description="What one call costs; it is recorded in the ledger.",
+            ),
         ]
         | None
     ) = None
@@ -109,3 +144,11 @@ class ToolTest(WireModel):
     output: str
     is_error: bool
     duration_ms: int
+
+
+class ToolTrialReference(Payload):
+    """Which trial a worker is to run, and how long its tool may take. Units: seconds."""
+
+    trial_id: UUID
+    tool: str
+    within_s: float

@@ -5,9 +5,9 @@ Workflow payloads carry references only. Content stays in Postgres, under its po
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, JsonValue, model_validator
 
 from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
@@ -51,6 +51,21 @@ class ToolCallStatus(StrEnum):
     DENIED = "denied"
 
 
+class ApprovalDecision(StrEnum):
+    """What a person wants of a tool call that waits for them."""
+
+    APPROVE = "approve"
+    DENY = "deny"
+
+
+class ToolCallDecision(StrEnum):
+    """What became of a tool call that waited for a person."""
+
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+
+
 class IfBusy(StrEnum):
     """What a message does that finds a turn under way in its chat."""
 
@@ -92,6 +107,48 @@ class RegenerateTurnRequest(RequestModel):
     model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
 
 
+class DecideToolCallRequest(RequestModel):
+    """A decision about a tool call. Only what is approved can be edited, or remembered."""
+
+    decision: Annotated[ApprovalDecision, Field(strict=False, examples=["approve"])]
+    reason: Annotated[
+        StorableText | None,
+        Field(min_length=1, max_length=2000, description="What the model is told of a denial."),
+    ] = None
+    input: Annotated[
+        dict[str, JsonValue] | None,
+        Field(
+            description="Another input than the model's, to run the tool with.",
+            examples=[{"expression": "2 + 2"}],
+        ),
+    ] = None
+    remember_for_chat: Annotated[
+        bool, Field(description="Whether to run this tool without asking in all of this chat.")
+    ] = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.decision is ApprovalDecision.DENY:
+            if self.input is not None or self.remember_for_chat:
+                raise ValueError("a denied call has neither another input nor a memory")
+        elif self.reason is not None:
+            raise ValueError("an approved call has no reason")
+        return self
+
+
+class DecidedToolCall(WireModel):
+    """A tool call that its owner decided about."""
+
+    turn_id: TurnId
+    step: int
+    tool_call_id: str
+    name: str
+    status: ToolCallStatus
+    decision: ToolCallDecision
+    reason: str | None = None
+    input: dict[str, JsonValue]
+
+
 class TurnReference(Payload):
     """Input of the workflow `ChatTurn` and of the activities that need no more."""
 
@@ -123,11 +180,16 @@ class CallModelInput(Payload):
 
 
 class ToolCallReference(Payload):
-    """One tool call of a step. `name` is that of a registered tool, or `unknown`."""
+    """One tool call of a step. `name` is that of a registered tool, or `unknown`.
+
+    Units: `timeout_s` is how long one attempt may take, in seconds.
+    """
 
     id: str
     name: str
     instant: bool
+    needs_approval: bool = False
+    timeout_s: float | None = None
 
 
 class CallModelOutput(Payload):
@@ -141,18 +203,48 @@ class CallModelOutput(Payload):
 
 
 class RunToolInput(Payload):
-    """Which stored tool call to run."""
+    """Which stored tool call to run; with `gave_up`, to note that it can't be run."""
 
     turn: TurnReference
     step: int
     tool_call_id: str
     name: str
+    gave_up: bool = False
 
 
 class RunToolOutput(Payload):
-    """How the tool call ended; its output is in the database."""
+    """How the tool call ended; its output is in the database.
+
+    With `answers_within_s` it has not: its answer comes by a callback, within as many seconds.
+    """
 
     status: ToolCallStatus
+    answers_within_s: float | None = None
+
+
+class AskApprovalOutput(Payload):
+    """Within how many seconds somebody may decide; None where nothing is waited for."""
+
+    within_s: float | None = None
+
+
+class ToolCallKey(Payload):
+    """Which tool call of a turn a signal is about."""
+
+    step: int
+    tool_call_id: str
+
+
+class DecidedToolCallReference(Payload):
+    """Which tool call of which turn somebody decided about."""
+
+    turn_id: TurnId
+    call: ToolCallKey
+
+
+def callback_activity_id(step: int, tool_call_id: str) -> str:
+    """Return the id of the activity that waits for the later answer of a tool call."""
+    return f"callback-{step}-{tool_call_id}"
 
 
 class FinishTurnInput(Payload):

@@ -23,6 +23,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.failures import FailureTranslation
 from schema.names import (
     BACKGROUND_QUEUE,
+    CALLBACK_DELIVERY_SCHEDULE_ID,
+    DELIVER_CALLBACKS,
     ERASURE_SWEEP_SCHEDULE_ID,
     INGESTION_SWEEP_SCHEDULE_ID,
     REEMBED,
@@ -37,12 +39,14 @@ from schema.names import (
 from services.settings import Settings
 from workers.composition.activities import Activities
 from workflows.chat_turn import ChatTurn
+from workflows.deliver_callbacks import DeliverCallbacks
 from workflows.ingest_document import IngestDocument
 from workflows.reembed import Reembed
 from workflows.refresh_mcp_server import RefreshMcpServer
 from workflows.sweep_erasures import SweepErasures
 from workflows.sweep_ingestions import SweepIngestions
 from workflows.sweep_turns import SweepTurns
+from workflows.try_tool import TryTool
 
 _log = structlog.get_logger(__name__)
 
@@ -65,17 +69,24 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         workflows = (ChatTurn,)
         turns = activities.turns
         registered = [turns.prepare_turn, turns.call_model, turns.finish_turn]
-        registered.append(activities.tools.run_tool)
+        registered += [activities.tools.ask_approval, activities.tools.run_tool]
+        registered.append(activities.callbacks.await_callback)
     elif queue == TOOLS_QUEUE:
-        workflows = (RefreshMcpServer,)
+        workflows = (RefreshMcpServer, TryTool)
         registered = [activities.tools.run_tool, activities.mcp.list_mcp_tools]
+        registered.append(activities.trials.try_tool)
     elif queue == BACKGROUND_QUEUE:
-        workflows = (SweepTurns, SweepErasures, IngestDocument, SweepIngestions, Reembed)
+        workflows = (
+            *(SweepTurns, SweepErasures, DeliverCallbacks),
+            *(IngestDocument, SweepIngestions, Reembed),
+        )
         ingestion = activities.ingestion
         registered = [activities.sweep.find_stranded_turns, activities.erasure.erase_streams]
         registered += [ingestion.extract_document, ingestion.embed_passages]
         registered.append(ingestion.finish_ingestion)
         registered.append(activities.ingestion_sweep.find_stranded_ingestions)
+        registered.append(activities.callbacks.deliver_callbacks)
+        registered.append(activities.decisions.tell_decisions)
         reembedding = activities.reembedding
         registered += [reembedding.count_stale, reembedding.embed_batch]
     return Worker(
@@ -85,12 +96,18 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         activities=registered,
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[FailureTranslation()],
-        max_concurrent_activities=settings.max_concurrent_model_calls,
+        max_concurrent_activities=_slots(queue, settings),
         max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         default_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_s),
     )
+
+
+def _slots(queue: str, settings: Settings) -> int:
+    if queue == TOOLS_QUEUE:
+        return settings.max_concurrent_tool_calls
+    return settings.max_concurrent_model_calls
 
 
 async def run_workers(
@@ -119,6 +136,7 @@ async def ensure_sweeps(client: Client, *, every: timedelta) -> None:
         (SWEEP_SCHEDULE_ID, SWEEP_TURNS, "sweep"),
         (ERASURE_SWEEP_SCHEDULE_ID, SWEEP_ERASURES, "erasure-sweep"),
         (INGESTION_SWEEP_SCHEDULE_ID, SWEEP_INGESTIONS, "ingestion-sweep"),
+        (CALLBACK_DELIVERY_SCHEDULE_ID, DELIVER_CALLBACKS, "callback-delivery"),
     ):
         await _ensure_schedule(client, schedule_id, _sweeping(workflow, workflow_id, every))
     reembedding = _recurring(REEMBED, "reembed", every * _SWEEPS_PER_REEMBEDDING)

@@ -18,21 +18,20 @@ with workflow.unsafe.imports_passed_through():
     from activities import names
     from schema.errors import ErrorCode
     from schema.ids import turn_workflow_id
-    from schema.names import CHAT_TURN, TASK_TIMEOUT, TOOLS_QUEUE, TURNS_QUEUE
+    from schema.names import CHAT_TURN, TASK_TIMEOUT, TOOL_CALL_DECIDED, TURNS_QUEUE
     from schema.turns import (
         CallModelInput,
         CallModelOutput,
         FinishTurnInput,
         FinishTurnOutput,
         PrepareTurnOutput,
-        RunToolInput,
-        RunToolOutput,
-        ToolCallReference,
+        ToolCallKey,
         TurnOutcome,
         TurnReference,
         TurnStatus,
     )
     from workflows.search_attributes import turn_attributes
+    from workflows.tool_calls import ToolCallRuns
 
 # What waits for a database or a provider waits as long as it takes; activities themselves say
 # when a failure is final.
@@ -47,6 +46,14 @@ _QUICK: Final = RetryPolicy(
 @workflow.defn(name=CHAT_TURN)
 class ChatTurn:
     """One turn of a chat. Carries references only; content stays in the database."""
+
+    def __init__(self) -> None:
+        self._tool_calls = ToolCallRuns()
+
+    @workflow.signal(name=TOOL_CALL_DECIDED)
+    def tool_call_decided(self, call: ToolCallKey) -> None:
+        """Go on with a tool call that somebody has decided about."""
+        self._tool_calls.decided(call)
 
     @workflow.run
     async def run(self, turn: TurnReference) -> TurnOutcome:
@@ -79,7 +86,7 @@ class ChatTurn:
             answer = await self._call_model(turn, step, prepared)
             if not answer.tool_calls:
                 return FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
-            await asyncio.gather(*(self._run_tool(turn, step, call) for call in answer.tool_calls))
+            await self._tool_calls.run_all(turn, step, answer.tool_calls)
         return FinishTurnInput(
             turn=turn, status=TurnStatus.FAILED, error_code=ErrorCode.MAX_STEPS_EXCEEDED
         )
@@ -123,33 +130,6 @@ class ChatTurn:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return answer
-
-    async def _run_tool(
-        self, turn: TurnReference, step: int, call: ToolCallReference
-    ) -> RunToolOutput:
-        """Run a tool where it belongs: at once, or on the queue for what takes time."""
-        run = RunToolInput(turn=turn, step=step, tool_call_id=call.id, name=call.name)
-        if call.instant:
-            ran: RunToolOutput = await workflow.execute_local_activity(
-                names.RUN_TOOL,
-                run,
-                result_type=RunToolOutput,
-                start_to_close_timeout=timedelta(seconds=30),
-                retry_policy=_QUICK,
-            )
-            return ran
-        queued: RunToolOutput = await workflow.execute_activity(
-            names.RUN_TOOL,
-            run,
-            result_type=RunToolOutput,
-            task_queue=TOOLS_QUEUE,
-            summary=f"tool {call.name} · step {step}",
-            start_to_close_timeout=timedelta(minutes=10),
-            heartbeat_timeout=timedelta(seconds=5),
-            retry_policy=_PATIENT,
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
-        return queued
 
     async def _finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
         """End the turn. A cancellation that comes now finds it ending already."""

@@ -16,7 +16,7 @@ from schema.users import UserRole, UserStatus
 from services.database import Connection
 from services.prompts.base_prompts import ActiveVersion
 from services.prompts.window import MessageSize
-from services.tools.permission import Audience
+from services.tools.permission import Audience, policies
 
 # The message, or what is searched for of a long one, is read only where there is something to
 # search. Whether there is knowledge is asked of documents, which have an index for each way of
@@ -26,7 +26,9 @@ SELECT turns.active AND turns.cancel_requested_at IS NULL
            AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,
        sizes.turn_ids, sizes.chars, users.role, users.status AS standing, users.display_name,
        wishes.language, wishes.time_zone,
-       wishes.instructions, wishes.disabled_tools, plans.entitlements -> 'tools' AS entitled_tools,
+       wishes.instructions, wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
+       plans.entitlements -> 'tools' AS entitled_tools,
+       plans.entitlements -> 'toolApprovals' AS plan_approvals,
        prompts.id AS prompt_id, prompts.active_version, stored.layers, stored.sources,
        found.memories, found.knowledge,
        CASE WHEN stored.turn_id IS NULL AND (found.memories OR found.knowledge)
@@ -108,7 +110,8 @@ def _facts(row: asyncpg.Record) -> TurnFacts:
 def _audience(row: asyncpg.Record) -> Audience | None:
     if row["standing"] != UserStatus.ACTIVE:
         return None
-    return Audience(UserRole(row["role"]), row["entitled_tools"])
+    approvals = (row["plan_approvals"] or {}, row["own_approvals"] or {})
+    return Audience(UserRole(row["role"]), row["entitled_tools"], tuple(map(policies, approvals)))
 
 
 def _active(prompt_id: UUID | None, number: int | None) -> ActiveVersion | None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.tools.definition import ToolDefinition
-from services.tools.permission import Audience, ToolSetting, permitted, unasked
+from services.tools.permission import Audience, ToolSetting, offerable, permitted
 
 
 class ToolList(Protocol):
     """Knows all tools."""
 
-    def definitions(self) -> Sequence[ToolDefinition]:
+    async def definitions(self) -> Sequence[ToolDefinition]:
         """Return what each tool is, in an order that stays the same: prompts are cached by it."""
         ...
 
@@ -41,7 +41,7 @@ class DecidedTools:
         """Return the tools that somebody has; who is no audience has none."""
         if audience is None:
             return ()
-        usable = unasked(permitted(self.definitions, self.decisions, audience))
+        usable = offerable(permitted(self.definitions, self.decisions, audience))
         return tuple(tool for tool in usable if tool.name not in disabled)
 
 
@@ -54,4 +54,4 @@ class ToolOffer:
 
     async def decided(self) -> DecidedTools:
         """Return all tools with what was decided about them."""
-        return DecidedTools(self._tools.definitions(), await self._decisions.all())
+        return DecidedTools(await self._tools.definitions(), await self._decisions.all())

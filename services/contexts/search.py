@@ -14,6 +14,7 @@ import structlog
 from schema.actors import Actor
 from schema.memories import MemoryHit, MemoryKind
 from services.contexts.findings import FoundPassage, KnowledgeSource, MemorySource
+from services.degradations import CONTEXT_MISSED
 from services.embeddings import Embedder, Purpose
 
 T = TypeVar("T")
@@ -110,4 +111,6 @@ async def _in_time(work: Awaitable[T], until: float, what: str) -> T | None:
             return await work
     except Exception as error:  # noqa: BLE001 -- whatever is broken, the turn can do without
         _log.warning("context_degraded", layer=what, error=type(error).__name__)
+        cause = "timeout" if isinstance(error, TimeoutError) else "failure"
+        CONTEXT_MISSED.labels(part=what, cause=cause).inc()
         return None

@@ -134,7 +134,8 @@ class ContextService:
         """Give each layer its room: half of what is left at most, so that the rest has some."""
         content = filled(base.content, now=datetime.now(UTC), time_zone=facts.time_zone)
         system = system_layer(content)
-        left = self._budgets.prompt - _tokens(system)
+        # What is never cut comes first.
+        left = self._budgets.prompt - _tokens(system) - _newest(facts)
         offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
         told = _fitting(offered, budget_tokens=left // 2)
         layers = PromptLayers(
@@ -143,7 +144,7 @@ class ContextService:
             tools=tools_layer(told),
             offered=offered_tools(told),
         )
-        left -= _tools_tokens(layers) + _newest(facts)
+        left -= _tools_tokens(layers)
         user = user_layer(
             name=facts.display_name,
             language=facts.language,

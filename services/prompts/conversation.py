@@ -1,14 +1,16 @@
 """Owns turning stored messages, steps and tool results into the messages of a model call."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from anthropic.types import MessageParam, ToolResultBlockParam
 
 from schema.turns import ToolCallStatus
 from services.prompts.cache_marks import CACHE_MARK, MARKED_RESULTS
 
-_NO_RESULT = "This call was not run."
+_NO_RESULT: Final = "This call was not run."
+_EDITED: Final = "The person changed the input of this call to {} before it was made."
 
 
 class SaidMessage(NamedTuple):
@@ -26,12 +28,18 @@ class EarlierStep(NamedTuple):
 
 
 class EarlierCall(NamedTuple):
-    """A tool call of an earlier step; without an output it was not run."""
+    """A tool call of an earlier step; without an output it was not run.
+
+    `blocks` take the place of an output that is more than text; `edited_input` is what a person
+    made of the model's.
+    """
 
     step: int
     tool_call_id: str
     status: str
     output: str | None
+    blocks: Sequence[Mapping[str, Any]] | None = None
+    edited_input: Mapping[str, Any] | None = None
 
 
 class PromptMaterial(NamedTuple):
@@ -83,19 +91,24 @@ def _results(
 
 
 def _result(call_id: str, call: EarlierCall | None) -> ToolResultBlockParam:
-    if call is None or call.output is None:
-        return {
-            "type": "tool_result",
-            "tool_use_id": call_id,
-            "content": _NO_RESULT,
-            "is_error": True,
-        }
+    is_error = call is None or call.status != ToolCallStatus.COMPLETED
     return {
         "type": "tool_result",
         "tool_use_id": call_id,
-        "content": call.output,
-        "is_error": call.status != ToolCallStatus.COMPLETED,
+        "content": _content(call),
+        "is_error": is_error,
     }
+
+
+def _content(call: EarlierCall | None) -> Any:  # noqa: ANN401 -- text, or the wire's own blocks
+    if call is None or call.output is None:
+        return _NO_RESULT
+    if call.edited_input is None:
+        return list(call.blocks) if call.blocks else call.output
+    edited = _EDITED.format(json.dumps(call.edited_input, ensure_ascii=False))
+    if call.blocks:
+        return [{"type": "text", "text": edited}, *call.blocks]
+    return f"{edited}\n\n{call.output}"
 
 
 def _joined(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> list[MessageParam]:

@@ -46,6 +46,7 @@ def offered_tools(definitions: Sequence[ToolDefinition]) -> tuple[OfferedTool, .
             name=definition.name,
             description=definition.description,
             input_schema=dict(definition.input_schema),
+            approval=definition.approval,
         )
         for definition in definitions
     )

@@ -3,14 +3,10 @@
 Where MCP and workflow tools come from is registered by services of their own.
 """
 
-import asyncio
-import time
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 import structlog
-from pydantic import JsonValue
 from sqlalchemy import literal
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
@@ -18,7 +14,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
-from schema.ids import new_id
 from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
 from schema.result import Err, Ok, Result
 from schema.tables import McpToolRow, ToolSettingsRow, WorkflowToolRow
@@ -27,19 +22,16 @@ from schema.tools import (
     SERVER_SEPARATOR,
     AdministeredTool,
     ChangeToolRequest,
-    TestToolRequest,
     ToolKind,
-    ToolTest,
 )
-from schema.wire import make_storable
 from services.audit.recording import record
 from services.database import Database
 from services.refusals import Conflict, Unreachable
-from services.tools.definition import ToolExecution, ToolOutcome
-from services.tools.described import local_tool, mcp_tool, with_decision, workflow_tool
-from services.tools.refusals import ToolRefusal
+from services.tools.catalogue import mcp_definition, workflow_definition
+from services.tools.described import administered, with_decision
 from services.tools.registry import ToolRegistry
 from services.tools.settings import ToolSettings
+from services.versions import Versions, is_meant
 
 _log = structlog.get_logger(__name__)
 
@@ -81,15 +73,15 @@ class ToolAdministration:
         return Page([with_decision(tool, decided.get(tool.name)) for tool in shown], following)
 
     async def change(
-        self, actor: Actor, name: str, request: ChangeToolRequest, *, version: int | None
+        self, actor: Actor, name: str, request: ChangeToolRequest, *, versions: Versions
     ) -> Result[AdministeredTool, Conflict | Unreachable]:
-        """Decide about a tool; `version` is the one that is meant."""
+        """Decide about a tool; `versions` are those it is meant for."""
         async with self._database.transaction(actor) as session:
             tool = await self._find(session, name)
             if tool is None:
                 return Err(Unreachable.MISSING)
             row = await _locked_decision(session, name)
-            if version not in {None, row.version}:
+            if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             changes = request.changes()
             _apply(row, changes)
@@ -105,56 +97,19 @@ class ToolAdministration:
         self._settings.forget()
         return Ok(with_decision(tool, row))
 
-    async def test(
-        self, actor: Actor, name: str, request: TestToolRequest
-    ) -> Result[ToolTest, ToolRefusal | Unreachable]:
-        """Run a tool that runs here, switched off or not, and return what it made of the input."""
-        async with self._database.transaction(actor) as session:
-            tool = await self._find(session, name)
-            if tool is None:
-                return Err(Unreachable.MISSING)
-            if tool.kind is not ToolKind.LOCAL:
-                return Err(ToolRefusal.NOT_TESTABLE)
-            record(session, actor, AuditAction.TOOL_TESTED, (ResourceType.TOOL, name))
-        started = time.monotonic()
-        execution = ToolExecution(actor=actor, key=f"test:{new_id()}")
-        outcome = await self._run(name, request.input, execution)
-        return Ok(
-            ToolTest(
-                output=make_storable(outcome.output),
-                is_error=outcome.is_error,
-                duration_ms=round((time.monotonic() - started) * 1000),
-            )
-        )
-
-    async def _run(
-        self, name: str, tool_input: Mapping[str, JsonValue], execution: ToolExecution
-    ) -> ToolOutcome:
-        tool = self._registry.get(name)
-        limit = _LONGEST_TEST if tool is None else min(_LONGEST_TEST, tool.definition.timeout)
-        try:
-            async with asyncio.timeout(limit.total_seconds()):
-                return await self._registry.run(name, tool_input, execution)
-        except TimeoutError:
-            seconds = f"{limit.total_seconds():g}"
-            return ToolOutcome(output=f"It did not answer within {seconds} s.", is_error=True)
-        except Exception as error:  # noqa: BLE001 -- that a tool fails is what a test finds out
-            _log.warning("tool_test_failed", tool=name, exc_info=error)
-            return ToolOutcome(output=f"It failed: {type(error).__name__}.", is_error=True)
-
     async def _find(self, session: AsyncSession, name: str) -> AdministeredTool | None:
         local = self._registry.get(name)
         if local is not None:
-            return local_tool(local.definition)
+            return administered(local.definition)
         server, separator, tool = name.partition(SERVER_SEPARATOR)
         if separator:
             listed = await session.get(McpToolRow, (server, tool))
-            return None if listed is None else mcp_tool(listed)
+            return None if listed is None else administered(mcp_definition(listed))
         webhook = await session.get(WorkflowToolRow, name)
-        return None if webhook is None else workflow_tool(webhook)
+        return None if webhook is None else administered(workflow_definition(webhook))
 
     def _local_after(self, after: str) -> list[AdministeredTool]:
-        return [local_tool(tool) for tool in self._registry.definitions() if tool.name > after]
+        return [administered(tool) for tool in self._registry.definitions() if tool.name > after]
 
 
 async def _mcp_after(
@@ -163,7 +118,7 @@ async def _mcp_after(
     # Names are compared byte for byte, as they are when the kinds are merged.
     name = (col(McpToolRow.server) + literal(SERVER_SEPARATOR) + col(McpToolRow.name)).collate("C")
     query = select(McpToolRow).where(name > after).order_by(name).limit(page.limit + 1)
-    return [mcp_tool(row) for row in (await session.exec(query)).all()]
+    return [administered(mcp_definition(row)) for row in (await session.exec(query)).all()]
 
 
 async def _workflow_after(
@@ -171,7 +126,7 @@ async def _workflow_after(
 ) -> list[AdministeredTool]:
     name = col(WorkflowToolRow.name).collate("C")
     query = select(WorkflowToolRow).where(name > after).order_by(name).limit(page.limit + 1)
-    return [workflow_tool(row) for row in (await session.exec(query)).all()]
+    return [administered(workflow_definition(row)) for row in (await session.exec(query)).all()]
 
 
 async def _locked_decision(session: AsyncSession, name: str) -> ToolSettingsRow:
@@ -188,5 +143,7 @@ def _apply(row: ToolSettingsRow, changes: dict[str, Any]) -> None:
         row.approval = changes["approval"]
     if "roles" in changes:
         row.roles = None if changes["roles"] is None else sorted(set(changes["roles"]))
+    for name in changes.keys() & {"retry_class", "timeout_s", "cost_usd"}:
+        setattr(row, name, changes[name])
     row.version += 1
     row.updated_at = utc_now()

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from jsonschema import Draft202012Validator, SchemaError
+from jsonschema_rs import ValidationError
 from pydantic import JsonValue
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
+
+from services.tools.validation import validator_of
 
 _LONGEST_CHARS: Final = 64 * 1024
 _DEEPEST: Final = 20
@@ -35,10 +38,13 @@ def problem_of_schema(schema: Mapping[str, JsonValue]) -> str | None:
         Draft202012Validator.check_schema(schema)
         # An endless reference is found by following it.
         next(Draft202012Validator(schema).iter_errors({}), None)
+        validator_of(schema)
     except SchemaError as error:
         return f"is no JSON schema (2020-12): look at `{_place(error)}`"
     except RecursionError:
         return "refers to itself without end"
+    except ValidationError:
+        return "has a part that inputs can't be checked by"
     return None
 
 

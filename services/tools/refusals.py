@@ -9,7 +9,6 @@ class ToolRefusal(StrEnum):
 
     NAME_TAKEN = "name_taken"
     NO_ENCRYPTION_KEY = "no_encryption_key"
-    NOT_TESTABLE = "not_testable"
     TOO_MANY = "too_many"
 
 

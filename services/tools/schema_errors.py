@@ -1,24 +1,25 @@
 """Owns the words in which a model learns why its input does not satisfy a tool's schema.
 
-The messages of jsonschema itself repeat the offending input, which may be huge.
+The messages of the validator itself repeat the offending input, which may be huge.
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from typing import Any, Final
 
-from jsonschema import ValidationError
-from jsonschema.exceptions import relevance
+from jsonschema_rs import ValidationError
 
-_MAX_ERRORS = 3
-_MAX_QUOTED_CHARS = 200
+_MAX_ERRORS: Final = 3
+_MAX_QUOTED_CHARS: Final = 200
+_LOOKED_AT: Final = 100
+"""A malformed list can hold an error for each item: look at enough of them, not at all."""
 
 
-def explain(errors: Iterable[ValidationError]) -> str | None:
-    """Return what was expected where, the most telling errors first; None without an error."""
-    # A malformed list can hold an error for each item: look at enough of them, not at all.
-    worst_first = sorted(islice(errors, 100), key=relevance, reverse=True)
-    sentences = list(dict.fromkeys(map(_sentence, worst_first)))
+def explain(errors: Iterable[ValidationError], schema: Mapping[str, Any]) -> str | None:
+    """Return what was expected where, the shallowest errors first; None without an error."""
+    found = sorted(islice(errors, _LOOKED_AT), key=lambda error: len(error.instance_path))
+    sentences = list(dict.fromkeys(_sentence(error, found, schema) for error in found))
     return "; ".join(sentences[:_MAX_ERRORS]) if sentences else None
 
 
@@ -28,48 +29,75 @@ def shortened(text: str) -> str:
     return text if len(text) <= _MAX_QUOTED_CHARS else f"{text[:_MAX_QUOTED_CHARS]}…"
 
 
-def _sentence(error: ValidationError) -> str:
-    path = shortened(error.json_path.removeprefix("$").removeprefix("."))
-    describe = _EXPECTATIONS.get(str(error.validator), _anything_else)
-    return f"`{path}`: {describe(error)}" if path else describe(error)
+def _sentence(
+    error: ValidationError, all_errors: Iterable[ValidationError], schema: Mapping[str, Any]
+) -> str:
+    path = shortened(_path(error.instance_path))
+    keyword = str(error.schema_path[-1]) if error.schema_path else "false"
+    if error.kind.name == "required":
+        words = f"required but missing: {_listed(_missing(error, all_errors))}"
+    elif error.kind.name in {"additionalProperties", "unevaluatedProperties"}:
+        words = _not_allowed(error, schema)
+    else:
+        describe = _EXPECTATIONS.get(error.kind.name)
+        words = _unsatisfied(keyword, error) if describe is None else describe(error)
+    return f"`{path}`: {words}" if path else words
+
+
+def _path(steps: Iterable[str | int]) -> str:
+    joined = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return joined.removeprefix(".")
+
+
+def _missing(error: ValidationError, all_errors: Iterable[ValidationError]) -> list[str]:
+    """Return all that is missing in the same place; each error names one."""
+    return [
+        other.kind.as_dict()["property"]
+        for other in all_errors
+        if other.kind.name == "required" and other.instance_path == error.instance_path
+    ]
+
+
+def _not_allowed(error: ValidationError, schema: Mapping[str, Any]) -> str:
+    known = _at(schema, error.schema_path[:-1]).get("properties", {})
+    unexpected = _listed(error.kind.as_dict()["unexpected"])
+    return f"not allowed: {unexpected}; allowed: {_listed(known) or 'nothing'}"
+
+
+def _at(schema: Mapping[str, Any], path: Iterable[str | int]) -> Mapping[str, Any]:
+    part: Any = schema
+    for step in path:
+        part = part[step]
+    return part if isinstance(part, Mapping) else {}
+
+
+def _unsatisfied(keyword: str, error: ValidationError) -> str:
+    told = error.kind.as_dict()
+    told.pop("error", None)
+    values = "".join(f" {_as_json(value)}" for value in list(told.values())[:1])
+    return f"does not satisfy `{keyword}`{values}"
+
+
+def _bounded(words: str, attribute: str = "limit") -> Callable[[ValidationError], str]:
+    def describe(error: ValidationError) -> str:
+        told = error.kind.as_dict()
+        # A pattern that took too long comes without.
+        if attribute not in told:
+            return _unsatisfied(str(error.kind.name), error)
+        return f"expected {words.format(_as_json(told[attribute]))}"
+
+    return describe
 
 
 def _wrong_type(error: ValidationError) -> str:
-    expected = error.validator_value
-    names = [expected] if isinstance(expected, str) else _members(expected)
-    return f"expected {' or '.join(names)}, got {_type_name(error.instance)}"
+    types = error.kind.as_dict()["types"]
+    return f"expected {' or '.join(types)}, got {_type_name(error.instance)}"
 
 
-def _missing(error: ValidationError) -> str:
-    given = set(_members(error.instance))
-    absent = (name for name in _members(error.validator_value) if name not in given)
-    return f"required but missing: {_listed(absent)}"
-
-
-def _not_allowed(error: ValidationError) -> str:
-    known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
-    unknown = (name for name in _members(error.instance) if name not in known)
-    return f"not allowed: {_listed(unknown)}; allowed: {_listed(known) or 'nothing'}"
-
-
-def _not_listed(error: ValidationError) -> str:
-    return f"expected one of {_as_json(error.validator_value)}"
-
-
-def _bounded(words: str) -> Callable[[ValidationError], str]:
-    return lambda error: f"expected {words.format(_as_json(error.validator_value))}"
-
-
-def _anything_else(error: ValidationError) -> str:
-    return f"does not satisfy `{error.validator}` {_as_json(error.validator_value)}"
-
-
-_EXPECTATIONS: Mapping[str, Callable[[ValidationError], str]] = {
+_EXPECTATIONS: Final[Mapping[str, Callable[[ValidationError], str]]] = {
     "type": _wrong_type,
-    "required": _missing,
-    "additionalProperties": _not_allowed,
-    "enum": _not_listed,
-    "const": _bounded("{}"),
+    "enum": _bounded("one of {}", "options"),
+    "const": _bounded("{}", "expected_value"),
     "minimum": _bounded("at least {}"),
     "maximum": _bounded("at most {}"),
     "exclusiveMinimum": _bounded("more than {}"),
@@ -78,13 +106,9 @@ _EXPECTATIONS: Mapping[str, Callable[[ValidationError], str]] = {
     "maxLength": _bounded("at most {} characters"),
     "minItems": _bounded("at least {} items"),
     "maxItems": _bounded("at most {} items"),
-    "pattern": _bounded("text that matches the pattern {}"),
-    "format": _bounded("text in the format {}"),
+    "pattern": _bounded("text that matches the pattern {}", "pattern"),
+    "format": _bounded("text in the format {}", "format"),
 }
-
-
-def _members(value: object) -> list[str]:
-    return [str(member) for member in value] if isinstance(value, Iterable) else []
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,9 +1,7 @@
-"""Owns which tools a user has: those that run here and that they may use.
+"""Owns which tools a user has, of all that there are."""
 
-Tools of MCP servers and webhooks are registered elsewhere and are not offered yet.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from cachetools import TTLCache
@@ -16,22 +14,32 @@ from schema.tools import Tool
 from services.auth.standing import Standings
 from services.database import Database
 from services.refusals import Unreachable
-from services.tools.definition import ToolDefinition
+from services.tools.catalogue import ToolCatalogue
+from services.tools.definition import ApprovalPolicy, ToolDefinition
 from services.tools.permission import (
     UNDECIDED,
     Audience,
     Verdict,
     as_decided,
+    for_audience,
+    offerable,
     permitted,
-    unasked,
+    policies,
     verdict,
 )
-from services.tools.registry import ToolRegistry
 from services.tools.settings import ToolSettings
 
 _ORDER: Final = "name"
 _REMEMBERED: Final = 50_000
-_DISABLED: Final = "SELECT disabled_tools FROM preferences WHERE user_id = $1"
+_WISHES: Final = "SELECT disabled_tools, tool_approvals FROM preferences WHERE user_id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What a user wants of tools."""
+
+    disabled: frozenset[str]
+    approvals: Mapping[str, ApprovalPolicy]
 
 
 class ToolService:
@@ -40,27 +48,27 @@ class ToolService:
     def __init__(
         self,
         database: Database,
-        registry: ToolRegistry,
+        catalogue: ToolCatalogue,
         standings: Standings,
         settings: ToolSettings,
         *,
         lifetime_s: float,
     ) -> None:
         self._database = database
-        self._registry = registry
+        self._catalogue = catalogue
         self._standings = standings
         self._settings = settings
-        self._disabled: TTLCache[UserId, frozenset[str]] = TTLCache(_REMEMBERED, lifetime_s)
+        self._wishes: TTLCache[UserId, _Wishes] = TTLCache(_REMEMBERED, lifetime_s)
 
     async def offered(self, user_id: UserId) -> Sequence[ToolDefinition]:
         """Return the tools that the model is offered in a turn of this user, in a stable order.
 
         Somebody who is gone or disabled has none.
         """
-        usable = unasked(await self._permitted(user_id))
+        usable = offerable(await self._permitted(user_id))
         if not usable:
             return ()
-        disabled = await self._disabled_by(user_id)
+        disabled = (await self._wishes_of(user_id)).disabled
         return tuple(tool for tool in usable if tool.name not in disabled)
 
     async def list_tools(self, actor: Actor, page: PageRequest) -> Page[Tool]:
@@ -72,13 +80,13 @@ class ToolService:
         usable = sorted(await self._permitted(actor.user_id), key=lambda tool: tool.name)
         left = [tool for tool in usable if tool.name > after]
         shown = left[: page.limit]
-        disabled = await self._disabled_by(actor.user_id)
+        disabled = (await self._wishes_of(actor.user_id)).disabled
         following = encode_cursor(_ORDER, [shown[-1].name]) if len(left) > len(shown) else None
         return Page([_shown(tool, disabled) for tool in shown], following)
 
     async def get(self, actor: Actor, name: str) -> Result[Tool, Unreachable]:
         """Return one tool. One that is switched off is there for nobody."""
-        tool = self._registry.get(name)
+        tool = await self._catalogue.find(name)
         audience = await self._audience(actor.user_id)
         if tool is None or audience is None:
             return Err(Unreachable.MISSING)
@@ -89,32 +97,39 @@ class ToolService:
             case Verdict.FORBIDDEN:
                 return Err(Unreachable.FORBIDDEN)
             case Verdict.PERMITTED:
-                disabled = await self._disabled_by(actor.user_id)
-                return Ok(_shown(as_decided(tool.definition, setting), disabled))
+                disabled = (await self._wishes_of(actor.user_id)).disabled
+                return Ok(_shown(for_audience(as_decided(tool, setting), audience), disabled))
 
     def forget(self, user_id: UserId) -> None:
         """Read anew what this user switched off, at their next request to this process."""
-        self._disabled.pop(user_id, None)
+        self._wishes.pop(user_id, None)
 
     async def _permitted(self, user_id: UserId) -> tuple[ToolDefinition, ...]:
         audience = await self._audience(user_id)
         if audience is None:
             return ()
-        return permitted(self._registry.definitions(), await self._settings.all(), audience)
+        return permitted(await self._catalogue.definitions(), await self._settings.all(), audience)
 
     async def _audience(self, user_id: UserId) -> Audience | None:
         standing = await self._standings.of(user_id)
-        return None if standing is None else Audience(standing.role, standing.entitlements.tools)
+        if standing is None:
+            return None
+        entitlements, wishes = standing.entitlements, await self._wishes_of(user_id)
+        return Audience(
+            standing.role, entitlements.tools, (entitlements.tool_approvals, wishes.approvals)
+        )
 
-    async def _disabled_by(self, user_id: UserId) -> frozenset[str]:
-        known = self._disabled.get(user_id)
+    async def _wishes_of(self, user_id: UserId) -> _Wishes:
+        known = self._wishes.get(user_id)
         if known is not None:
             return known
         async with self._database.statements(acting_user(user_id)) as connection:
-            names = await connection.fetchval(_DISABLED, user_id)
-        disabled = frozenset(names or ())
-        self._disabled[user_id] = disabled
-        return disabled
+            row = await connection.fetchrow(_WISHES, user_id)
+        wishes = _Wishes(frozenset(), {})
+        if row is not None:
+            wishes = _Wishes(frozenset(row["disabled_tools"]), policies(row["tool_approvals"]))
+        self._wishes[user_id] = wishes
+        return wishes
 
 
 def _shown(tool: ToolDefinition, disabled: frozenset[str]) -> Tool:

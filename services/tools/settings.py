@@ -10,7 +10,7 @@ from schema.actors import SERVICE
 from schema.tables import ToolSettingsRow
 from schema.users import UserRole
 from services.database import Database
-from services.tools.definition import ApprovalPolicy
+from services.tools.definition import ApprovalPolicy, RetryClass
 from services.tools.permission import ToolSetting
 
 _ALL: Final = "all"
@@ -46,4 +46,7 @@ def setting_from_row(row: ToolSettingsRow) -> ToolSetting:
         enabled=row.enabled,
         approval=None if row.approval is None else ApprovalPolicy(row.approval),
         roles=None if row.roles is None else frozenset(map(UserRole, row.roles)),
+        retry_class=None if row.retry_class is None else RetryClass(row.retry_class),
+        timeout_s=row.timeout_s,
+        cost_usd=row.cost_usd,
     )

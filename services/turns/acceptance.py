@@ -61,12 +61,19 @@ class Refusal(StrEnum):
     """Why a message was not accepted, apart from a chat that is not there."""
 
     BLANK = "blank"
-    TOO_LONG = "too_long"
     UNKNOWN_MODEL = "unknown_model"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     BUSY = "busy"
     QUEUE_FULL = "queue_full"
     KEY_REUSED = "key_reused"
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A message that has more characters than it may."""
+
+    length: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ class TurnAcceptance:
         request: SendMessageRequest,
         *,
         idempotency_key: str | None,
-    ) -> Result[Accepted, Refusal | Unreachable]:
+    ) -> Result[Accepted, Refusal | TooLong | Unreachable]:
         """Store the message and its turn.
 
         Idempotency: the same key with the same request gives the turn that it gave before.
@@ -145,7 +152,7 @@ class TurnAcceptance:
         request: SendMessageRequest,
         model: str | None,
         key: str | None,
-    ) -> Result[Accepted, Refusal | Unreachable]:
+    ) -> Result[Accepted, Refusal | TooLong | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
         request_hash = _hash_of(chat_id, request)
         if key is not None:
@@ -199,11 +206,11 @@ class TurnAcceptance:
             return Refusal.QUEUE_FULL
         return None
 
-    def _refusal(self, request: SendMessageRequest) -> Refusal | None:
+    def _refusal(self, request: SendMessageRequest) -> Refusal | TooLong | None:
         if not request.content.strip():
             return Refusal.BLANK
         if len(request.content) > self._limits.max_content_chars:
-            return Refusal.TOO_LONG
+            return TooLong(len(request.content), self._limits.max_content_chars)
         if request.model is not None and request.model not in self._limits.models:
             return Refusal.UNKNOWN_MODEL
         return None

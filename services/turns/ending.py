@@ -10,7 +10,7 @@ from schema.actors import Actor, acting_user
 from schema.errors import ErrorCode
 from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import ChatId, TurnId, new_id
-from schema.tables import MessageRow, TurnRow
+from schema.tables import MessageRow, ToolCallRow, TurnRow
 from schema.turns import (
     FinishTurnInput,
     FinishTurnOutput,
@@ -21,7 +21,7 @@ from schema.turns import (
 )
 from schema.usage import TokenUsage
 from services.database import Connection, Database
-from services.events.snapshots import ending_events
+from services.events.snapshots import ending_events, tool_call_event
 from services.events.writer import EventWriter
 from services.turns.rows import reference_from_row, turn_row, usage_from_row
 
@@ -53,7 +53,7 @@ UPDATE ledger SET status = 'lost', settled_at = now() WHERE turn_id = $1 AND sta
 
 _GIVE_UP_CALLS: Final = """
 UPDATE tool_calls SET status = 'failed', output = $2, finished_at = now()
-WHERE turn_id = $1 AND status NOT IN ('completed', 'failed', 'denied')
+WHERE turn_id = $1 AND status NOT IN ('completed', 'failed', 'denied') RETURNING *
 """
 
 _GIVE_UP_STEP: Final = """
@@ -185,9 +185,10 @@ async def _give_up(
     """
     if turn["some_open"]:
         await connection.execute(_LOSE_OPEN, turn["id"])
-    if any(step["calls_tools"] for step in steps):
-        await connection.execute(_GIVE_UP_CALLS, turn["id"], _UNENDED_CALL)
     corrections: list[EventData] = []
+    if any(step["calls_tools"] for step in steps):
+        given_up = await connection.fetch(_GIVE_UP_CALLS, turn["id"], _UNENDED_CALL)
+        corrections += [tool_call_event(ToolCallRow(**call)) for call in given_up]
     for step in steps:
         if step["status"] != StepStatus.RUNNING:
             continue

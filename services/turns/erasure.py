@@ -5,6 +5,7 @@ behind; done at once where Redis is there, and by the sweep where it was not.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import delete, insert, update
@@ -15,15 +16,25 @@ from schema.actors import SERVICE
 from schema.ids import TurnId
 from schema.tables import ErasureRow, LedgerRow, TurnRow
 from schema.tables.columns import utc_now
+from schema.turns import TurnStatus
 from services.database import Database
 from services.events.writer import EventWriter
 
 _AT_ONCE: Final = 500
 
 
-async def ask_for_erasure(session: AsyncSession, of: Any) -> tuple[TurnId, ...]:  # noqa: ANN401 -- a condition of SQLAlchemy
+@dataclass(frozen=True, slots=True)
+class DeletedTurns:
+    """What deleted turns leave outside the database: streams, and workflows that run."""
+
+    all: tuple[TurnId, ...] = ()
+    unfinished: tuple[TurnId, ...] = ()
+
+
+async def ask_for_erasure(session: AsyncSession, of: Any) -> DeletedTurns:  # noqa: ANN401 -- a condition of SQLAlchemy
     """Note that the turns which the condition names are being deleted, and return them."""
-    turn_ids = (await session.exec(select(TurnRow.id).where(of))).all()
+    turns = (await session.exec(select(TurnRow.id, TurnRow.status).where(of))).all()
+    turn_ids = tuple(TurnId(turn_id) for turn_id, _ in turns)
     if turn_ids:
         # What their model calls have cost by now stays; nobody will come to settle it.
         underway = update(LedgerRow).where(
@@ -31,7 +42,8 @@ async def ask_for_erasure(session: AsyncSession, of: Any) -> tuple[TurnId, ...]:
         )
         await session.exec(underway.values(status="lost", settled_at=utc_now()))
         await session.exec(insert(ErasureRow), params=[{"turn_id": id_} for id_ in turn_ids])
-    return tuple(map(TurnId, turn_ids))
+    unfinished = (TurnId(id_) for id_, status in turns if not TurnStatus(status).is_final)
+    return DeletedTurns(all=turn_ids, unfinished=tuple(unfinished))
 
 
 class Erasure:

@@ -32,12 +32,13 @@ from services.patience import undisturbed, until_stored
 from services.prompts.conversation import conversation
 from services.prompts.layers import default_layers, system_blocks, tool_params
 from services.prompts.tokens import estimated_output
-from services.tools.registry import ToolRegistry
+from services.tools.executor import ToolExecutor
 from services.turns.answer_events import closing_events, fallback_notice, tool_requests
 from services.turns.steps import (
     AttemptOvertakenError,
     Claim,
     NewAttempt,
+    RequestedCall,
     Steps,
     StoredAnswer,
 )
@@ -65,7 +66,7 @@ class ModelCalls:
         steps: Steps,
         gateway: ModelGateway,
         events: EventWriter,
-        tools: ToolRegistry,
+        tools: ToolExecutor,
         max_output_tokens: int,
         attempts: int,
         delta_interval_s: float,
@@ -87,7 +88,7 @@ class ModelCalls:
         """
         attempt = await self._steps.begin(call, claim)
         if isinstance(attempt, StoredAnswer):
-            return self._output_of_stored(attempt)
+            return await self._output_of_stored(attempt)
         if call.is_fallback and attempt.key.attempt > 1:
             await self._events.append(call.turn.turn_id, [fallback_notice(call.model)])
         text = AttemptText(
@@ -130,7 +131,7 @@ class ModelCalls:
         raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
 
     def _request(self, attempt: NewAttempt) -> ModelRequest:
-        layers = attempt.layers or default_layers(self._tools.definitions())
+        layers = attempt.layers or default_layers(())
         return ModelRequest(
             model=attempt.model,
             system=system_blocks(layers),
@@ -143,7 +144,7 @@ class ModelCalls:
         self, attempt: NewAttempt, text: AttemptText, answer: AnswerEnded
     ) -> CallModelOutput:
         requests = tool_requests(answer.blocks)
-        cost_usd = await until_stored(
+        completed = await until_stored(
             lambda: self._steps.complete(
                 attempt,
                 answer=text.text,
@@ -154,14 +155,14 @@ class ModelCalls:
             )
         )
         key = attempt.key
-        usage = _usage_event(attempt, answer.usage, cost_usd)
+        usage = _usage_event(attempt, answer.usage, completed.cost_usd)
         await self._tell(attempt, [usage, *closing_events(key.step, answer, requests)])
         return CallModelOutput(
             stop_reason=answer.stop_reason,
-            tool_calls=self._references([(request.id, request.name) for request in requests]),
+            tool_calls=await self._references(completed.tool_calls),
             attempt=key.attempt,
             usage=answer.usage,
-            cost_usd=cost_usd,
+            cost_usd=completed.cost_usd,
         )
 
     async def _tell(self, attempt: NewAttempt, events: Sequence[EventData]) -> None:
@@ -245,24 +246,30 @@ class ModelCalls:
             except DatabaseUnavailableError:
                 _log.warning("checkpoint_failed", turn_id=str(attempt.key.turn_id))
 
-    def _output_of_stored(self, stored: StoredAnswer) -> CallModelOutput:
+    async def _output_of_stored(self, stored: StoredAnswer) -> CallModelOutput:
         return CallModelOutput(
             stop_reason=stored.stop_reason,
-            tool_calls=self._references(stored.tool_calls),
+            tool_calls=await self._references(stored.tool_calls),
             attempt=stored.attempt,
             usage=stored.usage,
             cost_usd=stored.cost_usd,
         )
 
-    def _references(self, calls: Sequence[tuple[str, str]]) -> tuple[ToolCallReference, ...]:
+    async def _references(self, calls: Sequence[RequestedCall]) -> tuple[ToolCallReference, ...]:
         """Name only tools that there are: what a model makes up may be anything."""
-        return tuple(self._reference(call_id, name) for call_id, name in calls)
+        return tuple([await self._reference(call) for call in calls])
 
-    def _reference(self, call_id: str, name: str) -> ToolCallReference:
-        tool = self._tools.get(name)
+    async def _reference(self, call: RequestedCall) -> ToolCallReference:
+        tool = await self._tools.find(call.name)
         if tool is None:
-            return ToolCallReference(id=call_id, name="unknown", instant=True)
-        return ToolCallReference(id=call_id, name=name, instant=tool.definition.instant)
+            return ToolCallReference(id=call.id, name="unknown", instant=True)
+        return ToolCallReference(
+            id=call.id,
+            name=tool.name,
+            instant=tool.instant,
+            needs_approval=call.needs_approval,
+            timeout_s=None if tool.instant else tool.timeout.total_seconds(),
+        )
 
 
 def _usage_event(attempt: NewAttempt, usage: TokenUsage, cost_usd: Decimal) -> UsageEvent:

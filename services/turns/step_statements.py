@@ -55,7 +55,7 @@ STEPS_BEFORE: Final = (
 )
 
 CALLS_BEFORE: Final = """
-SELECT step, tool_call_id, name, status, output FROM tool_calls
+SELECT step, tool_call_id, name, status, output, blocks, edited_input, approval FROM tool_calls
 WHERE turn_id = $1 AND step < $2 ORDER BY step, position
 """
 
@@ -114,7 +114,17 @@ SELECT count(*) FROM ledger
 WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND model = $3 AND status = 'failed'
 """
 
+# What was approved for all of a chat is not asked for again.
 REQUEST_TOOL: Final = """
-INSERT INTO tool_calls (turn_id, step, tool_call_id, user_id, position, name, input, status)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested')
+INSERT INTO tool_calls
+    (turn_id, step, tool_call_id, user_id, position, name, input, approval, status)
+SELECT $1, $2, $3, $4, $5, $6, $7,
+    CASE WHEN $8 = 'ask' AND NOT EXISTS (
+        SELECT FROM chat_tool_approvals
+        WHERE chat_id = (SELECT chat_id FROM turns WHERE id = $1) AND tool = $6)
+    THEN 'ask' ELSE 'auto' END, 'requested'
+"""
+
+TO_APPROVE: Final = """
+SELECT tool_call_id FROM tool_calls WHERE turn_id = $1 AND step = $2 AND approval = 'ask'
 """

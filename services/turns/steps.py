@@ -4,7 +4,7 @@ AttemptOvertakenError    another execution holds a newer attempt, or the step is
 TurnStoppedError         the turn is to stop: nothing more is asked for it
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from schema.actors import acting_user
 from schema.contexts import PromptLayers
 from schema.events import StepEvent
 from schema.ids import TurnId, UserId, new_id
+from schema.tools import ApprovalPolicy
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
 from services.database import Connection, Database
@@ -69,13 +70,28 @@ class _Spent(NamedTuple):
     cost_usd: Decimal
 
 
+class RequestedCall(NamedTuple):
+    """A tool call that was stored, and whether a person has to approve it."""
+
+    id: str
+    name: str
+    needs_approval: bool
+
+
+class Completed(NamedTuple):
+    """What a step cost that is done, and what it asks for."""
+
+    cost_usd: Decimal
+    tool_calls: tuple[RequestedCall, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """What a step that is done came to."""
 
     attempt: int
     stop_reason: str
-    tool_calls: tuple[tuple[str, str], ...]
+    tool_calls: tuple[RequestedCall, ...]
     usage: TokenUsage
     cost_usd: Decimal
 
@@ -178,8 +194,8 @@ class Steps:
         stop_reason: str,
         tool_requests: Sequence[ToolRequest],
         usage: TokenUsage,
-    ) -> Decimal:
-        """Store the model's answer, its tool calls and its cost, which is returned.
+    ) -> Completed:
+        """Store the model's answer, its tool calls and its cost.
 
         Errors: AttemptOvertakenError.
         """
@@ -198,9 +214,8 @@ class Steps:
             )
             if held is None:
                 raise AttemptOvertakenError
-            if tool_requests:
-                await connection.executemany(sql.REQUEST_TOOL, _rows_of(key, tool_requests))
-        return spent.cost_usd
+            calls = await _request(connection, attempt, tool_requests)
+        return Completed(spent.cost_usd, calls)
 
     async def abandon(
         self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, failed: bool, estimated: bool
@@ -239,7 +254,9 @@ async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredA
         attempt=row["attempt"],
         stop_reason=row["stop_reason"] or "",
         tool_calls=tuple(
-            (call["tool_call_id"], call["name"]) for call in calls if call["step"] == step
+            RequestedCall(call["tool_call_id"], call["name"], call["approval"] == "ask")
+            for call in calls
+            if call["step"] == step
         ),
         usage=TokenUsage(
             input_tokens=row["input_tokens"],
@@ -263,14 +280,45 @@ async def _material(connection: Connection, call: CallModelInput) -> PromptMater
         said,
         [EarlierStep(row["step"], row["blocks"]) for row in steps],
         [
-            EarlierCall(row["step"], row["tool_call_id"], row["status"], row["output"])
+            EarlierCall(
+                row["step"],
+                row["tool_call_id"],
+                row["status"],
+                row["output"],
+                row["blocks"],
+                row["edited_input"],
+            )
             for row in calls
         ],
     )
 
 
-def _rows_of(key: AttemptKey, requests: Sequence[ToolRequest]) -> list[tuple[object, ...]]:
+async def _request(
+    connection: Connection, attempt: NewAttempt, requests: Sequence[ToolRequest]
+) -> tuple[RequestedCall, ...]:
+    """Store the tool calls; say of each whether it has to be approved."""
+    if not requests:
+        return ()
+    offered = attempt.layers.offered if attempt.layers is not None else ()
+    policies = {tool.name: tool.approval for tool in offered}
+    rows = _rows_of(attempt.key, requests, policies)
+    await connection.executemany(sql.REQUEST_TOOL, rows)
+    to_approve: set[str] = set()
+    if ApprovalPolicy.ASK in {policies.get(request.name) for request in requests}:
+        found = await connection.fetch(sql.TO_APPROVE, attempt.key.turn_id, attempt.key.step)
+        to_approve = {row["tool_call_id"] for row in found}
+    return tuple(
+        RequestedCall(request.id, request.name, request.id in to_approve) for request in requests
+    )
+
+
+def _rows_of(
+    key: AttemptKey, requests: Sequence[ToolRequest], policies: Mapping[str, ApprovalPolicy]
+) -> list[tuple[object, ...]]:
     return [
-        (key.turn_id, key.step, request.id, key.user_id, position, request.name, request.input)
+        (
+            *(key.turn_id, key.step, request.id, key.user_id, position, request.name),
+            *(request.input, policies.get(request.name, ApprovalPolicy.AUTO).value),
+        )
         for position, request in enumerate(requests)
     ]

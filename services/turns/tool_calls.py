@@ -1,46 +1,59 @@
-"""Owns running one tool call: its result is stored before it is reported, and found again."""
+"""Owns running one tool call: its result is stored before it is reported, and found again.
 
-import asyncio
-from typing import Final
+ToolPostponedError    the tool did not answer; the same call is to be made again
+ToolCallGoneError     the tool call was deleted, with its turn
+"""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
 
 import asyncpg
 import structlog
 
 from schema.actors import acting_user
+from schema.events import ToolCallProgress
 from schema.ids import TurnId, UserId
+from schema.result import Err
 from schema.tables import ToolCallRow
-from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus
-from schema.wire import make_storable
-from services.database import Database
-from services.events.snapshots import tool_call_event
+from schema.tools import RetryClass
+from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCallStatus
+from services.database import Connection, Database
+from services.events.snapshots import tool_call_event, usage_event
 from services.events.writer import EventWriter
-from services.tools.definition import ToolExecution, ToolOutcome, execution_key
-from services.tools.registry import ToolRegistry
+from services.patience import undisturbed, until_stored
+from services.tools.definition import (
+    ToolDefinition,
+    ToolExecution,
+    ToolOutcome,
+    ToolProgress,
+    ToolUnavailableError,
+    execution_key,
+)
+from services.tools.executor import AnswersLater, ToolExecutor
+from services.tools.ledger import ChargeStatus, ToolLedger
+from services.turns import tool_call_statements as sql
+from services.turns.tool_progress import ProgressTeller
 
 _log = structlog.get_logger(__name__)
 
-_ATTEMPTS: Final = 3
-# What the model was offered is what it may call; a turn from before that was kept has all tools.
-_BEGIN: Final = """
-UPDATE tool_calls SET status = 'running', attempts = attempts + 1,
-                      started_at = coalesce(started_at, now())
-WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
-  AND status NOT IN ('completed', 'failed', 'denied')
-RETURNING *, coalesce(
-    (SELECT layers -> 'offered' @> jsonb_build_array(jsonb_build_object('name', name))
-     FROM turn_contexts WHERE turn_contexts.turn_id = tool_calls.turn_id), true) AS is_offered
-"""
-
-_STORE: Final = """
-UPDATE tool_calls SET status = $4, output = $5, finished_at = now()
-WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
-  AND status NOT IN ('completed', 'failed', 'denied')
-RETURNING *
-"""
-
-_READ: Final = "SELECT * FROM tool_calls WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3"
-
 _FINAL: Final = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
+_UNKNOWN: Final = (
+    "It is not known whether this call had its effect: contact with the tool was lost while it "
+    "ran. It is not made again by itself. Find out, or ask, before you repeat it."
+)
+_EXPIRED: Final = "Nobody approved this call in time, so it was not made."
+_DENIED: Final = "The person denied this call, so it was not made."
+_GAVE_UP: Final = "The tool did not answer in time."
+_FREE: Final = Decimal(0)
+
+
+class ToolPostponedError(Exception):
+    """The tool did not answer; the same call may be made again, after `retry_after` if it says."""
+
+    def __init__(self, retry_after: timedelta | None) -> None:
+        super().__init__("The tool did not answer.")
+        self.retry_after = retry_after
 
 
 class ToolCallGoneError(Exception):
@@ -53,78 +66,262 @@ class ToolCallGoneError(Exception):
 class ToolCalls:
     """Runs the tool calls that a model asked for."""
 
-    def __init__(self, database: Database, events: EventWriter, tools: ToolRegistry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        events: EventWriter,
+        executor: ToolExecutor,
+        ledger: ToolLedger,
+        *,
+        attempts: int,
+    ) -> None:
         self._database = database
         self._events = events
-        self._tools = tools
+        self._executor = executor
+        self._ledger = ledger
+        self._attempts = attempts
 
     async def run(self, call: RunToolInput) -> RunToolOutput:
         """Run the call and store its outcome; an outcome stored before is returned again.
 
-        Errors: DatabaseUnavailableError; what a tool raises is a bug or an outage, and propagates.
+        Errors: ToolPostponedError; DatabaseUnavailableError; what a tool raises is a bug, and
+        propagates until it has been tried often enough.
+        Idempotency: a tool that is to run at most once is not run where it may have been.
         """
-        begun = await self._write(call, _BEGIN)
-        row = _row_of(begun)
+        begun = await self._begin(call)
+        row = row_of(begun)
         if ToolCallStatus(row.status) in _FINAL:
             return RunToolOutput(status=ToolCallStatus(row.status))
+        refusal = _refused(call, row)
+        if refusal is not None:
+            return await self._store(call, refusal, denied=not call.gave_up)
         await self._tell(call, row)
-        if begun.get("is_offered", True) or self._tools.get(row.name) is None:
-            outcome = await self._outcome(row)
+        if row.callback_id is not None and row.callback_until is not None:
+            # An earlier execution was told that the answer comes later, and died of something.
+            outcome: ToolOutcome | AnswersLater = AnswersLater(row.callback_id)
         else:
-            outcome = ToolOutcome(output=f"There is no tool `{call.name}` here.", is_error=True)
-        row = await self._store(call, outcome)
+            outcome = await self._outcome(call, begun, row)
+        if isinstance(outcome, AnswersLater):
+            return await self._await_callback(call, outcome, row)
+        return await self._store(call, outcome)
+
+    async def _outcome(
+        self, call: RunToolInput, begun: asyncpg.Record, row: ToolCallRow
+    ) -> ToolOutcome | AnswersLater:
+        schema = begun["offered_schema"]
+        if begun["has_offers"] and schema is None and await self._executor.find(row.name):
+            return _error(f"The tool `{row.name}` was not offered in this turn.")
+        tool_input = row.input if row.edited_input is None else row.edited_input
+        with ProgressTeller(lambda progress: self._tell(call, row, progress)) as teller:
+            execution = _execution_of(call, row, teller)
+            ready = await self._executor.ready(row.name, tool_input, execution, schema=schema)
+            if isinstance(ready, Err):
+                return ready.error
+            if _is_once(ready.value) and not await self._send(call):
+                # What was sent may still be answered where there is a way to.
+                return (
+                    _error(_UNKNOWN) if row.callback_id is None else AnswersLater(row.callback_id)
+                )
+            return await self._charged(call, ready.value, tool_input, execution)
+
+    async def _charged(
+        self,
+        call: RunToolInput,
+        tool: ToolDefinition,
+        tool_input: dict[str, Any],
+        execution: ToolExecution,
+    ) -> ToolOutcome | AnswersLater:
+        """Run the tool with its cost recorded: expected before, known after."""
+        if tool.cost_usd:
+            await self._ledger.open(execution, model=tool.name, estimate_usd=tool.cost_usd)
+        status = ChargeStatus.CANCELLED
+        outcome: ToolOutcome | AnswersLater | None = None
+        try:
+            outcome = await self._attempt(call, tool, tool_input, execution)
+            status = ChargeStatus.SETTLED
+            if isinstance(outcome, ToolOutcome) and outcome.is_error:
+                status = ChargeStatus.FAILED
+        except Exception:
+            status = ChargeStatus.FAILED
+            raise
+        finally:
+            if tool.cost_usd:
+                await undisturbed(self._settle(tool, execution, outcome, status))
+        return outcome
+
+    async def _attempt(
+        self,
+        call: RunToolInput,
+        tool: ToolDefinition,
+        tool_input: dict[str, Any],
+        execution: ToolExecution,
+    ) -> ToolOutcome | AnswersLater:
+        try:
+            return await self._executor.run(tool, tool_input, execution)
+        except TimeoutError:
+            _log.warning("tool_timed_out", turn_id=str(execution.turn_id), tool=tool.name)
+            words = f"The tool did not answer within {tool.timeout.total_seconds():g} s."
+            return _error(f"{words} {_UNKNOWN}" if _is_once(tool) else words)
+        except ToolUnavailableError as error:
+            if execution.attempt < self._attempts and not (error.reached and _is_once(tool)):
+                if _is_once(tool):
+                    await self._execute(call, sql.NOT_SENT)
+                raise ToolPostponedError(error.retry_after) from None
+            unknown = error.reached and _is_once(tool)
+            words = f"{error.sentence} {_UNKNOWN}" if unknown else error.sentence
+            return _error(words, cost_usd=_FREE)
+        except Exception:
+            if execution.attempt < self._attempts and not _is_once(tool):
+                raise
+            # A tool that keeps failing must not keep the turn from ending.
+            _log.exception("tool_failed", turn_id=str(execution.turn_id), tool=tool.name)
+            return _error(_UNKNOWN if _is_once(tool) else "The tool failed.")
+
+    async def _settle(
+        self,
+        tool: ToolDefinition,
+        execution: ToolExecution,
+        outcome: ToolOutcome | AnswersLater | None,
+        status: ChargeStatus,
+    ) -> None:
+        known = outcome.cost_usd if isinstance(outcome, ToolOutcome) else None
+        if outcome is None and status is ChargeStatus.FAILED:
+            # Whoever did not answer is not paid; a call that was stopped may have been.
+            known = _FREE
+        charge = await until_stored(
+            lambda: self._ledger.settle(
+                execution,
+                cost_usd=tool.cost_usd if known is None else known,
+                status=status,
+                estimated=known is None,
+            )
+        )
+        if charge is not None and execution.turn_id is not None:
+            await self._events.append(execution.turn_id, [usage_event(charge)])
+
+    async def _begin(self, call: RunToolInput) -> asyncpg.Record:
+        """Take the call in hand unless it has ended; return it as it stands then."""
+        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
+            begun = await connection.fetchrow(sql.BEGIN, *_key(call))
+            if begun is None:
+                return await _stored(connection, call)
+            if begun["approval"] == "ask":
+                await connection.execute(sql.RESUME, call.turn.turn_id)
+        return begun
+
+    async def _send(self, call: RunToolInput) -> bool:
+        """Mark a call that may be made once as made; False where it was before."""
+        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
+            return await connection.fetchval(sql.SEND, *_key(call)) is not None
+
+    async def _execute(self, call: RunToolInput, statement: str) -> None:
+        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
+            await connection.execute(statement, *_key(call))
+
+    async def _await_callback(
+        self, call: RunToolInput, later: AnswersLater, row: ToolCallRow
+    ) -> RunToolOutput:
+        tool = await self._executor.find(row.name)
+        timeout_s = 0.0 if tool is None else tool.timeout.total_seconds()
+        values = (*_key(call), later.callback_id, timeout_s)
+        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
+            found = await connection.fetchrow(sql.AWAIT_CALLBACK, *values)
+            if found is None:
+                # The answer came before the tool had said that it would come later.
+                row = row_of(await _stored(connection, call))
+                return RunToolOutput(status=ToolCallStatus(row.status))
+        return RunToolOutput(
+            status=ToolCallStatus.RUNNING, answers_within_s=max(found["within_s"], 0.0)
+        )
+
+    async def _store(
+        self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool = False
+    ) -> RunToolOutput:
+        """Keep the outcome, however long that takes: it exists nowhere else."""
+        return await undisturbed(
+            until_stored(lambda: self._store_once(call, outcome, denied=denied))
+        )
+
+    async def _store_once(
+        self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool
+    ) -> RunToolOutput:
+        status = ToolCallStatus.FAILED if outcome.is_error else ToolCallStatus.COMPLETED
+        if denied:
+            status = ToolCallStatus.DENIED
+        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
+            found = await connection.fetchrow(
+                sql.STORE,
+                *_key(call),
+                status.value,
+                outcome.output,
+                list(outcome.blocks) or None,
+                outcome.cost_usd or 0,
+            )
+            row = row_of(found or await _stored(connection, call))
+            if denied:
+                await connection.execute(sql.RESUME, call.turn.turn_id)
         await self._tell(call, row)
         return RunToolOutput(status=ToolCallStatus(row.status))
 
-    async def _outcome(self, row: ToolCallRow) -> ToolOutcome:
-        tool = self._tools.get(row.name)
-        timeout_s = None if tool is None else tool.definition.timeout.total_seconds()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._tools.run(row.name, row.input, _execution_of(row))
-        except TimeoutError:
-            _log.warning("tool_timed_out", turn_id=str(row.turn_id), step=row.step)
-            return ToolOutcome(
-                output=f"The tool did not answer within {timeout_s:g} s.", is_error=True
+    async def _tell(
+        self, call: RunToolInput, row: ToolCallRow, progress: ToolProgress | None = None
+    ) -> None:
+        event = tool_call_event(row)
+        if progress is not None:
+            told = ToolCallProgress(
+                progress=progress.progress, total=progress.total, message=progress.message
             )
-        except Exception:
-            if row.attempts < _ATTEMPTS:
-                raise
-            # A tool that keeps failing must not keep the turn from ending.
-            _log.exception("tool_failed", turn_id=str(row.turn_id), step=row.step, tool=row.name)
-            return ToolOutcome(output="The tool failed.", is_error=True)
-
-    async def _store(self, call: RunToolInput, outcome: ToolOutcome) -> ToolCallRow:
-        status = ToolCallStatus.FAILED if outcome.is_error else ToolCallStatus.COMPLETED
-        stored = await self._write(call, _STORE, status.value, make_storable(outcome.output))
-        return _row_of(stored)
-
-    async def _write(self, call: RunToolInput, statement: str, *values: str) -> asyncpg.Record:
-        """Write to the call unless it has ended; return it as it stands then."""
-        key = (call.turn.turn_id, call.step, call.tool_call_id)
-        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
-            row = await connection.fetchrow(statement, *key, *values)
-            if row is None:
-                row = await connection.fetchrow(_READ, *key)
-        if row is None:
-            raise ToolCallGoneError
-        return row
-
-    async def _tell(self, call: RunToolInput, row: ToolCallRow) -> None:
-        await self._events.append(call.turn.turn_id, [tool_call_event(row)])
+            event = event.model_copy(update={"progress": told})
+        await self._events.append(call.turn.turn_id, [event])
 
 
-def _execution_of(row: ToolCallRow) -> ToolExecution:
+def row_of(found: asyncpg.Record) -> ToolCallRow:
+    """Return the row that a statement found; what it said besides is left out."""
+    return ToolCallRow(**{name: found[name] for name in ToolCallRow.model_fields})
+
+
+async def _stored(connection: Connection, call: RunToolInput) -> asyncpg.Record:
+    row = await connection.fetchrow(sql.READ, *_key(call))
+    if row is None:
+        raise ToolCallGoneError
+    return row
+
+
+def _key(call: RunToolInput) -> tuple[TurnId, int, str]:
+    return call.turn.turn_id, call.step, call.tool_call_id
+
+
+def _execution_of(call: RunToolInput, row: ToolCallRow, teller: ProgressTeller) -> ToolExecution:
     return ToolExecution(
         actor=acting_user(UserId(row.user_id)),
         key=execution_key(row.turn_id, row.step, row.tool_call_id),
         attempt=row.attempts,
-        turn_id=TurnId(row.turn_id),
+        chat_id=call.turn.chat_id,
+        turn_id=call.turn.turn_id,
         step=row.step,
         tool_call_id=row.tool_call_id,
+        report=teller.report,
     )
 
 
-def _row_of(found: asyncpg.Record) -> ToolCallRow:
-    """Return the row that a statement found; what it said besides is left out."""
-    return ToolCallRow(**{name: found[name] for name in ToolCallRow.model_fields})
+def _refused(call: RunToolInput, row: ToolCallRow) -> ToolOutcome | None:
+    """Return what the model is told of a call that is not to be made."""
+    if call.gave_up:
+        may_have_run = row.sent_at is not None or row.callback_until is not None
+        return _error(f"{_GAVE_UP} {_UNKNOWN}" if may_have_run else _GAVE_UP)
+    match row.decision:
+        case ToolCallDecision.DENIED:
+            reason = f" The reason: {row.decision_reason}" if row.decision_reason else ""
+            return _error(f"{_DENIED}{reason}")
+        case ToolCallDecision.EXPIRED:
+            return _error(_EXPIRED)
+        case _:
+            return None
+
+
+def _is_once(tool: ToolDefinition) -> bool:
+    return tool.retry_class is RetryClass.NEVER
+
+
+def _error(words: str, *, cost_usd: Decimal | None = None) -> ToolOutcome:
+    return ToolOutcome(output=words, is_error=True, cost_usd=cost_usd)

@@ -18,8 +18,14 @@ def id_of(person: ApiUser) -> UserId:
     return UserId(UUID(person.id))
 
 
+NOT_OFFERED = "The tool `calculator` was not offered in this turn."
+INSTANT = ("calculator", "datetime")
+
+
 async def offered(services: ApiServices, person: ApiUser) -> list[str]:
-    return [tool.name for tool in await services.tools.offered(id_of(person))]
+    """Return which of the instant tools somebody is offered."""
+    names = [tool.name for tool in await services.tools.offered(id_of(person))]
+    return [name for name in names if name in INSTANT]
 
 
 async def disable(stack: Stack, person: ApiUser, *names: str) -> None:
@@ -46,7 +52,7 @@ async def test_what_users_switched_off_is_not_offered_but_still_shown(
     assert await offered(stack.services, user) == ["datetime"]
     assert await offered(stack.services, other_user) == ["calculator", "datetime"]
     shown = {tool["name"]: tool["enabledByUser"] for tool in response.json()["data"]}
-    assert shown == {"calculator": False, "datetime": True}
+    assert {name: shown[name] for name in INSTANT} == {"calculator": False, "datetime": True}
 
 
 async def test_what_an_administrator_switched_off_is_there_for_nobody(
@@ -90,10 +96,8 @@ async def test_the_approval_policy_in_force_is_the_one_that_was_decided(
     async with decided(admin, "calculator", approval="ask"):
         shown = (await user.request("GET", "/tools")).json()["data"]
 
-    assert {tool["name"]: tool["approval"] for tool in shown} == {
-        "calculator": "ask",
-        "datetime": "auto",
-    }
+    policies = {tool["name"]: tool["approval"] for tool in shown}
+    assert {name: policies[name] for name in INSTANT} == {"calculator": "ask", "datetime": "auto"}
 
 
 async def test_somebody_who_is_disabled_or_gone_is_offered_nothing(
@@ -112,7 +116,7 @@ async def test_what_is_known_of_tools_is_remembered_for_moments(
     services = stack.services.tools
     remembering = ToolService(
         stack.foundation.database,
-        services._registry,
+        services._catalogue,
         services._standings,
         services._settings,
         lifetime_s=60,
@@ -167,15 +171,61 @@ async def test_a_tool_that_the_model_was_not_offered_is_not_run(
     events = await user.events_of(await user.create_chat(), question)
 
     ended = [event.data for event in events if event.name == "tool_call"][-1]
-    assert (ended["status"], ended["output"]) == ("failed", "There is no tool `calculator` here.")
+    assert (ended["status"], ended["output"]) == ("failed", NOT_OFFERED)
     assert events[-1].data["assistantMessage"]["content"] == "I can't."
 
 
-@pytest.mark.parametrize("approval", ["ask", "deny"])
-async def test_a_tool_that_somebody_has_to_be_asked_for_is_not_offered(
-    user: ApiUser, admin: ApiUser, services: ApiServices, approval: str
+@pytest.mark.parametrize(("approval", "expected"), [("ask", [*INSTANT]), ("deny", ["datetime"])]
+)
+async def test_a_tool_that_never_runs_is_not_offered(
+    user: ApiUser,
+    admin: ApiUser,
+    services: ApiServices,
+    *,
+    approval: str,
+    expected: list[str],
 ) -> None:
     async with decided(admin, "calculator", approval=approval):
-        assert await offered(services, user) == ["datetime"]
+        assert await offered(services, user) == expected
 
-    assert await offered(services, user) == ["calculator", "datetime"]
+    assert await offered(services, user) == list(INSTANT)
+
+
+@pytest.mark.parametrize(
+    ("of_admin", "of_user", "in_force"),
+    [
+        ("auto", "ask", "ask"),
+        ("ask", "auto", "ask"),
+        ("ask", "deny", "deny"),
+        ("auto", "auto", "auto"),
+    ],
+)
+async def test_of_all_approval_policies_the_strictest_holds(
+    user: ApiUser, admin: ApiUser, of_admin: str, of_user: str, in_force: str
+) -> None:
+    wishes = {"toolApprovals": {"calculator": of_user}}
+    assert (await user.request("PUT", "/users/me/preferences", json=wishes)).status_code == 200
+
+    async with decided(admin, "calculator", approval=of_admin):
+        shown = (await user.request("GET", "/tools/calculator")).json()["data"]
+
+    assert shown["approval"] == in_force
+
+
+async def test_a_plan_can_ask_for_approval(user: ApiUser, admin: ApiUser) -> None:
+    body = {"name": unique("plan"), "entitlements": {"toolApprovals": {"calculator": "ask"}}}
+    plan = (await admin.request("POST", "/admin/plans", json=body)).json()["data"]["id"]
+    await admin.request("PUT", f"/admin/users/{user.id}/subscription", json={"planId": plan})
+
+    shown = (await user.request("GET", "/tools/calculator")).json()["data"]
+
+    assert shown["approval"] == "ask"
+
+
+async def test_an_administrator_says_how_a_tool_is_run(admin: ApiUser) -> None:
+    decisions = {"retryClass": "never", "timeoutS": 2.5, "costUsd": "0.25"}
+    async with decided(admin, "calculator", **decisions):
+        listed = (await admin.request("GET", "/admin/tools?limit=100")).json()["data"]
+
+    shown = next(tool for tool in listed if tool["name"] == "calculator")
+    assert {name: shown[name] for name in decisions} == decisions

@@ -1,17 +1,20 @@
 """Owns putting the activities together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from temporalio.client import Client
 
+from activities.decisions import DecisionActivities
 from activities.erasure import ErasureActivities
 from activities.knowledge import IngestionActivities, IngestionSweepActivities
 from activities.mcp import McpActivities
 from activities.reembedding import ReembeddingActivities
 from activities.sweep import SweepActivities
-from activities.turns import ToolActivities, TurnActivities
+from activities.tool_callbacks import CallbackActivities
+from activities.tools import ToolActivities, ToolTrialActivities
+from activities.turns import TurnActivities
 from services.contexts.offer import ToolOffer
 from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
@@ -20,15 +23,19 @@ from services.knowledge.stranded import StrandedIngestionSearch
 from services.mistakes import MissingApiKeyError
 from services.models.gateway import ModelGateway
 from services.reembedding.service import Reembedding
-from services.tools.local import default_tools
+from services.tools.definition import LocalTool
+from services.tools.ledger import ToolLedger
+from services.tools.trials import ToolTrialRuns
 from services.turns.erasure import Erasure
 from services.turns.model_calls import ModelCalls
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
 from services.turns.tool_calls import ToolCalls
+from services.workflow_tools.delivery import CallbackDelivery
 from workers.composition.contexts import make_preparation
 from workers.composition.foundation import Foundation
-from workers.composition.tools import make_mcp_refresh, make_tool_settings
+from workers.composition.tools import make_approvals, make_mcp_refresh
+from workers.composition.worker_tools import WorkerTools, open_worker_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,9 @@ class Activities:
 
     turns: TurnActivities
     tools: ToolActivities
+    trials: ToolTrialActivities
+    callbacks: CallbackActivities
+    decisions: DecisionActivities
     sweep: SweepActivities
     mcp: McpActivities
     erasure: ErasureActivities
@@ -46,12 +56,14 @@ class Activities:
 
 
 @asynccontextmanager
-async def open_activities(foundation: Foundation, client: Client) -> AsyncIterator[Activities]:
-    """Make the activity classes.
+async def open_activities(
+    foundation: Foundation, client: Client, *, more_tools: Sequence[LocalTool] = ()
+) -> AsyncIterator[Activities]:
+    """Make the activity classes; `more_tools` are there besides those that ship with workers.
 
-    Errors: MissingApiKeyError.
+    Errors: MissingApiKeyError; WeakEncryptionKeyError.
     """
-    settings, database = foundation.settings, foundation.database
+    settings = foundation.settings
     if settings.anthropic_api_key is None:
         raise MissingApiKeyError
     gateway = ModelGateway(
@@ -60,31 +72,52 @@ async def open_activities(foundation: Foundation, client: Client) -> AsyncIterat
         idle_timeout_s=settings.model_idle_timeout_s,
         connections=settings.max_concurrent_model_calls,
     )
-    tools = default_tools()
+    try:
+        async with open_worker_tools(foundation, gateway, more_tools) as tools:
+            yield _activities(foundation, client, gateway, tools)
+    finally:
+        await gateway.close()
+
+
+def _activities(
+    foundation: Foundation, client: Client, gateway: ModelGateway, tools: WorkerTools
+) -> Activities:
+    settings, database = foundation.settings, foundation.database
+    preparation = make_preparation(foundation, ToolOffer(tools.catalogue, tools.settings))
     model_calls = ModelCalls(
         steps=Steps(database, foundation.pricing),
         gateway=gateway,
         events=foundation.events,
-        tools=tools,
+        tools=tools.executor,
         max_output_tokens=settings.max_output_tokens,
         attempts=settings.model_attempts,
         delta_interval_s=settings.delta_interval_ms / 1000,
     )
-    offer = ToolOffer(tools, make_tool_settings(foundation))
-    preparation = make_preparation(foundation, offer)
-    try:
-        yield Activities(
-            turns=TurnActivities(preparation, model_calls, foundation.ending),
-            tools=ToolActivities(ToolCalls(database, foundation.events, tools)),
-            mcp=McpActivities(make_mcp_refresh(foundation)),
-            sweep=SweepActivities(client, StrandedTurnSearch(database)),
-            erasure=ErasureActivities(client, Erasure(database, foundation.events)),
-            ingestion=IngestionActivities(_ingestion(foundation)),
-            ingestion_sweep=IngestionSweepActivities(client, StrandedIngestionSearch(database)),
-            reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
-        )
-    finally:
-        await gateway.close()
+    return Activities(
+        turns=TurnActivities(preparation, model_calls, foundation.ending),
+        tools=_tool_activities(foundation, tools),
+        trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
+        mcp=McpActivities(make_mcp_refresh(foundation)),
+        callbacks=CallbackActivities(client, CallbackDelivery(database)),
+        decisions=DecisionActivities(client, make_approvals(foundation)),
+        sweep=SweepActivities(client, StrandedTurnSearch(database)),
+        erasure=ErasureActivities(client, Erasure(database, foundation.events)),
+        ingestion=IngestionActivities(_ingestion(foundation)),
+        ingestion_sweep=IngestionSweepActivities(client, StrandedIngestionSearch(database)),
+        reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
+    )
+
+
+def _tool_activities(foundation: Foundation, tools: WorkerTools) -> ToolActivities:
+    database, events = foundation.database, foundation.events
+    calls = ToolCalls(
+        database,
+        events,
+        tools.executor,
+        ToolLedger(database),
+        attempts=foundation.settings.tool_attempts,
+    )
+    return ToolActivities(calls, make_approvals(foundation))
 
 
 def _ingestion(foundation: Foundation) -> Ingestion:

@@ -5,9 +5,12 @@ from contextlib import asynccontextmanager
 
 from temporalio.client import Client
 
+from api.approval_teller import ApprovalTeller
+from api.callback_completer import CallbackCompleter
 from api.dependencies import ApiServices
 from api.ingestion_starter import IngestionStarter
 from api.server_refresher import ServerRefresher
+from api.tool_tester import ToolTester
 from api.turn_starter import TurnStarter
 from services.alerts.service import AlertService
 from services.audit.service import AuditService
@@ -33,16 +36,24 @@ from services.subscriptions.service import SubscriptionService
 from services.subscriptions.usage import SubscriptionUsageService
 from services.subscriptions.usage_reports import UsageReports
 from services.tools.administration import ToolAdministration
-from services.tools.local import default_tools
+from services.tools.trials import ToolTrials
 from services.turns.acceptance import Limits, TurnAcceptance
 from services.turns.cancellation import TurnCancellation
 from services.turns.erasure import Erasure
 from services.turns.inspection import TurnInspection
 from services.turns.regeneration import TurnRegeneration
+from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
 from workers.composition.accounts import open_accounts
 from workers.composition.foundation import Foundation
-from workers.composition.tools import make_tool_service, make_tool_settings, make_vault
+from workers.composition.local_tools import make_local_tools
+from workers.composition.tools import (
+    make_approvals,
+    make_catalogue,
+    make_tool_service,
+    make_tool_settings,
+    make_vault,
+)
 
 
 @asynccontextmanager
@@ -55,7 +66,9 @@ async def open_api_services(
     """
     settings, database = foundation.settings, foundation.database
     standings = Standings(database, lifetime_s=settings.standing_lifetime_s)
-    tools, decisions, vault = default_tools(), make_tool_settings(foundation), make_vault(settings)
+    tools = make_local_tools(foundation, standings)
+    catalogue, decisions = make_catalogue(foundation, tools), make_tool_settings(foundation)
+    vault = make_vault(settings)
     async with EventHub(foundation.redis) as hub, open_accounts(foundation, standings) as accounts:
         yield ApiServices(
             database=database,
@@ -90,10 +103,16 @@ async def open_api_services(
             knowledge_search=KnowledgeSearch(database, foundation.embedder),
             document_versions=DocumentVersions(database),
             publication=Publication(database),
-            tools=make_tool_service(foundation, tools, standings, decisions),
+            tools=make_tool_service(foundation, catalogue, standings, decisions),
             tool_administration=ToolAdministration(database, tools, decisions),
+            tool_trials=ToolTrials(database, catalogue),
+            tool_tester=ToolTester(client),
+            approvals=make_approvals(foundation),
+            approval_teller=ApprovalTeller(client),
             mcp_servers=McpServerService(database, vault),
             workflow_tools=WorkflowToolService(database, tools, vault),
+            tool_callbacks=ToolCallbacks(database, vault, foundation.events),
+            callback_completer=CallbackCompleter(client),
             server_refresher=ServerRefresher(client),
             starter=TurnStarter(client, eager=eager),
             ingestions=IngestionStarter(client),

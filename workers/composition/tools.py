@@ -1,12 +1,18 @@
 """Owns putting together what decides about tools, and what speaks with MCP servers."""
 
+from datetime import timedelta
+
 from services.auth.standing import Standings
 from services.mcp.refresh import McpRefresh
+from services.outgoing.client import OutgoingClient
 from services.settings import Settings
+from services.tools.catalogue import ToolCatalogue
 from services.tools.registry import ToolRegistry
 from services.tools.secrets import SecretVault
 from services.tools.service import ToolService
 from services.tools.settings import ToolSettings
+from services.turns.approvals import ToolApprovals
+from services.workflow_tools.calls import WorkflowToolCalls
 from workers.composition.foundation import Foundation
 
 
@@ -21,16 +27,22 @@ def make_tool_settings(foundation: Foundation) -> ToolSettings:
     return ToolSettings(foundation.database, lifetime_s=foundation.settings.standing_lifetime_s)
 
 
+def make_catalogue(foundation: Foundation, local: ToolRegistry) -> ToolCatalogue:
+    """Return what knows all tools."""
+    lifetime_s = foundation.settings.standing_lifetime_s
+    return ToolCatalogue(foundation.database, local, lifetime_s=lifetime_s)
+
+
 def make_tool_service(
     foundation: Foundation,
-    registry: ToolRegistry,
+    catalogue: ToolCatalogue,
     standings: Standings,
     decisions: ToolSettings,
 ) -> ToolService:
     """Return what knows which tools users have."""
     return ToolService(
         foundation.database,
-        registry,
+        catalogue,
         standings,
         decisions,
         lifetime_s=foundation.settings.standing_lifetime_s,
@@ -44,3 +56,20 @@ def make_mcp_refresh(foundation: Foundation) -> McpRefresh:
         make_vault(foundation.settings),
         allowed_hosts=foundation.settings.allowed_private_hosts or (),
     )
+
+
+def make_workflow_calls(foundation: Foundation, outgoing: OutgoingClient) -> WorkflowToolCalls:
+    """Return what calls webhooks. Errors: WeakEncryptionKeyError."""
+    settings = foundation.settings
+    return WorkflowToolCalls(
+        foundation.database,
+        make_vault(settings),
+        outgoing,
+        public_url=settings.public_url or f"http://127.0.0.1:{settings.api_port}",
+    )
+
+
+def make_approvals(foundation: Foundation) -> ToolApprovals:
+    """Return what asks people about tool calls, and takes what they decide."""
+    expiry = timedelta(hours=foundation.settings.approval_hours)
+    return ToolApprovals(foundation.database, foundation.events, expiry=expiry)

@@ -1,0 +1,57 @@
+"""Owns the activities of a turn's tool calls."""
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import names
+from activities.heartbeats import heartbeats
+from schema.tools import ToolTrialReference
+from schema.turns import AskApprovalOutput, RunToolInput, RunToolOutput
+from services.tools.trials import ToolTrialRuns
+from services.turns.approvals import ToolApprovals
+from services.turns.tool_calls import ToolCalls, ToolPostponedError
+
+
+class ToolActivities:
+    """Runs tools: at once within a workflow task, or from the queue `tools`."""
+
+    def __init__(self, tool_calls: ToolCalls, approvals: ToolApprovals) -> None:
+        self._tool_calls = tool_calls
+        self._approvals = approvals
+
+    @activity.defn(name=names.ASK_APPROVAL)
+    async def ask_approval(self, call: RunToolInput) -> AskApprovalOutput:
+        """Let a tool call wait for its user."""
+        return await self._approvals.ask(call)
+
+    @activity.defn(name=names.RUN_TOOL)
+    async def run_tool(self, call: RunToolInput) -> RunToolOutput:
+        """Run one tool call and store its outcome.
+
+        Errors: ApplicationError `ToolPostponed` where the tool did not answer; it is retried.
+        """
+        if activity.info().is_local:
+            return await self._run(call)
+        async with heartbeats():
+            return await self._run(call)
+
+    async def _run(self, call: RunToolInput) -> RunToolOutput:
+        try:
+            return await self._tool_calls.run(call)
+        except ToolPostponedError as error:
+            raise ApplicationError(
+                str(error), type=names.TOOL_POSTPONED, next_retry_delay=error.retry_after
+            ) from None
+
+
+class ToolTrialActivities:
+    """What the workflow `TryTool` does outside itself."""
+
+    def __init__(self, trials: ToolTrialRuns) -> None:
+        self._trials = trials
+
+    @activity.defn(name=names.TRY_TOOL)
+    async def try_tool(self, trial: ToolTrialReference) -> None:
+        """Run one trial and store its outcome."""
+        async with heartbeats():
+            await self._trials.run(trial)

@@ -1,0 +1,139 @@
+"""Owns the way from a tool call to its bounded outcome: found, checked, run by its kind.
+
+Does not store, retry or tell anybody: `services/turns/tool_calls.py` does.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from schema.result import Err, Ok, Result
+from services.auth.standing import Standings
+from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS, bounded
+from services.tools.catalogue import ToolCatalogue
+from services.tools.definition import (
+    ApprovalPolicy,
+    ToolDefinition,
+    ToolExecution,
+    ToolKind,
+    ToolOutcome,
+)
+from services.tools.permission import UNDECIDED, Audience, Verdict, as_decided, verdict
+from services.tools.schema_errors import shortened
+from services.tools.settings import ToolSettings
+from services.tools.validation import InputValidation
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersLater:
+    """The tool took the call and will answer it by a callback of this id."""
+
+    callback_id: UUID
+
+
+class ToolRunner(Protocol):
+    """Runs the tools of one kind."""
+
+    async def run(
+        self,
+        definition: ToolDefinition,
+        tool_input: Mapping[str, JsonValue],
+        execution: ToolExecution,
+        /,
+    ) -> ToolOutcome | AnswersLater:
+        """Return the outcome for an input that was checked.
+
+        Errors: ToolUnavailableError for an outage; what else raises is a bug.
+        """
+        ...
+
+
+class ToolExecutor:
+    """Executes tool calls. Errors: DatabaseUnavailableError."""
+
+    def __init__(
+        self,
+        catalogue: ToolCatalogue,
+        settings: ToolSettings,
+        standings: Standings,
+        runners: Mapping[ToolKind, ToolRunner],
+        *,
+        max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
+    ) -> None:
+        self._catalogue = catalogue
+        self._settings = settings
+        self._standings = standings
+        self._runners = runners
+        self._validation = InputValidation()
+        self._max_output_chars = max_output_chars
+
+    async def find(self, name: str) -> ToolDefinition | None:
+        """Return the tool of this name as the administrators decided that it be run."""
+        tool = await self._catalogue.find(name)
+        if tool is None:
+            return None
+        return as_decided(tool, (await self._settings.all()).get(name, UNDECIDED))
+
+    async def ready(
+        self,
+        name: str,
+        tool_input: Mapping[str, JsonValue],
+        execution: ToolExecution,
+        *,
+        schema: Mapping[str, JsonValue] | None = None,
+    ) -> Result[ToolDefinition, ToolOutcome]:
+        """Return the tool if it may be run on the input; else what the model is told.
+
+        Shapes: `schema` is the one that the model was told, where that is not the tool's own.
+        """
+        tool = await self.find(name)
+        if tool is None:
+            return Err(_refusal(f"There is no tool called `{shortened(name)}` (any more)."))
+        if not await self._may_run(tool, execution):
+            return Err(_refusal(f"The tool `{name}` may not be used now."))
+        problem = self._validation.problem(schema or tool.input_schema, tool_input)
+        if problem is not None:
+            return Err(_refusal(f"Invalid input to {name}: {problem}."))
+        return Ok(tool)
+
+    def problem_of_input(
+        self, schema: Mapping[str, JsonValue], tool_input: Mapping[str, JsonValue]
+    ) -> str | None:
+        """Return what is wrong with an input, or None."""
+        return self._validation.problem(schema, tool_input)
+
+    async def run(
+        self,
+        tool: ToolDefinition,
+        tool_input: Mapping[str, JsonValue],
+        execution: ToolExecution,
+    ) -> ToolOutcome | AnswersLater:
+        """Run a tool that is ready, within its timeout.
+
+        Errors: TimeoutError once the tool's time is over; ToolUnavailableError; what a runner
+        raises else is a bug.
+        """
+        async with asyncio.timeout(tool.timeout.total_seconds()):
+            outcome = await self._runners[tool.kind].run(tool, tool_input, execution)
+        if isinstance(outcome, AnswersLater):
+            return outcome
+        return bounded(outcome, max_chars=self._max_output_chars)
+
+    async def _may_run(self, tool: ToolDefinition, execution: ToolExecution) -> bool:
+        """Whether what held when the tool was offered still does; a trial asks nobody."""
+        if execution.turn_id is None:
+            return True
+        standing = await self._standings.of(execution.actor.user_id)
+        if standing is None or tool.approval is ApprovalPolicy.DENY:
+            return False
+        setting = (await self._settings.all()).get(tool.name, UNDECIDED)
+        audience = Audience(standing.role, standing.entitlements.tools)
+        return verdict(tool.name, setting, audience) is Verdict.PERMITTED
+
+
+def _refusal(words: str) -> ToolOutcome:
+    return ToolOutcome(output=words, is_error=True)

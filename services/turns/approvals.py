@@ -1,0 +1,195 @@
+"""Owns tool calls that wait for a person: asking, and what the person decides.
+
+A decision is kept before the workflow hears of it: one that it does not hear of in time is told
+again by a sweep.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from pydantic import JsonValue
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import SERVICE, Actor, acting_user
+from schema.audit import AuditAction, ResourceType
+from schema.contexts import PromptLayers
+from schema.ids import TurnId
+from schema.result import Err, Ok, Result
+from schema.tables import ChatToolApprovalRow, ToolCallRow, TurnContextRow, TurnRow
+from schema.tables.columns import utc_now
+from schema.turns import (
+    ApprovalDecision,
+    AskApprovalOutput,
+    DecidedToolCall,
+    DecidedToolCallReference,
+    DecideToolCallRequest,
+    RunToolInput,
+    ToolCallDecision,
+    ToolCallKey,
+    ToolCallStatus,
+)
+from services.access import why_unreachable
+from services.audit.recording import record
+from services.database import Database
+from services.events.snapshots import tool_call_event
+from services.events.writer import EventWriter
+from services.refusals import Unreachable
+from services.tools.refusals import InvalidField
+from services.tools.validation import InputValidation
+from services.turns import tool_call_statements as sql
+from services.turns.tool_calls import row_of
+
+_BATCH: Final = 500
+_DECISIONS: Final = {
+    ApprovalDecision.APPROVE: ToolCallDecision.APPROVED,
+    ApprovalDecision.DENY: ToolCallDecision.DENIED,
+}
+
+
+class ApprovalRefusal(StrEnum):
+    """Why a call can't be decided about."""
+
+    NOT_AWAITED = "not_awaited"
+    DECIDED = "decided"
+
+
+class ToolApprovals:
+    """Asks for approvals and takes them. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, events: EventWriter, *, expiry: timedelta) -> None:
+        self._database = database
+        self._events = events
+        self._expiry_s = expiry.total_seconds()
+        self._validation = InputValidation()
+
+    async def ask(self, call: RunToolInput) -> AskApprovalOutput:
+        """Let a call wait for its user, and say how long; not at all if that is settled.
+
+        Idempotency: asked again, the call waits no longer than it would have.
+        """
+        key = (call.turn.turn_id, call.step, call.tool_call_id)
+        async with self._database.statements(acting_user(call.turn.user_id)) as connection:
+            row = await connection.fetchrow(sql.ASK, *key, self._expiry_s)
+            if row is None:
+                return AskApprovalOutput()
+            await connection.execute(sql.AWAIT, call.turn.turn_id)
+        await self._events.append(call.turn.turn_id, [tool_call_event(row_of(row))])
+        return AskApprovalOutput(within_s=max(row["within_s"], 0.0))
+
+    async def decide(
+        self, actor: Actor, turn_id: TurnId, tool_call_id: str, request: DecideToolCallRequest
+    ) -> Result[DecidedToolCall, Unreachable | ApprovalRefusal | InvalidField]:
+        """Decide about a call that waits.
+
+        Idempotency: the same decision again is no mistake; another one is refused.
+        """
+        async with self._database.transaction(actor) as session:
+            turn = await session.get(TurnRow, turn_id)
+            if turn is not None:
+                call = await _locked_call(session, turn_id, tool_call_id)
+                if call is None:
+                    return Err(Unreachable.MISSING)
+                refusal = await self._refusal_of(session, call, request)
+                if refusal is not None:
+                    return Err(refusal)
+                if call.decision is None:
+                    await _decide(session, actor, call, request=request, turn=turn)
+                return Ok(_decided(call))
+        return Err(await why_unreachable(self._database, TurnRow, turn_id))
+
+    async def unheard(self, *, older_than: timedelta) -> Sequence[DecidedToolCallReference]:
+        """Return decisions about calls that wait all the same, oldest first."""
+        query = (
+            select(ToolCallRow.turn_id, ToolCallRow.step, ToolCallRow.tool_call_id)
+            .where(
+                col(ToolCallRow.status) == ToolCallStatus.AWAITING_APPROVAL.value,
+                col(ToolCallRow.decided_at) < utc_now() - older_than,
+            )
+            .order_by(col(ToolCallRow.decided_at))
+            .limit(_BATCH)
+        )
+        async with self._database.transaction(SERVICE) as session:
+            found = (await session.exec(query)).all()
+        return [
+            DecidedToolCallReference(
+                turn_id=TurnId(turn_id), call=ToolCallKey(step=step, tool_call_id=tool_call_id)
+            )
+            for turn_id, step, tool_call_id in found
+        ]
+
+    async def _refusal_of(
+        self, session: AsyncSession, call: ToolCallRow, request: DecideToolCallRequest
+    ) -> ApprovalRefusal | InvalidField | None:
+        if call.decision is not None:
+            decided = (call.decision, call.decision_reason, call.edited_input)
+            wanted = (_DECISIONS[request.decision], request.reason, request.input)
+            return None if decided == wanted else ApprovalRefusal.DECIDED
+        if call.status != ToolCallStatus.AWAITING_APPROVAL:
+            return ApprovalRefusal.NOT_AWAITED
+        if request.input is None:
+            return None
+        schema = await _schema_of(session, call)
+        problem = self._validation.problem(schema, request.input)
+        return None if problem is None else InvalidField("body.input", f"It is invalid: {problem}.")
+
+
+async def _locked_call(
+    session: AsyncSession, turn_id: TurnId, tool_call_id: str
+) -> ToolCallRow | None:
+    """Return the call; of several of one id, which a model may make, the newest."""
+    query = (
+        select(ToolCallRow)
+        .where(col(ToolCallRow.turn_id) == turn_id, col(ToolCallRow.tool_call_id) == tool_call_id)
+        .order_by(col(ToolCallRow.step).desc())
+        .limit(1)
+        .with_for_update()
+    )
+    return (await session.exec(query)).first()
+
+
+async def _schema_of(session: AsyncSession, call: ToolCallRow) -> dict[str, JsonValue]:
+    """Return the schema that the model was told; one that can't be found forbids nothing."""
+    context = await session.get(TurnContextRow, call.turn_id)
+    offered = () if context is None else PromptLayers.model_validate(context.layers).offered
+    return next((tool.input_schema for tool in offered if tool.name == call.name), {})
+
+
+async def _decide(
+    session: AsyncSession,
+    actor: Actor,
+    call: ToolCallRow,
+    *,
+    request: DecideToolCallRequest,
+    turn: TurnRow,
+) -> None:
+    call.decision = _DECISIONS[request.decision].value
+    call.decision_reason = request.reason
+    call.edited_input = request.input
+    call.decided_at = utc_now()
+    if request.remember_for_chat:
+        remembered = {"chat_id": turn.chat_id, "user_id": turn.user_id, "tool": call.name}
+        await session.exec(insert(ChatToolApprovalRow).values(remembered).on_conflict_do_nothing())
+    record(
+        session,
+        actor,
+        AuditAction.TOOL_CALL_DECIDED,
+        (ResourceType.TURN, turn.id),
+        details={"tool": call.name, "decision": call.decision, "edited": request.input is not None},
+    )
+
+
+def _decided(call: ToolCallRow) -> DecidedToolCall:
+    return DecidedToolCall(
+        turn_id=TurnId(call.turn_id),
+        step=call.step,
+        tool_call_id=call.tool_call_id,
+        name=call.name,
+        status=ToolCallStatus(call.status),
+        decision=ToolCallDecision(call.decision or ""),
+        reason=call.decision_reason,
+        input=call.input if call.edited_input is None else call.edited_input,
+    )

@@ -1,0 +1,82 @@
+"""Owns putting together the tools that run in workers."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from services.auth.standing import Standings
+from services.knowledge.search import KnowledgeSearch as Passages
+from services.memories.remembering import Remembering
+from services.memories.search import MemorySearch
+from services.tools.calculator import Calculator
+from services.tools.date_time import DateTime
+from services.tools.deep_reasoning.definition import deep_reasoning
+from services.tools.definition import LocalTool
+from services.tools.knowledge_search import KnowledgeSearch
+from services.tools.ledger import ToolLedger
+from services.tools.local import DescribedTool
+from services.tools.memory import Recall, Remember
+from services.tools.registry import ToolRegistry
+from services.users.preferences import PreferencesService
+from workers.composition.foundation import Foundation
+from workers.composition.web_search import make_web_search
+
+if TYPE_CHECKING:
+    from services.models.gateway import ModelGateway
+    from services.outgoing.client import OutgoingClient
+
+
+def make_local_tools(
+    foundation: Foundation,
+    standings: Standings,
+    *,
+    gateway: "ModelGateway | None" = None,
+    outgoing: "OutgoingClient | None" = None,
+) -> ToolRegistry:
+    """Return the tools that run in workers.
+
+    Without a way to the model or to the internet, as in the API, those that need one are only
+    described.
+    Errors: UnknownPriceError.
+    """
+    return ToolRegistry(_tools(foundation, standings, gateway, outgoing))
+
+
+def _tools(
+    foundation: Foundation,
+    standings: Standings,
+    gateway: "ModelGateway | None",
+    outgoing: "OutgoingClient | None",
+) -> Iterator[LocalTool]:
+    """Yield the tools in an order that stays the same: prompts are cached by it."""
+    settings, database, embedder = foundation.settings, foundation.database, foundation.embedder
+    preferences = PreferencesService(database, standings, models=settings.models)
+    yield Calculator()
+    yield DateTime()
+    yield Remember(Remembering(database, embedder, standings))
+    yield Recall(MemorySearch(database, embedder), preferences)
+    yield KnowledgeSearch(Passages(database, embedder), preferences)
+    if settings.deep_reasoning_model:
+        yield _deep_reasoning(foundation, settings.deep_reasoning_model, gateway)
+    if web_search := make_web_search(foundation, outgoing):
+        yield web_search
+
+
+def _deep_reasoning(
+    foundation: Foundation, model: str, gateway: "ModelGateway | None"
+) -> LocalTool:
+    settings, pricing = foundation.settings, foundation.pricing
+    if gateway is None:
+        return DescribedTool(
+            deep_reasoning(model, pricing=pricing, max_tokens=settings.deep_reasoning_tokens)
+        )
+    # With it comes the model provider's package, of which the API has no need.
+    from services.tools.deep_reasoning.tool import DeepReasoning  # noqa: PLC0415
+
+    return DeepReasoning(
+        gateway,
+        ToolLedger(foundation.database),
+        pricing,
+        model=model,
+        max_tokens=settings.deep_reasoning_tokens,
+        effort=settings.deep_reasoning_effort,
+    )

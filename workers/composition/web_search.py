@@ -1,0 +1,34 @@
+"""Owns putting the tool `web_search` together."""
+
+from typing import TYPE_CHECKING
+
+from services.tools.definition import LocalTool
+from services.tools.ledger import ToolLedger
+from services.tools.local import DescribedTool
+from services.tools.web_search.definition import web_search
+from workers.composition.foundation import Foundation
+
+if TYPE_CHECKING:
+    from services.outgoing.client import OutgoingClient
+
+
+def make_web_search(foundation: Foundation, outgoing: "OutgoingClient | None") -> LocalTool | None:
+    """Return the tool, or None where no key is set; without a client it is only described."""
+    settings = foundation.settings
+    if not settings.brave_api_key:
+        return None
+    if outgoing is None:
+        return DescribedTool(web_search(settings.web_search_cost_usd))
+    # With it comes a client of HTTP, of which the API has no need.
+    from services.tools.web_search.brave import BraveSearch  # noqa: PLC0415
+    from services.tools.web_search.quota import SearchQuota  # noqa: PLC0415
+    from services.tools.web_search.tool import WebSearch  # noqa: PLC0415
+
+    engine = BraveSearch(
+        outgoing,
+        api_key=settings.brave_api_key.get_secret_value(),
+        base_url=settings.brave_base_url,
+        safe=settings.web_search_safe,
+    )
+    quota = SearchQuota(foundation.database, ToolLedger(foundation.database))
+    return WebSearch(engine, quota, cost_usd=settings.web_search_cost_usd)

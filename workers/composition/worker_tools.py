@@ -1,0 +1,47 @@
+"""Owns putting together what runs tools in a worker, with its connections to the outside."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from services.auth.standing import Standings
+from services.models.gateway import ModelGateway
+from services.outgoing.client import OutgoingClient
+from services.tools.catalogue import ToolCatalogue
+from services.tools.definition import LocalTool, ToolKind
+from services.tools.executor import ToolExecutor, ToolRunner
+from services.tools.settings import ToolSettings
+from workers.composition.foundation import Foundation
+from workers.composition.local_tools import make_local_tools
+from workers.composition.tools import make_catalogue, make_tool_settings, make_workflow_calls
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTools:
+    """What a worker knows of tools, and runs them by."""
+
+    catalogue: ToolCatalogue
+    settings: ToolSettings
+    executor: ToolExecutor
+
+
+@asynccontextmanager
+async def open_worker_tools(
+    foundation: Foundation, gateway: ModelGateway, more_tools: Sequence[LocalTool]
+) -> AsyncIterator[WorkerTools]:
+    """Open what runs tools, and close it at the end. Errors: WeakEncryptionKeyError."""
+    settings = foundation.settings
+    standings = Standings(foundation.database, lifetime_s=settings.standing_lifetime_s)
+    async with AsyncExitStack() as stack:
+        allowed_hosts = settings.allowed_private_hosts or ()
+        outgoing = await stack.enter_async_context(OutgoingClient(allowed_hosts=allowed_hosts))
+        local = make_local_tools(foundation, standings, gateway=gateway, outgoing=outgoing)
+        for tool in more_tools:
+            local.add(tool)
+        catalogue, decisions = make_catalogue(foundation, local), make_tool_settings(foundation)
+        runners: dict[ToolKind, ToolRunner] = {
+            ToolKind.LOCAL: local,
+            ToolKind.WORKFLOW: make_workflow_calls(foundation, outgoing),
+        }
+        executor = ToolExecutor(catalogue, decisions, standings, runners)
+        yield WorkerTools(catalogue, decisions, executor)

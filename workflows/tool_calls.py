@@ -1,0 +1,130 @@
+"""Owns how a turn's workflow has one tool call run: approved, run where it belongs, answered."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities import names
+    from schema.names import TOOLS_QUEUE
+    from schema.turns import (
+        AskApprovalOutput,
+        RunToolInput,
+        RunToolOutput,
+        ToolCallKey,
+        ToolCallReference,
+        TurnReference,
+        callback_activity_id,
+    )
+
+_QUICK: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5)
+)
+_PATIENT: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=20)
+)
+_ONCE: Final = RetryPolicy(maximum_attempts=1)
+_LONGEST_ATTEMPT: Final = timedelta(minutes=10)
+_STORING: Final = timedelta(minutes=2)
+"""What an attempt may take beside its tool: for a database that is away for a moment."""
+_LONGEST: Final = timedelta(hours=24)
+
+
+class ToolCallRuns:
+    """Runs the tool calls of one turn."""
+
+    def __init__(self) -> None:
+        self._decided: set[tuple[int, str]] = set()
+
+    def decided(self, call: ToolCallKey) -> None:
+        """Take note that somebody has decided about a call."""
+        self._decided.add((call.step, call.tool_call_id))
+
+    async def run_all(
+        self, turn: TurnReference, step: int, calls: tuple[ToolCallReference, ...]
+    ) -> None:
+        """Run the calls of a step side by side; none is kept by another's failure."""
+        await asyncio.gather(*(self._run(turn, step, call) for call in calls))
+
+    async def _run(self, turn: TurnReference, step: int, call: ToolCallReference) -> None:
+        """Run a call to its end: its outcome is stored, whatever happens on the way."""
+        run = RunToolInput(turn=turn, step=step, tool_call_id=call.id, name=call.name)
+        try:
+            if call.needs_approval:
+                await self._await_approval(run)
+            ran = await _execute(run, call)
+            if ran.answers_within_s is not None:
+                await _await_callback(run, within_s=ran.answers_within_s)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            await _execute_at_once(run.model_copy(update={"gave_up": True}))
+
+    async def _await_approval(self, run: RunToolInput) -> None:
+        """Wait until somebody has decided, or nobody has in time: running the call tells which."""
+        asked: AskApprovalOutput = await workflow.execute_local_activity(
+            names.ASK_APPROVAL,
+            run,
+            result_type=AskApprovalOutput,
+            start_to_close_timeout=timedelta(seconds=30),
+            retry_policy=_QUICK,
+        )
+        if asked.within_s is None:
+            return
+        workflow.set_current_details(f"waits for approval of {run.name} · step {run.step}")
+        key = (run.step, run.tool_call_id)
+        try:
+            await workflow.wait_condition(lambda: key in self._decided, timeout=asked.within_s)
+        except TimeoutError:
+            workflow.logger.info("The approval of a tool call has expired")
+        workflow.set_current_details("")
+
+
+async def _execute(run: RunToolInput, call: ToolCallReference) -> RunToolOutput:
+    """Run a tool where it belongs: at once, or on the queue for what takes time."""
+    if call.instant:
+        return await _execute_at_once(run)
+    attempt = _LONGEST_ATTEMPT
+    if call.timeout_s is not None:
+        attempt = timedelta(seconds=call.timeout_s) + _STORING
+    queued: RunToolOutput = await workflow.execute_activity(
+        names.RUN_TOOL,
+        run,
+        result_type=RunToolOutput,
+        task_queue=TOOLS_QUEUE,
+        summary=f"tool {call.name} · step {run.step}",
+        start_to_close_timeout=attempt,
+        schedule_to_close_timeout=max(_LONGEST, attempt),
+        heartbeat_timeout=timedelta(seconds=5),
+        retry_policy=_PATIENT,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+    return queued
+
+
+async def _execute_at_once(run: RunToolInput) -> RunToolOutput:
+    ran: RunToolOutput = await workflow.execute_local_activity(
+        names.RUN_TOOL,
+        run,
+        result_type=RunToolOutput,
+        start_to_close_timeout=timedelta(seconds=30),
+        retry_policy=_QUICK,
+    )
+    return ran
+
+
+async def _await_callback(run: RunToolInput, *, within_s: float) -> None:
+    """Wait for a tool that answers later: whoever takes its answer completes the activity."""
+    await workflow.execute_activity(
+        names.AWAIT_CALLBACK,
+        run,
+        result_type=RunToolOutput,
+        activity_id=callback_activity_id(run.step, run.tool_call_id),
+        summary=f"answer of {run.name} · step {run.step}",
+        schedule_to_close_timeout=timedelta(seconds=max(within_s, 1.0)),
+        retry_policy=_ONCE,
+    )

@@ -1,0 +1,31 @@
+"""Owns trying one tool in a worker, where tools run."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities import names
+    from schema.names import TRY_TOOL
+    from schema.tools import ToolTrialReference
+
+_ONCE = RetryPolicy(maximum_attempts=1)
+_STORING = timedelta(seconds=10)
+
+
+@workflow.defn(name=TRY_TOOL)
+class TryTool:
+    """One trial. It is made once: what it does to the world is not for us to repeat."""
+
+    @workflow.run
+    async def run(self, trial: ToolTrialReference) -> None:
+        """Run the tool; the outcome is in the database."""
+        await workflow.execute_activity(
+            names.TRY_TOOL,
+            trial,
+            summary=f"try {trial.tool}",
+            start_to_close_timeout=timedelta(seconds=trial.within_s) + _STORING,
+            heartbeat_timeout=timedelta(seconds=10),
+            retry_policy=_ONCE,
+        )
