@@ -9,7 +9,7 @@ import structlog
 from services.settings import Settings
 
 _QUIET = (
-    *("asyncio", "client", "httpcore", "httpx", "httpx2", "mcp"),
+    *("asyncio", "client", "httpcore", "httpcore2", "httpx", "httpx2", "mcp"),
     *("temporalio.activity", "temporalio.workflow"),
 )
 

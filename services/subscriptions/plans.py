@@ -31,6 +31,7 @@ from services.database import Database
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.rows import plan_from_row, stored_entitlements
+from services.versions import Versions, is_meant
 
 _ORDERS: Final = {
     PlanSort.CREATED: Order("createdAt", (col(PlanRow.id),)),
@@ -119,7 +120,7 @@ class PlanService:
         return Err(Unreachable.MISSING) if row is None else Ok(plan_from_row(row))
 
     async def change(
-        self, actor: Actor, plan_id: PlanId, request: ChangePlanRequest, *, version: int | None
+        self, actor: Actor, plan_id: PlanId, request: ChangePlanRequest, *, versions: Versions
     ) -> Result[Plan, PlanRefusal | UnknownModel | Conflict | Unreachable]:
         """Change a plan; to make it the default takes that from the one that was.
 
@@ -134,7 +135,7 @@ class PlanService:
             row = await session.get(PlanRow, plan_id, with_for_update=True)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if version not in {None, row.version}:
+            if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             refusal = await _refusal(session, row, values)
             if refusal is not None:

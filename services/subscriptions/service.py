@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
+from sqlalchemy import Uuid, and_, bindparam, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -21,6 +23,7 @@ from services.database import Database
 from services.refusals import Conflict
 from services.subscriptions.periods import CALENDAR, period_at
 from services.subscriptions.rows import assignment_from_row, subscribed_plan_from_row
+from services.versions import Versions, is_meant
 
 
 class AssignmentRefusal(StrEnum):
@@ -30,6 +33,19 @@ class AssignmentRefusal(StrEnum):
     NO_SUCH_PLAN = "no_such_plan"
     INACTIVE_PLAN = "inactive_plan"
     IN_THE_FUTURE = "in_the_future"
+
+
+_IS_THEIRS: Final = and_(
+    col(SubscriptionRow.plan_id) == col(PlanRow.id),
+    col(SubscriptionRow.user_id) == bindparam("user_id", type_=Uuid),
+)
+_TERMS: Final = (
+    select(PlanRow, SubscriptionRow.started_at)
+    .outerjoin(SubscriptionRow, _IS_THEIRS)
+    .where(or_(col(SubscriptionRow.user_id).is_not(None), col(PlanRow.is_default)))
+    .order_by(col(SubscriptionRow.user_id).is_(None))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,7 @@ class SubscriptionService:
         )
 
     async def assign(
-        self, actor: Actor, user_id: UserId, request: AssignPlanRequest, *, version: int | None
+        self, actor: Actor, user_id: UserId, request: AssignPlanRequest, *, versions: Versions
     ) -> Result[PlanAssignment, AssignmentRefusal | Conflict]:
         """Give a user a plan in place of the one that they have.
 
@@ -79,7 +95,7 @@ class SubscriptionService:
         if request.started_at is not None and request.started_at > utc_now():
             return Err(AssignmentRefusal.IN_THE_FUTURE)
         async with self._database.transaction(actor) as session:
-            result = await _assign(session, actor, user_id, request, version=version)
+            result = await _assign(session, actor, user_id, request, versions=versions)
         # Behind the commit: what is asked for before it is the old plan.
         self._standings.forget(user_id)
         return result
@@ -87,12 +103,8 @@ class SubscriptionService:
 
 async def read_terms(session: AsyncSession, user_id: UserId) -> Terms:
     """Return the plan of a user: their own, or the default one."""
-    subscription = await session.get(SubscriptionRow, user_id)
-    if subscription is not None:
-        plan = await session.get_one(PlanRow, subscription.plan_id)
-        return Terms(plan, subscription.started_at)
-    default = await session.exec(select(PlanRow).where(col(PlanRow.is_default)))
-    return Terms(default.one(), None)
+    plan, started_at = (await session.exec(_TERMS, params={"user_id": user_id})).one()
+    return Terms(plan, started_at)
 
 
 async def _assign(
@@ -101,7 +113,7 @@ async def _assign(
     user_id: UserId,
     request: AssignPlanRequest,
     *,
-    version: int | None,
+    versions: Versions,
 ) -> Result[PlanAssignment, AssignmentRefusal | Conflict]:
     # The user's row is the lock, since there may be no subscription yet. Of this strength it
     # leaves alone whoever stores rows that refer to the user.
@@ -109,7 +121,7 @@ async def _assign(
     if await session.get(UserRow, user_id, with_for_update=lock) is None:
         return Err(AssignmentRefusal.NO_SUCH_USER)
     held = await session.get(SubscriptionRow, user_id)
-    if version not in {None, None if held is None else held.version}:
+    if not is_meant(None if held is None else held.version, versions):
         return Err(Conflict.VERSION_CHANGED)
     # Shared, so that the plan is not deactivated meanwhile.
     plan = await session.get(PlanRow, request.plan_id, with_for_update={"read": True})

@@ -1,8 +1,9 @@
 """Owns what a user has used in a period of their subscription."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
+from sqlalchemy import ColumnElement, DateTime, Uuid, bindparam, tuple_
 from sqlalchemy import select as select_columns
 from sqlmodel import SQLModel, col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -10,7 +11,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from schema.actors import Actor
 from schema.ids import UserId, first_id_at
 from schema.result import Err, Ok, Result
-from schema.subscriptions import Budget, Period, Quota, SubscriptionUsage, UsageSums
+from schema.subscriptions import (
+    Budget,
+    Period,
+    PeriodQuota,
+    Quota,
+    SubscriptionUsage,
+)
 from schema.tables import DocumentRow, LedgerRow, MemoryRow, MessageRow, ToolCallRow, TurnRow
 from schema.tables.columns import utc_now
 from services.database import Database
@@ -18,6 +25,59 @@ from services.database.time_ranges import CLOCK_SLACK
 from services.subscriptions.ledger_sums import between, sums, sums_from
 from services.subscriptions.periods import period_at, period_of_month
 from services.subscriptions.service import Terms, read_terms
+from services.tools.web_search.quota import MODEL
+
+_USER: Final[Any] = bindparam("user_id", type_=Uuid)
+_SINCE: Final[Any] = bindparam("since", type_=DateTime(timezone=True))
+_UNTIL: Final[Any] = bindparam("until", type_=DateTime(timezone=True))
+
+
+def _web_searches() -> ColumnElement[int]:
+    """Count searches of the web as their quota does: the attempts of a call are one."""
+    call = (col(LedgerRow.turn_id), col(LedgerRow.step), col(LedgerRow.tool_call_id))
+    return func.count(tuple_(*call).distinct()).filter(
+        col(LedgerRow.kind) == "tool",
+        col(LedgerRow.model) == MODEL,
+        col(LedgerRow.status) != "failed",
+    )
+
+
+def _count(table: type[SQLModel]) -> ColumnElement[int]:
+    """Count what is a user's; the policies may show them things of others, too."""
+    columns: Any = table
+    query = select(func.count()).select_from(table).where(col(columns.user_id) == _USER)
+    return query.scalar_subquery()
+
+
+def _count_in_turns(
+    table: type[MessageRow | ToolCallRow], *conditions: ColumnElement[bool]
+) -> ColumnElement[int]:
+    """Count what belongs to the turns of a period."""
+    query = (
+        select(func.count())
+        .select_from(table)
+        .join(TurnRow, col(TurnRow.id) == col(table.turn_id))
+        .where(
+            col(TurnRow.user_id) == _USER,
+            col(TurnRow.id) >= bindparam("first_id", type_=Uuid),
+            col(TurnRow.created_at) >= _SINCE,
+            col(TurnRow.created_at) < _UNTIL,
+            *conditions,
+        )
+    )
+    return query.scalar_subquery()
+
+
+# One statement, made once: seven took 5 ms of CPU. Calls under way count as they stand; of
+# messages, those that the user sent.
+_USED: Final[Any] = select_columns(
+    *sums(),
+    _web_searches().label("web_searches"),
+    _count(MemoryRow).label("memories"),
+    _count(DocumentRow).label("documents"),
+    _count_in_turns(MessageRow, col(MessageRow.role) == "user").label("messages"),
+    _count_in_turns(ToolCallRow).label("tool_calls"),
+).where(col(LedgerRow.user_id) == _USER, *between(_SINCE, _UNTIL))
 
 
 class SubscriptionUsageService:
@@ -49,60 +109,31 @@ async def _usage(
     session: AsyncSession, user_id: UserId, terms: Terms, period: Period
 ) -> SubscriptionUsage:
     entitlements = terms.entitlements
-    spent = await spent_in(session, user_id, period)
-    memories = await _count(session, MemoryRow, user_id)
-    documents = await _count(session, DocumentRow, user_id)
+    found = (await session.exec(_USED, params=_of(user_id, period))).one()
+    spent = sums_from(found)
     return SubscriptionUsage(
         period=period,
         usage=spent.usage,
         cost_usd=spent.cost_usd,
         turns=spent.turns,
-        messages=await _count_in_turns(session, MessageRow, user_id, period),
-        tool_calls=await _count_in_turns(session, ToolCallRow, user_id, period),
-        memories=Quota(used=memories, limit=entitlements.max_memories),
-        documents=Quota(used=documents, limit=entitlements.max_documents),
+        messages=found.messages,
+        tool_calls=found.tool_calls,
+        memories=Quota(used=found.memories, limit=entitlements.max_memories),
+        documents=Quota(used=found.documents, limit=entitlements.max_documents),
+        web_searches=PeriodQuota(used=found.web_searches, limit=entitlements.max_web_searches),
         budget=_budget(entitlements.budget_usd, spent.cost_usd),
     )
 
 
-async def spent_in(session: AsyncSession, user_id: UserId, period: Period) -> UsageSums:
-    """Return what a user has spent in a period; calls under way count as they stand."""
-    query: Any = select_columns(*sums()).where(
-        col(LedgerRow.user_id) == user_id, *between(period.start, period.end)
-    )
-    return sums_from((await session.exec(query)).one())
+def _of(user_id: UserId, period: Period) -> dict[str, object]:
+    return {
+        "user_id": user_id,
+        "since": period.start,
+        "until": period.end,
+        "first_id": first_id_at(period.start - CLOCK_SLACK),
+    }
 
 
 def _budget(limit_usd: Decimal | None, cost_usd: Decimal) -> Budget:
     left_usd = None if limit_usd is None else max(limit_usd - cost_usd, Decimal(0))
     return Budget(limit_usd=limit_usd, left_usd=left_usd)
-
-
-async def _count(session: AsyncSession, table: type[SQLModel], user_id: UserId) -> int:
-    """Count what is a user's; the policies may show them things of others, too."""
-    columns: Any = table
-    query = select(func.count()).select_from(table).where(col(columns.user_id) == user_id)
-    return (await session.exec(query)).one()
-
-
-async def _count_in_turns(
-    session: AsyncSession,
-    table: type[MessageRow | ToolCallRow],
-    user_id: UserId,
-    period: Period,
-) -> int:
-    """Count what belongs to the turns of a period; of messages, those that the user sent."""
-    query = (
-        select(func.count())
-        .select_from(table)
-        .join(TurnRow, col(TurnRow.id) == col(table.turn_id))
-        .where(
-            col(TurnRow.user_id) == user_id,
-            col(TurnRow.id) >= first_id_at(period.start - CLOCK_SLACK),
-            col(TurnRow.created_at) >= period.start,
-            col(TurnRow.created_at) < period.end,
-        )
-    )
-    if table is MessageRow:
-        query = query.where(col(MessageRow.role) == "user")
-    return (await session.exec(query)).one()

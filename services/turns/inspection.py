@@ -4,7 +4,11 @@ Reading what somebody wrote is a deed of its own: it is recorded with what was r
 """
 
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
+from sqlalchemy import Uuid, bindparam
+from sqlalchemy import select as select_columns
+from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -29,6 +33,7 @@ from schema.turns import StepStatus, ToolCallStatus
 from services.audit.recording import record
 from services.chats.rows import message_from_row
 from services.database import Database
+from services.database.filters import equal_to
 from services.database.pages import Order, read_page
 from services.database.time_ranges import within
 from services.refusals import Unreachable
@@ -40,6 +45,32 @@ _ORDERS: Final = {
     TurnSort.CREATED: Order("createdAt", (col(TurnRow.id),)),
     TurnSort.CREATED_LAST: Order("-createdAt", (col(TurnRow.id),), descending=True),
 }
+
+
+_LATER: Final[Any] = aliased(TurnRow)
+_SUCCESSOR: Final = (
+    select(_LATER.id).where(_LATER.regenerates == col(TurnRow.id)).order_by(_LATER.id.desc())
+).limit(1)
+_TURN_ID: Final[Any] = bindparam("turn_id", type_=Uuid)
+# Made once: to put these together took longer than to ask them.
+_TURN: Final[Any] = (
+    select_columns(TurnRow, TurnContextRow, _SUCCESSOR.scalar_subquery())
+    .outerjoin(TurnContextRow, col(TurnContextRow.turn_id) == col(TurnRow.id))
+    .where(col(TurnRow.id) == _TURN_ID)
+)
+
+
+def _belonging(table: type[R], *order: str) -> SelectOfScalar[R]:
+    """Return the query for the rows of a table that belong to a turn, in an order of columns."""
+    columns: Any = table
+    query = select(table).where(col(columns.turn_id) == _TURN_ID)
+    return query.order_by(*(getattr(columns, name) for name in order))
+
+
+_MESSAGES: Final = _belonging(MessageRow, "id")
+_STEPS: Final = _belonging(StepRow, "step")
+_TOOL_CALLS: Final = _belonging(ToolCallRow, "step", "position")
+_CHARGES: Final = _belonging(LedgerRow, "id")
 
 
 class TurnInspection:
@@ -62,17 +93,17 @@ class TurnInspection:
     async def inspect(self, actor: Actor, turn_id: TurnId) -> Result[InspectedTurn, Unreachable]:
         """Return everything that is known of a turn, and record that it was read."""
         async with self._database.transaction(actor) as session:
-            row = await session.get(TurnRow, turn_id)
-            if row is None:
+            found = (await session.exec(_TURN, params={"turn_id": turn_id})).one_or_none()
+            if found is None:
                 return Err(Unreachable.MISSING)
             record(
                 session,
                 actor,
                 AuditAction.TURN_READ,
                 (ResourceType.TURN, turn_id),
-                subject_id=row.user_id,
+                subject_id=found.TurnRow.user_id,
             )
-            return Ok(await _inspected(session, row))
+            return Ok(await _inspected(session, *found))
 
     async def owner_of(self, actor: Actor, turn_id: TurnId) -> Result[UserId, Unreachable]:
         """Return whose turn it is."""
@@ -94,45 +125,35 @@ def owned_turn_from_row(row: TurnRow) -> OwnedTurn:
 
 
 def _filtered(chosen: TurnFilter) -> SelectOfScalar[TurnRow]:
-    query = select(TurnRow)
-    equal = {
+    wanted = {
         col(TurnRow.user_id): chosen.user_id,
         col(TurnRow.chat_id): chosen.chat_id,
         col(TurnRow.status): chosen.status,
         col(TurnRow.model): chosen.model,
         col(TurnRow.error_code): chosen.error_code,
     }
-    for column, value in equal.items():
-        if value is not None:
-            query = query.where(column == value)
-    return within(query, TurnRow, chosen)
+    return within(equal_to(select(TurnRow), wanted), TurnRow, chosen)
 
 
-async def _inspected(session: AsyncSession, row: TurnRow) -> InspectedTurn:
-    context = await session.get(TurnContextRow, row.id)
-    later = select(TurnRow.id).where(col(TurnRow.regenerates) == row.id)
-    successor = (await session.exec(later.order_by(col(TurnRow.id).desc()).limit(1))).first()
+async def _inspected(
+    session: AsyncSession, row: TurnRow, context: TurnContextRow | None, successor: UUID | None
+) -> InspectedTurn:
     return InspectedTurn(
         turn=owned_turn_from_row(row),
         workflow_id=turn_workflow_id(TurnId(row.id)),
         prompt=row.prompt,
         context=None if context is None else _context(context),
-        messages=[message_from_row(m) for m in await _of(session, MessageRow, row, "id")],
-        steps=[_step(step) for step in await _of(session, StepRow, row, "step")],
-        tool_calls=[
-            _tool_call(call) for call in await _of(session, ToolCallRow, row, "step", "position")
-        ],
-        charges=[_charge(entry) for entry in await _of(session, LedgerRow, row, "id")],
+        messages=[message_from_row(m) for m in await _of(session, row, _MESSAGES)],
+        steps=[_step(step) for step in await _of(session, row, _STEPS)],
+        tool_calls=[_tool_call(call) for call in await _of(session, row, _TOOL_CALLS)],
+        charges=[_charge(entry) for entry in await _of(session, row, _CHARGES)],
         superseded_by=None if successor is None else TurnId(successor),
     )
 
 
-async def _of(session: AsyncSession, table: type[R], turn: TurnRow, *order: str) -> list[R]:
-    """Return the rows of a table that belong to the turn, in the order of some columns."""
-    columns: Any = table
-    query = select(table).where(col(columns.turn_id) == turn.id)
-    ordered = query.order_by(*(getattr(columns, name) for name in order))
-    return list((await session.exec(ordered)).all())
+async def _of(session: AsyncSession, turn: TurnRow, query: SelectOfScalar[R]) -> list[R]:
+    """Return the rows of a table that belong to the turn."""
+    return list((await session.exec(query, params={"turn_id": turn.id})).all())
 
 
 def _context(row: TurnContextRow) -> InspectedContext:

@@ -1,11 +1,9 @@
 """Owns running one tool call: its result is stored before it is reported, and found again.
 
-ToolPostponedError    the tool did not answer; the same call is to be made again
 ToolCallGoneError     the tool call was deleted, with its turn
+ToolPostponedError    the tool did not answer; the same call is to be made again
 """
 
-from datetime import timedelta
-from decimal import Decimal
 from typing import Any, Final
 
 import asyncpg
@@ -16,10 +14,9 @@ from schema.events import ToolCallProgress
 from schema.ids import TurnId, UserId
 from schema.result import Err
 from schema.tables import ToolCallRow
-from schema.tools import RetryClass
 from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCallStatus
 from services.database import Connection, Database
-from services.events.snapshots import tool_call_event, usage_event
+from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter
 from services.patience import undisturbed, until_stored
 from services.tools.definition import (
@@ -27,33 +24,25 @@ from services.tools.definition import (
     ToolExecution,
     ToolOutcome,
     ToolProgress,
-    ToolUnavailableError,
     execution_key,
 )
 from services.tools.executor import AnswersLater, ToolExecutor
-from services.tools.ledger import ChargeStatus, ToolLedger
 from services.turns import tool_call_statements as sql
+from services.turns.tool_attempts import (
+    OUTCOME_UNKNOWN,
+    ToolAttempts,
+    ToolPostponedError,
+    failed,
+    is_once,
+)
 from services.turns.tool_progress import ProgressTeller
 
 _log = structlog.get_logger(__name__)
 
 _FINAL: Final = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
-_UNKNOWN: Final = (
-    "It is not known whether this call had its effect: contact with the tool was lost while it "
-    "ran. It is not made again by itself. Find out, or ask, before you repeat it."
-)
 _EXPIRED: Final = "Nobody approved this call in time, so it was not made."
 _DENIED: Final = "The person denied this call, so it was not made."
 _GAVE_UP: Final = "The tool did not answer in time."
-_FREE: Final = Decimal(0)
-
-
-class ToolPostponedError(Exception):
-    """The tool did not answer; the same call may be made again, after `retry_after` if it says."""
-
-    def __init__(self, retry_after: timedelta | None) -> None:
-        super().__init__("The tool did not answer.")
-        self.retry_after = retry_after
 
 
 class ToolCallGoneError(Exception):
@@ -71,14 +60,11 @@ class ToolCalls:
         database: Database,
         events: EventWriter,
         executor: ToolExecutor,
-        ledger: ToolLedger,
-        *,
-        attempts: int,
+        attempts: ToolAttempts,
     ) -> None:
         self._database = database
         self._events = events
         self._executor = executor
-        self._ledger = ledger
         self._attempts = attempts
 
     async def run(self, call: RunToolInput) -> RunToolOutput:
@@ -110,44 +96,18 @@ class ToolCalls:
     ) -> ToolOutcome | AnswersLater:
         schema = begun["offered_schema"]
         if begun["has_offers"] and schema is None and await self._executor.find(row.name):
-            return _error(f"The tool `{row.name}` was not offered in this turn.")
+            return failed(f"The tool `{row.name}` was not offered in this turn.")
         tool_input = row.input if row.edited_input is None else row.edited_input
         with ProgressTeller(lambda progress: self._tell(call, row, progress)) as teller:
             execution = _execution_of(call, row, teller)
             ready = await self._executor.ready(row.name, tool_input, execution, schema=schema)
             if isinstance(ready, Err):
                 return ready.error
-            if _is_once(ready.value) and not await self._send(call):
+            if is_once(ready.value) and not await self._send(call):
                 # What was sent may still be answered where there is a way to.
-                return (
-                    _error(_UNKNOWN) if row.callback_id is None else AnswersLater(row.callback_id)
-                )
-            return await self._charged(call, ready.value, tool_input, execution)
-
-    async def _charged(
-        self,
-        call: RunToolInput,
-        tool: ToolDefinition,
-        tool_input: dict[str, Any],
-        execution: ToolExecution,
-    ) -> ToolOutcome | AnswersLater:
-        """Run the tool with its cost recorded: expected before, known after."""
-        if tool.cost_usd:
-            await self._ledger.open(execution, model=tool.name, estimate_usd=tool.cost_usd)
-        status = ChargeStatus.CANCELLED
-        outcome: ToolOutcome | AnswersLater | None = None
-        try:
-            outcome = await self._attempt(call, tool, tool_input, execution)
-            status = ChargeStatus.SETTLED
-            if isinstance(outcome, ToolOutcome) and outcome.is_error:
-                status = ChargeStatus.FAILED
-        except Exception:
-            status = ChargeStatus.FAILED
-            raise
-        finally:
-            if tool.cost_usd:
-                await undisturbed(self._settle(tool, execution, outcome, status))
-        return outcome
+                later = row.callback_id
+                return failed(OUTCOME_UNKNOWN) if later is None else AnswersLater(later)
+            return await self._attempt(call, ready.value, tool_input, execution)
 
     async def _attempt(
         self,
@@ -157,47 +117,11 @@ class ToolCalls:
         execution: ToolExecution,
     ) -> ToolOutcome | AnswersLater:
         try:
-            return await self._executor.run(tool, tool_input, execution)
-        except TimeoutError:
-            _log.warning("tool_timed_out", turn_id=str(execution.turn_id), tool=tool.name)
-            words = f"The tool did not answer within {tool.timeout.total_seconds():g} s."
-            return _error(f"{words} {_UNKNOWN}" if _is_once(tool) else words)
-        except ToolUnavailableError as error:
-            if execution.attempt < self._attempts and not (error.reached and _is_once(tool)):
-                if _is_once(tool):
-                    await self._execute(call, sql.NOT_SENT)
-                raise ToolPostponedError(error.retry_after) from None
-            unknown = error.reached and _is_once(tool)
-            words = f"{error.sentence} {_UNKNOWN}" if unknown else error.sentence
-            return _error(words, cost_usd=_FREE)
-        except Exception:
-            if execution.attempt < self._attempts and not _is_once(tool):
-                raise
-            # A tool that keeps failing must not keep the turn from ending.
-            _log.exception("tool_failed", turn_id=str(execution.turn_id), tool=tool.name)
-            return _error(_UNKNOWN if _is_once(tool) else "The tool failed.")
-
-    async def _settle(
-        self,
-        tool: ToolDefinition,
-        execution: ToolExecution,
-        outcome: ToolOutcome | AnswersLater | None,
-        status: ChargeStatus,
-    ) -> None:
-        known = outcome.cost_usd if isinstance(outcome, ToolOutcome) else None
-        if outcome is None and status is ChargeStatus.FAILED:
-            # Whoever did not answer is not paid; a call that was stopped may have been.
-            known = _FREE
-        charge = await until_stored(
-            lambda: self._ledger.settle(
-                execution,
-                cost_usd=tool.cost_usd if known is None else known,
-                status=status,
-                estimated=known is None,
-            )
-        )
-        if charge is not None and execution.turn_id is not None:
-            await self._events.append(execution.turn_id, [usage_event(charge)])
+            return await self._attempts.run(tool, tool_input, execution)
+        except ToolPostponedError:
+            if is_once(tool):
+                await self._execute(call, sql.NOT_SENT)
+            raise
 
     async def _begin(self, call: RunToolInput) -> asyncpg.Record:
         """Take the call in hand unless it has ended; return it as it stands then."""
@@ -308,20 +232,12 @@ def _refused(call: RunToolInput, row: ToolCallRow) -> ToolOutcome | None:
     """Return what the model is told of a call that is not to be made."""
     if call.gave_up:
         may_have_run = row.sent_at is not None or row.callback_until is not None
-        return _error(f"{_GAVE_UP} {_UNKNOWN}" if may_have_run else _GAVE_UP)
+        return failed(f"{_GAVE_UP} {OUTCOME_UNKNOWN}" if may_have_run else _GAVE_UP)
     match row.decision:
         case ToolCallDecision.DENIED:
             reason = f" The reason: {row.decision_reason}" if row.decision_reason else ""
-            return _error(f"{_DENIED}{reason}")
+            return failed(f"{_DENIED}{reason}")
         case ToolCallDecision.EXPIRED:
-            return _error(_EXPIRED)
+            return failed(_EXPIRED)
         case _:
             return None
-
-
-def _is_once(tool: ToolDefinition) -> bool:
-    return tool.retry_class is RetryClass.NEVER
-
-
-def _error(words: str, *, cost_usd: Decimal | None = None) -> ToolOutcome:
-    return ToolOutcome(output=words, is_error=True, cost_usd=cost_usd)

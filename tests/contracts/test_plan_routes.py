@@ -16,7 +16,7 @@ PLAN = {
 }
 ENTITLEMENTS = {
     *("models", "tools", "rates", "budgetUsd", "maxMemories", "maxDocuments"),
-    *("maxDocumentBytes", "maxApiKeys"),
+    *("maxDocumentBytes", "maxApiKeys", "maxWebSearches", "toolApprovals"),
 }
 
 

@@ -13,6 +13,7 @@ from workers.demo_model.scripts import Script
 
 USAGE = {
     *("period", "usage", "costUsd", "turns", "messages", "toolCalls", "memories", "documents"),
+    "webSearches",
     "budget",
 }
 
@@ -59,6 +60,7 @@ async def test_usage_says_what_was_used_and_what_is_left(member: ApiUser, stack:
     assert (usage["costUsd"], usage["usage"]) == (turn["costUsd"], turn["usage"])
     assert usage["memories"] == {"used": 0, "limit": 10_000}
     assert usage["documents"] == {"used": 0, "limit": 1_000}
+    assert usage["webSearches"] == {"used": 0, "limit": None}
     assert usage["budget"] == {"limitUsd": None, "leftUsd": None}
     assert usage["period"] == (await read(member))["period"]
 

@@ -1,0 +1,140 @@
+"""Owns single requests to the outside: one answer, whole, in time and within its size, or an error.
+
+It keeps no cookies, follows no redirect, retries nothing and asks no proxy.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import httpcore2
+import httpx2
+
+from services.outgoing.errors import (
+    InvalidRequestError,
+    RedirectedError,
+    TimedOutError,
+    TooLargeError,
+)
+from services.outgoing.resolution import Resolve
+from services.outgoing.transport import GuardedTransport, Sending, guarded_transport
+
+MAX_BYTES: Final = 1024 * 1024
+"""How much of an answer is read where nobody says otherwise."""
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_DEFAULT_HEADERS: Final = {"User-Agent": "Everturn"}
+# Compressed, an answer could be a thousand times what was counted.
+_IMPOSED_HEADERS: Final = {"Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingResponse:
+    """An answer, whatever its status; the names of headers are of any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class OutgoingClient:
+    """Sends requests for tools; one for a worker process, closed at its end.
+
+    `resolve`, `network` and `tls` take the place of the system's, for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed_hosts: Collection[str],
+        resolve: Resolve | None = None,
+        network: httpcore2.AsyncNetworkBackend | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._transport: GuardedTransport = guarded_transport(
+            allowed_hosts=allowed_hosts, resolve=resolve, network=network, tls=tls
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> OutgoingResponse:
+        """Return the answer to a request.
+
+        Units: `timeout_s` bounds all of it, from the name of the host to the last byte.
+        Errors: OutgoingError.
+        """
+        sending = Sending()
+        request = _request(method, url, headers=headers or {}, content=content, sending=sending)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._answer(request, max_bytes)
+        except TimeoutError:
+            raise TimedOutError(reached=sending.reached) from None
+
+    async def close(self) -> None:
+        """Close all connections; requests that are under way fail."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _answer(self, request: httpx2.Request, max_bytes: int) -> OutgoingResponse:
+        response = await self._transport.handle_async_request(request)
+        try:
+            if response.status_code in _REDIRECTS:
+                raise RedirectedError
+            body = await _read(response, max_bytes)
+        finally:
+            # A connection whose answer was not read to its end is closed by this.
+            await response.aclose()
+        return OutgoingResponse(response.status_code, response.headers, body)
+
+
+def _request(
+    method: str, url: str, *, headers: Mapping[str, str], content: bytes | None, sending: Sending
+) -> httpx2.Request:
+    timeouts = {"connect": _CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
+    sent = httpx2.Headers(_DEFAULT_HEADERS)
+    try:
+        sent.update(headers)
+        sent.update(_IMPOSED_HEADERS)
+        return httpx2.Request(
+            method,
+            url,
+            headers=sent,
+            content=content,
+            extensions={"timeout": timeouts, "trace": sending},
+        )
+    except (httpx2.InvalidURL, ValueError, TypeError):
+        raise InvalidRequestError(reached=False) from None
+
+
+async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+    declared = response.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise TooLargeError(max_bytes)
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            raise TooLargeError(max_bytes)
+    return bytes(body)

@@ -1,0 +1,212 @@
+"""Owns sending one request over a guarded pool of connections, and counting what comes back.
+
+For clients of httpx2, such as that of MCP. It follows no redirect; whoever does sends a request of
+its own, whose address is checked like any other.
+"""
+
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Final
+
+import httpcore2
+import httpx2
+
+from services.outgoing.allowed_hosts import AllowedHosts
+from services.outgoing.errors import (
+    BrokenConnectionError,
+    CompressedError,
+    ConnectFailedError,
+    InvalidRequestError,
+    TimedOutError,
+    TooLargeError,
+)
+from services.outgoing.network import GuardedNetwork
+from services.outgoing.resolution import Resolve, SystemResolver
+
+_MAX_CONNECTIONS: Final = 300
+_MAX_IDLE_CONNECTIONS: Final = 20
+# Below the five seconds of Node's servers: a request on a connection that the other side is just
+# closing fails, and nobody knows whether it was read.
+_IDLE_S: Final = 2.0
+_LAST_PORT: Final = 65_535
+
+
+class Sending:
+    """How far a request got, as httpcore2 tells by its trace extension."""
+
+    def __init__(self) -> None:
+        self.reached = False
+
+    async def __call__(self, event: str, info: Mapping[str, object], /) -> None:
+        """Note that the first byte is about to be written, or can't be."""
+        if event == "http11.send_request_headers.started":
+            self.reached = True
+        elif event == "http11.send_request_headers.failed":
+            # The head is written down as a whole before a byte of it is sent.
+            self.reached = not isinstance(info.get("exception"), httpcore2.LocalProtocolError)
+
+
+class GuardedTransport(httpx2.AsyncBaseTransport):
+    """A pool of connections whose other ends are checked and whose answers are bounded.
+
+    Units: `max_total_bytes` is for all answers together, `max_response_bytes` for each; what is
+    counted is the body as it is on the wire.
+    Errors: OutgoingError.
+    """
+
+    def __init__(
+        self,
+        pool: httpcore2.AsyncConnectionPool,
+        resolver: SystemResolver,
+        *,
+        max_total_bytes: int | None,
+        max_response_bytes: int | None,
+    ) -> None:
+        self._pool = pool
+        self._resolver = resolver
+        self._max_response_bytes = max_response_bytes
+        self._max_total_bytes = max_total_bytes
+        self._total_bytes = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request, and return its answer as soon as its headers are there."""
+        sending = _sending_of(request)
+        with _failures_classified(sending):
+            answer = await self._pool.handle_async_request(_wire_request(request, sending))
+        stream = _BoundedStream(answer.stream, self, sending)
+        response = httpx2.Response(
+            status_code=answer.status,
+            headers=answer.headers,
+            stream=stream,
+            extensions=answer.extensions,
+        )
+        try:
+            self._check_headers(response)
+        except BaseException:
+            await stream.aclose()
+            raise
+        return response
+
+    def count(self, chunk: bytes, *, before: int) -> int:
+        """Return how much of an answer there is with the chunk. Errors: TooLargeError."""
+        self._total_bytes += len(chunk)
+        if self._max_total_bytes is not None and self._total_bytes > self._max_total_bytes:
+            raise TooLargeError(self._max_total_bytes)
+        if self._max_response_bytes is not None and before + len(chunk) > self._max_response_bytes:
+            raise TooLargeError(self._max_response_bytes)
+        return before + len(chunk)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._resolver.close()
+        await self._pool.aclose()
+
+    @staticmethod
+    def _check_headers(response: httpx2.Response) -> None:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in {"", "identity"}:
+            raise CompressedError
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """The body of an answer, counted as it comes."""
+
+    def __init__(self, inner: object, transport: GuardedTransport, sending: Sending) -> None:
+        if not isinstance(inner, AsyncIterable):  # pragma: no cover -- the library's own
+            raise TypeError("the stream is not asynchronous")
+        self._inner = inner
+        self._transport = transport
+        self._sending = sending
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        read_bytes = 0
+        with _failures_classified(self._sending):
+            async for chunk in self._inner:
+                read_bytes = self._transport.count(chunk, before=read_bytes)
+                yield chunk
+
+    async def aclose(self) -> None:
+        close = getattr(self._inner, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def guarded_transport(
+    *,
+    allowed_hosts: Collection[str],
+    max_total_bytes: int | None = None,
+    max_response_bytes: int | None = None,
+    max_connections: int = _MAX_CONNECTIONS,
+    resolve: Resolve | None = None,
+    network: httpcore2.AsyncNetworkBackend | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> GuardedTransport:
+    """Return a transport with connections of its own; what owns it closes it."""
+    resolver = SystemResolver()
+    guarded = GuardedNetwork(
+        AllowedHosts.named(allowed_hosts),
+        resolve or resolver,
+        network or httpcore2.AnyIOBackend(),
+    )
+    pool = httpcore2.AsyncConnectionPool(
+        ssl_context=tls or _tls(),
+        max_connections=max_connections,
+        max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
+        keepalive_expiry=_IDLE_S,
+        network_backend=guarded,
+    )
+    return GuardedTransport(
+        pool, resolver, max_total_bytes=max_total_bytes, max_response_bytes=max_response_bytes
+    )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return what verifies certificates. It takes 20 ms and a megabyte, so there is one."""
+    return httpx2.create_ssl_context()
+
+
+def _sending_of(request: httpx2.Request) -> Sending:
+    sending = request.extensions.get("trace")
+    return sending if isinstance(sending, Sending) else Sending()
+
+
+def _wire_request(request: httpx2.Request, sending: Sending) -> httpcore2.Request:
+    port = request.url.port
+    is_port = port is None or 0 < port <= _LAST_PORT
+    if request.url.scheme not in {"http", "https"} or not request.url.host or not is_port:
+        raise InvalidRequestError(reached=False)
+    return httpcore2.Request(
+        method=request.method,
+        url=httpcore2.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=port,
+            target=request.url.raw_path,
+        ),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions={**request.extensions, "trace": sending},
+    )
+
+
+@contextmanager
+def _failures_classified(sending: Sending) -> Iterator[None]:
+    """Say what the library's errors mean; none of their words is kept, as some are strangers'."""
+    try:
+        yield
+    except httpcore2.PoolTimeout:
+        raise ConnectFailedError("Too many connections are open to connect to it.") from None
+    except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+        # The library takes the cause away from its errors, and leaves it among their arguments.
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args):
+            raise ConnectFailedError("Its certificate is not valid.") from None
+        raise ConnectFailedError from None
+    except httpcore2.TimeoutException:
+        raise TimedOutError(reached=sending.reached) from None
+    except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol):
+        raise InvalidRequestError(reached=sending.reached) from None
+    except (httpcore2.NetworkError, httpcore2.ProtocolError):
+        raise BrokenConnectionError(reached=sending.reached) from None

@@ -1,0 +1,146 @@
+"""Owns one attempt at a tool call: what it costs, and whether a failure is worth another one.
+
+ToolPostponedError    the tool did not answer; the same call is to be made again
+"""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import structlog
+
+from schema.tools import RetryClass
+from services.events.snapshots import usage_event
+from services.events.writer import EventWriter
+from services.patience import undisturbed, until_stored
+from services.tools.definition import (
+    ToolDefinition,
+    ToolExecution,
+    ToolOutcome,
+    ToolUnavailableError,
+)
+from services.tools.executor import AnswersLater, ToolExecutor
+from services.tools.ledger import ChargeStatus, ToolLedger
+
+_log = structlog.get_logger(__name__)
+
+OUTCOME_UNKNOWN: Final = (
+    "It is not known whether this call had its effect: contact with the tool was lost while it "
+    "ran. It is not made again by itself. Find out, or ask, before you repeat it."
+)
+_FREE: Final = Decimal(0)
+
+
+class ToolPostponedError(Exception):
+    """The tool did not answer; the same call may be made again, after `retry_after` if it says."""
+
+    def __init__(self, retry_after: timedelta | None) -> None:
+        super().__init__("The tool did not answer.")
+        self.retry_after = retry_after
+
+
+class ToolAttempts:
+    """Attempts tool calls, at most `attempts` times each."""
+
+    def __init__(
+        self, executor: ToolExecutor, ledger: ToolLedger, events: EventWriter, *, attempts: int
+    ) -> None:
+        self._executor = executor
+        self._ledger = ledger
+        self._events = events
+        self._attempts = attempts
+
+    async def run(
+        self,
+        tool: ToolDefinition,
+        tool_input: dict[str, Any],
+        execution: ToolExecution,
+    ) -> ToolOutcome | AnswersLater:
+        """Run a tool that is ready, with its cost recorded: expected before, known after.
+
+        Errors: ToolPostponedError; DatabaseUnavailableError; what a tool raises is a bug, and
+        propagates until it has been tried often enough.
+        """
+        if not tool.cost_usd:
+            return await self._attempt(tool, tool_input, execution)
+        await self._ledger.open(execution, model=tool.name, estimate_usd=tool.cost_usd)
+        outcome: ToolOutcome | AnswersLater | None = None
+        status = ChargeStatus.CANCELLED
+        try:
+            outcome = await self._attempt(tool, tool_input, execution)
+            status = _charge_status(outcome)
+        except Exception:
+            status = ChargeStatus.FAILED
+            raise
+        finally:
+            cost_usd = await undisturbed(self._settle(tool, execution, outcome, status))
+        if isinstance(outcome, ToolOutcome):
+            return outcome.model_copy(update={"cost_usd": cost_usd})
+        return outcome
+
+    async def _attempt(
+        self,
+        tool: ToolDefinition,
+        tool_input: dict[str, Any],
+        execution: ToolExecution,
+    ) -> ToolOutcome | AnswersLater:
+        try:
+            return await self._executor.run(tool, tool_input, execution)
+        except TimeoutError:
+            _log.warning("tool_timed_out", turn_id=str(execution.turn_id), tool=tool.name)
+            words = f"The tool did not answer within {tool.timeout.total_seconds():g} s."
+            return failed(f"{words} {OUTCOME_UNKNOWN}" if is_once(tool) else words)
+        except ToolUnavailableError as error:
+            if execution.attempt < self._attempts and not (error.reached and is_once(tool)):
+                raise ToolPostponedError(error.retry_after) from None
+            unknown = error.reached and is_once(tool)
+            words = f"{error.sentence} {OUTCOME_UNKNOWN}" if unknown else error.sentence
+            return failed(words, cost_usd=_FREE)
+        except Exception:
+            if execution.attempt < self._attempts and not is_once(tool):
+                raise
+            # A tool that keeps failing must not keep the turn from ending.
+            _log.exception("tool_failed", turn_id=str(execution.turn_id), tool=tool.name)
+            return failed(OUTCOME_UNKNOWN if is_once(tool) else "The tool failed.")
+
+    async def _settle(
+        self,
+        tool: ToolDefinition,
+        execution: ToolExecution,
+        outcome: ToolOutcome | AnswersLater | None,
+        status: ChargeStatus,
+    ) -> Decimal:
+        """Keep what the attempt cost, tell it, and return it.
+
+        Whoever did not answer is not paid; a call that was stopped may have been.
+        """
+        known = outcome.cost_usd if isinstance(outcome, ToolOutcome) else None
+        if outcome is None and status is ChargeStatus.FAILED:
+            known = _FREE
+        charge = await until_stored(
+            lambda: self._ledger.settle(
+                execution,
+                cost_usd=tool.cost_usd if known is None else known,
+                status=status,
+                estimated=status is ChargeStatus.CANCELLED,
+            )
+        )
+        if charge is None or execution.turn_id is None:
+            return _FREE
+        await self._events.append(execution.turn_id, [usage_event(charge)])
+        return charge.cost_usd
+
+
+def is_once(tool: ToolDefinition) -> bool:
+    """Whether the tool may be called once, and not again where nobody knows if it was."""
+    return tool.retry_class is RetryClass.NEVER
+
+
+def failed(words: str, *, cost_usd: Decimal | None = None) -> ToolOutcome:
+    """Return what the model is told of a call that came to nothing."""
+    return ToolOutcome(output=words, is_error=True, cost_usd=cost_usd)
+
+
+def _charge_status(outcome: ToolOutcome | AnswersLater) -> ChargeStatus:
+    has_failed = isinstance(outcome, ToolOutcome) and outcome.is_error
+    return ChargeStatus.FAILED if has_failed else ChargeStatus.SETTLED
