@@ -27,10 +27,12 @@ from schema.names import (
     DELIVER_CALLBACKS,
     ERASURE_SWEEP_SCHEDULE_ID,
     INGESTION_SWEEP_SCHEDULE_ID,
+    MCP_SWEEP_SCHEDULE_ID,
     REEMBED,
     REEMBED_SCHEDULE_ID,
     SWEEP_ERASURES,
     SWEEP_INGESTIONS,
+    SWEEP_MCP_SERVERS,
     SWEEP_SCHEDULE_ID,
     SWEEP_TURNS,
     TOOLS_QUEUE,
@@ -45,6 +47,7 @@ from workflows.reembed import Reembed
 from workflows.refresh_mcp_server import RefreshMcpServer
 from workflows.sweep_erasures import SweepErasures
 from workflows.sweep_ingestions import SweepIngestions
+from workflows.sweep_mcp_servers import SweepMcpServers
 from workflows.sweep_turns import SweepTurns
 from workflows.try_tool import TryTool
 
@@ -78,7 +81,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
     elif queue == BACKGROUND_QUEUE:
         workflows = (
             *(SweepTurns, SweepErasures, DeliverCallbacks),
-            *(IngestDocument, SweepIngestions, Reembed),
+            *(IngestDocument, SweepIngestions, Reembed, SweepMcpServers),
         )
         ingestion = activities.ingestion
         registered = [activities.sweep.find_stranded_turns, activities.erasure.erase_streams]
@@ -87,6 +90,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         registered.append(activities.ingestion_sweep.find_stranded_ingestions)
         registered.append(activities.callbacks.deliver_callbacks)
         registered.append(activities.decisions.tell_decisions)
+        registered.append(activities.mcp.find_mcp_servers)
         reembedding = activities.reembedding
         registered += [reembedding.count_stale, reembedding.embed_batch]
     return Worker(
@@ -124,14 +128,15 @@ async def run_workers(
         for queue in queues:
             await stack.enter_async_context(make_worker(client, queue, activities, settings))
         if BACKGROUND_QUEUE in queues:
-            await ensure_sweeps(client, every=timedelta(seconds=settings.sweep_interval_s))
+            await ensure_sweeps(client, settings)
         _log.info("worker_ready", queues=list(queues))
         on_ready()
         await stop.wait()
 
 
-async def ensure_sweeps(client: Client, *, every: timedelta) -> None:
+async def ensure_sweeps(client: Client, settings: Settings) -> None:
     """Make sure that the sweeps are scheduled, as often as the settings say now."""
+    every = timedelta(seconds=settings.sweep_interval_s)
     for schedule_id, workflow, workflow_id in (
         (SWEEP_SCHEDULE_ID, SWEEP_TURNS, "sweep"),
         (ERASURE_SWEEP_SCHEDULE_ID, SWEEP_ERASURES, "erasure-sweep"),
@@ -141,6 +146,8 @@ async def ensure_sweeps(client: Client, *, every: timedelta) -> None:
         await _ensure_schedule(client, schedule_id, _sweeping(workflow, workflow_id, every))
     reembedding = _recurring(REEMBED, "reembed", every * _SWEEPS_PER_REEMBEDDING)
     await _ensure_schedule(client, REEMBED_SCHEDULE_ID, reembedding)
+    listing = _recurring(SWEEP_MCP_SERVERS, "mcp-sweep", timedelta(seconds=settings.mcp_refresh_s))
+    await _ensure_schedule(client, MCP_SWEEP_SCHEDULE_ID, listing)
 
 
 def _sweeping(workflow: str, workflow_id: str, every: timedelta) -> Schedule:

@@ -27,7 +27,6 @@ _QUICK: Final = RetryPolicy(
 _PATIENT: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=20)
 )
-_ONCE: Final = RetryPolicy(maximum_attempts=1)
 _LONGEST_ATTEMPT: Final = timedelta(minutes=10)
 _STORING: Final = timedelta(minutes=2)
 """What an attempt may take beside its tool: for a database that is away for a moment."""
@@ -126,5 +125,5 @@ async def _await_callback(run: RunToolInput, *, within_s: float) -> None:
         activity_id=callback_activity_id(run.step, run.tool_call_id),
         summary=f"answer of {run.name} · step {run.step}",
         schedule_to_close_timeout=timedelta(seconds=max(within_s, 1.0)),
-        retry_policy=_ONCE,
+        retry_policy=_QUICK,
     )

@@ -99,4 +99,5 @@ def workflow_definition(row: WorkflowToolRow) -> ToolDefinition:
 
 
 def _schema(stored: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    return dict(stored)
+    """Return a schema as providers take it: of an object, whatever else it says or does not."""
+    return {"type": "object", **stored}

@@ -30,6 +30,7 @@ from services.tools.input_schemas import problem_of_schema
 from services.tools.refusals import InvalidField, ToolRefusal
 from services.tools.registry import ToolRegistry
 from services.tools.secrets import SecretVault
+from services.versions import Versions, is_meant
 from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
@@ -93,9 +94,9 @@ class WorkflowToolService:
         name: str,
         request: ChangeWorkflowToolRequest,
         *,
-        version: int | None,
+        versions: Versions,
     ) -> Result[WorkflowTool, Conflict | Unreachable | ToolRefusal | InvalidField]:
-        """Change some fields of a tool; `version` is the one that is meant."""
+        """Change some fields of a tool; `versions` are those it is meant for."""
         changes = request.changes()
         problem = _problem_of(request) if "input_schema" in changes else None
         if problem is not None:
@@ -106,7 +107,7 @@ class WorkflowToolService:
             row = await session.get(WorkflowToolRow, name, with_for_update=True)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if version not in {None, row.version}:
+            if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             for field, value in changes.items():
                 setattr(row, field, self._sealed(name, value) if field == "secret" else value)

@@ -30,11 +30,12 @@ from services.turns.erasure import Erasure
 from services.turns.model_calls import ModelCalls
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
+from services.turns.tool_attempts import ToolAttempts
 from services.turns.tool_calls import ToolCalls
 from services.workflow_tools.delivery import CallbackDelivery
 from workers.composition.contexts import make_preparation
 from workers.composition.foundation import Foundation
-from workers.composition.tools import make_approvals, make_mcp_refresh
+from workers.composition.tools import make_approvals
 from workers.composition.worker_tools import WorkerTools, open_worker_tools
 
 
@@ -97,7 +98,7 @@ def _activities(
         turns=TurnActivities(preparation, model_calls, foundation.ending),
         tools=_tool_activities(foundation, tools),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
-        mcp=McpActivities(make_mcp_refresh(foundation)),
+        mcp=McpActivities(tools.mcp_refresh),
         callbacks=CallbackActivities(client, CallbackDelivery(database)),
         decisions=DecisionActivities(client, make_approvals(foundation)),
         sweep=SweepActivities(client, StrandedTurnSearch(database)),
@@ -110,13 +111,10 @@ def _activities(
 
 def _tool_activities(foundation: Foundation, tools: WorkerTools) -> ToolActivities:
     database, events = foundation.database, foundation.events
-    calls = ToolCalls(
-        database,
-        events,
-        tools.executor,
-        ToolLedger(database),
-        attempts=foundation.settings.tool_attempts,
+    attempts = ToolAttempts(
+        tools.executor, ToolLedger(database), events, attempts=foundation.settings.tool_attempts
     )
+    calls = ToolCalls(database, events, tools.executor, attempts)
     return ToolActivities(calls, make_approvals(foundation))
 
 

@@ -1,9 +1,17 @@
 """Owns putting together what decides about tools, and what speaks with MCP servers."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from services.auth.standing import Standings
+from services.mcp.addresses import ServerAddresses
+from services.mcp.configured import ConfiguredServers
+from services.mcp.health import ServerHealth
+from services.mcp.homes import ServerHomes
+from services.mcp.pool import McpPool
 from services.mcp.refresh import McpRefresh
+from services.mcp.tool_changes import ToolChanges
 from services.outgoing.client import OutgoingClient
 from services.settings import Settings
 from services.tools.catalogue import ToolCatalogue
@@ -49,13 +57,29 @@ def make_tool_service(
     )
 
 
-def make_mcp_refresh(foundation: Foundation) -> McpRefresh:
-    """Return what lists the tools of MCP servers. Errors: WeakEncryptionKeyError."""
-    return McpRefresh(
-        foundation.database,
-        make_vault(foundation.settings),
-        allowed_hosts=foundation.settings.allowed_private_hosts or (),
+@asynccontextmanager
+async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, McpRefresh]]:
+    """Open what speaks with MCP servers: for calls, and to list their tools.
+
+    Errors: WeakEncryptionKeyError.
+    """
+    settings, database = foundation.settings, foundation.database
+    homes = ServerHomes(settings.mcp_home)
+    memory_bytes = settings.mcp_memory_mb * 1024 * 1024
+    addresses = ServerAddresses(make_vault(settings), homes, memory_bytes=memory_bytes)
+    servers = ConfiguredServers(database, lifetime_s=settings.standing_lifetime_s)
+    allowed_hosts, changes = settings.allowed_private_hosts or (), ToolChanges()
+    pool = McpPool(
+        servers,
+        addresses,
+        allowed_hosts=allowed_hosts,
+        health=ServerHealth(servers),
+        changes=changes,
     )
+    refresh = McpRefresh(database, addresses, allowed_hosts=allowed_hosts, connections=pool)
+    changes.follow_with(refresh.refresh)
+    async with pool:
+        yield pool, refresh
 
 
 def make_workflow_calls(foundation: Foundation, outgoing: OutgoingClient) -> WorkflowToolCalls:

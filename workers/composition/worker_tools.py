@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from services.auth.standing import Standings
+from services.mcp.calls import McpCalls
+from services.mcp.refresh import McpRefresh
 from services.models.gateway import ModelGateway
 from services.outgoing.client import OutgoingClient
 from services.tools.catalogue import ToolCatalogue
@@ -13,7 +15,12 @@ from services.tools.executor import ToolExecutor, ToolRunner
 from services.tools.settings import ToolSettings
 from workers.composition.foundation import Foundation
 from workers.composition.local_tools import make_local_tools
-from workers.composition.tools import make_catalogue, make_tool_settings, make_workflow_calls
+from workers.composition.tools import (
+    make_catalogue,
+    make_mcp_pool,
+    make_tool_settings,
+    make_workflow_calls,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,7 @@ class WorkerTools:
     catalogue: ToolCatalogue
     settings: ToolSettings
     executor: ToolExecutor
+    mcp_refresh: McpRefresh
 
 
 @asynccontextmanager
@@ -39,9 +47,11 @@ async def open_worker_tools(
         for tool in more_tools:
             local.add(tool)
         catalogue, decisions = make_catalogue(foundation, local), make_tool_settings(foundation)
+        pool, mcp_refresh = await stack.enter_async_context(make_mcp_pool(foundation))
         runners: dict[ToolKind, ToolRunner] = {
             ToolKind.LOCAL: local,
+            ToolKind.MCP: McpCalls(pool),
             ToolKind.WORKFLOW: make_workflow_calls(foundation, outgoing),
         }
         executor = ToolExecutor(catalogue, decisions, standings, runners)
-        yield WorkerTools(catalogue, decisions, executor)
+        yield WorkerTools(catalogue, decisions, executor, mcp_refresh)

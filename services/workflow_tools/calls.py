@@ -1,0 +1,184 @@
+"""Owns calling workflow tools: the signed request, and what becomes of its answer.
+
+Keeps of a call only the id under which its answer may come later; `callbacks.py` takes that answer.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from typing import Final
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import structlog
+from pydantic import JsonValue
+
+from schema.tables.columns import utc_now
+from services.database import Database, DatabaseUnavailableError
+from services.outgoing.client import OutgoingClient
+from services.outgoing.errors import (
+    BrokenConnectionError,
+    ConnectFailedError,
+    OutgoingError,
+    TimedOutError,
+    UnknownHostError,
+)
+from services.tools.definition import (
+    ToolDefinition,
+    ToolExecution,
+    ToolOutcome,
+    ToolUnavailableError,
+)
+from services.tools.executor import AnswersLater
+from services.tools.secrets import SecretVault, UnreadableSecretError
+from services.workflow_tools.answers import Later, WebhookAnswer, meaning_of
+from services.workflow_tools.signatures import signature_headers
+from services.workflow_tools.webhooks import Webhook, find_webhook
+
+_log = structlog.get_logger(__name__)
+
+CALLBACKS_PATH: Final = "/api/v1/tool-callbacks"
+_MAX_ANSWER_BYTES: Final = 1024 * 1024
+_PASSING: Final = (BrokenConnectionError, ConnectFailedError, TimedOutError, UnknownHostError)
+_NOT_AWAITED: Final = (
+    "The workflow took the call, to answer it later. A trial does not wait for that."
+)
+# The same for every attempt of a call. It is stored before the request is made: a workflow may
+# call back before its own answer has been read.
+_EXPECT_CALLBACK: Final = """
+UPDATE tool_calls SET callback_id = coalesce(callback_id, $4)
+WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
+  AND status NOT IN ('completed', 'failed', 'denied')
+RETURNING callback_id
+"""
+
+
+class WorkflowToolCalls:
+    """Calls webhooks for users, and for administrators who try them."""
+
+    def __init__(
+        self, database: Database, vault: SecretVault, outgoing: OutgoingClient, *, public_url: str
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._outgoing = outgoing
+        self._public_url = public_url
+
+    async def run(
+        self,
+        definition: ToolDefinition,
+        tool_input: Mapping[str, JsonValue],
+        execution: ToolExecution,
+        /,
+    ) -> ToolOutcome | AnswersLater:
+        """Call the webhook once, and return what it answers or that it will answer later.
+
+        Idempotency: the workflow's to keep, by `Idempotency-Key`, which is that of the call.
+        Errors: ToolUnavailableError.
+        """
+        try:
+            webhook = await find_webhook(self._database, self._vault, definition.name)
+            if webhook is None or not webhook.enabled:
+                return _wrong("This tool was removed, or switched off.")
+            callback_id = await self._expected_callback(execution)
+        except UnreadableSecretError:
+            _log.error("workflow_tool_secret_unreadable", tool=definition.name)
+            return _wrong("This tool can't be used: an administrator has to enter its secret anew.")
+        except DatabaseUnavailableError as error:
+            raise ToolUnavailableError("The tool can't be run now.", reached=False) from error
+        body = self._body(definition, tool_input, execution, callback_id)
+        answer = await self._send(webhook, body, execution, definition.timeout.total_seconds())
+        meaning = answer if isinstance(answer, ToolOutcome) else meaning_of(answer, now=utc_now())
+        if meaning is not Later.BY_CALLBACK:
+            return meaning
+        if callback_id is None:
+            return ToolOutcome(output=_NOT_AWAITED)
+        return AnswersLater(callback_id)
+
+    async def _expected_callback(self, execution: ToolExecution) -> UUID | None:
+        """Return the id of the call's answer, should it come later; a trial has none."""
+        if execution.turn_id is None:
+            return None
+        call = (execution.turn_id, execution.step, execution.tool_call_id)
+        async with self._database.statements(execution.actor) as connection:
+            expected: UUID | None = await connection.fetchval(_EXPECT_CALLBACK, *call, uuid4())
+        if expected is None:
+            raise ToolUnavailableError("The turn ended before this call was made.", reached=False)
+        return expected
+
+    def _body(
+        self,
+        definition: ToolDefinition,
+        tool_input: Mapping[str, JsonValue],
+        execution: ToolExecution,
+        callback_id: UUID | None,
+    ) -> bytes:
+        """Return the request's body, in ASCII: whatever decodes it on its way leaves it whole."""
+        told = {
+            "tool": definition.name,
+            "input": dict(tool_input),
+            "key": execution.key,
+            "turnId": _text(execution.turn_id),
+            "chatId": _text(execution.chat_id),
+            "userId": str(execution.actor.user_id),
+            "toolCallId": execution.tool_call_id,
+            "step": execution.step,
+            "attempt": execution.attempt,
+            "callbackId": _text(callback_id),
+            "callbackUrl": None if callback_id is None else self.callback_url(callback_id),
+        }
+        return json.dumps(told, separators=(",", ":")).encode()
+
+    def callback_url(self, callback_id: UUID) -> str:
+        """Return where a workflow may send the answer of a call later."""
+        return f"{self._public_url}{CALLBACKS_PATH}/{callback_id}"
+
+    async def _send(
+        self, webhook: Webhook, body: bytes, execution: ToolExecution, timeout_s: float
+    ) -> WebhookAnswer | ToolOutcome:
+        key = _in_header(execution.key)
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/plain;q=0.5",
+            "User-Agent": _user_agent(),
+            "Idempotency-Key": key,
+            # On a connection that the other side is just closing nobody knows what was read.
+            "Connection": "close",
+            **signature_headers(webhook.key, body, message_id=key, moment=utc_now()),
+        }
+        try:
+            answer = await self._outgoing.request(
+                "POST",
+                webhook.url,
+                headers=headers,
+                content=body,
+                timeout_s=timeout_s,
+                max_bytes=_MAX_ANSWER_BYTES,
+            )
+        except _PASSING as error:
+            _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
+            sentence = f"The workflow could not be called. {error.sentence}"
+            raise ToolUnavailableError(sentence, reached=error.reached) from None
+        except OutgoingError as error:
+            _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
+            return _wrong(f"The workflow gave no result. {error.sentence}")
+        return WebhookAnswer(answer.status, answer.headers, answer.body)
+
+
+def _wrong(sentence: str) -> ToolOutcome:
+    return ToolOutcome(output=sentence, is_error=True)
+
+
+def _text(value: UUID | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _in_header(key: str) -> str:
+    """Return a key as a header can hold it: what a model made of its part may be anything."""
+    return quote(key, safe=":~!$&*+=@")
+
+
+@cache
+def _user_agent() -> str:
+    return f"everturn/{version('everturn')}"

@@ -1,0 +1,393 @@
+"""Answers that come later: believed by their signature, stored once, and told to the turn."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from activities.tool_callbacks import CallbackActivities
+from api.callback_completer import CallbackCompleter
+from schema.ids import turn_workflow_id
+from schema.names import BACKGROUND_QUEUE
+from schema.tool_callbacks import AnsweredCall
+from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, callback_activity_id
+from services.database import Database
+from services.events.keys import stream_key
+from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS
+from services.workflow_tools.delivery import CallbackDelivery
+from tests.fakes.webhook_engine import WebhookEngine, call_back, later
+from tests.fixtures.api_user import ApiUser
+from tests.fixtures.stack import Stack
+from tests.fixtures.workflow_tools import (
+    RunningCall,
+    calling,
+    engine_for,
+    register_tool,
+    running_call,
+)
+from workers.composition.foundation import connect_temporal
+from workflows.deliver_callbacks import DeliverCallbacks
+
+
+@pytest.fixture
+async def engine(stack: Stack) -> AsyncIterator[WebhookEngine]:
+    """A workflow engine."""
+    async with engine_for(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def call(stack: Stack, admin: ApiUser, user: ApiUser, engine: WebhookEngine) -> RunningCall:
+    """A call that the engine has taken, to answer it later."""
+    tool = await register_tool(admin, engine)
+    engine.script(tool.name, later())
+    made = await running_call(stack, user, tool)
+    async with calling(stack) as calls:
+        await calls.run(tool.definition, {"title": "Printer on fire"}, made.execution)
+    await made.change("tool_calls", "callback_until = now() + interval '1 minute'")
+    return made
+
+
+async def path_of(call: RunningCall) -> str:
+    return f"/tool-callbacks/{(await call.stored())['callback_id']}"
+
+
+async def answer(http: httpx.AsyncClient, call: RunningCall, said: object) -> httpx.Response:
+    return await call_back(http, await path_of(call), said)
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ({"output": "Ticket 7 was opened."}, ("completed", "Ticket 7 was opened.")),
+        ({"output": {"ticket": 7}, "isError": False}, ("completed", '{"ticket":7}')),
+        ({"output": "No such customer.", "isError": True}, ("failed", "No such customer.")),
+        ({"output": None}, ("completed", "null")),
+        (b'{"output": "a\\u0000b\\ud800c"}', ("completed", "a\ufffdb\ufffdc")),
+    ],
+)
+async def test_an_answer_is_stored_as_the_outcome_of_its_call(
+    http: httpx.AsyncClient, call: RunningCall, said: object, outcome: tuple[str, str]
+) -> None:
+    response = await answer(http, call, said)
+
+    assert response.status_code == 200
+    assert response.json()["data"] == {"status": outcome[0]}
+    stored = await call.stored()
+    assert (stored["status"], stored["output"]) == outcome
+    assert stored["finished_at"] is not None
+
+
+async def test_a_long_answer_is_cut(http: httpx.AsyncClient, call: RunningCall) -> None:
+    await answer(http, call, {"output": "x" * 500_000})
+
+    output = (await call.stored())["output"]
+    assert len(output) <= DEFAULT_MAX_OUTPUT_CHARS
+    assert "500,000 characters" in output
+
+
+async def test_those_who_follow_the_turn_are_told(
+    http: httpx.AsyncClient, call: RunningCall, stack: Stack
+) -> None:
+    await answer(http, call, {"output": "Done."})
+
+    entries: Any = await stack.foundation.redis.xrange(stream_key(call.input.turn.turn_id))
+    ((_, fields),) = entries
+    assert fields[b"n"] == b"tool_call"
+    assert b'"completed"' in fields[b"d"]
+    assert b"Done." in fields[b"d"]
+
+
+async def test_of_many_answers_at_once_one_counts(
+    http: httpx.AsyncClient, call: RunningCall
+) -> None:
+    path = await path_of(call)
+
+    responses = await asyncio.gather(
+        *(call_back(http, path, {"output": f"answer {number}"}) for number in range(8))
+    )
+
+    statuses = sorted(response.status_code for response in responses)
+    assert statuses == [200] + [409] * 7
+    (taken,) = (number for number in range(8) if responses[number].status_code == 200)
+    assert (await call.stored())["output"] == f"answer {taken}"
+
+
+async def test_the_replay_of_an_answer_is_refused(
+    http: httpx.AsyncClient, call: RunningCall
+) -> None:
+    first = await answer(http, call, {"output": "Done."})
+
+    again = await http.request(
+        "POST", first.request.url, content=first.request.content, headers=first.request.headers
+    )
+
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "CONFLICT"
+
+
+async def test_what_the_webhook_itself_was_sent_is_no_answer(
+    http: httpx.AsyncClient, call: RunningCall, engine: WebhookEngine
+) -> None:
+    (got,) = engine.calls[call.tool.name]
+    signature = {name: value for name, value in got.headers.items() if name.startswith("webhook-")}
+
+    reflected = await http.post(await path_of(call), content=got.raw, headers=signature)
+
+    assert reflected.status_code == 401
+
+
+async def test_an_answer_to_one_call_is_none_to_another_of_the_same_tool(
+    http: httpx.AsyncClient, call: RunningCall, stack: Stack, user: ApiUser
+) -> None:
+    other = await running_call(stack, user, call.tool)
+    await other.change("tool_calls", "callback_id = gen_random_uuid()")
+    sent = (await answer(http, call, {"output": "Done."})).request
+
+    moved = await http.post(await path_of(other), content=sent.content, headers=sent.headers)
+
+    assert moved.status_code == 401
+    assert (await other.stored())["status"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("table", "assignments"),
+    [
+        ("turns", "status = 'completed'"),
+        ("turns", "status = 'cancelled'"),
+        ("turns", "cancel_requested_at = now()"),
+        ("tool_calls", "status = 'failed', output = 'The turn ended.'"),
+        ("tool_calls", "callback_until = now() - interval '1 second'"),
+    ],
+)
+async def test_an_answer_that_nobody_waits_for_any_more_is_refused(
+    http: httpx.AsyncClient, call: RunningCall, table: str, assignments: str
+) -> None:
+    await call.change(table, assignments)
+    before = await call.stored()
+
+    response = await answer(http, call, {"output": "Done."})
+
+    assert response.status_code == 409
+    assert await call.stored() == before
+
+
+async def test_an_answer_may_come_before_the_webhook_has_said_that_it_comes_later(
+    http: httpx.AsyncClient, call: RunningCall
+) -> None:
+    await call.change("tool_calls", "callback_until = NULL")
+
+    assert (await answer(http, call, {"output": "Done."})).status_code == 200
+
+
+async def test_an_answer_by_the_secret_from_before_a_change_is_refused(
+    http: httpx.AsyncClient, call: RunningCall, admin: ApiUser
+) -> None:
+    await admin.request(
+        "PATCH",
+        f"/admin/workflow-tools/{call.tool.name}",
+        json={"secret": "another secret of ours"},
+    )
+
+    old = await answer(http, call, {"output": "Done."})
+    new = await call_back(
+        http, await path_of(call), {"output": "Done."}, secret="another secret of ours"
+    )
+
+    assert (old.status_code, new.status_code) == (401, 200)
+
+
+async def test_of_a_tool_that_was_deleted_nobody_can_be_believed(
+    http: httpx.AsyncClient, call: RunningCall, admin: ApiUser
+) -> None:
+    await admin.request("DELETE", f"/admin/workflow-tools/{call.tool.name}")
+
+    assert (await answer(http, call, {"output": "Done."})).status_code == 404
+
+
+async def test_a_call_of_a_deleted_chat_is_gone(
+    http: httpx.AsyncClient, call: RunningCall, stack: Stack
+) -> None:
+    path = await path_of(call)
+    await stack.inspection.execute("DELETE FROM chats WHERE id = $1", call.things.chat)
+
+    assert (await call_back(http, path, {"output": "Done."})).status_code == 404
+
+
+@workflow.defn
+class Waiting:
+    """Waits for an answer as a turn does."""
+
+    @workflow.run
+    async def run(self, call: RunToolInput) -> RunToolOutput:
+        waited: RunToolOutput = await workflow.execute_activity(
+            "await_callback",
+            call,
+            result_type=RunToolOutput,
+            activity_id=callback_activity_id(call.step, call.tool_call_id),
+            start_to_close_timeout=timedelta(seconds=30),
+        )
+        return waited
+
+
+class Asked(CallbackDelivery):
+    """Says when a waiting activity, which has begun by then, has asked."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.event = asyncio.Event()
+
+    async def final_status(self, call: RunToolInput) -> ToolCallStatus | None:
+        status = await super().final_status(call)
+        self.event.set()
+        return status
+
+
+@asynccontextmanager
+async def working(stack: Stack, queue: str) -> AsyncIterator[Asked]:
+    """Run a worker for `Waiting`."""
+    delivery = Asked(stack.foundation.database)
+    async with Worker(
+        stack.temporal,
+        task_queue=queue,
+        workflows=[Waiting],
+        activities=[CallbackActivities(stack.temporal, delivery).await_callback],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.1),
+    ):
+        yield delivery
+
+
+async def begin_to_wait(
+    stack: Stack, call: RunningCall, queue: str, delivery: Asked
+) -> WorkflowHandle[Waiting, RunToolOutput]:
+    """Start a workflow with the id of the call's turn, and return once it waits."""
+    handle = await stack.temporal.start_workflow(
+        Waiting.run, call.input, id=turn_workflow_id(call.input.turn.turn_id), task_queue=queue
+    )
+    async with asyncio.timeout(20):
+        await delivery.event.wait()
+    return handle
+
+
+@pytest.fixture
+async def waiting(
+    stack: Stack, call: RunningCall
+) -> AsyncIterator[WorkflowHandle[Waiting, RunToolOutput]]:
+    """A workflow that waits for the call's answer."""
+    queue = f"waiting-{uuid4()}"
+    async with working(stack, queue) as delivery:
+        yield await begin_to_wait(stack, call, queue, delivery)
+
+
+async def result_of(handle: WorkflowHandle[Waiting, RunToolOutput]) -> RunToolOutput:
+    async with asyncio.timeout(20):
+        return await handle.result()
+
+
+async def test_a_turn_that_waits_goes_on_with_the_answer(
+    http: httpx.AsyncClient, call: RunningCall, waiting: WorkflowHandle[Waiting, RunToolOutput]
+) -> None:
+    response = await answer(http, call, {"output": "No.", "isError": True})
+
+    assert response.status_code == 200
+    assert await result_of(waiting) == RunToolOutput(status=ToolCallStatus.FAILED)
+
+
+async def test_an_answer_that_comes_while_no_worker_runs_is_not_lost(
+    http: httpx.AsyncClient, call: RunningCall, stack: Stack
+) -> None:
+    queue = f"waiting-{uuid4()}"
+    async with working(stack, queue) as delivery:
+        handle = await begin_to_wait(stack, call, queue, delivery)
+
+    response = await answer(http, call, {"output": "Done."})
+
+    async with working(stack, queue):
+        assert await result_of(handle) == RunToolOutput(status=ToolCallStatus.COMPLETED)
+    assert response.status_code == 200
+
+
+async def test_an_answer_from_before_the_wait_is_found(
+    http: httpx.AsyncClient, call: RunningCall, stack: Stack
+) -> None:
+    await answer(http, call, {"output": "Done."})
+    activities = CallbackActivities(stack.temporal, CallbackDelivery(stack.foundation.database))
+
+    found = await ActivityEnvironment().run(activities.await_callback, call.input)
+
+    assert found == RunToolOutput(status=ToolCallStatus.COMPLETED)
+
+
+async def test_waiting_for_a_call_that_was_deleted_ends(call: RunningCall, stack: Stack) -> None:
+    await stack.inspection.execute("DELETE FROM chats WHERE id = $1", call.things.chat)
+    activities = CallbackActivities(stack.temporal, CallbackDelivery(stack.foundation.database))
+
+    with pytest.raises(ApplicationError) as raised:
+        await ActivityEnvironment().run(activities.await_callback, call.input)
+
+    assert raised.value.non_retryable
+
+
+async def test_an_answer_that_no_turn_was_told_of_is_delivered_by_the_sweep(
+    stack: Stack, call: RunningCall, waiting: WorkflowHandle[Waiting, RunToolOutput]
+) -> None:
+    # As if Temporal had been away when the answer came.
+    await call.change("tool_calls", "status = 'completed', output = 'Done.', finished_at = now()")
+
+    async with asyncio.timeout(30):
+        outcome = await stack.temporal.execute_workflow(
+            DeliverCallbacks.run, id=f"callback-delivery-{uuid4()}", task_queue=BACKGROUND_QUEUE
+        )
+
+    assert outcome.delivered == 1
+    assert await result_of(waiting) == RunToolOutput(status=ToolCallStatus.COMPLETED)
+
+
+async def test_a_turn_that_knows_is_not_told_again(stack: Stack, call: RunningCall) -> None:
+    await call.change("tool_calls", "status = 'completed', output = 'Done.', finished_at = now()")
+
+    async with asyncio.timeout(30):
+        outcome = await stack.temporal.execute_workflow(
+            DeliverCallbacks.run, id=f"callback-delivery-{uuid4()}", task_queue=BACKGROUND_QUEUE
+        )
+
+    assert outcome.delivered == 0
+
+
+async def test_the_sweep_looks_at_answers_of_turns_under_way_alone(
+    stack: Stack, call: RunningCall, http: httpx.AsyncClient
+) -> None:
+    delivery = CallbackDelivery(stack.foundation.database)
+
+    async def looks_at_it() -> bool:
+        return call.execution.turn_id in {found.turn_id for found in await delivery.answered()}
+
+    unanswered = await looks_at_it()
+    await answer(http, call, {"output": "Done."})
+    answered = await looks_at_it()
+    await call.change("turns", "status = 'completed'")
+
+    assert (unanswered, answered, await looks_at_it()) == (False, True, False)
+
+
+async def test_temporal_being_away_is_no_error(call: RunningCall, stack: Stack) -> None:
+    settings = stack.settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
+    nowhere = await connect_temporal(settings, lazy=True)
+    answered = AnsweredCall(
+        **{**call.input.turn.model_dump(exclude={"model"}), "step": 1},
+        tool_call_id="c",
+        status=ToolCallStatus.COMPLETED,
+    )
+
+    assert not await CallbackCompleter(nowhere).complete(answered)

@@ -1,0 +1,161 @@
+"""What docs/workflow-tools.md promises to those who write webhooks, and its recipes."""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import API_PREFIX
+from api.routes import tool_callbacks
+from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS
+from services.workflow_tools.calls import CALLBACKS_PATH
+from services.workflow_tools.signatures import (
+    TOLERANCE,
+    problem_of_signature,
+    signature_headers,
+    signing_key,
+)
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "workflow-tools.md").read_text()
+RECIPES = ("n8n-workflow-tool", "n8n-workflow-tool-later")
+SECRET = "at least sixteen characters"
+BODY = b'{"input":{"title":"Printer on fire"}}'
+
+
+def shown(function: str) -> Callable[..., Any]:
+    """Return a function of the page as it is shown there."""
+    (code,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+        if f"def {function}(" in block
+    ]
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    found: Callable[..., Any] = namespace[function]
+    return found
+
+
+def test_the_page_verifies_what_is_sent() -> None:
+    is_from_everturn = shown("is_from_everturn")
+    now = datetime.now(UTC)
+    headers = signature_headers(signing_key(SECRET), BODY, message_id="a:1:b", moment=now)
+    old = signature_headers(
+        signing_key(SECRET), BODY, message_id="a:1:b", moment=now - TOLERANCE * 2
+    )
+
+    assert is_from_everturn(SECRET, headers, BODY)
+    assert not is_from_everturn(SECRET, headers, BODY + b" ")
+    assert not is_from_everturn("another secret", headers, BODY)
+    assert not is_from_everturn(SECRET, old, BODY)
+
+
+def test_the_page_signs_what_is_believed() -> None:
+    sent: list[httpx.Request] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, request=request)
+
+    answer = shown("answer")
+    answer.__globals__["httpx"] = httpx.Client(transport=httpx.MockTransport(take))
+    answer(SECRET, "6f1d", "https://chat.example.com/6f1d", {"ticket": 4711})
+
+    (request,) = sent
+    assert json.loads(request.content) == {"output": {"ticket": 4711}}
+    now = datetime.fromtimestamp(time.time(), UTC)
+    key = signing_key(SECRET)
+    assert (
+        problem_of_signature(key, request.content, request.headers, message_id="6f1d", now=now)
+        is None
+    )
+
+
+def test_the_page_names_the_numbers_and_addresses_that_hold() -> None:
+    (route,) = tool_callbacks.router.routes
+
+    assert f"{API_PREFIX}{tool_callbacks.router.prefix}" == CALLBACKS_PATH
+    assert getattr(route, "path", "") == "/tool-callbacks/{callback_id}"
+    assert f"POST {CALLBACKS_PATH}/" in PAGE
+    assert f"{DEFAULT_MAX_OUTPUT_CHARS:,} characters" in PAGE
+
+
+def test_the_page_links_to_every_recipe() -> None:
+    linked = set(re.findall(r"\(recipes/([\w-]+)\.json\)", PAGE))
+
+    assert linked == {path.stem for path in (DOCS / "recipes").glob("*.json")} == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_workflow_whose_nodes_are_all_connected(name: str) -> None:
+    workflow = recipe(name)
+    names = [node["name"] for node in workflow["nodes"]]
+    edges = [
+        (source, target["node"])
+        for source, outputs in workflow["connections"].items()
+        for output in outputs["main"]
+        for target in output
+    ]
+
+    assert len(set(names)) == len(names) == len({node["id"] for node in workflow["nodes"]})
+    assert {source for source, _ in edges} <= set(names)
+    assert {target for _, target in edges} == set(names) - {"Webhook"}
+    for node in workflow["nodes"]:
+        assert node["type"].startswith("n8n-nodes-base.")
+        assert {"parameters", "typeVersion", "position"} <= set(node)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_reads_only_nodes_that_it_has(name: str) -> None:
+    workflow = recipe(name)
+    names = {node["name"] for node in workflow["nodes"]}
+
+    assert set(re.findall(r"\$\('([^']+)'\)", json.dumps(workflow))) <= names
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_refuses_what_is_not_signed_before_it_does_anything(name: str) -> None:
+    workflow = recipe(name)
+    nodes = {node["name"]: node for node in workflow["nodes"]}
+    signed, unsigned = workflow["connections"]["Signed and fresh?"]["main"]
+
+    assert nodes["Webhook"]["parameters"]["options"] == {"rawBody": True}
+    assert [target["node"] for target in signed] == ["Read the call"]
+    assert [target["node"] for target in unsigned] == ["Refuse"]
+    assert nodes["Refuse"]["parameters"]["options"]["responseCode"] == 401
+    assert "Refuse" not in workflow["connections"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_computes_the_hmac_of_the_scheme_with_a_secret_of_no_ones(name: str) -> None:
+    for node in recipe(name)["nodes"]:
+        if node["type"] == "n8n-nodes-base.crypto":
+            parameters = node["parameters"]
+            assert (parameters["action"], parameters["type"]) == ("hmac", "SHA256")
+            assert parameters["encoding"] == "base64"
+            assert parameters["value"].endswith(".join('.') }}")
+            assert node["credentials"]["crypto"]["id"] == ""
+            assert "secret" not in parameters
+
+
+def test_a_plain_secret_is_what_the_crypto_node_takes_it_for() -> None:
+    """It counts a secret by its text, as `hmac` does here."""
+    moment = datetime.fromtimestamp(1769850000, UTC)
+    headers = signature_headers(signing_key(SECRET), BODY, message_id="a", moment=moment)
+    by_text = hmac.digest(SECRET.encode(), b"a.1769850000." + BODY, hashlib.sha256)
+
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(by_text).decode()}"
+
+
+def recipe(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((DOCS / "recipes" / f"{name}.json").read_text())
+    return loaded
