@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import names
+from activities.embedding_failures import embedding_failures
 from activities.heartbeats import heartbeats
 from schema.ids import ingestion_workflow_id
 from schema.ingestion import (
@@ -18,11 +19,7 @@ from schema.ingestion import (
     IngestionProgress,
     StrandedIngestions,
 )
-from services.embeddings import (
-    EmbeddingAnswerError,
-    EmbeddingRefusedError,
-    EmbeddingUnavailableError,
-)
+from services.embeddings import EmbeddingAnswerError
 from services.knowledge.extraction.guarded_process import ExtractionProcessError
 from services.knowledge.ingestion import Ingestion
 from services.knowledge.stranded import StrandedIngestionSearch
@@ -60,22 +57,11 @@ class IngestionActivities:
         other is retried, after as long as the embedding service asks for.
         """
         async with heartbeats():
-            try:
-                return await self._ingestion.embed_batch(version)
-            except EmbeddingRefusedError as error:
-                _log.warning("embedding_refused", reason=str(error))
-                raise ApplicationError(
-                    "The embedding was refused", type=names.INGESTION_REFUSED, non_retryable=True
-                ) from None
-            except EmbeddingAnswerError as error:
-                raise _faltered(error) from None
-            except EmbeddingUnavailableError as error:
-                _log.warning("embedding_postponed", reason=str(error))
-                raise ApplicationError(
-                    "The embedding service is not available",
-                    type=type(error).__name__,
-                    next_retry_delay=error.retry_after,
-                ) from None
+            with embedding_failures(refused=names.INGESTION_REFUSED):
+                try:
+                    return await self._ingestion.embed_batch(version)
+                except EmbeddingAnswerError as error:
+                    raise _faltered(error) from None
 
     @activity.defn(name=names.FINISH_INGESTION)
     async def finish_ingestion(self, ending: FinishIngestionInput) -> IngestionProgress:

@@ -1,15 +1,19 @@
-"""Owns the activity that lists an MCP server's tools."""
+"""Owns the activities around MCP servers: which there are, and what tools each of them has."""
 
 from temporalio import activity
 
 from activities import names
 from activities.heartbeats import heartbeats
-from schema.mcp_servers import RefreshMcpServerInput, RefreshMcpServerOutput
+from schema.mcp_servers import (
+    McpServersToRefresh,
+    RefreshMcpServerInput,
+    RefreshMcpServerOutput,
+)
 from services.mcp.refresh import McpRefresh
 
 
 class McpActivities:
-    """What the workflow `RefreshMcpServer` does outside itself."""
+    """What `RefreshMcpServer` and `SweepMcpServers` do outside themselves."""
 
     def __init__(self, refresh: McpRefresh) -> None:
         self._refresh = refresh
@@ -19,3 +23,8 @@ class McpActivities:
         """List a server's tools and store them, or what was wrong with the server."""
         async with heartbeats():
             return await self._refresh.refresh(server)
+
+    @activity.defn(name=names.FIND_MCP_SERVERS)
+    async def find_mcp_servers(self) -> McpServersToRefresh:
+        """Return the servers that are switched on, as they are configured now."""
+        return McpServersToRefresh(servers=await self._refresh.configured())

@@ -1,16 +1,12 @@
 """Owns the activities of the workflow `Reembed`: counting what is stale, embedding a batch."""
 
-import structlog
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from activities import names
+from activities.embedding_failures import embedding_failures
 from activities.heartbeats import heartbeats
 from schema.reembedding import EmbedBatchInput, EmbedBatchOutput, StaleCount
-from services.embeddings import EmbeddingRefusedError, EmbeddingUnavailableError
 from services.reembedding.service import Reembedding
-
-_log = structlog.get_logger(__name__)
 
 
 class ReembeddingActivities:
@@ -32,18 +28,6 @@ class ReembeddingActivities:
         Errors: ApplicationError `EmbeddingRefused`, final; any other is retried, after as long
         as the embedding service asks for.
         """
-        async with heartbeats():
-            try:
+        with embedding_failures(refused=names.EMBEDDING_REFUSED):
+            async with heartbeats():
                 return await self._reembedding.embed_batch(wanted)
-            except EmbeddingRefusedError as error:
-                _log.warning("embedding_refused", reason=str(error))
-                raise ApplicationError(
-                    "The embedding was refused", type=names.EMBEDDING_REFUSED, non_retryable=True
-                ) from None
-            except EmbeddingUnavailableError as error:
-                _log.warning("embedding_postponed", reason=str(error))
-                raise ApplicationError(
-                    "The embedding service is not available",
-                    type=type(error).__name__,
-                    next_retry_delay=error.retry_after,
-                ) from None

@@ -9,7 +9,8 @@ from schema.tools import ToolTrialReference
 from schema.turns import AskApprovalOutput, RunToolInput, RunToolOutput
 from services.tools.trials import ToolTrialRuns
 from services.turns.approvals import ToolApprovals
-from services.turns.tool_calls import ToolCalls, ToolPostponedError
+from services.turns.tool_attempts import ToolPostponedError
+from services.turns.tool_calls import ToolCalls
 
 
 class ToolActivities:

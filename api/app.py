@@ -9,7 +9,9 @@ from starlette.types import Scope
 from api.body_limit import BodyLimitMiddleware
 from api.dependencies import ApiServices
 from api.document_bodies import body_limit, takes_document
+from api.documentation import document_headers
 from api.errors import install_error_handlers
+from api.head_requests import HeadMiddleware
 from api.metrics import ApiMetrics, MetricsMiddleware
 from api.rate_limit_answers import RATE_LIMITED_DOCS, RateLimitHeadersMiddleware
 from api.rate_limits import limited
@@ -26,6 +28,7 @@ from api.routes import (
     messages,
     metrics,
     subscription,
+    tool_callbacks,
     tools,
     turns,
     users,
@@ -70,6 +73,7 @@ _OF_USERS: Final = (
     knowledge_search,
     knowledge_versions,
     tools,
+    tool_callbacks,
     subscription,
 )
 _ADMINISTRATION: Final = (
@@ -88,7 +92,7 @@ _ADMINISTRATION: Final = (
 )
 # Nobody needs to be signed in for these, so each says itself what limits it. All others are limited
 # by user, without a word; a route that is more than a request says so: `limited(Group.UPLOADS)`.
-_OPEN: Final = (health, auth)
+_OPEN: Final = (health, auth, tool_callbacks)
 
 
 def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
@@ -110,6 +114,7 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
     app.state.services = services
     app.state.metrics = ApiMetrics()
     # The middleware that is added last is the outermost.
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(BodyLimitMiddleware, limit_of=limit_of)
     app.add_middleware(RateLimitHeadersMiddleware)
     app.add_middleware(RequestIdMiddleware)
@@ -125,4 +130,5 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
             )
     app.include_router(metrics.router)
     app.include_router(router)
+    document_headers(app)
     return app

@@ -3,7 +3,7 @@
 Temporal being away is no error here: the decision is kept, and a sweep tells it later.
 """
 
-from datetime import timedelta
+import asyncio
 from typing import Final
 
 import structlog
@@ -17,7 +17,8 @@ from workflows.chat_turn import ChatTurn
 
 _log = structlog.get_logger(__name__)
 
-_PATIENCE: Final = timedelta(seconds=3)
+_PATIENCE_S: Final = 3.0
+"""For all attempts together: the client of Temporal makes them for ten seconds by itself."""
 
 
 class ApprovalTeller:
@@ -31,7 +32,8 @@ class ApprovalTeller:
         handle = self._client.get_workflow_handle(turn_workflow_id(call.turn_id))
         key = ToolCallKey(step=call.step, tool_call_id=call.tool_call_id)
         try:
-            await handle.signal(ChatTurn.tool_call_decided, key, rpc_timeout=_PATIENCE)
-        except (RPCError, RuntimeError) as error:
+            async with asyncio.timeout(_PATIENCE_S):
+                await handle.signal(ChatTurn.tool_call_decided, key)
+        except (RPCError, RuntimeError, TimeoutError) as error:
             cause = why_away(error)
             _log.warning("decision_untold", turn_id=str(call.turn_id), cause=cause)

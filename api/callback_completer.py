@@ -3,7 +3,7 @@
 Temporal being away is no error here: the answer is stored, and the sweep tells the turn later.
 """
 
-from datetime import timedelta
+import asyncio
 from typing import Final
 
 import structlog
@@ -17,7 +17,8 @@ from schema.turns import RunToolOutput, callback_activity_id
 
 _log = structlog.get_logger(__name__)
 
-_PATIENCE: Final = timedelta(seconds=3)
+_PATIENCE_S: Final = 3.0
+"""For all attempts together: the client of Temporal makes them for ten seconds by itself."""
 
 
 class CallbackCompleter:
@@ -37,8 +38,9 @@ class CallbackCompleter:
             activity_id=callback_activity_id(call.step, call.tool_call_id),
         )
         try:
-            await handle.complete(RunToolOutput(status=call.status), rpc_timeout=_PATIENCE)
-        except (RPCError, RuntimeError) as error:
+            async with asyncio.timeout(_PATIENCE_S):
+                await handle.complete(RunToolOutput(status=call.status))
+        except (RPCError, RuntimeError, TimeoutError) as error:
             cause = why_away(error)
             if cause != RPCStatusCode.NOT_FOUND.name:
                 _log.warning("callback_postponed", turn_id=str(call.turn_id), cause=cause)

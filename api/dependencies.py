@@ -7,11 +7,14 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
+from api.approval_teller import ApprovalTeller
+from api.callback_completer import CallbackCompleter
 from api.errors import ApiError
 from api.ingestion_starter import IngestionStarter
 from api.metrics import Metrics
 from api.rate_limit_answers import tell
 from api.server_refresher import ServerRefresher
+from api.tool_tester import ToolTester
 from api.turn_starter import TurnStarter
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -40,7 +43,9 @@ from services.subscriptions.usage import SubscriptionUsageService
 from services.subscriptions.usage_reports import UsageReports
 from services.tools.administration import ToolAdministration
 from services.tools.service import ToolService
+from services.tools.trials import ToolTrials
 from services.turns.acceptance import TurnAcceptance
+from services.turns.approvals import ToolApprovals
 from services.turns.cancellation import TurnCancellation
 from services.turns.ending import TurnEnding
 from services.turns.erasure import Erasure
@@ -52,6 +57,7 @@ from services.users.deletion import UserDeletion
 from services.users.export import UserExport
 from services.users.preferences import PreferencesService
 from services.users.service import UserService
+from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
 
 
@@ -93,8 +99,14 @@ class ApiServices:
     publication: Publication
     tools: ToolService
     tool_administration: ToolAdministration
+    tool_trials: ToolTrials
+    tool_tester: ToolTester
+    approvals: ToolApprovals
+    approval_teller: ApprovalTeller
     mcp_servers: McpServerService
     workflow_tools: WorkflowToolService
+    tool_callbacks: ToolCallbacks
+    callback_completer: CallbackCompleter
     server_refresher: ServerRefresher
     starter: TurnStarter
     ingestions: IngestionStarter

@@ -21,8 +21,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from api.charsets import text_encoding
 from api.dependencies import CurrentCaller, Services
-from api.errors import ApiError, invalid
+from api.errors import TOO_DEEP, ApiError, invalid
 from schema.errors import ErrorCode
 from schema.knowledge import (
     CreateDocumentRequest,
@@ -69,10 +70,11 @@ def body_limit(max_document_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of a form; `name` and `content_type` are what the client says of it."""
+    """A file of a form; all but the source is what the client says of it."""
 
     name: str
     content_type: str
+    charset: str | None
     source: bytes
 
 
@@ -82,8 +84,9 @@ async def _document(
     limit = min(services.max_document_bytes, caller.standing.entitlements.max_document_bytes)
     if _media_type(request) == "multipart/form-data":
         fields, file = await _read_form(request, DocumentFields, limit)
-        title = fields.title or _title_of(file)
-        return TitledSubmission(_type_of(fields, file), file.source, title)
+        content_type = _type_of(fields, file)
+        source = await asyncio.to_thread(_source_of, file, content_type, limit)
+        return TitledSubmission(content_type, source, fields.title or _title_of(file))
     body = await _read_json(request, CreateDocumentRequest)
     return TitledSubmission(body.content_type, _within(body.content, limit), body.title)
 
@@ -92,7 +95,10 @@ async def _version(request: Request, services: Services, caller: CurrentCaller) 
     limit = min(services.max_document_bytes, caller.standing.entitlements.max_document_bytes)
     if _media_type(request) == "multipart/form-data":
         fields, file = await _read_form(request, VersionFields, limit)
-        return Submission(_type_of(fields, file), file.source)
+        content_type = _type_of(fields, file)
+        return Submission(
+            content_type, await asyncio.to_thread(_source_of, file, content_type, limit)
+        )
     body = await _read_json(request, CreateVersionRequest)
     return Submission(body.content_type, _within(body.content, limit))
 
@@ -107,7 +113,8 @@ def body_docs(text: type[RequestModel], fields: type[RequestModel]) -> dict[str,
     form["properties"]["file"] = {
         "type": "string",
         "format": "binary",
-        "description": "The document. Its type is that of the part unless `contentType` says it.",
+        "description": "The document. Its type is that of the part unless `contentType` says it. "
+        "A text is read by the `charset` of the part's type, or else as UTF-8.",
     }
     content = {
         "application/json": {"schema": text.model_json_schema()},
@@ -142,7 +149,9 @@ def _parsed(body: bytes, model: type[R]) -> R:
         raise _in_body(error) from None
     except json.JSONDecodeError as error:
         raise invalid("body", f"This is not valid JSON, at character {error.pos}.") from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise invalid("body", TOO_DEEP) from None
+    except ValueError:
         raise invalid("body", "This is not valid JSON.") from None
 
 
@@ -186,12 +195,31 @@ async def _file_of(form: FormData, limit: int) -> _File:
         raise _too_large(limit)
     if not file.size:
         raise invalid("body.file", "This file is empty.")
+    header = Message()
+    header["content-type"] = file.content_type or ""
     media_type = (file.content_type or "").partition(";")[0].strip().lower()
-    return _File(file.filename or "", media_type, await file.read())
+    return _File(file.filename or "", media_type, header.get_content_charset(), await file.read())
 
 
-def _within(content: str, limit: int) -> bytes:
-    source = content.encode()
+def _source_of(file: _File, content_type: DocumentType, limit: int) -> bytes:
+    """Return a file's bytes; those of a text that names its charset, in UTF-8.
+
+    A page gets the mark of UTF-8, so that it is read as that whatever it says of itself.
+    """
+    if file.charset is None or content_type == "application/pdf":
+        return file.source
+    try:
+        text = file.source.decode(text_encoding(file.charset))
+    except LookupError:
+        raise invalid("body.file", "The charset of this file is not known here.") from None
+    except UnicodeError:
+        raise invalid("body.file", "This file is not in the charset that it names.") from None
+    encoding = "utf-8-sig" if content_type == "text/html" else "utf-8"
+    return _within(text.removeprefix("\ufeff"), limit, encoding=encoding)
+
+
+def _within(content: str, limit: int, *, encoding: str = "utf-8") -> bytes:
+    source = content.encode(encoding)
     if len(source) > limit:
         raise _too_large(limit)
     return source

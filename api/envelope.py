@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Generic, TypeVar
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -75,7 +76,22 @@ def envelope(request: Request, data: T) -> Envelope[T]:
 
 def tagged(request: Request, response: Response, data: V) -> Envelope[V]:
     """Wrap an answer whose thing has a version, and name that in `ETag`."""
+    _tag(response, data)
+    return envelope(request, data)
+
+
+def _tag(response: Response, data: VersionedModel) -> None:
     response.headers["ETag"] = f'"{data.version}"'
+
+
+def created(request: Request, response: Response, data: T, *, at: str) -> Envelope[T]:
+    """Wrap what was made, and name in `Location` the path that it is at.
+
+    Source: RFC 9110, section 10.2.2.
+    """
+    response.headers["Location"] = quote(at)
+    if isinstance(data, VersionedModel):
+        _tag(response, data)
     return envelope(request, data)
 
 

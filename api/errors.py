@@ -3,8 +3,9 @@
 ApiError    raised by routes; everything else is translated here
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, assert_never
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, TypeVar, assert_never
 
 import structlog
 from fastapi import FastAPI, Request
@@ -14,19 +15,25 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from api.envelope import ErrorBody, ErrorEnvelope, FieldProblem, Meta, request_id_of
+from api.head_requests import takes_head
 from schema.errors import HTTP_STATUS, RETRYABLE, ErrorCode
 from schema.pages import InvalidCursorError
+from schema.result import Err, Result
 from schema.wire import make_storable
 from services.auth.issuer_keys import IssuerUnavailableError
 from services.auth.outside_accounts import AccountExistsError
 from services.database import ActorGoneError, DatabaseUnavailableError
 from services.refusals import Conflict, Unreachable
 
+T = TypeVar("T")
+E = TypeVar("E")
+
 _log = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S: Final = "2"
 RATE_LIMIT_HEADERS_KEY: Final = "everturn.rate_limit_headers"
 """Where the scope of a request has the headers that tell of its rate limit."""
+TOO_DEEP: Final = "This is nested too deep."
 _BY_STATUS: Final = {
     400: ErrorCode.VALIDATION_ERROR,
     401: ErrorCode.UNAUTHENTICATED,
@@ -92,6 +99,13 @@ def refused(why: Conflict | Unreachable, noun: str) -> ApiError:
             assert_never(why)
 
 
+def granted(result: Result[T, E], refuse: Callable[[E], ApiError]) -> T:
+    """Return what came of a decision, or raise what `refuse` makes of its refusal."""
+    if isinstance(result, Err):
+        raise refuse(result.error)
+    return result.value
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every failure of the application in the one shape."""
     _install_caller_handlers(app)
@@ -110,7 +124,7 @@ def install_error_handlers(app: FastAPI) -> None:
         if allowed is not None and request.method.lower() not in allowed:
             # The path of another route has a parameter that this address was taken for.
             code = ErrorCode.METHOD_NOT_ALLOWED
-            headers = {"Allow": ", ".join(sorted(map(str.upper, allowed)))}
+            headers = {"Allow": ", ".join(_methods(request.url.path, allowed))}
             return error_response(request, code, _SENTENCES[code], headers=headers)
         details = [_problem(problem) for problem in error.errors()]
         message = f"{details[0].path}: {details[0].message}" if details else "Invalid request."
@@ -118,6 +132,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            return refusal(request, invalid("body", _why_unreadable(error.__cause__)))
         code = _BY_STATUS.get(error.status_code, ErrorCode.INTERNAL)
         message = _SENTENCES.get(code, str(error.detail))
         headers = error.headers
@@ -137,17 +153,36 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(request, ErrorCode.INTERNAL, _SENTENCES[ErrorCode.INTERNAL])
 
 
+def _why_unreadable(cause: BaseException | None) -> str:
+    """Say why a body could not be read that fails before it can be called invalid JSON."""
+    match cause:
+        case RecursionError():
+            return TOO_DEEP
+        case UnicodeError():
+            return "This is not valid UTF-8."
+        case _:
+            return "This can't be read."
+
+
 def _allowed_methods(request: Request) -> list[str]:
     """Return the methods of all routes at this address; Starlette knows those of the first."""
     paths = request.app.openapi()["paths"]
     if request.url.path in paths:
-        return sorted(map(str.upper, paths[request.url.path]))
-    methods = [
-        method.upper()
+        return _methods(request.url.path, paths[request.url.path])
+    documented = (
+        method
         for template, of in paths.items()
         if compile_path(template)[0].match(request.url.path)
         for method in of
-    ]
+    )
+    return _methods(request.url.path, documented)
+
+
+def _methods(path: str, documented: Iterable[str]) -> list[str]:
+    """Return the methods that a path takes, of which OpenAPI names all but HEAD."""
+    methods = set(map(str.upper, documented))
+    if "GET" in methods and takes_head(path):
+        methods.add("HEAD")
     return sorted(methods)
 
 
@@ -229,40 +264,3 @@ def _problem(problem: Mapping[str, Any]) -> FieldProblem:
         del where[1]
     path = make_storable(".".join(map(str, where)))
     return FieldProblem(path=path[:200], message=make_storable(message)[:300])
-
-
-_DESCRIPTIONS: Final = {
-    ErrorCode.VALIDATION_ERROR: "The request is not valid; `details` names each field.",
-    ErrorCode.UNAUTHENTICATED: "The token is missing, not valid or too old.",
-    ErrorCode.FORBIDDEN: "The resource belongs to someone else, or the caller may not do this.",
-    ErrorCode.NOT_FOUND: "There is no such resource.",
-    ErrorCode.CONFLICT: "The request contradicts what is there.",
-    ErrorCode.TURN_IN_PROGRESS: "A turn is under way in this chat.",
-    ErrorCode.IDEMPOTENCY_CONFLICT: (
-        "The idempotency key was used for another request, or what it made is deleted."
-    ),
-    ErrorCode.RATE_LIMITED: "Too many requests; `Retry-After` says when to try again.",
-    ErrorCode.PRECONDITION_FAILED: "`If-Match` names a version that is not the newest any more.",
-    ErrorCode.PAYLOAD_TOO_LARGE: "The body or the conversation is too large.",
-    ErrorCode.MODEL_UNAVAILABLE: "The model could not answer.",
-    ErrorCode.SERVICE_UNAVAILABLE: (
-        "The database, or what embeds texts, is away; `Retry-After` says when to try again."
-    ),
-    ErrorCode.INTERNAL: "A defect here; or the turn failed for one.",
-}
-
-
-def error_docs(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI entries of the errors that a route may answer with."""
-    always = (ErrorCode.VALIDATION_ERROR, ErrorCode.PAYLOAD_TOO_LARGE)
-    outage = (ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.INTERNAL)
-    documented: dict[int | str, dict[str, Any]] = {}
-    for code in (*always, *codes, *outage):
-        sentence = f"`{code}`: {_DESCRIPTIONS[code]}"
-        told = documented.setdefault(HTTP_STATUS[code], {"model": ErrorEnvelope})
-        told["description"] = (
-            f"{told['description']} {sentence}" if "description" in told else sentence
-        )
-    # Without it FastAPI would document a 422, which is never sent.
-    documented["default"] = {"model": ErrorEnvelope, "description": "Any other failure."}
-    return documented

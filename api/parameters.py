@@ -2,66 +2,29 @@
 
 import re
 from typing import Annotated
-from uuid import UUID
 
-from fastapi import Depends, Header, Path, Query
+from fastapi import Depends, Header, Path, Query, Request
 
 from api.errors import invalid
 from schema.events import EventId, parse_event_id
 from schema.ids import ApiKeyId, ChatId, DocumentId, MemoryId, PlanId, PromptId, TurnId, UserId
 from schema.wire import StorableText
-
-
-# Async although nothing waits: FastAPI hands plain functions to a thread.
-async def _chat_id(chat_id: Annotated[UUID, Path(description="The chat's id.")]) -> ChatId:
-    return ChatId(chat_id)
-
-
-async def _turn_id(turn_id: Annotated[UUID, Path(description="The turn's id.")]) -> TurnId:
-    return TurnId(turn_id)
-
-
-async def _memory_id(
-    memory_id: Annotated[UUID, Path(description="The memory's id.")],
-) -> MemoryId:
-    return MemoryId(memory_id)
-
-
-async def _user_id(user_id: Annotated[UUID, Path(description="The user's id.")]) -> UserId:
-    return UserId(user_id)
-
-
-async def _api_key_id(key_id: Annotated[UUID, Path(description="The key's id.")]) -> ApiKeyId:
-    return ApiKeyId(key_id)
-
-
-async def _plan_id(plan_id: Annotated[UUID, Path(description="The plan's id.")]) -> PlanId:
-    return PlanId(plan_id)
-
-
-async def _document_id(
-    document_id: Annotated[UUID, Path(description="The document's id.")],
-) -> DocumentId:
-    return DocumentId(document_id)
-
-
-async def _prompt_id(
-    prompt_id: Annotated[UUID, Path(description="The prompt's id.")],
-) -> PromptId:
-    return PromptId(prompt_id)
-
+from services.versions import Versions
 
 ToolNamePath = Annotated[StorableText, Path(max_length=200, description="The tool's name.")]
+ToolCallIdPath = Annotated[
+    StorableText, Path(max_length=200, description="The `toolCallId` of its events.")
+]
 ServerNamePath = Annotated[StorableText, Path(max_length=200, description="The server's name.")]
 
-ChatIdPath = Annotated[ChatId, Depends(_chat_id)]
-DocumentIdPath = Annotated[DocumentId, Depends(_document_id)]
-TurnIdPath = Annotated[TurnId, Depends(_turn_id)]
-MemoryIdPath = Annotated[MemoryId, Depends(_memory_id)]
-ApiKeyIdPath = Annotated[ApiKeyId, Depends(_api_key_id)]
-UserIdPath = Annotated[UserId, Depends(_user_id)]
-PlanIdPath = Annotated[PlanId, Depends(_plan_id)]
-PromptIdPath = Annotated[PromptId, Depends(_prompt_id)]
+ChatIdPath = Annotated[ChatId, Path(description="The chat's id.")]
+DocumentIdPath = Annotated[DocumentId, Path(description="The document's id.")]
+TurnIdPath = Annotated[TurnId, Path(description="The turn's id.")]
+MemoryIdPath = Annotated[MemoryId, Path(description="The memory's id.")]
+ApiKeyIdPath = Annotated[ApiKeyId, Path(description="The key's id.")]
+UserIdPath = Annotated[UserId, Path(description="The user's id.")]
+PlanIdPath = Annotated[PlanId, Path(description="The plan's id.")]
+PromptIdPath = Annotated[PromptId, Path(description="The prompt's id.")]
 
 IdempotencyKey = Annotated[
     str | None,
@@ -74,31 +37,37 @@ IdempotencyKey = Annotated[
 ]
 
 
-_ENTITY_TAG = re.compile(r'(?P<weak>W/)?"(?P<value>[\x21\x23-\x7e\x80-\xff]*)"')
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_NO_VERSION = 0  # what a weak tag matches, and one that was never given out
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+# Elements of a list may be empty; their number and the blanks around them are nobody's concern.
+_TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
+_STRONG_TAG = re.compile(r'(?<!W/)"(?P<version>0|[1-9][0-9]{0,8})"')
 
 
-async def _version(
+# Async although nothing waits: FastAPI hands plain functions to a thread.
+async def _versions(
+    request: Request,
     if_match: Annotated[
         str | None,
         Header(
             alias="If-Match",
-            description='The `ETag` of what is meant, as `"3"`; another version is left alone.',
+            description='The `ETag` of what is meant, as `"3"`, or several; any other version is '
+            "left alone. `*` stands for whichever there is.",
         ),
     ] = None,
-) -> int | None:
-    if if_match is None or if_match.strip() == "*":
+) -> Versions:
+    if if_match is None:
         return None
-    tag = _ENTITY_TAG.fullmatch(if_match.strip())
-    if tag is None:
-        raise invalid("header.If-Match", 'This is not one entity tag, as `"3"`.')
-    is_ours = tag.group("weak") is None and _VERSION.fullmatch(tag.group("value"))
-    return int(tag.group("value")) if is_ours else _NO_VERSION
+    given = ", ".join(request.headers.getlist("If-Match")).strip()
+    if given == "*":
+        return None
+    if _TAGS.fullmatch(given) is None:
+        raise invalid("header.If-Match", 'This is no list of entity tags, as `"3", "4"`.')
+    # Weak tags never match, and others were never given out.
+    return {int(tag["version"]) for tag in _STRONG_TAG.finditer(given)}
 
 
-IfMatch = Annotated[int | None, Depends(_version)]
-"""The version that a change is meant for, or None for whichever is there.
+IfMatch = Annotated[Versions, Depends(_versions)]
+"""The versions that a change is meant for, or None for whichever is there.
 
 Source: RFC 9110, section 13.1.1.
 """

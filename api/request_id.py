@@ -1,7 +1,6 @@
 """Owns the request id: taken from the client or made, logged with everything, sent back."""
 
 import re
-from ipaddress import ip_address
 from typing import Final
 from uuid import uuid4
 
@@ -9,7 +8,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.audit.origin import Origin, set_origin
+from services.audit.origin import Origin, network_of, set_origin
 
 _HEADER: Final = "x-request-id"
 _USABLE: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -31,7 +30,7 @@ class RequestIdMiddleware:
         scope["everturn.request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        set_origin(Origin(request_id=request_id, address=_address(scope)))
+        set_origin(Origin(request_id=request_id, network=_network(scope)))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -41,10 +40,7 @@ class RequestIdMiddleware:
         await self._app(scope, receive, send_with_id)
 
 
-def _address(scope: Scope) -> str | None:
-    """Return the client's IP address; a client of a Unix socket has none."""
+def _network(scope: Scope) -> str | None:
+    """Return the network that the client is in; a client of a Unix socket is in none."""
     client = scope.get("client")
-    try:
-        return None if client is None else str(ip_address(client[0]))
-    except ValueError:
-        return None
+    return None if client is None else network_of(client[0])

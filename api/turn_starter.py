@@ -90,7 +90,7 @@ class TurnStarter:
         return True
 
     async def cancel_all(self, turn_ids: Sequence[TurnId]) -> None:
-        """Ask the workflows of deleted turns to stop; most of them have ended long ago."""
+        """Ask the workflows of deleted turns to stop."""
         await asyncio.gather(*map(self.cancel, turn_ids))
 
     async def is_reachable(self) -> bool:

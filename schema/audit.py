@@ -76,7 +76,7 @@ class AuditEntry(WireModel):
     resource_id: str | None
     subject_id: UUID | None
     request_id: str | None
-    address: str | None
+    address: str | None = Field(description="The network it came from, as 203.0.113.0/24.")
     details: dict[str, Any]
     created_at: Timestamp
 

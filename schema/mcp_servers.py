@@ -1,11 +1,12 @@
 """Owns MCP servers as administrators register them, and the payloads of their refresh."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from schema.web_addresses import WebAddress
 from schema.wire import (
@@ -15,6 +16,7 @@ from schema.wire import (
     StorableText,
     Timestamp,
     VersionedModel,
+    WireModel,
     unset,
 )
 
@@ -27,7 +29,7 @@ class McpTransport(StrEnum):
 
 
 class McpServerStatus(StrEnum):
-    """What came of the last attempt to list a server's tools."""
+    """How a server did when it was last spoken with: to list its tools, or to call one."""
 
     UNKNOWN = "unknown"
     HEALTHY = "healthy"
@@ -66,6 +68,14 @@ def _each_once(headers: dict[str, str]) -> dict[str, str]:
 McpServerName = Annotated[
     StorableText, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,31}$", examples=["github"])
 ]
+ONE_AUTHORIZATION: Final = "must not hold Authorization where there is `oauth`, which sets it"
+
+
+def names_authorization(headers: Iterable[str]) -> bool:
+    """Say whether one of the headers is the one that OAuth sets."""
+    return any(name.lower() == "authorization" for name in headers)
+
+
 Command = Annotated[
     StorableText,
     Field(min_length=1, max_length=1000, examples=["npx"], description="What the workers run."),
@@ -105,6 +115,33 @@ Headers = Annotated[
 ]
 
 
+class OAuthClientRequest(RequestModel):
+    """Client credentials with which tokens for a server are got."""
+
+    client_id: Annotated[StorableText, Field(min_length=1, max_length=500, examples=["everturn"])]
+    client_secret: Annotated[
+        StorableText,
+        Field(min_length=1, max_length=8192, repr=False, description="Never shown again."),
+    ]
+    token_url: WebAddress | None = Field(
+        None, description="Where tokens are to be had; without it the server is asked."
+    )
+    scope: (
+        Annotated[
+            str, Field(min_length=1, max_length=1000, pattern=r"^[\x21-\x7e]+( [\x21-\x7e]+)*$")
+        ]
+        | None
+    ) = Field(None, examples=["tools:read"])
+
+
+class OAuthClient(WireModel):
+    """Client credentials without their secret."""
+
+    client_id: str
+    token_url: str | None
+    scope: str | None
+
+
 class CreateStdioServerRequest(RequestModel):
     """A server that the workers run as a process of theirs."""
 
@@ -122,6 +159,13 @@ class CreateHttpServerRequest(RequestModel):
     transport: Literal["http"]
     url: WebAddress
     headers: Headers = Field(default_factory=dict)
+    oauth: OAuthClientRequest | None = None
+
+    @model_validator(mode="after")
+    def _says_once_who_asks(self) -> Self:
+        if self.oauth is not None and names_authorization(self.headers):
+            raise ValueError(ONE_AUTHORIZATION)
+        return self
 
 
 CreateMcpServerRequest = Annotated[
@@ -132,7 +176,8 @@ CreateMcpServerRequest = Annotated[
 class ChangeMcpServerRequest(ChangeModel):
     """Another configuration, or a server switched off or on.
 
-    `env` and `headers` take the place of all that there were.
+    `env` and `headers` take the place of all that there were; so does `oauth`, which null takes
+    away.
     """
 
     enabled: bool = unset()
@@ -141,6 +186,7 @@ class ChangeMcpServerRequest(ChangeModel):
     env: Environment = unset()
     url: WebAddress = unset()
     headers: Headers = unset()
+    oauth: OAuthClientRequest | None = None
 
 
 class McpServer(VersionedModel):
@@ -152,6 +198,7 @@ class McpServer(VersionedModel):
     args: tuple[str, ...]
     url: str | None
     secret_names: tuple[str, ...] = Field(description="Of its `env` or its `headers`.")
+    oauth: OAuthClient | None
     enabled: bool
     status: McpServerStatus
     problem: str | None = Field(
@@ -176,6 +223,19 @@ class RefreshMcpServerOutput(Payload):
     status: McpServerStatus
     tool_count: int = 0
     superseded: bool = False
+
+
+class McpServersToRefresh(Payload):
+    """The servers whose tools are to be listed anew."""
+
+    servers: tuple[RefreshMcpServerInput, ...] = ()
+
+
+class McpSweepOutcome(Payload):
+    """Result of the workflow `SweepMcpServers`: how many servers do how."""
+
+    healthy: int
+    failing: int
 
 
 def refresh_workflow_id(refresh: RefreshMcpServerInput) -> str:

@@ -14,6 +14,7 @@ from schema.wire import (
     ChangeModel,
     Payload,
     RequestModel,
+    StorableObject,
     Timestamp,
     Usd,
     VersionedModel,
@@ -135,7 +136,7 @@ class TestToolRequest(RequestModel):
 
     __test__ = False  # not pytest's, whatever its name begins with
 
-    input: Annotated[dict[str, JsonValue], Field(examples=[{"expression": "12 * 34"}])]
+    input: Annotated[StorableObject, Field(examples=[{"expression": "12 * 34"}])]
 
 
 class ToolTest(WireModel):

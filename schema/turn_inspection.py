@@ -9,7 +9,7 @@ from schema.chats import Message
 from schema.errors import ErrorCode
 from schema.ids import ChatId, TurnId, UserId
 from schema.time_ranges import TimeRange
-from schema.turns import StepStatus, ToolCallStatus, Turn, TurnStatus
+from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus, Turn, TurnStatus
 from schema.usage import TokenUsage
 from schema.wire import StorableText, Timestamp, Usd, WireModel
 
@@ -57,9 +57,13 @@ class InspectedToolCall(WireModel):
     tool_call_id: str
     name: str
     input: dict[str, Any]
+    edited_input: dict[str, Any] | None = Field(description="What a person made of the input.")
     status: ToolCallStatus
     output: str | None
     attempts: int
+    decision: ToolCallDecision | None = Field(description="Where it had to be approved.")
+    decision_reason: str | None
+    cost_usd: Usd
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None
@@ -71,6 +75,7 @@ class InspectedCharge(WireModel):
     step: int
     attempt: int
     kind: str
+    tool_call_id: str | None
     model: str
     status: str
     estimated: bool

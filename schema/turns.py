@@ -12,7 +12,15 @@ from pydantic import Field, JsonValue, model_validator
 from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.usage import TokenUsage
-from schema.wire import Payload, RequestModel, StorableText, Timestamp, Usd, WireModel
+from schema.wire import (
+    Payload,
+    RequestModel,
+    StorableObject,
+    StorableText,
+    Timestamp,
+    Usd,
+    WireModel,
+)
 
 
 class TurnStatus(StrEnum):
@@ -116,7 +124,7 @@ class DecideToolCallRequest(RequestModel):
         Field(min_length=1, max_length=2000, description="What the model is told of a denial."),
     ] = None
     input: Annotated[
-        dict[str, JsonValue] | None,
+        StorableObject | None,
         Field(
             description="Another input than the model's, to run the tool with.",
             examples=[{"expression": "2 + 2"}],

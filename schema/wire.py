@@ -1,5 +1,6 @@
 """Owns the models' shapes on the wire: camelCase JSON for clients, snake_case inside."""
 
+import json
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
     model_validator,
 )
@@ -139,3 +141,27 @@ def make_storable(text: str) -> str:
     return "".join(
         "\ufffd" if char == "\x00" or "\ud800" <= char <= "\udfff" else char for char in text
     )
+
+
+def _storable_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("must not contain numbers that are none") from None
+    waiting: list[JsonValue] = [value]
+    while waiting:
+        part = waiting.pop()
+        match part:
+            case str():
+                _storable(part)
+            case dict():
+                waiting += [*part.keys(), *part.values()]
+            case list():
+                waiting += part
+            case _:
+                pass
+    return value
+
+
+StorableObject = Annotated[dict[str, JsonValue], AfterValidator(_storable_object)]
+"""A JSON object that Postgres can hold."""

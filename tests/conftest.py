@@ -8,7 +8,13 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.fixtures.servers import ServerHost, stack_names
 
-pytest_plugins = ["tests.fixtures.stack"]
+pytest_plugins = [
+    "tests.fixtures.stack",
+    "tests.fixtures.actors",
+    "tests.fixtures.memories",
+    "tests.fixtures.mcp",
+    "tests.fixtures.trusted_issuers",
+]
 
 
 # Tracebacks with all local values, which structlog draws by default, take seconds each.

@@ -19,6 +19,7 @@ from workers.composition.foundation import (
     open_foundation,
     warm_up,
 )
+from workers.garbage import spare_what_stays
 
 _GRACE_S: Final = 3
 """How long open streams may go on after the API was told to stop; clients resume elsewhere."""
@@ -47,6 +48,7 @@ async def serve_api(settings: Settings) -> None:
         await foundation.database.ping()
         await warm_up(foundation)
         app = create_app(services, max_body_bytes=settings.max_body_bytes)
+        spare_what_stays()
         with _listening(settings) as listener:
             await uvicorn.Server(_server_config(app, settings)).serve(sockets=[listener])
 

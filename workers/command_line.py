@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from schema.names import QUEUES
+from workers.administration.command import app as administration
 
 app = typer.Typer(
     name="everturn",
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 
 _DATA_DIR: Final = Path(".everturn")
+
+app.add_typer(administration, name="admin")
 
 DataDir = Annotated[Path, typer.Option(help="Where data, logs and addresses are kept.")]
 

@@ -147,7 +147,8 @@ async def ensure_sweeps(client: Client, settings: Settings) -> None:
     reembedding = _recurring(REEMBED, "reembed", every * _SWEEPS_PER_REEMBEDDING)
     await _ensure_schedule(client, REEMBED_SCHEDULE_ID, reembedding)
     listing = _recurring(SWEEP_MCP_SERVERS, "mcp-sweep", timedelta(seconds=settings.mcp_refresh_s))
-    await _ensure_schedule(client, MCP_SWEEP_SCHEDULE_ID, listing)
+    # Each listing may start a process; that is no reason to start them all whenever a worker is.
+    await _ensure_schedule(client, MCP_SWEEP_SCHEDULE_ID, listing, at_once=False)
 
 
 def _sweeping(workflow: str, workflow_id: str, every: timedelta) -> Schedule:
@@ -168,16 +169,20 @@ def _recurring(
     )
 
 
-async def _ensure_schedule(client: Client, schedule_id: str, schedule: Schedule) -> None:
+async def _ensure_schedule(
+    client: Client, schedule_id: str, schedule: Schedule, *, at_once: bool = True
+) -> None:
     try:
-        await client.create_schedule(schedule_id, schedule, trigger_immediately=True)
+        await client.create_schedule(schedule_id, schedule, trigger_immediately=at_once)
     except ScheduleAlreadyRunningError:
-        await _replace_schedule(client, schedule_id, schedule)
+        await _replace_schedule(client, schedule_id, schedule, at_once=at_once)
 
 
-async def _replace_schedule(client: Client, schedule_id: str, schedule: Schedule) -> None:
+async def _replace_schedule(
+    client: Client, schedule_id: str, schedule: Schedule, *, at_once: bool
+) -> None:
     try:
         await client.get_schedule_handle(schedule_id).delete()
-        await client.create_schedule(schedule_id, schedule, trigger_immediately=True)
+        await client.create_schedule(schedule_id, schedule, trigger_immediately=at_once)
     except (RPCError, ScheduleAlreadyRunningError):
         _log.warning("sweep_schedule_kept", schedule_id=schedule_id)

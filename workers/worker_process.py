@@ -10,6 +10,7 @@ from prometheus_client import start_http_server
 from services.settings import Settings
 from workers.composition.activities import open_activities
 from workers.composition.foundation import connect_temporal, open_foundation, warm_up
+from workers.garbage import spare_what_stays
 from workers.worker import run_workers
 
 
@@ -25,6 +26,7 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
             activities = await stack.enter_async_context(open_activities(foundation, client))
             await foundation.database.ping()
             await warm_up(foundation)
+            spare_what_stays()
             await run_workers(
                 client,
                 queues,

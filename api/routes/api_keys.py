@@ -1,19 +1,20 @@
 """Owns the caller's API keys over HTTP."""
 
+from functools import partial
 from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Request, Response
 
 from api.dependencies import CurrentCaller, Services, WantedPage, may
-from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
-from api.errors import ApiError, error_docs, invalid, refused
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import Envelope, ListEnvelope, created, list_envelope
+from api.errors import ApiError, granted, invalid, refused
 from api.parameters import ApiKeyIdPath, IdempotencyKey
 from schema.actors import Actor
 from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict
 from services.users.api_keys import ApiKeyRefusal
 
 router = APIRouter(prefix="/users/me/api-keys", tags=["users"])
@@ -21,11 +22,13 @@ router = APIRouter(prefix="/users/me/api-keys", tags=["users"])
 Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
 Writer = Annotated[Actor, may(Permission.ACCOUNT_WRITE)]
 
+_refused = partial(refused, noun="API key")
+
 
 @router.get(
     "",
     summary="List one's API keys",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(*SIGNED_IN),
 )
 async def list_api_keys(
     request: Request, actor: Reader, services: Services, page: WantedPage
@@ -38,15 +41,11 @@ async def list_api_keys(
     "",
     status_code=201,
     summary="Make an API key",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.IDEMPOTENCY_CONFLICT,
-    ),
+    responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_api_key(
     request: Request,
+    response: Response,
     body: CreateApiKeyRequest,
     actor: Writer,
     caller: CurrentCaller,
@@ -59,27 +58,25 @@ async def create_api_key(
     with the same idempotency key, the answer has `key: null`, since the key is stored nowhere; a
     key that was lost so is to be revoked. API keys themselves can't make keys.
     """
-    result = await services.api_keys.create(actor, body, caller=caller, key=idempotency_key)
-    if isinstance(result, Err):
-        raise _not_made(result.error)
-    return envelope(request, result.value)
+    key = granted(
+        await services.api_keys.create(actor, body, caller=caller, key=idempotency_key), _not_made
+    )
+    return created(request, response, key, at=f"{request.url.path}/{key.id}")
 
 
 @router.delete(
     "/{key_id}",
     status_code=204,
     summary="Revoke an API key",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND),
+    responses=error_docs(*OF_ONE),
 )
 async def revoke_api_key(key_id: ApiKeyIdPath, actor: Writer, services: Services) -> Response:
     """End a key; one that is revoked is not there any more."""
-    result = await services.api_keys.revoke(actor, key_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "API key")
+    granted(await services.api_keys.revoke(actor, key_id), _refused)
     return Response(status_code=204)
 
 
-def _not_made(refusal: ApiKeyRefusal | Conflict | Unreachable) -> ApiError:
+def _not_made(refusal: ApiKeyRefusal | Conflict) -> ApiError:
     match refusal:
         case ApiKeyRefusal.BY_KEY:
             return ApiError(ErrorCode.FORBIDDEN, "An API key can't make keys. Sign in to make one.")
@@ -91,7 +88,7 @@ def _not_made(refusal: ApiKeyRefusal | Conflict | Unreachable) -> ApiError:
             )
         case ApiKeyRefusal.NO_LIFE:
             return invalid("body.expiresAt", "This has to be in the future, by ten years at most.")
-        case Conflict() | Unreachable():
+        case Conflict():
             return refused(refusal, "API key")
         case _:
             assert_never(refusal)

@@ -5,15 +5,15 @@ from typing import Annotated, assert_never
 from fastapi import APIRouter, Request, Response
 
 from api.dependencies import Services, may
-from api.envelope import Envelope, envelope
-from api.errors import ApiError, error_docs, refused
+from api.documentation import SIGNED_IN, error_docs
+from api.envelope import Envelope, created, envelope, tagged
+from api.errors import ApiError, granted, refused
 from api.parameters import IdempotencyKey
 from api.rate_limit_answers import RATE_LIMITED_DOCS
 from api.rate_limits import AUTH_LIMITED, LOGIN_LIMITED, limited
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err, Result
 from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
 from services.auth.service import SignInRefusal
 from services.rate_limits.rules import Group
@@ -31,6 +31,7 @@ router = APIRouter(prefix="/auth", tags=["auth"])
 )
 async def sign_up(
     request: Request,
+    response: Response,
     body: SignUpRequest,
     services: Services,
     idempotency_key: IdempotencyKey = None,
@@ -40,7 +41,8 @@ async def sign_up(
     The same request with the same idempotency key signs the account that it made in again; a key
     counts for the e-mail address that it came with.
     """
-    return envelope(request, _session(await services.auth.sign_up(body, key=idempotency_key)))
+    session = granted(await services.auth.sign_up(body, key=idempotency_key), _refused)
+    return created(request, response, session, at=request.url_for("get_me").path)
 
 
 @router.post(
@@ -51,7 +53,7 @@ async def sign_up(
 )
 async def log_in(request: Request, body: LogInRequest, services: Services) -> Envelope[Session]:
     """Exchange an e-mail address and its password for tokens."""
-    return envelope(request, _session(await services.auth.log_in(body)))
+    return envelope(request, granted(await services.auth.log_in(body), _refused))
 
 
 @router.post(
@@ -62,7 +64,7 @@ async def log_in(request: Request, body: LogInRequest, services: Services) -> En
 )
 async def refresh(request: Request, body: RefreshRequest, services: Services) -> Envelope[Session]:
     """Exchange a refresh token for new tokens; using one twice ends all that came of it."""
-    return envelope(request, _session(await services.auth.refresh(body.refresh_token)))
+    return envelope(request, granted(await services.auth.refresh(body.refresh_token), _refused))
 
 
 @router.post(
@@ -81,23 +83,20 @@ async def log_out(body: RefreshRequest, services: Services) -> Response:
 @router.get(
     "/me",
     summary="Who am I?",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) | RATE_LIMITED_DOCS,
+    responses=error_docs(*SIGNED_IN) | RATE_LIMITED_DOCS,
     dependencies=[limited(Group.REQUESTS)],
 )
 async def me(
-    request: Request, actor: Annotated[Actor, may(Permission.ACCOUNT_READ)], services: Services
+    request: Request,
+    response: Response,
+    actor: Annotated[Actor, may(Permission.ACCOUNT_READ)],
+    services: Services,
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
     user = await services.users.get(actor)
     if user is None:
         raise ApiError(ErrorCode.UNAUTHENTICATED)
-    return envelope(request, user)
-
-
-def _session(result: Result[Session, SignInRefusal]) -> Session:
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return result.value
+    return tagged(request, response, user)
 
 
 def _refused(refusal: SignInRefusal) -> ApiError:

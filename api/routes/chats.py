@@ -1,12 +1,14 @@
 """Owns chats over HTTP."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
-from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import error_docs, refused
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
+from api.errors import granted, refused
 from api.parameters import ChatIdPath, IdempotencyKey, IfMatch
 from schema.actors import Actor
 from schema.chats import (
@@ -19,24 +21,20 @@ from schema.chats import (
 )
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
 
 router = APIRouter(prefix="/chats", tags=["chats"])
 
 Reader = Annotated[Actor, may(Permission.CHATS_READ)]
 Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]
 
-_OF_ALL = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
+_refused = partial(refused, noun="chat")
 
 
 @router.post(
     "",
     status_code=201,
     summary="Begin a chat",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.IDEMPOTENCY_CONFLICT
-    ),
+    responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_chat(
     request: Request,
@@ -47,13 +45,11 @@ async def create_chat(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Chat]:
     """Make an empty chat."""
-    result = await services.chats.create(actor, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise refused(result.error, "chat")
-    return tagged(request, response, result.value)
+    chat = granted(await services.chats.create(actor, body, key=idempotency_key), _refused)
+    return created(request, response, chat, at=f"{request.url.path}/{chat.id}")
 
 
-@router.get("", summary="List chats", responses=_OF_ALL)
+@router.get("", summary="List chats", responses=error_docs(*SIGNED_IN))
 async def list_chats(
     request: Request,
     actor: Reader,
@@ -66,7 +62,7 @@ async def list_chats(
     return list_envelope(request, await services.chats.list_chats(actor, chosen, page, sort=sort))
 
 
-@router.get("/{chat_id}", summary="Read a chat", responses=_OF_ONE)
+@router.get("/{chat_id}", summary="Read a chat", responses=error_docs(*OF_ONE))
 async def get_chat(
     request: Request,
     response: Response,
@@ -75,21 +71,14 @@ async def get_chat(
     services: Services,
 ) -> Envelope[Chat]:
     """Return one chat."""
-    result = await services.chats.get(actor, chat_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "chat")
-    return tagged(request, response, result.value)
+    chat = granted(await services.chats.get(actor, chat_id), _refused)
+    return tagged(request, response, chat)
 
 
 @router.patch(
     "/{chat_id}",
     summary="Rename or archive a chat",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.PRECONDITION_FAILED,
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_chat(
     request: Request,
@@ -98,32 +87,28 @@ async def change_chat(
     body: ChangeChatRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[Chat]:
     """Change a chat's title, or put it into the archive or back."""
-    result = await services.chats.change(actor, chat_id, body, version=version)
-    if isinstance(result, Err):
-        raise refused(result.error, "chat")
-    return tagged(request, response, result.value)
+    chat = granted(await services.chats.change(actor, chat_id, body, versions=versions), _refused)
+    return tagged(request, response, chat)
 
 
-@router.delete("/{chat_id}", status_code=204, summary="Delete a chat", responses=_OF_ONE)
+@router.delete(
+    "/{chat_id}", status_code=204, summary="Delete a chat", responses=error_docs(*OF_ONE)
+)
 async def delete_chat(chat_id: ChatIdPath, actor: Writer, services: Services) -> Response:
     """Delete a chat with its messages, turns and streams; a turn under way is stopped."""
-    result = await services.chats.delete(actor, chat_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "chat")
-    await services.starter.cancel_all(result.value)
-    await services.erasure.erase(result.value)
+    turns = granted(await services.chats.delete(actor, chat_id), _refused)
+    await services.starter.cancel_all(turns.unfinished)
+    await services.erasure.erase(turns.all)
     return Response(status_code=204)
 
 
-@router.get("/{chat_id}/messages", summary="List messages", responses=_OF_ONE)
+@router.get("/{chat_id}/messages", summary="List messages", responses=error_docs(*OF_ONE))
 async def list_messages(
     request: Request, chat_id: ChatIdPath, actor: Reader, services: Services, page: WantedPage
 ) -> ListEnvelope[Message]:
     """Return the messages of a chat in the order of the conversation, oldest first."""
-    result = await services.chats.list_messages(actor, chat_id, page)
-    if isinstance(result, Err):
-        raise refused(result.error, "chat")
-    return list_envelope(request, result.value)
+    found = granted(await services.chats.list_messages(actor, chat_id, page), _refused)
+    return list_envelope(request, found)

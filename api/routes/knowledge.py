@@ -1,13 +1,15 @@
 """Owns documents over HTTP: made, listed, read, renamed, deleted."""
 
-from typing import Annotated, Final, assert_never
+from functools import partial
+from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import CurrentCaller, Services, WantedPage, may
 from api.document_bodies import DocumentBody, body_docs
-from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import ApiError, error_docs, refused
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
+from api.errors import ApiError, granted, refused
 from api.parameters import DocumentIdPath, IdempotencyKey, IfMatch
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -21,30 +23,23 @@ from schema.knowledge import (
     DocumentSort,
 )
 from schema.permissions import Permission
-from schema.result import Err
 from services.knowledge.refusals import DocumentRefusal
 from services.rate_limits.rules import Group
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict
 
 router = APIRouter(prefix="/knowledge", tags=["knowledge"])
 
 Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
 Writer = Annotated[Actor, may(Permission.KNOWLEDGE_WRITE)]
 
-_OF_ALL: Final = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE: Final = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
+_refused = partial(refused, noun="document")
 
 
 @router.post(
     "",
     status_code=201,
     summary="Add a document",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.IDEMPOTENCY_CONFLICT,
-    ),
+    responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
     dependencies=[limited(Group.UPLOADS)],
     openapi_extra=body_docs(CreateDocumentRequest, DocumentFields),
 )
@@ -62,14 +57,12 @@ async def create_document(
     result = await services.knowledge.create(
         actor, submission, key=idempotency_key, max_documents=most
     )
-    if isinstance(result, Err):
-        raise _not_created(result.error, most)
-    document = result.value
+    document = granted(result, partial(_not_created, most=most))
     await services.ingestions.start(document.id, document.latest_version, owner=actor.user_id)
-    return tagged(request, response, document)
+    return created(request, response, document, at=f"{request.url.path}/{document.id}")
 
 
-@router.get("", summary="List documents", responses=_OF_ALL)
+@router.get("", summary="List documents", responses=error_docs(*SIGNED_IN))
 async def list_documents(
     request: Request,
     actor: Reader,
@@ -83,7 +76,7 @@ async def list_documents(
     return list_envelope(request, found)
 
 
-@router.get("/{document_id}", summary="Read a document", responses=_OF_ONE)
+@router.get("/{document_id}", summary="Read a document", responses=error_docs(*OF_ONE))
 async def get_document(
     request: Request,
     response: Response,
@@ -92,21 +85,14 @@ async def get_document(
     services: Services,
 ) -> Envelope[Document]:
     """Return one document of the caller's, or one that somebody has published."""
-    result = await services.knowledge.get(actor, document_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "document")
-    return tagged(request, response, result.value)
+    document = granted(await services.knowledge.get(actor, document_id), _refused)
+    return tagged(request, response, document)
 
 
 @router.patch(
     "/{document_id}",
     summary="Rename a document",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.PRECONDITION_FAILED,
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_document(
     request: Request,
@@ -115,32 +101,32 @@ async def change_document(
     body: ChangeDocumentRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[Document]:
     """Change a document's title; its texts are changed by new versions."""
-    result = await services.knowledge.change(actor, document_id, body, version=version)
-    if isinstance(result, Err):
-        raise refused(result.error, "document")
-    return tagged(request, response, result.value)
+    document = granted(
+        await services.knowledge.change(actor, document_id, body, versions=versions), _refused
+    )
+    return tagged(request, response, document)
 
 
-@router.delete("/{document_id}", status_code=204, summary="Delete a document", responses=_OF_ONE)
+@router.delete(
+    "/{document_id}", status_code=204, summary="Delete a document", responses=error_docs(*OF_ONE)
+)
 async def delete_document(
     document_id: DocumentIdPath, actor: Writer, services: Services
 ) -> Response:
     """Delete a document with all its versions; nobody finds it from then on."""
-    result = await services.knowledge.delete(actor, document_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "document")
+    granted(await services.knowledge.delete(actor, document_id), _refused)
     return Response(status_code=204)
 
 
-def _not_created(why: Conflict | DocumentRefusal | Unreachable, most: int) -> ApiError:
+def _not_created(why: Conflict | DocumentRefusal, most: int) -> ApiError:
     match why:
         case DocumentRefusal.TOO_MANY:
             message = f"Your plan allows {most:,} documents. Delete one first."
             return ApiError(ErrorCode.FORBIDDEN, message)
-        case Conflict() | Unreachable():
+        case Conflict():
             return refused(why, "document")
         case _:
             assert_never(why)

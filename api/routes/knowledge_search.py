@@ -5,11 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 
 from api.dependencies import Services, may
+from api.documentation import SIGNED_IN, error_docs
 from api.envelope import ListEnvelope, list_envelope
-from api.errors import error_docs
 from api.rate_limits import limited
 from schema.actors import Actor
-from schema.errors import ErrorCode
 from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
 from schema.pages import Page
 from schema.permissions import Permission
@@ -23,7 +22,7 @@ Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
 @router.post(
     "/search",
     summary="Search knowledge by meaning and by words",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(*SIGNED_IN),
     dependencies=[limited(Group.SEARCHES)],
 )
 async def search_knowledge(

@@ -1,13 +1,14 @@
 """Owns the versions of documents over HTTP: added, read, published, withdrawn."""
 
-from typing import Annotated, Final, assert_never
+from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Path, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.document_bodies import VersionBody, body_docs
-from api.envelope import Envelope, ListEnvelope, envelope, list_envelope, tagged
-from api.errors import ApiError, error_docs, refused
+from api.documentation import OF_ONE, error_docs
+from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
+from api.errors import ApiError, granted, refused
 from api.parameters import DocumentIdPath, IdempotencyKey
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -21,7 +22,6 @@ from schema.knowledge import (
     VersionFields,
 )
 from schema.permissions import Permission
-from schema.result import Err
 from services.knowledge.refusals import PublicationRefusal, VersionRefusal
 from services.rate_limits.rules import Group
 from services.refusals import Conflict, Unreachable
@@ -32,10 +32,8 @@ Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
 Writer = Annotated[Actor, may(Permission.KNOWLEDGE_WRITE)]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The version's number.")]
 
-_OF_ONE: Final = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
 
-
-@router.get("/versions", summary="List versions", responses=_OF_ONE)
+@router.get("/versions", summary="List versions", responses=error_docs(*OF_ONE))
 async def list_versions(
     request: Request,
     document_id: DocumentIdPath,
@@ -44,27 +42,23 @@ async def list_versions(
     page: WantedPage,
 ) -> ListEnvelope[DocumentVersion]:
     """Return a document's versions, newest first; of another's, only the published one."""
-    result = await services.document_versions.list_versions(actor, document_id, page)
-    if isinstance(result, Err):
-        raise refused(result.error, "document")
-    return list_envelope(request, result.value)
+    found = granted(
+        await services.document_versions.list_versions(actor, document_id, page), _refused
+    )
+    return list_envelope(request, found)
 
 
 @router.post(
     "/versions",
     status_code=201,
     summary="Add a version",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.IDEMPOTENCY_CONFLICT,
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.IDEMPOTENCY_CONFLICT),
     dependencies=[limited(Group.UPLOADS)],
     openapi_extra=body_docs(CreateVersionRequest, VersionFields),
 )
 async def create_version(
     request: Request,
+    response: Response,
     document_id: DocumentIdPath,
     actor: Writer,
     services: Services,
@@ -75,30 +69,24 @@ async def create_version(
     result = await services.document_versions.add(
         actor, document_id, submission, key=idempotency_key
     )
-    if isinstance(result, Err):
-        raise _refusal(result.error)
-    version = result.value
+    version = granted(result, _refused)
     await services.ingestions.start(document_id, version.number, owner=actor.user_id)
-    return envelope(request, version)
+    return created(request, response, version, at=f"{request.url.path}/{version.number}")
 
 
-@router.get("/versions/{number}", summary="Read a version", responses=_OF_ONE)
+@router.get("/versions/{number}", summary="Read a version", responses=error_docs(*OF_ONE))
 async def get_version(
     request: Request, document_id: DocumentIdPath, number: Number, actor: Reader, services: Services
 ) -> Envelope[DocumentText]:
     """Return a version with its text; drafts are their owner's business."""
-    result = await services.document_versions.read(actor, document_id, number)
-    if isinstance(result, Err):
-        raise _refusal(result.error)
-    return envelope(request, result.value)
+    found = granted(await services.document_versions.read(actor, document_id, number), _refused)
+    return envelope(request, found)
 
 
 @router.post(
     "/publish",
     summary="Publish a document",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.CONFLICT
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT),
 )
 async def publish_document(
     request: Request,
@@ -110,13 +98,11 @@ async def publish_document(
 ) -> Envelope[Document]:
     """Let others find the latest version, or an older one; it takes the place of any other."""
     number = None if body is None else body.version
-    result = await services.publication.publish(actor, document_id, number)
-    if isinstance(result, Err):
-        raise _refusal(result.error)
-    return tagged(request, response, result.value)
+    found = granted(await services.publication.publish(actor, document_id, number), _refused)
+    return tagged(request, response, found)
 
 
-@router.post("/unpublish", summary="Withdraw a document", responses=_OF_ONE)
+@router.post("/unpublish", summary="Withdraw a document", responses=error_docs(*OF_ONE))
 async def unpublish_document(
     request: Request,
     response: Response,
@@ -125,13 +111,11 @@ async def unpublish_document(
     services: Services,
 ) -> Envelope[Document]:
     """Make a document a draft again, which its owner alone finds."""
-    result = await services.publication.unpublish(actor, document_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "document")
-    return tagged(request, response, result.value)
+    found = granted(await services.publication.unpublish(actor, document_id), _refused)
+    return tagged(request, response, found)
 
 
-def _refusal(why: Conflict | Unreachable | VersionRefusal | PublicationRefusal) -> ApiError:
+def _refused(why: Conflict | Unreachable | VersionRefusal | PublicationRefusal) -> ApiError:
     match why:
         case Conflict() | Unreachable():
             return refused(why, "document")

@@ -5,8 +5,9 @@ from typing import Annotated, assert_never
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
-from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import ApiError, error_docs, refused
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
+from api.errors import ApiError, granted, refused
 from api.parameters import IdempotencyKey, IfMatch, MemoryIdPath
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -22,7 +23,6 @@ from schema.memories import (
 )
 from schema.pages import Page
 from schema.permissions import Permission
-from schema.result import Err
 from services.embeddings import EmbeddingError
 from services.memories.room import LimitReached
 from services.memories.service import MemoryRefusal
@@ -34,20 +34,14 @@ router = APIRouter(prefix="/memories", tags=["memories"])
 Reader = Annotated[Actor, may(Permission.MEMORIES_READ)]
 Writer = Annotated[Actor, may(Permission.MEMORIES_WRITE)]
 
-_OF_ALL = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
-_OF_A_DECISION = error_docs(
-    ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.CONFLICT
-)
+_OF_A_DECISION = error_docs(*OF_ONE, ErrorCode.CONFLICT)
 
 
 @router.post(
     "",
     status_code=201,
     summary="Remember something",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.IDEMPOTENCY_CONFLICT
-    ),
+    responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_memory(
     request: Request,
@@ -58,13 +52,11 @@ async def create_memory(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Memory]:
     """Store a memory, accepted. How many there may be is a matter of the caller's plan."""
-    result = await services.memories.create(actor, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    memory = granted(await services.memories.create(actor, body, key=idempotency_key), _refused)
+    return created(request, response, memory, at=f"{request.url.path}/{memory.id}")
 
 
-@router.get("", summary="List memories", responses=_OF_ALL)
+@router.get("", summary="List memories", responses=error_docs(*SIGNED_IN))
 async def list_memories(
     request: Request,
     actor: Reader,
@@ -84,7 +76,7 @@ async def list_memories(
 @router.post(
     "/search",
     summary="Search memories by meaning",
-    responses=_OF_ALL,
+    responses=error_docs(*SIGNED_IN),
     dependencies=[limited(Group.SEARCHES)],
 )
 async def search_memories(
@@ -105,7 +97,7 @@ async def search_memories(
     return list_envelope(request, Page(hits, None))
 
 
-@router.get("/{memory_id}", summary="Read a memory", responses=_OF_ONE)
+@router.get("/{memory_id}", summary="Read a memory", responses=error_docs(*OF_ONE))
 async def get_memory(
     request: Request,
     response: Response,
@@ -114,21 +106,14 @@ async def get_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Return one memory."""
-    result = await services.memories.get(actor, memory_id)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    memory = granted(await services.memories.get(actor, memory_id), _refused)
+    return tagged(request, response, memory)
 
 
 @router.patch(
     "/{memory_id}",
     summary="Change a memory",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.PRECONDITION_FAILED,
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_memory(
     request: Request,
@@ -137,21 +122,21 @@ async def change_memory(
     body: ChangeMemoryRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[Memory]:
     """Change what a memory says, its kind or its importance; new words are found as such."""
-    result = await services.memories.change(actor, memory_id, body, version=version)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    memory = granted(
+        await services.memories.change(actor, memory_id, body, versions=versions), _refused
+    )
+    return tagged(request, response, memory)
 
 
-@router.delete("/{memory_id}", status_code=204, summary="Delete a memory", responses=_OF_ONE)
+@router.delete(
+    "/{memory_id}", status_code=204, summary="Delete a memory", responses=error_docs(*OF_ONE)
+)
 async def delete_memory(memory_id: MemoryIdPath, actor: Writer, services: Services) -> Response:
     """Forget a memory for good."""
-    result = await services.memories.delete(actor, memory_id)
-    if isinstance(result, Err):
-        raise _refused(result.error)
+    granted(await services.memories.delete(actor, memory_id), _refused)
     return Response(status_code=204)
 
 
@@ -164,10 +149,8 @@ async def accept_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Let a suggested memory be found and used from now on; accepting it again is harmless."""
-    result = await services.memories.accept(actor, memory_id)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    memory = granted(await services.memories.accept(actor, memory_id), _refused)
+    return tagged(request, response, memory)
 
 
 @router.post("/{memory_id}/reject", summary="Reject a suggestion", responses=_OF_A_DECISION)
@@ -179,10 +162,8 @@ async def reject_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Put a suggested memory aside, never to be suggested again; once more is harmless."""
-    result = await services.memories.reject(actor, memory_id)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    memory = granted(await services.memories.reject(actor, memory_id), _refused)
+    return tagged(request, response, memory)
 
 
 def _refused(why: LimitReached | MemoryRefusal | Conflict | Unreachable) -> ApiError:

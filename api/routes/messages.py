@@ -6,17 +6,17 @@ from fastapi import APIRouter, Request, Response
 
 from api.answering import ANSWERS, answer_turn
 from api.dependencies import Services, may
-from api.errors import ApiError, error_docs, invalid, refused
+from api.documentation import OF_ONE, error_docs
+from api.errors import ApiError, granted, invalid, refused
 from api.parameters import ChatIdPath, IdempotencyKey
 from api.rate_limits import limited
 from schema.actors import Actor
 from schema.chats import SendMessageRequest
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
 from services.rate_limits.rules import Group
 from services.refusals import Unreachable
-from services.turns.acceptance import Refusal
+from services.turns.acceptance import Refusal, TooLong
 
 router = APIRouter(prefix="/chats", tags=["chats"])
 
@@ -24,9 +24,7 @@ router = APIRouter(prefix="/chats", tags=["chats"])
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     **ANSWERS,
     **error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
+        *OF_ONE,
         ErrorCode.TURN_IN_PROGRESS,
         ErrorCode.CONFLICT,
         ErrorCode.IDEMPOTENCY_CONFLICT,
@@ -51,19 +49,19 @@ async def send_message(
 ) -> Response:
     """Store a message and answer it in a turn of its own, which nothing that happens here stops."""
     result = await services.acceptance.accept(actor, chat_id, body, idempotency_key=idempotency_key)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return await answer_turn(request, services, actor, result.value, stream=body.stream)
+    accepted = granted(result, _refused)
+    return await answer_turn(request, services, actor, accepted, stream=body.stream)
 
 
-def _refused(refusal: Refusal | Unreachable) -> ApiError:  # noqa: PLR0911 -- one for each refusal
+def _refused(refusal: Refusal | TooLong | Unreachable) -> ApiError:  # noqa: PLR0911 -- one for each refusal
     match refusal:
         case Unreachable():
             return refused(refusal, "chat")
         case Refusal.BLANK:
             return invalid("body.content", "The message is blank.")
-        case Refusal.TOO_LONG:
-            return invalid("body.content", "The message is too long.")
+        case TooLong(length, limit):
+            sentence = f"The message has {length:,} characters; it can have {limit:,} at most."
+            return invalid("body.content", sentence)
         case Refusal.UNKNOWN_MODEL:
             return invalid("body.model", "There is no such model here.")
         case Refusal.MODEL_NOT_ALLOWED:

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from api.dependencies import Services, may
+from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope
-from api.errors import error_docs, invalid
+from api.errors import invalid
 from schema.actors import Actor
-from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.result import Err
 from schema.subscriptions import Subscription, SubscriptionUsage
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/subscription", tags=["subscription"])
 
 Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
 
-_ERRORS = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
+_ERRORS = error_docs(*SIGNED_IN)
 
 
 @router.get("", summary="Read one's subscription", responses=_ERRORS)

@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 
 from api.dependencies import Services, WantedPage, may
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
-from api.errors import ApiError, error_docs
+from api.errors import ApiError, granted
 from api.parameters import ToolNamePath
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
 from schema.tools import Tool
 from services.refusals import Unreachable
 
@@ -23,7 +23,7 @@ Reader = Annotated[Actor, may(Permission.TOOLS_READ)]
 @router.get(
     "",
     summary="List tools",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(*SIGNED_IN),
 )
 async def list_tools(
     request: Request, actor: Reader, services: Services, page: WantedPage
@@ -38,16 +38,14 @@ async def list_tools(
 @router.get(
     "/{name}",
     summary="Read a tool",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND),
+    responses=error_docs(*OF_ONE),
 )
 async def get_tool(
     request: Request, name: ToolNamePath, actor: Reader, services: Services
 ) -> Envelope[Tool]:
     """Return one tool; 403 where it is for other roles or plans."""
-    result = await services.tools.get(actor, name)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return envelope(request, result.value)
+    tool = granted(await services.tools.get(actor, name), _refused)
+    return envelope(request, tool)
 
 
 def _refused(why: Unreachable) -> ApiError:

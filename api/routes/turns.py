@@ -7,16 +7,21 @@ from fastapi import APIRouter, Request, Response
 from api import turn_control
 from api.answering import ANSWERS, answer_turn
 from api.dependencies import Services, may
+from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, envelope
-from api.errors import error_docs, invalid
-from api.parameters import IdempotencyKey, ResumeAfter, TurnIdPath
+from api.errors import granted, invalid
+from api.parameters import IdempotencyKey, ResumeAfter, ToolCallIdPath, TurnIdPath
 from api.rate_limits import limited
 from api.sse import event_stream
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
-from schema.turns import RegenerateTurnRequest, Turn
+from schema.turns import (
+    DecidedToolCall,
+    DecideToolCallRequest,
+    RegenerateTurnRequest,
+    Turn,
+)
 from services.rate_limits.rules import Group
 
 router = APIRouter(prefix="/turns", tags=["turns"])
@@ -27,16 +32,14 @@ Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]
 _OF_ANSWERING_ANEW: Final[dict[int | str, dict[str, Any]]] = {
     **ANSWERS,
     **error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
+        *OF_ONE,
         ErrorCode.TURN_IN_PROGRESS,
         ErrorCode.CONFLICT,
         ErrorCode.IDEMPOTENCY_CONFLICT,
         ErrorCode.MODEL_UNAVAILABLE,
     ),
 }
-_OF_ONE_TURN = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
+_OF_ONE_TURN = error_docs(*OF_ONE)
 
 
 @router.get("/{turn_id}", summary="Read a turn", responses=_OF_ONE_TURN)
@@ -93,6 +96,28 @@ async def regenerate_turn(
 ) -> Response:
     """Answer the newest message of a chat again, in a new turn that takes the old one's place."""
     result = await services.regeneration.regenerate(actor, turn_id, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise turn_control.regeneration_refused(result.error)
-    return await answer_turn(request, services, actor, result.value, stream=body.stream)
+    accepted = granted(result, turn_control.regeneration_refused)
+    return await answer_turn(request, services, actor, accepted, stream=body.stream)
+
+
+@router.post(
+    "/{turn_id}/approvals/{tool_call_id}",
+    summary="Decide about a tool call",
+    responses={**_OF_ONE_TURN, **error_docs(ErrorCode.CONFLICT)},
+)
+async def decide_tool_call(
+    request: Request,
+    turn_id: TurnIdPath,
+    tool_call_id: ToolCallIdPath,
+    body: DecideToolCallRequest,
+    actor: Writer,
+    services: Services,
+) -> Envelope[DecidedToolCall]:
+    """Let a tool call that waits for you be made, as it is or with another input, or not.
+
+    The same decision twice is no mistake; one against another is a conflict.
+    """
+    result = await services.approvals.decide(actor, turn_id, tool_call_id, body)
+    decided = granted(result, turn_control.decision_refused)
+    await services.approval_teller.tell(decided)
+    return envelope(request, decided)

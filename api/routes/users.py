@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import CurrentCaller, Services, may
+from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope, tagged
-from api.errors import ApiError, error_docs, invalid, refused
+from api.errors import ApiError, granted, invalid, refused
 from api.parameters import IfMatch
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -29,7 +30,7 @@ Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
 Writer = Annotated[Actor, may(Permission.ACCOUNT_WRITE)]
 
 _PIECE: Final = 64 * 1024
-_READING: Final = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
+_READING: Final = error_docs(*SIGNED_IN)
 
 
 @router.get("", summary="Read one's account", responses=_READING)
@@ -46,12 +47,7 @@ async def get_me(
 @router.patch(
     "",
     summary="Change one's account",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.CONFLICT,
-        ErrorCode.PRECONDITION_FAILED,
-    ),
+    responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_me(
     request: Request,
@@ -60,24 +56,25 @@ async def change_me(
     actor: Writer,
     caller: CurrentCaller,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[User]:
     """Change one's name, e-mail address or password.
 
     The latter two want `currentPassword`. A new password ends all other sign-ins; their access
     tokens are good for the minutes that are left of them.
     """
-    result = await services.users.change(actor, body, version=version, session_id=caller.session_id)
-    if isinstance(result, Err):
-        raise _not_changed(result.error)
-    return tagged(request, response, result.value)
+    user = granted(
+        await services.users.change(actor, body, versions=versions, session_id=caller.session_id),
+        _not_changed,
+    )
+    return tagged(request, response, user)
 
 
 @router.delete(
     "",
     status_code=204,
     summary="Delete one's account",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.CONFLICT),
+    responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT),
 )
 async def delete_me(actor: Writer, services: Services) -> Response:
     """Delete the account with all that its owner ever wrote, and stop what is under way.
@@ -85,11 +82,9 @@ async def delete_me(actor: Writer, services: Services) -> Response:
     There is no way back. No password is asked for: an API key can do it only if it was given the
     permission `account:write` by name. The last administrator can't.
     """
-    result = await services.user_deletion.delete(actor)
-    if isinstance(result, Err):
-        raise _not_deleted(result.error)
-    await services.starter.cancel_all(result.value.unfinished)
-    await services.erasure.erase(result.value.turns)
+    turns = granted(await services.user_deletion.delete(actor), _not_deleted)
+    await services.starter.cancel_all(turns.unfinished)
+    await services.erasure.erase(turns.all)
     return Response(status_code=204)
 
 
@@ -104,9 +99,7 @@ async def get_preferences(
 @router.put(
     "/preferences",
     summary="Store one's preferences",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.PRECONDITION_FAILED
-    ),
+    responses=error_docs(*SIGNED_IN, ErrorCode.PRECONDITION_FAILED),
 )
 async def put_preferences(
     request: Request,
@@ -114,10 +107,10 @@ async def put_preferences(
     body: PreferencesRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[Preferences]:
     """Store all preferences anew; what is left out becomes as it is by default."""
-    result = await services.preferences.put(actor, body, version=version)
+    result = await services.preferences.put(actor, body, versions=versions)
     if isinstance(result, Err):
         match result.error:
             case PreferencesRefusal.UNKNOWN_MODEL:

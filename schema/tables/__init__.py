@@ -10,6 +10,7 @@ from schema.tables.records import AlertRow, AuditRow, CreationRow
 from schema.tables.tools import (
     McpServerRow,
     McpToolRow,
+    ToolCatalogueRow,
     ToolSettingsRow,
     ToolTestRow,
     WorkflowToolRow,
@@ -60,6 +61,7 @@ __all__ = [
     "StepRow",
     "SubscriptionRow",
     "ToolCallRow",
+    "ToolCatalogueRow",
     "ToolSettingsRow",
     "ToolTestRow",
     "TurnContextRow",

@@ -99,3 +99,12 @@ class ToolTestRow(SQLModel, table=True):
     duration_ms: int | None = None
     user_id: UUID = Field(foreign_key="users.id")
     created_at: datetime = creation_moment()
+
+
+class ToolCatalogueRow(SQLModel, table=True):
+    """How often the tools, or what was decided about them, have changed: a table of one row."""
+
+    __tablename__ = "tool_catalogue"
+
+    id: int = Field(primary_key=True)
+    version: int

@@ -11,6 +11,7 @@ from schema.ids import UserId
 from schema.pages import Page, PageRequest
 from schema.tables import AlertRow
 from services.database import Database
+from services.database.filters import equal_to
 from services.database.pages import Order, read_page
 from services.database.time_ranges import within
 
@@ -36,16 +37,12 @@ class AlertService:
 
 
 def _filtered(chosen: AlertFilter) -> SelectOfScalar[AlertRow]:
-    query = within(select(AlertRow), AlertRow, chosen)
-    equal = {
+    wanted = {
         col(AlertRow.kind): chosen.kind,
         col(AlertRow.severity): chosen.severity,
         col(AlertRow.user_id): chosen.user_id,
     }
-    for column, value in equal.items():
-        if value is not None:
-            query = query.where(column == value)
-    return query
+    return within(equal_to(select(AlertRow), wanted), AlertRow, chosen)
 
 
 def _alert_from_row(row: AlertRow) -> Alert:

@@ -39,7 +39,7 @@ def record(
             resource_id=None if resource_id is None else str(resource_id),
             subject_id=subject_id,
             request_id=origin.request_id,
-            address=origin.address,
+            address=origin.network,
             details=dict(details or {}),
         )
     )

@@ -10,6 +10,7 @@ from schema.audit import AuditEntry, AuditFilter
 from schema.pages import Page, PageRequest
 from schema.tables import AuditRow
 from services.database import Database
+from services.database.filters import equal_to
 from services.database.pages import Order, read_page
 from services.database.time_ranges import within
 
@@ -35,17 +36,14 @@ class AuditService:
 
 
 def _filtered(chosen: AuditFilter) -> SelectOfScalar[AuditRow]:
-    query = within(select(AuditRow), AuditRow, chosen)
-    equal = {
+    wanted = {
         col(AuditRow.actor_id): chosen.actor_id,
         col(AuditRow.subject_id): chosen.subject_id,
         col(AuditRow.resource_type): chosen.resource_type,
         col(AuditRow.resource_id): chosen.resource_id,
         col(AuditRow.request_id): chosen.request_id,
     }
-    for column, value in equal.items():
-        if value is not None:
-            query = query.where(column == value)
+    query = within(equal_to(select(AuditRow), wanted), AuditRow, chosen)
     if chosen.action:
         query = query.where(col(AuditRow.action).in_(chosen.action))
     return query

@@ -29,10 +29,11 @@ from services.chats.rows import chat_from_row, message_from_row
 from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
-from services.database.patterns import containing
+from services.database.patterns import contains
 from services.refusals import Conflict, Unreachable
-from services.turns.erasure import ask_for_erasure
+from services.turns.erasure import DeletedTurns, ask_for_erasure
 from services.turns.rows import turn_from_row
+from services.versions import Versions, is_meant
 
 _ORDERS: Final = {
     ChatSort.CREATED: Order("createdAt", (col(ChatRow.id),)),
@@ -92,23 +93,21 @@ class ChatService:
         return Ok(chat_from_row(row))
 
     async def change(
-        self, actor: Actor, chat_id: ChatId, request: ChangeChatRequest, *, version: int | None
+        self, actor: Actor, chat_id: ChatId, request: ChangeChatRequest, *, versions: Versions
     ) -> Result[Chat, Conflict | Unreachable]:
-        """Rename a chat, or put it into the archive or back; `version` is the one that is meant."""
+        """Rename a chat, put it into the archive or back; `versions` are those it is meant for."""
         async with self._database.transaction(actor) as session:
             row = await session.get(ChatRow, chat_id, with_for_update=True)
             if row is not None:
-                if version not in {None, row.version}:
+                if not is_meant(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 _apply(row, request.changes())
                 await session.flush()
                 return Ok(chat_from_row(row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
-    async def delete(
-        self, actor: Actor, chat_id: ChatId
-    ) -> Result[tuple[TurnId, ...], Unreachable]:
-        """Delete a chat with all that is in it; return its turns, whose streams are to go too."""
+    async def delete(self, actor: Actor, chat_id: ChatId) -> Result[DeletedTurns, Unreachable]:
+        """Delete a chat with all that is in it; return its turns, which leave streams behind."""
         async with self._database.transaction(actor) as session:
             row = await session.get(ChatRow, chat_id, with_for_update=True)
             if row is not None:
@@ -156,13 +155,12 @@ def _filtered(query: SelectOfScalar[ChatRow], chosen: ChatFilter) -> SelectOfSca
         is_archived = col(ChatRow.archived_at).is_not(None)
         query = query.where(is_archived if chosen.archived else ~is_archived)
     if chosen.search is not None:
-        pattern = containing(chosen.search)
         said = exists().where(
             col(MessageRow.chat_id) == col(ChatRow.id),
             ~col(MessageRow.superseded),
-            col(MessageRow.content).ilike(pattern),
+            contains(MessageRow.content, chosen.search),
         )
-        query = query.where(or_(col(ChatRow.title).ilike(pattern), said))
+        query = query.where(or_(contains(ChatRow.title, chosen.search), said))
     return query
 
 

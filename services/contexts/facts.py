@@ -31,6 +31,7 @@ SELECT turns.active AND turns.cancel_requested_at IS NULL
        plans.entitlements -> 'toolApprovals' AS plan_approvals,
        prompts.id AS prompt_id, prompts.active_version, stored.layers, stored.sources,
        found.memories, found.knowledge,
+       (SELECT version FROM tool_catalogue) AS tools_version,
        CASE WHEN stored.turn_id IS NULL AND (found.memories OR found.knowledge)
             THEN (SELECT left(content, 2000) FROM messages
                   WHERE messages.id = turns.user_message_id) END AS question
@@ -80,6 +81,7 @@ class TurnFacts:
     has_memories: bool
     has_knowledge: bool
     question: str | None
+    tools_version: int
 
 
 async def read_facts(connection: Connection, turn: TurnReference) -> TurnFacts | None:
@@ -104,6 +106,7 @@ def _facts(row: asyncpg.Record) -> TurnFacts:
         has_memories=row["memories"],
         has_knowledge=row["knowledge"],
         question=row["question"],
+        tools_version=row["tools_version"],
     )
 
 

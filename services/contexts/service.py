@@ -8,14 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from schema.actors import acting_user
 from schema.contexts import ContextSource, PromptLayers
 from schema.events import NoticeEvent
 from schema.ids import UserId
 from services.contexts.facts import TurnFacts
-from services.contexts.offer import DecidedTools, ToolOffer
 from services.contexts.rendering import user_layer
 from services.contexts.search import ContextSearch, Findings
 from services.contexts.selection import quoted
@@ -25,6 +24,7 @@ from services.prompts.placeholders import filled
 from services.prompts.tokens import estimated_tokens
 from services.prompts.window import Window, fit
 from services.tools.definition import ToolDefinition
+from services.tools.known import KnownTools
 
 _NOTHING_FOUND: Final = Findings()
 
@@ -65,13 +65,21 @@ class TurnContext:
         ]
 
 
+class ToolSource(Protocol):
+    """Knows all tools."""
+
+    async def known(self, *, version: int | None = None) -> KnownTools:
+        """Return the tools as they were some moments ago, or at `version` at least."""
+        ...
+
+
 class ContextService:
     """Gathers what turns are sent besides the conversation."""
 
     def __init__(
         self,
         prompts: BasePrompts,
-        tools: ToolOffer,
+        tools: ToolSource,
         search: ContextSearch,
         budgets: PromptBudgets,
     ) -> None:
@@ -80,14 +88,14 @@ class ContextService:
         self._search = search
         self._budgets = budgets
 
-    async def decided_tools(self) -> DecidedTools:
+    async def known_tools(self) -> KnownTools:
         """Return what a turn is offered some of; asked for before a transaction begins.
 
         Errors: DatabaseUnavailableError.
         """
-        return await self._tools.decided()
+        return await self._tools.known()
 
-    def gather_known(self, facts: TurnFacts, tools: DecidedTools) -> TurnContext | None:
+    def gather_known(self, facts: TurnFacts, tools: KnownTools) -> TurnContext | None:
         """Return the turn's context, or None where something has to be waited for.
 
         Idempotency: what was gathered before comes out again.
@@ -95,6 +103,8 @@ class ContextService:
         if facts.stored is not None:
             layers, sources = facts.stored
             return self._with_window(facts, layers, sources)
+        if tools.version < facts.tools_version:
+            return None
         base = self._prompts.known(facts.active_prompt)
         if base is None:
             return None
@@ -102,12 +112,14 @@ class ContextService:
         # Where the message does not fit, nothing is searched for it.
         return without if without.window is None or not self._is_to_search(facts) else None
 
-    async def gather(self, user_id: UserId, facts: TurnFacts, tools: DecidedTools) -> TurnContext:
+    async def gather(self, user_id: UserId, facts: TurnFacts, tools: KnownTools) -> TurnContext:
         """Return the turn's context, with what is found for its message.
 
         Errors: DatabaseUnavailableError for the base prompt; a search that fails leaves its layer
         out.
         """
+        if tools.version < facts.tools_version:
+            tools = await self._tools.known(version=facts.tools_version)
         base = await self._prompts.read(facts.active_prompt)
         findings = _NOTHING_FOUND
         if facts.question is not None and self._is_to_search(facts):
@@ -127,7 +139,7 @@ class ContextService:
     def _context(
         self,
         facts: TurnFacts,
-        tools: DecidedTools,
+        tools: KnownTools,
         base: BasePrompt,
         findings: Findings,
     ) -> TurnContext:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor, ActorType
-from services.database.plain import Connection, PlainTransactions
+from services.database.plain import SERVER_SETTINGS, Connection, PlainTransactions
 
 _BIND_ACTOR = text(
     "SELECT set_config('everturn.actor_type', :actor_type, true), "
@@ -65,7 +65,11 @@ class Database:
             pool_timeout=5,
             # Bound values are what people wrote; they have no place in an error's text.
             hide_parameters=True,
-            connect_args={"timeout": 3, "command_timeout": 30},
+            connect_args={
+                "timeout": 3,
+                "command_timeout": 30,
+                "server_settings": SERVER_SETTINGS,
+            },
         )
 
     @asynccontextmanager

@@ -76,7 +76,9 @@ class Snapshots:
             if turn is None:
                 raise TurnGoneError
             steps = await _rows_of(session, StepRow, turn_id, StepRow.step)
-            charges = await _rows_of(session, LedgerRow, turn_id, LedgerRow.attempt)
+            charges = await _rows_of(
+                session, LedgerRow, turn_id, LedgerRow.attempt, LedgerRow.tool_call_id
+            )
             calls = await _rows_of(session, ToolCallRow, turn_id, ToolCallRow.position)
             answer = None
             if turn.assistant_message_id is not None:
@@ -181,8 +183,9 @@ def tool_call_event(call: ToolCallRow) -> ToolCallEvent:
         tool_call_id=call.tool_call_id,
         name=call.name,
         status=ToolCallStatus(call.status),
-        input=call.input,
+        input=call.input if call.edited_input is None else call.edited_input,
         output=call.output,
+        expires_at=call.expires_at if call.status == ToolCallStatus.AWAITING_APPROVAL else None,
     )
 
 
@@ -191,6 +194,7 @@ def usage_event(charge: LedgerRow) -> UsageEvent:
     return UsageEvent(
         step=charge.step,
         attempt=charge.attempt,
+        tool_call_id=charge.tool_call_id or None,
         model=charge.model,
         input_tokens=charge.input_tokens,
         output_tokens=charge.output_tokens,
@@ -204,9 +208,9 @@ _Row = TypeVar("_Row", StepRow, LedgerRow, ToolCallRow)
 
 
 async def _rows_of(
-    session: AsyncSession, table: type[_Row], turn_id: TurnId, order: int
+    session: AsyncSession, table: type[_Row], turn_id: TurnId, *order: int | str
 ) -> Sequence[_Row]:
-    query = select(table).where(col(table.turn_id) == turn_id).order_by(col(order))
+    query = select(table).where(col(table.turn_id) == turn_id).order_by(*map(col, order))
     return (await session.exec(query)).all()
 
 
@@ -231,7 +235,7 @@ def _identity(event: EventData) -> tuple[object, ...]:
         case StepEvent() | DeltaEvent():
             return (event.event_name, event.step)
         case UsageEvent():
-            return (event.event_name, event.step, event.attempt)
+            return (event.event_name, event.step, event.attempt, event.tool_call_id)
         case ToolCallEvent():
             return (event.event_name, event.step, event.tool_call_id)
         case _:

@@ -18,6 +18,7 @@ from schema.actors import Actor
 from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
 from services.contexts.findings import FoundPassage
 from services.database import Connection, Database
+from services.degradations import KNOWLEDGE_WITHOUT_VECTORS
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.knowledge.fusion import fused
 from services.knowledge.search_statements import (
@@ -119,6 +120,7 @@ class KnowledgeSearch:
             )
         except EmbeddingError as error:
             _log.warning("knowledge_search_by_words_only", cause=type(error).__name__)
+            KNOWLEDGE_WITHOUT_VECTORS.inc()
             return None
 
     async def _find(
@@ -171,18 +173,29 @@ async def _with_words(
         together = await _matching(connection, without_phrases(query), query, drafts)
         found = together.ids
     if len(found) < enough and words:
-        found += await _with_any(connection, words, drafts)
+        found += await _with_any(connection, question, drafts)
     return list(dict.fromkeys(found))[:_CANDIDATES]
 
 
-async def _with_any(connection: Connection, words: Sequence[str], drafts: _Drafts) -> list[UUID]:
-    """Return what holds any of the rarest words; where that is much, the rarer ones first."""
-    found: list[UUID] = []
-    for query in any_of(words):
-        some = await _matching(connection, query, None, drafts)
-        found = some.ids + found
+async def _with_any(
+    connection: Connection, question: asyncpg.Record, drafts: _Drafts
+) -> list[UUID]:
+    """Return what holds any of the rarest words; where that is much, the rarer ones first.
+
+    In a small library all that holds any of them can be ranked, mostly. In a large one the rarest
+    word alone is often in too much, and each try costs as much as the one that counts.
+    """
+    queries = any_of(question["words"])
+    if not question["is_large"]:
+        some = await _matching(connection, queries[0], None, drafts)
         if some.are_all:
-            break
+            return some.ids
+    found: list[UUID] = []
+    for query in reversed(queries):
+        some = await _matching(connection, query, None, drafts)
+        if not some.are_all:
+            return found + some.ids
+        found = some.ids
     return found
 
 

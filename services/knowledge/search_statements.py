@@ -24,6 +24,7 @@ QUESTION: Final = """
 SELECT question.query::text AS query,
        coalesce(querytree(question.query), '') NOT IN ('', 'T') AS is_indexable,
        ordered.words,
+       (SELECT reltuples > 20000 FROM pg_class WHERE oid = 'passages'::regclass) AS is_large,
        drafts.ids AS draft_ids, drafts.numbers AS draft_numbers
 FROM (
     SELECT websearch_to_tsquery('english', $1) AS query,

@@ -35,12 +35,13 @@ from services.audit.recording import record
 from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
-from services.database.patterns import containing
+from services.database.patterns import contains
 from services.knowledge.refusals import DocumentRefusal
 from services.knowledge.rows import document_from_row, owned_document_from_row
 from services.knowledge.shown_documents import shown, shown_one
-from services.knowledge.submissions import TitledSubmission, identity_of
+from services.knowledge.submissions import TitledSubmission, identity_of, store_version
 from services.refusals import Conflict, Unreachable
+from services.versions import Versions, is_meant
 
 _ORDERS: Final = {
     DocumentSort.CREATED: Order("createdAt", (col(DocumentRow.id),)),
@@ -133,14 +134,14 @@ class KnowledgeService:
         document_id: DocumentId,
         request: ChangeDocumentRequest,
         *,
-        version: int | None,
+        versions: Versions,
     ) -> Result[Document, Conflict | Unreachable]:
-        """Rename a document; `version` is the one that is meant."""
+        """Rename a document; `versions` are those it is meant for."""
         async with self._database.transaction(actor) as session:
             # Locking asks for the right to change, which nobody has to another's document.
             row = await session.get(DocumentRow, document_id, with_for_update=True)
             if row is not None:
-                if version not in {None, row.version}:
+                if not is_meant(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 row.title = request.title
                 row.version += 1
@@ -175,16 +176,7 @@ async def _store(
 ) -> DocumentVersionRow:
     session.add(row)
     await session.flush()
-    version = DocumentVersionRow(
-        document_id=row.id,
-        number=row.latest_version,
-        user_id=row.user_id,
-        content_type=submission.content_type,
-        source=submission.source,
-    )
-    session.add(version)
-    await session.flush()
-    return version
+    return await store_version(session, row, submission)
 
 
 def _filtered(
@@ -196,5 +188,5 @@ def _filtered(
             is_published if status is PublicationStatus.PUBLISHED else ~is_published
         )
     if search is not None:
-        query = query.where(col(DocumentRow.title).ilike(containing(search)))
+        query = query.where(contains(DocumentRow.title, search))
     return query

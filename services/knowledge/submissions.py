@@ -1,10 +1,13 @@
-"""Owns what somebody sends to become a document's text, and by what it is known again."""
+"""Owns what somebody sends to become a document's text: storing it, and knowing it again."""
 
 import hashlib
 from dataclasses import dataclass
 
+from sqlmodel.ext.asyncio.session import AsyncSession
+
 from schema.ids import DocumentId
 from schema.knowledge import DocumentType
+from schema.tables import DocumentRow, DocumentVersionRow
 from schema.wire import Payload
 
 
@@ -45,3 +48,19 @@ def identity_of(
         content_type=submission.content_type,
         source_hash=hashlib.sha256(submission.source).hexdigest(),
     )
+
+
+async def store_version(
+    session: AsyncSession, row: DocumentRow, submission: Submission
+) -> DocumentVersionRow:
+    """Store what was sent as the latest version of a document."""
+    version = DocumentVersionRow(
+        document_id=row.id,
+        number=row.latest_version,
+        user_id=row.user_id,
+        content_type=submission.content_type,
+        source=submission.source,
+    )
+    session.add(version)
+    await session.flush()
+    return version

@@ -20,7 +20,7 @@ from services.database import Database
 from services.database.pages import Order, read_page
 from services.knowledge.refusals import VersionRefusal
 from services.knowledge.rows import is_version, light, text_from_row, version_from_row
-from services.knowledge.submissions import Submission, identity_of
+from services.knowledge.submissions import Submission, identity_of, store_version
 from services.refusals import Conflict, Unreachable
 
 _NEWEST_FIRST: Final = Order("-number", (col(DocumentVersionRow.number),), descending=True)
@@ -112,13 +112,4 @@ async def _append(
     row.latest_version += 1
     row.version += 1
     row.updated_at = utc_now()
-    version = DocumentVersionRow(
-        document_id=row.id,
-        number=row.latest_version,
-        user_id=row.user_id,
-        content_type=submission.content_type,
-        source=submission.source,
-    )
-    session.add(version)
-    await session.flush()
-    return version
+    return await store_version(session, row, submission)

@@ -4,35 +4,37 @@ The conversation takes seconds, so it is held between two transactions; the seco
 nothing where the server was configured anew in between.
 """
 
+import asyncio
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import delete
-from sqlmodel import col
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE
 from schema.mcp_servers import McpServerStatus, RefreshMcpServerInput, RefreshMcpServerOutput
 from schema.tables import McpServerRow, McpToolRow
 from schema.tables.columns import utc_now
+from schema.tools import RetryClass
 from schema.wire import make_storable
 from services.database import Database
+from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError
-from services.mcp.rows import secret_owner, secrets_from_bytes
+from services.mcp.words import bounded
 from services.tools.described import qualified_name
 from services.tools.input_schemas import problem_of_schema
-from services.tools.secrets import SecretVault, UnreadableSecretError
+from services.tools.secrets import UnreadableSecretError
 
 if TYPE_CHECKING:
     from mcp_types import Tool
 
-    from services.mcp.listing import ServerAddress, Timeouts
-
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LONGEST_DESCRIPTION: Final = 4_000
-_LONGEST_PROBLEM: Final = 500
 _NAMED: Final = 5
 
 
@@ -45,21 +47,31 @@ class Listing:
     has_failed: bool
 
 
+class OpenConnections(Protocol):
+    """Connections that there are already: a server may have changed what it lists over its own."""
+
+    async def list_open(self, server: str, configured_at: datetime) -> "Sequence[Tool] | None":
+        """Return what a server lists over its open connection; nothing without such a one."""
+        ...
+
+
 class McpRefresh:
     """Lists the tools of servers. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
         database: Database,
-        vault: SecretVault,
+        addresses: ServerAddresses,
         *,
         allowed_hosts: Collection[str],
-        timeouts: "Timeouts | None" = None,
+        timeouts: Timeouts | None = None,
+        connections: OpenConnections | None = None,
     ) -> None:
         self._database = database
-        self._vault = vault
+        self._addresses = addresses
         self._allowed_hosts = allowed_hosts
-        self._timeouts = timeouts
+        self._timeouts = timeouts or Timeouts()
+        self._connections = connections
 
     async def refresh(self, request: RefreshMcpServerInput) -> RefreshMcpServerOutput:
         """List a server's tools and store them; a server that fails keeps those that it had.
@@ -73,31 +85,32 @@ class McpRefresh:
             return RefreshMcpServerOutput(status=McpServerStatus.UNKNOWN, superseded=True)
         return await self._store(request, await self._listing_of(row))
 
-    async def _listing_of(self, row: McpServerRow) -> Listing:
-        # Imported by the first refresh: it takes the better part of a second.
-        from services.mcp.listing import Timeouts, list_tools  # noqa: PLC0415 -- see above
-
-        try:
-            tools = await list_tools(
-                self._address_of(row),
-                allowed_hosts=self._allowed_hosts,
-                timeouts=self._timeouts or Timeouts(),
-            )
-        except (McpServerError, UnreadableSecretError) as error:
-            return Listing((), _bounded(str(error)), has_failed=True)
-        return usable(row.name, tools)
-
-    def _address_of(self, row: McpServerRow) -> "ServerAddress":
-        from services.mcp.listing import ServerAddress  # noqa: PLC0415 -- as above
-
-        owner = secret_owner(row.name)
-        secrets = None if row.secrets is None else self._vault.open(row.secrets, owner=owner)
-        return ServerAddress(
-            command=row.command,
-            args=tuple(row.args),
-            url=row.url,
-            secrets={} if secrets is None else secrets_from_bytes(secrets),
+    async def configured(self) -> tuple[RefreshMcpServerInput, ...]:
+        """Return the servers that are switched on, as they are configured now."""
+        query = select(McpServerRow).where(col(McpServerRow.enabled)).order_by("name")
+        async with self._database.transaction(SERVICE) as session:
+            rows = (await session.exec(query)).all()
+        return tuple(
+            RefreshMcpServerInput(name=row.name, configured_at=row.updated_at) for row in rows
         )
+
+    async def _listing_of(self, row: McpServerRow) -> Listing:
+        try:
+            return usable(row.name, await self._tools_of(row))
+        except (McpServerError, UnreadableSecretError) as error:
+            return Listing((), bounded(str(error)), has_failed=True)
+
+    async def _tools_of(self, row: McpServerRow) -> "Sequence[Tool]":
+        if self._connections is not None:
+            tools = await self._connections.list_open(row.name, row.updated_at)
+            if tools is not None:
+                return tools
+        # Imported by the first refresh, aside: it takes the better part of a second.
+        listing = await asyncio.to_thread(import_module, "services.mcp.listing")
+        listed: Sequence[Tool] = await listing.list_tools(
+            self._addresses.of(row), allowed_hosts=self._allowed_hosts, timeouts=self._timeouts
+        )
+        return listed
 
     async def _store(
         self, request: RefreshMcpServerInput, listing: Listing
@@ -127,7 +140,7 @@ def usable(server: str, tools: "Sequence[Tool]") -> Listing:
         return Listing(tuple(rows.values()), None, has_failed=False)
     named = "; ".join(left_out[:_NAMED])
     more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-    problem = _bounded(f"Left out: {named}{more}.")
+    problem = bounded(f"Left out: {named}{more}.")
     return Listing(tuple(rows.values()), problem, has_failed=not rows)
 
 
@@ -141,7 +154,21 @@ def _problem_of(server: str, tool: "Tool") -> str | None:
 def _row_of(server: str, tool: "Tool") -> McpToolRow:
     description = make_storable(tool.description or "")[:_LONGEST_DESCRIPTION]
     schema: dict[str, Any] = dict(tool.input_schema)
-    return McpToolRow(server=server, name=tool.name, description=description, input_schema=schema)
+    return McpToolRow(
+        server=server,
+        name=tool.name,
+        description=description,
+        input_schema=schema,
+        retry_class=retry_class_of(tool),
+    )
+
+
+def retry_class_of(tool: "Tool") -> RetryClass:
+    """Return whether a call may be made again: as the server says, or else at most once."""
+    hints = tool.annotations
+    if hints is not None and (hints.read_only_hint or hints.idempotent_hint):
+        return RetryClass.IDEMPOTENT
+    return RetryClass.NEVER
 
 
 async def _replace_tools(session: AsyncSession, server: str, tools: Sequence[McpToolRow]) -> None:
@@ -151,8 +178,3 @@ async def _replace_tools(session: AsyncSession, server: str, tools: Sequence[Mcp
 
 def _shortened(name: str) -> str:
     return f"`{make_storable(name[:40])}`"
-
-
-def _bounded(problem: str) -> str:
-    text = make_storable(problem)
-    return text if len(text) <= _LONGEST_PROBLEM else f"{text[: _LONGEST_PROBLEM - 1]}…"

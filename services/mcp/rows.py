@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from schema.mcp_servers import McpServer, McpServerStatus, McpTransport
+from schema.mcp_servers import McpServer, McpServerStatus, McpTransport, OAuthClient
 from schema.tables import McpServerRow
 
 
@@ -16,6 +16,7 @@ def server_from_row(row: McpServerRow, *, tool_count: int) -> McpServer:
         args=tuple(row.args),
         url=row.url,
         secret_names=tuple(row.secret_names),
+        oauth=None if row.oauth is None else OAuthClient.model_validate(row.oauth),
         enabled=row.enabled,
         status=McpServerStatus(row.status),
         problem=row.problem,
@@ -30,6 +31,11 @@ def server_from_row(row: McpServerRow, *, tool_count: int) -> McpServer:
 def secret_owner(name: str) -> str:
     """Return for whom the secrets of a server are sealed."""
     return f"mcp_server:{name}"
+
+
+def oauth_owner(name: str) -> str:
+    """Return for whom the OAuth client secret of a server is sealed."""
+    return f"mcp_server_oauth:{name}"
 
 
 def secrets_to_bytes(secrets: Mapping[str, str]) -> bytes:

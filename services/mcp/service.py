@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
 from schema.mcp_servers import (
+    ONE_AUTHORIZATION,
     ChangeMcpServerRequest,
     CreateHttpServerRequest,
     CreateStdioServerRequest,
@@ -21,6 +22,7 @@ from schema.mcp_servers import (
     McpServerStatus,
     McpTransport,
     RefreshMcpServerInput,
+    names_authorization,
 )
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
@@ -30,20 +32,22 @@ from services.audit.recording import record
 from services.creations import claim, named_id, named_made_before
 from services.database import Database
 from services.database.pages import Order, read_page
-from services.mcp.rows import secret_owner, secrets_to_bytes, server_from_row
+from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row
 from services.refusals import Conflict, Unreachable
 from services.tools.described import qualified_name
 from services.tools.refusals import InvalidField, ToolRefusal
 from services.tools.secrets import SecretVault
+from services.versions import Versions, is_meant
 
 MAX_SERVERS: Final = 100
 
 _BY_NAME: Final = Order("name", (col(McpServerRow.name),))
 _FIELDS_OF: Final = {
     McpTransport.STDIO: frozenset({"command", "args", "env"}),
-    McpTransport.HTTP: frozenset({"url", "headers"}),
+    McpTransport.HTTP: frozenset({"url", "headers", "oauth"}),
 }
 _SECRETS: Final = frozenset({"env", "headers"})
+_SEALED: Final = _SECRETS | {"oauth"}
 
 
 class McpServerService:
@@ -108,17 +112,17 @@ class McpServerService:
         return Ok(server_from_row(row, tool_count=counts.get(name, 0)))
 
     async def change(
-        self, actor: Actor, name: str, request: ChangeMcpServerRequest, *, version: int | None
+        self, actor: Actor, name: str, request: ChangeMcpServerRequest, *, versions: Versions
     ) -> Result[McpServer, Conflict | Unreachable | ToolRefusal | InvalidField]:
-        """Configure a server anew, or switch it off or on; `version` is the one that is meant."""
+        """Configure a server anew, or switch it off or on; `versions` are those it is meant for."""
         changes = request.changes()
-        if any(changes.get(field) for field in _SECRETS) and not self._vault.has_key:
+        if any(changes.get(field) for field in _SEALED) and not self._vault.has_key:
             return Err(ToolRefusal.NO_ENCRYPTION_KEY)
         async with self._database.transaction(actor) as session:
             row = await session.get(McpServerRow, name, with_for_update=True)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if version not in {None, row.version}:
+            if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             problem = _foreign_field(row, changes)
             if problem is not None:
@@ -181,8 +185,10 @@ class McpServerService:
             secrets = request.env
         else:
             columns["url"] = request.url
+            if request.oauth is not None:
+                columns |= self._oauth_columns(request.name, request.oauth.model_dump())
             secrets = request.headers
-        if secrets and not self._vault.has_key:
+        if (secrets or columns.get("oauth")) and not self._vault.has_key:
             return Err(ToolRefusal.NO_ENCRYPTION_KEY)
         columns |= {
             "secrets": self._sealed(request.name, secrets),
@@ -191,15 +197,28 @@ class McpServerService:
         return Ok(columns)
 
     def _apply(self, row: McpServerRow, changes: dict[str, Any]) -> None:
-        for field in changes.keys() - _SECRETS:
+        for field in changes.keys() - _SEALED:
             setattr(row, field, changes[field])
         for field in changes.keys() & _SECRETS:
             row.secrets = self._sealed(row.name, changes[field])
             row.secret_names = sorted(changes[field])
+        if "oauth" in changes:
+            for column, value in self._oauth_columns(row.name, changes["oauth"]).items():
+                setattr(row, column, value)
         if changes.keys() != {"enabled"}:
             row.status, row.problem, row.checked_at = McpServerStatus.UNKNOWN, None, None
         row.version += 1
         row.updated_at = utc_now()
+
+    def _oauth_columns(self, name: str, oauth: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what is stored of client credentials; without a key, the caller refuses them."""
+        if oauth is None:
+            return {"oauth": None, "oauth_secret": None}
+        shown = {field: oauth.get(field) for field in ("client_id", "token_url", "scope")}
+        if not self._vault.has_key:
+            return {"oauth": shown}
+        sealed = self._vault.seal(oauth["client_secret"].encode(), owner=oauth_owner(name))
+        return {"oauth": shown, "oauth_secret": sealed}
 
     def _sealed(self, name: str, secrets: dict[str, str]) -> bytes | None:
         if not secrets:
@@ -228,5 +247,13 @@ def _foreign_field(row: McpServerRow, changes: dict[str, Any]) -> InvalidField |
     own = _FIELDS_OF[McpTransport(row.transport)]
     foreign = sorted(changes.keys() - own - {"enabled"})
     if not foreign:
-        return None
+        return _second_authorization(row, changes)
     return InvalidField(f"body.{foreign[0]}", f"A server over {row.transport} has no such field.")
+
+
+def _second_authorization(row: McpServerRow, changes: dict[str, Any]) -> InvalidField | None:
+    oauth = changes.get("oauth", row.oauth)
+    headers = changes.get("headers", row.secret_names)
+    if oauth is None or not names_authorization(headers):
+        return None
+    return InvalidField("body.oauth" if "oauth" in changes else "body.headers", ONE_AUTHORIZATION)

@@ -11,26 +11,30 @@ from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import anyio
+import psutil
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
+from services.mcp.addresses import DEFAULT_MEMORY_BYTES
 from services.mcp.errors import McpServerError
+from services.mcp.exchange import MAX_ANSWER_BYTES, Exchange
+from services.mcp.lines import Line, bounded_lines
+from services.mcp.process_limits import descendants, outgrowing, restrain
 
-MAX_BYTES: Final = 16 * 1024 * 1024
-"""What a server may write while its tools are listed."""
-
-_MAX_LINE_BYTES: Final = 8 * 1024 * 1024
-_MAX_LINES: Final = 20_000
-_MAX_STRAY_LINES: Final = 1_000
+_BUFFER: Final = 64 * 1024
 _GRACE_S: Final = 1.0
 _REAP_S: Final = 2.0
+_WRITE_S: Final = 20.0
 _FOLDER: Final = "/"
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+_ToUs = MemoryObjectSendStream[SessionMessage | Exception]
 
 
 @dataclass(slots=True)
@@ -40,8 +44,10 @@ class StdioServer:
     command: str
     args: Sequence[str]
     env: Mapping[str, str]
+    home: Path | None = None
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
     problem: str | None = None
-    _stray_lines: int = field(default=0, init=False)
+    _exchange: Exchange = field(default_factory=Exchange, init=False)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[TransportStreams]:
@@ -51,16 +57,15 @@ class StdioServer:
         """
         transport, process = await self._start()
         try:
+            restrain(process.pid)
             to_us, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
             outgoing, to_server = anyio.create_memory_object_stream[SessionMessage](0)
-            reading = asyncio.create_task(self._read(process, to_us))
-            writing = asyncio.create_task(_write(process, to_server))
+            speaking = asyncio.create_task(self._speak(process, to_us, to_server))
             try:
                 yield incoming, outgoing
             finally:
-                for task in (reading, writing):
-                    task.cancel()
-                await asyncio.gather(reading, writing, return_exceptions=True)
+                speaking.cancel()
+                await asyncio.gather(speaking, return_exceptions=True)
                 for stream in (to_us, incoming, outgoing, to_server):
                     stream.close()
         finally:
@@ -69,13 +74,14 @@ class StdioServer:
 
     async def _start(self) -> tuple[asyncio.SubprocessTransport, Process]:
         loop = asyncio.get_running_loop()
+        folder = str(self.home or _FOLDER)
         try:
             transport, protocol = await loop.subprocess_exec(
-                lambda: SubprocessStreamProtocol(limit=_MAX_LINE_BYTES, loop=loop),
+                lambda: SubprocessStreamProtocol(limit=_BUFFER, loop=loop),
                 self.command,
                 *self.args,
-                env=_environment(self.env),
-                cwd=_FOLDER,
+                env=_environment(self.env, folder),
+                cwd=folder,
                 stdin=PIPE,
                 stdout=PIPE,
                 # It may repeat secrets, and nobody reads it.
@@ -90,67 +96,87 @@ class StdioServer:
             ) from error
         return transport, Process(transport, protocol, loop)
 
-    async def _read(
-        self, process: Process, to_us: MemoryObjectSendStream[SessionMessage | Exception]
+    async def _speak(
+        self, process: Process, to_us: _ToUs, to_server: MemoryObjectReceiveStream[SessionMessage]
     ) -> None:
-        """Hand on what the server writes; closing the stream tells the session of the end."""
+        """Carry messages both ways until one way ends; closing `to_us` tells the session."""
+        ways = (
+            asyncio.create_task(self._read(process, to_us)),
+            asyncio.create_task(self._write(process, to_server)),
+            asyncio.create_task(self._watch(process)),
+        )
         with to_us:
-            self.problem = await self._read_all(process, to_us)
+            try:
+                ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                self.problem = await _reason(ended, process)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
 
-    async def _read_all(
-        self, process: Process, to_us: MemoryObjectSendStream[SessionMessage | Exception]
-    ) -> str:
+    async def _read(self, process: Process, to_us: _ToUs) -> None:
         stdout = process.stdout
         if stdout is None:  # pragma: no cover -- it is a pipe
             raise RuntimeError("the process has no standard output")
-        read_bytes = 0
-        for lines in range(_MAX_LINES):
-            try:
-                line = await stdout.readline()
-            except ValueError:
-                return f"It wrote a line of more than {_MAX_LINE_BYTES:,} bytes."
-            read_bytes += len(line)
-            if not line:
-                return await _why_ended(process)
-            if read_bytes > MAX_BYTES:
-                return f"It wrote more than {MAX_BYTES:,} bytes."
-            if lines % 100 == 0:
+        async for piece in bounded_lines(stdout, longest=MAX_ANSWER_BYTES):
+            if not isinstance(piece, Line):
+                self._exchange.count(piece.size)
                 # Lines that are there already are read without a pause for anybody else.
                 await asyncio.sleep(0)
-            message = self._message_in(line)
+                continue
+            self._exchange.count(piece.size, messages=1)
+            message = self._message_in(piece)
             if message is not None:
                 await to_us.send(message)
-            elif self._stray_lines > _MAX_STRAY_LINES:
-                return "It writes what is no message of MCP to its standard output."
-        return f"It wrote more than {_MAX_LINES:,} lines."
 
-    def _message_in(self, line: bytes) -> SessionMessage | None:
+    def _message_in(self, line: Line) -> SessionMessage | None:
+        if line.is_too_long:
+            return SessionMessage(self._exchange.refuse(line))
         try:
-            return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+            message = jsonrpc_message_adapter.validate_json(line.text, by_name=False)
         except ValueError:
-            # Servers print a greeting now and then; it is no reason to do without them.
-            self._stray_lines += 1
+            self._exchange.stray()
             return None
+        return SessionMessage(message) if self._exchange.hear(message) else None
+
+    async def _write(
+        self, process: Process, to_server: MemoryObjectReceiveStream[SessionMessage]
+    ) -> None:
+        stdin = process.stdin
+        if stdin is None:  # pragma: no cover -- it is a pipe
+            raise RuntimeError("the process has no standard input")
+        async for message in to_server:
+            self._exchange.ask(message.message)
+            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            stdin.write(text.encode() + b"\n")
+            try:
+                with suppress(ConnectionError):  # the end of its output says that it has ended
+                    async with asyncio.timeout(_WRITE_S):
+                        await stdin.drain()
+            except TimeoutError:
+                raise McpServerError("It does not read its standard input.") from None
+        # The session has ended; who opened it closes the rest.
+        await asyncio.Event().wait()
+
+    async def _watch(self, process: Process) -> None:
+        await outgrowing(process.pid, self.memory_bytes)
+        raise McpServerError(
+            f"It was ended because it held more than {self.memory_bytes // 2**20:,} MiB of memory."
+        )
 
     @property
     def has_strayed(self) -> bool:
         """Whether it wrote something that is no message of MCP."""
-        return self._stray_lines > 0
+        return self._exchange.has_strayed
 
 
-async def _write(process: Process, to_server: MemoryObjectReceiveStream[SessionMessage]) -> None:
-    stdin = process.stdin
-    if stdin is None:  # pragma: no cover -- it is a pipe
-        raise RuntimeError("the process has no standard input")
-    async with to_server:
-        async for message in to_server:
-            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-            stdin.write(text.encode() + b"\n")
-            with suppress(ConnectionError):  # the end of its output says that it has ended
-                await stdin.drain()
-
-
-async def _why_ended(process: Process) -> str:
+async def _reason(ended: set[asyncio.Task[None]], process: Process) -> str:
+    for way in ended:
+        error = way.exception()
+        if isinstance(error, McpServerError):
+            return str(error)
+        if error is not None:
+            raise error
     with suppress(TimeoutError):
         async with asyncio.timeout(_GRACE_S):
             status = await process.wait()
@@ -159,7 +185,8 @@ async def _why_ended(process: Process) -> str:
 
 
 async def _end(process: Process) -> None:
-    """End the process and all of its group: by the end of its input, a signal, a kill."""
+    """End the process and all that came of it: by the end of its input, a signal, a kill."""
+    members = descendants(process.pid) if process.returncode is None else []
     if process.stdin is not None:
         process.stdin.close()
     try:
@@ -169,6 +196,9 @@ async def _end(process: Process) -> None:
     finally:
         # What it started may still be there when it is not.
         _signal_group(process, signal.SIGKILL)
+        for member in members:
+            with suppress(psutil.Error):
+                member.kill()
     await _is_over(process, within_s=_REAP_S)
 
 
@@ -184,7 +214,7 @@ def _signal_group(process: Process, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's own variables with what programs can't do without: no secret of ours."""
-    found = {"PATH": os.environ.get("PATH", _PATH), "HOME": os.environ.get("HOME", _FOLDER)}
-    return {**found, "LANG": "C.UTF-8", **own}
+def _environment(own: Mapping[str, str], home: str) -> dict[str, str]:
+    """Return the server's own variables with what programs can't do without: nothing of ours."""
+    found = {"PATH": os.environ.get("PATH", _PATH), "HOME": home, "LANG": "C.UTF-8"}
+    return {**found, **own}

@@ -31,12 +31,13 @@ from services.auth.standing import Standings
 from services.creations import claim, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
-from services.database.patterns import containing
+from services.database.patterns import contains
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.memories.room import LimitReached, count_locked, limit_of
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.memories.vectors import PATIENCE, vector_of
 from services.refusals import Conflict, Unreachable
+from services.versions import Versions, is_meant
 
 _log = structlog.get_logger(__name__)
 
@@ -139,9 +140,9 @@ class MemoryService:
         memory_id: MemoryId,
         request: ChangeMemoryRequest,
         *,
-        version: int | None,
+        versions: Versions,
     ) -> Result[Memory, Conflict | Unreachable]:
-        """Change a memory, and embed it anew for new words; `version` is the one that is meant."""
+        """Change a memory, embed it anew for new words; `versions` are those it is meant for."""
         # Asked first, so that nobody pays for the vector of what they can't reach.
         found = await self.get(actor, memory_id)
         if isinstance(found, Err):
@@ -151,7 +152,7 @@ class MemoryService:
         async with self._database.transaction(actor) as session:
             row = await _locked(session, memory_id)
             if row is not None:
-                if version not in {None, row.version}:
+                if not is_meant(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 self._apply(row, changes, vector)
                 await session.flush()
@@ -230,7 +231,7 @@ def _filtered(query: SelectOfScalar[MemoryRow], chosen: MemoryFilter) -> SelectO
     if chosen.kind is not None:
         query = query.where(col(MemoryRow.kind) == chosen.kind.value)
     if chosen.search is not None:
-        query = query.where(col(MemoryRow.content).ilike(containing(chosen.search)))
+        query = query.where(contains(MemoryRow.content, chosen.search))
     return query
 
 

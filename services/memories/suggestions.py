@@ -1,27 +1,21 @@
 """Owns storing what a conversation suggests to remember, without repeating what is known."""
 
 from collections.abc import Sequence
-from typing import Final
 
-from sqlalchemy import func
+from sqlalchemy import String, cast
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
-from schema.ids import TurnId, UserId
+from schema.ids import TurnId
 from schema.memories import Memory, MemoryStatus, MemorySuggestion
-from schema.tables import MemoryRow, TurnRow
+from schema.tables import CreationRow, MemoryRow, TurnRow
 from services.auth.standing import Standings
 from services.database import Database
 from services.embeddings import Embedder, Purpose
-from services.memories.nearest import nearest
+from services.memories.likeness import alike
 from services.memories.room import count_locked, limit_of
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-
-SAME_SCORE: Final = 0.92
-"""The cosine similarity from which on two memories count as saying the same."""
-
-_AROUND: Final = " \t\r\n.!"
 
 
 class MemorySuggestions:
@@ -88,31 +82,15 @@ class MemorySuggestions:
         return stored
 
     async def _is_known(self, session: AsyncSession, row: MemoryRow) -> bool:
-        # Those without a vector of this embedder can only be told by their words.
-        if await _has_same_words(session, row):
-            return True
-        closest = await nearest(
-            session,
-            UserId(row.user_id),
-            row.embedding or [],
-            embedder=self._embedder.name,
-            limit=1,
-            status=None,
-        )
-        return bool(closest) and closest[0].score >= SAME_SCORE
-
-
-async def _has_same_words(session: AsyncSession, row: MemoryRow) -> bool:
-    """Whether there is a memory that differs by case, or by what stands around it, at most."""
-    words = func.lower(func.btrim(col(MemoryRow.content), _AROUND))
-    query = select(MemoryRow.id).where(
-        col(MemoryRow.user_id) == row.user_id,
-        words == func.lower(func.btrim(row.content, _AROUND)),
-    )
-    return (await session.exec(query.limit(1))).first() is not None
+        return await alike(session, row, embedder=self._embedder.name) is not None
 
 
 async def _learnt_from(session: AsyncSession, turn_id: TurnId) -> list[MemoryRow]:
-    query = select(MemoryRow).where(col(MemoryRow.source_turn_id) == turn_id)
+    """Return what was learnt from the turn; not what its user had the model remember in it."""
+    wished = select(CreationRow.key).where(
+        col(CreationRow.user_id) == col(MemoryRow.user_id),
+        col(CreationRow.resource_id) == cast(col(MemoryRow.id), String),
+    )
+    query = select(MemoryRow).where(col(MemoryRow.source_turn_id) == turn_id, ~wished.exists())
     ordered = query.order_by(col(MemoryRow.id)).options(WITHOUT_VECTOR)
     return list((await session.exec(ordered)).all())

@@ -14,7 +14,14 @@ from typing import Any, Final
 
 import anthropic
 import httpx2
-from anthropic.types import MessageParam, RawMessageStreamEvent, TextBlockParam, ToolParam
+from anthropic.types import (
+    MessageParam,
+    OutputConfigParam,
+    RawMessageStreamEvent,
+    TextBlockParam,
+    ThinkingConfigParam,
+    ToolParam,
+)
 
 from schema.errors import ErrorCode
 from schema.usage import TokenUsage
@@ -88,13 +95,19 @@ class ModelCallError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What to ask the model, in the Messages API's own shapes."""
+    """What to ask the model, in the Messages API's own shapes.
+
+    Without `thinking` a model thinks or not as it does by default; what it thinks counts towards
+    `max_tokens`.
+    """
 
     model: str
     system: list[TextBlockParam]
     messages: list[MessageParam]
     tools: list[ToolParam]
     max_tokens: int
+    thinking: ThinkingConfigParam | None = None
+    output: OutputConfigParam | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,13 @@ class TextArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ThoughtArrived:
+    """The model goes on thinking; what it thinks stays in here, but for its length."""
+
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerEnded:
     """The answer is whole."""
 
@@ -120,7 +140,7 @@ class AnswerEnded:
     usage: TokenUsage
 
 
-ModelEvent = AnswerStarted | TextArrived | AnswerEnded
+ModelEvent = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnded
 
 
 class ModelGateway:
@@ -160,6 +180,8 @@ class ModelGateway:
                 messages=request.messages,
                 tools=request.tools or anthropic.omit,
                 max_tokens=request.max_tokens,
+                thinking=request.thinking or anthropic.omit,
+                output_config=request.output or anthropic.omit,
                 stream=True,
             )
             try:
@@ -189,6 +211,8 @@ def _events_in(event: RawMessageStreamEvent, assembly: MessageAssembly) -> list[
     text = assembly.take(event)
     if event.type == "message_start":
         return [AnswerStarted(assembly.usage)]
+    if event.type == "content_block_delta" and event.delta.type == "thinking_delta":
+        return [ThoughtArrived(len(event.delta.thinking))]
     return [TextArrived(text)] if text else []
 
 

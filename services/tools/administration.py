@@ -30,7 +30,6 @@ from services.refusals import Conflict, Unreachable
 from services.tools.catalogue import mcp_definition, workflow_definition
 from services.tools.described import administered, with_decision
 from services.tools.registry import ToolRegistry
-from services.tools.settings import ToolSettings
 from services.versions import Versions, is_meant
 
 _log = structlog.get_logger(__name__)
@@ -42,10 +41,9 @@ _LONGEST_TEST: Final = timedelta(seconds=30)
 class ToolAdministration:
     """Administers tools. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, registry: ToolRegistry, settings: ToolSettings) -> None:
+    def __init__(self, database: Database, registry: ToolRegistry) -> None:
         self._database = database
         self._registry = registry
-        self._settings = settings
 
     async def list_tools(
         self, actor: Actor, page: PageRequest, *, kind: ToolKind | None
@@ -94,7 +92,6 @@ class ToolAdministration:
                 (ResourceType.TOOL, name),
                 details=details,
             )
-        self._settings.forget()
         return Ok(with_decision(tool, row))
 
     async def _find(self, session: AsyncSession, name: str) -> AdministeredTool | None:

@@ -1,6 +1,7 @@
 """Owns which tools there are, of every kind: in this process, on MCP servers, behind webhooks.
 
-Who may use which is `permission.py`'s.
+With them come the decisions of administrators; who may use which is `permission.py`'s. Triggers of
+the database count every change, so that a process learns of one at its next turn.
 """
 
 from collections.abc import Mapping
@@ -10,12 +11,22 @@ from typing import Final
 from cachetools import TTLCache
 from pydantic import JsonValue
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE
-from schema.tables import McpServerRow, McpToolRow, WorkflowToolRow
+from schema.tables import (
+    McpServerRow,
+    McpToolRow,
+    ToolCatalogueRow,
+    ToolSettingsRow,
+    WorkflowToolRow,
+)
+from schema.users import UserRole
 from services.database import Database
 from services.tools.definition import ApprovalPolicy, RetryClass, ToolDefinition, ToolKind
 from services.tools.described import qualified_name
+from services.tools.known import KnownTools
+from services.tools.permission import ToolSetting
 from services.tools.registry import ToolRegistry
 
 _ALL: Final = "all"
@@ -29,47 +40,54 @@ class ToolCatalogue:
     def __init__(self, database: Database, local: ToolRegistry, *, lifetime_s: float) -> None:
         self._database = database
         self._local = local
-        self._known: TTLCache[str, Mapping[str, ToolDefinition]] = TTLCache(1, lifetime_s)
+        self._remembered: TTLCache[str, KnownTools] = TTLCache(1, lifetime_s)
 
-    async def definitions(self) -> tuple[ToolDefinition, ...]:
-        """Return what each tool is, in an order that stays the same: prompts are cached by it."""
-        return tuple((await self._all()).values())
-
-    async def find(self, name: str) -> ToolDefinition | None:
-        """Return the tool of this name, if there is one."""
-        local = self._local.get(name)
-        return (await self._all()).get(name) if local is None else local.definition
-
-    def forget(self) -> None:
-        """Ask anew at this process's next request or turn."""
-        self._known.clear()
-
-    async def _all(self) -> Mapping[str, ToolDefinition]:
-        known = self._known.get(_ALL)
-        if known is not None:
-            return known
-        local = self._local.definitions()
-        tools = {tool.name: tool for tool in (*local, *await self._registered())}
-        self._known[_ALL] = tools
-        return tools
-
-    async def _registered(self) -> list[ToolDefinition]:
-        of_servers = (
-            select(McpToolRow)
-            .join(McpServerRow, col(McpServerRow.name) == col(McpToolRow.server))
-            .where(col(McpServerRow.enabled))
-            .order_by(col(McpToolRow.server), col(McpToolRow.name))
-        )
-        webhooks = (
-            select(WorkflowToolRow)
-            .where(col(WorkflowToolRow.enabled))
-            .order_by(col(WorkflowToolRow.name))
-        )
+    async def known(self, *, version: int | None = None) -> KnownTools:
+        """Return the tools as they are, or were some moments ago; at `version` at least."""
+        remembered = self._remembered.get(_ALL)
+        if remembered is not None and (version is None or remembered.version >= version):
+            return remembered
         # They are the same for everybody; where webhooks are is for nobody else to know.
         async with self._database.transaction(SERVICE) as session:
-            mcp = (await session.exec(of_servers)).all()
-            workflow = (await session.exec(webhooks)).all()
-        return [*map(mcp_definition, mcp), *map(workflow_definition, workflow)]
+            found = await self._read(session)
+        self._remembered[_ALL] = found
+        return found
+
+    async def current(self) -> KnownTools:
+        """Return the tools as they are now."""
+        async with self._database.transaction(SERVICE) as session:
+            version = await _version(session)
+        return await self.known(version=version)
+
+    async def _read(self, session: AsyncSession) -> KnownTools:
+        # The version first: what changes while the rest is read is read again.
+        version = await _version(session)
+        tools = (*self._local.definitions(), *await _registered(session))
+        settings = (await session.exec(select(ToolSettingsRow))).all()
+        return KnownTools(
+            definitions={tool.name: tool for tool in tools},
+            decisions={row.name: setting_from_row(row) for row in settings},
+            version=version,
+        )
+
+
+async def _version(session: AsyncSession) -> int:
+    return (await session.exec(select(ToolCatalogueRow.version))).one()
+
+
+async def _registered(session: AsyncSession) -> list[ToolDefinition]:
+    of_servers = (
+        select(McpToolRow)
+        .join(McpServerRow, col(McpServerRow.name) == col(McpToolRow.server))
+        .where(col(McpServerRow.enabled))
+        .order_by(col(McpToolRow.server), col(McpToolRow.name))
+    )
+    webhooks = (
+        select(WorkflowToolRow).where(col(WorkflowToolRow.enabled)).order_by(WorkflowToolRow.name)
+    )
+    mcp = (await session.exec(of_servers)).all()
+    workflow = (await session.exec(webhooks)).all()
+    return [*map(mcp_definition, mcp), *map(workflow_definition, workflow)]
 
 
 def mcp_definition(row: McpToolRow) -> ToolDefinition:
@@ -101,3 +119,15 @@ def workflow_definition(row: WorkflowToolRow) -> ToolDefinition:
 def _schema(stored: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return a schema as providers take it: of an object, whatever else it says or does not."""
     return {"type": "object", **stored}
+
+
+def setting_from_row(row: ToolSettingsRow) -> ToolSetting:
+    """Return the decision that the row holds."""
+    return ToolSetting(
+        enabled=row.enabled,
+        approval=None if row.approval is None else ApprovalPolicy(row.approval),
+        roles=None if row.roles is None else frozenset(map(UserRole, row.roles)),
+        retry_class=None if row.retry_class is None else RetryClass(row.retry_class),
+        timeout_s=row.timeout_s,
+        cost_usd=row.cost_usd,
+    )

@@ -22,9 +22,8 @@ from services.tools.definition import (
     ToolKind,
     ToolOutcome,
 )
-from services.tools.permission import UNDECIDED, Audience, Verdict, as_decided, verdict
+from services.tools.permission import Audience, Verdict, verdict
 from services.tools.schema_errors import shortened
-from services.tools.settings import ToolSettings
 from services.tools.validation import InputValidation
 
 
@@ -58,14 +57,12 @@ class ToolExecutor:
     def __init__(
         self,
         catalogue: ToolCatalogue,
-        settings: ToolSettings,
         standings: Standings,
         runners: Mapping[ToolKind, ToolRunner],
         *,
         max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
     ) -> None:
         self._catalogue = catalogue
-        self._settings = settings
         self._standings = standings
         self._runners = runners
         self._validation = InputValidation()
@@ -73,10 +70,9 @@ class ToolExecutor:
 
     async def find(self, name: str) -> ToolDefinition | None:
         """Return the tool of this name as the administrators decided that it be run."""
-        tool = await self._catalogue.find(name)
-        if tool is None:
-            return None
-        return as_decided(tool, (await self._settings.all()).get(name, UNDECIDED))
+        tool = (await self._catalogue.known()).find(name)
+        # Another process may know of a tool that is newer than what is remembered here.
+        return (await self._catalogue.current()).find(name) if tool is None else tool
 
     async def ready(
         self,
@@ -130,9 +126,9 @@ class ToolExecutor:
         standing = await self._standings.of(execution.actor.user_id)
         if standing is None or tool.approval is ApprovalPolicy.DENY:
             return False
-        setting = (await self._settings.all()).get(tool.name, UNDECIDED)
+        decision = (await self._catalogue.known()).decision(tool.name)
         audience = Audience(standing.role, standing.entitlements.tools)
-        return verdict(tool.name, setting, audience) is Verdict.PERMITTED
+        return verdict(tool.name, decision, audience) is Verdict.PERMITTED
 
 
 def _refusal(words: str) -> ToolOutcome:

@@ -36,6 +36,14 @@ WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND att
   AND status = 'open'
 """
 
+# Whoever knows the call again by its key does it once, and is paid once: for the newest attempt.
+_REPLACE_OLDER: Final = """
+UPDATE ledger SET status = CASE status WHEN 'open' THEN 'lost' ELSE status END,
+                  settled_at = coalesce(settled_at, now()), cost_usd = 0
+WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt < $4
+  AND (status = 'open' OR cost_usd > 0)
+"""
+
 _OPEN: Final = """
 INSERT INTO ledger AS charge (id, user_id, turn_id, step, attempt, kind, tool_call_id, model,
                               status, estimated, input_tokens, cost_usd)
@@ -52,13 +60,14 @@ WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND att
   AND status = 'open'
 """
 
-# What an attempt has cost is true even where it was given up for lost meanwhile.
+# What an attempt has cost is true even where it was given up for lost meanwhile; not so where
+# another one has taken its place.
 _SETTLE: Final = """
 UPDATE ledger SET status = $10, estimated = $11, settled_at = now(), input_tokens = $5,
                   output_tokens = $6, cache_read_tokens = $7, cache_write_tokens = $8,
                   cost_usd = $9
 WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt = $4
-  AND status IN ('open', 'lost')
+  AND (status = 'open' OR status = 'lost' AND NOT $12)
 RETURNING *
 """
 
@@ -85,9 +94,11 @@ class ToolLedger:
         model: str,
         estimate_usd: Decimal,
         input_tokens: int = 0,
+        paid_once: bool = False,
     ) -> None:
         """Note what is about to be paid for; `model` is the tool's name where no model is asked.
 
+        With `paid_once` the attempt takes the place of the call's earlier ones.
         Idempotency: opening an attempt again replaces what was noted, unless it is settled.
         """
         if execution.turn_id is None:
@@ -95,7 +106,7 @@ class ToolLedger:
         key = _key(execution)
         async with self._database.statements(execution.actor) as connection:
             if execution.attempt > 1:
-                await connection.execute(_LOSE_OLDER, *key)
+                await connection.execute(_REPLACE_OLDER if paid_once else _LOSE_OLDER, *key)
             await connection.execute(
                 _OPEN,
                 *key,
@@ -123,16 +134,20 @@ class ToolLedger:
         status: ChargeStatus,
         estimated: bool,
         usage: TokenUsage = _NO_TOKENS,
+        paid_once: bool = False,
     ) -> LedgerRow | None:
         """Record what an attempt came to; return its row, or None where none was opened.
 
+        With `paid_once` an attempt that was given up for lost stays so.
         Idempotency: an attempt that is settled stays as it is, and is returned as it is.
         """
         if execution.turn_id is None:
             return None
         key, spent = _key(execution), _spent(usage, cost_usd)
         async with self._database.statements(execution.actor) as connection:
-            found = await connection.fetchrow(_SETTLE, *key, *spent, status.value, estimated)
+            found = await connection.fetchrow(
+                _SETTLE, *key, *spent, status.value, estimated, paid_once
+            )
             if found is None:
                 found = await connection.fetchrow(_READ, *key)
         return None if found is None else _row_of(found)

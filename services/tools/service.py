@@ -17,17 +17,12 @@ from services.refusals import Unreachable
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import ApprovalPolicy, ToolDefinition
 from services.tools.permission import (
-    UNDECIDED,
     Audience,
     Verdict,
-    as_decided,
     for_audience,
-    offerable,
-    permitted,
     policies,
     verdict,
 )
-from services.tools.settings import ToolSettings
 
 _ORDER: Final = "name"
 _REMEMBERED: Final = 50_000
@@ -50,14 +45,12 @@ class ToolService:
         database: Database,
         catalogue: ToolCatalogue,
         standings: Standings,
-        settings: ToolSettings,
         *,
         lifetime_s: float,
     ) -> None:
         self._database = database
         self._catalogue = catalogue
         self._standings = standings
-        self._settings = settings
         self._wishes: TTLCache[UserId, _Wishes] = TTLCache(_REMEMBERED, lifetime_s)
 
     async def offered(self, user_id: UserId) -> Sequence[ToolDefinition]:
@@ -65,11 +58,9 @@ class ToolService:
 
         Somebody who is gone or disabled has none.
         """
-        usable = offerable(await self._permitted(user_id))
-        if not usable:
-            return ()
+        audience = await self._audience(user_id)
         disabled = (await self._wishes_of(user_id)).disabled
-        return tuple(tool for tool in usable if tool.name not in disabled)
+        return (await self._catalogue.current()).offered_to(audience, disabled=disabled)
 
     async def list_tools(self, actor: Actor, page: PageRequest) -> Page[Tool]:
         """Return the tools that the actor may use, by name; those that they switched off too.
@@ -77,8 +68,10 @@ class ToolService:
         Errors: InvalidCursorError.
         """
         after = "" if page.cursor is None else decode_cursor(page.cursor, _ORDER, [str])[0]
-        usable = sorted(await self._permitted(actor.user_id), key=lambda tool: tool.name)
-        left = [tool for tool in usable if tool.name > after]
+        audience = await self._audience(actor.user_id)
+        known = await self._catalogue.current()
+        usable = () if audience is None else known.permitted_to(audience)
+        left = sorted((tool for tool in usable if tool.name > after), key=lambda tool: tool.name)
         shown = left[: page.limit]
         disabled = (await self._wishes_of(actor.user_id)).disabled
         following = encode_cursor(_ORDER, [shown[-1].name]) if len(left) > len(shown) else None
@@ -86,29 +79,22 @@ class ToolService:
 
     async def get(self, actor: Actor, name: str) -> Result[Tool, Unreachable]:
         """Return one tool. One that is switched off is there for nobody."""
-        tool = await self._catalogue.find(name)
-        audience = await self._audience(actor.user_id)
+        known = await self._catalogue.current()
+        tool, audience = known.find(name), await self._audience(actor.user_id)
         if tool is None or audience is None:
             return Err(Unreachable.MISSING)
-        setting = (await self._settings.all()).get(name, UNDECIDED)
-        match verdict(name, setting, audience):
+        match verdict(name, known.decision(name), audience):
             case Verdict.SWITCHED_OFF:
                 return Err(Unreachable.MISSING)
             case Verdict.FORBIDDEN:
                 return Err(Unreachable.FORBIDDEN)
             case Verdict.PERMITTED:
                 disabled = (await self._wishes_of(actor.user_id)).disabled
-                return Ok(_shown(for_audience(as_decided(tool, setting), audience), disabled))
+                return Ok(_shown(for_audience(tool, audience), disabled))
 
     def forget(self, user_id: UserId) -> None:
         """Read anew what this user switched off, at their next request to this process."""
         self._wishes.pop(user_id, None)
-
-    async def _permitted(self, user_id: UserId) -> tuple[ToolDefinition, ...]:
-        audience = await self._audience(user_id)
-        if audience is None:
-            return ()
-        return permitted(await self._catalogue.definitions(), await self._settings.all(), audience)
 
     async def _audience(self, user_id: UserId) -> Audience | None:
         standing = await self._standings.of(user_id)

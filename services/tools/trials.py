@@ -44,8 +44,7 @@ class ToolTrials:
         self, actor: Actor, name: str, request: TestToolRequest
     ) -> Result[ToolTrialReference, Unreachable]:
         """Keep an input for a tool, switched off or not; old trials are dropped."""
-        self._catalogue.forget()
-        tool = await self._catalogue.find(name)
+        tool = (await self._catalogue.current()).find(name)
         if tool is None:
             return Err(Unreachable.MISSING)
         trial_id = new_id()

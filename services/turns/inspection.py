@@ -29,7 +29,7 @@ from schema.turn_inspection import (
     TurnFilter,
     TurnSort,
 )
-from schema.turns import StepStatus, ToolCallStatus
+from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus
 from services.audit.recording import record
 from services.chats.rows import message_from_row
 from services.database import Database
@@ -179,9 +179,13 @@ def _tool_call(row: ToolCallRow) -> InspectedToolCall:
         tool_call_id=row.tool_call_id,
         name=row.name,
         input=row.input,
+        edited_input=row.edited_input,
         status=ToolCallStatus(row.status),
         output=row.output,
         attempts=row.attempts,
+        decision=None if row.decision is None else ToolCallDecision(row.decision),
+        decision_reason=row.decision_reason,
+        cost_usd=row.cost_usd,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
@@ -193,6 +197,7 @@ def _charge(row: LedgerRow) -> InspectedCharge:
         step=row.step,
         attempt=row.attempt,
         kind=row.kind,
+        tool_call_id=row.tool_call_id or None,
         model=row.model,
         status=row.status,
         estimated=row.estimated,

@@ -77,7 +77,7 @@ class TurnPreparation:
         Errors: TurnNotActiveError; DatabaseUnavailableError.
         Idempotency: doing it again decides the same.
         """
-        tools = await self._contexts.decided_tools()
+        tools = await self._contexts.known_tools()
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             facts = await read_facts(connection, turn)
             if facts is None or not facts.may_run:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 
 from schema.tools import RetryClass
+from services.database import DatabaseUnavailableError
 from services.events.snapshots import usage_event
 from services.events.writer import EventWriter
 from services.patience import undisturbed, until_stored
@@ -58,12 +59,12 @@ class ToolAttempts:
     ) -> ToolOutcome | AnswersLater:
         """Run a tool that is ready, with its cost recorded: expected before, known after.
 
-        Errors: ToolPostponedError; DatabaseUnavailableError; what a tool raises is a bug, and
-        propagates until it has been tried often enough.
+        Errors: ToolPostponedError; what a tool raises is a bug, and propagates until it has been
+        tried often enough.
         """
         if not tool.cost_usd:
             return await self._attempt(tool, tool_input, execution)
-        await self._ledger.open(execution, model=tool.name, estimate_usd=tool.cost_usd)
+        await self._note(tool, execution)
         outcome: ToolOutcome | AnswersLater | None = None
         status = ChargeStatus.CANCELLED
         try:
@@ -77,6 +78,18 @@ class ToolAttempts:
         if isinstance(outcome, ToolOutcome):
             return outcome.model_copy(update={"cost_usd": cost_usd})
         return outcome
+
+    async def _note(self, tool: ToolDefinition, execution: ToolExecution) -> None:
+        """Note what the attempt is expected to cost: not yet made, it can be put off."""
+        try:
+            await self._ledger.open(
+                execution,
+                model=tool.name,
+                estimate_usd=tool.cost_usd,
+                paid_once=_is_paid_once(tool),
+            )
+        except DatabaseUnavailableError:
+            raise ToolPostponedError(None) from None
 
     async def _attempt(
         self,
@@ -123,6 +136,7 @@ class ToolAttempts:
                 cost_usd=tool.cost_usd if known is None else known,
                 status=status,
                 estimated=status is ChargeStatus.CANCELLED,
+                paid_once=_is_paid_once(tool),
             )
         )
         if charge is None or execution.turn_id is None:
@@ -134,6 +148,11 @@ class ToolAttempts:
 def is_once(tool: ToolDefinition) -> bool:
     """Whether the tool may be called once, and not again where nobody knows if it was."""
     return tool.retry_class is RetryClass.NEVER
+
+
+def _is_paid_once(tool: ToolDefinition) -> bool:
+    """Whether the tool knows a call again by its key, so that it is asked twice and paid once."""
+    return tool.retry_class is RetryClass.KEYED
 
 
 def failed(words: str, *, cost_usd: Decimal | None = None) -> ToolOutcome:

@@ -54,7 +54,7 @@ RETURNING true
 
 NOT_SENT: Final = """
 UPDATE tool_calls SET sent_at = NULL
-WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
+WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3 AND attempts = $4
   AND status NOT IN ('completed', 'failed', 'denied')
 """
 

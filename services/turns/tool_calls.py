@@ -120,7 +120,8 @@ class ToolCalls:
             return await self._attempts.run(tool, tool_input, execution)
         except ToolPostponedError:
             if is_once(tool):
-                await self._execute(call, sql.NOT_SENT)
+                # Lost, this would leave a call that was never made for one that may have been.
+                await undisturbed(until_stored(lambda: self._unsend(call, execution)))
             raise
 
     async def _begin(self, call: RunToolInput) -> asyncpg.Record:
@@ -138,9 +139,10 @@ class ToolCalls:
         async with self._database.statements(acting_user(call.turn.user_id)) as connection:
             return await connection.fetchval(sql.SEND, *_key(call)) is not None
 
-    async def _execute(self, call: RunToolInput, statement: str) -> None:
+    async def _unsend(self, call: RunToolInput, execution: ToolExecution) -> None:
+        """Take the mark back, unless another execution has found it meanwhile."""
         async with self._database.statements(acting_user(call.turn.user_id)) as connection:
-            await connection.execute(statement, *_key(call))
+            await connection.execute(sql.NOT_SENT, *_key(call), execution.attempt)
 
     async def _await_callback(
         self, call: RunToolInput, later: AnswersLater, row: ToolCallRow

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Text, and_, exists, func, or_
+from sqlalchemy import Text, and_, exists, func, literal_column, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -31,14 +31,16 @@ from services.auth.sessions import end_sessions, lock_user
 from services.auth.standing import Standings
 from services.database import Database
 from services.database.pages import Order, read_page
-from services.database.patterns import containing
+from services.database.patterns import contains
 from services.refusals import Conflict, Unreachable
 from services.users.rows import managed_user_from_row
+from services.versions import Versions, is_meant
 
 # Not everybody has an address, and a cursor holds no null: `UserRow.sort_email` is the same.
-_EMAIL: Final = func.left(func.coalesce(col(UserRow.email), ""), 250, type_=Text).label(
-    "sort_email"
-)
+# Its constants are written out: with parameters it is not what the index is of.
+_EMAIL: Final = func.left(
+    func.coalesce(col(UserRow.email), literal_column("''")), literal_column("250"), type_=Text
+).label("sort_email")
 _ORDERS: Final = {
     UserSort.CREATED: Order("createdAt", (col(UserRow.id),)),
     UserSort.CREATED_LAST: Order("-createdAt", (col(UserRow.id),), descending=True),
@@ -81,9 +83,9 @@ class UserAdministration:
             return Err(Unreachable.MISSING) if row is None else Ok(await _managed(session, row))
 
     async def change(
-        self, actor: Actor, user_id: UserId, request: ManageUserRequest, *, version: int | None
+        self, actor: Actor, user_id: UserId, request: ManageUserRequest, *, versions: Versions
     ) -> Result[ManagedUser, ManagementRefusal | Conflict | Unreachable]:
-        """Change a user's role, status or name; `version` is the one that is meant.
+        """Change a user's role, status or name; `versions` are those it is meant for.
 
         Disabling ends the user's sign-ins for good: enabling does not bring them back.
         """
@@ -96,7 +98,7 @@ class UserAdministration:
             row = await lock_user(session, user_id)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if version not in {None, row.version}:
+            if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             changes = request.changes()
             if administrators == {row.id} and _ends_administration(changes):
@@ -133,9 +135,9 @@ def _record(session: AsyncSession, actor: Actor, user_id: UserId, changes: dict[
 
 def _filtered(query: SelectOfScalar[UserRow], chosen: UserFilter) -> SelectOfScalar[UserRow]:
     if chosen.search is not None:
-        pattern = containing(chosen.search)
+        wanted = chosen.search
         query = query.where(
-            or_(col(UserRow.email).ilike(pattern), col(UserRow.display_name).ilike(pattern))
+            or_(contains(UserRow.email, wanted), contains(UserRow.display_name, wanted))
         )
     if chosen.role is not None:
         query = query.where(col(UserRow.role) == chosen.role)

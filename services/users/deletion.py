@@ -4,7 +4,6 @@ The rows go by foreign keys, the ledger's too. What is kept: entries of the audi
 ids; a mark of outside identities, for a day; turns whose streams are still to be erased, by id.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
@@ -14,10 +13,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE, Actor
 from schema.audit import AuditAction, ResourceType
-from schema.ids import TurnId
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow, UserRow
-from schema.turns import TurnStatus
 from schema.users import UserRole, UserStatus
 from services.audit.recording import record
 from services.auth.administrators import lock_administrators
@@ -25,21 +22,13 @@ from services.auth.outside_accounts import close_identities
 from services.auth.standing import Standings
 from services.database import Database
 from services.refusals import Unreachable
-from services.turns.erasure import ask_for_erasure
+from services.turns.erasure import DeletedTurns, ask_for_erasure
 
 
 class DeletionRefusal(StrEnum):
     """Why an account was not deleted."""
 
     LAST_ADMINISTRATOR = "last_administrator"
-
-
-@dataclass(frozen=True, slots=True)
-class DeletedUser:
-    """What of a deleted account is left outside the database: streams, and workflows that run."""
-
-    turns: tuple[TurnId, ...]
-    unfinished: tuple[TurnId, ...]
 
 
 class UserDeletion:
@@ -49,8 +38,8 @@ class UserDeletion:
         self._database = database
         self._standings = standings
 
-    async def delete(self, actor: Actor) -> Result[DeletedUser, DeletionRefusal | Unreachable]:
-        """Delete the actor's account; nobody is signed in to it from then on."""
+    async def delete(self, actor: Actor) -> Result[DeletedTurns, DeletionRefusal | Unreachable]:
+        """Delete the actor's account, and return its turns; nobody is signed in to it any more."""
         # Users may not delete their own row: only here is looked after what hangs on it.
         async with self._database.transaction(SERVICE) as session:
             user = await session.get(UserRow, actor.user_id)
@@ -78,7 +67,7 @@ async def _locked(session: AsyncSession, actor: Actor) -> UserRow | None:
     return (await session.exec(query.execution_options(populate_existing=True))).first()
 
 
-async def _delete(session: AsyncSession, actor: Actor) -> DeletedUser:
+async def _delete(session: AsyncSession, actor: Actor) -> DeletedTurns:
     """Delete the rows, once nobody can add to them any more.
 
     A new chat waits for the lock of its user, a new turn for that of its chat: none comes in
@@ -86,12 +75,7 @@ async def _delete(session: AsyncSession, actor: Actor) -> DeletedUser:
     """
     chats = select(ChatRow.id).where(col(ChatRow.user_id) == actor.user_id)
     await session.exec(chats.order_by(col(ChatRow.id)).with_for_update())
-    unfinished = select(TurnRow.id).where(
-        col(TurnRow.user_id) == actor.user_id,
-        col(TurnRow.status).not_in([status for status in TurnStatus if status.is_final]),
-    )
-    running = (await session.exec(unfinished)).all()
     turns = await ask_for_erasure(session, col(TurnRow.user_id) == actor.user_id)
     await close_identities(session, actor.user_id)
     await session.exec(delete(UserRow).where(col(UserRow.id) == actor.user_id))
-    return DeletedUser(turns=turns, unfinished=tuple(map(TurnId, running)))
+    return turns

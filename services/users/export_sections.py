@@ -34,7 +34,8 @@ SECTIONS: Final = (
         "preferences",
         "preferences",
         "SELECT language, time_zone, instructions, default_model, use_memories, use_knowledge, "
-        "auto_accept_memories, disabled_tools, updated_at FROM preferences WHERE user_id = $1",
+        "auto_accept_memories, disabled_tools, tool_approvals, updated_at "
+        "FROM preferences WHERE user_id = $1",
         single=True,
     ),
     Section(
@@ -92,9 +93,17 @@ SECTIONS: Final = (
     Section(
         "tool_calls",
         "tool_calls",
-        "SELECT turn_id, step, tool_call_id, position, name, input, status, output, created_at, "
+        "SELECT turn_id, step, tool_call_id, position, name, input, edited_input, status, "
+        "decision, decision_reason, output, blocks, cost_usd, created_at, decided_at, "
         "started_at, finished_at FROM tool_calls WHERE user_id = $1 "
         "ORDER BY turn_id, step, position",
+        at_once=10,
+    ),
+    Section(
+        "chat_tool_approvals",
+        "chat_tool_approvals",
+        "SELECT chat_id, tool, created_at FROM chat_tool_approvals WHERE user_id = $1 "
+        "ORDER BY chat_id, tool",
     ),
     Section(
         "memories",
@@ -121,8 +130,9 @@ SECTIONS: Final = (
     Section(
         "ledger",
         "ledger",
-        "SELECT id, turn_id, step, attempt, kind, model, status, estimated, input_tokens, "
-        "output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, created_at, settled_at "
+        "SELECT id, turn_id, step, attempt, kind, tool_call_id, model, status, estimated, "
+        "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, "
+        "created_at, settled_at "
         "FROM ledger WHERE user_id = $1 ORDER BY id",
     ),
     Section(

@@ -10,9 +10,11 @@ from schema.preferences import Preferences, PreferencesRequest
 from schema.result import Err, Ok, Result
 from schema.tables import PreferencesRow
 from schema.tables.columns import utc_now
+from schema.tools import ApprovalPolicy
 from services.auth.standing import Standings
 from services.database import Database
 from services.refusals import Conflict
+from services.versions import Versions, is_meant
 
 
 class PreferencesRefusal(StrEnum):
@@ -37,14 +39,14 @@ class PreferencesService:
             return await read_preferences(session, actor)
 
     async def put(
-        self, actor: Actor, request: PreferencesRequest, *, version: int | None
+        self, actor: Actor, request: PreferencesRequest, *, versions: Versions
     ) -> Result[Preferences, PreferencesRefusal | Conflict]:
-        """Store all preferences anew; `version` is the one that is meant."""
+        """Store all preferences anew; `versions` are those it is meant for."""
         if not await self._may_ask(actor, request.default_model):
             return Err(PreferencesRefusal.UNKNOWN_MODEL)
         async with self._database.transaction(actor) as session:
             row = await _locked_row(session, actor)
-            if version not in {None, row.version}:
+            if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             for name, value in request.model_dump().items():
                 setattr(row, name, value)
@@ -85,5 +87,8 @@ def _preferences_from_row(row: PreferencesRow) -> Preferences:
         use_knowledge=row.use_knowledge,
         auto_accept_memories=row.auto_accept_memories,
         disabled_tools=tuple(row.disabled_tools),
+        tool_approvals={
+            name: ApprovalPolicy(policy) for name, policy in row.tool_approvals.items()
+        },
         version=row.version,
     )

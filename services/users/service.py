@@ -23,6 +23,7 @@ from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.refusals import Conflict, Unreachable
 from services.users.rows import user_from_row
+from services.versions import Versions, is_meant
 
 
 class AccountRefusal(StrEnum):
@@ -52,10 +53,10 @@ class UserService:
         actor: Actor,
         request: ChangeUserRequest,
         *,
-        version: int | None,
+        versions: Versions,
         session_id: UUID | None,
     ) -> Result[User, AccountRefusal | Conflict | Unreachable]:
-        """Change the actor's account; `version` is the one that is meant.
+        """Change the actor's account; `versions` are those it is meant for.
 
         A new password ends all sign-ins but `session_id`; access tokens of theirs live on for
         the minutes that they have.
@@ -70,7 +71,7 @@ class UserService:
             row = await lock_user(session, actor.user_id)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if version not in {None, row.version}:
+            if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             if not await _holds(session, actor, proven.value):
                 return Err(AccountRefusal.PASSWORD_WRONG)

@@ -10,9 +10,13 @@ from tests.running_everturn.stack import ScriptedStack, scripted_model, scripted
 SERVERS = ("postgres", "valkey", "temporal")
 PROCESSES = (*SERVERS, "api", "worker-turns", "worker-tools")
 SETTINGS = {
+    # Where the webhooks of tests are.
+    "EVERTURN_ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
     "EVERTURN_ANSWER_WAIT_S": "1",
     "EVERTURN_LOG_FORMAT": "console",
     "EVERTURN_SHUTDOWN_GRACE_S": "1",
+    # What an administrator registers is there from the next request on.
+    "EVERTURN_STANDING_LIFETIME_S": "0",
     "EVERTURN_SWEEP_INTERVAL_S": "2",
 }
 

@@ -53,6 +53,9 @@ class Documented:
         method, path = operation
         documented = self.paths[path][method.lower()]["responses"]
         assert str(response.status_code) in documented, (operation, response.status_code)
+        headers = documented[str(response.status_code)].get("headers", {})
+        for name in ("ETag", "Location"):
+            assert (name in response.headers) == (name in headers), (operation, name)
 
 
 def _nothing() -> None:

@@ -41,6 +41,8 @@ class Scene:
             "prompt_id": self.things.prompt,
             "plan_id": self.things.plan,
             "key_id": self.things.api_key,
+            "callback_id": uuid4(),
+            "tool_call_id": "c",
             "user_id": self.things.user,
             "number": 1,
             "name": "calculator" if "tools/{name}" in template else self.things.name,
@@ -88,6 +90,7 @@ BODIES: Final[dict[str, Callable[[Scene], dict[str, Any]]]] = {
     "POST /chats": always(title="A chat"),
     "PATCH /chats/{chat_id}": always(title="Another title"),
     "POST /chats/{chat_id}/messages": always(content="Hello"),
+    "POST /turns/{turn_id}/approvals/{tool_call_id}": always(decision="approve"),
     "POST /turns/{turn_id}/regenerate": always(),
     "POST /memories": always(content="Likes tea"),
     "POST /memories/search": always(query="tea"),
@@ -154,6 +157,8 @@ async def scene(
     yield Scene(stack, user, *others, made.json()["data"]["key"], things, user.session)
     # There may be a hundred of these at most.
     await stack.inspection.execute("DELETE FROM mcp_servers WHERE name = $1", things.name)
+    # It would be offered to everybody.
+    await stack.inspection.execute("DELETE FROM workflow_tools WHERE name = $1", things.name)
 
 
 async def status_of(client: httpx.AsyncClient, scene: Scene, route: str, actor: str) -> int:
@@ -224,7 +229,9 @@ async def test_what_is_not_there_is_not_found(recorded: httpx.AsyncClient, scene
     asking = {
         route: next(actor for actor in ("owner", "admin") if getattr(row, actor) < 400)
         for route, row in MATRIX.items()
-        if "{" in route and not route.endswith(("/tools/{name}", "/tools/{name}/test"))
+        if "{" in route
+        and min(row) < 400
+        and not route.endswith(("/tools/{name}", "/tools/{name}/test"))
     }
 
     found = {

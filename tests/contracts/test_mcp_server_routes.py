@@ -13,7 +13,8 @@ from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 
 SERVER = {
-    *("name", "transport", "command", "args", "url", "secretNames", "enabled", "status"),
+    *("name", "transport", "command", "args", "url", "secretNames", "oauth"),
+    *("enabled", "status"),
     *("problem", "toolCount", "checkedAt", "version", "createdAt", "updatedAt"),
 }
 
@@ -239,3 +240,65 @@ def test_the_documentation_tells_the_transports_apart(stack: Stack) -> None:
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert body["discriminator"]["propertyName"] == "transport"
     assert set(body["discriminator"]["mapping"]) == {"http", "stdio"}
+
+
+OAUTH = {"clientId": "everturn", "clientSecret": "hush-hush", "scope": "tools:read"}
+
+
+async def test_client_credentials_are_shown_without_their_secret(
+    keeper: ApiUser, stack: Stack
+) -> None:
+    server = await made(keeper, a_site(oauth={**OAUTH, "tokenUrl": "https://id.example.com/t"}))
+    shown = {"clientId": "everturn", "tokenUrl": "https://id.example.com/t", "scope": "tools:read"}
+    path = f"/admin/mcp-servers/{server['name']}"
+
+    changed = await keeper.request("PATCH", path, json={"oauth": OAUTH})
+    stored = await stack.inspection.value(
+        "SELECT oauth_secret FROM mcp_servers WHERE name = $1", server["name"]
+    )
+    taken_away = await keeper.request("PATCH", path, json={"oauth": None})
+
+    assert server["oauth"] == shown
+    assert changed.json()["data"]["oauth"] == {**shown, "tokenUrl": None}
+    assert b"hush" not in stored
+    assert taken_away.json()["data"]["oauth"] is None
+    assert (await keeper.request("GET", path)).json()["data"]["oauth"] is None
+
+
+@pytest.mark.parametrize(
+    "oauth",
+    [
+        {"clientId": "everturn"},
+        {**OAUTH, "clientId": ""},
+        {**OAUTH, "tokenUrl": "ftp://id.example.com"},
+        {**OAUTH, "scope": "two  spaces"},
+        {**OAUTH, "grantType": "password"},
+    ],
+)
+async def test_client_credentials_that_can_not_be_are_refused(
+    keeper: ApiUser, oauth: dict[str, Any]
+) -> None:
+    response = await post(keeper, a_site(oauth=oauth))
+
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "VALIDATION_ERROR"
+
+
+async def test_a_server_says_once_who_asks(keeper: ApiUser) -> None:
+    twice = await post(keeper, a_site(oauth=OAUTH, headers={"authorization": "Bearer x"}))
+    server = await made(keeper, a_site(headers={"Authorization": "Bearer x"}))
+    path = f"/admin/mcp-servers/{server['name']}"
+    later = await keeper.request("PATCH", path, json={"oauth": OAUTH})
+    instead = await keeper.request("PATCH", path, json={"oauth": OAUTH, "headers": {}})
+
+    assert (twice.status_code, later.status_code, instead.status_code) == (400, 400, 200)
+
+
+async def test_a_process_has_no_client_credentials(keeper: ApiUser) -> None:
+    server = await made(keeper, a_process())
+
+    changed = await keeper.request(
+        "PATCH", f"/admin/mcp-servers/{server['name']}", json={"oauth": OAUTH}
+    )
+
+    assert changed.status_code == 400

@@ -9,14 +9,15 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
-from mcp.server import Server
+from mcp.server import NotificationOptions, Server
 from mcp.server.stdio import stdio_server
 from mcp_types import ListToolsResult, PaginatedRequestParams, Tool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 FINE_SCHEMA: dict[str, Any] = {
@@ -53,19 +54,21 @@ def named(*names: str) -> list[Tool]:
 
 def tools_of(mode: str) -> list[Tool]:
     """Return what a server lists in a mode."""
-    if mode == "many":
-        return named(*(f"tool{number}" for number in range(600)))
-    if mode == "pages":
-        return named(*(f"tool{number:03}" for number in range(300)))
-    if mode == "bad_schema":
-        wrong = Tool(name="wrong", input_schema={"type": "object", "properties": {"a": 7}})
-        return [*named("right"), wrong, Tool(name="ünnameable", input_schema=FINE_SCHEMA)]
-    if mode == "env":
-        names = ",".join(sorted(os.environ))
-        return [Tool(name="env", description=names, input_schema=FINE_SCHEMA)]
-    if mode == "nul":
-        return [Tool(name="nul", description="a\x00b", input_schema=FINE_SCHEMA)]
-    return named("echo", "reverse")
+    if mode == "tools":
+        from tests.fakes.mcp_tools import callable_tools  # noqa: PLC0415 -- a program of its own
+
+        return callable_tools()
+    wrong = Tool(name="wrong", input_schema={"type": "object", "properties": {"a": 7}})
+    unnameable = Tool(name="ünnameable", input_schema=FINE_SCHEMA)
+    names = ",".join(sorted(os.environ))
+    special = {
+        "many": named(*(f"tool{number}" for number in range(600))),
+        "pages": named(*(f"tool{number:03}" for number in range(300))),
+        "bad_schema": [*named("right"), wrong, unnameable],
+        "env": [Tool(name="env", description=names, input_schema=FINE_SCHEMA)],
+        "nul": [Tool(name="nul", description="a\x00b", input_schema=FINE_SCHEMA)],
+    }
+    return special.get(mode) or named("echo", "reverse")
 
 
 def make_server(mode: str, *, shown: str = "") -> Server[Any]:
@@ -86,13 +89,18 @@ def make_server(mode: str, *, shown: str = "") -> Server[Any]:
             tools = []
         return ListToolsResult(tools=tools[start : start + PAGE], next_cursor=rest)
 
-    return Server("fake", on_list_tools=list_tools)
+    if mode != "tools":
+        return Server("fake", on_list_tools=list_tools)
+    from tests.fakes.mcp_tools import call_tool  # noqa: PLC0415 -- as above
+
+    return Server("fake", on_list_tools=list_tools, on_call_tool=call_tool)
 
 
 async def _serve_stdio(mode: str) -> None:
     server = make_server(mode, shown=os.environ.get("TOKEN", ""))
     async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+        changes = NotificationOptions(tools_changed=True)
+        await server.run(read, write, server.create_initialization_options(changes))
 
 
 def main(mode: str) -> None:
@@ -104,22 +112,43 @@ def main(mode: str) -> None:
 
 @dataclass
 class HttpServer:
-    """A server on loopback; `headers` are those of the requests that it got."""
+    """A server on loopback; `headers` are those of the requests that it got.
+
+    It takes the tokens in `tokens`, if there are any, and forgets the sessions in `forgotten`.
+    """
 
     url: str
     headers: list[Mapping[str, str]] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    authorization_server: str | None = None
+
+    def forget_sessions(self) -> None:
+        """Know none of the sessions any more that there were."""
+        self.forgotten |= {headers.get("mcp-session-id", "") for headers in self.headers} - {""}
+
+    def refuses(self, request: Request) -> int:
+        """Return the status with which it refuses a request, or 0."""
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.tokens and sent not in self.tokens:
+            return 401
+        return 404 if request.headers.get("mcp-session-id") in self.forgotten else 0
 
 
 @asynccontextmanager
-async def serving_mcp(mode: str = "fine", *, token: str | None = None) -> AsyncIterator[HttpServer]:
+async def serving_mcp(
+    mode: str = "fine", *, token: str | None = None, port: int = 0, as_json: bool = False
+) -> AsyncIterator[HttpServer]:
     """Serve over streamable HTTP on a free port; with a token, to those who send it."""
     server = make_server(mode, shown=token or "")
-    app = server.streamable_http_app()
+    app = server.streamable_http_app(json_response=as_json)
     served = HttpServer("")
+    if token is not None:
+        served.tokens.add(token)
     config = uvicorn.Config(
-        _guarded(app, served, mode, token),
+        _guarded(app, served, mode),
         host="127.0.0.1",
-        port=0,
+        port=port,
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -131,8 +160,8 @@ async def serving_mcp(mode: str = "fine", *, token: str | None = None) -> AsyncI
     running.lifespan = config.lifespan_class(config)
     await running.startup()
     main_loop = asyncio.create_task(running.main_loop())
-    port = running.servers[0].sockets[0].getsockname()[1]
-    served.url = f"http://127.0.0.1:{port}/mcp"
+    bound_to = running.servers[0].sockets[0].getsockname()[1]
+    served.url = f"http://127.0.0.1:{bound_to}/mcp"
     try:
         yield served
     finally:
@@ -141,22 +170,25 @@ async def serving_mcp(mode: str = "fine", *, token: str | None = None) -> AsyncI
         await running.shutdown()
 
 
-def _guarded(app: ASGIApp, served: HttpServer, mode: str, token: str | None) -> ASGIApp:
+def _guarded(app: ASGIApp, served: HttpServer, mode: str) -> ASGIApp:
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
         request = Request(scope)
         served.headers.append(dict(request.headers))
-        answer = await _misbehaviour(mode, request, token)
+        answer = await _misbehaviour(mode, request, served)
         await (app if answer is None else answer)(scope, receive, send)
 
     return guard
 
 
-async def _misbehaviour(mode: str, request: Request, token: str | None) -> Response | None:
-    if token is not None and request.headers.get("authorization") != f"Bearer {token}":
-        return PlainTextResponse("no", status_code=401)
+async def _misbehaviour(mode: str, request: Request, served: HttpServer) -> Response | None:
+    if request.url.path.startswith("/.well-known"):
+        return _about_tokens(served)
+    refused = served.refuses(request)
+    if refused:
+        return PlainTextResponse("no", status_code=refused)
     if mode == "hang":
         await asyncio.sleep(60)
     if mode == "flood":
@@ -169,5 +201,13 @@ async def _misbehaviour(mode: str, request: Request, token: str | None) -> Respo
     return None
 
 
+def _about_tokens(served: HttpServer) -> Response:
+    named = served.authorization_server
+    if named is None:
+        return PlainTextResponse("no", status_code=404)
+    return JSONResponse({"resource": served.url, "authorization_servers": [named]})
+
+
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     main(*sys.argv[1:])

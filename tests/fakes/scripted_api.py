@@ -47,31 +47,61 @@ def delta(number: int, text: str, attempt: int = 1) -> ScriptedEvent:
 
 
 def tool_call(
-    number: int, status: str, *, output: str | None = None, name: str = "calculator"
+    number: int,
+    status: str,
+    *,
+    output: str | None = None,
+    name: str = "calculator",
+    call_id: str = "",
+    tool_input: object = None,
 ) -> ScriptedEvent:
-    """Return where the one tool call of a step stands."""
-    call = {"step": number, "toolCallId": f"call-{number}", "name": name, "status": status}
-    return "tool_call", {**call, "input": {"expression": "6*7"}, "output": output}
+    """Return where a tool call of a step stands; the step's only one needs no id."""
+    call = {"step": number, "toolCallId": call_id or f"call-{number}", "name": name}
+    called_with = {"expression": "6*7"} if tool_input is None else tool_input
+    return "tool_call", {**call, "status": status, "input": called_with, "output": output}
 
 
 @dataclass
 class ScriptedTurn:
-    """The events of a turn; one without `done` goes on when it is cancelled, if it does."""
+    """The events of a turn; one without `done` goes on when it is cancelled, if it does.
+
+    `when_decided` is how it goes on after a decision about a tool call, by the call's id.
+    """
 
     events: list[ScriptedEvent]
     when_cancelled: list[ScriptedEvent] = field(default_factory=list)
+    when_decided: dict[str, list[ScriptedEvent]] = field(default_factory=dict)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def event(self, number: int) -> ScriptedEvent:
         """Return the event of that number, as soon as it happens."""
-        if number >= len(self.events):
-            await self.cancelled.wait()
-            if not self.when_cancelled:
-                await asyncio.Event().wait()
-            self.events += self.when_cancelled
-            self.when_cancelled = []
+        while number >= len(self.events):
+            self._grown.clear()
+            await self._grown.wait()
         return self.events[number]
+
+    def cancel(self) -> None:
+        """Go on as it does when it is cancelled."""
+        self._go_on(self.when_cancelled)
+        self.when_cancelled = []
+
+    def decide(self, call_id: str) -> None:
+        """Go on as it does after a decision."""
+        self._go_on(self.when_decided.pop(call_id, []))
+
+    def _go_on(self, events: list[ScriptedEvent]) -> None:
+        self.events += events
+        self._grown.set()
+
+
+@dataclass
+class SentDecision:
+    """A decision about a tool call as it arrived."""
+
+    turn_id: str
+    call_id: str
+    body: dict[str, Any]
 
 
 @dataclass
@@ -99,6 +129,9 @@ class ScriptedApi:
         self.sent: list[SentMessage] = []
         self.resumed_after: list[str] = []
         self.cancelled: list[str] = []
+        self.decisions: list[SentDecision] = []
+        # What the next decisions are answered with; after a refusal the turn does not go on.
+        self.decision_refusals: list[Response] = []
         self.refreshes = 0
         self._turns: dict[str, ScriptedTurn] = {}
         self._access_tokens: set[str] = set()
@@ -130,6 +163,7 @@ class ScriptedApi:
                 Route(f"{base}/chats/{{chat}}/messages", self._messages),
                 Route(f"{base}/turns/{{turn}}/events", self._events),
                 Route(f"{base}/turns/{{turn}}/cancel", self._cancel, methods=["POST"]),
+                Route(f"{base}/turns/{{turn}}/approvals/{{call}}", self._decide, methods=["POST"]),
             ]
         )
 
@@ -213,8 +247,18 @@ class ScriptedApi:
     async def _cancel(self, request: Request) -> Response:
         turn = self._turns[request.path_params["turn"]]
         self.cancelled.append(turn.id)
-        turn.cancelled.set()
+        turn.cancel()
         return self._refusal(request) or _success({"id": turn.id, "status": "running"})
+
+    async def _decide(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        turn, call_id = self._turns[request.path_params["turn"]], request.path_params["call"]
+        self.decisions.append(SentDecision(turn.id, call_id, await request.json()))
+        if self.decision_refusals:
+            return self.decision_refusals.pop(0)
+        turn.decide(call_id)
+        return _success({"turnId": turn.id, "toolCallId": call_id, "status": "requested"})
 
     def _stream(self, turn: ScriptedTurn, *, after: str) -> Response:
         first = int(after.partition("-")[2]) + 1 if after else 0

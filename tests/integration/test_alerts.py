@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from schema.actors import SERVICE, Actor, ActorType, acting_user
+from schema.actors import SERVICE, Actor, acting_user
 from schema.alerts import Alert, AlertFilter, AlertKind, AlertSeverity
 from schema.audit import ResourceType
 from schema.ids import UserId
@@ -16,12 +16,6 @@ from schema.tables.columns import utc_now
 from services.alerts.raising import raise_alert
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
-
-
-@pytest.fixture
-def administrator(admin: ApiUser) -> Actor:
-    """The actor of an administrator."""
-    return Actor(type=ActorType.ADMIN, user_id=UserId(UUID(admin.id)))
 
 
 async def raised(

@@ -13,18 +13,12 @@ from schema.audit import AuditAction, AuditEntry, AuditFilter, ResourceType
 from schema.ids import UserId, new_id
 from schema.pages import PageRequest
 from schema.tables.columns import utc_now
-from services.audit.origin import Origin, set_origin
+from services.audit.origin import Origin, network_of, set_origin
 from services.audit.recording import record
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 
 DEED = (ResourceType.CHAT, "thing")
-
-
-@pytest.fixture
-def administrator(admin: ApiUser) -> Actor:
-    """The actor of an administrator."""
-    return Actor(type=ActorType.ADMIN, user_id=UserId(UUID(admin.id)))
 
 
 async def noted(
@@ -118,7 +112,7 @@ async def test_an_entry_says_who_did_what_to_which_thing_and_from_where(
     stack: Stack, user: ApiUser, administrator: Actor
 ) -> None:
     own, subject, request_id = acting_user(UserId(UUID(user.id))), uuid4(), uuid4().hex
-    set_origin(Origin(request_id=request_id, address="2001:db8::1"))
+    set_origin(Origin(request_id=request_id, network=network_of("2001:db8:7:8::1")))
 
     await noted(stack, own, subject_id=subject)
 
@@ -131,7 +125,7 @@ async def test_an_entry_says_who_did_what_to_which_thing_and_from_where(
     )
     assert (entry.subject_id, entry.address, entry.details) == (
         subject,
-        "2001:db8::1",
+        "2001:db8:7::/48",
         {"count": 1},
     )
 

@@ -89,9 +89,36 @@ async def test_a_body_has_to_be_a_json_object(user: ApiUser, stack: Stack, case:
     chat = await user.create_chat()
 
     for path in ("/chats", f"/chats/{chat}/messages", "/auth/login", "/auth/signup"):
-        check_refused(await send(user, path, BODIES[case]), 400, "VALIDATION_ERROR")
+        refused = check_refused(await send(user, path, BODIES[case]), 400, "VALIDATION_ERROR")
+        assert refused["error"]["details"][0]["path"].startswith("body")
 
     assert await stored_of(stack, user) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "case", "message"),
+    [
+        ("/chats", "deeply nested", "This is nested too deep."),
+        ("/knowledge", "deeply nested", "This is nested too deep."),
+        ("/chats", "no UTF-8", "This is not valid UTF-8."),
+    ],
+)
+async def test_a_body_that_can_not_be_read_is_refused_with_the_reason(
+    user: ApiUser, path: str, case: str, message: str
+) -> None:
+    refused = check_refused(await send(user, path, BODIES[case]), 400, "VALIDATION_ERROR")
+
+    assert refused["error"]["details"] == [{"path": "body", "message": message}]
+
+
+async def test_a_message_that_is_too_long_is_told_by_how_much(user: ApiUser) -> None:
+    chat = await user.create_chat()
+
+    response = await user.request("POST", f"/chats/{chat}/messages", json={"content": "x" * 32_001})
+
+    sentence = "The message has 32,001 characters; it can have 32,000 at most."
+    refused = check_refused(response, 400, "VALIDATION_ERROR")
+    assert refused["error"]["details"] == [{"path": "body.content", "message": sentence}]
 
 
 @pytest.mark.parametrize(

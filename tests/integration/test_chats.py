@@ -9,7 +9,9 @@ import pytest
 from redis.asyncio import Redis
 from temporalio.client import WorkflowFailureError
 
-from schema.ids import TurnId
+from schema.actors import acting_user
+from schema.ids import ChatId, TurnId, UserId
+from schema.result import Ok
 from services.events.writer import EventWriter
 from services.turns.erasure import Erasure
 from tests.fixtures.api_user import ApiUser, unique
@@ -97,12 +99,28 @@ async def test_of_changes_at_once_meant_for_one_version_one_is_made(user: ApiUse
     assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
 
 
-@pytest.mark.parametrize("tag", ["3", '"1", "2"', "\xff", '"a b"'])
+@pytest.mark.parametrize("tag", ["3", "", ",", '"1" "2"', '"1", *', '"1", 2', "\xff", '"a b"'])
 async def test_what_is_no_tag_is_refused(user: ApiUser, tag: str) -> None:
     assert (await change_by_header(user, tag)).status_code == 400
 
 
-@pytest.mark.parametrize("tag", ['W/"1"', '"x"', '"0"', '""', '"9"'])
+@pytest.mark.parametrize("tag", ["*", '"1"', '"2", "1"', '"x",,W/"9" ,\t"1",', 'W/"2","1"'])
+async def test_any_tag_of_a_list_may_be_the_one(user: ApiUser, tag: str) -> None:
+    assert (await change_by_header(user, tag)).status_code == 200
+
+
+async def test_tags_may_stand_in_several_headers(user: ApiUser) -> None:
+    chat = await user.create_chat()
+    headers = [("Authorization", user.headers["Authorization"]), ("If-Match", '"2"')]
+
+    answer = await user.http.patch(
+        f"/chats/{chat}", json={"title": "x"}, headers=[*headers, ("If-Match", '"1"')]
+    )
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', 'W/"1", "2"', '"x"', '"0"', '""', '"9"', '"01"'])
 async def test_a_tag_that_was_not_given_out_matches_nothing(user: ApiUser, tag: str) -> None:
     assert (await change_by_header(user, tag)).status_code == 412
 
@@ -271,6 +289,26 @@ async def test_deleting_a_chat_stops_the_turn_that_runs_in_it(user: ApiUser, sta
     assert deleted.status_code == 204
     assert record.disconnected_at is not None
     assert not await stack.foundation.redis.exists(f"everturn:{{{turn}}}:events")
+
+
+async def test_of_a_deleted_chat_only_the_turns_that_run_are_told_to_stop(
+    user: ApiUser, stack: Stack
+) -> None:
+    first, second = unique(), unique()
+    stack.model.add(Script(match=first, text="Done."))
+    stack.model.add(Script(match=second, pieces=("One, ", "two."), hold=second, hold_after=1))
+    chat = await user.create_chat()
+    ended = TurnId(UUID((await user.ask(chat, first))["turn"]["id"]))
+    async with user.stream(chat, second) as stream:
+        await stream.until_text("One, ")
+        running = TurnId(UUID(stream.turn_id))
+        actor = acting_user(UserId(UUID(user.id)))
+        deleted = await stack.services.chats.delete(actor, ChatId(UUID(chat)))
+        await stack.services.starter.cancel_all([running])
+
+    assert isinstance(deleted, Ok)
+    assert set(deleted.value.all) == {ended, running}
+    assert deleted.value.unfinished == (running,)
 
 
 async def test_who_follows_a_turn_of_a_deleted_chat_hears_that_at_once(

@@ -1,38 +1,14 @@
 """The layers of a turn's prompt as the model is sent them, as they are kept, and what fails."""
 
-import asyncio
 import json
-from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import pytest
-
-from schema.actors import Actor, acting_user
-from schema.chats import SendMessageRequest
-from schema.ids import ChatId, UserId, new_id
-from schema.memories import MemoryHit
-from schema.result import Ok
-from schema.turns import TurnReference
-from services.contexts.offer import ToolOffer
-from services.contexts.search import ContextSearch
-from services.contexts.service import ContextService, PromptBudgets
-from services.embeddings import EmbeddingUnavailableError, Purpose
-from services.events.keys import stream_key
-from services.prompts.base_prompts import BasePrompts
-from services.tools.local import default_tools
-from services.tools.permission import ToolSetting
-from services.turns.preparation import TurnPreparation, TurnRules
+from schema.ids import new_id
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.contexts import kept, remember, texts
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
-
-
-async def remember(user: ApiUser, content: str, **body: str) -> str:
-    response = await user.request("POST", "/memories", json={"content": content, **body})
-    assert response.status_code == 201, response.text
-    return str(response.json()["data"]["id"])
 
 
 async def ask(user: ApiUser, stack: Stack, question: str) -> tuple[str, dict[str, Any]]:
@@ -42,18 +18,6 @@ async def ask(user: ApiUser, stack: Stack, question: str) -> tuple[str, dict[str
     body = stack.model.requests_matching(question)[-1].body
     assert body is not None
     return data["turn"]["id"], body
-
-
-def texts(body: dict[str, Any]) -> list[str]:
-    return [block["text"] for block in body["system"]]
-
-
-async def kept(stack: Stack, turn_id: str) -> dict[str, Any]:
-    """Return what is stored of a turn's context."""
-    (row,) = await stack.inspection.rows(
-        "SELECT layers, sources FROM turn_contexts WHERE turn_id = $1", UUID(turn_id)
-    )
-    return {name: json.loads(text) for name, text in row.items()}
 
 
 async def test_the_layers_are_sent_in_order_and_kept_as_they_were_sent(
@@ -240,163 +204,3 @@ async def test_a_context_leaves_room_for_the_conversation(tight: Stack) -> None:
     assert sum(tokens.values()) <= 3_000
     assert len((await kept(tight, turn_id))["sources"]) < 8
     assert body["messages"][-1]["content"][-1]["text"] == f"Tell me of {subject}."
-
-
-class Memories:
-    """A source of memories that fails, or never answers, or is not to be asked."""
-
-    def __init__(self, *, hangs: bool = False) -> None:
-        self._hangs = hangs
-        self.asked = 0
-
-    async def relevant(
-        self,
-        actor: Actor,
-        query_embedding: Sequence[float],
-        *,
-        limit: int,
-        min_score: float,
-    ) -> Sequence[MemoryHit]:
-        self.asked += 1
-        if self._hangs:
-            await asyncio.Event().wait()
-        raise ConnectionError("memories are away")
-
-
-class Embedder:
-    """An embedder that counts, and is away if it is told so."""
-
-    name = "counting"
-    dimensions = 1
-    max_batch = 1
-
-    def __init__(self, *, away: bool = False) -> None:
-        self._away = away
-        self.asked = 0
-
-    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> list[list[float]]:
-        self.asked += 1
-        if self._away:
-            raise EmbeddingUnavailableError("away")
-        return [[1.0]] * len(texts)
-
-    async def close(self) -> None:
-        pass
-
-
-class Undecided:
-    """Administrators who decided nothing."""
-
-    async def all(self) -> dict[str, ToolSetting]:
-        return {}
-
-
-def preparation(stack: Stack, memories: Memories, embedder: Embedder) -> TurnPreparation:
-    database = stack.foundation.database
-    search = ContextSearch(embedder, memories=memories, patience=timedelta(milliseconds=100))
-    budgets = PromptBudgets(prompt=100_000, user=1_500, context=8_000)
-    offer = ToolOffer(default_tools(), Undecided())
-    contexts = ContextService(BasePrompts(database), offer, search, budgets)
-    rules = TurnRules(max_steps=1, fallback_model=None)
-    return TurnPreparation(database, stack.foundation.events, contexts, rules)
-
-
-async def accepted(user: ApiUser, stack: Stack) -> TurnReference:
-    """Store a turn with no workflow behind it."""
-    result = await stack.services.acceptance.accept(
-        acting_user(UserId(UUID(user.id))),
-        ChatId(UUID(await user.create_chat())),
-        SendMessageRequest(content=unique()),
-        idempotency_key=None,
-    )
-    assert isinstance(result, Ok)
-    return result.value.reference
-
-
-async def told(stack: Stack, turn: TurnReference) -> list[tuple[str, str]]:
-    """Return the names and data of the events in a turn's stream."""
-    entries: Any = await stack.foundation.redis.xrange(stream_key(turn.turn_id))
-    return [(fields[b"n"].decode(), fields[b"d"].decode()) for _, fields in entries]
-
-
-@pytest.mark.parametrize(
-    ("memories", "embedder"),
-    [
-        (Memories(), Embedder()),
-        (Memories(hangs=True), Embedder()),
-        (Memories(), Embedder(away=True)),
-    ],
-    ids=["search fails", "search hangs", "embedder is away"],
-)
-async def test_a_turn_goes_on_without_a_search_that_fails(
-    user: ApiUser, stack: Stack, memories: Memories, embedder: Embedder
-) -> None:
-    await remember(user, "I like tea.")
-    turn = await accepted(user, stack)
-
-    prepared = await preparation(stack, memories, embedder).prepare(turn)
-
-    assert prepared.ending is None
-    row = await stack.inspection.turn(str(turn.turn_id))
-    assert row["status"] == "running"
-    assert json.loads(row["prompt"])["missing"] == ["memories"]
-    running, notice = await told(stack, turn)
-    assert running[0] == "turn"
-    assert notice[0] == "notice"
-    assert json.loads(notice[1])["code"] == "context_degraded"
-
-
-async def test_where_there_is_nothing_to_search_nothing_is_embedded(
-    user: ApiUser, stack: Stack
-) -> None:
-    memories, embedder = Memories(), Embedder()
-    turn = await accepted(user, stack)
-
-    await preparation(stack, memories, embedder).prepare(turn)
-
-    assert (memories.asked, embedder.asked) == (0, 0)
-    assert len(await told(stack, turn)) == 1
-
-
-async def test_a_turn_that_is_prepared_again_keeps_its_context(user: ApiUser, stack: Stack) -> None:
-    turn = await accepted(user, stack)
-    first = await stack.activities.turns._preparation.prepare(turn)
-    before = await kept(stack, str(turn.turn_id))
-    await remember(user, "I like tea.", kind="preference")
-
-    again = await stack.activities.turns._preparation.prepare(turn)
-
-    assert again == first
-    assert await kept(stack, str(turn.turn_id)) == before
-
-
-async def test_preparing_at_once_keeps_one_context(user: ApiUser, stack: Stack) -> None:
-    await remember(user, "I like tea.", kind="preference")
-    turn = await accepted(user, stack)
-    prepare = stack.activities.turns._preparation.prepare
-
-    outputs = await asyncio.gather(*(prepare(turn) for _ in range(4)))
-
-    assert outputs == [outputs[0]] * 4
-    assert "I like tea." in (await kept(stack, str(turn.turn_id)))["layers"]["context"]
-
-
-async def test_a_turn_that_nothing_was_gathered_for_has_the_built_in_prompt(
-    user: ApiUser, stack: Stack
-) -> None:
-    question, gate = unique(), unique("gate")
-    stack.model.add(Script(match=question, status=500))
-    stack.model.add(Script(match=question, text="Yes.", hold=gate))
-    chat = await user.create_chat()
-
-    async with user.stream(chat, question) as stream:
-        await stack.model.wait_for_request(match=question, ended=True)
-        await stack.inspection.execute(
-            "DELETE FROM turn_contexts WHERE turn_id = $1", UUID(stream.turn_id)
-        )
-        stack.model.release(gate)
-        await user.check_whole(chat, await stream.all())
-
-    body = stack.model.requests_matching(question)[1].body
-    assert body is not None
-    assert texts(body)[0].startswith("You are a helpful assistant.")

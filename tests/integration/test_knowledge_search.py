@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from schema.actors import Actor, acting_user
 from schema.ids import UserId
@@ -252,10 +253,13 @@ async def test_words_alone_answer_while_the_embedder_is_away(
     )
 
     api.script = [saying("busy", status=503), saying("no", status=401)]
+    before = REGISTRY.get_sample_value("everturn_knowledge_searches_without_vectors_total") or 0
 
     assert await contents(search, user, query) == [f"{query} by words"]
     assert await contents(search, user, query) == [f"{query} by words"]
     assert len(await contents(search, user, query)) == 2
+    after = REGISTRY.get_sample_value("everturn_knowledge_searches_without_vectors_total")
+    assert after == before + 2
 
 
 async def test_the_rare_words_of_a_question_are_enough(
@@ -355,3 +359,23 @@ async def test_common_words_do_not_hide_the_rare_one(
     assert (await contents(search, user, f"{common} {rare} elsewhere"))[0] == (
         f"a passage with {rare}"
     )
+
+
+async def test_in_a_large_library_all_that_holds_rare_words_comes_before_what_holds_common_ones(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch
+) -> None:
+    rarest, rare, common = word(), word(), word()
+    passages = [Made(f"{common} {number}") for number in range(300)]
+    holders = [Made(f"one with {rarest}"), Made(f"one with {rare}"), Made(f"{rarest} and {rare}")]
+    await add_document(stack.inspection, user.id, *passages, *holders)
+    await stack.inspection.execute("ANALYZE passages")
+    await stack.inspection.execute(
+        "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'passages'::regclass"
+    )
+
+    answer = await contents(search, user, f"{common} {rare} {rarest} elsewhere")
+
+    await stack.inspection.execute("ANALYZE passages")
+    assert answer[0] == f"{rarest} and {rare}"
+    assert set(answer[1:3]) == {f"one with {rarest}", f"one with {rare}"}
+    assert all(text.startswith(common) for text in answer[3:])

@@ -12,8 +12,10 @@ import pytest
 
 from api.server_refresher import RefreshProgress, ServerRefresher
 from schema.mcp_servers import RefreshMcpServerInput
+from services.mcp.addresses import ServerAddress, ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError
-from services.mcp.listing import ServerAddress, Timeouts, list_tools
+from services.mcp.homes import ServerHomes
+from services.mcp.listing import list_tools
 from services.mcp.refresh import McpRefresh
 from services.tools.secrets import SecretVault
 from tests.fakes.mcp_server import DEAF, PROGRAMS, serving_mcp
@@ -99,7 +101,7 @@ async def test_a_process_gets_its_own_environment_and_none_of_ours(
     [
         ("crash", "It ended by itself, with status 7."),
         ("crash_at_list", "It ended by itself, with status 3."),
-        ("flood", "It wrote a line of more than 8,388,608 bytes."),
+        ("flood", "It wrote more than 16,777,216 bytes without an answer."),
         ("chatter", "It writes what is no message of MCP to its standard output."),
         ("many", "It lists more than 500 tools."),
         ("endless", "It lists its tools on more than 100 pages."),
@@ -281,7 +283,8 @@ async def test_secrets_whose_key_is_gone_make_a_server_fail(admin: ApiUser, stac
         env={"TOKEN": "hush"},
     )
     await refreshed(admin, made["name"])
-    refresh = McpRefresh(stack.foundation.database, SecretVault("k" * 32), allowed_hosts=())
+    addresses = ServerAddresses(SecretVault("k" * 32), ServerHomes())
+    refresh = McpRefresh(stack.foundation.database, addresses, allowed_hosts=())
     configured = await reference(stack, made["name"])
 
     outcome = await refresh.refresh(configured)

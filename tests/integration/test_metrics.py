@@ -75,6 +75,19 @@ async def test_requests_are_counted_by_the_template_of_their_route(
     assert await measured.value("everturn_http_request_duration_seconds_sum", **labels) > 0
 
 
+async def test_a_route_has_few_series(measured: Measured, measured_user: ApiUser) -> None:
+    await measured_user.request("GET", "/auth/me")
+
+    text = (await measured.scrape()).text
+
+    assert sum(f'"{PREFIX}/auth/me"' in line for line in text.splitlines()) <= 12
+    assert "_created" not in text
+
+
+async def test_searches_without_vectors_are_among_the_metrics(measured: Measured) -> None:
+    assert "everturn_knowledge_searches_without_vectors_total" in (await measured.scrape()).text
+
+
 async def test_paths_and_methods_that_clients_make_up_are_no_labels(measured: Measured) -> None:
     await measured.http.get(f"{measured.origin}/{unique('nowhere')}")
     await measured.http.request("PROPFIND", "/chats")

@@ -58,6 +58,36 @@ async def test_migrations_go_up_again_down_and_up(empty_database: tuple[str, str
     assert down == {"tables": 0, "functions": 0, "policies": 0}
 
 
+async def has_scratch_space(url: str) -> list[bool]:
+    """Say which of what the policies do not reach a role can make."""
+    connection = await asyncpg.connect(url)
+    can = []
+    try:
+        for statement in ("CREATE TEMPORARY TABLE t (a text)", "SELECT lo_create(0)"):
+            try:
+                await connection.execute(statement)
+            except asyncpg.InsufficientPrivilegeError:
+                can.append(False)
+            else:
+                can.append(True)
+    finally:
+        await connection.close()
+    return can
+
+
+async def test_the_application_has_no_space_that_the_policies_do_not_reach(
+    empty_database: tuple[str, str],
+) -> None:
+    superuser, application = empty_database
+
+    await migrate(superuser, application_url=application)
+    up = await has_scratch_space(application)
+    await migrate(superuser, application_url=application, revision="base")
+    down = await has_scratch_space(application)
+
+    assert (up, down) == ([False, False], [True, True])
+
+
 async def test_processes_that_migrate_at_the_same_time_do_it_once(
     empty_database: tuple[str, str],
 ) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 from uuid import UUID, uuid4
 
-import pytest
-
 from schema.actors import Actor, ActorType
 from schema.audit import AuditFilter, ResourceType
 from schema.ids import PlanId, UserId
@@ -16,12 +14,6 @@ from services.subscriptions.plans import PlanRefusal, UnknownModel
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.plans import STANDARD, give_plan, make_plan, other_default
 from tests.fixtures.stack import Stack
-
-
-@pytest.fixture
-def administrator(admin: ApiUser) -> Actor:
-    """The actor of an administrator."""
-    return Actor(type=ActorType.ADMIN, user_id=UserId(UUID(admin.id)))
 
 
 async def made(stack: Stack, administrator: Actor, **fields: object) -> Plan:
@@ -45,7 +37,7 @@ async def test_of_many_plans_made_the_default_at_once_one_is(
     async with other_default(admin, str(plans[0].id)):
         results = await asyncio.gather(
             *(
-                stack.services.plans.change(administrator, plan.id, request, version=None)
+                stack.services.plans.change(administrator, plan.id, request, versions=None)
                 for plan in plans
             ),
             *(
@@ -83,10 +75,10 @@ async def test_the_default_plan_can_neither_be_deactivated_nor_be_made_none(
     standard = PlanId(UUID(STANDARD))
 
     assert await change(
-        administrator, standard, ChangePlanRequest(active=False), version=None
+        administrator, standard, ChangePlanRequest(active=False), versions=None
     ) == Err(PlanRefusal.DEFAULT_INACTIVE)
     assert await change(
-        administrator, standard, ChangePlanRequest(is_default=False), version=None
+        administrator, standard, ChangePlanRequest(is_default=False), versions=None
     ) == Err(PlanRefusal.DEFAULT_NEEDED)
     assert await defaults(stack) == [UUID(STANDARD)]
 
@@ -96,12 +88,14 @@ async def test_a_plan_that_is_not_active_becomes_the_default_only_with_being_act
 ) -> None:
     change = stack.services.plans.change
     plan = await made(stack, administrator)
-    await change(administrator, plan.id, ChangePlanRequest(active=False), version=None)
+    await change(administrator, plan.id, ChangePlanRequest(active=False), versions=None)
 
-    refused = await change(administrator, plan.id, ChangePlanRequest(is_default=True), version=None)
+    refused = await change(
+        administrator, plan.id, ChangePlanRequest(is_default=True), versions=None
+    )
     both = ChangePlanRequest(is_default=True, active=True)
     async with other_default(admin, STANDARD):
-        allowed = await change(administrator, plan.id, both, version=None)
+        allowed = await change(administrator, plan.id, both, versions=None)
 
     assert refused == Err(PlanRefusal.DEFAULT_INACTIVE)
     assert isinstance(allowed, Ok)
@@ -151,7 +145,7 @@ async def test_a_model_that_is_not_here_is_refused_with_its_place(
         administrator, CreatePlanRequest(name="x", entitlements=entitlements), key=None
     )
     changed = await stack.services.plans.change(
-        administrator, plan.id, ChangePlanRequest(entitlements=entitlements), version=None
+        administrator, plan.id, ChangePlanRequest(entitlements=entitlements), versions=None
     )
 
     assert created == changed == Err(UnknownModel(1))
@@ -166,7 +160,7 @@ async def test_of_changes_of_one_version_one_is_made(stack: Stack, administrator
                 administrator,
                 plan.id,
                 ChangePlanRequest(description=f"Number {number}"),
-                version=plan.version,
+                versions={plan.version},
             )
             for number in range(4)
         )
@@ -185,7 +179,7 @@ async def test_a_changed_plan_holds_at_once_in_the_process_that_changed_it(
     before = await stack.services.standings.of(user_id)
 
     request = ChangePlanRequest(entitlements=Entitlements(max_memories=7))
-    await stack.services.plans.change(administrator, plan.id, request, version=None)
+    await stack.services.plans.change(administrator, plan.id, request, versions=None)
 
     after = await stack.services.standings.of(user_id)
     assert before is not None
@@ -213,7 +207,7 @@ async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: A
     plan = await made(stack, administrator, entitlements={"budgetUsd": "1.50"})
     same = ChangePlanRequest(name=plan.name, entitlements=plan.entitlements, active=True)
 
-    result = await stack.services.plans.change(administrator, plan.id, same, version=None)
+    result = await stack.services.plans.change(administrator, plan.id, same, versions=None)
 
     assert result == Ok(plan)
     assert await deeds(stack, plan.id) == [("plan.created", {})]
@@ -229,7 +223,7 @@ async def test_the_log_names_what_was_changed_and_quotes_nothing(
         active=True,
     )
 
-    await stack.services.plans.change(administrator, plan.id, request, version=None)
+    await stack.services.plans.change(administrator, plan.id, request, versions=None)
 
     fields = ["name", "entitlements.tools", "entitlements.maxMemories"]
     assert await deeds(stack, plan.id) == [
@@ -254,7 +248,7 @@ async def test_users_can_not_change_plans_and_see_only_what_they_may(
     plan = await made(stack, administrator)
 
     missing = await stack.services.plans.change(
-        administrator, PlanId(uuid4()), ChangePlanRequest(active=True), version=None
+        administrator, PlanId(uuid4()), ChangePlanRequest(active=True), versions=None
     )
     listed = await stack.services.plans.list_plans(
         administrator, PlanFilter(active=True), PageRequest(100)

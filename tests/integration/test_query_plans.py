@@ -17,6 +17,7 @@ from api.app import create_app
 from schema.ids import UserId
 from services.auth.tokens import AccessTokens
 from services.database.migrations import migrate
+from services.database.plain import SERVER_SETTINGS
 from tests.fixtures.servers import with_database
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
@@ -52,7 +53,7 @@ class Populated:
     async def plans(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the plan of each statement that was asked, as the application's role."""
         kind = "admin" if path.startswith("/admin/") else "user"
-        connection = await asyncpg.connect(self.role_url)
+        connection = await asyncpg.connect(self.role_url, server_settings=SERVER_SETTINGS)
         try:
             for statement, values in [*self.asked]:
                 async with connection.transaction():

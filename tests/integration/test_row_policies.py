@@ -59,6 +59,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "steps": OWNED,
     "subscriptions": {"owner": "r", **ADMINISTERED},
     "tool_calls": OWNED,
+    "tool_catalogue": {"owner": "r", "stranger": "r", "admin": "ru", "service": "ru"},
     "tool_settings": READABLE,
     "tool_tests": ADMINISTERED,
     "turn_contexts": OWNED,
@@ -109,6 +110,7 @@ async def furnished(connection: asyncpg.Connection, user: ApiUser, stack: Stack)
         if table != "credentials":  # signing up has made it
             await insert(connection, table, row)
     rows["users"] = {"id": UUID(user.id)}
+    rows["tool_catalogue"] = {"id": 1}  # its only row
     role = make_url(stack.addresses.database).username or ""
     return Furnished(connection, rows, user.id, role)
 

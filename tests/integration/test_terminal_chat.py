@@ -1,15 +1,9 @@
 import asyncio
-import fcntl
 import io
 import json
-import os
-import pty
-import re
 import stat
-import sys
-import termios
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +23,7 @@ from tests.fakes.scripted_api import (
     step,
     tool_call,
 )
+from tests.fixtures.terminal_chat import Recorder, Terminal, open_terminal
 from workers.terminal_chat.answering import Answering, TurnOutcome
 from workers.terminal_chat.api_client import ApiClient, OutgoingMessage
 from workers.terminal_chat.command import run_chat
@@ -42,8 +37,6 @@ from workers.terminal_chat.errors import (
 )
 from workers.terminal_chat.keyboard import Keyboard
 from workers.terminal_chat.plain_screen import PlainScreen
-from workers.terminal_chat.screen import AnswerView
-from workers.terminal_chat.transcript import Transcript
 from workers.terminal_chat.turn_stream import Patience
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
@@ -98,36 +91,6 @@ async def api(url: str) -> AsyncIterator[ApiClient]:
 def signed_in_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERTURN_EMAIL", EMAIL)
     monkeypatch.setenv("EVERTURN_PASSWORD", PASSWORD)
-
-
-class Recorder:
-    """A screen that remembers, and tells when something is on it."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.notes: list[str] = []
-        self._waiting: list[tuple[str, asyncio.Event]] = []
-
-    @contextmanager
-    def answer(self) -> Iterator[AnswerView]:
-        yield self
-
-    def show(self, transcript: Transcript) -> None:
-        self.text = transcript.text
-        for text, shown in self._waiting:
-            if text in self.text:
-                shown.set()
-
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-
-    def line(self, sentence: str, *, style: str = "") -> None:
-        self.notes.append(sentence)
-
-    async def shows(self, text: str) -> None:
-        shown = asyncio.Event()
-        self._waiting.append((text, shown))
-        await asyncio.wait_for(shown.wait(), 10)
 
 
 def eager() -> Patience:
@@ -477,80 +440,10 @@ async def test_the_prompt_goes_on_after_a_busy_chat(
     assert "A turn is in progress. (TURN_IN_PROGRESS)" in output.err
 
 
-CHILD = """
-import fcntl, sys, termios
-from pathlib import Path
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # makes the terminal's Ctrl-C ours
-from workers.terminal_chat.command import run_chat
-sys.exit(run_chat(url=sys.argv[1], data_dir=Path("."), email=None, chat_id=None, new=True,
-                  model=None, message=None))
-"""
-
-
-class Terminal:
-    """A terminal with the client in it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
-        self.process = process
-        self._master = master
-        self._output = ""
-        self._changed = asyncio.Event()
-        asyncio.get_running_loop().add_reader(master, self._read)
-
-    @property
-    def text(self) -> str:
-        """What was written, without the codes that move the cursor or colour the text."""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self._output)
-
-    def _read(self) -> None:
-        try:
-            data = os.read(self._master, 65536)
-        except OSError:  # Linux says so when the last process has closed the terminal
-            data = b""
-        if not data:
-            asyncio.get_running_loop().remove_reader(self._master)
-        self._output += data.decode(errors="replace")
-        self._changed.set()
-
-    def type(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    async def shows(self, holds: Callable[[str], bool]) -> None:
-        try:
-            async with asyncio.timeout(30):
-                while not holds(self.text):
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            pytest.fail(f"The terminal shows:\n{self.text}")
-
-    async def prompts(self, *, times: int) -> None:
-        await self.shows(lambda text: text.count("\n> ") >= times)
-
-    async def exit_code(self) -> int:
-        return await asyncio.wait_for(self.process.wait(), 30)
-
-
 @pytest.fixture
 async def terminal(url: str, home: Path) -> AsyncIterator[Terminal]:
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x28\x00\x64\x00\x00\x00\x00\x00")  # 40 by 100
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CHILD, url),
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        env={**os.environ, "TERM": "xterm", "HOME": str(home), "XDG_CONFIG_HOME": str(home)},
-    )
-    os.close(slave)
-    terminal = Terminal(process, master)
-    yield terminal
-    asyncio.get_running_loop().remove_reader(master)
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
-    os.close(master)
+    async with open_terminal(url, home) as opened:
+        yield opened
 
 
 async def test_a_person_signs_up_stops_an_answer_and_leaves(

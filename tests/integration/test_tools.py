@@ -7,6 +7,8 @@ import pytest
 
 from api.dependencies import ApiServices
 from schema.ids import UserId
+from services.tools.catalogue import ToolCatalogue
+from services.tools.local import default_tools
 from services.tools.service import ToolService
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
@@ -118,7 +120,6 @@ async def test_what_is_known_of_tools_is_remembered_for_moments(
         stack.foundation.database,
         services._catalogue,
         services._standings,
-        services._settings,
         lifetime_s=60,
     )
     before = await remembering.offered(id_of(user))
@@ -126,7 +127,25 @@ async def test_what_is_known_of_tools_is_remembered_for_moments(
 
     assert await remembering.offered(id_of(user)) == before
     remembering.forget(id_of(user))
-    assert [tool.name for tool in await remembering.offered(id_of(user))] == ["datetime"]
+    names = [tool.name for tool in await remembering.offered(id_of(user))]
+    assert "calculator" not in names
+    assert "datetime" in names
+
+
+async def test_a_decision_reaches_processes_that_remember_at_their_next_turn(
+    admin: ApiUser, stack: Stack
+) -> None:
+    remembering = ToolCatalogue(stack.foundation.database, default_tools(), lifetime_s=3600)
+    before = await remembering.current()
+
+    async with decided(admin, "calculator", enabled=False):
+        remembered = await remembering.known()
+        after = await remembering.current()
+
+    assert remembered is before
+    assert after.version > before.version
+    assert not after.decision("calculator").enabled
+    assert (await remembering.current()).decision("calculator").enabled
 
 
 async def test_of_two_decisions_about_the_same_version_one_holds(admin: ApiUser) -> None:

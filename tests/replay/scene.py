@@ -9,6 +9,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.client import ScheduleActionExecutionStartWorkflow, ScheduleInfo
 
 from tests.fakes.embedding_api import OWN_DIMENSIONS, Answer, EmbeddingApi
+from tests.fakes.webhook_engine import call_back
 from tests.running_everturn.client import PASSWORD, Client, data_of
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.waiting import eventually
@@ -24,7 +25,9 @@ SECRET: Final = "marzipan"
 _SETTINGS: Final = {
     "EVERTURN_ADMIN_EMAIL": ADMIN,
     "EVERTURN_ADMIN_PASSWORD": PASSWORD,
+    "EVERTURN_ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
     "EVERTURN_ANSWER_WAIT_S": "10",
+    "EVERTURN_APPROVAL_HOURS": "0.002",
     "EVERTURN_EMBEDDER": "openai",
     "EVERTURN_EMBEDDING_DIMENSIONS": str(OWN_DIMENSIONS),
     "EVERTURN_EMBEDDING_MODEL": "scripted",
@@ -57,11 +60,21 @@ class Person(Client):
         return str(document["id"])
 
     async def delete_document(self, document_id: str) -> None:
-        response = await self._http.delete(f"/knowledge/{document_id}")
-        assert response.status_code == 204, response.text
+        await self.delete(f"/knowledge/{document_id}")
 
     async def remember(self, content: str) -> None:
         data_of(await self._http.post("/memories", json={"content": content}), 201)
+
+    async def patch(self, path: str, body: object) -> None:
+        data_of(await self._http.patch(path, json=body))
+
+    async def delete(self, path: str) -> None:
+        response = await self._http.delete(path)
+        assert response.status_code == 204, response.text
+
+    async def call_back(self, path: str, output: str) -> None:
+        """Answer a call of a webhook later."""
+        data_of(await call_back(self._http, path, {"output": output}))
 
     async def register_server(self, name: str, command: str, *arguments: str) -> dict[str, Any]:
         """Register an MCP server, and return it once its tools have been listed, or have not."""

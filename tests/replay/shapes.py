@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
-from tests.replay import ingestion_shapes, turn_shapes, upkeep_shapes
+from tests.replay import ingestion_shapes, tool_shapes, turn_shapes, upkeep_shapes
 from tests.replay.scene import Scene
 
 Shape: TypeAlias = Callable[[Scene], Awaitable[str]]
@@ -11,5 +11,10 @@ Shape: TypeAlias = Callable[[Scene], Awaitable[str]]
 
 SHAPES: Final[Mapping[str, Shape]] = {
     shape.__name__: shape
-    for shape in (*turn_shapes.SHAPES, *ingestion_shapes.SHAPES, *upkeep_shapes.SHAPES)
+    for shape in (
+        *turn_shapes.SHAPES,
+        *tool_shapes.SHAPES,
+        *ingestion_shapes.SHAPES,
+        *upkeep_shapes.SHAPES,
+    )
 }

@@ -12,6 +12,7 @@ from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 from schema.names import (
+    CALLBACK_DELIVERY_SCHEDULE_ID,
     ERASURE_SWEEP_SCHEDULE_ID,
     INGESTION_SWEEP_SCHEDULE_ID,
     REEMBED_SCHEDULE_ID,
@@ -41,6 +42,7 @@ SCHEDULES = (
     ERASURE_SWEEP_SCHEDULE_ID,
     INGESTION_SWEEP_SCHEDULE_ID,
     REEMBED_SCHEDULE_ID,
+    CALLBACK_DELIVERY_SCHEDULE_ID,
 )
 
 

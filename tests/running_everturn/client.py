@@ -125,6 +125,9 @@ class Client:
     async def post(self, path: str, body: object = None) -> httpx.Response:
         return await self._http.post(path, json=body)
 
+    async def patch(self, path: str, body: object) -> httpx.Response:
+        return await self._http.patch(path, json=body)
+
     async def new_chat(self) -> str:
         chat = data_of(await self._http.post("/chats", json={"title": "A test"}), 201)
         return str(chat["id"])

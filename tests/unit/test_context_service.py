@@ -15,12 +15,12 @@ from schema.ids import UserId
 from schema.memories import MemoryHit, MemoryKind
 from schema.users import UserRole
 from services.contexts.facts import TurnFacts
-from services.contexts.offer import DecidedTools, ToolOffer
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets, TurnContext
 from services.embeddings import Purpose
 from services.prompts.base_prompts import ActiveVersion, BasePrompts
 from services.prompts.window import MessageSize
+from services.tools.known import KnownTools
 from services.tools.local import default_tools
 from services.tools.permission import Audience, ToolSetting
 from tests.unit.test_context_rendering import memory
@@ -28,7 +28,7 @@ from tests.unit.test_context_rendering import memory
 USER = UserId(UUID(int=7))
 TURN = UUID(int=9)
 REGISTRY = default_tools()
-TOOLS = DecidedTools(REGISTRY.definitions(), {})
+TOOLS = KnownTools({tool.name: tool for tool in REGISTRY.definitions()}, {})
 FACTS = TurnFacts(
     may_run=True,
     sizes=[MessageSize(TURN, 40)],
@@ -43,6 +43,7 @@ FACTS = TurnFacts(
     has_memories=False,
     has_knowledge=False,
     question=None,
+    tools_version=0,
 )
 SEARCHED = replace(FACTS, has_memories=True, question="Where do I live?")
 
@@ -80,11 +81,11 @@ class Memories:
         return [hit for hit in self._hits if hit.score >= min_score][:limit]
 
 
-class Undecided:
-    """Administrators who decided nothing."""
+class Source:
+    """Tools that never change."""
 
-    async def all(self) -> dict[str, ToolSetting]:
-        return {}
+    async def known(self, *, version: int | None = None) -> KnownTools:
+        return TOOLS
 
 
 NO_DATABASE: Any = None
@@ -95,7 +96,7 @@ def service(
 ) -> ContextService:
     return ContextService(
         BasePrompts(NO_DATABASE),
-        ToolOffer(REGISTRY, Undecided()),
+        Source(),
         ContextSearch(OneVector(), memories=Memories(*hits)),
         PromptBudgets(prompt=prompt, user=user, context=context),
     )
@@ -192,17 +193,20 @@ def test_tools_that_administrators_keep_from_the_user_are_not_told_of() -> None:
         "datetime": ToolSetting(roles=frozenset({UserRole.ADMIN})),
     }
 
-    context = service().gather_known(FACTS, DecidedTools(TOOLS.definitions, decisions))
+    context = service().gather_known(FACTS, KnownTools(TOOLS.definitions, decisions))
 
     assert context is not None
     assert context.layers.offered == ()
 
 
 def test_a_great_many_tools_leave_room_for_the_rest() -> None:
-    (calculator, *_) = TOOLS.definitions
-    many = [calculator.model_copy(update={"name": f"tool_{number}"}) for number in range(300)]
+    calculator = TOOLS.definitions["calculator"]
+    many = {
+        f"tool_{number}": calculator.model_copy(update={"name": f"tool_{number}"})
+        for number in range(300)
+    }
 
-    context = service(prompt=20_000).gather_known(FACTS, DecidedTools(many, {}))
+    context = service(prompt=20_000).gather_known(FACTS, KnownTools(many, {}))
 
     assert context is not None
     assert 0 < len(context.layers.offered) < 300

@@ -11,6 +11,7 @@ from workers.demo_model.prompt import JsonObject, read_prompt
 from workers.demo_model.rules import blocks_by_rules
 
 CALCULATOR = {"name": "calculator", "input_schema": {"type": "object"}}
+GATE = {"name": "gate", "input_schema": {"type": "object"}}
 DATETIME = {"name": "datetime", "input_schema": {"type": "object"}}
 
 
@@ -115,6 +116,48 @@ def test_a_question_for_both_calls_both_tools_at_once() -> None:
         'calculator({"expression": "1 + 1"})'
         '|datetime({"operation": "now", "timezone": "Europe/Rome"})'
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('call gate {"gate": "a b"}', 'gate({"gate": "a b"})'),
+        ('/call gate {"gate": {"of": [1, 2]}}', 'gate({"gate": {"of": [1, 2]}})'),
+        (' Call gate\n{\n"gate": "12 * 7"\n}\n', 'gate({"gate": "12 * 7"})'),
+        ("call gate", "gate({})"),
+        ("call gate {gate}", "What stands behind “call gate” is no JSON object."),
+        ("/call door", "The tool door is not offered. Those that are: calculator, gate."),
+        ('call door {"a": 1}', "The tool door is not offered. Those that are: calculator, gate."),
+    ],
+)
+def test_a_call_that_is_spelled_out_is_made_as_it_stands(text: str, said: str) -> None:
+    assert answer(user(text), tools=(CALCULATOR, GATE)) == said
+
+
+def test_a_call_by_telephone_is_none_of_a_tool() -> None:
+    assert "I am the demo model" in answer(user("Call mum"), tools=(GATE,))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Please remember that 2 + 2 is my number", 'remember({"content": "2 + 2 is my number"})'),
+        ("remember: tea", 'remember({"content": "tea"})'),
+        ("What do you remember about tea?", 'recall({"query": "tea?"})'),
+        ("search the web for good tea", 'web_search({"query": "good tea"})'),
+        ("Search my documents for tea", 'knowledge_search({"query": "tea"})'),
+        ("think hard about tea", 'deep_reasoning({"question": "tea"})'),
+    ],
+)
+def test_a_set_phrase_calls_its_tool_and_no_other(text: str, said: str) -> None:
+    names = ("remember", "recall", "web_search", "knowledge_search", "deep_reasoning")
+    tools = tuple({"name": name, "input_schema": {"type": "object"}} for name in names)
+
+    assert answer(user(text), tools=(CALCULATOR, *tools)) == said
+
+
+def test_a_set_phrase_whose_tool_is_not_offered_is_a_message_like_others() -> None:
+    assert "I am the demo model" in answer(user("Remember that I like tea"), tools=(GATE,))
 
 
 def test_a_tool_that_is_not_offered_is_not_called() -> None:

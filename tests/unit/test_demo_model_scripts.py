@@ -9,11 +9,12 @@ from workers.demo_model.scripts import Script, ScriptedUsage, ScriptQueue, ToolC
 from workers.demo_model.tokens import input_tokens_of, split_pieces, tokens_of
 
 
-def answer(script: Script, *, max_tokens: int = 1000) -> Answer:
+def answer(script: Script, *, max_tokens: int = 1000, **more: object) -> Answer:
     body: JsonObject = {
         "model": "claude-demo",
         "max_tokens": max_tokens,
         "messages": [{"role": "user", "content": "Hello, you!"}],
+        **more,
     }
     return make_answer(read_prompt(body), script)
 
@@ -56,6 +57,23 @@ def test_a_cleared_queue_is_empty() -> None:
 def test_a_field_that_no_script_has_is_an_error() -> None:
     with pytest.raises(ValidationError, match="dealy"):
         Script.model_validate({"dealy": 1})
+
+
+@pytest.mark.parametrize(
+    ("thinking", "kinds", "is_shown"),
+    [
+        ({"type": "adaptive", "display": "summarized"}, ["thinking", "text"], True),
+        ({"type": "adaptive"}, ["thinking", "text"], False),
+        ({"type": "disabled"}, ["text"], True),
+    ],
+)
+def test_the_rules_think_first_where_they_are_asked_to(
+    thinking: JsonObject, kinds: list[str], *, is_shown: bool
+) -> None:
+    blocks = answer(Script(), thinking=thinking).blocks
+
+    assert [block.kind for block in blocks] == kinds
+    assert bool(blocks[0].content) is is_shown
 
 
 def test_blocks_come_in_the_order_thinking_text_tools() -> None:

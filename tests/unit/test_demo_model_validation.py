@@ -36,6 +36,9 @@ def assistant(content: object) -> JsonObject:
         request(messages=[user("a"), assistant([CALL]), user([RESULT]), user("b")]),
         request(messages=[user("a"), assistant([CALL]), user([RESULT | {"content": [TEXT]}])]),
         request(messages=[user([{"type": "image", "source": {}}])]),
+        request(thinking={"type": "adaptive"}, output_config={"effort": "high"}),
+        request(thinking={"type": "adaptive", "display": "summarized"}, output_config={}),
+        request(thinking={"type": "disabled"}),
     ],
 )
 def test_a_valid_request_is_not_refused(body: JsonObject) -> None:
@@ -65,6 +68,15 @@ def test_a_valid_request_is_not_refused(body: JsonObject) -> None:
         (request(messages=[assistant("Hello")]), "messages: first message must use"),
         (request(system=3), "system: Input should be"),
         (request(system=[{"type": "text", "text": ""}]), "system.0: text content blocks"),
+        (
+            request(thinking={"type": "enabled", "budget_tokens": 1024}),
+            '"thinking.type.enabled" is',
+        ),
+        (request(thinking={"type": "much"}), "thinking.type: Input should be"),
+        (request(thinking=True), "thinking.type: Input should be"),
+        (request(thinking={"type": "adaptive", "display": 1}), "thinking.adaptive.display: "),
+        (request(output_config={"effort": "all"}), "output_config.effort: Input should be one of"),
+        (request(output_config=3), "output_config: Input should be"),
         (request(tools={}), "tools: Input should be a valid list"),
         (request(tools=[{}]), "tools.0.name: Field required"),
         (request(tools=[{"name": "a b"}]), "tools.0.name: String should match"),

@@ -38,6 +38,9 @@ MODELS = ("small", "middle", "large")
         {"models": ["x"] * 101},
         {"models": {"small": True}},
         {"tools": [None]},
+        {"tools": ["web search"]},
+        {"tools": ["x" * 65]},
+        {"toolApprovals": {"web search": "ask"}},
         {"budgetUsd": "-0.01"},
         {"budgetUsd": "NaN"},
         {"budgetUsd": "Infinity"},
@@ -51,6 +54,12 @@ MODELS = ("small", "middle", "large")
 def test_entitlements_that_say_something_else_are_refused(entitlements: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CreatePlanRequest.model_validate({"name": "Team", "entitlements": entitlements})
+
+
+def test_a_tool_may_be_named_before_it_is_there() -> None:
+    entitlements = Entitlements.model_validate({"tools": ["github__create_issue", "comes-later"]})
+
+    assert entitlements.tools == ("github__create_issue", "comes-later")
 
 
 @pytest.mark.parametrize("budget", ["12.5", "12.50", 12.5])

@@ -14,11 +14,20 @@ from schema.events import (
     StreamedEvent,
     ToolCallEvent,
     TurnEvent,
+    UsageEvent,
 )
 from schema.ids import ChatId, MessageId, TurnId, new_id
+from schema.tables import LedgerRow
 from schema.turns import ToolCallStatus, TurnStatus
 from schema.usage import TokenUsage
-from services.events.snapshots import PASSING, Retelling, Snapshot, event_at, final_events
+from services.events.snapshots import (
+    PASSING,
+    Retelling,
+    Snapshot,
+    event_at,
+    final_events,
+    usage_event,
+)
 
 TURN = TurnEvent(
     turn_id=TurnId(new_id()),
@@ -39,6 +48,22 @@ def delta(text: str, attempt: int = 1, number: int = 1) -> DeltaEvent:
 
 def call(status: ToolCallStatus, output: str | None = None) -> ToolCallEvent:
     return ToolCallEvent(step=1, tool_call_id="c", name="t", status=status, output=output)
+
+
+def usage(cost: str, *, attempt: int = 1, tool_call_id: str = "") -> UsageEvent:
+    return usage_event(
+        LedgerRow(
+            id=new_id(),
+            user_id=new_id(),
+            turn_id=new_id(),
+            step=1,
+            attempt=attempt,
+            kind="tool" if tool_call_id else "model",
+            model="m",
+            cost_usd=Decimal(cost),
+            tool_call_id=tool_call_id,
+        )
+    )
 
 
 def running(*events: EventData) -> Snapshot:
@@ -87,6 +112,26 @@ def test_each_change_of_a_tool_call_is_told_once() -> None:
 
     assert second == [event_at(PASSING, call(ToolCallStatus.COMPLETED, "2"))]
     assert third == []
+
+
+def test_the_usage_of_a_tool_call_does_not_replace_that_of_its_step() -> None:
+    first, second, third = told(
+        running(usage("0.1")),
+        running(usage("0.1"), usage("0.2", tool_call_id="c"), usage("0.3", tool_call_id="d")),
+        running(usage("0.1"), usage("0.2", tool_call_id="c"), usage("0.4", tool_call_id="d")),
+    )
+
+    assert first[-1] == event_at(PASSING, usage("0.1"))
+    assert second == [
+        event_at(PASSING, usage("0.2", tool_call_id="c")),
+        event_at(PASSING, usage("0.3", tool_call_id="d")),
+    ]
+    assert third == [event_at(PASSING, usage("0.4", tool_call_id="d"))]
+
+
+def test_only_the_usage_of_a_tool_call_names_one() -> None:
+    assert "toolCallId" not in usage("0.1").to_json()
+    assert '"toolCallId":"c"' in usage("0.1", tool_call_id="c").to_json()
 
 
 def test_nothing_can_be_resumed_behind_a_passing_event_but_done() -> None:

@@ -92,3 +92,29 @@ def test_secrets_are_not_shown() -> None:
     shown = repr(settings(auth_secret="hush", database_url="postgresql://u:hush@h/d"))
 
     assert "hush" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", None),
+        ("https://chat.example.com", "https://chat.example.com"),
+        ("https://chat.example.com/", "https://chat.example.com"),
+        ("http://10.0.0.7:8000/everturn//", "http://10.0.0.7:8000/everturn"),
+    ],
+)
+def test_paths_can_be_put_behind_the_public_url(
+    given: str, kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERTURN_PUBLIC_URL", given)
+
+    assert Settings(_env_file=None).public_url == kept
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["chat.example.com", "ftp://a.example", "https://a.example/?b", "https://u:p@a.example"],
+)
+def test_a_public_url_that_nobody_can_call_back_at_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError):
+        settings(public_url=given)

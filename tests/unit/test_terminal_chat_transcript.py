@@ -106,3 +106,8 @@ def test_a_failure_is_told_by_its_message_and_code() -> None:
 
 def test_control_characters_become_visible_on_a_terminal() -> None:
     assert harmless("a\x1b[2Jb\r\x7f\x9b\n\tc") == "a␛[2Jb␍␡\ufffd\n\tc"
+
+
+def test_the_model_is_that_of_the_steps_not_one_that_a_tool_asked() -> None:
+    of_tool = {"step": 1, "attempt": 1, "model": "claude-opus-5-5", "toolCallId": "call-1"}
+    assert transcript_of(step(1), ("usage", of_tool)).model == "scripted-model"

@@ -15,7 +15,6 @@ from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
-from services.contexts.offer import ToolOffer
 from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.ingestion import Ingestion
@@ -84,7 +83,7 @@ def _activities(
     foundation: Foundation, client: Client, gateway: ModelGateway, tools: WorkerTools
 ) -> Activities:
     settings, database = foundation.settings, foundation.database
-    preparation = make_preparation(foundation, ToolOffer(tools.catalogue, tools.settings))
+    preparation = make_preparation(foundation, tools.catalogue)
     model_calls = ModelCalls(
         steps=Steps(database, foundation.pricing),
         gateway=gateway,

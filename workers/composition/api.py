@@ -51,7 +51,6 @@ from workers.composition.tools import (
     make_approvals,
     make_catalogue,
     make_tool_service,
-    make_tool_settings,
     make_vault,
 )
 
@@ -67,8 +66,7 @@ async def open_api_services(
     settings, database = foundation.settings, foundation.database
     standings = Standings(database, lifetime_s=settings.standing_lifetime_s)
     tools = make_local_tools(foundation, standings)
-    catalogue, decisions = make_catalogue(foundation, tools), make_tool_settings(foundation)
-    vault = make_vault(settings)
+    catalogue, vault = make_catalogue(foundation, tools), make_vault(settings)
     async with EventHub(foundation.redis) as hub, open_accounts(foundation, standings) as accounts:
         yield ApiServices(
             database=database,
@@ -103,8 +101,8 @@ async def open_api_services(
             knowledge_search=KnowledgeSearch(database, foundation.embedder),
             document_versions=DocumentVersions(database),
             publication=Publication(database),
-            tools=make_tool_service(foundation, catalogue, standings, decisions),
-            tool_administration=ToolAdministration(database, tools, decisions),
+            tools=make_tool_service(foundation, catalogue, standings),
+            tool_administration=ToolAdministration(database, tools),
             tool_trials=ToolTrials(database, catalogue),
             tool_tester=ToolTester(client),
             approvals=make_approvals(foundation),

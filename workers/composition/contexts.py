@@ -2,17 +2,17 @@
 
 from datetime import timedelta
 
-from services.contexts.offer import ToolOffer
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.knowledge.search import KnowledgeSearch
 from services.memories.search import MemorySearch
 from services.prompts.base_prompts import BasePrompts
+from services.tools.catalogue import ToolCatalogue
 from services.turns.preparation import TurnPreparation, TurnRules
 from workers.composition.foundation import Foundation
 
 
-def make_preparation(foundation: Foundation, tools: ToolOffer) -> TurnPreparation:
+def make_preparation(foundation: Foundation, tools: ToolCatalogue) -> TurnPreparation:
     """Return what makes turns ready to run."""
     settings, database = foundation.settings, foundation.database
     search = ContextSearch(

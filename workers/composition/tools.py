@@ -18,7 +18,6 @@ from services.tools.catalogue import ToolCatalogue
 from services.tools.registry import ToolRegistry
 from services.tools.secrets import SecretVault
 from services.tools.service import ToolService
-from services.tools.settings import ToolSettings
 from services.turns.approvals import ToolApprovals
 from services.workflow_tools.calls import WorkflowToolCalls
 from workers.composition.foundation import Foundation
@@ -28,11 +27,6 @@ def make_vault(settings: Settings) -> SecretVault:
     """Return what seals secrets. Errors: WeakEncryptionKeyError."""
     keys = settings.encryption_keys
     return SecretVault(keys.get_secret_value() if keys else "")
-
-
-def make_tool_settings(foundation: Foundation) -> ToolSettings:
-    """Return what administrators decided about tools, as this process remembers it."""
-    return ToolSettings(foundation.database, lifetime_s=foundation.settings.standing_lifetime_s)
 
 
 def make_catalogue(foundation: Foundation, local: ToolRegistry) -> ToolCatalogue:
@@ -45,14 +39,12 @@ def make_tool_service(
     foundation: Foundation,
     catalogue: ToolCatalogue,
     standings: Standings,
-    decisions: ToolSettings,
 ) -> ToolService:
     """Return what knows which tools users have."""
     return ToolService(
         foundation.database,
         catalogue,
         standings,
-        decisions,
         lifetime_s=foundation.settings.standing_lifetime_s,
     )
 

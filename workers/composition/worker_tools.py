@@ -12,13 +12,11 @@ from services.outgoing.client import OutgoingClient
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import LocalTool, ToolKind
 from services.tools.executor import ToolExecutor, ToolRunner
-from services.tools.settings import ToolSettings
 from workers.composition.foundation import Foundation
 from workers.composition.local_tools import make_local_tools
 from workers.composition.tools import (
     make_catalogue,
     make_mcp_pool,
-    make_tool_settings,
     make_workflow_calls,
 )
 
@@ -28,7 +26,6 @@ class WorkerTools:
     """What a worker knows of tools, and runs them by."""
 
     catalogue: ToolCatalogue
-    settings: ToolSettings
     executor: ToolExecutor
     mcp_refresh: McpRefresh
 
@@ -46,12 +43,12 @@ async def open_worker_tools(
         local = make_local_tools(foundation, standings, gateway=gateway, outgoing=outgoing)
         for tool in more_tools:
             local.add(tool)
-        catalogue, decisions = make_catalogue(foundation, local), make_tool_settings(foundation)
+        catalogue = make_catalogue(foundation, local)
         pool, mcp_refresh = await stack.enter_async_context(make_mcp_pool(foundation))
         runners: dict[ToolKind, ToolRunner] = {
             ToolKind.LOCAL: local,
             ToolKind.MCP: McpCalls(pool),
             ToolKind.WORKFLOW: make_workflow_calls(foundation, outgoing),
         }
-        executor = ToolExecutor(catalogue, decisions, standings, runners)
-        yield WorkerTools(catalogue, decisions, executor, mcp_refresh)
+        executor = ToolExecutor(catalogue, standings, runners)
+        yield WorkerTools(catalogue, executor, mcp_refresh)

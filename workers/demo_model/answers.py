@@ -16,6 +16,8 @@ from workers.demo_model.rules import blocks_by_rules
 from workers.demo_model.scripts import Script
 from workers.demo_model.tokens import tokens_of
 
+_THOUGHT = "A demo does not think: it looks for a rule that fits the question."
+
 
 @dataclass(slots=True)
 class Usage:
@@ -44,7 +46,7 @@ class Answer:
 
 def make_answer(prompt: Prompt, script: Script) -> Answer:
     """Return the answer to the prompt, cut where it reaches the request's `max_tokens`."""
-    whole = tuple(_scripted_blocks(script)) if script.writes_answer else blocks_by_rules(prompt)
+    whole = tuple(_scripted_blocks(script) if script.writes_answer else _own_blocks(prompt))
     blocks = cut_blocks(whole, max_tokens=prompt.max_tokens)
     return Answer(
         id=f"msg_{uuid4().hex[:24]}",
@@ -53,6 +55,13 @@ def make_answer(prompt: Prompt, script: Script) -> Answer:
         stop_reason=script.stop_reason or _stop_reason(whole, blocks),
         usage=_usage(prompt, blocks, script),
     )
+
+
+def _own_blocks(prompt: Prompt) -> Iterator[Block]:
+    """Yield what the rules say, behind a thought where thinking was asked for."""
+    if prompt.thinking != "no":
+        yield thinking_block(_THOUGHT if prompt.thinking == "shown" else "")
+    yield from blocks_by_rules(prompt)
 
 
 def _scripted_blocks(script: Script) -> Iterator[Block]:

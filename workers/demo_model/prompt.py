@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from workers.demo_model.tokens import input_tokens_of
 
@@ -23,7 +23,8 @@ class ToolOutcome:
 class Prompt:
     """A request as the rules and the scripts see it.
 
-    `user_text` is all text of the newest user message that has any, `question` its last block.
+    `user_text` is all text of the newest user message that has any, `question` its last block;
+    `thinking` is whether thoughts are asked for, and are to be read.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Prompt:
     outcomes: tuple[ToolOutcome, ...]
     earlier_messages: int
     input_tokens: int
+    thinking: Literal["no", "shown", "hidden"] = "no"
 
 
 def read_prompt(body: JsonObject) -> Prompt:
@@ -49,6 +51,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         outcomes=tuple(_outcomes(messages)),
         earlier_messages=len(messages) - 1,
         input_tokens=input_tokens_of(body),
+        thinking=_thinking(body),
     )
 
 
@@ -72,6 +75,13 @@ def _offered_tools(body: JsonObject) -> frozenset[str]:
     if (body.get("tool_choice") or {}).get("type") == "none":
         return frozenset()
     return frozenset(tool["name"] for tool in body.get("tools") or ())
+
+
+def _thinking(body: JsonObject) -> Literal["no", "shown", "hidden"]:
+    wanted = body.get("thinking") or {}
+    if wanted.get("type") != "adaptive":
+        return "no"
+    return "shown" if wanted.get("display") == "summarized" else "hidden"
 
 
 def _outcomes(messages: list[JsonObject]) -> Iterator[ToolOutcome]:

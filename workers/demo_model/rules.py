@@ -8,6 +8,7 @@ from textwrap import shorten
 from workers.demo_model.arithmetic import find_arithmetic
 from workers.demo_model.blocks import Block, text_block, tool_use_block
 from workers.demo_model.clock import find_clock_question
+from workers.demo_model.commands import WantedCall, find_call, find_phrase
 from workers.demo_model.prompt import Prompt, ToolOutcome
 
 _WRAPPED = re.compile(r"\s*<([\w-]+)[^>]*>\s*(.*?)\s*</\1>\s*", re.DOTALL)
@@ -18,10 +19,25 @@ def blocks_by_rules(prompt: Prompt) -> tuple[Block, ...]:
     """Return the answer: from the tool results if there are any, else tool calls, else a text."""
     if prompt.outcomes:
         return (text_block(_report(prompt.outcomes)),)
+    if wanted := find_call(prompt.question, offered=prompt.tools):
+        return (_called(wanted, prompt),)
     return tuple(_tool_calls(prompt)) or (text_block(_introduction(prompt)),)
 
 
+def _called(wanted: WantedCall, prompt: Prompt) -> Block:
+    if wanted.name not in prompt.tools:
+        offered = ", ".join(sorted(prompt.tools)) or "none"
+        return text_block(f"The tool {wanted.name} is not offered. Those that are: {offered}.")
+    if wanted.input is None:
+        return text_block(f"What stands behind “call {wanted.name}” is no JSON object.")
+    return tool_use_block(wanted.name, wanted.input)
+
+
 def _tool_calls(prompt: Prompt) -> Iterator[Block]:
+    wanted = find_phrase(prompt.question, offered=prompt.tools)
+    if wanted is not None and wanted.input is not None:
+        yield tool_use_block(wanted.name, wanted.input)
+        return
     if "calculator" in prompt.tools and (expression := find_arithmetic(prompt.question)):
         yield tool_use_block("calculator", {"expression": expression})
     if "datetime" in prompt.tools and (zone := find_clock_question(prompt.question)):

@@ -10,6 +10,7 @@ from workers.demo_model.prompt import JsonObject, content_blocks
 from workers.demo_model.refusals import Refusal
 
 _MAX_CACHE_MARKS = 4
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
@@ -29,6 +30,8 @@ def _faults(body: JsonObject, *, needs_max_tokens: bool) -> Iterator[str]:
     yield from _model_faults(body)
     if needs_max_tokens:
         yield from _max_tokens_faults(body)
+    yield from _thinking_faults(body.get("thinking"))
+    yield from _effort_faults(body.get("output_config"))
     yield from _tool_faults(body.get("tools"))
     yield from _system_faults(body.get("system"))
     yield from _message_faults(body.get("messages"))
@@ -48,6 +51,33 @@ def _max_tokens_faults(body: JsonObject) -> Iterator[str]:
         yield "max_tokens: Field required"
     elif type(body["max_tokens"]) is not int or body["max_tokens"] < 1:
         yield "max_tokens: Input should be a valid integer greater than or equal to 1"
+
+
+def _thinking_faults(thinking: object) -> Iterator[str]:
+    match thinking:
+        case None | {"type": "disabled"}:
+            return
+        case {"type": "adaptive", **rest}:
+            if rest.get("display") not in {None, "summarized", "omitted"}:
+                yield "thinking.adaptive.display: Input should be 'summarized' or 'omitted'"
+        case {"type": "enabled"}:
+            yield (
+                '"thinking.type.enabled" is not supported for this model. Use '
+                '"thinking.type.adaptive" and "output_config.effort" instead.'
+            )
+        case _:
+            yield "thinking.type: Input should be 'adaptive' or 'disabled'"
+
+
+def _effort_faults(output: object) -> Iterator[str]:
+    match output:
+        case None:
+            return
+        case {**settings}:
+            if settings.get("effort") not in {None, *_EFFORTS}:
+                yield f"output_config.effort: Input should be one of {', '.join(_EFFORTS)}"
+        case _:
+            yield "output_config: Input should be a valid dictionary"
 
 
 def _tool_faults(tools: object) -> Iterator[str]:

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 
 from workers.terminal_chat.answers import (
     Chat,
@@ -106,6 +107,13 @@ class ApiClient:
         """Ask for the end of a turn; its stream says when it has ended."""
         check(await self._request("POST", f"/turns/{turn_id}/cancel"))
 
+    async def decide(
+        self, turn_id: str, tool_call_id: str, decision: Mapping[str, JsonValue]
+    ) -> None:
+        """Tell what the person decided about a tool call; the turn's stream goes on from there."""
+        path = approval_path(turn_id, tool_call_id)
+        check(await self._request("POST", path, json=decision))
+
     @asynccontextmanager
     async def send_message(self, message: OutgoingMessage) -> AsyncIterator[httpx.Response]:
         """Send a message and open the answer to it, which is a stream unless its turn must wait.
@@ -138,7 +146,7 @@ class ApiClient:
         method: str,
         path: str,
         *,
-        json: Mapping[str, str] | None = None,
+        json: Mapping[str, JsonValue] | None = None,
         params: Mapping[str, str | int] | None = None,
         signed: bool = True,
     ) -> httpx.Response:
@@ -147,6 +155,11 @@ class ApiClient:
             return await self._http.request(method, path, json=json, params=params, auth=auth)
         except httpx.TransportError as error:
             raise UnreachableError(self.url) from error
+
+
+def approval_path(turn_id: str, tool_call_id: str) -> str:
+    """Return where a tool call is decided about, below the API's base."""
+    return f"/turns/{turn_id}/approvals/{quote(tool_call_id, safe='')}"
 
 
 async def _checked(response: httpx.Response) -> httpx.Response:

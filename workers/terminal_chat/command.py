@@ -1,7 +1,6 @@
 """Owns `everturn chat`: puts its parts together and turns what happened into an exit code."""
 
 import io
-import json
 import os
 import sys
 from asyncio import Runner
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from workers.api_address import api_origin
 from workers.terminal_chat.answering import TurnOutcome
 from workers.terminal_chat.api_client import ApiClient
 from workers.terminal_chat.conversation import Conversation
@@ -23,7 +23,6 @@ from workers.terminal_chat.screen import Screen
 from workers.terminal_chat.session import Session
 from workers.terminal_chat.sign_in import SignIn
 
-_DEFAULT_URL = "http://127.0.0.1:8000"
 _INTERRUPTED = 130
 _EXIT_CODES = {
     TurnOutcome.COMPLETED: 0,
@@ -49,7 +48,7 @@ def run_chat(
     turn or an error, 130 for a cancelled turn or one that was left by Ctrl-C, and else 0.
     """
     screen = _screen()
-    origin = _origin(url, data_dir)
+    origin = api_origin(url, data_dir)
     try:
         with _session(screen, origin) as session:
             sign_in = SignIn(session, email=email)
@@ -94,18 +93,3 @@ def _screen() -> Screen:
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         return LiveScreen(sys.stdout)
     return PlainScreen(answers=sys.stdout, lines=sys.stderr)
-
-
-def _origin(url: str | None, data_dir: Path) -> str:
-    origin = (url or _known_origin(data_dir) or _DEFAULT_URL).rstrip("/")
-    return origin if "://" in origin else f"http://{origin}"
-
-
-def _known_origin(data_dir: Path) -> str | None:
-    """Return the address that the development stack has written down, if it has."""
-    try:
-        addresses = json.loads((data_dir / "addresses.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    origin = addresses.get("api") if isinstance(addresses, dict) else None
-    return origin if isinstance(origin, str) else None

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from workers.terminal_chat.answering import Answering, TurnOutcome
 from workers.terminal_chat.answers import Chat
 from workers.terminal_chat.api_client import OutgoingMessage
+from workers.terminal_chat.approvals import ApprovalPrompt
 from workers.terminal_chat.errors import ApiError, ChatClientError, SignedOutError
 from workers.terminal_chat.session import Session
 from workers.terminal_chat.sign_in import SignIn
@@ -19,7 +20,8 @@ _HELP = """\
 /chats    list your latest chats
 /open N   go on with chat N of that list
 /quit     leave (so do Ctrl-C and Ctrl-D here)
-While an answer comes, Ctrl-C stops it, and a second Ctrl-C leaves at once."""
+While an answer comes, Ctrl-C stops it, and a second Ctrl-C leaves at once.
+Where a tool needs your approval, you are asked before it runs."""
 _LISTED_CHATS = 20
 _RECALLED_MESSAGES = 6
 _COMMAND = re.compile(r"(/[a-z]+)(?:\s+(.*))?", re.DOTALL)
@@ -61,7 +63,10 @@ class Conversation:
             title = shortened(content)
             self._chat = self._call(lambda: self._api.create_chat(title))
         message = OutgoingMessage(self._chat.id, content, self._model)
-        return self._call(lambda: Answering(self._api, self._screen, message).run())
+        prompt = ApprovalPrompt(self._screen, self._keyboard) if self._keyboard.attended else None
+        return self._call(
+            lambda: Answering(self._api, self._screen, message, approvals=prompt).run()
+        )
 
     def talk(self) -> int:
         """Serve the prompt until the person leaves; return the exit code."""

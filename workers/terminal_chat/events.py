@@ -61,10 +61,11 @@ class TokenCounts(_Payload):
 
 
 class Usage(TokenCounts):
-    """What one attempt of a step used."""
+    """What one attempt used, of a step or of the tool call that is named."""
 
     step: int
     attempt: int
+    tool_call_id: str | None = None
     model: str | None = None
 
 

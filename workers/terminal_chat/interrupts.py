@@ -1,4 +1,7 @@
-"""Owns Ctrl-C while an answer streams: it becomes a call instead of an exception."""
+"""Owns Ctrl-C while an answer streams: it becomes a call instead of an exception.
+
+While the person is asked something in its midst, it is an exception again.
+"""
 
 import asyncio
 import signal
@@ -24,6 +27,22 @@ def interrupts_call(callback: Callable[[], None]) -> Iterator[None]:
 
     # signal.signal rather than loop.add_signal_handler, which Windows lacks.
     previous = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Raise KeyboardInterrupt at Ctrl-C, whatever else it is to do around this.
+
+    Only the main thread gets signals; in another one this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from workers.terminal_chat.wording import failure_line, harmless, summary_line, 
 
 _SPINNER_LINES = 2
 _RESERVED_LINES = _SPINNER_LINES + 1
+_SHOWN_IN_A_PAUSE = 300
 
 
 class LiveScreen:
@@ -74,6 +75,20 @@ class LiveAnswer:
         """Show `sentence` beside the spinner, until another one or the end."""
         self._spinner.update(text=Text(sentence, style="dim"))
         self.show(self._transcript)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Erase what is drawn in place but for its end, and draw it again after the block."""
+        if self._live is None:
+            yield
+            return
+        self._live.stop()
+        if end := " ".join(self._transcript.streamed_text[-_SHOWN_IN_A_PAUSE:].split()):
+            print_line(self._console, f"… {end}", style="dim")
+        try:
+            yield
+        finally:
+            self._live.start(refresh=True)
 
     def end(self) -> None:
         """Print the answer for good, exactly and whole."""

@@ -1,7 +1,7 @@
 """Owns the screen of pipes and files: the answer alone on one stream, the rest on another."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TextIO
 
 from rich.console import Console
@@ -63,6 +63,10 @@ class PlainAnswer:
     def note(self, sentence: str) -> None:
         """Print a line beside the answer."""
         print_line(self._lines, sentence)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Do nothing: what is printed stays."""
+        return nullcontext()
 
     def end(self) -> None:
         """Close the answer's last line and say how the turn ended."""

@@ -19,6 +19,9 @@ class AnswerView(Protocol):
     def note(self, sentence: str) -> None:
         """Say something about the connection or the turn that is no part of the answer."""
 
+    def paused(self) -> AbstractContextManager[None]:
+        """Leave the screen to a question while the block runs."""
+
 
 class Screen(Protocol):
     """Where the conversation is shown."""

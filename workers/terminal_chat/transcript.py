@@ -66,13 +66,13 @@ class Transcript:
                 self._note_tool_call(event)
             case Notice() if event not in self.notices:
                 self.notices.append(event)
-            case Usage():
+            case Usage() if event.tool_call_id is None:
                 self.model = event.model or self.model
             case TurnError():
                 self.error = event
             case Done():
                 self.done = event
-            case TurnOpened() | Notice():
+            case TurnOpened() | Notice() | Usage():
                 pass
             case _:
                 assert_never(event)

@@ -5,11 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from api.dependencies import Services, WantedPage, may
+from api.documentation import SIGNED_IN, error_docs
 from api.envelope import ListEnvelope, list_envelope
-from api.errors import error_docs
 from schema.actors import Actor
 from schema.alerts import Alert, AlertFilter
-from schema.errors import ErrorCode
 from schema.permissions import Permission
 
 router = APIRouter(prefix="/admin/alerts", tags=["admin"])
@@ -18,7 +17,7 @@ router = APIRouter(prefix="/admin/alerts", tags=["admin"])
 @router.get(
     "",
     summary="List alerts",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(*SIGNED_IN),
 )
 async def list_alerts(
     request: Request,

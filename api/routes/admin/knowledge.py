@@ -1,29 +1,28 @@
 """Owns documents over HTTP as administrators see them: of all users, to be withdrawn if need be."""
 
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import error_docs, refused
+from api.errors import granted, refused
 from api.parameters import DocumentIdPath
 from schema.actors import Actor
-from schema.errors import ErrorCode
 from schema.knowledge import Document, DocumentSort, OwnedDocument, OwnedDocumentFilter
 from schema.permissions import Permission
-from schema.result import Err
 
 router = APIRouter(prefix="/admin/knowledge", tags=["admin"])
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_OF_ALL: Final = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE: Final = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
+_refused = partial(refused, noun="document")
 
 
-@router.get("", summary="List documents of all users", responses=_OF_ALL)
+@router.get("", summary="List documents of all users", responses=error_docs(*SIGNED_IN))
 async def list_all_documents(
     request: Request,
     actor: Reader,
@@ -37,7 +36,11 @@ async def list_all_documents(
     return list_envelope(request, found)
 
 
-@router.post("/{document_id}/unpublish", summary="Withdraw somebody's document", responses=_OF_ONE)
+@router.post(
+    "/{document_id}/unpublish",
+    summary="Withdraw somebody's document",
+    responses=error_docs(*OF_ONE),
+)
 async def unpublish_any_document(
     request: Request,
     response: Response,
@@ -46,7 +49,5 @@ async def unpublish_any_document(
     services: Services,
 ) -> Envelope[Document]:
     """Make a document a draft again, which its owner alone finds; this is audited."""
-    result = await services.publication.unpublish(actor, document_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "document")
-    return tagged(request, response, result.value)
+    document = granted(await services.publication.unpublish(actor, document_id), _refused)
+    return tagged(request, response, document)

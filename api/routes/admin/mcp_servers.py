@@ -1,12 +1,14 @@
 """Owns the administration of MCP servers over HTTP."""
 
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
 
 from api.dependencies import Services, WantedPage, may
-from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import ApiError, error_docs
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
+from api.errors import ApiError, granted
 from api.parameters import IdempotencyKey, IfMatch, ServerNamePath
 from api.server_refresher import RefreshProgress
 from api.tool_refusals import tool_refused
@@ -19,22 +21,20 @@ from schema.mcp_servers import (
     RefreshMcpServerInput,
 )
 from schema.permissions import Permission
-from schema.result import Err
 
 router = APIRouter(prefix="/admin/mcp-servers", tags=["admin"])
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_SIGNED_IN: Final = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE: Final = (*_SIGNED_IN, ErrorCode.NOT_FOUND)
+_refused = partial(tool_refused, noun="MCP server")
 
 
 @router.post(
     "",
     status_code=201,
     summary="Register an MCP server",
-    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
+    responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_mcp_server(
     request: Request,
@@ -45,14 +45,12 @@ async def create_mcp_server(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[McpServer]:
     """Register a server; its tools are listed in the background."""
-    result = await services.mcp_servers.create(actor, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "MCP server")
-    _list_tools(services, result.value)
-    return tagged(request, response, result.value)
+    server = granted(await services.mcp_servers.create(actor, body, key=idempotency_key), _refused)
+    _list_tools(services, server)
+    return created(request, response, server, at=f"{request.url.path}/{server.name}")
 
 
-@router.get("", summary="List MCP servers", responses=error_docs(*_SIGNED_IN))
+@router.get("", summary="List MCP servers", responses=error_docs(*SIGNED_IN))
 async def list_mcp_servers(
     request: Request, actor: Reader, services: Services, page: WantedPage
 ) -> ListEnvelope[McpServer]:
@@ -60,21 +58,19 @@ async def list_mcp_servers(
     return list_envelope(request, await services.mcp_servers.list_servers(actor, page))
 
 
-@router.get("/{name}", summary="Read an MCP server", responses=error_docs(*_OF_ONE))
+@router.get("/{name}", summary="Read an MCP server", responses=error_docs(*OF_ONE))
 async def get_mcp_server(
     request: Request, response: Response, name: ServerNamePath, actor: Reader, services: Services
 ) -> Envelope[McpServer]:
     """Return one server, with what came of the last attempt to list its tools."""
-    result = await services.mcp_servers.get(actor, name)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "MCP server")
-    return tagged(request, response, result.value)
+    server = granted(await services.mcp_servers.get(actor, name), _refused)
+    return tagged(request, response, server)
 
 
 @router.patch(
     "/{name}",
     summary="Configure an MCP server anew",
-    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_mcp_server(
     request: Request,
@@ -83,24 +79,22 @@ async def change_mcp_server(
     body: ChangeMcpServerRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[McpServer]:
     """Change how a server is reached, or switch it off or on; its tools are listed anew."""
-    result = await services.mcp_servers.change(actor, name, body, version=version)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "MCP server")
-    _list_tools(services, result.value)
-    return tagged(request, response, result.value)
+    server = granted(
+        await services.mcp_servers.change(actor, name, body, versions=versions), _refused
+    )
+    _list_tools(services, server)
+    return tagged(request, response, server)
 
 
 @router.delete(
-    "/{name}", status_code=204, summary="Delete an MCP server", responses=error_docs(*_OF_ONE)
+    "/{name}", status_code=204, summary="Delete an MCP server", responses=error_docs(*OF_ONE)
 )
 async def delete_mcp_server(name: ServerNamePath, actor: Writer, services: Services) -> Response:
     """Delete a server with its tools and what was decided about them."""
-    result = await services.mcp_servers.delete(actor, name)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "MCP server")
+    granted(await services.mcp_servers.delete(actor, name), _refused)
     return Response(status_code=204)
 
 
@@ -109,26 +103,22 @@ async def delete_mcp_server(name: ServerNamePath, actor: Writer, services: Servi
     summary="List an MCP server's tools anew",
     responses={
         202: {"model": Envelope[McpServer], "description": "It takes longer than the wait limit."},
-        **error_docs(*_OF_ONE),
+        **error_docs(*OF_ONE),
     },
 )
 async def refresh_mcp_server(
     request: Request, response: Response, name: ServerNamePath, actor: Writer, services: Services
 ) -> Envelope[McpServer]:
     """Connect to the server and list its tools; `status` and `problem` say what came of it."""
-    wanted = await services.mcp_servers.ask_for_refresh(actor, name)
-    if isinstance(wanted, Err):
-        raise tool_refused(wanted.error, "MCP server")
-    progress = await services.server_refresher.refresh(wanted.value)
+    wanted = granted(await services.mcp_servers.ask_for_refresh(actor, name), _refused)
+    progress = await services.server_refresher.refresh(wanted)
     if progress is RefreshProgress.UNAVAILABLE:
         raise ApiError(
             ErrorCode.SERVICE_UNAVAILABLE, "No worker could list the tools. Try again shortly."
         )
-    result = await services.mcp_servers.get(actor, name)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "MCP server")
+    server = granted(await services.mcp_servers.get(actor, name), _refused)
     response.status_code = 202 if progress is RefreshProgress.UNDER_WAY else 200
-    return tagged(request, response, result.value)
+    return tagged(request, response, server)
 
 
 def _list_tools(services: Services, server: McpServer) -> None:

@@ -5,14 +5,14 @@ from typing import Annotated, assert_never
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
-from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import ApiError, error_docs, invalid, refused
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
+from api.errors import ApiError, granted, invalid, refused
 from api.parameters import IdempotencyKey, IfMatch, PlanIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.plans import ChangePlanRequest, CreatePlanRequest, Plan, PlanFilter
-from schema.result import Err
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.plans import PlanRefusal, UnknownModel
 
@@ -25,7 +25,7 @@ Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 @router.get(
     "",
     summary="List plans",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(*SIGNED_IN),
 )
 async def list_plans(
     request: Request,
@@ -42,13 +42,7 @@ async def list_plans(
     "",
     status_code=201,
     summary="Make a plan",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.CONFLICT,
-        ErrorCode.IDEMPOTENCY_CONFLICT,
-    ),
+    responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_plan(
     request: Request,
@@ -59,22 +53,14 @@ async def create_plan(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Plan]:
     """Make a plan; as the default it takes the place of the one that was."""
-    result = await services.plans.create(actor, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    plan = granted(await services.plans.create(actor, body, key=idempotency_key), _refused)
+    return created(request, response, plan, at=f"{request.url.path}/{plan.id}")
 
 
 @router.patch(
     "/{plan_id}",
     summary="Change a plan",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.CONFLICT,
-        ErrorCode.PRECONDITION_FAILED,
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_plan(
     request: Request,
@@ -83,16 +69,14 @@ async def change_plan(
     body: ChangePlanRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[Plan]:
     """Change a plan; its entitlements are replaced as a whole. Subscribers keep a plan that ends.
 
     What changes holds for its subscribers within seconds.
     """
-    result = await services.plans.change(actor, plan_id, body, version=version)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    plan = granted(await services.plans.change(actor, plan_id, body, versions=versions), _refused)
+    return tagged(request, response, plan)
 
 
 def _refused(refusal: PlanRefusal | UnknownModel | Conflict | Unreachable) -> ApiError:

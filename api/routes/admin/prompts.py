@@ -5,8 +5,16 @@ from typing import Annotated, assert_never
 from fastapi import APIRouter, Path, Request, Response
 
 from api.dependencies import Services, WantedPage, may
-from api.envelope import Envelope, FieldProblem, ListEnvelope, envelope, list_envelope, tagged
-from api.errors import ApiError, error_docs, refused
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import (
+    Envelope,
+    FieldProblem,
+    ListEnvelope,
+    created,
+    list_envelope,
+    tagged,
+)
+from api.errors import ApiError, granted, refused
 from api.parameters import IdempotencyKey, PromptIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -20,7 +28,6 @@ from schema.prompts import (
     PromptVersion,
     PromptVersionSort,
 )
-from schema.result import Err
 from services.prompts.service import PromptRefusal, Unusable
 from services.refusals import Conflict, Unreachable
 
@@ -29,8 +36,6 @@ router = APIRouter(prefix="/admin/prompts", tags=["admin"])
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_OF_ALL = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE = (*_OF_ALL, ErrorCode.NOT_FOUND)
 
 _VersionNumber = Annotated[int, Path(ge=1, le=2_147_483_647, description="The version's number.")]
 
@@ -39,7 +44,7 @@ _VersionNumber = Annotated[int, Path(ge=1, le=2_147_483_647, description="The ve
     "",
     status_code=201,
     summary="Make a prompt",
-    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
+    responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_prompt(
     request: Request,
@@ -53,13 +58,11 @@ async def create_prompt(
 
     The prompt called `base` opens what every turn sends to the model, once a version is active.
     """
-    result = await services.prompts.create(actor, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    prompt = granted(await services.prompts.create(actor, body, key=idempotency_key), _refused)
+    return created(request, response, prompt, at=f"{request.url.path}/{prompt.id}")
 
 
-@router.get("", summary="List prompts", responses=error_docs(*_OF_ALL))
+@router.get("", summary="List prompts", responses=error_docs(*SIGNED_IN))
 async def list_prompts(
     request: Request,
     actor: Reader,
@@ -71,7 +74,7 @@ async def list_prompts(
     return list_envelope(request, await services.prompts.list_prompts(actor, page, sort=sort))
 
 
-@router.get("/{prompt_id}", summary="Read a prompt", responses=error_docs(*_OF_ONE))
+@router.get("/{prompt_id}", summary="Read a prompt", responses=error_docs(*OF_ONE))
 async def get_prompt(
     request: Request,
     response: Response,
@@ -80,20 +83,19 @@ async def get_prompt(
     services: Services,
 ) -> Envelope[PromptDetail]:
     """Return one prompt with its newest activations."""
-    result = await services.prompts.get(actor, prompt_id)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    prompt = granted(await services.prompts.get(actor, prompt_id), _refused)
+    return tagged(request, response, prompt)
 
 
 @router.post(
     "/{prompt_id}/versions",
     status_code=201,
     summary="Add a version",
-    responses=error_docs(*_OF_ONE, ErrorCode.IDEMPOTENCY_CONFLICT),
+    responses=error_docs(*OF_ONE, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_prompt_version(
     request: Request,
+    response: Response,
     prompt_id: PromptIdPath,
     body: CreatePromptVersionRequest,
     actor: Writer,
@@ -101,13 +103,13 @@ async def create_prompt_version(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[PromptVersion]:
     """Give a prompt a new version, which never changes and is not active yet."""
-    result = await services.prompts.add_version(actor, prompt_id, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return envelope(request, result.value)
+    added = granted(
+        await services.prompts.add_version(actor, prompt_id, body, key=idempotency_key), _refused
+    )
+    return created(request, response, added, at=request.url.path)
 
 
-@router.get("/{prompt_id}/versions", summary="List versions", responses=error_docs(*_OF_ONE))
+@router.get("/{prompt_id}/versions", summary="List versions", responses=error_docs(*OF_ONE))
 async def list_prompt_versions(
     request: Request,
     prompt_id: PromptIdPath,
@@ -117,16 +119,16 @@ async def list_prompt_versions(
     sort: PromptVersionSort = PromptVersionSort.NUMBER_LAST,
 ) -> ListEnvelope[PromptVersion]:
     """Return the versions of a prompt, newest first unless sorted otherwise."""
-    result = await services.prompts.list_versions(actor, prompt_id, page, sort=sort)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return list_envelope(request, result.value)
+    found = granted(
+        await services.prompts.list_versions(actor, prompt_id, page, sort=sort), _refused
+    )
+    return list_envelope(request, found)
 
 
 @router.post(
     "/{prompt_id}/versions/{number}/activate",
     summary="Activate a version",
-    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT),
 )
 async def activate_prompt_version(
     request: Request,
@@ -141,10 +143,8 @@ async def activate_prompt_version(
     Turns under way keep theirs. A version that is blank, takes half of a prompt's tokens or more,
     or holds an unknown placeholder is refused; `{date}` is the only one that is known.
     """
-    result = await services.prompts.activate(actor, prompt_id, number)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    prompt = granted(await services.prompts.activate(actor, prompt_id, number), _refused)
+    return tagged(request, response, prompt)
 
 
 def _refused(why: PromptRefusal | Unusable | Conflict | Unreachable) -> ApiError:

@@ -5,13 +5,13 @@ from typing import Annotated, assert_never
 from fastapi import APIRouter, Request, Response
 
 from api.dependencies import Services, may
+from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, tagged
-from api.errors import ApiError, error_docs, invalid, refused
+from api.errors import ApiError, granted, invalid, refused
 from api.parameters import IfMatch, UserIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
 from schema.subscriptions import AssignPlanRequest, PlanAssignment
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.service import AssignmentRefusal
@@ -22,13 +22,7 @@ router = APIRouter(prefix="/admin/users", tags=["admin"])
 @router.put(
     "/{user_id}/subscription",
     summary="Give a user a plan",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.CONFLICT,
-        ErrorCode.PRECONDITION_FAILED,
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def assign_plan(
     request: Request,
@@ -37,16 +31,16 @@ async def assign_plan(
     body: AssignPlanRequest,
     actor: Annotated[Actor, may(Permission.ADMIN_WRITE)],
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[PlanAssignment]:
     """Give a user a plan in place of the one that they have; it holds within seconds.
 
     Where periods begin anew, so do usage and budget.
     """
-    result = await services.subscriptions.assign(actor, user_id, body, version=version)
-    if isinstance(result, Err):
-        raise _refused(result.error)
-    return tagged(request, response, result.value)
+    assignment = granted(
+        await services.subscriptions.assign(actor, user_id, body, versions=versions), _refused
+    )
+    return tagged(request, response, assignment)
 
 
 def _refused(refusal: AssignmentRefusal | Conflict) -> ApiError:

@@ -1,18 +1,19 @@
 """Owns the administration of tools of all kinds over HTTP."""
 
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
+from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope, tagged
-from api.errors import error_docs
+from api.errors import ApiError, granted
 from api.parameters import IfMatch, ToolNamePath
 from api.tool_refusals import tool_refused
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
 from schema.tools import (
     AdministeredTool,
     ChangeToolRequest,
@@ -26,10 +27,10 @@ router = APIRouter(prefix="/admin/tools", tags=["admin"])
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_SIGNED_IN: Final = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
+_refused = partial(tool_refused, noun="tool")
 
 
-@router.get("", summary="List all tools", responses=error_docs(*_SIGNED_IN))
+@router.get("", summary="List all tools", responses=error_docs(*SIGNED_IN))
 async def list_all_tools(
     request: Request,
     actor: Reader,
@@ -45,7 +46,7 @@ async def list_all_tools(
 @router.patch(
     "/{name}",
     summary="Decide about a tool",
-    responses=error_docs(*_SIGNED_IN, ErrorCode.NOT_FOUND, ErrorCode.PRECONDITION_FAILED),
+    responses=error_docs(*SIGNED_IN, ErrorCode.NOT_FOUND, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_tool(
     request: Request,
@@ -54,19 +55,19 @@ async def change_tool(
     body: ChangeToolRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[AdministeredTool]:
     """Switch a tool off or on, or say whether its calls need approval and who may use it."""
-    result = await services.tool_administration.change(actor, name, body, version=version)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "tool")
-    return tagged(request, response, result.value)
+    tool = granted(
+        await services.tool_administration.change(actor, name, body, versions=versions), _refused
+    )
+    return tagged(request, response, tool)
 
 
 @router.post(
     "/{name}/test",
     summary="Try a tool",
-    responses=error_docs(*_SIGNED_IN, ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+    responses=error_docs(*SIGNED_IN, ErrorCode.NOT_FOUND),
 )
 async def test_tool(
     request: Request,
@@ -75,8 +76,14 @@ async def test_tool(
     actor: Writer,
     services: Services,
 ) -> Envelope[ToolTest]:
-    """Run a local tool on an input, switched off or not. A failure of the tool is an outcome."""
-    result = await services.tool_administration.test(actor, name, body)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "tool")
-    return envelope(request, result.value)
+    """Run a tool of any kind on an input, switched off or not, as a turn of yours would.
+
+    What the tool does wrong is an outcome; it has 30 seconds, or fewer if it says so.
+    """
+    trial = granted(await services.tool_trials.begin(actor, name, body), _refused)
+    if not await services.tool_tester.run(trial):
+        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "No worker took the tool. Try again later.")
+    outcome = await services.tool_trials.outcome(actor, trial)
+    if outcome is None:
+        raise ApiError(ErrorCode.NOT_FOUND, "The trial was deleted meanwhile.")
+    return envelope(request, outcome)

@@ -1,20 +1,21 @@
 """Owns turns over HTTP as administrators see them: of all users, with all that happened."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
 from api import turn_control
 from api.dependencies import ApiServices, Services, WantedPage, may
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
-from api.errors import error_docs, refused
+from api.errors import granted, refused
 from api.parameters import IdempotencyKey, TurnIdPath
 from schema.actors import Actor, acting_user
 from schema.audit import AuditAction
 from schema.errors import ErrorCode
 from schema.ids import TurnId, UserId
 from schema.permissions import Permission
-from schema.result import Err
 from schema.turn_inspection import InspectedTurn, OwnedTurn, TurnFilter, TurnSort
 from schema.turns import RegenerateTurnRequest, Turn
 
@@ -23,19 +24,14 @@ router = APIRouter(prefix="/admin/turns", tags=["admin"])
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_OF_ALL = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE = error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND)
+_refused = partial(refused, noun="turn")
+
 _OF_RERUN = error_docs(
-    ErrorCode.UNAUTHENTICATED,
-    ErrorCode.FORBIDDEN,
-    ErrorCode.NOT_FOUND,
-    ErrorCode.TURN_IN_PROGRESS,
-    ErrorCode.CONFLICT,
-    ErrorCode.IDEMPOTENCY_CONFLICT,
+    *OF_ONE, ErrorCode.TURN_IN_PROGRESS, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT
 )
 
 
-@router.get("", summary="List turns of all users", responses=_OF_ALL)
+@router.get("", summary="List turns of all users", responses=error_docs(*SIGNED_IN))
 async def list_turns(
     request: Request,
     actor: Reader,
@@ -49,18 +45,18 @@ async def list_turns(
     return list_envelope(request, found)
 
 
-@router.get("/{turn_id}", summary="Inspect a turn", responses=_OF_ONE)
+@router.get("/{turn_id}", summary="Inspect a turn", responses=error_docs(*OF_ONE))
 async def inspect_turn(
     request: Request, turn_id: TurnIdPath, actor: Reader, services: Services
 ) -> Envelope[InspectedTurn]:
     """Return a turn with its messages, prompt, steps, tool calls and charges; this is audited."""
-    result = await services.inspection.inspect(actor, turn_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "turn")
-    return envelope(request, result.value)
+    turn = granted(await services.inspection.inspect(actor, turn_id), _refused)
+    return envelope(request, turn)
 
 
-@router.post("/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=_OF_ONE)
+@router.post(
+    "/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=error_docs(*OF_ONE)
+)
 async def cancel_turn(
     request: Request, turn_id: TurnIdPath, actor: Writer, services: Services
 ) -> Envelope[Turn]:
@@ -83,15 +79,11 @@ async def rerun_turn(
     result = await services.regeneration.regenerate(
         acting_user(owner), turn_id, RegenerateTurnRequest(), key=idempotency_key
     )
-    if isinstance(result, Err):
-        raise turn_control.regeneration_refused(result.error)
+    accepted = granted(result, turn_control.regeneration_refused)
     await services.inspection.note(actor, AuditAction.TURN_RERUN, turn_id, owner=owner)
-    services.starter.dispatch(result.value)
-    return envelope(request, result.value.turn)
+    services.starter.dispatch(accepted)
+    return envelope(request, accepted.turn)
 
 
 async def _owner(services: ApiServices, actor: Actor, turn_id: TurnId) -> UserId:
-    result = await services.inspection.owner_of(actor, turn_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "turn")
-    return result.value
+    return granted(await services.inspection.owner_of(actor, turn_id), _refused)

@@ -6,10 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from api.dependencies import Services, WantedPage, may
+from api.documentation import SIGNED_IN, error_docs
 from api.envelope import ListMeta, request_id_of
-from api.errors import error_docs
 from schema.actors import Actor
-from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.subscriptions import UsageFilter, UsageRow, UsageSums
 from schema.wire import WireModel
@@ -33,7 +32,7 @@ class UsageEnvelope(WireModel):
 @router.get(
     "",
     summary="Read the usage of all users",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(*SIGNED_IN),
 )
 async def get_usage(
     request: Request,

@@ -1,17 +1,18 @@
 """Owns the accounts of all users over HTTP."""
 
+from functools import partial
 from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import ApiError, error_docs, refused
+from api.errors import ApiError, granted, refused
 from api.parameters import IfMatch, UserIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
 from schema.users import (
     ManagedUser,
     ManageUserRequest,
@@ -26,11 +27,13 @@ router = APIRouter(prefix="/admin/users", tags=["admin"])
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
+_refused = partial(refused, noun="user")
+
 
 @router.get(
     "",
     summary="List users",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
+    responses=error_docs(*SIGNED_IN),
 )
 async def list_users(
     request: Request,
@@ -48,28 +51,20 @@ async def list_users(
 @router.get(
     "/{user_id}",
     summary="Read a user",
-    responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND),
+    responses=error_docs(*OF_ONE),
 )
 async def get_user(
     request: Request, response: Response, user_id: UserIdPath, actor: Reader, services: Services
 ) -> Envelope[ManagedUser]:
     """Return one user."""
-    result = await services.user_administration.get(actor, user_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "user")
-    return tagged(request, response, result.value)
+    user = granted(await services.user_administration.get(actor, user_id), _refused)
+    return tagged(request, response, user)
 
 
 @router.patch(
     "/{user_id}",
     summary="Change a user",
-    responses=error_docs(
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.CONFLICT,
-        ErrorCode.PRECONDITION_FAILED,
-    ),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_user(
     request: Request,
@@ -78,16 +73,17 @@ async def change_user(
     body: ManageUserRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[ManagedUser]:
     """Change a user's role, status or name.
 
     Disabling ends the user's sign-ins for good; API keys work again once the user is enabled.
     """
-    result = await services.user_administration.change(actor, user_id, body, version=version)
-    if isinstance(result, Err):
-        raise _not_changed(result.error)
-    return tagged(request, response, result.value)
+    user = granted(
+        await services.user_administration.change(actor, user_id, body, versions=versions),
+        _not_changed,
+    )
+    return tagged(request, response, user)
 
 
 def _not_changed(refusal: ManagementRefusal | Conflict | Unreachable) -> ApiError:

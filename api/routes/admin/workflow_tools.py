@@ -1,18 +1,19 @@
 """Owns the administration of workflow tools over HTTP."""
 
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
 from api.dependencies import Services, WantedPage, may
-from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import error_docs
+from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
+from api.errors import granted
 from api.parameters import IdempotencyKey, IfMatch, ToolNamePath
 from api.tool_refusals import tool_refused
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.result import Err
 from schema.workflow_tools import (
     ChangeWorkflowToolRequest,
     CreateWorkflowToolRequest,
@@ -24,15 +25,14 @@ router = APIRouter(prefix="/admin/workflow-tools", tags=["admin"])
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_SIGNED_IN: Final = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
-_OF_ONE: Final = (*_SIGNED_IN, ErrorCode.NOT_FOUND)
+_refused = partial(tool_refused, noun="workflow tool")
 
 
 @router.post(
     "",
     status_code=201,
     summary="Register a workflow tool",
-    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
+    responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_workflow_tool(
     request: Request,
@@ -43,13 +43,11 @@ async def create_workflow_tool(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[WorkflowTool]:
     """Register a webhook as a tool; its secret is kept encrypted and never shown."""
-    result = await services.workflow_tools.create(actor, body, key=idempotency_key)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "workflow tool")
-    return tagged(request, response, result.value)
+    tool = granted(await services.workflow_tools.create(actor, body, key=idempotency_key), _refused)
+    return created(request, response, tool, at=f"{request.url.path}/{tool.name}")
 
 
-@router.get("", summary="List workflow tools", responses=error_docs(*_SIGNED_IN))
+@router.get("", summary="List workflow tools", responses=error_docs(*SIGNED_IN))
 async def list_workflow_tools(
     request: Request, actor: Reader, services: Services, page: WantedPage
 ) -> ListEnvelope[WorkflowTool]:
@@ -57,21 +55,19 @@ async def list_workflow_tools(
     return list_envelope(request, await services.workflow_tools.list_tools(actor, page))
 
 
-@router.get("/{name}", summary="Read a workflow tool", responses=error_docs(*_OF_ONE))
+@router.get("/{name}", summary="Read a workflow tool", responses=error_docs(*OF_ONE))
 async def get_workflow_tool(
     request: Request, response: Response, name: ToolNamePath, actor: Reader, services: Services
 ) -> Envelope[WorkflowTool]:
     """Return one workflow tool."""
-    result = await services.workflow_tools.get(actor, name)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "workflow tool")
-    return tagged(request, response, result.value)
+    tool = granted(await services.workflow_tools.get(actor, name), _refused)
+    return tagged(request, response, tool)
 
 
 @router.patch(
     "/{name}",
     summary="Change a workflow tool",
-    responses=error_docs(*_OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_workflow_tool(
     request: Request,
@@ -80,21 +76,19 @@ async def change_workflow_tool(
     body: ChangeWorkflowToolRequest,
     actor: Writer,
     services: Services,
-    version: IfMatch,
+    versions: IfMatch,
 ) -> Envelope[WorkflowTool]:
     """Change some fields of a workflow tool, its secret among them."""
-    result = await services.workflow_tools.change(actor, name, body, version=version)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "workflow tool")
-    return tagged(request, response, result.value)
+    tool = granted(
+        await services.workflow_tools.change(actor, name, body, versions=versions), _refused
+    )
+    return tagged(request, response, tool)
 
 
 @router.delete(
-    "/{name}", status_code=204, summary="Delete a workflow tool", responses=error_docs(*_OF_ONE)
+    "/{name}", status_code=204, summary="Delete a workflow tool", responses=error_docs(*OF_ONE)
 )
 async def delete_workflow_tool(name: ToolNamePath, actor: Writer, services: Services) -> Response:
     """Delete a workflow tool with what was decided about it."""
-    result = await services.workflow_tools.delete(actor, name)
-    if isinstance(result, Err):
-        raise tool_refused(result.error, "workflow tool")
+    granted(await services.workflow_tools.delete(actor, name), _refused)
     return Response(status_code=204)

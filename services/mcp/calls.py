@@ -1,0 +1,97 @@
+"""Owns calls of tools that MCP servers have: what goes along with a call, and what comes of it."""
+
+import math
+from asyncio import get_running_loop
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from pydantic import JsonValue
+
+from services.mcp.errors import CallLostError, CallRefusedError
+from services.mcp.pool import McpPool
+from services.mcp.words import bounded
+from services.tools.definition import (
+    ToolDefinition,
+    ToolExecution,
+    ToolOutcome,
+    ToolProgress,
+    ToolUnavailableError,
+)
+from services.tools.described import qualified_name
+
+IDEMPOTENCY_KEY: Final = "everturn/idempotencyKey"
+"""Where in `_meta` a server finds the key: the same for every attempt of a call, and for no other.
+
+Source: the MCP specification, basic protocol, `_meta`: a prefix with a slash, and a name.
+"""
+
+_REPORT_EVERY_S: Final = 0.5
+_LONGEST_MESSAGE: Final = 200
+
+
+class McpCalls:
+    """Runs tools of MCP servers."""
+
+    def __init__(self, pool: McpPool) -> None:
+        self._pool = pool
+
+    async def run(
+        self,
+        definition: ToolDefinition,
+        tool_input: Mapping[str, JsonValue],
+        execution: ToolExecution,
+        /,
+    ) -> ToolOutcome:
+        """Return what the tool made of the input.
+
+        Idempotency: the server gets the execution's key; what it makes of that is its own.
+        Errors: ToolUnavailableError; DatabaseUnavailableError.
+        """
+        server = definition.server
+        if server is None:
+            raise ValueError("a tool of MCP is some server's")
+        tool = definition.name.removeprefix(qualified_name(server, ""))
+        try:
+            result = await self._pool.call(
+                server,
+                tool,
+                tool_input,
+                meta={IDEMPOTENCY_KEY: execution.key},
+                on_progress=_Progress(execution),
+            )
+        except CallRefusedError as error:
+            return ToolOutcome(output=str(error), is_error=True)
+        except CallLostError as error:
+            raise _unavailable(server, error) from error
+        # Imported with the SDK, which the pool has done by now.
+        from services.mcp.results import outcome_of  # noqa: PLC0415 -- see above
+
+        return outcome_of(result)
+
+
+class _Progress:
+    """Hands progress on, but not all of it."""
+
+    def __init__(self, execution: ToolExecution) -> None:
+        self._report = execution.report
+        self._clock = get_running_loop().time
+        self._next_at = 0.0
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        now = self._clock()
+        if now < self._next_at or not math.isfinite(progress):
+            return
+        self._next_at = now + _REPORT_EVERY_S
+        total = total if total is not None and math.isfinite(total) else None
+        words = None if message is None else bounded(message, _LONGEST_MESSAGE)
+        self._report(ToolProgress(progress, total, words))
+
+
+def _unavailable(server: str, error: CallLostError) -> ToolUnavailableError:
+    wait = None if error.retry_after_s is None else timedelta(seconds=error.retry_after_s)
+    return ToolUnavailableError(
+        f"The tool's server `{server}` is not available. {error.sentence}",
+        reached=error.reached,
+        retry_after=wait,
+    )

@@ -1,0 +1,237 @@
+"""`everturn admin`, as an administrator types it, against the real API."""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.fixtures.api_user import PASSWORD, ApiUser, unique
+from tests.fixtures.plans import STANDARD, make_plan
+from tests.fixtures.stack import Stack
+from tests.fixtures.tool_decisions import decided
+from workers.command_line import app
+from workers.demo_model.scripts import Script
+
+
+class Terminal:
+    """Somebody's terminal: its environment signs them in."""
+
+    def __init__(self, origin: str, home: Path, user: ApiUser) -> None:
+        self._origin = origin
+        self._environment = {
+            **dict.fromkeys(("HOME", "XDG_CONFIG_HOME"), str(home)),
+            "EVERTURN_EMAIL": user.email,
+            "EVERTURN_PASSWORD": PASSWORD,
+        }
+
+    async def run(self, *words: str, env: Mapping[str, str] | None = None) -> Result:
+        """Run `everturn admin` with these words, in a thread: the API answers in this loop."""
+        return await asyncio.to_thread(
+            CliRunner().invoke,
+            app,
+            ["admin", "--url", self._origin, *words],
+            env={**self._environment, **(env or {})},
+        )
+
+    async def json(self, *words: str) -> Any:  # noqa: ANN401 -- whatever it prints
+        """Return what a command prints for scripts."""
+        behind = words.index("--") if "--" in words else len(words)
+        result = await self.run(*words[:behind], "--json", *words[behind:])
+        assert result.exit_code == 0, result.output
+        return json.loads(printed(result))
+
+
+def printed(result: Result) -> str:
+    """Leave out what the API and the workers log, which are in this process too."""
+    lines = result.stdout.splitlines(keepends=True)
+    return "".join(line for line in lines if not re.match(r"\[(debug|info|warning|error) ", line))
+
+
+@pytest.fixture
+def terminal(stack: Stack, admin: ApiUser, tmp_path: Path) -> Terminal:
+    return Terminal(stack.origin, tmp_path, admin)
+
+
+async def test_users_are_found_shown_and_changed(terminal: Terminal, user: ApiUser) -> None:
+    found = await terminal.json("users", "--search", user.email)
+    shown = await terminal.run("user", user.email)
+    changed = await terminal.json("user", user.id, "--status", "disabled")
+
+    assert [row["id"] for row in found] == [user.id]
+    assert shown.exit_code == 0
+    assert user.email in shown.stdout
+    assert changed["status"] == "disabled"
+    assert (await user.request("GET", "/auth/me")).status_code == 401
+
+
+async def test_a_list_goes_on_behind_its_first_page(
+    terminal: Terminal, admin: ApiUser, user: ApiUser
+) -> None:
+    for _ in range(3):
+        await user.request("DELETE", f"/chats/{await user.create_chat()}")
+
+    entries = await terminal.json("audit", "--actor", user.id, "--action", "chat.deleted")
+    two = await terminal.json(
+        "audit", "--actor", user.id, "--action", "chat.deleted", "--limit", "2"
+    )
+
+    assert len(entries) == 3
+    assert two == entries[:2]
+
+
+async def test_a_plan_is_given_by_its_name(
+    terminal: Terminal, admin: ApiUser, user: ApiUser
+) -> None:
+    plan = await make_plan(admin)
+
+    given = await terminal.json("subscribe", user.email, plan["name"].upper())
+    plans = await terminal.run("plans", "--limit", "1000")
+
+    assert (given["userId"], given["planId"]) == (user.id, plan["id"])
+    assert plan["name"] in plans.stdout
+    assert STANDARD in plans.stdout
+
+
+async def test_a_tool_is_decided_about_and_tried(terminal: Terminal, admin: ApiUser) -> None:
+    async with decided(admin, "calculator", enabled=True):
+        off = await terminal.json("tool", "calculator", "--off", "--approval", "ask")
+        on = await terminal.json("tool", "calculator", "--on", "--approval", "auto")
+        shown = await terminal.json("tool", "calculator")
+    tried = await terminal.json("tool-test", "calculator", '{"expression": "6*7"}')
+    failed = await terminal.run("tool-test", "calculator", '{"expression": "6*"}')
+    listed = await terminal.run("tools")
+
+    assert (off["enabled"], off["approval"]) == (False, "ask")
+    assert (on["enabled"], on["approval"]) == (True, "auto")
+    assert shown == on
+    assert (tried["output"], tried["isError"]) == ("42", False)
+    assert failed.exit_code == 1
+    assert "calculator" in listed.stdout
+
+
+async def test_servers_are_added_listed_refreshed_and_removed(terminal: Terminal) -> None:
+    name = f"s{unique()[-8:]}"
+
+    added = await terminal.json(
+        "mcp-servers", "add", name, "--env", "TOKEN=a=b", "--", "/does/not", "--exist"
+    )
+    refreshed = await terminal.json("mcp-servers", "refresh", name)
+    listed = await terminal.run("mcp-servers", "list")
+    removed = await terminal.run("mcp-servers", "remove", name)
+
+    assert (added["command"], added["args"]) == ("/does/not", ["--exist"])
+    assert added["secretNames"] == ["TOKEN"]
+    assert refreshed["status"] == "failing"
+    assert name in listed.stdout
+    assert (removed.exit_code, printed(removed)) == (0, "")
+    assert name not in {row["name"] for row in await terminal.json("mcp-servers", "list")}
+
+
+async def test_a_workflow_tool_is_added_with_a_secret_of_the_environment(
+    terminal: Terminal,
+) -> None:
+    name, secret = f"t{unique()[-8:]}", "a secret of the environment"
+
+    added = await terminal.run(
+        *("workflow-tools", "add", name, "https://example.com/hook"),
+        *("--description", "Opens a ticket.", "--approval", "ask"),
+        env={"EVERTURN_TOOL_SECRET": secret},
+    )
+    listed = await terminal.json("workflow-tools", "list")
+    removed = await terminal.run("workflow-tools", "remove", name)
+
+    assert added.exit_code == 0, added.output
+    assert secret not in added.output
+    assert [row["approval"] for row in listed if row["name"] == name] == ["ask"]
+    assert removed.exit_code == 0
+
+
+async def test_usage_is_added_up(terminal: Terminal, user: ApiUser, stack: Stack) -> None:
+    await answered(user, stack)
+
+    rows = await terminal.json("usage", "--by", "user", "--limit", "1000")
+    table = await terminal.run("usage", "--by", "model")
+
+    assert user.id in {row["userId"] for row in rows}
+    assert table.exit_code == 0
+    assert "claude" in table.stdout
+
+
+async def test_a_turn_is_listed_shown_stopped_and_run_again(
+    terminal: Terminal, user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    turn = await answered(user, stack, question)
+
+    listed = await terminal.json("turns", "--user", user.email)
+    shown = await terminal.run("turn", turn)
+    stopped = await terminal.json("cancel", turn)
+    again = await terminal.json("rerun", turn)
+
+    assert [row["id"] for row in listed] == [turn]
+    assert question in shown.stdout
+    assert "charges" in shown.stdout
+    assert stopped["status"] == "completed"
+    assert again["regenerates"] == turn
+    await user.events(again["id"])
+
+
+async def answered(user: ApiUser, stack: Stack, question: str | None = None) -> str:
+    question = question or unique()
+    stack.model.add(Script(match=question, text="Yes."))
+    return str((await user.ask(await user.create_chat(), question))["turn"]["id"])
+
+
+async def test_what_the_api_refuses_is_said_in_its_words(
+    terminal: Terminal, user: ApiUser, stack: Stack, tmp_path: Path
+) -> None:
+    missing = await terminal.run("turn", "0190b5a8-0000-7000-8000-000000000000")
+    nobody = await terminal.run("user", "nobody@example.com")
+    unlisted = await terminal.run("tool", "no-such-tool")
+    plain = await Terminal(stack.origin, tmp_path / "other", user).run("users")
+    nowhere = await Terminal("http://127.0.0.1:1", tmp_path, user).run("users")
+
+    results = (missing, nobody, unlisted, plain, nowhere)
+    assert [result.exit_code for result in results] == [1] * 5
+    assert "There is no such turn." in missing.stderr
+    assert "There is no email nobody@example.com among the users." in nobody.stderr
+    assert "There is no no-such-tool among the tools." in unlisted.stderr
+    assert "This needs the permission `admin:read`." in plain.stderr
+    assert "Nothing answers at http://127.0.0.1:1." in nowhere.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tool-test", "calculator", "{"),
+        ("tool-test", "calculator", "[" * 100_000),
+        ("tool-test", "calculator", "7"),
+        ("mcp-servers", "add", "s"),
+        ("mcp-servers", "add", "s", "--url", "http://x", "--", "run"),
+        ("mcp-servers", "add", "s", "--env", "TOKEN", "--", "run"),
+        ("users", "--limit", "0"),
+    ],
+)
+async def test_words_that_make_no_sense_are_refused_before_anything_is_sent(
+    tmp_path: Path, user: ApiUser, words: tuple[str, ...]
+) -> None:
+    result = await Terminal("http://127.0.0.1:1", tmp_path, user).run(*words)
+
+    assert result.exit_code == 2
+
+
+async def test_names_that_would_move_the_cursor_are_shown_as_they_are(
+    terminal: Terminal, user: ApiUser
+) -> None:
+    name = "[red]\x1b[2J\x07end"
+    assert (await user.request("PATCH", "/users/me", json={"displayName": name})).status_code == 200
+
+    shown = await terminal.run("users", "--search", user.email)
+
+    assert "[red]" in shown.stdout
+    assert "\x1b" not in shown.stdout

@@ -1,0 +1,173 @@
+"""MCP servers that want tokens: got by client credentials, kept, renewed, and refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from services.tools.definition import ToolUnavailableError
+from tests.fakes.mcp_server import HttpServer, serving_mcp
+from tests.fakes.token_endpoint import CLIENT, TokenEndpoint, serving_tokens
+from tests.fixtures.mcp import McpScene
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[TokenEndpoint]:
+    """What gives tokens."""
+    async with serving_tokens() as served:
+        yield served
+
+
+@pytest.fixture
+async def guarded(endpoint: TokenEndpoint) -> AsyncIterator[HttpServer]:
+    """A server that takes those tokens alone."""
+    async with serving_mcp("tools", token="none yet") as served:
+        endpoint.given = served.tokens.add
+        yield served
+
+
+async def registered(
+    mcp: McpScene,
+    guarded: HttpServer,
+    endpoint: TokenEndpoint | None,
+    secret: str = CLIENT[1],
+) -> str:
+    oauth = {"client_id": CLIENT[0], "scope": "tools"}
+    if endpoint is not None:
+        oauth["token_url"] = endpoint.url
+    return await mcp.http(guarded.url, oauth=oauth, secret=secret)
+
+
+async def problem_of(mcp: McpScene, server: str) -> str:
+    with pytest.raises(ToolUnavailableError) as raised:
+        await mcp.call(server, "echo")
+    assert not raised.value.reached
+    return raised.value.sentence
+
+
+async def test_one_token_does_for_many_calls(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
+) -> None:
+    server = await registered(mcp, guarded, endpoint)
+
+    outcomes = await asyncio.gather(*(mcp.call(server, "echo") for _ in range(20)))
+
+    assert not any(outcome.is_error for outcome in outcomes)
+    assert endpoint.asked == [
+        {"grant_type": "client_credentials", "resource": guarded.url, "scope": "tools"}
+    ]
+
+
+async def test_a_secret_that_is_taken_in_the_body_alone_is_sent_there(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
+) -> None:
+    endpoint.takes_header = False
+    server = await registered(mcp, guarded, endpoint)
+
+    assert not (await mcp.call(server, "echo")).is_error
+
+
+async def test_a_token_that_is_refused_is_renewed_once_for_all_calls(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
+) -> None:
+    server = await registered(mcp, guarded, endpoint)
+    await mcp.call(server, "echo")
+    guarded.tokens.remove("token-1")
+
+    outcomes = await asyncio.gather(*(mcp.call(server, "echo") for _ in range(10)))
+
+    assert not any(outcome.is_error for outcome in outcomes)
+    assert len(endpoint.asked) == 2
+
+
+async def test_a_token_that_is_about_to_expire_is_not_used(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await registered(mcp, guarded, endpoint)
+    await mcp.call(server, "echo")
+    later = asyncio.get_running_loop().time() + 3600
+    monkeypatch.setattr("services.mcp.oauth.monotonic", lambda: later)
+
+    await mcp.call(server, "echo")
+
+    assert len(endpoint.asked) == 2
+
+
+async def test_a_server_that_refuses_every_token_fails_without_a_loop(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
+) -> None:
+    endpoint.given = lambda _: None
+    server = await registered(mcp, guarded, endpoint)
+
+    assert "HTTP status 401" in await problem_of(mcp, server)
+    assert len(endpoint.asked) == 2
+
+
+async def test_a_wrong_secret_is_told_without_the_secret(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
+) -> None:
+    server = await registered(mcp, guarded, endpoint, secret="wrong-secret")
+
+    problem = await problem_of(mcp, server)
+
+    assert "HTTP status 401 (invalid_client)" in problem
+    assert "wrong-secret" not in problem
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        HTMLResponse("<html>sign in</html>"),
+        JSONResponse({"token_type": "bearer"}),
+        JSONResponse({"access_token": "a\nb", "token_type": "bearer"}),
+        JSONResponse({"access_token": "a", "token_type": "mac"}),
+        JSONResponse({"error": "<b>"}, status_code=500),
+        HTMLResponse("x" * 200_000),
+        HTMLResponse("", status_code=302, headers={"Location": "http://169.254.169.254/"}),
+    ],
+)
+async def test_an_endpoint_that_gives_no_token_is_a_problem(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint, broken: HTMLResponse
+) -> None:
+    endpoint.broken = broken
+    server = await registered(mcp, guarded, endpoint)
+
+    assert "Its token endpoint" in await problem_of(mcp, server)
+
+
+async def test_an_endpoint_in_a_private_network_is_refused(
+    mcp: McpScene, guarded: HttpServer
+) -> None:
+    oauth = {"client_id": "everturn", "token_url": "http://localhost:1/token"}
+    server = await mcp.http(guarded.url, oauth=oauth, secret="s")
+
+    assert "EVERTURN_ALLOWED_PRIVATE_HOSTS" in await problem_of(mcp, server)
+
+
+async def test_a_server_is_asked_where_tokens_are_to_be_had(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
+) -> None:
+    guarded.authorization_server = endpoint.origin
+    server = await registered(mcp, guarded, None)
+
+    assert not (await mcp.call(server, "echo")).is_error
+
+
+async def test_an_authorization_server_that_is_somebody_else_gets_no_secret(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
+) -> None:
+    guarded.authorization_server = endpoint.origin
+    endpoint.names_issuer = "https://other.example.com"
+    server = await registered(mcp, guarded, None)
+
+    assert "somebody else" in await problem_of(mcp, server)
+    assert endpoint.asked == []
+
+
+async def test_a_server_that_does_not_say_where_tokens_are_is_a_problem(
+    mcp: McpScene, guarded: HttpServer
+) -> None:
+    server = await registered(mcp, guarded, None)
+
+    assert "tokenUrl" in await problem_of(mcp, server)

@@ -1,0 +1,125 @@
+"""Owns tools that are registered with Everturn as it runs, and the turns whose model calls them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Self
+from uuid import UUID, uuid4
+
+from tests.fakes.webhook_engine import SECRET, ReceivedCall, WebhookEngine
+from tests.running_everturn.checks import assert_told_whole
+from tests.running_everturn.client import Client, Event, data_of
+from tests.running_everturn.stack import ScriptedStack
+from workers.demo_model.scripts import Script, ToolCall
+
+CALL_ID: Final = "effect"
+PRICE: Final = Decimal("0.25")
+"""What a call of a registered webhook costs."""
+
+_ENDS: Final = frozenset({"completed", "failed", "denied"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a turn came to: the last event of its one call, and the ledger's rows about it."""
+
+    call: dict[str, Any]
+    charges: Sequence[dict[str, Any]]
+
+    @property
+    def status(self) -> str:
+        return str(self.call["status"])
+
+    @property
+    def output(self) -> str:
+        return str(self.call["output"])
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the model was told that nobody knows what became of the call."""
+        return "It is not known whether this call had its effect" in self.output
+
+    @property
+    def charged(self) -> list[tuple[str, Decimal]]:
+        """How each attempt ended, and for how much."""
+        return [(row["status"], row["cost_usd"]) for row in self.charges]
+
+
+@dataclass(frozen=True, slots=True)
+class CallingTurn:
+    """A turn whose model calls a tool once, and then says `Done.` whatever came of that."""
+
+    everturn: ScriptedStack
+    client: Client
+    tool: str
+    turn_id: str
+
+    @classmethod
+    async def begin(
+        cls, everturn: ScriptedStack, client: Client, tool: str, *, hold: str | None = None
+    ) -> Self:
+        """Ask for a turn; with `hold`, the model's call waits at that gate."""
+        question = uuid4().hex
+        call = ToolCall(id=CALL_ID, name=tool, input={"title": "Printer on fire"})
+        everturn.model.add(Script(match=question, tool_calls=(call,), hold=hold))
+        everturn.model.add(Script(match=question, text="Done."))
+        async with client.ask(question) as stream:
+            return cls(everturn, client, tool, stream.turn_id)
+
+    async def stored(self) -> dict[str, Any]:
+        """Return the row of the call, empty where the model has not called yet."""
+        query = "SELECT * FROM tool_calls WHERE turn_id = $1"
+        rows = await self.everturn.query(query, UUID(self.turn_id))
+        return rows[0] if rows else {}
+
+    async def decide(self, decision: str) -> None:
+        """Decide about the call as the person whose turn it is."""
+        path = f"/turns/{self.turn_id}/approvals/{CALL_ID}"
+        data_of(await self.client.post(path, {"decision": decision}))
+
+    async def end(self) -> Outcome:
+        """Wait for the end, check what holds of every turn, and return what became of the call."""
+        events = await self.client.events(self.turn_id)
+        assert await assert_told_whole(self.client, self.turn_id, events) == "Done."
+        ledger = await self.everturn.ledger(self.turn_id)
+        assert all(row["status"] != "open" for row in ledger)
+        turn = await self.client.turn(self.turn_id)
+        assert Decimal(turn["costUsd"]) == sum(row["cost_usd"] for row in ledger)
+        charges = [row for row in ledger if row["kind"] == "tool"]
+        return Outcome(_end_of_call(events), charges)
+
+
+def _end_of_call(events: Sequence[Event]) -> dict[str, Any]:
+    ends = [event.data for event in events if event.name == "tool_call" and event.status in _ENDS]
+    assert len(ends) == 1, ends
+    return ends[0]
+
+
+async def administrator(everturn: ScriptedStack, client: Client) -> Client:
+    """Make the person at the API an administrator."""
+    await everturn.query("UPDATE users SET role = 'admin' WHERE email = $1", client.email)
+    return client
+
+
+async def register_webhook(admin: Client, engine: WebhookEngine, **fields: object) -> str:
+    """Register a tool whose webhook is the engine's of the same name, for a price; return it."""
+    name = f"w{uuid4().hex[:12]}"
+    body = {
+        "name": name,
+        "description": "Opens a ticket.",
+        "url": engine.url(name),
+        "inputSchema": {"type": "object", "properties": {"title": {"type": "string"}}},
+        "secret": SECRET,
+        **fields,
+    }
+    data_of(await admin.post("/admin/workflow-tools", body), 201)
+    data_of(await admin.patch(f"/admin/tools/{name}", {"costUsd": str(PRICE)}))
+    return name
+
+
+def effects(calls: Sequence[ReceivedCall]) -> int:
+    """Return how often an engine does something that knows a call again by its key."""
+    for call in calls:
+        assert call.is_signed()
+        assert call.headers["webhook-id"] == call.headers["idempotency-key"]
+    return len({call.headers["idempotency-key"] for call in calls})

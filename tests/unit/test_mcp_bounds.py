@@ -1,0 +1,142 @@
+"""What a server over stdio may say: lines, answers, and how much between two of them."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from mcp_types import JSONRPCRequest, JSONRPCResponse
+
+from services.mcp.allowances import Allowance
+from services.mcp.errors import McpServerError
+from services.mcp.exchange import MAX_BYTES, TOO_LONG, Exchange
+from services.mcp.homes import ServerHomes
+from services.mcp.lines import Line, Part, bounded_lines
+
+
+async def read(*chunks: bytes, longest: int = 1_000) -> list[Line]:
+    stream = asyncio.StreamReader()
+    for chunk in chunks:
+        stream.feed_data(chunk)
+    stream.feed_eof()
+    pieces = [piece async for piece in bounded_lines(stream, longest=longest)]
+    assert sum(piece.size for piece in pieces) == sum(map(len, chunks))
+    return [piece for piece in pieces if not isinstance(piece, Part)]
+
+
+async def test_lines_are_read_however_they_come() -> None:
+    lines = await read(b"one\ntw", b"o\n", b"\n", b"unfinished")
+
+    assert [line.text for line in lines] == [b"one", b"two", b""]
+
+
+async def test_a_line_that_is_too_long_leaves_its_ends_alone() -> None:
+    long = b"begin" + b"x" * 300_000 + b"end"
+
+    first, second = await read(long, b"\nnext\n")
+
+    assert first.is_too_long
+    assert (first.text, first.head[:5], first.tail[-3:]) == (b"", b"begin", b"end")
+    assert len(first.head) + len(first.tail) <= 1_024
+    assert second.text == b"next"
+
+
+def asked(*numbers: int) -> Exchange:
+    exchange = Exchange()
+    for number in numbers:
+        exchange.ask(JSONRPCRequest(jsonrpc="2.0", id=number, method="tools/call"))
+    return exchange
+
+
+def answer(number: int | str) -> JSONRPCResponse:
+    return JSONRPCResponse(jsonrpc="2.0", id=number, result={})
+
+
+def test_an_answer_is_heard_once() -> None:
+    exchange = asked(1)
+
+    assert [exchange.hear(answer(1)), exchange.hear(answer(1))] == [True, False]
+    assert not exchange.hear(answer(99))
+
+
+def test_answers_that_were_waited_for_allow_more() -> None:
+    exchange = asked(1, 2)
+    exchange.count(MAX_BYTES - 10)
+    exchange.hear(answer(77))
+    exchange.hear(answer(1))
+    exchange.count(MAX_BYTES - 10)
+
+    with pytest.raises(McpServerError, match="without an answer"):
+        exchange.count(MAX_BYTES)
+
+
+def test_stray_lines_are_forgiven_up_to_a_number() -> None:
+    exchange = Exchange()
+    for _ in range(1_000):
+        exchange.stray()
+
+    with pytest.raises(McpServerError, match="no message of MCP"):
+        stray_often(exchange)
+
+
+def stray_often(exchange: Exchange) -> None:
+    for _ in range(100):
+        exchange.stray()
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        (b'{"jsonrpc":"2.0","id":7,"result":{', b"x"),
+        (b'{"id": 7, "jsonrpc": "2.0", "result"', b"x"),
+        (b'{"result":{', b'x"}]},"jsonrpc":"2.0","id":7}'),
+        (b'{"result":{', b'x"}]},"id":7,"jsonrpc":"2.0"}\r'),
+    ],
+)
+def test_an_answer_that_is_too_long_fails_the_call_that_it_answers(
+    head: bytes, tail: bytes
+) -> None:
+    error = asked(7).refuse(Line(b"", 10, head, tail))
+
+    assert (error.id, error.error.message) == (7, TOO_LONG)
+
+
+@pytest.mark.parametrize("number", [8, "x"])
+def test_a_line_that_is_too_long_and_answers_nothing_ends_the_connection(number: object) -> None:
+    head = json.dumps({"jsonrpc": "2.0", "id": number, "result": {}}).encode()
+
+    with pytest.raises(McpServerError, match="a line of more than"):
+        asked(7).refuse(Line(b"", 10, head, b"x"))
+
+
+def test_an_allowance_comes_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("services.mcp.allowances.monotonic", lambda: now)
+    allowance = Allowance(100, refill_s=10)
+    assert allowance.take(100)
+    assert not allowance.take(1)
+
+    now = 5.0
+
+    assert allowance.take(49)
+    assert not allowance.take(49)
+
+
+def test_a_home_is_private_and_stays(tmp_path: Path) -> None:
+    homes = ServerHomes(tmp_path / "homes")
+    (homes.of("a") / "kept").touch()
+    homes.of("a").chmod(0o755)
+
+    home = homes.of("a")
+
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert (home / "kept").exists()
+
+
+def test_a_home_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    homes = ServerHomes(tmp_path / "homes")
+    homes.of("a")
+    (tmp_path / "homes" / "b").symlink_to(tmp_path)
+
+    with pytest.raises(McpServerError, match="folder of its own"):
+        homes.of("b")

@@ -1,0 +1,180 @@
+"""What a model is told of results of MCP tools: bounded, storable, and nothing it can't take."""
+
+import struct
+from base64 import b64encode
+from typing import Any
+
+import pytest
+from mcp_types import (
+    AudioContent,
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    TextContent,
+    TextResourceContents,
+)
+
+from services.mcp.images import MAX_IMAGE_BYTES, Image, read_image
+from services.mcp.results import MAX_CHARS, MAX_IMAGES, outcome_of
+from tests.fakes.mcp_tools import png
+
+
+def result(*content: Any, **more: Any) -> CallToolResult:  # noqa: ANN401 -- of many types
+    return CallToolResult(content=list(content), **more)
+
+
+def image(data: bytes, kind: str = "image/png") -> ImageContent:
+    return ImageContent(data=b64encode(data).decode(), mime_type=kind)
+
+
+def test_texts_are_joined_and_without_blocks() -> None:
+    outcome = outcome_of(result(TextContent(text="a"), TextContent(text="b")))
+
+    assert (outcome.output, outcome.blocks) == ("a\nb", ())
+
+
+def test_nothing_is_said_to_be_nothing() -> None:
+    assert outcome_of(result()).output == "The tool ended without any output."
+    assert outcome_of(result(TextContent(text=""))).output == "The tool ended without any output."
+
+
+def test_what_can_not_be_stored_is_replaced() -> None:
+    assert outcome_of(result(TextContent(text="a\x00b\ud800"))).output == "a\ufffdb\ufffd"
+
+
+def test_text_is_bounded() -> None:
+    outcome = outcome_of(result(*[TextContent(text="x" * 300_000)] * 3))
+
+    assert len(outcome.output) <= MAX_CHARS + 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "structured"),
+    [
+        (['{"a": 1}'], {"a": 1}),
+        (["hello"], {"result": "hello"}),
+        (["7"], {"result": 7}),
+        (["a", "b"], {"result": ["a", "b"]}),
+        (["1", "2"], {"result": [1, 2]}),
+    ],
+)
+def test_structured_content_that_is_said_already_is_not_said_again(
+    texts: list[str], structured: dict[str, object]
+) -> None:
+    pieces = [TextContent(text=text) for text in texts]
+
+    assert outcome_of(result(*pieces, structured_content=structured)).output == "\n".join(texts)
+
+
+def test_structured_content_that_is_not_said_is_added() -> None:
+    outcome = outcome_of(
+        result(TextContent(text="Found 2."), structured_content={"cities": ["Köln", None]})
+    )
+
+    assert outcome.output == 'Found 2.\n{"cities":["Köln",null]}'
+
+
+def test_deep_text_is_no_reason_to_fail() -> None:
+    deep = "[" * 100_000
+
+    assert outcome_of(result(TextContent(text=deep), structured_content={"a": 1})).output
+
+
+def test_images_are_blocks_in_their_places() -> None:
+    outcome = outcome_of(result(TextContent(text="a"), image(png()), TextContent(text="b")))
+
+    kinds = [block["type"] for block in outcome.blocks]
+    assert kinds == ["text", "image", "text"]
+    assert outcome.output.startswith("a\n(An image, image/png, ")
+
+
+def test_no_more_images_are_shown_than_allowed() -> None:
+    outcome = outcome_of(result(*[image(png())] * (MAX_IMAGES + 2)))
+
+    kinds = [block["type"] for block in outcome.blocks]
+    assert kinds == ["image"] * MAX_IMAGES + ["text"] * 2
+
+
+def test_an_image_is_what_its_bytes_say() -> None:
+    outcome = outcome_of(result(image(png(), "image/jpeg")))
+
+    assert outcome.blocks[0]["source"]["media_type"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "not base64!",
+        "",
+        b64encode(b"<svg/>").decode(),
+        b64encode(b"\x89PNG\r\n\x1a\n").decode(),
+        b64encode(b"\xff\xd8\xff").decode(),
+        b64encode(b"\xff\xd8\xff\xe0\x00\x00" * 3).decode(),
+        b64encode(b"RIFF\x00\x00\x00\x00WEBPVP8X").decode(),
+        b64encode(png(1, 1)[:16] + struct.pack(">II", 0, 5)).decode(),
+        b64encode(png(1, 1)[:16] + struct.pack(">II", 9_000, 5)).decode(),
+        "A" * (MAX_IMAGE_BYTES * 2),
+        "ü",
+    ],
+)
+def test_what_is_no_image_is_left_out_with_a_sentence(data: str) -> None:
+    outcome = outcome_of(result(ImageContent(data=data, mime_type="image/png")))
+
+    assert outcome.blocks == ()
+    assert outcome.output.startswith("(An image is left out: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"GIF89a" + struct.pack("<HH", 3, 4), "image/gif"),
+        (b"\xff\xd8\xff\xe0\x00\x02\xff\xc0\x00\x11\x08\x00\x04\x00\x03", "image/jpeg"),
+        (b"RIFF....WEBPVP8 " + bytes(10) + struct.pack("<HH", 3, 4), "image/webp"),
+        (b"RIFF....WEBPVP8L" + bytes(14), "image/webp"),
+        (b"RIFF....WEBPVP8X" + bytes(14), "image/webp"),
+    ],
+)
+def test_all_kinds_that_a_model_takes_are_known(content: bytes, expected: str) -> None:
+    found = read_image(b64encode(content).decode())
+
+    assert isinstance(found, Image)
+    assert found.media_type == expected
+
+
+def test_what_a_model_can_not_hear_or_read_is_described() -> None:
+    outcome = outcome_of(
+        result(
+            AudioContent(data="AAAA", mime_type="audio/wav"),
+            EmbeddedResource(resource=TextResourceContents(uri="mem:///a", text="inside")),
+            EmbeddedResource(
+                resource=BlobResourceContents(
+                    uri="mem:///b", blob="AAAA", mime_type="application/zip"
+                )
+            ),
+        )
+    )
+
+    assert outcome.output.splitlines() == [
+        "(Audio, audio/wav, 3 bytes: left out.)",
+        "Resource mem:///a:",
+        "inside",
+        "(Resource mem:///b, application/zip, 3 bytes: left out.)",
+    ]
+
+
+def test_an_image_among_resources_is_shown() -> None:
+    blob = b64encode(png()).decode()
+    resource = BlobResourceContents(uri="mem:///b", blob=blob, mime_type="image/png")
+
+    assert outcome_of(result(EmbeddedResource(resource=resource))).blocks[0]["type"] == "image"
+
+
+def test_more_pieces_than_anybody_reads_are_counted() -> None:
+    outcome = outcome_of(result(*[TextContent(text="x")] * 600))
+
+    assert outcome.output.endswith("(100 more pieces are left out.)")
+
+
+def test_an_error_stays_one() -> None:
+    assert outcome_of(result(TextContent(text="no"), is_error=True)).is_error

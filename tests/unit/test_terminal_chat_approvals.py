@@ -1,0 +1,98 @@
+"""What the person is shown of a tool call that waits for them, and what their answers come to."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.terminal_chat import Recorder
+from workers.terminal_chat.approvals import ApprovalPrompt, Decision, how_to_decide, shown_input
+from workers.terminal_chat.events import ToolCall
+from workers.terminal_chat.keyboard import Keyboard
+
+CALL = ToolCall(
+    tool_call_id="c", name="send", status="awaiting_approval", input={"to": "ada", "text": "Hé"}
+)
+
+
+class Typed(Keyboard):
+    """Somebody who types these lines and then leaves."""
+
+    def __init__(self, *lines: str) -> None:
+        self._lines: Iterator[str] = iter(lines)
+        self.asked: list[str] = []
+
+    def ask(self, prompt: str) -> str | None:
+        """Return the next line."""
+        self.asked.append(prompt)
+        return next(self._lines, None)
+
+
+def decided(*lines: str) -> Decision | None:
+    return ApprovalPrompt(Recorder(), Typed(*lines)).ask(CALL)
+
+
+@pytest.mark.parametrize(
+    ("lines", "body"),
+    [
+        (["y"], {"decision": "approve"}),
+        ([" YES "], {"decision": "approve"}),
+        (["a"], {"decision": "approve", "rememberForChat": True}),
+        (["n", ""], {"decision": "deny"}),
+        (["no", " Too \x00early. "], {"decision": "deny", "reason": "Too early."}),
+        (["n", "x" * 3000], {"decision": "deny", "reason": "x" * 2000}),
+        (["n"], {"decision": "deny"}),
+        (["e", '{"to": "bob"}'], {"decision": "approve", "input": {"to": "bob"}}),
+        (["e", "{}"], {"decision": "approve", "input": {}}),
+        (["", "what?", "y"], {"decision": "approve"}),
+        (["e", "no json", "y"], {"decision": "approve"}),
+        (["e", "[1]", "e", '{"a": 1}'], {"decision": "approve", "input": {"a": 1}}),
+        (["e", "[" * 100_000, "y"], {"decision": "approve"}),
+    ],
+)
+def test_what_is_typed_becomes_a_decision(lines: list[str], body: dict[str, object]) -> None:
+    decision = decided(*lines)
+
+    assert decision is not None
+    assert decision.body() == body
+
+
+@pytest.mark.parametrize("lines", [[], ["maybe"], ["e"]])
+def test_the_end_of_the_input_decides_nothing(lines: list[str]) -> None:
+    assert decided(*lines) is None
+
+
+def test_the_call_is_shown_with_its_whole_input() -> None:
+    screen = Recorder()
+
+    ApprovalPrompt(screen, Typed("y")).ask(CALL)
+
+    assert screen.notes == [
+        "The assistant wants to use send with",
+        '  {\n    "to": "ada",\n    "text": "Hé"\n  }',
+    ]
+
+
+def test_what_can_not_be_seen_is_spelled_out() -> None:
+    hidden = {"a\u202eb": "c\u200bd\x1b[2J\x7f\x9b\u2028e"}
+
+    shown = shown_input(json.loads(json.dumps(hidden)))
+
+    assert shown == '  {\n    "a\\u202eb": "c\\u200bd\\u001b[2J\\u007f\\u009b\\u2028e"\n  }'
+
+
+@pytest.mark.parametrize("huge", [{"a": "b" * 100_000}, {"a": list(range(1000))}])
+def test_a_huge_input_is_cut_and_says_so(huge: dict[str, object]) -> None:
+    shown = shown_input(json.loads(json.dumps(huge)))
+
+    assert len(shown) < 7_000
+    assert len(shown.splitlines()) <= 61
+    assert "cut here: the whole input has " in shown.splitlines()[-1]
+
+
+def test_where_nobody_can_be_asked_it_is_said_how_to_decide() -> None:
+    said = how_to_decide(CALL, url="http://h/api/v1/turns/t/approvals/c")
+
+    assert said.startswith("send waits for a decision")
+    assert "curl -X POST http://h/api/v1/turns/t/approvals/c " in said
+    assert """-d '{"decision": "approve"}'""" in said

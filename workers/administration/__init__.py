@@ -1,0 +1,1 @@
+"""`everturn admin`: the API's administration from the command line."""
