@@ -48,6 +48,8 @@ async def serve_api(settings: Settings) -> None:
         await foundation.database.ping()
         await warm_up(foundation)
         app = create_app(services, max_body_bytes=settings.max_body_bytes)
+        # It takes a second, in which nobody else would be answered.
+        app.openapi()
         spare_what_stays()
         with _listening(settings) as listener:
             await uvicorn.Server(_server_config(app, settings)).serve(sockets=[listener])
