@@ -9,9 +9,11 @@ import structlog
 from services.settings import Settings
 
 _QUIET = (
-    *("asyncio", "client", "httpcore", "httpcore2", "httpx", "httpx2", "mcp"),
+    *("asyncio", "httpcore", "httpcore2", "httpx", "httpx2"),
     *("temporalio.activity", "temporalio.workflow"),
 )
+# What MCP servers do wrong is theirs to say, as often and in whatever words they like.
+_SILENT = ("client", "mcp")
 
 # Messages of exceptions may quote what a person or a model wrote. These only say what is missing.
 _OURS = ("activities.", "api.", "schema.", "services.", "workers.", "workflows.")
@@ -72,6 +74,8 @@ def configure_logs(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("temporalio.activity").addFilter(_is_news)
 
 

@@ -1,5 +1,6 @@
-"""MCP servers: how administrators register them, and how their tools are listed.
+"""MCP servers: how administrators register them, how their tools are listed and called.
 
-The package `mcp` takes the better part of a second to import, so only `listing.py` and what it
-is made of do that, and nothing but the refresh imports them, when it first runs.
+The package `mcp` takes the better part of a second to import, so only what speaks with servers
+does that (`connection.py`, `calling.py`, `results.py` and what they are made of), and nothing but
+the first refresh or call imports those, in a thread.
 """

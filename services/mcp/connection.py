@@ -136,13 +136,16 @@ class Connection:
         """Return words of the server without the secrets that it was told."""
         return self._address.without_secrets(words)
 
-    async def list_tools(self) -> list[Tool]:
-        """Return the tools that the server lists now. Errors: McpServerError, SessionLostError."""
+    async def list_tools(self, *, spent_s: float = 0.0) -> list[Tool]:
+        """Return the tools that the server lists now; `spent_s` of its time is over already.
+
+        Errors: McpServerError; SessionLostError.
+        """
         spoken = self.conversation
         if spoken is None:
             raise McpServerError(self.ended_by or "It closed the connection.")
         try:
-            async with asyncio.timeout(self._timeouts.whole_s):
+            async with asyncio.timeout(self._timeouts.whole_s - spent_s):
                 return await all_tools(spoken)
         except TimeoutError:
             whole_s = self._timeouts.whole_s

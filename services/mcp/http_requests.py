@@ -4,6 +4,7 @@ Each has bounds of its own; one that is given up is closed; a token that was ref
 """
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Self
 
 import anyio
@@ -77,6 +78,7 @@ class SeparateRequests(httpx2.AsyncBaseTransport):
         if response.is_success and _kind(response) == "text/event-stream":
             # What ends a stream for good, should the call be given up.
             ending = b"\n\ndata: " + self._seal.message(_GIVEN_UP, asked) + b"\n\n"
+            under_way.on_close = lambda: self._under_way.pop(asked, None)
             return _with_stream(response, _Stream(response, _Flow(), under_way, ending))
         read = httpx2.Response(
             response.status_code, headers=response.headers, content=await _read(response)
@@ -141,6 +143,7 @@ class _UnderWay:
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
         self.is_given_up = False
+        self.on_close: Callable[[], object] = lambda: None
 
     def give_up(self) -> None:
         self.is_given_up = True
@@ -154,7 +157,7 @@ class _Stream(httpx2.AsyncByteStream):
         self, response: httpx2.Response, flow: _Flow, under_way: _UnderWay, ending: bytes
     ) -> None:
         self._response = response
-        self._chunks = response.aiter_raw()
+        self._chunks = _chunks(response)
         self._flow = flow
         self._under_way = under_way
         self._ending = ending
@@ -174,6 +177,7 @@ class _Stream(httpx2.AsyncByteStream):
         return ending
 
     async def aclose(self) -> None:
+        self._under_way.on_close()
         await self._response.aclose()
 
 
@@ -185,10 +189,17 @@ def _kind(response: httpx2.Response) -> str:
     return str(response.headers.get("content-type", "")).lower().partition(";")[0].strip()
 
 
+def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+    stream = response.stream
+    if not isinstance(stream, httpx2.AsyncByteStream):  # pragma: no cover -- the library's own
+        raise TypeError("the stream is not asynchronous")
+    return aiter(stream)
+
+
 async def _read(response: httpx2.Response) -> bytes:
     content = bytearray()
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in _chunks(response):
             content += chunk
             if len(content) > MAX_ANSWER_BYTES:
                 raise TooLargeError(MAX_ANSWER_BYTES)

@@ -1,11 +1,13 @@
 """Owns one conversation with an MCP server: connect, list all tools, leave; all of it bounded."""
 
 from collections.abc import Collection
+from time import monotonic
 
 from mcp_types import Tool
 
 from services.mcp.addresses import ServerAddress, Timeouts
 from services.mcp.connection import Connection
+from services.mcp.errors import McpServerError, SessionLostError
 
 
 async def list_tools(
@@ -17,7 +19,10 @@ async def list_tools(
     """
     connection = Connection(address, allowed_hosts=allowed_hosts, timeouts=timeouts)
     try:
+        began_at = monotonic()
         await connection.open()
-        return await connection.list_tools()
+        return await connection.list_tools(spent_s=monotonic() - began_at)
+    except SessionLostError as error:
+        raise McpServerError("It forgets its sessions.") from error
     finally:
         await connection.close()

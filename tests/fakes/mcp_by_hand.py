@@ -19,6 +19,15 @@ INFO = {
 }
 
 
+TOOLS: list[Any] = [
+    {"name": "right", "inputSchema": {"type": "object"}},
+    {"name": "odd", "inputSchema": {"type": "object", "properties": {"a": 7}}},
+    {"name": "bare"},
+    {"name": "loud", "description": 7, "inputSchema": {"type": "object"}},
+    7,
+]
+
+
 def say(message: dict[str, Any]) -> None:
     """Write a message."""
     sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
@@ -87,6 +96,8 @@ def main(mode: str) -> None:
             if mode == "mute":
                 time.sleep(3600)
             say({"id": message["id"], "result": INFO})
+        elif message.get("method") == "tools/list":
+            say({"id": message["id"], "result": {"tools": TOOLS}})
         elif message.get("method") == "tools/call":
             tool = message["params"]["name"]
             MISBEHAVIOUR[mode if tool == "misbehave" else tool](message["id"])

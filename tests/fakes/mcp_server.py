@@ -58,7 +58,7 @@ def tools_of(mode: str) -> list[Tool]:
         from tests.fakes.mcp_tools import callable_tools  # noqa: PLC0415 -- a program of its own
 
         return callable_tools()
-    wrong = Tool(name="wrong", input_schema={"type": "object", "properties": {"a": 7}})
+    wrong = Tool(name="wrong", input_schema={"type": "object", "properties": {"a": {"type": 7}}})
     unnameable = Tool(name="ünnameable", input_schema=FINE_SCHEMA)
     names = ",".join(sorted(os.environ))
     special = {

@@ -162,7 +162,7 @@ async def test_a_step_that_is_done_is_not_asked_for_again(user: ApiUser, stack: 
     attempt = await steps.begin(call, Claim("run", "activity", 1))
     assert isinstance(attempt, NewAttempt)
     usage = TokenUsage(input_tokens=100, output_tokens=5)
-    cost = await steps.complete(
+    completed = await steps.complete(
         attempt,
         answer="Done.",
         blocks=[{"type": "text", "text": "Done."}],
@@ -176,9 +176,10 @@ async def test_a_step_that_is_done_is_not_asked_for_again(user: ApiUser, stack: 
     output = await stack.activities.turns._model_calls.run(call, Claim("other", "activity", 1))
 
     assert stored == StoredAnswer(
-        attempt=1, stop_reason="end_turn", tool_calls=(), usage=usage, cost_usd=cost
+        attempt=1, stop_reason="end_turn", tool_calls=(), usage=usage, cost_usd=completed.cost_usd
     )
-    assert (output.stop_reason, output.usage, output.cost_usd) == ("end_turn", usage, cost)
+    told = (output.stop_reason, output.usage, output.cost_usd)
+    assert told == ("end_turn", usage, completed.cost_usd)
     assert len(stack.model.requests) == asked
     assert len(await stack.inspection.charges(str(turn.turn_id))) == 1
     await finish(stack, turn)

@@ -306,3 +306,15 @@ async def test_a_pool_that_is_closed_leaves_no_process_behind(stack: Stack, tmp_
 
     assert [is_running(pid) for pid in pids] == [False] * 3
     assert [lost.reached for lost in await asyncio.gather(*silent)] == [True] * 3
+
+
+async def test_a_tool_that_is_described_wrongly_does_not_cost_the_server_the_others(
+    mcp: McpScene,
+) -> None:
+    server = await mcp.process(BY_HAND, "pid")
+
+    outcome = await mcp.refresh.refresh(await mcp.reference(server))
+
+    row = await mcp.row(server)
+    assert (outcome.tool_count, row["status"]) == (1, "healthy")
+    assert all(f"`{name}`" in row["problem"] for name in ("odd", "bare", "loud"))

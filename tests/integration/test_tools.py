@@ -194,8 +194,7 @@ async def test_a_tool_that_the_model_was_not_offered_is_not_run(
     assert events[-1].data["assistantMessage"]["content"] == "I can't."
 
 
-@pytest.mark.parametrize(("approval", "expected"), [("ask", [*INSTANT]), ("deny", ["datetime"])]
-)
+@pytest.mark.parametrize(("approval", "expected"), [("ask", [*INSTANT]), ("deny", ["datetime"])])
 async def test_a_tool_that_never_runs_is_not_offered(
     user: ApiUser,
     admin: ApiUser,
@@ -220,7 +219,7 @@ async def test_a_tool_that_never_runs_is_not_offered(
     ],
 )
 async def test_of_all_approval_policies_the_strictest_holds(
-    user: ApiUser, admin: ApiUser, of_admin: str, of_user: str, in_force: str
+    user: ApiUser, admin: ApiUser, *, of_admin: str, of_user: str, in_force: str
 ) -> None:
     wishes = {"toolApprovals": {"calculator": of_user}}
     assert (await user.request("PUT", "/users/me/preferences", json=wishes)).status_code == 200

@@ -65,9 +65,6 @@ class Person(Client):
     async def remember(self, content: str) -> None:
         data_of(await self._http.post("/memories", json={"content": content}), 201)
 
-    async def patch(self, path: str, body: object) -> None:
-        data_of(await self._http.patch(path, json=body))
-
     async def delete(self, path: str) -> None:
         response = await self._http.delete(path)
         assert response.status_code == 204, response.text

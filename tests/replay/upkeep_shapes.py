@@ -11,6 +11,7 @@ from schema.names import (
     ERASURE_SWEEP_SCHEDULE_ID,
     REEMBED,
     REEMBED_SCHEDULE_ID,
+    SWEEP_MCP_SERVERS,
 )
 from schema.reembedding import EmbeddedKind, ReembedProgress
 from tests.replay.scene import SECRET, Scene
@@ -50,6 +51,15 @@ async def refresh_of_an_mcp_server_that_fails(scene: Scene) -> str:
     return await _refreshed(scene, "failing", "false")
 
 
+async def sweep_of_mcp_servers(scene: Scene) -> str:
+    await scene.admin.register_server("swept", sys.executable, _MCP_SERVER, "fine")
+    workflow_id = "mcp-sweep-by-hand"
+    await scene.temporal.execute_workflow(
+        SWEEP_MCP_SERVERS, id=workflow_id, task_queue=BACKGROUND_QUEUE
+    )
+    return workflow_id
+
+
 async def _refreshed(scene: Scene, name: str, command: str, *arguments: str) -> str:
     server = await scene.admin.register_server(name, command, *arguments)
     configured_at = datetime.fromisoformat(server["updatedAt"])
@@ -63,4 +73,5 @@ SHAPES: Final = (
     reembedding_that_goes_on,
     refresh_of_an_mcp_server,
     refresh_of_an_mcp_server_that_fails,
+    sweep_of_mcp_servers,
 )

@@ -1,0 +1,144 @@
+"""Requests to MCP servers over HTTP that fail, fail by themselves and say what is known of it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import JSONRPCError
+
+from services.mcp.exchange import MAX_ANSWER_BYTES
+from services.mcp.http_failures import FailureSeal, HttpFailure
+from services.mcp.http_requests import SeparateRequests
+from services.outgoing.errors import BrokenConnectionError, ConnectFailedError, OutgoingError
+
+SEAL = FailureSeal()
+URL = "http://mcp.test/mcp"
+
+
+def requests_to(answer: Callable[[httpx2.Request], Any]) -> SeparateRequests:
+    return SeparateRequests(httpx2.MockTransport(answer), SEAL, None)
+
+
+def a_call(**headers: str) -> httpx2.Request:
+    body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {}}
+    return httpx2.Request("POST", URL, json=body, headers=headers)
+
+
+async def failure_of(
+    answer: Callable[[httpx2.Request], Any], request: httpx2.Request | None = None
+) -> HttpFailure | None:
+    response = await requests_to(answer).handle_async_request(request or a_call())
+    error = JSONRPCError.model_validate_json(await response.aread())
+    assert error.id == 7
+    return SEAL.failure_of(MCPError.from_error_data(error.error))
+
+
+@pytest.mark.parametrize(
+    ("error", "reached"),
+    [(ConnectFailedError(), False), (BrokenConnectionError(reached=True), True)],
+)
+async def test_an_outage_says_whether_the_server_can_have_acted(
+    error: OutgoingError, *, reached: bool
+) -> None:
+    async def broken(_: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    assert await failure_of(broken) == HttpFailure(
+        error.sentence, reached=reached, is_unreachable=not reached
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "reached"), [(401, False), (403, False), (429, False), (500, True), (503, True)]
+)
+async def test_a_status_is_a_sentence(status: int, *, reached: bool) -> None:
+    failure = await failure_of(
+        lambda _: httpx2.Response(status, headers={"Retry-After": "7"}, text="<html>")
+    )
+
+    assert failure == HttpFailure(
+        f"It answered with HTTP status {status}.", reached=reached, retry_after_s=7
+    )
+
+
+async def test_a_session_that_is_gone_is_told_from_a_page_that_is() -> None:
+    def missing(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(404)
+
+    lost = await failure_of(missing, a_call(**{"mcp-session-id": "s"}))
+    missed = await failure_of(missing)
+
+    assert lost is not None
+    assert lost.is_session_lost
+    assert not lost.reached
+    assert missed == HttpFailure("It answered with HTTP status 404.", reached=True)
+
+
+async def test_an_error_in_words_of_the_protocol_stays_the_servers() -> None:
+    body = {"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "no"}}
+
+    assert await failure_of(lambda _: httpx2.Response(400, json=body)) is None
+
+
+async def test_nobody_else_can_write_our_failures() -> None:
+    forged = FailureSeal().message(HttpFailure("Nothing happened.", reached=False), 7)
+
+    assert await failure_of(lambda _: httpx2.Response(500, content=forged)) is None
+
+
+async def test_an_answer_that_is_too_long_is_not_read_to_its_end() -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 65_536
+            yield b"x" * 65_536
+
+    failure = await failure_of(lambda _: httpx2.Response(200, content=endless()))
+
+    assert failure is not None
+    assert failure.is_too_long
+    assert read <= MAX_ANSWER_BYTES + 2 * 65_536
+
+
+async def test_a_stream_that_is_given_up_ends_with_an_error_of_ours() -> None:
+    begun = asyncio.Event()
+
+    async def silent() -> AsyncIterator[bytes]:
+        begun.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if "notifications/cancelled" in request.content.decode():
+            return httpx2.Response(202)
+        headers = {"Content-Type": "text/event-stream"}
+        return httpx2.Response(200, headers=headers, content=silent())
+
+    requests = requests_to(answer)
+    response = await requests.handle_async_request(a_call())
+    reading = asyncio.create_task(response.aread())
+    await begun.wait()
+    body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+
+    told = await requests.handle_async_request(httpx2.Request("POST", URL, json=body))
+
+    assert told.status_code == 202
+    async with asyncio.timeout(5):
+        data = (await reading).decode().partition("data: ")[2]
+    assert json.loads(data)["error"]["message"] == "The call was given up."
+
+
+async def test_a_notification_that_fails_is_nobodys_trouble() -> None:
+    async def broken(_: httpx2.Request) -> httpx2.Response:
+        raise ConnectFailedError
+
+    body = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    request = httpx2.Request("POST", URL, json=body)
+
+    assert (await requests_to(broken).handle_async_request(request)).status_code == 202
