@@ -4,7 +4,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import names
-from activities.heartbeats import heartbeats
+from activities.heartbeats import SharedHeartbeats, heartbeats
 from schema.tools import ToolTrialReference
 from schema.turns import AskApprovalOutput, RunToolInput, RunToolOutput
 from services.tools.trials import ToolTrialRuns
@@ -19,6 +19,7 @@ class ToolActivities:
     def __init__(self, tool_calls: ToolCalls, approvals: ToolApprovals) -> None:
         self._tool_calls = tool_calls
         self._approvals = approvals
+        self._heartbeats = SharedHeartbeats()
 
     @activity.defn(name=names.ASK_APPROVAL)
     async def ask_approval(self, call: RunToolInput) -> AskApprovalOutput:
@@ -33,7 +34,7 @@ class ToolActivities:
         """
         if activity.info().is_local:
             return await self._run(call)
-        async with heartbeats():
+        async with self._heartbeats.beating():
             return await self._run(call)
 
     async def _run(self, call: RunToolInput) -> RunToolOutput:

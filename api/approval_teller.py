@@ -3,22 +3,16 @@
 Temporal being away is no error here: the decision is kept, and a sweep tells it later.
 """
 
-import asyncio
-from typing import Final
-
 import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from api.temporal_absence import why_away
+from api.temporal_absence import patience, why_away
 from schema.ids import turn_workflow_id
 from schema.turns import DecidedToolCall, ToolCallKey
 from workflows.chat_turn import ChatTurn
 
 _log = structlog.get_logger(__name__)
-
-_PATIENCE_S: Final = 3.0
-"""For all attempts together: the client of Temporal makes them for ten seconds by itself."""
 
 
 class ApprovalTeller:
@@ -32,7 +26,7 @@ class ApprovalTeller:
         handle = self._client.get_workflow_handle(turn_workflow_id(call.turn_id))
         key = ToolCallKey(step=call.step, tool_call_id=call.tool_call_id)
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with patience():
                 await handle.signal(ChatTurn.tool_call_decided, key)
         except (RPCError, RuntimeError, TimeoutError) as error:
             cause = why_away(error)

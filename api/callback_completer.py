@@ -3,22 +3,16 @@
 Temporal being away is no error here: the answer is stored, and the sweep tells the turn later.
 """
 
-import asyncio
-from typing import Final
-
 import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.temporal_absence import why_away
+from api.temporal_absence import patience, why_away
 from schema.ids import turn_workflow_id
 from schema.tool_callbacks import AnsweredCall
 from schema.turns import RunToolOutput, callback_activity_id
 
 _log = structlog.get_logger(__name__)
-
-_PATIENCE_S: Final = 3.0
-"""For all attempts together: the client of Temporal makes them for ten seconds by itself."""
 
 
 class CallbackCompleter:
@@ -38,7 +32,7 @@ class CallbackCompleter:
             activity_id=callback_activity_id(call.step, call.tool_call_id),
         )
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with patience():
                 await handle.complete(RunToolOutput(status=call.status))
         except (RPCError, RuntimeError, TimeoutError) as error:
             cause = why_away(error)

@@ -3,23 +3,18 @@
 Temporal being away is no error here: the version is stored, and the sweep starts it later.
 """
 
-from datetime import timedelta
-from typing import Final
-
 import structlog
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from api.temporal_absence import why_away
+from api.temporal_absence import patience, why_away
 from schema.ids import DocumentId, UserId, ingestion_workflow_id
 from schema.ingestion import DocumentVersionReference
 from schema.names import BACKGROUND_QUEUE, TASK_TIMEOUT
 from workflows.ingest_document import IngestDocument, ingestion_attributes
 
 _log = structlog.get_logger(__name__)
-
-_PATIENCE: Final = timedelta(seconds=3)
 
 
 class IngestionStarter:
@@ -36,18 +31,18 @@ class IngestionStarter:
         version = DocumentVersionReference(document_id=document_id, number=number, user_id=owner)
         workflow_id = ingestion_workflow_id(document_id, number)
         try:
-            await self._client.start_workflow(
-                IngestDocument.run,
-                version,
-                id=workflow_id,
-                task_queue=BACKGROUND_QUEUE,
-                task_timeout=TASK_TIMEOUT,
-                search_attributes=ingestion_attributes(version),
-                rpc_timeout=_PATIENCE,
-            )
+            async with patience():
+                await self._client.start_workflow(
+                    IngestDocument.run,
+                    version,
+                    id=workflow_id,
+                    task_queue=BACKGROUND_QUEUE,
+                    task_timeout=TASK_TIMEOUT,
+                    search_attributes=ingestion_attributes(version),
+                )
         except WorkflowAlreadyStartedError:
             return True
-        except (RPCError, RuntimeError) as error:
+        except (RPCError, RuntimeError, TimeoutError) as error:
             _log.warning("ingestion_postponed", workflow_id=workflow_id, cause=why_away(error))
             return False
         return True

@@ -10,13 +10,13 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
+from api.temporal_absence import patience, why_away
 from schema.mcp_servers import RefreshMcpServerInput, refresh_workflow_id
 from schema.names import TASK_TIMEOUT, TOOLS_QUEUE
 from workflows.refresh_mcp_server import RefreshMcpServer
 
 _log = structlog.get_logger(__name__)
 
-_PATIENCE: Final = timedelta(seconds=3)
 _EXECUTION_TIMEOUT: Final = timedelta(minutes=5)
 """After it nobody waits for the outcome: workers were away, and the next refresh starts anew."""
 
@@ -42,32 +42,33 @@ class ServerRefresher:
 
         Idempotency: of one configuration there is one refresh at a time, which all wait for.
         """
+        handle = await self._started(server)
+        if handle is None:
+            return RefreshProgress.UNAVAILABLE
         try:
-            handle = await self._start(server)
             async with asyncio.timeout(self._wait_s):
                 await handle.result()
         except TimeoutError:
             return RefreshProgress.UNDER_WAY
-        except WorkflowFailureError:
-            _log.warning("mcp_refresh_failed", server=server.name)
-            return RefreshProgress.UNAVAILABLE
-        except (RPCError, RuntimeError) as error:
-            # A client that has not connected yet answers with a bare RuntimeError.
-            _log.warning("mcp_refresh_not_started", cause=type(error).__name__)
+        except (WorkflowFailureError, RPCError) as error:
+            _log.warning("mcp_refresh_failed", server=server.name, cause=type(error).__name__)
             return RefreshProgress.UNAVAILABLE
         return RefreshProgress.DONE
 
     def begin(self, server: RefreshMcpServerInput) -> None:
         """List the tools of a server in the background; an administrator can ask again."""
-        task: asyncio.Task[object] = asyncio.ensure_future(self._begin(server))
+        task: asyncio.Task[object] = asyncio.ensure_future(self._started(server))
         self._underway.add(task)
         task.add_done_callback(self._underway.discard)
 
-    async def _begin(self, server: RefreshMcpServerInput) -> None:
+    async def _started(self, server: RefreshMcpServerInput) -> WorkflowHandle[Any, Any] | None:
+        """Return the refresh that runs now; None where Temporal is away."""
         try:
-            await self._start(server)
-        except (RPCError, RuntimeError) as error:
-            _log.warning("mcp_refresh_not_started", cause=type(error).__name__)
+            async with patience():
+                return await self._start(server)
+        except (RPCError, RuntimeError, TimeoutError) as error:
+            _log.warning("mcp_refresh_not_started", cause=why_away(error))
+            return None
 
     async def _start(self, server: RefreshMcpServerInput) -> WorkflowHandle[Any, Any]:
         return await self._client.start_workflow(
@@ -79,5 +80,4 @@ class ServerRefresher:
             execution_timeout=_EXECUTION_TIMEOUT,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"MCP server {server.name}",
-            rpc_timeout=_PATIENCE,
         )

@@ -1,6 +1,17 @@
-"""Owns telling Temporal's being away from a defect of ours."""
+"""Owns how long Temporal is waited for, and telling its being away from a defect of ours."""
+
+import asyncio
+from typing import Final
 
 from temporalio.service import RPCError
+
+_PATIENCE_S: Final = 3.0
+"""For all attempts together: the client of Temporal makes them for ten seconds by itself."""
+
+
+def patience() -> asyncio.Timeout:
+    """Return what gives a call of Temporal up, with TimeoutError, before its caller does."""
+    return asyncio.timeout(_PATIENCE_S)
 
 
 def why_away(error: RPCError | RuntimeError | TimeoutError) -> str:

@@ -5,8 +5,6 @@ Temporal being away is no error here: the turn is stored, and the sweep starts i
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from datetime import timedelta
-from typing import Final
 
 import structlog
 from temporalio.client import Client
@@ -14,7 +12,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.temporal_absence import why_away
+from api.temporal_absence import patience, why_away
 from schema.ids import TurnId, turn_workflow_id
 from schema.names import TASK_TIMEOUT, TURNS_QUEUE
 from schema.turns import TurnReference
@@ -23,8 +21,6 @@ from workflows.chat_turn import ChatTurn
 from workflows.search_attributes import turn_attributes
 
 _log = structlog.get_logger(__name__)
-
-_PATIENCE: Final = timedelta(seconds=3)
 
 
 class TurnStarter:
@@ -58,20 +54,20 @@ class TurnStarter:
         Idempotency: a workflow that was started before stays the only one.
         """
         try:
-            await self._client.start_workflow(
-                ChatTurn.run,
-                turn,
-                id=turn_workflow_id(turn.turn_id),
-                task_queue=TURNS_QUEUE,
-                task_timeout=TASK_TIMEOUT,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=turn_attributes(turn),
-                rpc_timeout=_PATIENCE,
-                request_eager_start=self._eager,
-            )
+            async with patience():
+                await self._client.start_workflow(
+                    ChatTurn.run,
+                    turn,
+                    id=turn_workflow_id(turn.turn_id),
+                    task_queue=TURNS_QUEUE,
+                    task_timeout=TASK_TIMEOUT,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    search_attributes=turn_attributes(turn),
+                    request_eager_start=self._eager,
+                )
         except WorkflowAlreadyStartedError:
             return True
-        except (RPCError, RuntimeError) as error:
+        except (RPCError, RuntimeError, TimeoutError) as error:
             cause = why_away(error)
             _log.warning("turn_start_postponed", turn_id=str(turn.turn_id), cause=cause)
             return False
@@ -81,8 +77,9 @@ class TurnStarter:
         """Ask the turn's workflow to stop; False where there is none, or Temporal is away."""
         handle = self._client.get_workflow_handle(turn_workflow_id(turn_id))
         try:
-            await handle.cancel(rpc_timeout=_PATIENCE)
-        except (RPCError, RuntimeError) as error:
+            async with patience():
+                await handle.cancel()
+        except (RPCError, RuntimeError, TimeoutError) as error:
             cause = why_away(error)
             if cause != RPCStatusCode.NOT_FOUND.name:
                 _log.warning("turn_cancel_postponed", turn_id=str(turn_id), cause=cause)
@@ -96,7 +93,8 @@ class TurnStarter:
     async def is_reachable(self) -> bool:
         """Say whether Temporal answers."""
         try:
-            return await self._client.service_client.check_health(timeout=_PATIENCE)
-        except (RPCError, RuntimeError) as error:
+            async with patience():
+                return await self._client.service_client.check_health()
+        except (RPCError, RuntimeError, TimeoutError) as error:
             why_away(error)
             return False

@@ -1,9 +1,11 @@
 """Owns every setting: its name in the environment, its default and its bounds."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     Field,
@@ -14,10 +16,19 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schema.web_addresses import WebAddress
+
 
 def _standard(name: str) -> AliasChoices:
     """Read a setting under the name that other software already gave it."""
     return AliasChoices(name)
+
+
+def _origin(address: str) -> str:
+    """Return an address that paths can be put behind."""
+    if "?" in address:
+        raise ValueError("must not hold a query")
+    return address.rstrip("/")
 
 
 class ModelPrice(BaseModel):
@@ -58,6 +69,10 @@ class Settings(BaseSettings):
     # HTTP
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
+    api_processes: int = Field(1, ge=1, le=64, description="That share the API's port.")
+    public_url: Annotated[WebAddress, AfterValidator(_origin)] | None = Field(
+        None, description="Under which others reach the API."
+    )
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     max_document_bytes: int = Field(20 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024)
     answer_wait_s: float = Field(60.0, gt=0, description="How long `stream: false` waits.")
@@ -95,7 +110,22 @@ class Settings(BaseSettings):
     context_wait_s: float = Field(1.0, gt=0, le=10)
 
     # Tools
+    tool_attempts: int = Field(3, ge=1, description="Attempts at a tool that does not answer.")
+    approval_hours: float = Field(
+        72.0, gt=0, le=24 * 90, description="How long a tool call waits for its user."
+    )
+    max_concurrent_tool_calls: int = Field(200, ge=1)
     allowed_private_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
+    mcp_refresh_s: float = Field(300.0, gt=0, description="Between listings of MCP servers' tools.")
+    mcp_home: Path | None = Field(None, description="Where MCP servers that are processes live.")
+    mcp_memory_mb: int = Field(1024, ge=16, description="Of such a server and all it starts.")
+    deep_reasoning_model: str | None = "claude-opus-5-5"
+    deep_reasoning_tokens: int = Field(16_000, ge=1024, le=128_000, description="Of one call.")
+    deep_reasoning_effort: Literal["low", "medium", "high", "xhigh", "max"] = "high"
+    brave_api_key: SecretStr | None = Field(None, validation_alias=_standard("BRAVE_API_KEY"))
+    brave_base_url: str = "https://api.search.brave.com"
+    web_search_safe: Literal["off", "moderate", "strict"] = "moderate"
+    web_search_cost_usd: Decimal = Field(Decimal("0.005"), ge=0, description="Of one search.")
 
     # Embeddings
     embedder: Literal["embedded", "voyage", "openai"] = "embedded"
@@ -140,6 +170,11 @@ class Settings(BaseSettings):
         from services.auth.issuers import OutsideIssuerList  # noqa: PLC0415
 
         return TypeAdapter(OutsideIssuerList).validate_python(value)
+
+    @field_validator("public_url", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        return value or None
 
     @field_validator("models", "trusted_proxies", "allowed_private_hosts", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """Owns the process of the HTTP API."""
 
 import errno
+import signal
 import socket
 from contextlib import AsyncExitStack
 from typing import Final
@@ -12,6 +13,12 @@ from api.app import create_app
 from schema.names import TURNS_QUEUE
 from services.mistakes import PortTakenError
 from services.settings import Settings
+from workers.api_processes import (
+    end_with_parent,
+    inherited_socket,
+    open_shared,
+    serve_in_processes,
+)
 from workers.composition.api import open_api_services
 from workers.composition.foundation import (
     Foundation,
@@ -33,10 +40,26 @@ must be the one that sends, or a request meets a connection that is just being c
 
 
 async def serve_api(settings: Settings) -> None:
-    """Run the API until SIGINT or SIGTERM; with `eager_worker`, a worker for turns beside it.
+    """Run the API until SIGINT or SIGTERM, in as many processes as the settings say.
 
-    Errors: DatabaseUnavailableError at the start; later outages are answered with 503.
+    Errors: PortTakenError; DatabaseUnavailableError at the start; later outages are answered with
+    503.
     """
+    own = inherited_socket()
+    if own is not None:
+        end_with_parent(lambda: signal.raise_signal(signal.SIGTERM))
+        with own:
+            await _serve(settings, own)
+        return
+    with _listening(settings) as listener:
+        if settings.api_processes > 1:
+            await serve_in_processes(listener, settings.api_processes)
+        else:
+            await _serve(settings, listener)
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    """Run the API in this process; with `eager_worker`, a worker for turns beside it."""
     async with AsyncExitStack() as stack:
         foundation = await stack.enter_async_context(open_foundation(settings))
         client = await connect_temporal(settings, lazy=not settings.eager_worker)
@@ -51,8 +74,7 @@ async def serve_api(settings: Settings) -> None:
         # It takes a second, in which nobody else would be answered.
         app.openapi()
         spare_what_stays()
-        with _listening(settings) as listener:
-            await uvicorn.Server(_server_config(app, settings)).serve(sockets=[listener])
+        await uvicorn.Server(_server_config(app, settings)).serve(sockets=[listener])
 
 
 async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> None:
@@ -74,7 +96,13 @@ def _listening(settings: Settings) -> socket.socket:
     address = (settings.api_host, settings.api_port)
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     try:
-        return socket.create_server(address, family=family, backlog=2048)
+        listener = socket.create_server(address, family=family, backlog=2048)
+        if settings.api_processes == 1:
+            return listener
+        # It was free; now it is opened so that there is room for the others.
+        with listener:
+            taken = listener.getsockname()
+        return open_shared(family, taken)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTakenError(settings.api_port) from error

@@ -3,12 +3,14 @@
 -- KEYS  1 stream, 2 fence
 -- ARGV  1 channel   2 step ('' for events of no step)   3 attempt
 --       4 condition: 'any', 'first' (only into an empty stream), 'last' (the end of the stream),
---         or the id of the event that has to be the stream's newest
+--         'once:' and a name (only what was not appended under this name before), or the id of the
+--         event that has to be the stream's newest
 --       5 retention in ms   6 sequence number of the last event
 --       7.. name, data, name, data, ...
 -- Returns the id of the last event appended, or a word: 'fenced' (a newer attempt writes this
---         step, or the stream has ended), 'present' (it was not empty), 'unknown' (its newest
---         event is another: Redis has lost something, as by a restart or a failover).
+--         step, or the stream has ended), 'present' (it was not empty, or it is there already),
+--         'unknown' (its newest event is another: Redis has lost something, as by a restart or a
+--         failover).
 local stream, fence = KEYS[1], KEYS[2]
 local channel, step, attempt, condition = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
@@ -16,7 +18,11 @@ if redis.call('HEXISTS', fence, 'done') == 1 then return 'fenced' end
 local tail = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local newest_id = tail and tail[1]
 if condition == 'first' and newest_id then return 'present' end
-if string.find(condition, '-') and condition ~= newest_id then return 'unknown' end
+if string.sub(condition, 1, 5) == 'once:' then
+  if redis.call('HSETNX', fence, condition, 1) == 0 then return 'present' end
+elseif string.find(condition, '-') and condition ~= newest_id then
+  return 'unknown'
+end
 
 if step ~= '' then
   local newest = tonumber(redis.call('HGET', fence, step) or '0')

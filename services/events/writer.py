@@ -17,7 +17,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from schema.events import DONE_SEQUENCE, GONE, EventData
+from schema.events import DONE_SEQUENCE, GONE, EventData, ToolCallEvent
 from schema.ids import TurnId
 from services.events.keys import channel_name, fence_key, stream_key
 
@@ -74,6 +74,16 @@ class EventWriter:
     async def append(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
         """Append events that belong to no attempt."""
         return await self._run(turn_id, events, condition="any")
+
+    async def append_end_of_call(
+        self, turn_id: TurnId, ended: ToolCallEvent
+    ) -> Appended | NotAppended:
+        """Append how a tool call has ended; told again by whoever can't know, it is there once.
+
+        Errors: OvertakenError if the stream has ended.
+        """
+        name = f"once:{ended.step}:{ended.tool_call_id}"
+        return await self._run(turn_id, [ended], condition=name)
 
     async def append_attempt(
         self,

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from services.database import DatabaseUnavailableError
 from services.mcp.errors import CallLostError, CallRefusedError
 from services.mcp.pool import McpPool
 from services.mcp.words import bounded
@@ -46,7 +47,7 @@ class McpCalls:
         """Return what the tool made of the input.
 
         Idempotency: the server gets the execution's key; what it makes of that is its own.
-        Errors: ToolUnavailableError; DatabaseUnavailableError.
+        Errors: ToolUnavailableError.
         """
         server = definition.server
         if server is None:
@@ -64,6 +65,9 @@ class McpCalls:
             return ToolOutcome(output=str(error), is_error=True)
         except CallLostError as error:
             raise _unavailable(server, error) from error
+        except DatabaseUnavailableError as error:
+            # It is asked where the server is, and for nothing once that is known.
+            raise ToolUnavailableError("It can't be run now.", reached=False) from error
         # Imported with the SDK, which the pool has done by now.
         from services.mcp.results import outcome_of  # noqa: PLC0415 -- see above
 

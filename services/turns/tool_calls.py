@@ -77,6 +77,8 @@ class ToolCalls:
         begun = await self._begin(call)
         row = row_of(begun)
         if ToolCallStatus(row.status) in _FINAL:
+            # Whoever stored it may have died before it was told.
+            await self._tell_end(call, row)
             return RunToolOutput(status=ToolCallStatus(row.status))
         refusal = _refused(call, row)
         if refusal is not None:
@@ -186,8 +188,11 @@ class ToolCalls:
             row = row_of(found or await _stored(connection, call))
             if denied:
                 await connection.execute(sql.RESUME, call.turn.turn_id)
-        await self._tell(call, row)
+        await self._tell_end(call, row)
         return RunToolOutput(status=ToolCallStatus(row.status))
+
+    async def _tell_end(self, call: RunToolInput, row: ToolCallRow) -> None:
+        await self._events.append_end_of_call(call.turn.turn_id, tool_call_event(row))
 
     async def _tell(
         self, call: RunToolInput, row: ToolCallRow, progress: ToolProgress | None = None

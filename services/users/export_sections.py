@@ -156,6 +156,7 @@ LEFT_OUT: Final = {
     "credentials": "a hash of the password, of use to nobody but a thief",
     "refresh_tokens": "hashes of tokens; when somebody signed in is in the audit log",
     "creations": "hashes of requests, whose outcome is in the other sections",
+    "tool_tests": "what an administrator tries tools with, for a day at most",
     "passages": "pieces of the texts of documents, which are there whole",
 }
 """Tables with a user's rows that are no section, and why."""

@@ -139,7 +139,7 @@ class ToolCallbacks:
 
     async def _tell(self, row: ToolCallRow) -> None:
         try:
-            await self._events.append(TurnId(row.turn_id), [tool_call_event(row)])
+            await self._events.append_end_of_call(TurnId(row.turn_id), tool_call_event(row))
         except OvertakenError:
             _log.info("callback_after_end_of_stream", turn_id=str(row.turn_id))
 

@@ -1,12 +1,17 @@
 """Everything around a tool's effect dies: it is had as often as promised, and paid for once."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 from starlette.responses import JSONResponse, Response
 
@@ -19,7 +24,7 @@ from tests.fakes.webhook_engine import (
     never,
     webhook_engine,
 )
-from tests.running_everturn.client import Client
+from tests.running_everturn.client import Client, data_of
 from tests.running_everturn.holding import Holder
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.tools import (
@@ -36,24 +41,52 @@ TURNS, TOOLS = "worker-turns", "worker-tools"
 KEYED, IDEMPOTENT, NEVER = "keyed", "idempotent", "never"
 CLASSES: Final = (KEYED, IDEMPOTENT, NEVER)
 FREE: Final = Decimal(0)
+MCP_SERVER: Final = str(Path(__file__).parents[1] / "fakes" / "mcp_effects.py")
 PATIENCE_S: Final = 12.0
 """For an answer of a call that is not made again; the dead are found out after five seconds."""
 
 
-@pytest.fixture
-async def admin(everturn: ScriptedStack) -> AsyncIterator[Client]:
-    """An administrator, whose tools are gone after the test: other users would have them."""
-    async with Client.signed_up(everturn.api) as client:
-        yield await administrator(everturn, client)
-        await everturn.query("DELETE FROM workflow_tools")
-        await everturn.query("DELETE FROM tool_settings")
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everturn, the people at it, and a workflow engine, which outlives whatever is killed."""
+
+    everturn: ScriptedStack
+    client: Client
+    admin: Client
+    engine: WebhookEngine
+    gate: str = field(default_factory=lambda: uuid4().hex)
+    """Where models wait before they call."""
+
+    async def begin(self, tool: str, *, hold: str | None = None) -> CallingTurn:
+        """Begin a turn whose model calls the tool."""
+        return await CallingTurn.begin(self.everturn, self.client, tool, hold=hold)
+
+    async def begin_held(self, retry_class: str) -> CallingTurn:
+        """Begin a turn with a tool of its own, whose model waits at the gate."""
+        fields = {"retryClass": retry_class, "timeoutS": PATIENCE_S}
+        return await self.begin(
+            await register_webhook(self.admin, self.engine, **fields), hold=self.gate
+        )
+
+    async def kill(self, *names: str) -> None:
+        """Kill processes, and hold them down."""
+        for name in names:
+            self.everturn.stack.kill(name)
+        for name in names:
+            await self.everturn.stack.stop(name)
+
+    def calls(self, turn: CallingTurn) -> list[ReceivedCall]:
+        """Return the requests that the webhook of the turn's tool has got."""
+        return self.engine.calls[turn.tool]
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[WebhookEngine]:
-    """A workflow engine, which outlives whatever is killed."""
-    async with webhook_engine() as opened:
-        yield opened
+async def scene(everturn: ScriptedStack, client: Client) -> AsyncIterator[Scene]:
+    """A scene; at its end the tools are gone: other users would have them."""
+    async with Client.signed_up(everturn.api) as person, webhook_engine() as engine:
+        yield Scene(everturn, client, await administrator(everturn, person), engine)
+        for table in ("workflow_tools", "mcp_servers", "tool_settings"):
+            await everturn.query(f"DELETE FROM {table}")
 
 
 def after(opened: asyncio.Event, value: object) -> Callable[[ReceivedCall], Awaitable[Response]]:
@@ -66,29 +99,11 @@ def after(opened: asyncio.Event, value: object) -> Callable[[ReceivedCall], Awai
     return wait
 
 
-async def calling(
-    everturn: ScriptedStack, client: Client, admin: Client, engine: WebhookEngine, retry_class: str
-) -> CallingTurn:
-    """Begin a turn whose call is held at the model's gate `call`."""
-    tool = await register_webhook(admin, engine, retryClass=retry_class, timeoutS=PATIENCE_S)
-    return await CallingTurn.begin(everturn, client, tool, hold="call")
-
-
-async def kill(everturn: ScriptedStack, *names: str) -> None:
-    """Kill processes, and hold them down."""
-    for name in names:
-        everturn.stack.kill(name)
-    for name in names:
-        await everturn.stack.stop(name)
-
-
-async def test_one_kill_at_every_place_around_an_effect(
-    everturn: ScriptedStack, client: Client, admin: Client, engine: WebhookEngine
-) -> None:
+async def test_one_kill_at_every_place_around_an_effect(scene: Scene) -> None:
     """Nine turns have come to three places, with tools of three classes, when the worker dies."""
     places = ("before the request", "before the answer", "before the result is stored")
     turns = {
-        (place, retry_class): await calling(everturn, client, admin, engine, retry_class)
+        (place, retry_class): await scene.begin_held(retry_class)
         for place in places
         for retry_class in CLASSES
     }
@@ -97,22 +112,22 @@ async def test_one_kill_at_every_place_around_an_effect(
     )
     over, answering = asyncio.Event(), asyncio.Event()
     for turn in unanswered:
-        engine.script(turn.tool, never(over), at_once("Ticket 7."))
+        scene.engine.script(turn.tool, never(over), at_once("Ticket 7."))
     for turn in unstored:
-        engine.script(turn.tool, after(answering, "Ticket 7."))
+        scene.engine.script(turn.tool, after(answering, "Ticket 7."))
 
-    async with Holder.open(everturn) as holder:
+    async with Holder.open(scene.everturn) as holder:
         await holder.take_charges(turn.turn_id for turn in unsent)
-        everturn.model.release("call")
+        scene.everturn.model.release(scene.gate)
         for turn in (*unanswered, *unstored):
-            await engine.wait_for_call(turn.tool)
+            await scene.engine.wait_for_call(turn.tool)
         await holder.take_calls(turn.turn_id for turn in unstored)
         answering.set()
-        await holder.until_waiting(everturn, "INSERT INTO ledger", 3)
-        await holder.until_waiting(everturn, "UPDATE tool_calls SET status = $4", 3)
-        assert [len(engine.calls[turn.tool]) for turn in unsent] == [0, 0, 0]
-        await kill(everturn, TOOLS)
-    await everturn.stack.start(TOOLS)
+        await holder.until_waiting(scene.everturn, "INSERT INTO ledger", 3)
+        await holder.until_waiting(scene.everturn, "UPDATE tool_calls SET status = $4", 3)
+        assert [len(scene.calls(turn)) for turn in unsent] == [0, 0, 0]
+        await scene.kill(TOOLS)
+    await scene.everturn.stack.start(TOOLS)
     ended = {place: await turn.end() for place, turn in turns.items()}
     over.set()
 
@@ -120,8 +135,8 @@ async def test_one_kill_at_every_place_around_an_effect(
         """Return for each place the requests, the effects, the end and what was charged."""
         return [
             (
-                len(engine.calls[turns[place, retry_class].tool]),
-                effects(engine.calls[turns[place, retry_class].tool]),
+                len(scene.calls(turns[place, retry_class])),
+                effects(scene.calls(turns[place, retry_class])),
                 ended[place, retry_class].status,
                 sum((cost for _, cost in ended[place, retry_class].charged), FREE),
             )
@@ -150,28 +165,28 @@ async def test_one_kill_at_every_place_around_an_effect(
 
 
 async def test_a_result_that_is_stored_is_reported_by_another_worker_without_another_call(
-    everturn: ScriptedStack, client: Client, admin: Client, engine: WebhookEngine
+    scene: Scene,
 ) -> None:
     """Temporal can't be told of the results when the worker that has them dies."""
-    turns = [await calling(everturn, client, admin, engine, each) for each in CLASSES]
+    turns = [await scene.begin_held(each) for each in CLASSES]
     answering = asyncio.Event()
     for turn in turns:
-        engine.script(turn.tool, after(answering, "Ticket 7."))
-    everturn.model.release("call")
+        scene.engine.script(turn.tool, after(answering, "Ticket 7."))
+    scene.everturn.model.release(scene.gate)
     for turn in turns:
-        await engine.wait_for_call(turn.tool)
+        await scene.engine.wait_for_call(turn.tool)
 
-    await everturn.stack.stop("temporal")
+    await scene.everturn.stack.stop("temporal")
     answering.set()
     for turn in turns:
         await eventually(turn.stored, lambda row: row["status"] == "completed")
-    await kill(everturn, TOOLS)
-    await everturn.stack.start("temporal")
-    await everturn.stack.start(TOOLS)
+    await scene.kill(TOOLS)
+    await scene.everturn.stack.start("temporal")
+    await scene.everturn.stack.start(TOOLS)
 
     for turn in turns:
         assert_paid_once(await turn.end(), "Ticket 7.")
-        assert len(engine.calls[turn.tool]) == 1
+        assert len(scene.calls(turn)) == 1
 
 
 def assert_paid_once(outcome: Outcome, output: str) -> None:
@@ -179,37 +194,30 @@ def assert_paid_once(outcome: Outcome, output: str) -> None:
     assert outcome.charged == [("settled", PRICE)]
 
 
-async def test_what_comes_while_all_workers_are_dead_is_heard_of_by_the_next(
-    everturn: ScriptedStack, client: Client, admin: Client, engine: WebhookEngine
-) -> None:
-    async with both_waiting(everturn, client, admin, engine) as (asked, taken):
-        await kill(everturn, TURNS, TOOLS)
+async def test_what_comes_while_all_workers_are_dead_is_heard_of_by_the_next(scene: Scene) -> None:
+    async with both_waiting(scene) as (asked, taken):
+        await scene.kill(TURNS, TOOLS)
         await asked.decide("approve")
-        assert await answer_later(everturn, engine, taken) == 200
-        for name in (TURNS, TOOLS):
-            await everturn.stack.start(name)
+        assert await answer_later(scene, taken) == 200
+        await asyncio.gather(*map(scene.everturn.stack.start, (TURNS, TOOLS)))
 
 
-async def test_what_comes_while_temporal_is_away_is_told_by_a_sweep(
-    everturn: ScriptedStack, client: Client, admin: Client, engine: WebhookEngine
-) -> None:
-    async with both_waiting(everturn, client, admin, engine) as (asked, taken):
-        await everturn.stack.stop("temporal")
+async def test_what_comes_while_temporal_is_away_is_told_by_a_sweep(scene: Scene) -> None:
+    async with both_waiting(scene) as (asked, taken):
+        await scene.everturn.stack.stop("temporal")
         await asked.decide("approve")
-        assert await answer_later(everturn, engine, taken) == 200
-        await everturn.stack.start("temporal")
+        assert await answer_later(scene, taken) == 200
+        await scene.everturn.stack.start("temporal")
 
 
 @asynccontextmanager
-async def both_waiting(
-    everturn: ScriptedStack, client: Client, admin: Client, engine: WebhookEngine
-) -> AsyncIterator[tuple[CallingTurn, CallingTurn]]:
+async def both_waiting(scene: Scene) -> AsyncIterator[tuple[CallingTurn, CallingTurn]]:
     """Have one turn wait for its user and one for a callback; after the block both go on."""
-    asking = await register_webhook(admin, engine, approval="ask", retryClass=NEVER)
-    taking = await register_webhook(admin, engine, retryClass=NEVER, timeoutS=300)
-    engine.script(taking, later())
-    asked = await CallingTurn.begin(everturn, client, asking)
-    taken = await CallingTurn.begin(everturn, client, taking)
+    asking = await register_webhook(scene.admin, scene.engine, approval="ask", retryClass=NEVER)
+    taking = await register_webhook(scene.admin, scene.engine, retryClass=NEVER, timeoutS=300)
+    scene.engine.script(taking, later())
+    asked = await scene.begin(asking)
+    taken = await scene.begin(taking)
     await eventually(asked.stored, lambda row: row.get("status") == "awaiting_approval")
     await eventually(taken.stored, lambda row: row.get("callback_until") is not None)
 
@@ -217,38 +225,90 @@ async def both_waiting(
 
     assert_paid_once(await asked.end(), "done")
     assert_paid_once(await taken.end(), "Ticket 8.")
-    assert len(engine.calls[asking]) == len(engine.calls[taking]) == 1
+    assert len(scene.calls(asked)) == len(scene.calls(taken)) == 1
 
 
-async def answer_later(everturn: ScriptedStack, engine: WebhookEngine, turn: CallingTurn) -> int:
+async def answer_later(scene: Scene, turn: CallingTurn) -> int:
     """Answer the turn's call by its callback, and return the status of the response."""
-    (call,) = engine.calls[turn.tool]
-    async with httpx.AsyncClient(base_url=f"{everturn.api}/api/v1", trust_env=False) as http:
+    (call,) = scene.calls(turn)
+    async with httpx.AsyncClient(base_url=f"{scene.everturn.api}/api/v1", trust_env=False) as http:
         response = await call_back(http, call.callback_path, {"output": "Ticket 8."})
     return response.status_code
 
 
 async def test_a_result_that_postgres_can_not_take_waits_for_it_and_is_not_asked_for_again(
-    everturn: ScriptedStack, client: Client, admin: Client, engine: WebhookEngine
+    scene: Scene,
 ) -> None:
-    turns = [await calling(everturn, client, admin, engine, each) for each in CLASSES]
+    turns = [await scene.begin_held(each) for each in CLASSES]
     answering = asyncio.Event()
     for turn in turns:
-        engine.script(turn.tool, after(answering, "Ticket 7."))
-    everturn.model.release("call")
+        scene.engine.script(turn.tool, after(answering, "Ticket 7."))
+    scene.everturn.model.release(scene.gate)
     for turn in turns:
-        await engine.wait_for_call(turn.tool)
-    log = everturn.stack.directory.path / "logs" / f"{TOOLS}.log"
+        await scene.engine.wait_for_call(turn.tool)
+    log = scene.everturn.stack.directory.path / "logs" / f"{TOOLS}.log"
     before = log.read_text().count("database_unavailable")
 
     async def postponed() -> int:
         return log.read_text().count("database_unavailable") - before
 
-    await everturn.stack.stop("postgres")
+    await scene.everturn.stack.stop("postgres")
     answering.set()
     await eventually(postponed, lambda count: count >= len(turns))
-    await everturn.stack.start("postgres")
+    await scene.everturn.stack.start("postgres")
 
     for turn in turns:
         assert_paid_once(await turn.end(), "Ticket 7.")
-        assert len(engine.calls[turn.tool]) == 1
+        assert len(scene.calls(turn)) == 1
+
+
+@pytest.mark.parametrize("victim", ["the server", "the worker"])
+async def test_a_call_of_mcp_is_made_again_only_where_that_is_harmless(
+    scene: Scene, tmp_path: Path, victim: str
+) -> None:
+    """One call that may have had an effect, and one that reads, are under way at the kill."""
+    journal = tmp_path / "journal.txt"
+    server = await register_mcp_server(scene.admin, journal)
+    act = await scene.begin(f"{server}__act")
+    look = await scene.begin(f"{server}__look")
+
+    async def noted() -> list[str]:
+        return sorted(journal.read_text().split()) if journal.exists() else []
+
+    await eventually(noted, lambda seen: seen == ["act", "look"])
+    if victim == "the worker":
+        scene.everturn.stack.kill(TOOLS)
+    else:
+        process_of_mcp_server(scene).kill()
+    acted, looked = await act.end(), await look.end()
+
+    assert (acted.status, acted.is_unknown) == ("failed", True)
+    assert (looked.status, looked.output) == ("completed", "seen")
+    assert await noted() == ["act", "look", "look"]
+
+
+async def register_mcp_server(admin: Client, journal: Path) -> str:
+    """Register a server that the workers run, have its tools listed, and return its name."""
+    name = f"s{uuid4().hex[:12]}"
+    body = {
+        "name": name,
+        "transport": "stdio",
+        "command": sys.executable,
+        "args": [MCP_SERVER],
+        "env": {"JOURNAL": str(journal)},
+    }
+    data_of(await admin.post("/admin/mcp-servers", body), 201)
+
+    async def registered() -> dict[str, Any]:
+        server: dict[str, Any] = data_of(await admin.get(f"/admin/mcp-servers/{name}"))
+        return server
+
+    await eventually(registered, lambda server: server["toolCount"] == 2)
+    return name
+
+
+def process_of_mcp_server(scene: Scene) -> psutil.Process:
+    """Return the one process of the server."""
+    children = psutil.Process(scene.everturn.stack.pid(TOOLS)).children(recursive=True)
+    (found,) = (child for child in children if MCP_SERVER in child.cmdline())
+    return found

@@ -24,6 +24,17 @@ def tool(stack: Stack) -> KnowledgeSearch:
     return KnowledgeSearch(passages, stack.services.preferences)
 
 
+@pytest.fixture(autouse=True)
+async def nothing_published(stack: Stack) -> None:
+    """What other tests have published is found by everybody."""
+    for change in (
+        "UPDATE passages SET published = false",
+        "UPDATE document_versions SET published = false",
+        "UPDATE documents SET published_version = NULL",
+    ):
+        await stack.inspection.execute(change)
+
+
 async def search(
     tool: KnowledgeSearch, person: ApiUser, query: str, *, limit: int = 5
 ) -> ToolOutcome:

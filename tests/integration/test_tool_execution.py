@@ -11,9 +11,14 @@ import pytest
 
 from schema.ids import ChatId, TurnId, UserId
 from schema.turns import RunToolInput, ToolCallStatus, TurnReference
+from services.database import Database
+from services.tools.ledger import ToolLedger
+from services.turns.tool_attempts import ToolAttempts, ToolPostponedError
+from services.turns.tool_calls import ToolCalls
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named
 from tests.fixtures.stack import Stack
+from tests.fixtures.workflow_tools import RegisteredTool, running_call
 from workers.demo_model.scripts import Script, ToolCall
 
 
@@ -263,3 +268,62 @@ async def test_progress_is_told_while_a_tool_runs(stack: Stack, user: ApiUser) -
 
     assert told.data["status"] == "running"
     assert told.data["progress"] == {"progress": 1.0, "total": 2.0, "message": "half of it"}
+
+
+async def test_the_end_of_a_call_is_told_once_whoever_stored_it(
+    stack: Stack, user: ApiUser
+) -> None:
+    """One execution dies before it has told what it stored, another comes back from the dead."""
+    of, question = unique(), unique()
+    tool = stack.effect_tools["never"]
+    call = ToolCall(id="it", name="effect_never", input={"of": of, "mode": "wait"})
+    async with set_to(stack, "effect_never", "timeout_s", 60.0):
+        scripted(stack, question, call)
+        chat = await user.create_chat()
+        async with user.stream(chat, question) as stream:
+            await asyncio.wait_for(tool.waiting[of].wait(), 20)
+            await stack.inspection.execute(
+                "UPDATE tool_calls SET status = 'completed', output = 'stored', "
+                "finished_at = now() WHERE turn_id = $1",
+                UUID(stream.turn_id),
+            )
+            again = await stack.activities.tools._tool_calls.run(
+                run_input(user, chat, stream.turn_id)
+            )
+            await stream.until(
+                lambda event: event.name == "tool_call" and event.data["status"] == "completed"
+            )
+            tool.released[of].set()
+            rest = await stream.all()
+
+    assert again.status is ToolCallStatus.COMPLETED
+    assert [event.data["status"] for event in named(rest, "tool_call")] == [
+        "requested",
+        "running",
+        "completed",
+    ]
+    assert last_calls(rest)["it"]["output"] == "stored"
+
+
+@pytest.mark.parametrize("retry_class", ["never", "keyed"])
+async def test_a_call_that_could_not_be_noted_was_not_made_and_is_made_later(
+    stack: Stack, user: ApiUser, retry_class: str
+) -> None:
+    """Postgres goes away between the mark that a call is made once and the note of its cost."""
+    of, name = unique(), f"effect_{retry_class}"
+    call = await running_call(stack, user, RegisteredTool(name, timeout_s=1))
+    await call.change("tool_calls", f"input = jsonb_build_object('of', '{of}')")
+    whole = stack.activities.tools._tool_calls
+    events, executor = stack.foundation.events, whole._executor
+    away = ToolLedger(Database("postgresql://nobody@127.0.0.1:1/nowhere"))
+    attempts = ToolAttempts(executor, away, events, attempts=3)
+
+    async with set_to(stack, name, "cost_usd", Decimal("0.25")):
+        with pytest.raises(ToolPostponedError):
+            await ToolCalls(stack.foundation.database, events, executor, attempts).run(call.input)
+        ended = await whole.run(call.input)
+
+    assert ended.status is ToolCallStatus.COMPLETED
+    assert stack.effect_tools[retry_class].runs[of] == 1
+    [charge] = await stack.inspection.charges(str(call.things.turn))
+    assert (charge["status"], charge["cost_usd"]) == ("settled", Decimal("0.25"))

@@ -185,3 +185,40 @@ async def test_nobody_settles_the_calls_of_others(
 
     [row] = await rows_of(inspection, execution)
     assert (row["status"], row["cost_usd"]) == ("open", Decimal(1))
+
+
+async def test_a_call_that_is_known_again_by_its_key_is_paid_once(
+    ledger: ToolLedger, user: ApiUser, inspection: Inspection
+) -> None:
+    """The first attempt is given up for dead, and settles after all; the second is settled."""
+    turn = new_id()
+    first, second = (attempt_of(user, turn=turn, attempt=number) for number in (1, 2))
+    price = Decimal("0.25")
+    for attempt in (first, second):
+        await ledger.open(attempt, model="t", estimate_usd=price, paid_once=True)
+    late = await ledger.settle(
+        first, cost_usd=price, status=ChargeStatus.SETTLED, estimated=False, paid_once=True
+    )
+    await ledger.settle(
+        second, cost_usd=price, status=ChargeStatus.SETTLED, estimated=False, paid_once=True
+    )
+
+    rows = await rows_of(inspection, second)
+    assert [(row["status"], row["cost_usd"]) for row in rows] == [("lost", 0), ("settled", price)]
+    assert late is not None
+    assert late.cost_usd == 0
+
+
+@pytest.mark.parametrize("status", [ChargeStatus.SETTLED, ChargeStatus.CANCELLED])
+async def test_what_was_paid_for_an_answer_that_got_lost_counts_for_the_next_attempt(
+    ledger: ToolLedger, user: ApiUser, inspection: Inspection, status: ChargeStatus
+) -> None:
+    turn = new_id()
+    first, second = (attempt_of(user, turn=turn, attempt=number) for number in (1, 2))
+    await ledger.open(first, model="t", estimate_usd=Decimal(1), paid_once=True)
+    await settle(ledger, first, "1", status)
+
+    await ledger.open(second, model="t", estimate_usd=Decimal(1), paid_once=True)
+
+    rows = await rows_of(inspection, second)
+    assert [(row["status"], row["cost_usd"]) for row in rows] == [(status.value, 0), ("open", 1)]

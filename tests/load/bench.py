@@ -1,6 +1,7 @@
 """Owns `make bench`: Everturn beside a plain proxy and beside the bare engine, in one run.
 
-    python -m tests.load.bench [--quick] [--only turn,engine,api,streams,scale] [--write-readme]
+    python -m tests.load.bench [--quick] [--only turn,engine,api,streams,tools,scale]
+                               [--shape apart] [--write-readme]
 
 No figure fails the run: the table says which targets are met.
 """
@@ -20,6 +21,7 @@ from tests.load.report import Report, write_readme
 from tests.load.scale import measure_scale
 from tests.load.stage import Shape, Stage, open_stage
 from tests.load.streams import measure_streams
+from tests.load.tools import ToolEffort, measure_tools
 from tests.load.turns import (
     TurnEffort,
     measure_engine,
@@ -28,7 +30,7 @@ from tests.load.turns import (
     measure_tool_turn,
 )
 
-_SECTIONS = ("turn", "engine", "api", "streams", "scale")
+_SECTIONS = ("turn", "engine", "api", "streams", "tools", "scale")
 _README = Path(__file__).parents[2] / "README.md"
 
 
@@ -40,6 +42,7 @@ class Effort:
     requests: int
     streams: int
     watch_s: float
+    tools: ToolEffort
     scale: float
 
 
@@ -48,6 +51,7 @@ _FULL = Effort(
     requests=800,
     streams=1000,
     watch_s=16.0,
+    tools=ToolEffort(rounds=6, in_flight=200, plain=60, watch_s=5.0),
     scale=1.0,
 )
 _QUICK = Effort(
@@ -55,6 +59,7 @@ _QUICK = Effort(
     requests=200,
     streams=200,
     watch_s=1.0,
+    tools=ToolEffort(rounds=3, in_flight=50, plain=20, watch_s=2.0),
     scale=0.05,
 )
 
@@ -75,9 +80,12 @@ async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Ef
 
 
 async def _measure_scale(directory: Path, report: Report, effort: Effort) -> None:
-    """Measure reads on a database of its own: the others measure turns, not its size."""
+    """Measure reads on a database of its own: the others measure turns, not its size.
+
+    Reads take the API's processor time most of all, so there is a process for each of two cores.
+    """
     _say("scale: filling the database")
-    async with open_stage(directory, Shape.APART) as stage:
+    async with open_stage(directory, Shape.APART, api_processes=2) as stage:
         begun = time.monotonic()
         await populate(stage.stack.migration_database, Size.scaled(effort.scale))
         _say(f"scale: filled after {time.monotonic() - begun:.0f} s")
@@ -103,6 +111,9 @@ async def _measure_shape(
     if "streams" in sections:
         _say(f"{stage.shape}: streams")
         await measure_streams(stage, report, count=effort.streams, watch_s=effort.watch_s)
+    if "tools" in sections:
+        _say(f"{stage.shape}: tools in flight")
+        await measure_tools(stage, report, effort.tools)
 
 
 def _say(text: str) -> None:

@@ -77,7 +77,9 @@ def _tell(report: Report, waited: Mapping[str, float]) -> None:
             report.add(Line(name=label, shape="a million messages", value=p95, target=_TARGET_MS))
     ordered = sorted(waited.items(), key=lambda pair: -pair[1])
     told = ", ".join(f"{name} {p95:.0f}" for name, p95 in ordered)
-    report.note(f"Reads on a million messages, {_CLIENTS} clients, p95 in ms: {told}.")
+    report.note(
+        f"Reads on a million messages, two API processes, {_CLIENTS} clients, p95 in ms: {told}."
+    )
 
 
 def _requests(

@@ -122,6 +122,11 @@ class Stage:
             await control.delete("/demo/scripts")
             (await control.post("/demo/scripts", json=script)).raise_for_status()
 
+    async def add_script(self, **script: Any) -> None:  # noqa: ANN401 -- the fields of a script
+        """Queue a script of the demo model behind those that there are."""
+        async with self._control() as control:
+            (await control.post("/demo/scripts", json=script)).raise_for_status()
+
     async def release(self, gate: str) -> None:
         """Let the answers go on that a script holds."""
         async with self._control() as control:
@@ -145,11 +150,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(directory: Path, shape: Shape) -> AsyncIterator[Stage]:
+async def open_stage(
+    directory: Path, shape: Shape, *, api_processes: int = 1
+) -> AsyncIterator[Stage]:
     """Open everything, with the users signed up."""
     with _environment(
+        EVERTURN_API_PROCESSES=str(api_processes),
         EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER),
         EVERTURN_RATE_LIMITS="false",
+        # Where the webhooks of the bench are.
+        EVERTURN_ALLOWED_PRIVATE_HOSTS="127.0.0.1",
         ANTHROPIC_API_KEY="",
     ):
         stack = DevelopmentStack(

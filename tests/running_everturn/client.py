@@ -119,6 +119,11 @@ class Client:
         self._http.headers["Authorization"] = f"Bearer {entered['accessToken']}"
         return self
 
+    @property
+    def authorization(self) -> str:
+        """What it signs in by."""
+        return self._http.headers["Authorization"]
+
     async def get(self, path: str) -> httpx.Response:
         return await self._http.get(path)
 

@@ -1,4 +1,4 @@
-"""Owns holding workers at a statement: a transaction of ours has the row that they want to write."""
+"""Owns holding workers at a statement: a transaction of the test has the row that they want."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager

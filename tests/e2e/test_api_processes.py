@@ -1,0 +1,82 @@
+"""The API in several processes on one port: each answers, and those that die are started anew."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.running_everturn.client import Client
+from tests.running_everturn.process import EverturnDev, everturn_dev
+from tests.running_everturn.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+async def everturn() -> AsyncIterator[EverturnDev]:
+    """A stack whose API has two processes."""
+    with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
+        running = everturn_dev(Path(folder), ephemeral=True, EVERTURN_API_PROCESSES="2")
+        async with running as everturn:
+            yield everturn
+
+
+def processes_of(everturn: EverturnDev) -> list[psutil.Process]:
+    return psutil.Process(everturn.pids()["api"]).children()
+
+
+async def counted(everturn: EverturnDev) -> int:
+    """Return how many requests for `/auth/me` the metrics of any process tell of."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        told = (await http.get(f"{everturn.addresses['api']}/metrics")).text
+    return sum(
+        int(float(line.rpartition(" ")[2]))
+        for line in told.splitlines()
+        if line.startswith("everturn_http_requests_total") and "/auth/me" in line
+    )
+
+
+async def answered_by_connections(everturn: EverturnDev, client: Client, count: int) -> None:
+    """Ask over as many connections, so that the kernel spreads them over the processes."""
+    token = {"Authorization": client.authorization}
+    for _ in range(count):
+        async with httpx.AsyncClient(trust_env=False, headers=token) as http:
+            response = await http.get(f"{everturn.addresses['api']}/api/v1/auth/me")
+            assert response.status_code == 200, response.text
+
+
+async def test_processes_share_a_port_and_one_that_dies_is_started_anew(
+    everturn: EverturnDev,
+) -> None:
+    async with Client.signed_up(everturn.addresses["api"]) as client:
+        first, second = processes_of(everturn)
+        await answered_by_connections(everturn, client, 20)
+        before = await counted(everturn)
+
+        first.kill()
+        await eventually(
+            lambda: _others(everturn, first), lambda found: len(found) == 2 and second in found
+        )
+        await answered_by_connections(everturn, client, 20)
+        answer = await client.send(await client.new_chat(), "What is 6 * 7?")
+
+    assert before == 20
+    assert await counted(everturn) == 40
+    assert "42" in answer.json()["data"]["assistantMessage"]["content"]
+
+
+async def test_processes_end_with_the_one_that_started_them(everturn: EverturnDev) -> None:
+    parent = psutil.Process(everturn.pids()["api"])
+    children = parent.children()
+
+    parent.kill()
+
+    async def left() -> list[psutil.Process]:
+        return [child for child in children if child.is_running()]
+
+    await eventually(left, lambda found: not found)
+
+
+async def _others(everturn: EverturnDev, gone: psutil.Process) -> list[psutil.Process]:
+    return [process for process in processes_of(everturn) if process != gone]

@@ -1,0 +1,194 @@
+"""Owns measuring tool calls in flight: what they take from turns without tools, and what they hold.
+
+The tool is a webhook in this process that answers when it is told to.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import asyncpg
+import psutil
+from starlette.responses import JSONResponse, Response
+
+from api.app import API_PREFIX
+from tests.fakes.webhook_engine import SECRET, ReceivedCall, WebhookEngine, webhook_engine
+from tests.load.report import Line, Report
+from tests.load.samples import Request, Sample, Spread, spread
+from tests.load.stage import Stage
+from tests.running_everturn.waiting import eventually
+
+_TOOL: Final = "held_webhook"
+_PLAIN: Final = "Say something plain."
+_CALLING: Final = "Call the tool."
+_TRYING: Final = "Try the tool."
+_PIECES: Final = tuple(f"piece {number} " for number in range(10))
+_REPEAT: Final = 1_000_000
+_CONCURRENCY: Final = 4
+_WORKERS: Final = ("worker-turns", "worker-tools")
+_WITHIN_S: Final = 60.0
+_MOST_SLOWED: Final = 1.5
+_MOST_GROWN: Final = 105
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEffort:
+    """How many calls are in flight, and how many plain turns run beside them, in each round.
+
+    `watch_s` is how long CPU is counted while nothing goes on but the calls.
+    """
+
+    rounds: int
+    in_flight: int
+    plain: int
+    watch_s: float
+
+
+async def measure_tools(stage: Stage, report: Report, effort: ToolEffort) -> None:
+    """Measure plain turns without and with calls in flight, in turns, and the workers' memory."""
+    async with _held_webhook(stage) as (engine, gate):
+        await stage.turns(_PLAIN, effort.plain, concurrency=_CONCURRENCY)
+        resident = [_resident_kb(stage)]
+        alone: list[Sample] = []
+        beside: list[Sample] = []
+        busy = ""
+        for _ in range(effort.rounds):
+            alone += await stage.turns(_PLAIN, effort.plain, concurrency=_CONCURRENCY)
+            gate.clear()
+            await _fly(stage, engine, effort.in_flight)
+            resident.append(_resident_kb(stage))
+            beside += await stage.turns(_PLAIN, effort.plain, concurrency=_CONCURRENCY)
+            busy = await _busy(stage, effort.watch_s)
+            gate.set()
+            await stage.client.wait()
+            resident.append(_resident_kb(stage))
+    _tell_times(report, _first(alone), _first(beside), effort.in_flight)
+    _tell_memory(report, resident, effort.in_flight)
+    report.note(f"CPU of the processes with {effort.in_flight} tool calls in flight: {busy}.")
+
+
+async def _fly(stage: Stage, engine: WebhookEngine, count: int) -> None:
+    """Begin turns whose tool does not answer, and return when all calls have arrived."""
+    await stage.script(match=_PLAIN, pieces=_PIECES, delay_to_first_s=0.05, repeat=_REPEAT)
+    call = {"name": _TOOL}
+    await stage.add_script(match=_CALLING, text="Wait.", tool_calls=[call], repeat=count)
+    await stage.add_script(match=_CALLING, text="Done.", repeat=count)
+    arrived = len(engine.calls[_TOOL]) + count
+    chats = await stage.make_chats(count)
+    await stage.client.open([stage.message(chat, _CALLING) for chat in chats])
+
+    async def count_calls() -> int:
+        return len(engine.calls[_TOOL])
+
+    await eventually(count_calls, lambda seen: seen >= arrived, within_s=_WITHIN_S)
+
+
+async def _busy(stage: Stage, watch_s: float) -> str:
+    """Return what share of a core each process takes while nothing but the calls goes on."""
+    before = stage.cpu()
+    await asyncio.sleep(watch_s)
+    used = stage.cpu().since(before)
+    return ", ".join(f"{name} {ms / watch_s / 10:.1f} %" for name, ms in used.by_name.items())
+
+
+def _tell_times(report: Report, alone: Spread, beside: Spread, count: int) -> None:
+    for percentile, without, among in (
+        ("p50", alone.p50, beside.p50),
+        ("p95", alone.p95, beside.p95),
+    ):
+        name = f"first token of a plain turn, {_CONCURRENCY} at a time, {percentile}"
+        report.add(
+            Line(name=name, value=without),
+            Line(name=f"{name}, {count} tool calls in flight", value=among),
+            Line(
+                name=f"slowed by {count} tool calls in flight, {percentile}",
+                value=among / without,
+                unit="times",
+                target=_MOST_SLOWED,
+            ),
+        )
+
+
+def _tell_memory(report: Report, resident_kb: Sequence[float], count: int) -> None:
+    before, *flights = resident_kb
+    during, after = flights[::2], flights[1::2]
+    report.add(
+        Line(
+            name=f"memory of each of {count} tool calls in flight",
+            value=(during[0] - before) / count,
+            unit="kB",
+        ),
+        Line(
+            # The first round fills caches, and makes the heap as large as it has to be.
+            name=f"memory of the workers after {len(after)} rounds, for that after 2",
+            value=100 * after[-1] / after[1],
+            unit="%",
+            target=_MOST_GROWN,
+        ),
+    )
+    told = ", ".join(
+        f"{while_kb / 1000:.1f} and {after_kb / 1000:.1f}"
+        for while_kb, after_kb in zip(during, after, strict=True)
+    )
+    report.note(
+        f"Memory of the workers: {before / 1000:.1f} MB; while {count} tool calls were in flight "
+        f"and after them, in rounds: {told}."
+    )
+
+
+def _first(samples: Sequence[Sample]) -> Spread:
+    return spread(sample.first_ms for sample in samples)
+
+
+def _resident_kb(stage: Stage) -> float:
+    """Return the memory of both workers."""
+    pids = [stage.stack.pid(name) for name in _WORKERS]
+    return sum(psutil.Process(pid).memory_info().rss for pid in pids) / 1000
+
+
+@asynccontextmanager
+async def _held_webhook(stage: Stage) -> AsyncIterator[tuple[WebhookEngine, asyncio.Event]]:
+    """Register the tool, wait until models are offered it, and yield what lets it answer."""
+    gate = asyncio.Event()
+    gate.set()
+
+    async def answer(_: ReceivedCall) -> Response:
+        await gate.wait()
+        return JSONResponse("done")
+
+    async with webhook_engine() as engine:
+        engine.script(_TOOL, answer)
+        await _register(stage, engine)
+        async with asyncio.timeout(_WITHIN_S):
+            while not engine.calls[_TOOL]:
+                await stage.script(match=_TRYING, text="Wait.", tool_calls=[{"name": _TOOL}])
+                await stage.add_script(match=_TRYING, text="Done.")
+                await stage.turns(_TRYING, 1, concurrency=1)
+        await stage.script(match=_PLAIN, pieces=_PIECES, delay_to_first_s=0.05, repeat=_REPEAT)
+        yield engine, gate
+
+
+async def _register(stage: Stage, engine: WebhookEngine) -> None:
+    account = {"email": f"{uuid4().hex}@example.com", "password": uuid4().hex}
+    signup = Request(stage.api_port, f"{API_PREFIX}/auth/signup", "POST", body=account)
+    (signed_up,) = await stage.client.run([signup], concurrency=1)
+    connection = await asyncpg.connect(stage.stack.migration_database)
+    try:
+        await connection.execute(
+            "UPDATE users SET role = 'admin' WHERE email = $1", account["email"]
+        )
+    finally:
+        await connection.close()
+    tool = {
+        "name": _TOOL,
+        "description": "Answers when it is told to.",
+        "url": engine.url(_TOOL),
+        "inputSchema": {"type": "object"},
+        "secret": SECRET,
+        "timeoutS": 600,
+    }
+    path, token = f"{API_PREFIX}/admin/workflow-tools", signed_up.data["accessToken"]
+    await stage.client.run([Request(stage.api_port, path, "POST", token, tool)], concurrency=1)
