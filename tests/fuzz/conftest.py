@@ -11,7 +11,7 @@ from tests.fuzz.accounts import Accounts
 from tests.fuzz.operations import operations
 
 EXAMPLES_VARIABLE: Final = "EVERTURN_FUZZ_EXAMPLES"
-_EXAMPLES: Final = 8
+_EXAMPLES: Final = 6
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
