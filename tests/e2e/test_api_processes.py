@@ -75,7 +75,7 @@ async def test_processes_end_with_the_one_that_started_them(everturn: EverturnDe
     async def left() -> list[psutil.Process]:
         return [child for child in children if child.is_running()]
 
-    await eventually(left, lambda found: not found)
+    assert await eventually(left, lambda found: not found) == []
 
 
 async def _others(everturn: EverturnDev, gone: psutil.Process) -> list[psutil.Process]:
