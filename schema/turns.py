@@ -138,9 +138,9 @@ class DecideToolCallRequest(RequestModel):
     def _fits(self) -> Self:
         if self.decision is ApprovalDecision.DENY:
             if self.input is not None or self.remember_for_chat:
-                raise ValueError("a denied call has neither another input nor a memory")
+                raise ValueError("can't have another input or a memory where the call is denied")
         elif self.reason is not None:
-            raise ValueError("an approved call has no reason")
+            raise ValueError("can't have a reason where the call is approved")
         return self
 
 

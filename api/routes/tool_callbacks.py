@@ -20,10 +20,20 @@ from services.workflow_tools.signatures import ID_HEADER, SIGNATURE_HEADER, TIME
 
 router = APIRouter(prefix="/tool-callbacks", tags=["tools"])
 
+
+def _body_schema() -> dict[str, Any]:
+    """Return the schema of a body, without references: in a document they would lead nowhere."""
+    schema = ToolCallbackRequest.model_json_schema()
+    schema.pop("$defs", None)
+    # Any JSON at all, which has no schema to be referred to.
+    schema["properties"]["output"].pop("$ref", None)
+    return schema
+
+
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": ToolCallbackRequest.model_json_schema()}},
+        "content": {"application/json": {"schema": _body_schema()}},
     }
 }
 _UNBELIEVED: Final = {

@@ -10,6 +10,7 @@ from typing import Final
 
 from mcp_types import (
     INTERNAL_ERROR,
+    PARSE_ERROR,
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
@@ -32,6 +33,7 @@ _MAX_MESSAGES: Final = 20_000
 _MAX_STRAY_LINES: Final = 1_000
 _MAX_ASKED: Final = 10_000
 _REFILL_S: Final = 300.0
+_ENDS: Final = 512
 # Servers write the id first or last; what is in the middle is theirs to choose.
 _FIRST: Final = re.compile(rb'\s*\{\s*("jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,15})\s*,')
 _LAST: Final = re.compile(rb',\s*"id"\s*:\s*(\d{1,15})\s*(,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
@@ -83,16 +85,30 @@ class Exchange:
 
         Errors: McpServerError where it can't be told what it answers.
         """
-        found = _FIRST.match(line.head)
-        number = found[2] if found else None
-        if number is None:
-            found = _LAST.search(line.tail)
-            number = found[1] if found else None
-        asked = None if number is None else self._asked.pop(number.decode(), None)
+        asked = self._asked_by(line.head, line.tail)
         if asked is None:
             raise McpServerError(f"It wrote a line of more than {MAX_ANSWER_BYTES:,} bytes.")
+        return self._in_place_of(asked, ErrorData(code=INTERNAL_ERROR, message=TOO_LONG))
+
+    def unread(self, line: Line) -> JSONRPCError | None:
+        """Return what takes the place of an answer that is no message; None for another line."""
+        asked = self._asked_by(line.text[:_ENDS], line.text[-_ENDS:])
+        if asked is None:
+            self.stray()
+            return None
+        return self._in_place_of(asked, ErrorData(code=PARSE_ERROR, message="not readable"))
+
+    def _asked_by(self, head: bytes, tail: bytes) -> RequestId | None:
+        """Return what was asked that a line answers, as far as its two ends tell."""
+        found = _FIRST.match(head)
+        number = found[2] if found else None
+        if number is None:
+            found = _LAST.search(tail)
+            number = found[1] if found else None
+        return None if number is None else self._asked.pop(number.decode(), None)
+
+    def _in_place_of(self, asked: RequestId, error: ErrorData) -> JSONRPCError:
         self._answered()
-        error = ErrorData(code=INTERNAL_ERROR, message=TOO_LONG)
         return JSONRPCError(jsonrpc="2.0", id=asked, error=error)
 
     def _answered(self) -> None:

@@ -145,4 +145,7 @@ def _read(text: str) -> object:
 
 
 def _compact(structured: object) -> str:
-    return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return json.dumps(structured, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return "[Its structured content holds numbers that are none.]"

@@ -135,8 +135,8 @@ class StdioServer:
         try:
             message = jsonrpc_message_adapter.validate_json(line.text, by_name=False)
         except ValueError:
-            self._exchange.stray()
-            return None
+            unread = self._exchange.unread(line)
+            return None if unread is None else SessionMessage(unread)
         return SessionMessage(message) if self._exchange.hear(message) else None
 
     async def _write(

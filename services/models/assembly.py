@@ -24,6 +24,7 @@ class MessageAssembly:
         self.usage = TokenUsage()
         self.stop_reason = ""
         self.is_whole = False
+        self.unreadable: set[str] = set()
         self._blocks: dict[int, _Block] = {}
 
     def take(self, event: RawMessageStreamEvent) -> str:
@@ -67,7 +68,13 @@ class MessageAssembly:
         return storable
 
     def blocks(self) -> list[dict[str, Any]]:
-        """Return the answer's blocks as the Messages API takes them back."""
+        """Return the answer's blocks as the Messages API takes them back.
+
+        Tool calls whose input is no JSON object have an empty one, and are noted as unreadable.
+        """
+        self.unreadable = {
+            part.start["id"] for part in self._blocks.values() if _is_unreadable(part)
+        }
         return [block for _, part in sorted(self._blocks.items()) if (block := _finished(part))]
 
 
@@ -82,7 +89,7 @@ def _finished(block: _Block) -> dict[str, Any] | None:
                 "type": "tool_use",
                 "id": block.start["id"],
                 "name": block.start["name"],
-                "input": _tool_input(joined),
+                "input": _tool_input(joined) or {},
             }
         case "thinking":
             return {"type": "thinking", "thinking": joined, "signature": block.signature}
@@ -90,13 +97,17 @@ def _finished(block: _Block) -> dict[str, Any] | None:
             return block.start
 
 
-def _tool_input(text: str) -> dict[str, Any]:
-    """Return the input that the model wrote; what is no JSON object fails validation later."""
+def _is_unreadable(block: _Block) -> bool:
+    return block.start["type"] == "tool_use" and _tool_input("".join(block.pieces)) is None
+
+
+def _tool_input(text: str) -> dict[str, Any] | None:
+    """Return the input that the model wrote, or None where that is no JSON object."""
     try:
         value = json.loads(make_storable(text)) if text else {}
-    except ValueError:
-        return {"unparsable": True}
-    return _storable_json(value) if isinstance(value, dict) else {"unparsable": True}
+    except (ValueError, RecursionError):
+        return None
+    return _storable_json(value) if isinstance(value, dict) else None
 
 
 def _storable_json(value: Any) -> Any:  # noqa: ANN401 -- any JSON value

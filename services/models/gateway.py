@@ -133,11 +133,12 @@ class ThoughtArrived:
 
 @dataclass(frozen=True, slots=True)
 class AnswerEnded:
-    """The answer is whole."""
+    """The answer is whole; `unreadable` are the ids of tool calls with an input that is none."""
 
     blocks: list[dict[str, Any]]
     stop_reason: str
     usage: TokenUsage
+    unreadable: frozenset[str] = frozenset()
 
 
 ModelEvent = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnded
@@ -199,7 +200,10 @@ class ModelGateway:
         if not assembly.is_whole:
             raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
         yield AnswerEnded(
-            blocks=assembly.blocks(), stop_reason=assembly.stop_reason, usage=assembly.usage
+            blocks=assembly.blocks(),
+            stop_reason=assembly.stop_reason,
+            usage=assembly.usage,
+            unreadable=frozenset(assembly.unreadable),
         )
 
     async def close(self) -> None:

@@ -143,7 +143,7 @@ class ModelCalls:
     async def _complete(
         self, attempt: NewAttempt, text: AttemptText, answer: AnswerEnded
     ) -> CallModelOutput:
-        requests = tool_requests(answer.blocks)
+        requests = tool_requests(answer.blocks, answer.unreadable)
         completed = await until_stored(
             lambda: self._steps.complete(
                 attempt,

@@ -114,15 +114,18 @@ SELECT count(*) FROM ledger
 WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND model = $3 AND status = 'failed'
 """
 
-# What was approved for all of a chat is not asked for again.
+# What was approved for all of a chat is not asked for again. A call that can't be made has ended.
 REQUEST_TOOL: Final = """
 INSERT INTO tool_calls
-    (turn_id, step, tool_call_id, user_id, position, name, input, approval, status)
+    (turn_id, step, tool_call_id, user_id, position, name, input, approval, status, output,
+     finished_at)
 SELECT $1, $2, $3, $4, $5, $6, $7,
-    CASE WHEN $8 = 'ask' AND NOT EXISTS (
+    CASE WHEN $8 = 'ask' AND $9::text IS NULL AND NOT EXISTS (
         SELECT FROM chat_tool_approvals
         WHERE chat_id = (SELECT chat_id FROM turns WHERE id = $1) AND tool = $6)
-    THEN 'ask' ELSE 'auto' END, 'requested'
+    THEN 'ask' ELSE 'auto' END,
+    CASE WHEN $9::text IS NULL THEN 'requested' ELSE 'failed' END, $9::text,
+    CASE WHEN $9::text IS NOT NULL THEN now() END
 """
 
 TO_APPROVE: Final = """

@@ -114,11 +114,12 @@ class NewAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """A tool call as the model asked for it."""
+    """A tool call as the model asked for it; `problem` is why it can't be made."""
 
     id: str
     name: str
     input: dict[str, Any]
+    problem: str | None = None
 
 
 class Abandoned(NamedTuple):
@@ -319,6 +320,7 @@ def _rows_of(
         (
             *(key.turn_id, key.step, request.id, key.user_id, position, request.name),
             *(request.input, policies.get(request.name, ApprovalPolicy.AUTO).value),
+            request.problem,
         )
         for position, request in enumerate(requests)
     ]

@@ -29,6 +29,7 @@ OUTCOME_UNKNOWN: Final = (
     "It is not known whether this call had its effect: contact with the tool was lost while it "
     "ran. It is not made again by itself. Find out, or ask, before you repeat it."
 )
+_PERHAPS: Final = "The call may have had its effect: find out before you make it anew."
 _FREE: Final = Decimal(0)
 
 
@@ -102,12 +103,11 @@ class ToolAttempts:
         except TimeoutError:
             _log.warning("tool_timed_out", turn_id=str(execution.turn_id), tool=tool.name)
             words = f"The tool did not answer within {tool.timeout.total_seconds():g} s."
-            return failed(f"{words} {OUTCOME_UNKNOWN}" if is_once(tool) else words)
+            return failed(f"{words} {_unknown(tool)}")
         except ToolUnavailableError as error:
             if execution.attempt < self._attempts and not (error.reached and is_once(tool)):
                 raise ToolPostponedError(error.retry_after) from None
-            unknown = error.reached and is_once(tool)
-            words = f"{error.sentence} {OUTCOME_UNKNOWN}" if unknown else error.sentence
+            words = f"{error.sentence} {_unknown(tool)}" if error.reached else error.sentence
             return failed(words, cost_usd=_FREE)
         except Exception:
             if execution.attempt < self._attempts and not is_once(tool):
@@ -158,6 +158,17 @@ def _is_paid_once(tool: ToolDefinition) -> bool:
 def failed(words: str, *, cost_usd: Decimal | None = None) -> ToolOutcome:
     """Return what the model is told of a call that came to nothing."""
     return ToolOutcome(output=words, is_error=True, cost_usd=cost_usd)
+
+
+def _unknown(tool: ToolDefinition) -> str:
+    """Return what is said of a call that may have arrived; what only reads has no effect."""
+    match tool.retry_class:
+        case RetryClass.NEVER:
+            return OUTCOME_UNKNOWN
+        case RetryClass.KEYED:
+            return _PERHAPS
+        case RetryClass.IDEMPOTENT:
+            return "You may try again."
 
 
 def _charge_status(outcome: ToolOutcome | AnswersLater) -> ChargeStatus:

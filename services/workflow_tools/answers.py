@@ -118,10 +118,17 @@ def _outcome_of(answer: WebhookAnswer) -> ToolOutcome:
             case Err():
                 return _wrong("The workflow's answer should be JSON, but is none.")
     if answer.media_type == "text/plain":
-        return ToolOutcome(output=_decoded(answer.body))
+        return _text_in(answer.body)
     if answer.media_type in {"text/html", "application/xhtml+xml"}:
         return _wrong("The workflow answered with a web page, which is no result.")
     return _wrong("The workflow's answer is neither JSON nor plain text.")
+
+
+def _text_in(body: bytes) -> ToolOutcome:
+    try:
+        return ToolOutcome(output=body.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return _wrong("The workflow's answer is no text in UTF-8.")
 
 
 def _refusal_in(answer: WebhookAnswer) -> str:

@@ -158,7 +158,8 @@ class WorkflowToolCalls:
             )
         except _PASSING as error:
             _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
-            sentence = f"The workflow could not be called. {error.sentence}"
+            what = "gave no result" if error.reached else "could not be called"
+            sentence = f"The workflow {what}. {error.sentence}"
             raise ToolUnavailableError(sentence, reached=error.reached) from None
         except OutgoingError as error:
             _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)

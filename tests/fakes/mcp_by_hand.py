@@ -61,6 +61,17 @@ def _id_last(request: Any) -> None:  # noqa: ANN401 -- an id
     sys.stdout.flush()
 
 
+def _half_a_pair(request: Any) -> None:  # noqa: ANN401 -- an id
+    answer(request, "cut in half \ud83d")
+
+
+def _deep(request: Any) -> None:  # noqa: ANN401 -- an id
+    deep = "[" * 5_000 + "]" * 5_000
+    result = f'{{"content":[],"structuredContent":{{"a":{deep}}}}}'
+    sys.stdout.write(f'{{"jsonrpc":"2.0","id":{request},"result":{result}}}\n')
+    sys.stdout.flush()
+
+
 def _notify(_: Any) -> None:  # noqa: ANN401 -- an id
     while True:
         say({"method": "notifications/message", "params": {"level": "info", "data": "x"}})
@@ -77,6 +88,8 @@ MISBEHAVIOUR: dict[str, Callable[[Any], object]] = {
     "no_json": _no_json,
     "no_result": lambda request: say({"id": request, "result": {"content": "not a list"}}),
     "id_last": _id_last,
+    "half_a_pair": _half_a_pair,
+    "deep": _deep,
     "notify": _notify,
     "endless_line": _endless_line,
     "die": lambda _: os._exit(5),

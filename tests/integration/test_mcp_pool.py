@@ -80,7 +80,7 @@ async def test_answers_too_many_and_lines_that_are_none_do_no_harm(
     assert await pid_of(mcp, server) == pid
 
 
-@pytest.mark.parametrize("mode", ["no_result", "id_last"])
+@pytest.mark.parametrize("mode", ["no_result", "id_last", "half_a_pair", "deep"])
 async def test_an_answer_that_is_no_result_fails_its_call_alone(mcp: McpScene, mode: str) -> None:
     server = await mcp.process(BY_HAND, mode)
     pid = await pid_of(mcp, server)

@@ -21,6 +21,8 @@ from tests.fixtures.stack import Stack
 from tests.fixtures.workflow_tools import RegisteredTool, running_call
 from workers.demo_model.scripts import Script, ToolCall
 
+PERHAPS = "The call may have had its effect: find out before you make it anew."
+
 
 @asynccontextmanager
 async def set_to(stack: Stack, name: str, column: str, value: object) -> AsyncIterator[None]:
@@ -138,7 +140,10 @@ async def test_a_call_that_may_be_repeated_is_under_the_same_key(
 
 @pytest.mark.parametrize(
     ("mode", "told"),
-    [("broken", "The connection broke."), ("unreachable", "It can't be connected to.")],
+    [
+        ("broken", f"The connection broke. {PERHAPS}"),
+        ("unreachable", "It can't be connected to."),
+    ],
 )
 async def test_a_tool_that_keeps_being_away_is_given_up(
     stack: Stack, user: ApiUser, mode: str, told: str
@@ -327,3 +332,19 @@ async def test_a_call_that_could_not_be_noted_was_not_made_and_is_made_later(
     assert stack.effect_tools[retry_class].runs[of] == 1
     [charge] = await stack.inspection.charges(str(call.things.turn))
     assert (charge["status"], charge["cost_usd"]) == ("settled", Decimal("0.25"))
+
+
+@pytest.mark.parametrize("written", ['{"of": "cut o', "not json", "[1]", "null"])
+async def test_an_input_that_is_no_json_object_is_not_run_and_the_model_learns_why(
+    stack: Stack, user: ApiUser, written: str
+) -> None:
+    question = unique()
+    call = ToolCall(id="it", name="effect_keyed", written=written)
+    scripted(stack, question, call)
+
+    events = await user.events_of(await user.create_chat(), question)
+
+    ended = last_calls(events)["it"]
+    assert (ended["status"], ended["input"]) == ("failed", {})
+    assert ended["output"].startswith("The input of this call was no JSON object")
+    assert events[-1].data["assistantMessage"]["content"] == "I see."

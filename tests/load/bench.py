@@ -89,7 +89,7 @@ async def _measure_scale(directory: Path, report: Report, effort: Effort) -> Non
         begun = time.monotonic()
         await populate(stage.stack.migration_database, Size.scaled(effort.scale))
         _say(f"scale: filled after {time.monotonic() - begun:.0f} s")
-        await measure_scale(stage, report, count=effort.requests // 2)
+        await measure_scale(stage, report, count=effort.requests)
 
 
 async def _measure_shape(

@@ -72,7 +72,7 @@ def _scripted_blocks(script: Script) -> Iterator[Block]:
     elif script.text is not None:
         yield text_block(script.text)
     for call in script.tool_calls:
-        yield tool_use_block(call.name, call.input, tool_use_id=call.id or "")
+        yield tool_use_block(call.name, call.input, tool_use_id=call.id or "", written=call.written)
 
 
 def _stop_reason(whole: tuple[Block, ...], sent: tuple[Block, ...]) -> str:

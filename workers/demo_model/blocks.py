@@ -39,11 +39,16 @@ def thinking_block(text: str) -> Block:
     return Block("thinking", split_pieces(text))
 
 
-def tool_use_block(name: str, tool_input: dict[str, Any], *, tool_use_id: str = "") -> Block:
-    """Return a call of the tool, with a new id unless one is given."""
+def tool_use_block(
+    name: str, tool_input: dict[str, Any], *, tool_use_id: str = "", written: str | None = None
+) -> Block:
+    """Return a call of the tool, with a new id unless one is given.
+
+    `written` takes the place of the JSON of its input.
+    """
     return Block(
         "tool_use",
-        split_pieces(json.dumps(tool_input, ensure_ascii=False)),
+        split_pieces(json.dumps(tool_input, ensure_ascii=False) if written is None else written),
         tool_use_id=tool_use_id or f"toolu_{uuid4().hex[:24]}",
         tool_name=name,
     )

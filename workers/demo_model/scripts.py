@@ -9,13 +9,17 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
 class ToolCall(BaseModel):
-    """A tool that the scripted answer calls; an id is made up where none is given."""
+    """A tool that the scripted answer calls; an id is made up where none is given.
+
+    `written` is what the model writes for its input where that is not the JSON of it.
+    """
 
     model_config = _STRICT
 
     name: str
     input: dict[str, Any] = Field(default_factory=dict)
     id: str | None = None
+    written: str | None = None
 
 
 class ScriptedUsage(BaseModel):

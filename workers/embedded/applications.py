@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from services.settings import Settings
 from workers.embedded.addresses import ServerAddresses, StackAddresses
@@ -45,6 +46,7 @@ class Applications:
     servers: ServerAddresses
     auth_secret: str
     encryption_key: str
+    mcp_home: Path
     port: int
     demo_model_port: int | None
     metrics_ports: Mapping[str, int]
@@ -146,6 +148,7 @@ class Applications:
             "auth_secret": self.auth_secret,
             "encryption_keys": self.encryption_key,
             "log_format": "console",
+            "mcp_home": str(self.mcp_home),
         }
         unset = defaults.keys() - self.settings.model_fields_set
         return {f"EVERTURN_{name.upper()}": defaults[name] for name in unset}

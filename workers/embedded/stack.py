@@ -78,6 +78,7 @@ class DevelopmentStack(EmbeddedServers):
             servers=super().addresses,
             auth_secret=directory.secrets.auth_secret,
             encryption_key=directory.secrets.encryption_key,
+            mcp_home=directory.path / "mcp",
             port=self._settings.api_port or ports.of("api"),
             demo_model_port=ports.of("demo-model") if self.has_demo_model else None,
             metrics_ports={name: ports.of(f"{name} metrics") for name in self._commands.workers},
