@@ -2,10 +2,8 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -30,17 +28,9 @@ with workflow.unsafe.imports_passed_through():
         TurnReference,
         TurnStatus,
     )
+    from workflows.retries import PATIENT, QUICK
     from workflows.search_attributes import turn_attributes
     from workflows.tool_calls import ToolCallRuns
-
-# What waits for a database or a provider waits as long as it takes; activities themselves say
-# when a failure is final.
-_PATIENT: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=20)
-)
-_QUICK: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5)
-)
 
 
 @workflow.defn(name=CHAT_TURN)
@@ -97,7 +87,7 @@ class ChatTurn:
             turn,
             result_type=PrepareTurnOutput,
             start_to_close_timeout=timedelta(seconds=30),
-            retry_policy=_QUICK,
+            retry_policy=QUICK,
         )
         return prepared
 
@@ -126,7 +116,7 @@ class ChatTurn:
             start_to_close_timeout=timedelta(minutes=15),
             schedule_to_close_timeout=timedelta(hours=24),
             heartbeat_timeout=timedelta(seconds=5),
-            retry_policy=_PATIENT,
+            retry_policy=PATIENT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return answer
@@ -139,7 +129,7 @@ class ChatTurn:
                 ending,
                 result_type=FinishTurnOutput,
                 start_to_close_timeout=timedelta(seconds=30),
-                retry_policy=_QUICK,
+                retry_policy=QUICK,
             )
         )
         try:

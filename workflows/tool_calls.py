@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -20,13 +19,8 @@ with workflow.unsafe.imports_passed_through():
         TurnReference,
         callback_activity_id,
     )
+    from workflows.retries import PATIENT, QUICK
 
-_QUICK: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5)
-)
-_PATIENT: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=20)
-)
 _LONGEST_ATTEMPT: Final = timedelta(minutes=10)
 _STORING: Final = timedelta(minutes=2)
 """What an attempt may take beside its tool: for a database that is away for a moment."""
@@ -70,7 +64,7 @@ class ToolCallRuns:
             run,
             result_type=AskApprovalOutput,
             start_to_close_timeout=timedelta(seconds=30),
-            retry_policy=_QUICK,
+            retry_policy=QUICK,
         )
         if asked.within_s is None:
             return
@@ -99,7 +93,7 @@ async def _execute(run: RunToolInput, call: ToolCallReference) -> RunToolOutput:
         start_to_close_timeout=attempt,
         schedule_to_close_timeout=max(_LONGEST, attempt),
         heartbeat_timeout=timedelta(seconds=5),
-        retry_policy=_PATIENT,
+        retry_policy=PATIENT,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
     return queued
@@ -111,7 +105,7 @@ async def _execute_at_once(run: RunToolInput) -> RunToolOutput:
         run,
         result_type=RunToolOutput,
         start_to_close_timeout=timedelta(seconds=30),
-        retry_policy=_QUICK,
+        retry_policy=QUICK,
     )
     return ran
 
@@ -125,5 +119,5 @@ async def _await_callback(run: RunToolInput, *, within_s: float) -> None:
         activity_id=callback_activity_id(run.step, run.tool_call_id),
         summary=f"answer of {run.name} · step {run.step}",
         schedule_to_close_timeout=timedelta(seconds=max(within_s, 1.0)),
-        retry_policy=_QUICK,
+        retry_policy=QUICK,
     )
