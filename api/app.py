@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import Scope
 
@@ -120,15 +120,17 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
     install_error_handlers(app)
-    router = APIRouter(prefix=API_PREFIX)
+    app.include_router(metrics.router)
+    # Into the application itself: each router between would have all routes compared once more.
     for group in (*_OF_USERS, *_ADMINISTRATION):
         if group in _OPEN:
-            router.include_router(group.router)
+            app.include_router(group.router, prefix=API_PREFIX)
         else:
-            router.include_router(
-                group.router, dependencies=[limited(Group.REQUESTS)], responses=RATE_LIMITED_DOCS
+            app.include_router(
+                group.router,
+                prefix=API_PREFIX,
+                dependencies=[limited(Group.REQUESTS)],
+                responses=RATE_LIMITED_DOCS,
             )
-    app.include_router(metrics.router)
-    app.include_router(router)
     document_headers(app)
     return app

@@ -11,7 +11,6 @@ from api.approval_teller import ApprovalTeller
 from api.callback_completer import CallbackCompleter
 from api.errors import ApiError
 from api.ingestion_starter import IngestionStarter
-from api.metrics import Metrics
 from api.rate_limit_answers import tell
 from api.server_refresher import ServerRefresher
 from api.tool_tester import ToolTester
@@ -115,10 +114,18 @@ class ApiServices:
     max_document_bytes: int
 
 
-# Async although nothing waits: FastAPI hands plain functions to a thread.
-async def _services(request: Request) -> ApiServices:
+def services_of(request: Request) -> ApiServices:
+    """Return the services of the application that a request came to.
+
+    Dependencies of every route ask here: FastAPI solves a dependency of theirs once for each.
+    """
     services: ApiServices = request.app.state.services
     return services
+
+
+# Async although nothing waits: FastAPI hands plain functions to a thread.
+async def _services(request: Request) -> ApiServices:
+    return services_of(request)
 
 
 Services = Annotated[ApiServices, Depends(_services)]
@@ -136,16 +143,15 @@ def client_host(request: Request) -> str | None:
 
 async def _current_caller(
     request: Request,
-    services: Services,
-    metrics: Metrics,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Caller:
     if credentials is None:
         raise ApiError(ErrorCode.UNAUTHENTICATED)
+    services = services_of(request)
     caller = await services.callers.of(credentials.credentials)
     if caller is None:
         # What is valid is let through whatever others at its address do.
-        tell(request, metrics, await services.rate_limits.wrong_credential(client_host(request)))
+        tell(request, await services.rate_limits.wrong_credential(client_host(request)))
         raise ApiError(ErrorCode.UNAUTHENTICATED)
     return caller
 

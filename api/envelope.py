@@ -1,6 +1,5 @@
 """Owns the shape of every JSON body: `data` with `meta`, or `error` with `meta`."""
 
-from collections.abc import Sequence
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
@@ -37,7 +36,7 @@ class Envelope(WireModel, Generic[T]):
 class ListEnvelope(WireModel, Generic[T]):
     """A page of a list."""
 
-    data: Sequence[T]
+    data: list[T]
     meta: ListMeta
 
 

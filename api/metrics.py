@@ -2,9 +2,9 @@
 
 import os
 import time
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from prometheus_client import (
     CollectorRegistry,
@@ -89,13 +89,10 @@ class ApiMetrics:
         return generate_latest(together)
 
 
-# Async although nothing waits: FastAPI hands plain functions to a thread.
-async def _metrics(request: Request) -> ApiMetrics:
+def metrics_of(request: Request) -> ApiMetrics:
+    """Return the metrics of the application that a request came to."""
     metrics: ApiMetrics = request.app.state.metrics
     return metrics
-
-
-Metrics = Annotated[ApiMetrics, Depends(_metrics)]
 
 
 class MetricsMiddleware:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.envelope import ErrorEnvelope
 from api.errors import RATE_LIMIT_HEADERS_KEY, ApiError
-from api.metrics import ApiMetrics
+from api.metrics import metrics_of
 from schema.errors import ErrorCode
 from services.rate_limits.counting import Decision
 
@@ -65,7 +65,7 @@ class RateLimitHeadersMiddleware:
         await self._app(scope, receive, send_with_limit)
 
 
-def tell(request: Request, metrics: ApiMetrics, decision: Decision | None) -> None:
+def tell(request: Request, decision: Decision | None) -> None:
     """Note what the answer's headers are to say, and refuse what is too much.
 
     None says nothing: limits are switched off. Errors: ApiError, `RATE_LIMITED`.
@@ -78,7 +78,7 @@ def tell(request: Request, metrics: ApiMetrics, decision: Decision | None) -> No
         request.scope[RATE_LIMIT_HEADERS_KEY] = _headers(decision)
     if not decision.allowed:
         limit = decision.limit
-        metrics.refusals.labels(limit.group).inc()
+        metrics_of(request).refusals.labels(limit.group).inc()
         raise ApiError(
             ErrorCode.RATE_LIMITED,
             f"Too many requests: {limit.amount} are allowed in {_seconds(limit.window)} s here. "

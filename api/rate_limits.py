@@ -4,8 +4,7 @@ from typing import Any, Final
 
 from fastapi import Depends, Request
 
-from api.dependencies import CurrentCaller, Services, client_host
-from api.metrics import Metrics
+from api.dependencies import CurrentCaller, client_host, services_of
 from api.rate_limit_answers import tell
 from schema.users import LogInRequest
 from services.rate_limits.rules import Group
@@ -17,25 +16,21 @@ class _PerUser:
     def __init__(self, group: Group) -> None:
         self.group = group
 
-    async def __call__(
-        self, request: Request, caller: CurrentCaller, services: Services, metrics: Metrics
-    ) -> None:
+    async def __call__(self, request: Request, caller: CurrentCaller) -> None:
         if _closest_limit(request, self) is self:
             rates = caller.standing.entitlements.rates
-            decision = await services.rate_limits.request(caller.user_id, rates, self.group)
-            tell(request, metrics, decision)
+            limits = services_of(request).rate_limits
+            tell(request, await limits.request(caller.user_id, rates, self.group))
 
 
-async def _per_address(request: Request, services: Services, metrics: Metrics) -> None:
-    decision = await services.rate_limits.auth_request(client_host(request))
-    tell(request, metrics, decision)
+async def _per_address(request: Request) -> None:
+    limits = services_of(request).rate_limits
+    tell(request, await limits.auth_request(client_host(request)))
 
 
 # Its name is that of the routes' own parameter: another one would make FastAPI nest the body.
-async def _per_account(
-    request: Request, body: LogInRequest, services: Services, metrics: Metrics
-) -> None:
-    tell(request, metrics, await services.rate_limits.login(body.email))
+async def _per_account(request: Request, body: LogInRequest) -> None:
+    tell(request, await services_of(request).rate_limits.login(body.email))
 
 
 def limited(group: Group) -> Any:  # noqa: ANN401 -- as FastAPI types what Depends returns

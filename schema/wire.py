@@ -83,7 +83,8 @@ def format_usd(amount: Decimal) -> str:
 
 def format_time(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds, as `2026-01-31T09:00:00.000000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    naive = moment.astimezone(UTC).replace(tzinfo=None)
+    return f"{naive.isoformat(timespec='microseconds')}Z"
 
 
 def _storable(text: str) -> str:

@@ -14,9 +14,9 @@ from schema.names import TURNS_QUEUE
 from services.mistakes import PortTakenError
 from services.settings import Settings
 from workers.api_processes import (
+    HandedServer,
     end_with_parent,
-    inherited_socket,
-    open_shared,
+    inherited_channel,
     serve_in_processes,
 )
 from workers.composition.api import open_api_services
@@ -45,20 +45,20 @@ async def serve_api(settings: Settings) -> None:
     Errors: PortTakenError; DatabaseUnavailableError at the start; later outages are answered with
     503.
     """
-    own = inherited_socket()
-    if own is not None:
+    channel = inherited_channel()
+    if channel is not None:
         end_with_parent(lambda: signal.raise_signal(signal.SIGTERM))
-        with own:
-            await _serve(settings, own)
+        with channel:
+            await _serve(settings, channel, HandedServer)
         return
     with _listening(settings) as listener:
         if settings.api_processes > 1:
             await serve_in_processes(listener, settings.api_processes)
         else:
-            await _serve(settings, listener)
+            await _serve(settings, listener, uvicorn.Server)
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+async def _serve(settings: Settings, source: socket.socket, server: type[uvicorn.Server]) -> None:
     """Run the API in this process; with `eager_worker`, a worker for turns beside it."""
     async with AsyncExitStack() as stack:
         foundation = await stack.enter_async_context(open_foundation(settings))
@@ -74,7 +74,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         # It takes a second, in which nobody else would be answered.
         app.openapi()
         spare_what_stays()
-        await uvicorn.Server(_server_config(app, settings)).serve(sockets=[listener])
+        await server(_server_config(app, settings)).serve(sockets=[source])
 
 
 async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> None:
@@ -96,13 +96,7 @@ def _listening(settings: Settings) -> socket.socket:
     address = (settings.api_host, settings.api_port)
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     try:
-        listener = socket.create_server(address, family=family, backlog=2048)
-        if settings.api_processes == 1:
-            return listener
-        # It was free; now it is opened so that there is room for the others.
-        with listener:
-            taken = listener.getsockname()
-        return open_shared(family, taken)
+        return socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTakenError(settings.api_port) from error

@@ -1,7 +1,8 @@
-"""Owns running the API in several processes, each with a socket of its own on the same port.
+"""Owns running the API in several processes behind one port.
 
-The kernel spreads connections over the sockets, which stay open here: a process that dies is
-started anew, and who connects meanwhile waits for it.
+This process accepts every connection and hands it to the next of them in turn. Listeners of their
+own on the port would get connections by chance, and whoever came to the fuller process would wait
+longer. A process that dies is started anew; the others take its turns meanwhile.
 """
 
 import asyncio
@@ -10,20 +11,24 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
+import uvicorn
 
 from services.mistakes import SetupError
 
 _log = structlog.get_logger(__name__)
 
-SOCKET_VARIABLE: Final = "EVERTURN_INHERITED_SOCKET"
+CHANNEL_VARIABLE: Final = "EVERTURN_CONNECTION_CHANNEL"
 _METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PAUSE_S: Final = 1.0
 _COMMAND: Final = (sys.executable, "-m", "workers", "api")
+_READY: Final = b"r"
+_CONNECTION: Final = b"c"
 
 
 class ApiProcessFailedError(SetupError):
@@ -33,9 +38,9 @@ class ApiProcessFailedError(SetupError):
         super().__init__(f"A process of the API could not start (status {status}).")
 
 
-def inherited_socket() -> socket.socket | None:
-    """Return the socket that this process was started with, if it is one of several."""
-    number = os.environ.get(SOCKET_VARIABLE)
+def inherited_channel() -> socket.socket | None:
+    """Return the channel over which this process gets its connections, if it is one of several."""
+    number = os.environ.get(CHANNEL_VARIABLE)
     return None if number is None else socket.socket(fileno=int(number))
 
 
@@ -51,33 +56,97 @@ def end_with_parent(stop: Callable[[], object]) -> None:
     loop.add_reader(sys.stdin.fileno(), look)
 
 
+class HandedServer(uvicorn.Server):
+    """Serves the connections that it is handed; its one socket is the channel of `_Handing`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._beginning: set[asyncio.Task[object]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so to whoever accepts."""
+        await super().startup(sockets=[])
+        for channel in sockets or ():
+            channel.setblocking(False)
+            asyncio.get_running_loop().add_reader(channel, self._take, channel)
+            channel.send(_READY)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more, and end those that are there."""
+        for channel in sockets or ():
+            asyncio.get_running_loop().remove_reader(channel)
+        await super().shutdown(sockets)
+
+    def _take(self, channel: socket.socket) -> None:
+        _, numbers, _, _ = socket.recv_fds(channel, 1, 1)
+        loop = asyncio.get_running_loop()
+        for number in numbers:
+            begun = loop.create_task(
+                loop.connect_accepted_socket(self._protocol, socket.socket(fileno=number))
+            )
+            self._beginning.add(begun)
+            begun.add_done_callback(self._beginning.discard)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+
+class _Handing:
+    """Accepts connections, and hands each to the next process that is ready."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._ready: deque[socket.socket] = deque()
+
+    def join(self, channel: socket.socket) -> None:
+        """Let a process have its turns. Who connects while there is none waits for one."""
+        self._ready.append(channel)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def leave(self, channel: socket.socket) -> None:
+        """Let a process have no more, if it had any."""
+        with suppress(ValueError):
+            self._ready.remove(channel)
+        if not self._ready:
+            asyncio.get_running_loop().remove_reader(self._listener)
+
+    def _accept(self) -> None:
+        # Who connected may be gone again, and a process that ended is not known for it yet.
+        with suppress(OSError), self._listener.accept()[0] as connection:
+            for _ in range(len(self._ready)):
+                self._ready.rotate(-1)
+                with suppress(OSError):
+                    socket.send_fds(self._ready[0], [_CONNECTION], [connection.fileno()])
+                    return
+
+
 async def serve_in_processes(listener: socket.socket, count: int) -> None:
     """Run `count` processes until SIGINT or SIGTERM.
 
     Errors: ApiProcessFailedError where one can't even start.
     """
-    with ExitStack() as stack:
-        stack.enter_context(_counting_together())
-        sockets = [listener, *(stack.enter_context(_beside(listener)) for _ in range(count - 1))]
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+    listener.setblocking(False)
+    handing = _Handing(listener)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _counting_together():
         async with asyncio.TaskGroup() as group:
-            for one in sockets:
-                group.create_task(_keep_running(one, stop))
+            for _ in range(count):
+                group.create_task(_keep_running(handing, stop))
 
 
-async def _keep_running(own: socket.socket, stop: asyncio.Event) -> None:
+async def _keep_running(handing: _Handing, stop: asyncio.Event) -> None:
     has_served = False
     while not stop.is_set():
-        process = await asyncio.create_subprocess_exec(
-            *_COMMAND,
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=[own.fileno()],
-            env={**os.environ, SOCKET_VARIABLE: str(own.fileno())},
-        )
-        ended = await _until_either(process, stop)
+        channel, other_end = socket.socketpair()
+        with channel:
+            with other_end:
+                process = await _started(other_end)
+            ended = await _handed_until_either(handing, channel, process, stop)
         if stop.is_set():
             return
         if not has_served and ended == 1:
@@ -87,32 +156,43 @@ async def _keep_running(own: socket.socket, stop: asyncio.Event) -> None:
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _until_either(process: asyncio.subprocess.Process, stop: asyncio.Event) -> int:
-    """Wait until the process has ended, which it is asked to once all are to stop."""
+async def _started(channel: socket.socket) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *_COMMAND,
+        stdin=asyncio.subprocess.PIPE,
+        pass_fds=[channel.fileno()],
+        env={**os.environ, CHANNEL_VARIABLE: str(channel.fileno())},
+    )
+
+
+async def _handed_until_either(
+    handing: _Handing,
+    channel: socket.socket,
+    process: asyncio.subprocess.Process,
+    stop: asyncio.Event,
+) -> int:
+    """Hand connections to the process until it has ended, which it is asked to once all are."""
+    channel.setblocking(False)
+    loop = asyncio.get_running_loop()
+
+    def on_word() -> None:
+        # Its one word is that it is ready; the next thing to be read is that it has ended.
+        loop.remove_reader(channel)
+        if channel.recv(1):
+            handing.join(channel)
+
+    loop.add_reader(channel, on_word)
     ending = asyncio.ensure_future(process.wait())
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        loop.remove_reader(channel)
+        handing.leave(channel)
         stopping.cancel()
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
     return await ending
-
-
-@contextmanager
-def _beside(listener: socket.socket) -> Iterator[socket.socket]:
-    """Open one more socket on the address of another."""
-    with open_shared(listener.family, listener.getsockname()) as opened:
-        yield opened
-
-
-def open_shared(family: socket.AddressFamily | int, address: Sequence[object]) -> socket.socket:
-    """Return a listening socket that leaves room for others on its port. Errors: OSError."""
-    host, port = str(address[0]), int(str(address[1]))
-    return socket.create_server(
-        (host, port), family=socket.AddressFamily(family), backlog=2048, reuse_port=True
-    )
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Owns showing the metrics of this process; at the root, where Prometheus looks for them."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.dependencies import Services
-from api.metrics import Metrics
+from api.metrics import metrics_of
 
 router = APIRouter(tags=["health"])
 
@@ -20,7 +20,8 @@ router = APIRouter(tags=["health"])
         }
     },
 )
-async def show_metrics(metrics: Metrics, services: Services) -> Response:
+async def show_metrics(request: Request, services: Services) -> Response:
     """Return what this process has counted since it started."""
-    text = metrics.exposition(limiter_degraded=services.rate_limits.is_degraded)
+    degraded = services.rate_limits.is_degraded
+    text = metrics_of(request).exposition(limiter_degraded=degraded)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -10,7 +10,6 @@ from api.dependencies import Services, client_host
 from api.documentation import error_docs
 from api.envelope import Envelope, envelope
 from api.errors import ApiError, invalid
-from api.metrics import Metrics
 from api.rate_limit_answers import RATE_LIMITED_DOCS, tell
 from schema.errors import ErrorCode
 from schema.result import Err
@@ -86,7 +85,6 @@ async def answer_tool_call(
     callback_id: Annotated[UUID, Path(description="The last part of the `callbackUrl`.")],
     signature: Annotated[dict[str, str], Depends(_signature)],
     services: Services,
-    metrics: Metrics,
 ) -> Envelope[ToolCallbackReceipt]:
     """Give the answer of a call that a workflow tool took with 202.
 
@@ -99,7 +97,7 @@ async def answer_tool_call(
         if accepted.error is CallbackRefusal.UNKNOWN or accepted.error in _UNBELIEVED:
             # Those whose answers are in order are let through, however many they send.
             guess = await services.rate_limits.wrong_credential(client_host(request))
-            tell(request, metrics, guess)
+            tell(request, guess)
         raise _refused(accepted.error)
     await services.callback_completer.complete(accepted.value)
     return envelope(request, ToolCallbackReceipt(status=accepted.value.status))

@@ -13,6 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from schema.actors import Actor
+from services.database.acting import begin_as
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -22,6 +23,11 @@ SERVER_SETTINGS: Final = {
     "random_page_cost": "1.1",
     # Compiling takes longer than any statement here.
     "jit": "off",
+    # How many neighbours an index of vectors looks at. Where a filter leaves too few of them, as
+    # while embedders change, it goes on up to so many; what is missing then is found exactly.
+    "hnsw.ef_search": "64",
+    "hnsw.iterative_scan": "relaxed_order",
+    "hnsw.max_scan_tuples": "5000",
 }
 """What every connection asks of the server, whatever its own configuration says."""
 
@@ -96,17 +102,9 @@ class PlainTransactions:
 async def _acquire_bound(
     pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor, *, begin: str
 ) -> Connection:
-    """Begin and bind the actor in one round trip.
-
-    The simple protocol takes no parameters. Both values are of closed forms, an enum's and a
-    UUID's, so they can be written out.
-    """
     connection = await pool.acquire(timeout=5)
     try:
-        await connection.execute(
-            f"{begin}; SELECT set_config('everturn.actor_type', '{actor.type.value}', true), "
-            f"set_config('everturn.user_id', '{actor.user_id}', true)"
-        )
+        await connection.execute(begin_as(actor, begin=begin))
     except BaseException:
         await pool.release(connection)
         raise

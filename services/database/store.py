@@ -13,19 +13,16 @@ from contextlib import asynccontextmanager
 import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection as MapperConnection
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor, ActorType
+from services.database.acting import ActingConnection
 from services.database.plain import SERVER_SETTINGS, Connection, PlainTransactions
-
-_BIND_ACTOR = text(
-    "SELECT set_config('everturn.actor_type', :actor_type, true), "
-    "set_config('everturn.user_id', :user_id, true)"
-)
 
 _DRIVER_ERRORS = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
@@ -69,19 +66,21 @@ class Database:
                 "timeout": 3,
                 "command_timeout": 30,
                 "server_settings": SERVER_SETTINGS,
+                "connection_class": ActingConnection,
             },
         )
+        event.listen(self._engine.sync_engine, "checkout", _leave_out_the_dead)
 
     @asynccontextmanager
     async def transaction(self, actor: Actor) -> AsyncIterator[AsyncSession]:
         """Run one unit of work as `actor`; commit at its end, roll back if it raises."""
         try:
-            session = await self._begin(actor)
-            try:
+            async with AsyncSession(
+                self._engine, expire_on_commit=False, autoflush=False
+            ) as session:
+                session.sync_session.info["actor"] = actor
                 yield session
                 await session.commit()
-            finally:
-                await session.close()
         except (DBAPIError, PoolTimeoutError, asyncpg.InternalClientError, OSError) as error:
             if _is_passing(error):
                 raise DatabaseUnavailableError from error
@@ -107,29 +106,6 @@ class Database:
                 raise ActorGoneError from error
             raise
 
-    async def _begin(self, actor: Actor) -> AsyncSession:
-        """Begin on a live connection.
-
-        Binding the actor is the first thing sent, so it also finds out that a pooled connection
-        died with an earlier server. Nothing has been done by then: once more is safe.
-        """
-        try:
-            return await self._bound_session(actor)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        return await self._bound_session(actor)
-
-    async def _bound_session(self, actor: Actor) -> AsyncSession:
-        session = AsyncSession(self._engine, expire_on_commit=False, autoflush=False)
-        session.sync_session.info["actor"] = actor
-        try:
-            await session.connection()
-        except BaseException:
-            await session.close()
-            raise
-        return session
-
     async def ping(self) -> None:
         """Ask the server for a sign of life."""
         try:
@@ -146,12 +122,19 @@ class Database:
 
 @event.listens_for(Session, "after_begin")
 def _bind_actor(session: Session, _: SessionTransaction, connection: MapperConnection) -> None:
-    """Bind the actor at every begin: a setting made local ends with its transaction."""
-    actor: Actor | None = session.info.get("actor")
-    if actor is not None:
-        connection.execute(
-            _BIND_ACTOR, {"actor_type": actor.type.value, "user_id": str(actor.user_id)}
-        )
+    """Have every transaction of a session begin in the name of its actor."""
+    driver_connection = connection.connection.driver_connection
+    if isinstance(driver_connection, ActingConnection):
+        driver_connection.next_actor = session.info.get("actor")
+
+
+def _leave_out_the_dead(
+    connection: PoolProxiedConnection, _: ConnectionPoolEntry, __: object
+) -> None:
+    """Give out no connection that died with an earlier server, and none of those beside it."""
+    driver_connection = connection.driver_connection
+    if isinstance(driver_connection, ActingConnection) and driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 def asyncpg_url(url: str) -> str:

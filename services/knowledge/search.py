@@ -24,9 +24,9 @@ from services.knowledge.fusion import fused
 from services.knowledge.search_statements import (
     NEAREST_DRAFTS,
     NEAREST_EXACTLY,
-    NEIGHBOURHOOD,
     PASSAGES,
     QUESTION,
+    RARE_FIRST,
     WITH_WORDS,
     nearest,
 )
@@ -42,6 +42,9 @@ _CANDIDATES: Final = 50
 """How far down each ranking goes."""
 _MOST_RANKED: Final = 200
 """Passages whose words are compared: with more, common words cost more than all the rest."""
+_ENOUGH_BESIDE_VECTORS: Final = 3
+"""Passages with all the words after which none with some of them are looked for: what is near in
+meaning fills the rest, and a common word alone costs as much as everything else."""
 _LEAST_SIMILARITY: Final = 0.2
 """What is nearest may still be about something else. Of the embedded model, questions about
 something else reach 0.13 and chance 0.18; most of those about a passage start at 0.21."""
@@ -136,7 +139,8 @@ class KnowledgeSearch:
         async with self._database.statements(actor, snapshot=True) as connection:
             [question] = await connection.fetch(QUESTION, query, wanted_words(query), actor.user_id)
             drafts = _Drafts(question["draft_ids"], question["draft_numbers"])
-            rankings = [await _with_words(connection, question, drafts, enough=limit)]
+            enough = limit if vector is None else min(limit, _ENOUGH_BESIDE_VECTORS)
+            rankings = [await _with_words(connection, question, drafts, enough=enough)]
             if vector is not None:
                 rankings.append(await self._near(connection, vector, drafts, least=least))
             best = fused(rankings)[:limit]
@@ -150,7 +154,6 @@ class KnowledgeSearch:
         Units: `least` is the cosine below which something is not near.
         """
         query = (f"[{','.join(map(str, vector))}]", self._embedder.name)
-        await connection.execute(NEIGHBOURHOOD)
         found = await connection.fetch(self._nearest, *query, _CANDIDATES)
         if len(found) < _CANDIDATES:
             found = await connection.fetch(NEAREST_EXACTLY, *query, _CANDIDATES)
@@ -185,7 +188,7 @@ async def _with_any(
     In a small library all that holds any of them can be ranked, mostly. In a large one the rarest
     word alone is often in too much, and each try costs as much as the one that counts.
     """
-    queries = any_of(question["words"])
+    queries = any_of(await connection.fetchval(RARE_FIRST, question["words"]))
     if not question["is_large"]:
         some = await _matching(connection, queries[0], None, drafts)
         if some.are_all:

@@ -1,5 +1,6 @@
 """Owns the SQL of the search of knowledge; `search.py` says when each statement runs.
 
+Vectors come as text, which a subquery reads once; without it each row would have it read again.
 In all of them row-level security decides what is seen. Full text is the exception, see
 `everturn_passages_with` in the migration of knowledge: it gives ids, which are read under it.
 """
@@ -9,31 +10,18 @@ from typing import Final
 _LONGEST_VECTOR: Final = 2_000
 """Beyond it, pgvector indexes numbers of half the precision."""
 
-# ef_search is how many neighbours the index looks at. Where a filter leaves too few of them, as
-# while embedders change, the index goes on to max_scan_tuples; what is missing then is found
-# exactly.
-NEIGHBOURHOOD: Final = """
-SET LOCAL hnsw.ef_search = 80;
-SET LOCAL hnsw.iterative_scan = relaxed_order;
-SET LOCAL hnsw.max_scan_tuples = 5000
-"""
-
 # Of a document with nothing published its owner finds the latest version that is ready. Drafts
 # are searched exactly, so there is an end to them; the newest documents come first.
 QUESTION: Final = """
 SELECT question.query::text AS query,
        coalesce(querytree(question.query), '') NOT IN ('', 'T') AS is_indexable,
-       ordered.words,
+       question.words,
        (SELECT reltuples > 20000 FROM pg_class WHERE oid = 'passages'::regclass) AS is_large,
        drafts.ids AS draft_ids, drafts.numbers AS draft_numbers
 FROM (
     SELECT websearch_to_tsquery('english', $1) AS query,
            tsvector_to_array(to_tsvector('english', $2)) AS words
 ) AS question
-CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(word ORDER BY place), '{}') AS words
-    FROM everturn_rare_first(question.words) WITH ORDINALITY AS rare (word, place)
-) AS ordered
 CROSS JOIN (
     SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(number), '{}') AS numbers
     FROM (
@@ -49,8 +37,13 @@ CROSS JOIN (
 ) AS drafts
 """
 
+RARE_FIRST: Final = """
+SELECT coalesce(array_agg(word ORDER BY place), '{}')
+FROM everturn_rare_first($1) WITH ORDINALITY AS rare (word, place)
+"""
+
 NEAREST_DRAFTS: Final = """
-SELECT passages.id, passages.embedding <=> $1::text::vector AS distance
+SELECT passages.id, passages.embedding <=> (SELECT $1::text::vector) AS distance
 FROM unnest($3::uuid[], $4::integer[]) AS drafts (document_id, version)
 JOIN passages USING (document_id, version)
 WHERE passages.embedder = $2
@@ -58,7 +51,7 @@ ORDER BY distance, passages.id LIMIT $5
 """
 
 NEAREST_EXACTLY: Final = """
-SELECT id, embedding <=> $1::text::vector AS distance FROM passages
+SELECT id, embedding <=> (SELECT $1::text::vector) AS distance FROM passages
 WHERE published AND embedder = $2
 ORDER BY distance, id LIMIT $3
 """
@@ -86,7 +79,7 @@ def nearest(dimensions: int) -> str:
     of_type = f"{'vector' if dimensions <= _LONGEST_VECTOR else 'halfvec'}({dimensions})"
     return f"""
 SELECT id, distance FROM (
-    SELECT id, embedding::{of_type} <=> $1::text::{of_type} AS distance FROM passages
+    SELECT id, embedding::{of_type} <=> (SELECT $1::text::{of_type}) AS distance FROM passages
     WHERE published AND vector_dims(embedding) = {dimensions} AND embedder = $2
     ORDER BY distance LIMIT $3
 ) AS neighbours

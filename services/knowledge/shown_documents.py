@@ -1,9 +1,9 @@
 """Owns reading documents as an actor sees them: each with what is its latest version to them."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from sqlalchemy import tuple_
+from sqlalchemy import ARRAY, Integer, Uuid, bindparam, column, func
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -14,6 +14,18 @@ from services.knowledge.rows import document_from_row, latest_shown, light
 
 D = TypeVar("D", bound=Document)
 Shape = Callable[[DocumentRow, DocumentVersionRow, Actor], D]
+
+_WANTED: Final = (
+    func.unnest(bindparam("ids", type_=ARRAY(Uuid)), bindparam("numbers", type_=ARRAY(Integer)))
+    .table_valued(column("document_id", Uuid), column("number", Integer), name="wanted")
+    .render_derived()
+)
+# Made once: to put it together takes as long as to ask it.
+_VERSIONS: Final = light().join(
+    _WANTED,
+    (col(DocumentVersionRow.document_id) == _WANTED.c.document_id)
+    & (col(DocumentVersionRow.number) == _WANTED.c.number),
+)
 
 
 async def shown(
@@ -36,8 +48,9 @@ async def shown_one(session: AsyncSession, actor: Actor, row: DocumentRow) -> Do
 async def _latest_versions(
     session: AsyncSession, actor: Actor, rows: Sequence[DocumentRow]
 ) -> dict[object, DocumentVersionRow]:
-    places = [(row.id, latest_shown(row, actor)) for row in rows]
-    is_latest = tuple_(col(DocumentVersionRow.document_id), col(DocumentVersionRow.number))
-    query = light().where(is_latest.in_(places))
-    found = (await session.exec(query)).all() if places else []
+    wanted = {
+        "ids": [row.id for row in rows],
+        "numbers": [latest_shown(row, actor) for row in rows],
+    }
+    found = (await session.exec(_VERSIONS, params=wanted)).all() if rows else []
     return {version.document_id: version for version in found}

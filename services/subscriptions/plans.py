@@ -85,6 +85,7 @@ class PlanService:
         if unknown is not None:
             return Err(unknown)
         plan_id = new_id()
+        plan: Plan | None = None
         async with self._database.transaction(actor) as session:
             claimed = await claim(session, actor, key, request=request, resource_id=plan_id)
             if isinstance(claimed, Err):
@@ -95,11 +96,13 @@ class PlanService:
                     # What was claimed is not made, so the key is free again.
                     await session.rollback()
                     return Err(PlanRefusal.NAME_TAKEN)
-                await _make(session, actor, plan_id, request)
-        if request.is_default:
+                # As it was made: the next one may take the default from it right after the commit.
+                plan = plan_from_row(await _make(session, actor, plan_id, request))
+        if plan is None:
+            return made_before(await self.get(actor, PlanId(UUID(claimed.value))))
+        if plan.is_default:
             self._standings.forget_everybody()
-        made_id = plan_id if claimed.value is None else UUID(claimed.value)
-        return made_before(await self.get(actor, PlanId(made_id)))
+        return Ok(plan)
 
     async def list_plans(self, actor: Actor, chosen: PlanFilter, page: PageRequest) -> Page[Plan]:
         """Return the plans that the filter leaves, in the order that is asked for.
@@ -164,7 +167,7 @@ async def _is_taken(session: AsyncSession, name: str) -> bool:
 
 async def _make(
     session: AsyncSession, actor: Actor, plan_id: UUID, request: CreatePlanRequest
-) -> None:
+) -> PlanRow:
     if request.is_default:
         await _take_default(session, actor)
     row = PlanRow(
@@ -177,6 +180,7 @@ async def _make(
     session.add(row)
     record(session, actor, AuditAction.PLAN_CREATED, (ResourceType.PLAN, plan_id))
     await session.flush()
+    return row
 
 
 async def _refusal(

@@ -3,14 +3,13 @@
 Reading what somebody wrote is a deed of its own: it is recorded with what was read.
 """
 
-from typing import Any, Final, TypeVar
-from uuid import UUID
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar, cast
 
-from sqlalchemy import Uuid, bindparam
+from sqlalchemy import Uuid, bindparam, literal_column
 from sqlalchemy import select as select_columns
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
@@ -30,11 +29,12 @@ from schema.turn_inspection import (
     TurnSort,
 )
 from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus
-from services.audit.recording import record
+from services.audit.recording import note, record
 from services.chats.rows import message_from_row
-from services.database import Database
+from services.database import Connection, Database
 from services.database.filters import equal_to
 from services.database.pages import Order, read_page
+from services.database.reading import AttributeRow, sql_of
 from services.database.time_ranges import within
 from services.refusals import Unreachable
 from services.turns.rows import turn_from_row, usage_from_row
@@ -50,21 +50,33 @@ _ORDERS: Final = {
 _LATER: Final[Any] = aliased(TurnRow)
 _SUCCESSOR: Final = (
     select(_LATER.id).where(_LATER.regenerates == col(TurnRow.id)).order_by(_LATER.id.desc())
-).limit(1)
+).limit(literal_column("1"))
 _TURN_ID: Final[Any] = bindparam("turn_id", type_=Uuid)
 # Made once: to put these together took longer than to ask them.
-_TURN: Final[Any] = (
-    select_columns(TurnRow, TurnContextRow, _SUCCESSOR.scalar_subquery())
+_TURN: Final = sql_of(
+    select_columns(
+        TurnRow,
+        _SUCCESSOR.scalar_subquery().label("superseded_by"),
+        col(TurnContextRow.layers),
+        col(TurnContextRow.sources),
+    )
     .outerjoin(TurnContextRow, col(TurnContextRow.turn_id) == col(TurnRow.id))
     .where(col(TurnRow.id) == _TURN_ID)
 )
 
 
-def _belonging(table: type[R], *order: str) -> SelectOfScalar[R]:
-    """Return the query for the rows of a table that belong to a turn, in an order of columns."""
+@dataclass(frozen=True, slots=True)
+class _Belonging(Generic[R]):
+    """The query for the rows of a table that belong to a turn."""
+
+    sql: str
+
+
+def _belonging(table: type[R], *order: str) -> _Belonging[R]:
+    """Return the query for the rows of a table, in an order of columns."""
     columns: Any = table
     query = select(table).where(col(columns.turn_id) == _TURN_ID)
-    return query.order_by(*(getattr(columns, name) for name in order))
+    return _Belonging(sql_of(query.order_by(*(getattr(columns, name) for name in order))))
 
 
 _MESSAGES: Final = _belonging(MessageRow, "id")
@@ -92,18 +104,18 @@ class TurnInspection:
 
     async def inspect(self, actor: Actor, turn_id: TurnId) -> Result[InspectedTurn, Unreachable]:
         """Return everything that is known of a turn, and record that it was read."""
-        async with self._database.transaction(actor) as session:
-            found = (await session.exec(_TURN, params={"turn_id": turn_id})).one_or_none()
-            if found is None:
+        async with self._database.statements(actor) as connection:
+            row: Any = await connection.fetchrow(_TURN, turn_id, record_class=AttributeRow)
+            if row is None:
                 return Err(Unreachable.MISSING)
-            record(
-                session,
+            await note(
+                connection,
                 actor,
                 AuditAction.TURN_READ,
                 (ResourceType.TURN, turn_id),
-                subject_id=found.TurnRow.user_id,
+                subject_id=row.user_id,
             )
-            return Ok(await _inspected(session, *found))
+            return Ok(await _inspected(connection, row))
 
     async def owner_of(self, actor: Actor, turn_id: TurnId) -> Result[UserId, Unreachable]:
         """Return whose turn it is."""
@@ -135,29 +147,28 @@ def _filtered(chosen: TurnFilter) -> SelectOfScalar[TurnRow]:
     return within(equal_to(select(TurnRow), wanted), TurnRow, chosen)
 
 
-async def _inspected(
-    session: AsyncSession, row: TurnRow, context: TurnContextRow | None, successor: UUID | None
-) -> InspectedTurn:
+async def _inspected(connection: Connection, row: Any) -> InspectedTurn:  # noqa: ANN401 -- of _TURN
+    turn_id = TurnId(row.id)
+    context = None
+    if row.layers is not None:
+        context = InspectedContext(layers=row.layers, sources=row.sources)
     return InspectedTurn(
         turn=owned_turn_from_row(row),
-        workflow_id=turn_workflow_id(TurnId(row.id)),
+        workflow_id=turn_workflow_id(turn_id),
         prompt=row.prompt,
-        context=None if context is None else _context(context),
-        messages=[message_from_row(m) for m in await _of(session, row, _MESSAGES)],
-        steps=[_step(step) for step in await _of(session, row, _STEPS)],
-        tool_calls=[_tool_call(call) for call in await _of(session, row, _TOOL_CALLS)],
-        charges=[_charge(entry) for entry in await _of(session, row, _CHARGES)],
-        superseded_by=None if successor is None else TurnId(successor),
+        context=context,
+        messages=[message_from_row(m) for m in await _of(connection, turn_id, _MESSAGES)],
+        steps=[_step(step) for step in await _of(connection, turn_id, _STEPS)],
+        tool_calls=[_tool_call(call) for call in await _of(connection, turn_id, _TOOL_CALLS)],
+        charges=[_charge(entry) for entry in await _of(connection, turn_id, _CHARGES)],
+        superseded_by=row.superseded_by,
     )
 
 
-async def _of(session: AsyncSession, turn: TurnRow, query: SelectOfScalar[R]) -> list[R]:
+async def _of(connection: Connection, turn_id: TurnId, query: _Belonging[R]) -> list[R]:
     """Return the rows of a table that belong to the turn."""
-    return list((await session.exec(query, params={"turn_id": turn.id})).all())
-
-
-def _context(row: TurnContextRow) -> InspectedContext:
-    return InspectedContext(layers=row.layers, sources=row.sources)
+    rows = await connection.fetch(query.sql, turn_id, record_class=AttributeRow)
+    return cast("list[R]", rows)
 
 
 def _step(row: StepRow) -> InspectedStep:

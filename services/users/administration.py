@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Text, and_, exists, func, literal_column, or_
+from sqlalchemy import ARRAY, Text, Uuid, and_, any_, bindparam, exists, func, literal_column, or_
+from sqlalchemy import select as select_columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -47,6 +48,15 @@ _ORDERS: Final = {
     UserSort.EMAIL: Order("email", (_EMAIL, col(UserRow.id))),
     UserSort.EMAIL_LAST: Order("-email", (_EMAIL, col(UserRow.id)), descending=True),
 }
+_DEFAULT_PLAN: Final = select(PlanRow.id).where(col(PlanRow.is_default)).scalar_subquery()
+# Made once: to put it together takes as long as to ask it.
+_PLANS: Final[Any] = (
+    select_columns(
+        col(UserRow.id), func.coalesce(col(SubscriptionRow.plan_id), _DEFAULT_PLAN).label("plan_id")
+    )
+    .outerjoin(SubscriptionRow, col(SubscriptionRow.user_id) == col(UserRow.id))
+    .where(col(UserRow.id) == any_(bindparam("user_ids", type_=ARRAY(Uuid))))
+)
 
 
 class ManagementRefusal(StrEnum):
@@ -163,7 +173,5 @@ async def _managed(session: AsyncSession, row: UserRow) -> ManagedUser:
 
 
 async def _plans_of(session: AsyncSession, user_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    default = select(PlanRow.id).where(col(PlanRow.is_default))
-    given = select(SubscriptionRow).where(col(SubscriptionRow.user_id).in_(user_ids))
-    plans = dict.fromkeys(user_ids, (await session.exec(default)).one())
-    return plans | {row.user_id: row.plan_id for row in (await session.exec(given)).all()}
+    rows = await session.exec(_PLANS, params={"user_ids": user_ids})
+    return {row.id: row.plan_id for row in rows}

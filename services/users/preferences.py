@@ -67,7 +67,7 @@ class PreferencesService:
 async def read_preferences(session: AsyncSession, actor: Actor) -> Preferences:
     """Return the preferences of the actor, whose transaction it is."""
     row = await session.get(PreferencesRow, actor.user_id)
-    return _preferences_from_row(row or PreferencesRow(user_id=actor.user_id))
+    return Preferences(version=1) if row is None else _preferences_from_row(row)
 
 
 async def _locked_row(session: AsyncSession, actor: Actor) -> PreferencesRow:

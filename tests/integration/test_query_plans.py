@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -16,6 +16,7 @@ from sqlalchemy import event
 from api.app import create_app
 from schema.ids import UserId
 from services.auth.tokens import AccessTokens
+from services.database import plain
 from services.database.migrations import migrate
 from services.database.plain import SERVER_SETTINGS
 from tests.fixtures.servers import with_database
@@ -24,7 +25,7 @@ from tests.fixtures.stack import Stack, api_client
 from tests.load.population import ADMIN_EMAIL, Size, email_of, populate
 from tests.load.scale import FURTHER, THINGS_OF_USER, documented_reads
 from workers.composition.api import open_api_services
-from workers.composition.foundation import open_foundation
+from workers.composition.foundation import Foundation, open_foundation
 
 # Left out are people and documents: what administrators look for inside of names and titles is
 # matched behind the policies, where no index helps, and these tables are small.
@@ -40,7 +41,7 @@ class Populated:
     users: dict[str, UserId]
     tokens: AccessTokens
     things: dict[str, object]
-    asked: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    asked: list[tuple[str, tuple[Any, ...]]]
 
     async def get(self, path: str) -> None:
         """Ask for a path as the user, or as the administrator."""
@@ -81,24 +82,50 @@ async def populated(stack: Stack) -> AsyncIterator[Populated]:
     settings = stack.settings.model_copy(update={"database_url": SecretStr(role_url)})
     assert settings.auth_secret is not None
     tokens = AccessTokens(settings.auth_secret.get_secret_value(), lifetime=timedelta(hours=1))
-    async with (
-        open_foundation(settings) as foundation,
-        open_api_services(foundation, stack.temporal, eager=False) as services,
-        serving(create_app(services, max_body_bytes=settings.max_body_bytes)) as origin,
-        api_client(origin) as http,
-    ):
-        users, things = await _people(superuser)
-        opened = Populated(http, role_url, users, tokens, things)
-
-        def note(*happening: Any) -> None:  # noqa: ANN401 -- as SQLAlchemy calls it
-            _, _, statement, values, _, _ = happening
-            if statement.lstrip().startswith(("SELECT", "WITH")) and "set_config" not in statement:
-                opened.asked.append((statement, tuple(values)))
-
-        engine = foundation.database._engine.sync_engine
-        event.listen(engine, "before_cursor_execute", note)
-        yield opened
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+    with pytest.MonkeyPatch.context() as patched:
+        noting_plain_statements(patched, asked)
+        async with (
+            open_foundation(settings) as foundation,
+            open_api_services(foundation, stack.temporal, eager=False) as services,
+            serving(create_app(services, max_body_bytes=settings.max_body_bytes)) as origin,
+            api_client(origin) as http,
+        ):
+            noting_statements_of_the_mapper(foundation, asked)
+            users, things = await _people(superuser)
+            yield Populated(http, role_url, users, tokens, things, asked)
     await stack.inspection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def is_a_question(statement: str) -> bool:
+    return statement.lstrip().startswith(("SELECT", "WITH")) and "set_config" not in statement
+
+
+def noting_statements_of_the_mapper(
+    foundation: Foundation, asked: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    def note(*happening: Any) -> None:  # noqa: ANN401 -- as SQLAlchemy calls it
+        _, _, statement, values, _, _ = happening
+        if is_a_question(statement):
+            asked.append((statement, tuple(values)))
+
+    event.listen(foundation.database._engine.sync_engine, "before_cursor_execute", note)
+
+
+def noting_plain_statements(
+    patched: pytest.MonkeyPatch, asked: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    prepare = plain._read_json
+
+    def note(query: asyncpg.connection.LoggedQuery) -> None:
+        if is_a_question(query.query):
+            asked.append((query.query, tuple(query.args or ())))
+
+    async def prepare_noting(connection: Any) -> None:  # noqa: ANN401 -- as the driver calls it
+        await prepare(connection)
+        connection.add_query_logger(note)
+
+    patched.setattr(plain, "_read_json", prepare_noting)
 
 
 async def _people(superuser: str) -> tuple[dict[str, UserId], dict[str, object]]:
@@ -139,5 +166,9 @@ async def test_no_large_table_is_read_through(populated: Populated, path: str) -
 
 async def test_what_is_asked_of_the_database_is_looked_at(populated: Populated) -> None:
     await populated.get("/chats")
+    by_the_mapper = [statement for statement, _ in populated.asked]
+    await populated.get("/admin/turns/{turn_id}")
+    plain_statements = [statement for statement, _ in populated.asked]
 
-    assert any("chats" in statement for statement, _ in populated.asked)
+    assert any("chats" in statement for statement in by_the_mapper)
+    assert any("ledger" in statement for statement in plain_statements)

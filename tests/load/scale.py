@@ -11,6 +11,7 @@ import asyncpg
 import numpy as np
 
 from api.app import API_PREFIX
+from services.database.plain import SERVER_SETTINGS
 from tests.load.population import ADMIN_EMAIL, DIMENSIONS, EMBEDDER, PASSWORD, email_of
 from tests.load.report import Line, Report
 from tests.load.samples import Request, spread
@@ -176,9 +177,6 @@ async def _nearest(connection: asyncpg.Connection, question: str, *, exactly: bo
     async with connection.transaction():
         if exactly:
             await connection.execute("SET LOCAL enable_indexscan = off")
-        else:
-            await connection.execute("SET LOCAL hnsw.ef_search = 80")
-            await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
         rows: list[Any] = await connection.fetch(
             f"SELECT id FROM passages WHERE published AND vector_dims(embedding) = {DIMENSIONS} "
             f"AND embedder = '{EMBEDDER}' ORDER BY embedding::vector({DIMENSIONS}) <=> "
@@ -190,7 +188,9 @@ async def _nearest(connection: asyncpg.Connection, question: str, *, exactly: bo
 
 @asynccontextmanager
 async def _superuser(stage: Stage) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(stage.stack.migration_database)
+    connection = await asyncpg.connect(
+        stage.stack.migration_database, server_settings=SERVER_SETTINGS
+    )
     try:
         yield connection
     finally:

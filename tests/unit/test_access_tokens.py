@@ -1,5 +1,6 @@
 """Access tokens: ours, whole and young, or none."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,20 @@ def test_a_token_names_the_sign_in_that_it_belongs_to() -> None:
 
 def test_a_token_that_is_too_old_speaks_for_nobody() -> None:
     assert tokens().read(tokens(minutes=-1).issue(USER)) is None
+
+
+def test_a_token_that_was_read_before_gets_too_old_like_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = tokens()
+    token = reader.issue(USER)
+    read = reader.read(token)
+    later = time.time() + timedelta(minutes=5).total_seconds()
+
+    monkeypatch.setattr(time, "time", lambda: later)
+
+    assert read == AccessClaims(USER, None)
+    assert reader.read(token) is None
 
 
 @pytest.mark.parametrize(

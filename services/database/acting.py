@@ -1,0 +1,53 @@
+"""Owns telling the server in whose name a transaction runs, in one round trip with its BEGIN."""
+
+from typing import Any
+
+import asyncpg
+
+from schema.actors import Actor
+
+
+def begin_as(actor: Actor, *, begin: str = "BEGIN") -> str:
+    """Return the statements that begin a transaction of the actor's, for the simple protocol.
+
+    That takes no parameters. Both values are of closed forms, an enum's and a UUID's, so they can
+    be written out. What is set for a transaction ends with it: nobody inherits it.
+    """
+    return (
+        f"{begin}; SELECT set_config('everturn.actor_type', '{actor.type.value}', true), "
+        f"set_config('everturn.user_id', '{actor.user_id}', true)"
+    )
+
+
+class ActingConnection(asyncpg.Connection):
+    """A connection whose next transaction begins in the name of an actor, if it is told of one."""
+
+    __slots__ = ("next_actor",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- asyncpg's own
+        super().__init__(*arguments, **options)
+        self.next_actor: Actor | None = None
+
+    def transaction(  # type: ignore[override]  # the mapper uses no more of it than there is
+        self, **_: object
+    ) -> "_ActingTransaction":
+        """Return a transaction that is not begun yet, of the server's own isolation."""
+        actor, self.next_actor = self.next_actor, None
+        return _ActingTransaction(self, "BEGIN" if actor is None else begin_as(actor))
+
+
+class _ActingTransaction:
+    """What the mapper asks of a transaction of the driver."""
+
+    def __init__(self, connection: ActingConnection, begin: str) -> None:
+        self._connection = connection
+        self._begin = begin
+
+    async def start(self) -> None:
+        await self._connection.execute(self._begin)
+
+    async def commit(self) -> None:
+        await self._connection.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        await self._connection.execute("ROLLBACK")
