@@ -67,7 +67,7 @@ class HandedServer(uvicorn.Server):
         """Start, and say so to whoever accepts."""
         await super().startup(sockets=[])
         for channel in sockets or ():
-            channel.setblocking(False)
+            channel.settimeout(0)
             asyncio.get_running_loop().add_reader(channel, self._take, channel)
             channel.send(_READY)
 
@@ -128,7 +128,7 @@ async def serve_in_processes(listener: socket.socket, count: int) -> None:
 
     Errors: ApiProcessFailedError where one can't even start.
     """
-    listener.setblocking(False)
+    listener.settimeout(0)
     handing = _Handing(listener)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -172,7 +172,7 @@ async def _handed_until_either(
     stop: asyncio.Event,
 ) -> int:
     """Hand connections to the process until it has ended, which it is asked to once all are."""
-    channel.setblocking(False)
+    channel.settimeout(0)
     loop = asyncio.get_running_loop()
 
     def on_word() -> None:

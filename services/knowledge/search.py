@@ -42,7 +42,7 @@ _CANDIDATES: Final = 50
 """How far down each ranking goes."""
 _MOST_RANKED: Final = 200
 """Passages whose words are compared: with more, common words cost more than all the rest."""
-_ENOUGH_BESIDE_VECTORS: Final = 3
+_ENOUGH_BESIDE_VECTORS: Final = 1
 """Passages with all the words after which none with some of them are looked for: what is near in
 meaning fills the rest, and a common word alone costs as much as everything else."""
 _LEAST_SIMILARITY: Final = 0.2
@@ -139,7 +139,7 @@ class KnowledgeSearch:
         async with self._database.statements(actor, snapshot=True) as connection:
             [question] = await connection.fetch(QUESTION, query, wanted_words(query), actor.user_id)
             drafts = _Drafts(question["draft_ids"], question["draft_numbers"])
-            enough = limit if vector is None else min(limit, _ENOUGH_BESIDE_VECTORS)
+            enough = limit if vector is None else _ENOUGH_BESIDE_VECTORS
             rankings = [await _with_words(connection, question, drafts, enough=enough)]
             if vector is not None:
                 rankings.append(await self._near(connection, vector, drafts, least=least))

@@ -1,8 +1,10 @@
 """The API in several processes on one port: each answers, and those that die are started anew."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -64,6 +66,31 @@ async def test_processes_share_a_port_and_one_that_dies_is_started_anew(
     assert before == 20
     assert await counted(everturn) == 40
     assert "42" in answer.json()["data"]["assistantMessage"]["content"]
+
+
+async def test_connections_are_handed_to_the_processes_in_turn(everturn: EverturnDev) -> None:
+    address = urlsplit(everturn.addresses["api"])
+
+    async def shares() -> list[int]:
+        """Return how many of ten new connections each process has got."""
+        before = {process.pid: held(process, address.port) for process in processes_of(everturn)}
+        opened = [await asyncio.open_connection(address.hostname, address.port) for _ in range(10)]
+        await asyncio.sleep(0.2)
+        held_now = {process: held(process, address.port) for process in processes_of(everturn)}
+        for _, writer in opened:
+            writer.close()
+        return [count - before.get(process.pid, 0) for process, count in held_now.items()]
+
+    # A process that has only just started is handed none yet.
+    assert await eventually(shares, lambda found: found == [5, 5]) == [5, 5]
+
+
+def held(process: psutil.Process, port: int | None) -> int:
+    """Return how many connections to a port of its own a process has open."""
+    return sum(
+        connection.laddr.port == port and connection.status == psutil.CONN_ESTABLISHED
+        for connection in process.net_connections(kind="tcp")
+    )
 
 
 async def test_processes_end_with_the_one_that_started_them(everturn: EverturnDev) -> None:

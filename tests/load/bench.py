@@ -80,12 +80,9 @@ async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Ef
 
 
 async def _measure_scale(directory: Path, report: Report, effort: Effort) -> None:
-    """Measure reads on a database of its own: the others measure turns, not its size.
-
-    Reads take the API's processor time most of all, so there is a process for each of two cores.
-    """
+    """Measure reads on a database of its own: the others measure turns, not its size."""
     _say("scale: filling the database")
-    async with open_stage(directory, Shape.APART, api_processes=2) as stage:
+    async with open_stage(directory, Shape.APART) as stage:
         begun = time.monotonic()
         await populate(stage.stack.migration_database, Size.scaled(effort.scale))
         _say(f"scale: filled after {time.monotonic() - begun:.0f} s")

@@ -150,12 +150,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(
-    directory: Path, shape: Shape, *, api_processes: int = 1
-) -> AsyncIterator[Stage]:
+async def open_stage(directory: Path, shape: Shape) -> AsyncIterator[Stage]:
     """Open everything, with the users signed up."""
     with _environment(
-        EVERTURN_API_PROCESSES=str(api_processes),
         EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER),
         EVERTURN_RATE_LIMITS="false",
         # Where the webhooks of the bench are.
