@@ -1,28 +1,22 @@
-"""The demo model as a client of the Messages API sees it, over a real socket."""
+"""The demo model as a client of the Messages API sees it: what it answers, what it refuses."""
 
-import asyncio
-import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import anthropic
 import httpx2
 import pytest
-from anthropic.types import Message, MessageParam, ToolParam, ToolResultBlockParam
+from anthropic.types import Message, ToolParam, ToolResultBlockParam
 
+from tests.fixtures.messages_client import ask, only_text, stream, user
 from workers.demo_model.app import MAX_BODY_BYTES
 from workers.demo_model.model import DemoModel
-from workers.demo_model.request_log import RequestRecord
 from workers.demo_model.scripts import Script, ScriptedUsage, ToolCall
 from workers.demo_model.server import serve
 
-REPOSITORY = Path(__file__).parents[2]
 TOOLS: list[ToolParam] = [
     {"name": "calculator", "input_schema": {"type": "object"}},
     {"name": "datetime", "input_schema": {"type": "object"}},
 ]
-FOREVER_S = 3600.0
 
 
 @pytest.fixture(scope="module")
@@ -52,61 +46,6 @@ async def http(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 def no_script_is_left(model: DemoModel) -> Iterator[None]:
     yield
     model.clear_scripts()
-
-
-def user(text: str) -> list[MessageParam]:
-    return [{"role": "user", "content": text}]
-
-
-async def ask(
-    client: anthropic.AsyncAnthropic,
-    text: str = "Hello",
-    *,
-    model: str = "claude-demo",
-    max_tokens: int = 1000,
-) -> Message:
-    return await client.messages.create(model=model, max_tokens=max_tokens, messages=user(text))
-
-
-async def stream(
-    client: anthropic.AsyncAnthropic,
-    text: str = "Hello",
-    *,
-    pieces: list[str] | None = None,
-    max_tokens: int = 1000,
-    messages: list[MessageParam] | None = None,
-    tools: Iterable[ToolParam] = (),
-) -> Message:
-    """Return the whole message; each text delta is added to `pieces` as it comes."""
-    request = client.messages.stream(
-        model="claude-demo",
-        max_tokens=max_tokens,
-        messages=messages or user(text),
-        tools=tools,
-    )
-    seen = [] if pieces is None else pieces
-    async with request as events:
-        async for piece in events.text_stream:
-            seen.append(piece)
-        return await events.get_final_message()
-
-
-async def leave(
-    model: DemoModel, asking: asyncio.Task[Message], until: Callable[[RequestRecord], bool]
-) -> RequestRecord:
-    """Cancel the request once its record is as wanted; return the record when it has ended."""
-    seen = len(model.requests)
-    await model.wait_until(lambda: len(model.requests) > seen and until(model.requests[seen]))
-    asking.cancel()
-    record = model.requests[seen]
-    await model.wait_until(lambda: record.ended)
-    return record
-
-
-def only_text(message: Message) -> str:
-    (block,) = message.content
-    assert block.type == "text"
-    return block.text
 
 
 async def test_a_stream_names_its_events_as_the_messages_api_does(
@@ -346,236 +285,3 @@ async def test_an_unknown_endpoint_is_an_error_of_the_same_shape(
     response = await http.request(method, path)
 
     assert (response.status_code, response.json()["type"]) == (status, "error")
-
-
-@pytest.mark.parametrize("count", [0, 2, 9])
-async def test_a_broken_stream_ends_in_the_middle_of_a_chunk(
-    model: DemoModel,
-    client: anthropic.AsyncAnthropic,
-    caplog: pytest.LogCaptureFixture,
-    count: int,
-) -> None:
-    model.add(Script(pieces=("a", "b", "c"), break_after=count))
-    pieces: list[str] = []
-
-    with pytest.raises(httpx2.RemoteProtocolError, match="incomplete chunked read"):
-        await stream(client, pieces=pieces)
-
-    record = model.requests[-1]
-    assert pieces == ["a", "b", "c"][:count]
-    assert record.deltas_sent == len(pieces)
-    assert (record.finished, record.disconnected_at) == (False, None)
-    assert [log for log in caplog.records if log.name == "uvicorn.error"] == []
-
-
-async def test_an_unstreamed_answer_breaks_before_it_begins(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(text="Hello", break_after=1))
-
-    with pytest.raises(anthropic.APIConnectionError):
-        await ask(client)
-
-
-async def test_an_error_in_mid_stream_names_its_type(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(pieces=("a", "b"), error_after=1))
-    pieces: list[str] = []
-
-    with pytest.raises(anthropic.APIStatusError) as caught:
-        await stream(client, pieces=pieces)
-
-    assert pieces == ["a"]
-    assert (caught.value.type, caught.value.status_code) == ("overloaded_error", 200)
-    assert model.requests[-1].ended
-    assert not model.requests[-1].finished
-
-
-async def test_an_error_in_an_unstreamed_answer_is_its_status(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(text="Hello", error_after=1))
-
-    with pytest.raises(anthropic.OverloadedError):
-        await ask(client)
-
-
-async def test_a_client_that_leaves_a_stalled_stream_is_noticed(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(pieces=("12345678", "9"), stall_after=1))
-    asking = asyncio.create_task(stream(client, "Hello, you"))
-
-    record = await leave(model, asking, lambda record: record.deltas_sent == 1)
-
-    assert record.disconnected_at is not None
-    assert not record.finished
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (3, 2)
-
-
-async def test_a_client_that_leaves_before_the_first_token_is_billed_nothing(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(text="Hello", delay_to_first_s=FOREVER_S))
-    asking = asyncio.create_task(stream(client))
-
-    record = await leave(model, asking, lambda _: True)
-
-    assert record.disconnected_at is not None
-    assert (record.status, record.usage.input_tokens) == (None, 0)
-
-
-async def test_a_client_that_leaves_between_two_deltas_is_noticed(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(pieces=("a", "b"), delay_between_s=FOREVER_S))
-    asking = asyncio.create_task(stream(client))
-
-    record = await leave(model, asking, lambda record: record.deltas_sent == 1)
-
-    assert record.disconnected_at is not None
-
-
-async def test_a_client_that_leaves_a_held_stream_is_noticed(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(text="Hello", hold="never opened"))
-    asking = asyncio.create_task(stream(client))
-
-    record = await leave(model, asking, lambda record: record.status == 200)
-
-    assert record.disconnected_at is not None
-    assert record.deltas_sent == 0
-
-
-async def test_a_held_stream_goes_on_when_it_is_released(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    model.add(Script(match="wait for me", pieces=("a", "b", "c"), hold="gate", hold_after=2))
-    asking = asyncio.create_task(stream(client, "Please wait for me"))
-    held = await model.wait_for_request(match="wait for me")
-    await model.wait_until(lambda: held.deltas_sent == 2)
-
-    others = await ask(client, "I do not wait")
-    model.release("gate")
-
-    assert only_text(others)
-    assert only_text(await asking) == "abc"
-    assert held.finished
-
-
-async def test_concurrent_requests_get_the_scripts_that_match_them(
-    model: DemoModel, client: anthropic.AsyncAnthropic
-) -> None:
-    numbers = range(8)
-    for number in reversed(numbers):
-        model.add(Script(match=f"number {number}", text=f"answer {number}"))
-
-    answers = await asyncio.gather(*(stream(client, f"number {number}") for number in numbers))
-
-    assert [only_text(answer) for answer in answers] == [f"answer {number}" for number in numbers]
-
-
-async def test_waiting_for_a_request_that_does_not_come_times_out(model: DemoModel) -> None:
-    with pytest.raises(TimeoutError):
-        await model.wait_for_request(timeout_s=0.001, match="nobody says this")
-
-
-async def test_joined_events_are_the_same_answer() -> None:
-    model = DemoModel(join_events=True)
-    model.add(Script(pieces=("a", "b", "c"), thinking="Hm."))
-    async with (
-        serve(model) as url,
-        anthropic.AsyncAnthropic(api_key="key", base_url=url, max_retries=0) as client,
-    ):
-        pieces: list[str] = []
-        await stream(client, pieces=pieces)
-
-    assert pieces == ["a", "b", "c"]
-
-
-async def test_closing_the_server_ends_its_streams() -> None:
-    model = DemoModel()
-    model.add(Script(text="Hello", stall_after=1))
-    async with anthropic.AsyncAnthropic(api_key="key", base_url="http://x", max_retries=0) as base:
-        async with serve(model) as url:
-            asking = asyncio.create_task(stream(base.with_options(base_url=url)))
-            record = await model.wait_for_request()
-            await model.wait_until(lambda: record.deltas_sent == 1)
-
-        with pytest.raises(httpx2.TransportError):
-            await asking
-    assert record.ended
-
-
-async def test_another_process_scripts_watches_and_releases(
-    model: DemoModel, client: anthropic.AsyncAnthropic, http: httpx2.AsyncClient
-) -> None:
-    script = {"match": "from afar", "pieces": ["a", "b"], "hold": "far gate", "hold_after": 1}
-    added = await http.post("/demo/scripts", json=[script])
-    asking = asyncio.create_task(stream(client, "This is from afar"))
-    waited: dict[str, str | int] = {"match": "from afar", "wait_for": 1}
-
-    received = await http.get("/demo/requests", params=waited)
-    released = await http.post("/demo/release/far gate")
-    ended = await http.get("/demo/requests", params=waited | {"ended": True})
-
-    assert (added.status_code, added.json()) == (201, {"unused_scripts": 1})
-    assert released.status_code == 204
-    assert only_text(await asking) == "ab"
-    assert [request["finished"] for request in received.json()["requests"]] == [False]
-    assert ended.json()["requests"] == [model.requests[-1].as_json()]
-
-
-async def test_scripts_from_another_process_are_validated_and_cleared(
-    model: DemoModel, http: httpx2.AsyncClient
-) -> None:
-    refused = await http.post("/demo/scripts", json={"txet": "Hello"})
-    await http.post("/demo/scripts", json={"text": "Hello"})
-    cleared = await http.delete("/demo/scripts")
-
-    assert refused.status_code == 400
-    assert "txet" in refused.json()["error"]["message"]
-    assert (cleared.status_code, model.unused_scripts) == (204, 0)
-
-
-@pytest.mark.parametrize(
-    ("params", "status"),
-    [({"wait_for": "many"}, 400), ({"wait_for": 1, "match": "nobody", "timeout_s": 0.001}, 408)],
-)
-async def test_requests_that_cannot_be_listed_are_an_error(
-    http: httpx2.AsyncClient, params: dict[str, str | int | float], status: int
-) -> None:
-    assert (await http.get("/demo/requests", params=params)).status_code == status
-
-
-async def test_only_loopback_addresses_are_served() -> None:
-    with pytest.raises(ValueError, match="loopback"):
-        async with serve(DemoModel(), host="0.0.0.0"):
-            pass
-
-
-async def test_a_port_in_use_is_an_error(url: str) -> None:
-    with pytest.raises(OSError, match="in use"):
-        async with serve(DemoModel(), port=int(url.rpartition(":")[2])):
-            pass
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_command_answers_until_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from workers.demo_model.command import run_demo_model as run; run('127.0.0.1', 0, 1, 1)",
-        cwd=REPOSITORY,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    url = (await process.stdout.readline()).decode().split()[-1]
-    async with anthropic.AsyncAnthropic(api_key="key", base_url=url, max_retries=0) as client:
-        assert only_text(await stream(client))
-
-    process.send_signal(number)
-
-    assert await process.wait() == 0

@@ -1,0 +1,159 @@
+"""Turns whose model fails: asked again, given to another, or ended, and paid for as billed."""
+
+import pytest
+
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.charges import check_charges
+from tests.fixtures.event_stream import named, rebuild, turn_id_of
+from tests.fixtures.stack import Stack
+from workers.demo_model.scripts import Script
+
+FAULTS = {
+    "429 with retry-after": Script(status=429, retry_after=0.05),
+    "500": Script(status=500),
+    "529": Script(status=529, retry_after=0.05),
+    "408": Script(status=408, retry_after=0.05),
+    "a stream that breaks at its beginning": Script(text="Wrong.", break_after=0),
+    "a stream that breaks in mid-answer": Script(pieces=("Wrong ", "start "), break_after=1),
+    "a stream that breaks before its end": Script(pieces=("Wrong ", "start "), break_after=9),
+    "an error event": Script(pieces=("Wrong ", "start "), error_after=1),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_passing_failure_is_followed_by_another_attempt(
+    user: ApiUser, stack: Stack, fault: str
+) -> None:
+    question = unique()
+    stack.model.add(FAULTS[fault].model_copy(update={"match": question}))
+    stack.model.add(Script(match=question, pieces=("It ", "worked.")))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+
+    await user.check_whole(chat, events)
+    assert rebuild(events) == "It worked."
+    assert [event.data["attempt"] for event in named(events, "step")] == [1, 2]
+    failed, settled = await check_charges(stack, turn_id_of(events), question)
+    assert (failed["status"], settled["status"]) == ("failed", "settled")
+
+
+async def test_a_stream_that_falls_silent_is_given_up_and_asked_for_again(tight: Stack) -> None:
+    user = await tight.sign_up()
+    question = unique()
+    tight.model.add(Script(match=question, pieces=("Well ", "…"), stall_after=1))
+    tight.model.add(Script(match=question, text="Done."))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+
+    await user.check_whole(chat, events)
+    assert rebuild(events) == "Done."
+    failed, _ = await check_charges(tight, turn_id_of(events), question)
+    assert (failed["status"], failed["output_tokens"]) == ("failed", 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "MODEL_UNAVAILABLE"),
+        (401, "MODEL_UNAVAILABLE"),
+        (403, "MODEL_UNAVAILABLE"),
+        (404, "MODEL_UNAVAILABLE"),
+        (413, "PAYLOAD_TOO_LARGE"),
+    ],
+)
+async def test_a_final_refusal_of_the_provider_ends_the_turn_at_once(
+    user: ApiUser, stack: Stack, status: int, code: str
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, status=status, message=f"No, {question}"))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+
+    await user.check_whole(chat, events)
+    assert [event.data["code"] for event in named(events, "error")] == [code]
+    assert question not in named(events, "error")[0].data["message"]
+    assert events[-1].data["status"] == "failed"
+    (charge,) = await check_charges(stack, turn_id_of(events), question)
+    assert charge["cost_usd"] == 0
+
+
+async def test_the_answer_of_a_failed_turn_without_a_stream_is_its_error(
+    user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, status=400))
+    chat = await user.create_chat()
+
+    response = await user.post(chat, question)
+
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "MODEL_UNAVAILABLE"
+
+
+async def test_a_turn_fails_when_its_attempts_are_used_up(user: ApiUser, stack: Stack) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, status=529, retry_after=0.05, repeat=2))
+    stack.model.add(Script(match=question, pieces=("Half an ", "answer"), break_after=1))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+
+    await user.check_whole(chat, events)
+    assert [event.data["code"] for event in named(events, "error")] == ["MODEL_UNAVAILABLE"]
+    stored = await user.answer_of(chat, turn_id_of(events))
+    assert stored is not None
+    assert (stored["content"], stored["status"]) == ("Half an ", "failed")
+    charges = await check_charges(stack, turn_id_of(events), question)
+    assert [charge["status"] for charge in charges] == ["failed"] * 3
+
+
+async def test_the_fallback_model_answers_with_a_notice(tight: Stack) -> None:
+    user = await tight.sign_up()
+    question = unique()
+    tight.model.add(Script(match=question, status=529, retry_after=0.05, repeat=2))
+    tight.model.add(Script(match=question, text="I stand in."))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+
+    await user.check_whole(chat, events)
+    assert rebuild(events) == "I stand in."
+    assert [event.data["code"] for event in named(events, "notice")] == ["fallback_model"]
+    charges = await check_charges(tight, turn_id_of(events), question)
+    assert [charge["model"] for charge in charges] == [
+        "claude-haiku-5-5",
+        "claude-haiku-5-5",
+        "claude-sonnet-5-5",
+    ]
+
+
+async def test_a_fallback_model_that_fails_too_ends_the_turn(tight: Stack) -> None:
+    user = await tight.sign_up()
+    question = unique()
+    tight.model.add(Script(match=question, status=529, retry_after=0.05, repeat=4))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+
+    await user.check_whole(chat, events)
+    assert [event.data["code"] for event in named(events, "error")] == ["MODEL_UNAVAILABLE"]
+    assert len(await check_charges(tight, turn_id_of(events), question)) == 4
+
+
+async def test_the_chat_goes_on_after_a_turn_that_failed(user: ApiUser, stack: Stack) -> None:
+    first, second = unique(), unique()
+    stack.model.add(Script(match=first, status=400))
+    chat = await user.create_chat()
+    await user.events_of(chat, first)
+    stack.model.add(Script(match=second, text="Here again."))
+
+    data = await user.ask(chat, second)
+
+    assert data["assistantMessage"]["content"] == "Here again."
+    (record,) = stack.model.requests_matching(second)
+    assert record.body is not None
+    (message,) = record.body["messages"]
+    assert [block["text"] for block in message["content"]] == [first, second]
