@@ -1,16 +1,17 @@
 """Owns the base of mistakes in setting a process up, whose sentence says what to do.
 
 SetupError
-MissingApiKeyError    no model can be called
-PortTakenError        another process listens on the port of the API
-WeakSecretError       services/auth/tokens.py
+MissingApiKeyError         no model can be called
+PortTakenError             another process listens on the port of the API
+ApiProcessFailedError      workers/api_processes.py
+WeakSecretError            services/auth/tokens.py
 WeakEncryptionKeyError     services/tools/secrets.py
-UnknownPriceError     services/models/pricing.py
+UnknownPriceError          services/models/pricing.py
 EmbeddingKeyError          services/embeddings/selection.py
 EmbeddingAddressError      services/embeddings/selection.py
 EmbeddingDimensionsError   services/embeddings/selection.py
 EmbeddedModelMissingError  services/embeddings/selection.py
-UnsafeRoleError       services/database/migrations.py
+UnsafeRoleError            services/database/migrations.py
 """
 
 

@@ -42,8 +42,8 @@ must be the one that sends, or a request meets a connection that is just being c
 async def serve_api(settings: Settings) -> None:
     """Run the API until SIGINT or SIGTERM, in as many processes as the settings say.
 
-    Errors: PortTakenError; DatabaseUnavailableError at the start; later outages are answered with
-    503.
+    Errors: PortTakenError; ApiProcessFailedError where one of several can't start;
+    DatabaseUnavailableError at the start; later outages are answered with 503.
     """
     channel = inherited_channel()
     if channel is not None:

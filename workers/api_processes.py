@@ -133,10 +133,13 @@ async def serve_in_processes(listener: socket.socket, count: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with _counting_together():
-        async with asyncio.TaskGroup() as group:
-            for _ in range(count):
-                group.create_task(_keep_running(handing, stop))
+    try:
+        with _counting_together():
+            async with asyncio.TaskGroup() as group:
+                for _ in range(count):
+                    group.create_task(_keep_running(handing, stop))
+    except* ApiProcessFailedError as failed:
+        raise failed.exceptions[0] from None
 
 
 async def _keep_running(handing: _Handing, stop: asyncio.Event) -> None:

@@ -4,14 +4,12 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
     from schema.names import DELIVER_CALLBACKS
     from schema.tool_callbacks import DeliveryOutcome
-
-_ONCE = RetryPolicy(maximum_attempts=1)
+    from workflows.retries import ONCE
 
 
 @workflow.defn(name=DELIVER_CALLBACKS)
@@ -33,6 +31,6 @@ async def _deliver(activity: str) -> DeliveryOutcome:
         result_type=DeliveryOutcome,
         start_to_close_timeout=timedelta(minutes=4),
         heartbeat_timeout=timedelta(seconds=30),
-        retry_policy=_ONCE,
+        retry_policy=ONCE,
     )
     return outcome

@@ -6,12 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import (
-    RetryPolicy,
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-)
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -29,13 +24,10 @@ with workflow.unsafe.imports_passed_through():
         IngestionProgress,
     )
     from schema.names import BACKGROUND_QUEUE, INGEST_DOCUMENT, TASK_TIMEOUT, USER_ID_ATTRIBUTE
+    from workflows.retries import UNHURRIED
 
 _USER_ID: Final = SearchAttributeKey.for_keyword(USER_ID_ATTRIBUTE)
 
-# What waits for a database or an embedding service waits as long as it takes.
-_PATIENT: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(minutes=1)
-)
 _PAUSES: Final = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=30))
 """Between attempts at what may fail by its own fault."""
 
@@ -69,7 +61,7 @@ class IngestDocument:
             summary=f"extract · version {version.number}",
             start_to_close_timeout=timedelta(minutes=30),
             heartbeat_timeout=timedelta(seconds=10),
-            retry_policy=_PATIENT,
+            retry_policy=UNHURRIED,
         )
         return extracted
 
@@ -87,7 +79,7 @@ class IngestDocument:
                 summary=f"embed · {counted}",
                 start_to_close_timeout=timedelta(minutes=10),
                 heartbeat_timeout=timedelta(seconds=10),
-                retry_policy=_PATIENT,
+                retry_policy=UNHURRIED,
             )
             return embedded
 
@@ -104,7 +96,7 @@ class IngestDocument:
                 result_type=IngestionProgress,
                 summary="finish" if problem is None else f"finish · {problem.value}",
                 start_to_close_timeout=timedelta(seconds=30),
-                retry_policy=_PATIENT,
+                retry_policy=UNHURRIED,
             )
         )
         try:

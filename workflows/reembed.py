@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -17,14 +16,11 @@ with workflow.unsafe.imports_passed_through():
         ReembedProgress,
         StaleCount,
     )
+    from workflows.retries import UNHURRIED
 
 _BATCHES_PER_RUN: Final = 500
 """After so many the history is begun anew; a batch is five events."""
 
-# What waits for a database or an embedding service waits as long as it takes.
-_PATIENT: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(minutes=1)
-)
 _NEXT: Final = {EmbeddedKind.MEMORIES: EmbeddedKind.PASSAGES, EmbeddedKind.PASSAGES: None}
 
 
@@ -54,7 +50,7 @@ async def _count() -> StaleCount:
         result_type=StaleCount,
         start_to_close_timeout=timedelta(minutes=2),
         heartbeat_timeout=timedelta(seconds=10),
-        retry_policy=_PATIENT,
+        retry_policy=UNHURRIED,
     )
     return counted
 
@@ -67,7 +63,7 @@ async def _embed(progress: ReembedProgress, kind: EmbeddedKind) -> EmbedBatchOut
         summary=f"embed {kind.value} · {_details(progress)}",
         start_to_close_timeout=timedelta(minutes=10),
         heartbeat_timeout=timedelta(seconds=10),
-        retry_policy=_PATIENT,
+        retry_policy=UNHURRIED,
     )
     return output
 

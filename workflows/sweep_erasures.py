@@ -3,14 +3,12 @@
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
     from schema.erasure import ErasureOutcome
     from schema.names import SWEEP_ERASURES
-
-_ONCE = RetryPolicy(maximum_attempts=1)
+    from workflows.retries import ONCE
 
 
 @workflow.defn(name=SWEEP_ERASURES)
@@ -25,6 +23,6 @@ class SweepErasures:
             result_type=ErasureOutcome,
             start_to_close_timeout=timedelta(minutes=4),
             heartbeat_timeout=timedelta(seconds=30),
-            retry_policy=_ONCE,
+            retry_policy=ONCE,
         )
         return outcome

@@ -2,18 +2,15 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
     from schema.ingestion import IngestionSweepOutcome, StrandedIngestions
     from schema.names import SWEEP_INGESTIONS
     from workflows.ingest_document import start_ingestion
-
-_ONCE: Final = RetryPolicy(maximum_attempts=1)
+    from workflows.retries import ONCE
 
 
 @workflow.defn(name=SWEEP_INGESTIONS)
@@ -28,7 +25,7 @@ class SweepIngestions:
             result_type=StrandedIngestions,
             start_to_close_timeout=timedelta(minutes=2),
             heartbeat_timeout=timedelta(seconds=20),
-            retry_policy=_ONCE,
+            retry_policy=ONCE,
         )
         await asyncio.gather(*map(start_ingestion, stranded.to_start))
         return IngestionSweepOutcome(started=len(stranded.to_start))

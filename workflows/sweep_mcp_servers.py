@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -19,8 +18,8 @@ with workflow.unsafe.imports_passed_through():
         refresh_workflow_id,
     )
     from schema.names import REFRESH_MCP_SERVER, SWEEP_MCP_SERVERS, TASK_TIMEOUT, TOOLS_QUEUE
+    from workflows.retries import ONCE
 
-_ONCE: Final = RetryPolicy(maximum_attempts=1)
 _AT_ONCE: Final = 8
 """Each may be a process to be started, on machines that have turns to run."""
 
@@ -36,7 +35,7 @@ class SweepMcpServers:
             names.FIND_MCP_SERVERS,
             result_type=McpServersToRefresh,
             start_to_close_timeout=timedelta(minutes=1),
-            retry_policy=_ONCE,
+            retry_policy=ONCE,
         )
         turns = asyncio.Semaphore(_AT_ONCE)
 

@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -19,8 +18,7 @@ with workflow.unsafe.imports_passed_through():
         TurnStatus,
     )
     from workflows.chat_turn import start_turn
-
-_ONCE = RetryPolicy(maximum_attempts=1)
+    from workflows.retries import ONCE
 
 
 @workflow.defn(name=SWEEP_TURNS)
@@ -35,7 +33,7 @@ class SweepTurns:
             result_type=StrandedTurns,
             start_to_close_timeout=timedelta(minutes=2),
             heartbeat_timeout=timedelta(seconds=20),
-            retry_policy=_ONCE,
+            retry_policy=ONCE,
         )
         await asyncio.gather(*map(start_turn, stranded.to_start))
         await asyncio.gather(*map(self._close, stranded.to_close))
@@ -51,7 +49,7 @@ class SweepTurns:
             result_type=FinishTurnOutput,
             task_queue=TURNS_QUEUE,
             start_to_close_timeout=timedelta(seconds=30),
-            retry_policy=_ONCE,
+            retry_policy=ONCE,
         )
         if closed.following is not None:
             await start_turn(closed.following)

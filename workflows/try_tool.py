@@ -3,14 +3,13 @@
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
     from schema.names import TRY_TOOL
     from schema.tools import ToolTrialReference
+    from workflows.retries import ONCE
 
-_ONCE = RetryPolicy(maximum_attempts=1)
 _STORING = timedelta(seconds=10)
 
 
@@ -27,5 +26,5 @@ class TryTool:
             summary=f"try {trial.tool}",
             start_to_close_timeout=timedelta(seconds=trial.within_s) + _STORING,
             heartbeat_timeout=timedelta(seconds=10),
-            retry_policy=_ONCE,
+            retry_policy=ONCE,
         )

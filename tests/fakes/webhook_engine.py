@@ -116,6 +116,16 @@ def later() -> Behaviour:
     return always(lambda: Response(status_code=202))
 
 
+def later_once(released: asyncio.Event) -> Behaviour:
+    """Take the call as soon as the test lets it, and answer nothing yet."""
+
+    async def take(_: ReceivedCall) -> Response:
+        await released.wait()
+        return Response(status_code=202)
+
+    return take
+
+
 def failing(status: int, *, headers: Mapping[str, str] | None = None, text: str = "") -> Behaviour:
     """Answer with a status."""
     return always(lambda: PlainTextResponse(text, status_code=status, headers=dict(headers or {})))

@@ -22,10 +22,10 @@ from services.embeddings import EmbeddingUnavailableError, Purpose
 from services.events.keys import stream_key
 from services.prompts.base_prompts import BasePrompts
 from services.tools.known import KnownTools
-from services.tools.local import default_tools
 from services.turns.preparation import TurnPreparation, TurnRules
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.contexts import kept, remember, texts
+from tests.fixtures.local_tools import default_tools
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
 
@@ -95,7 +95,7 @@ async def accepted(user: ApiUser, stack: Stack) -> TurnReference:
         acting_user(UserId(UUID(user.id))),
         ChatId(UUID(await user.create_chat())),
         SendMessageRequest(content=unique()),
-        idempotency_key=None,
+        key=None,
     )
     assert isinstance(result, Ok)
     return result.value.reference

@@ -41,7 +41,7 @@ async def running_turn(user: ApiUser, stack: Stack) -> TurnReference:
         acting_user(UserId(UUID(user.id))),
         ChatId(UUID(chat)),
         SendMessageRequest(content=unique()),
-        idempotency_key=None,
+        key=None,
     )
     assert isinstance(accepted, Ok)
     await stack.activities.turns._preparation.prepare(accepted.value.reference)

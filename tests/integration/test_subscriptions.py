@@ -19,7 +19,7 @@ from schema.tables.columns import utc_now
 from schema.turns import IfBusy
 from services.refusals import Conflict
 from services.subscriptions.service import AssignmentRefusal
-from services.turns.acceptance import Refusal
+from services.turns.acceptance import AcceptanceRefusal
 from tests.fixtures.actors import actor_of, administrator_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.plans import STANDARD, charge, give_plan, make_plan, other_default, plan_of
@@ -209,13 +209,13 @@ async def test_a_message_is_answered_only_by_models_of_the_plan(
         actor_of(user),
         chat,
         SendMessageRequest(content="Hi", model="claude-haiku-5-5"),
-        idempotency_key=None,
+        key=None,
     )
     accepted = await stack.services.acceptance.accept(
-        actor_of(user), chat, SendMessageRequest(content="Hi"), idempotency_key=None
+        actor_of(user), chat, SendMessageRequest(content="Hi"), key=None
     )
 
-    assert refused == Err(Refusal.MODEL_NOT_ALLOWED)
+    assert refused == Err(AcceptanceRefusal.MODEL_NOT_ALLOWED)
     assert isinstance(accepted, Ok)
     assert accepted.value.turn.model == "claude-opus-5-5"
 
@@ -226,10 +226,10 @@ async def test_a_message_that_was_accepted_is_replayed_under_a_plan_without_its_
     chat, key = ChatId(UUID(await user.create_chat())), uuid4().hex
     request = SendMessageRequest(content="Hi", model="claude-opus-5-5")
     accept = stack.services.acceptance.accept
-    first = await accept(actor_of(user), chat, request, idempotency_key=key)
+    first = await accept(actor_of(user), chat, request, key=key)
     await give_plan(admin, user, str(await plan_of(admin, models=[])))
 
-    again = await accept(actor_of(user), chat, request, idempotency_key=key)
+    again = await accept(actor_of(user), chat, request, key=key)
 
     assert isinstance(first, Ok)
     assert isinstance(again, Ok)
@@ -242,7 +242,7 @@ async def test_a_refused_message_interrupts_nothing(
     chat = ChatId(UUID(await user.create_chat()))
     accept = stack.services.acceptance.accept
     first = await accept(
-        actor_of(user), chat, SendMessageRequest(content="Hi"), idempotency_key=None
+        actor_of(user), chat, SendMessageRequest(content="Hi"), key=None
     )
     await give_plan(admin, user, str(await plan_of(admin, models=[])))
 
@@ -250,10 +250,10 @@ async def test_a_refused_message_interrupts_nothing(
         actor_of(user),
         chat,
         SendMessageRequest(content="Stop", if_busy=IfBusy.INTERRUPT),
-        idempotency_key=None,
+        key=None,
     )
 
     assert isinstance(first, Ok)
-    assert refused == Err(Refusal.MODEL_NOT_ALLOWED)
+    assert refused == Err(AcceptanceRefusal.MODEL_NOT_ALLOWED)
     row = await stack.inspection.turn(str(first.value.turn.id))
     assert row["cancel_requested_at"] is None

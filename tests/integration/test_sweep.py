@@ -32,7 +32,7 @@ async def store_turn(user: ApiUser, stack: Stack, chat: str, question: str) -> s
         acting_user(UserId(UUID(user.id))),
         ChatId(UUID(chat)),
         SendMessageRequest(content=question, if_busy=IfBusy.ENQUEUE),
-        idempotency_key=None,
+        key=None,
     )
     assert isinstance(accepted, Ok)
     return str(accepted.value.turn.id)

@@ -8,9 +8,9 @@ import pytest
 from api.dependencies import ApiServices
 from schema.ids import UserId
 from services.tools.catalogue import ToolCatalogue
-from services.tools.local import default_tools
 from services.tools.service import ToolService
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.local_tools import default_tools
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_decisions import decided
 from workers.demo_model.scripts import Script, ToolCall

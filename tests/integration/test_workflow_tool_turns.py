@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from starlette.responses import Response
 
+from activities import names
 from tests.fakes.webhook_engine import (
     ReceivedCall,
     WebhookEngine,
@@ -16,6 +17,7 @@ from tests.fakes.webhook_engine import (
     call_back,
     failing,
     later,
+    later_once,
     never,
 )
 from tests.fixtures.api_user import ApiUser, unique
@@ -204,6 +206,25 @@ async def test_a_turn_that_is_stopped_waits_for_no_answer_and_takes_none(
 
     assert events[-1].data["status"] == "cancelled"
     assert response.status_code == 409
+
+
+async def test_a_stop_is_heard_that_comes_just_before_the_webhook_takes_the_call(
+    stack: Stack, user: ApiUser, tool: RegisteredTool, engine: WebhookEngine
+) -> None:
+    released = asyncio.Event()
+    engine.script(tool.name, later_once(released))
+
+    async with asked(stack, user, tool) as turn:
+        await engine.wait_for_call(tool.name)
+        await user.cancel(turn.stream.turn_id)
+        released.set()
+        events = await turn.stream.all()
+    handle = stack.temporal.get_workflow_handle(f"turn-{turn.stream.turn_id}")
+    history = (await handle.fetch_history()).to_json()
+
+    assert events[-1].data["status"] == "cancelled"
+    assert names.RUN_TOOL in history
+    assert names.AWAIT_CALLBACK not in history
 
 
 async def test_a_webhook_that_fails_for_a_moment_is_called_again_with_the_same_key(

@@ -1,5 +1,6 @@
 """Owns producing the shapes of turns whose tools take time, wait for somebody, or fail."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,6 +13,7 @@ from tests.fakes.webhook_engine import (
     at_once,
     failing,
     later,
+    later_once,
     webhook_engine,
 )
 from tests.replay.scene import Scene
@@ -68,6 +70,18 @@ async def cancelled_while_a_tool_awaits_approval(scene: Scene) -> str:
     async with _asking(scene), _asked(scene, "not wanted") as stream:
         await scene.client.cancel(stream.turn_id)
         await stream.to_end()
+    return f"turn-{stream.turn_id}"
+
+
+async def stopped_while_a_webhook_takes_the_call(scene: Scene) -> str:
+    released = asyncio.Event()
+    async with _webhook(scene, "stopped", later_once(released)) as (engine, script):
+        scene.answer_by("stopped", script, _SAID)
+        async with scene.client.ask("stopped") as stream:
+            await engine.wait_for_call("stopped")
+            await scene.client.cancel(stream.turn_id)
+            released.set()
+            await stream.to_end()
     return f"turn-{stream.turn_id}"
 
 
@@ -147,6 +161,7 @@ SHAPES: Final = (
     denied_tool,
     tool_that_nobody_approved,
     cancelled_while_a_tool_awaits_approval,
+    stopped_while_a_webhook_takes_the_call,
     trial_of_a_tool,
     delivery_that_finds_nothing,
 )

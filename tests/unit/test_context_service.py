@@ -21,8 +21,8 @@ from services.embeddings import Purpose
 from services.prompts.base_prompts import ActiveVersion, BasePrompts
 from services.prompts.window import MessageSize
 from services.tools.known import KnownTools
-from services.tools.local import default_tools
 from services.tools.permission import Audience, ToolSetting
+from tests.fixtures.local_tools import default_tools
 from tests.unit.test_context_rendering import memory
 
 USER = UserId(UUID(int=7))

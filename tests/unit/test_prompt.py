@@ -20,7 +20,7 @@ from services.prompts.conversation import (
 from services.prompts.layers import default_layers, system_blocks, tool_params, tools_layer
 from services.prompts.tokens import estimated_output, estimated_tokens
 from services.prompts.window import MessageSize, Window, fit
-from services.tools.local import default_tools
+from tests.fixtures.local_tools import default_tools
 
 TURNS = [UUID(int=number) for number in range(1, 6)]
 

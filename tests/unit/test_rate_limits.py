@@ -27,8 +27,8 @@ def hourly(amount: int, group: Group = Group.REQUESTS) -> Limit:
 def counting(*limits: Limit) -> Callable[..., Awaitable[Decision]]:
     counter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    async def hit(cost: int = 1, only: LimitSet = limits) -> Decision:
-        return await take(counter, SOMEBODY, only, cost)
+    async def hit(only: LimitSet = limits) -> Decision:
+        return await take(counter, SOMEBODY, only)
 
     return hit
 
@@ -71,12 +71,11 @@ async def test_of_two_limits_that_refuse_the_longer_wait_is_told() -> None:
     assert (await hit()).limit == day
 
 
-@pytest.mark.parametrize(("amount", "cost"), [(0, 1), (3, 4)])
-async def test_what_is_never_allowed_is_refused(amount: int, cost: int) -> None:
-    decision = await counting(hourly(amount))(cost)
+async def test_what_is_never_allowed_is_refused() -> None:
+    decision = await counting(hourly(0))()
 
     assert not decision.allowed
-    assert decision.remaining < cost
+    assert decision.remaining == 0
     assert decision.reset_after == HOUR
 
 

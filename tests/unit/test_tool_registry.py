@@ -13,9 +13,9 @@ from services.tools.definition import (
     ToolExecution,
     ToolOutcome,
 )
-from services.tools.local import default_tools
 from services.tools.registry import ToolRegistry
 from services.tools.validation import InputValidation
+from tests.fixtures.local_tools import default_tools
 from tests.fixtures.tool_executions import an_execution
 
 ECHO_SCHEMA: dict[str, JsonValue] = {

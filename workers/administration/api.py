@@ -1,7 +1,7 @@
 """Owns the requests of administrators: lists, one thing, and what is done to it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from workers.terminal_chat.answers import read
 from workers.terminal_chat.api_client import ApiClient
 from workers.terminal_chat.errors import ChatClientError
 
-Row = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
 
 _LARGEST_PAGE = 100
 

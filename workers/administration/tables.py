@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeAlias
 
 from pydantic import JsonValue
 from rich import box
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from workers.terminal_chat.wording import harmless
 
-Columns = Mapping[str, str]
+Columns: TypeAlias = Mapping[str, str]
 """The headings of a table, each with where its value is in a row, as `usage.inputTokens`."""
 
 _WIDTH_OF_FILES: Final = 200

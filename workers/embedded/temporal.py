@@ -14,9 +14,6 @@ SEARCH_ATTRIBUTES = {
     "EverturnUserId": "Keyword",
     "EverturnChatId": "Keyword",
     "EverturnModel": "Keyword",
-    "EverturnStatus": "Keyword",
-    "EverturnErrorCode": "Keyword",
-    "EverturnCostUsd": "Double",
 }
 
 
