@@ -23,9 +23,8 @@ from services.alerts.service import AlertService
 from services.audit.service import AuditService
 from services.auth.callers import Caller, Callers
 from services.auth.service import AuthService
-from services.auth.standing import Standings
 from services.chats.service import ChatService
-from services.database import Database
+from services.database import Database, DatabaseUnavailableError
 from services.events.feed import EventFeed
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
@@ -67,7 +66,6 @@ class ApiServices:
     database: Database
     redis: Redis
     callers: Callers
-    standings: Standings
     plans: PlanService
     subscriptions: SubscriptionService
     subscription_usage: SubscriptionUsageService
@@ -153,7 +151,16 @@ async def _current_caller(
         # What is valid is let through whatever others at its address do.
         tell(request, await services.rate_limits.wrong_credential(client_host(request)))
         raise ApiError(ErrorCode.UNAUTHENTICATED)
+    request.state.caller = caller
     return caller
+
+
+async def is_still_in(request: Request) -> bool:
+    """Say whether who made a request may still be answered; while nobody can tell, they may."""
+    try:
+        return await services_of(request).callers.are_in(request.state.caller)
+    except DatabaseUnavailableError:
+        return True
 
 
 CurrentCaller = Annotated[Caller, Depends(_current_caller)]

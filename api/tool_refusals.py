@@ -4,8 +4,8 @@ from typing import assert_never
 
 from api.errors import ApiError, invalid, refused
 from schema.errors import ErrorCode
-from services.refusals import Conflict, Unreachable
-from services.tools.refusals import InvalidField, ToolRefusal
+from services.refusals import Conflict, InvalidField, Unreachable
+from services.tools.refusals import ToolRefusal
 
 
 def tool_refused(why: Conflict | Unreachable | ToolRefusal | InvalidField, noun: str) -> ApiError:

@@ -9,8 +9,7 @@ from schema.errors import ErrorCode
 from schema.ids import TurnId
 from schema.result import Err
 from schema.turns import FinishTurnInput, Turn, TurnReference, TurnStatus
-from services.refusals import Conflict, Unreachable
-from services.tools.refusals import InvalidField
+from services.refusals import Conflict, InvalidField, Unreachable
 from services.turns.approvals import ApprovalRefusal
 from services.turns.regeneration import RegenerationRefusal
 

@@ -29,9 +29,6 @@ REEMBED_SCHEDULE_ID: Final = "everturn-reembed"
 USER_ID_ATTRIBUTE: Final = "EverturnUserId"
 CHAT_ID_ATTRIBUTE: Final = "EverturnChatId"
 MODEL_ATTRIBUTE: Final = "EverturnModel"
-STATUS_ATTRIBUTE: Final = "EverturnStatus"
-ERROR_CODE_ATTRIBUTE: Final = "EverturnErrorCode"
-COST_ATTRIBUTE: Final = "EverturnCostUsd"
 
 TASK_TIMEOUT: Final = timedelta(seconds=5)
 """How long a worker may sit on a workflow task before another gets it."""

@@ -49,7 +49,7 @@ class StepStatus(StrEnum):
 
 
 class ToolCallStatus(StrEnum):
-    """Where one tool call stands."""
+    """Where one tool call stands; the last three are final."""
 
     REQUESTED = "requested"
     AWAITING_APPROVAL = "awaiting_approval"
@@ -57,6 +57,11 @@ class ToolCallStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     DENIED = "denied"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can happen to the tool call any more."""
+        return self in {ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED}
 
 
 class ApprovalDecision(StrEnum):

@@ -51,7 +51,8 @@ async def claim(
     """
     if key is None:
         return Ok(None)
-    request_hash = _hash_of(request)
+    # Its type is part of what was asked for.
+    request_hash = hash_of_request(type(request).__name__, request)
     noted = insert(CreationRow).values(
         user_id=actor.user_id, key=key, request_hash=request_hash, resource_id=str(resource_id)
     )
@@ -62,6 +63,15 @@ async def claim(
     if earlier.request_hash != request_hash:
         return Err(Conflict.KEY_REUSED)
     return Ok(earlier.resource_id)
+
+
+async def give_back(session: AsyncSession) -> None:
+    """Undo the transaction in which a key was claimed, so that it stays free for another request.
+
+    A refusal is returned, not raised, and what is returned ends the transaction well: the key
+    would be used up by what it has not made.
+    """
+    await session.rollback()
 
 
 def made_before(found: Result[T, object]) -> Result[T, Conflict]:
@@ -81,7 +91,11 @@ def named_id(name: str, created_at: datetime) -> str:
     return f"{name} {created_at.astimezone(UTC).isoformat()}"
 
 
-def _hash_of(request: BaseModel) -> bytes:
-    """Return what tells one request from another; its type is part of what was asked for."""
-    identity = f"{type(request).__name__}\n{request.model_dump_json()}"
-    return hashlib.sha256(identity.encode()).digest()
+def hash_of_request(asked: object, request: BaseModel, *, without: str | None = None) -> bytes:
+    """Return what tells one request from another under the same key.
+
+    `asked` is what is wanted beside the fields of the request, of which `without` is left out.
+    Hashes are stored: another way of making them would refuse requests that are repeated.
+    """
+    fields = request.model_dump_json(exclude=None if without is None else {without})
+    return hashlib.sha256(f"{asked}\n{fields}".encode()).digest()

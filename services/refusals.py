@@ -1,5 +1,6 @@
 """Owns the refusals that several services share; each has its own beside its service."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -16,3 +17,11 @@ class Conflict(StrEnum):
     VERSION_CHANGED = "version_changed"
     KEY_REUSED = "key_reused"
     MADE_AND_DELETED = "made_and_deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidField:
+    """A field of a request whose type is right, but not what it says."""
+
+    path: str
+    message: str

@@ -178,7 +178,7 @@ class Settings(BaseSettings):
 
     @field_validator("models", "trusted_proxies", "allowed_private_hosts", mode="before")
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value

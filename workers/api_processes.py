@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 
 from services.mistakes import SetupError
 
@@ -69,7 +70,9 @@ class HandedServer(uvicorn.Server):
         for channel in sockets or ():
             channel.settimeout(0)
             asyncio.get_running_loop().add_reader(channel, self._take, channel)
-            channel.send(_READY)
+            # Where it is gone, `end_with_parent` ends this process too.
+            with suppress(BrokenPipeError):
+                channel.send(_READY)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more, and end those that are there."""
@@ -78,8 +81,11 @@ class HandedServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _take(self, channel: socket.socket) -> None:
-        _, numbers, _, _ = socket.recv_fds(channel, 1, 1)
         loop = asyncio.get_running_loop()
+        word, numbers, _, _ = socket.recv_fds(channel, 1, 1)
+        if not word:
+            # Whoever accepts is gone, and will be noticed by `end_with_parent`.
+            loop.remove_reader(channel)
         for number in numbers:
             begun = loop.create_task(
                 loop.connect_accepted_socket(self._protocol, socket.socket(fileno=number))
@@ -150,6 +156,8 @@ async def _keep_running(handing: _Handing, stop: asyncio.Event) -> None:
             with other_end:
                 process = await _started(other_end)
             ended = await _handed_until_either(handing, channel, process, stop)
+        # What it was measuring as it died is measured no more.
+        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # it has no types
         if stop.is_set():
             return
         if not has_served and ended == 1:

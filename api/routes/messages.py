@@ -15,8 +15,8 @@ from schema.chats import SendMessageRequest
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from services.rate_limits.rules import Group
-from services.refusals import Unreachable
-from services.turns.acceptance import Refusal, TooLong
+from services.refusals import Conflict, Unreachable
+from services.turns.acceptance import AcceptanceRefusal, TooLong
 
 router = APIRouter(prefix="/chats", tags=["chats"])
 
@@ -48,36 +48,33 @@ async def send_message(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Store a message and answer it in a turn of its own, which nothing that happens here stops."""
-    result = await services.acceptance.accept(actor, chat_id, body, idempotency_key=idempotency_key)
+    result = await services.acceptance.accept(actor, chat_id, body, key=idempotency_key)
     accepted = granted(result, _refused)
     return await answer_turn(request, services, actor, accepted, stream=body.stream)
 
 
-def _refused(refusal: Refusal | TooLong | Unreachable) -> ApiError:  # noqa: PLR0911 -- one for each refusal
+def _refused(  # noqa: PLR0911 -- one for each refusal
+    refusal: AcceptanceRefusal | TooLong | Conflict | Unreachable,
+) -> ApiError:
     match refusal:
-        case Unreachable():
+        case Conflict() | Unreachable():
             return refused(refusal, "chat")
-        case Refusal.BLANK:
+        case AcceptanceRefusal.BLANK:
             return invalid("body.content", "The message is blank.")
         case TooLong(length, limit):
             sentence = f"The message has {length:,} characters; it can have {limit:,} at most."
             return invalid("body.content", sentence)
-        case Refusal.UNKNOWN_MODEL:
+        case AcceptanceRefusal.UNKNOWN_MODEL:
             return invalid("body.model", "There is no such model here.")
-        case Refusal.MODEL_NOT_ALLOWED:
+        case AcceptanceRefusal.MODEL_NOT_ALLOWED:
             return ApiError(ErrorCode.FORBIDDEN, "Your plan does not allow this model.")
-        case Refusal.BUSY:
+        case AcceptanceRefusal.BUSY:
             return ApiError(
                 ErrorCode.TURN_IN_PROGRESS,
                 "A turn is under way in this chat. Wait for it, stop it, or send `ifBusy` with "
                 "`enqueue` or `interrupt`.",
             )
-        case Refusal.QUEUE_FULL:
+        case AcceptanceRefusal.QUEUE_FULL:
             return ApiError(ErrorCode.CONFLICT, "Too many messages wait in this chat.")
-        case Refusal.KEY_REUSED:
-            return ApiError(
-                ErrorCode.IDEMPOTENCY_CONFLICT,
-                "This idempotency key was used for another request.",
-            )
         case _:
             assert_never(refusal)

@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"])
     response_class=Response,
     responses={
         200: {
-            "description": "The metrics of this process, in Prometheus' text format.",
+            "description": "The metrics of the API here, in Prometheus' text format.",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         }
     },
 )
 async def show_metrics(request: Request, services: Services) -> Response:
-    """Return what this process has counted since it started."""
+    """Return what the API has counted since it started; where it is several processes, all."""
     degraded = services.rate_limits.is_degraded
     text = metrics_of(request).exposition(limiter_degraded=degraded)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

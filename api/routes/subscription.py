@@ -45,5 +45,5 @@ async def get_usage(
     """Return what the caller has used in a period of their subscription, and what is left."""
     result = await services.subscription_usage.get(actor, month=period)
     if isinstance(result, Err):
-        raise invalid("query.period", result.error)
+        raise invalid(result.error.path, result.error.message)
     return envelope(request, result.value)

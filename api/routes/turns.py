@@ -63,13 +63,13 @@ async def get_turn(
     },
 )
 async def follow_turn(
-    turn_id: TurnIdPath, actor: Reader, services: Services, after: ResumeAfter
+    request: Request, turn_id: TurnIdPath, actor: Reader, services: Services, after: ResumeAfter
 ) -> Response:
     """Stream a turn's events until `done`, while it runs and for ever after."""
     await turn_control.read_turn(services, actor, turn_id)
     if after is not None and not await services.feed.knows(turn_id, after):
         raise invalid("header.Last-Event-ID", "This turn has no event with this id.")
-    return event_stream(turn_id, services.feed.stream(actor, turn_id, after=after))
+    return event_stream(request, turn_id, services.feed.stream(actor, turn_id, after=after))
 
 
 @router.post("/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=_OF_ONE_TURN)

@@ -61,7 +61,7 @@ async def change_me(
     """Change one's name, e-mail address or password.
 
     The latter two want `currentPassword`. A new password ends all other sign-ins; their access
-    tokens are good for the minutes that are left of them.
+    tokens are refused within seconds.
     """
     user = granted(
         await services.users.change(actor, body, versions=versions, session_id=caller.session_id),

@@ -78,6 +78,12 @@ class Callers:
             session_id=bearer.session_id,
         )
 
+    async def are_in(self, caller: Caller) -> bool:
+        """Say whether somebody who was let in still is: not signed out, disabled or gone."""
+        if caller.session_id is not None and not await self._sessions.holds(caller.session_id):
+            return False
+        return await self._standings.of(caller.user_id) is not None
+
     async def _bearer(self, bearer_token: str) -> _Bearer | None:
         """Tell the three kinds of tokens apart: keys by their start, ours by our signature."""
         if bearer_token.startswith(API_KEY_START):

@@ -26,7 +26,7 @@ from services.audit.recording import record
 from services.auth.issuers import OutsideIdentity, OutsideIssuers
 from services.database import Database
 
-CLOSED_FOR: Final = timedelta(days=1)
+_CLOSED_FOR: Final = timedelta(days=1)
 """How long an identity whose account was deleted gets no other: no token is good for longer."""
 
 _REMEMBERED: Final = 10_000
@@ -86,7 +86,7 @@ async def _make_once(session: AsyncSession, identity: OutsideIdentity) -> UserId
     if known is not None:
         return UserId(known.user_id)
     closed = await session.get(ClosedIdentityRow, identity_hash)
-    if closed is not None and closed.closed_at > utc_now() - CLOSED_FOR:
+    if closed is not None and closed.closed_at > utc_now() - _CLOSED_FOR:
         return None
     return await _make(session, identity)
 
@@ -106,7 +106,7 @@ async def _make(session: AsyncSession, identity: OutsideIdentity) -> UserId:
 
 async def close_identities(session: AsyncSession, user_id: UserId) -> None:
     """Keep the identities of an account that is being deleted from getting another at once."""
-    over = col(ClosedIdentityRow.closed_at) < utc_now() - CLOSED_FOR
+    over = col(ClosedIdentityRow.closed_at) < utc_now() - _CLOSED_FOR
     await session.exec(delete(ClosedIdentityRow).where(over))
     query = select(IdentityRow).where(col(IdentityRow.user_id) == user_id)
     for identity in (await session.exec(query)).all():

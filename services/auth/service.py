@@ -3,7 +3,6 @@
 Works as the service: nobody is signed in yet.
 """
 
-import hashlib
 from enum import StrEnum
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from services.audit.recording import record
 from services.auth.live_sessions import LiveSessions
 from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
+from services.creations import hash_of_request
 from services.database import Database
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +87,7 @@ class AuthService:
             made = None if found is None else await session.get(CreationRow, (found[0].id, key))
         if found is None or made is None or made.resource_id != str(found[0].id):
             return Err(SignInRefusal.EMAIL_TAKEN)
-        if made.request_hash != _hash_of(request):
+        if made.request_hash != _hash(request):
             return Err(SignInRefusal.KEY_REUSED)
         entered = await self._enter(found, request.password)
         return entered if isinstance(entered, Ok) else Err(SignInRefusal.KEY_REUSED)
@@ -181,14 +181,13 @@ async def _end_reused(session: AsyncSession, token: RefreshTokenRow) -> None:
 
 def _creation(user_id: UUID, key: str, request: SignUpRequest) -> CreationRow:
     return CreationRow(
-        user_id=user_id, key=key, request_hash=_hash_of(request), resource_id=str(user_id)
+        user_id=user_id, key=key, request_hash=_hash(request), resource_id=str(user_id)
     )
 
 
-def _hash_of(request: SignUpRequest) -> bytes:
+def _hash(request: SignUpRequest) -> bytes:
     """Return what tells one request from another, without the password: it could be guessed."""
-    identity = f"{type(request).__name__}\n{request.model_dump_json(exclude={'password'})}"
-    return hashlib.sha256(identity.encode()).digest()
+    return hash_of_request(type(request).__name__, request, without="password")
 
 
 async def _insert_user(session: AsyncSession, user: UserRow) -> bool:

@@ -33,7 +33,7 @@ from services.database.patterns import contains
 from services.refusals import Conflict, Unreachable
 from services.turns.erasure import DeletedTurns, ask_for_erasure
 from services.turns.rows import turn_from_row
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 _ORDERS: Final = {
     ChatSort.CREATED: Order("createdAt", (col(ChatRow.id),)),
@@ -169,5 +169,4 @@ def _apply(row: ChatRow, changes: dict[str, Any]) -> None:
         row.title = changes["title"]
     if "archived" in changes:
         row.archived_at = (row.archived_at or utc_now()) if changes["archived"] else None
-    row.version += 1
-    row.updated_at = utc_now()
+    touch(row)

@@ -14,6 +14,7 @@ from schema.contexts import ContextSource, PromptLayers
 from schema.turns import TurnReference
 from schema.users import UserRole, UserStatus
 from services.database import Connection
+from services.knowledge.search import LONGEST_QUERY
 from services.prompts.base_prompts import ActiveVersion
 from services.prompts.window import MessageSize
 from services.tools.permission import Audience, policies
@@ -33,7 +34,7 @@ SELECT turns.active AND turns.cancel_requested_at IS NULL
        found.memories, found.knowledge,
        (SELECT version FROM tool_catalogue) AS tools_version,
        CASE WHEN stored.turn_id IS NULL AND (found.memories OR found.knowledge)
-            THEN (SELECT left(content, 2000) FROM messages
+            THEN (SELECT left(content, $4) FROM messages
                   WHERE messages.id = turns.user_message_id) END AS question
 FROM turns
 JOIN users ON users.id = turns.user_id
@@ -86,7 +87,7 @@ class TurnFacts:
 
 async def read_facts(connection: Connection, turn: TurnReference) -> TurnFacts | None:
     """Return what there is to know of a turn, or None where it is gone."""
-    row = await connection.fetchrow(_FACTS, turn.turn_id, turn.chat_id, turn.user_id)
+    row = await connection.fetchrow(_FACTS, turn.turn_id, turn.chat_id, turn.user_id, LONGEST_QUERY)
     return None if row is None else _facts(row)
 
 

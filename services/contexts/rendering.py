@@ -7,10 +7,9 @@ from typing import Final
 
 from schema.memories import MemoryHit
 from services.contexts.findings import FoundPassage
-from services.prompts.tokens import estimated_tokens
+from services.prompts.tokens import CHARS_PER_TOKEN, tokens_of
 
-_CHARS_PER_TOKEN: Final = 4
-_CUT: Final = " [cut]"
+CUT: Final = " [cut]"
 _TAGS: Final = ("memory", "memories", "passage", "knowledge", "user", "instructions")
 # Whatever could pass for one of our tags: with spaces, in capitals, with what no eye sees in it.
 _HIDDEN: Final = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*"
@@ -50,18 +49,18 @@ def user_layer(
     about = "\n".join(["The person you talk to:", "<user>", *lines, "</user>"]) if lines else ""
     wish = ""
     if instructions is not None and instructions.strip():
-        wish = _instructions(instructions.strip(), tokens=budget_tokens - _tokens(about))
+        wish = _instructions(instructions.strip(), tokens=budget_tokens - tokens_of(about))
     layer = "\n".join(part for part in (about, wish) if part)
-    return layer if _tokens(layer) <= budget_tokens else ""
+    return layer if tokens_of(layer) <= budget_tokens else ""
 
 
 def _instructions(text: str, *, tokens: int) -> str:
     head, tail = "How they want to be answered:\n<instructions>\n", "\n</instructions>"
     safe = as_data(text)
-    room = (tokens - _tokens(head + tail)) * _CHARS_PER_TOKEN
+    room = (tokens - tokens_of(head + tail)) * CHARS_PER_TOKEN
     if room < len(safe):
-        safe = safe[: max(0, room - len(_CUT))].rstrip() + _CUT
-    return f"{head}{safe}{tail}" if room > len(_CUT) else ""
+        safe = safe[: max(0, room - len(CUT))].rstrip() + CUT
+    return f"{head}{safe}{tail}" if room > len(CUT) else ""
 
 
 def memory_text(memory: MemoryHit) -> str:
@@ -94,12 +93,8 @@ def context_layer(memories: Sequence[str], passages: Sequence[str]) -> str:
 
 def context_frame_tokens() -> int:
     """Return the tokens of what stands around the quotes."""
-    return _tokens(context_layer([""], [""]))
+    return tokens_of(context_layer([""], [""]))
 
 
 def _in_one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _tokens(text: str) -> int:
-    return estimated_tokens(len(text)) if text else 0

@@ -16,6 +16,7 @@ from schema.memories import MemoryHit, MemoryKind
 from services.contexts.findings import FoundPassage, KnowledgeSource, MemorySource
 from services.degradations import CONTEXT_MISSED
 from services.embeddings import Embedder, Purpose
+from services.memories.search import LEAST_SCORE
 
 T = TypeVar("T")
 
@@ -24,8 +25,6 @@ _log = structlog.get_logger(__name__)
 _PATIENCE: Final = timedelta(seconds=1)
 _MOST_MEMORIES: Final = 30
 _MOST_PASSAGES: Final = 12
-# The embedded model scores what a message is about from 0.15 on, and what it is not below 0.1.
-_LEAST_SCORE: Final = 0.1
 # These say how to answer, whatever the message is about.
 _ALWAYS: Final = frozenset({MemoryKind.PREFERENCE, MemoryKind.INSTRUCTION})
 
@@ -94,7 +93,7 @@ class ContextSearch:
         if vector is None:
             return None
         nearest = await self._memories.relevant(actor, vector, limit=_MOST_MEMORIES, min_score=-1.0)
-        return [hit for hit in nearest if hit.score >= _LEAST_SCORE or hit.kind in _ALWAYS]
+        return [hit for hit in nearest if hit.score >= LEAST_SCORE or hit.kind in _ALWAYS]
 
     async def _find_passages(
         self, actor: Actor, question: str, vector: Sequence[float] | None, *, wanted: bool

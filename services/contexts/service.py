@@ -21,7 +21,7 @@ from services.contexts.selection import quoted
 from services.prompts.base_prompts import BasePrompt, BasePrompts
 from services.prompts.layers import offered_tools, system_layer, tools_layer
 from services.prompts.placeholders import filled
-from services.prompts.tokens import estimated_tokens
+from services.prompts.tokens import estimated_tokens, tokens_of
 from services.prompts.window import Window, fit
 from services.tools.definition import ToolDefinition
 from services.tools.known import KnownTools
@@ -147,7 +147,7 @@ class ContextService:
         content = filled(base.content, now=datetime.now(UTC), time_zone=facts.time_zone)
         system = system_layer(content)
         # What is never cut comes first.
-        left = self._budgets.prompt - _tokens(system) - _newest(facts)
+        left = self._budgets.prompt - tokens_of(system) - _newest(facts)
         offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
         told = _fitting(offered, budget_tokens=left // 2)
         layers = PromptLayers(
@@ -164,7 +164,7 @@ class ContextService:
             instructions=facts.instructions,
             budget_tokens=min(self._budgets.user, left // 2),
         )
-        left -= _tokens(user)
+        left -= tokens_of(user)
         context, sources = quoted(
             findings.memories,
             findings.passages,
@@ -182,10 +182,10 @@ class ContextService:
         missing: tuple[str, ...] = (),
     ) -> TurnContext:
         tokens = {
-            "system": _tokens(layers.system),
+            "system": tokens_of(layers.system),
             "tools": _tools_tokens(layers),
-            "user": _tokens(layers.user),
-            "context": _tokens(layers.context),
+            "user": tokens_of(layers.user),
+            "context": tokens_of(layers.context),
         }
         budget = self._budgets.prompt - sum(tokens.values())
         window = fit(facts.sizes, budget_tokens=budget) if facts.sizes else None
@@ -218,7 +218,3 @@ def _tools_tokens(layers: PromptLayers) -> int:
     )
     chars = len(layers.tools) + told
     return estimated_tokens(chars) if chars else 0
-
-
-def _tokens(text: str) -> int:
-    return estimated_tokens(len(text)) if text else 0

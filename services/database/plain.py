@@ -1,7 +1,8 @@
-"""Owns transactions in plain SQL, for the few units of work that every turn runs.
+"""Owns transactions in plain SQL, for the hot path and for reads whose cost counts.
 
 The object-relational mapper costs several times what Postgres itself does for such statements
-(docs/decisions/0011-plain-sql-on-the-hot-path.md); everything else goes through `store.py`.
+(docs/decisions/0011-plain-sql-on-the-hot-path.md); everything else stays with it. `store.py` is
+the way to both.
 """
 
 import json

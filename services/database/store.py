@@ -1,4 +1,7 @@
-"""Owns the transaction: the only place that begins, commits and binds the actor.
+"""Owns the unit of work: it runs as an actor, commits at its end, and says why it could not.
+
+In whose name is said with the BEGIN, by `acting.py`; `plain.py` begins and commits those in plain
+SQL.
 
     DatabaseUnavailableError    the server is gone, starting, full or too slow; try again later
     ActorGoneError              the actor was deleted while this was done in their name
@@ -9,6 +12,7 @@ filter finds nothing of anybody else's.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import asyncpg
 from sqlalchemy import event, text
@@ -24,13 +28,13 @@ from schema.actors import Actor, ActorType
 from services.database.acting import ActingConnection
 from services.database.plain import SERVER_SETTINGS, Connection, PlainTransactions
 
-_DRIVER_ERRORS = (
+_DRIVER_ERRORS: Final = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
     OSError,
 )
 
 # Classes of SQLSTATE: 08 connection, 53 resources, 57P shutdown and start.
-_PASSING_STATES = ("08", "53", "57P")
+_PASSING_STATES: Final = ("08", "53", "57P")
 
 
 class DatabaseUnavailableError(Exception):
@@ -92,7 +96,7 @@ class Database:
     async def statements(
         self, actor: Actor, *, snapshot: bool = False
     ) -> AsyncIterator[Connection]:
-        """Run one unit of work in plain SQL as `actor`: for what every turn does.
+        """Run one unit of work in plain SQL as `actor`: the hot path, and reads whose cost counts.
 
         With `snapshot` all statements see what the first one saw, and write nothing.
         """
@@ -121,9 +125,13 @@ class Database:
 
 
 @event.listens_for(Session, "after_begin")
-def _bind_actor(session: Session, _: SessionTransaction, connection: MapperConnection) -> None:
+def _bind_actor(
+    session: Session, transaction: SessionTransaction, connection: MapperConnection
+) -> None:
     """Have every transaction of a session begin in the name of its actor."""
     driver_connection = connection.connection.driver_connection
+    if transaction.nested:
+        return
     if isinstance(driver_connection, ActingConnection):
         driver_connection.next_actor = session.info.get("actor")
 
@@ -133,8 +141,12 @@ def _leave_out_the_dead(
 ) -> None:
     """Give out no connection that died with an earlier server, and none of those beside it."""
     driver_connection = connection.driver_connection
-    if isinstance(driver_connection, ActingConnection) and driver_connection.is_closed():
+    if not isinstance(driver_connection, ActingConnection):
+        return
+    if driver_connection.is_closed():
         raise InvalidatePoolError
+    # Whoever had it before may have said in whose name, and then begun nothing.
+    driver_connection.next_actor = None
 
 
 def asyncpg_url(url: str) -> str:

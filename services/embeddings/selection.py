@@ -8,7 +8,7 @@ SetupError                     services/mistakes.py
 """
 
 import importlib.util
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, TypeAlias, assert_never
 
 import httpx
 
@@ -19,7 +19,7 @@ from services.embeddings.openai_compatible import OpenAiCompatibleEmbedder
 from services.embeddings.voyage import VoyageEmbedder
 from services.mistakes import SetupError
 
-EmbedderKind = Literal["embedded", "voyage", "openai"]
+EmbedderKind: TypeAlias = Literal["embedded", "voyage", "openai"]
 
 _VOYAGE_MODEL: Final = "voyage-3.5"
 _VOYAGE_DIMENSIONS: Final = 1024

@@ -7,7 +7,7 @@ the same story by the same rule: `step` clears, `delta` appends, `done` ends.
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from schema.actors import Actor
 from schema.events import DONE_SEQUENCE, GONE, EventData, EventId, EventName, StreamedEvent
@@ -27,7 +27,7 @@ from services.events.snapshots import (
 _POLL_S: Final = 1.0
 _CLOCK_SKEW_MS: Final = 60_000
 
-Batch = list[StreamedEvent]
+Batch: TypeAlias = list[StreamedEvent]
 
 
 class EventFeed:

@@ -15,13 +15,13 @@ from schema.ids import DocumentId
 from schema.knowledge import Document, IngestionStatus
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow, PassageRow
-from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.audit.recording import record
 from services.database import Database
 from services.knowledge.refusals import PublicationRefusal, VersionRefusal
 from services.knowledge.rows import document_from_row, is_version, latest_shown, light
 from services.refusals import Unreachable
+from services.versions import touch
 
 # What is published enters the index of vectors, which takes milliseconds for each passage; a
 # statement may take 30 s.
@@ -86,8 +86,7 @@ async def _put(
     if version is not None:
         await _flag(session, row, version.number, published=True)
     row.published_version = after
-    row.version += 1
-    row.updated_at = utc_now()
+    touch(row)
     action = AuditAction.DOCUMENT_UNPUBLISHED if after is None else AuditAction.DOCUMENT_PUBLISHED
     record(
         session,

@@ -29,10 +29,9 @@ from schema.knowledge import (
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
-from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.audit.recording import record
-from services.creations import claim, made_before
+from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.database.patterns import contains
@@ -41,7 +40,7 @@ from services.knowledge.rows import document_from_row, owned_document_from_row
 from services.knowledge.shown_documents import shown, shown_one
 from services.knowledge.submissions import TitledSubmission, identity_of, store_version
 from services.refusals import Conflict, Unreachable
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 _ORDERS: Final = {
     DocumentSort.CREATED: Order("createdAt", (col(DocumentRow.id),)),
@@ -78,8 +77,7 @@ class KnowledgeService:
                 return claimed
             if claimed.value is None:
                 if await _has(session, actor.user_id, at_least=max_documents):
-                    # What is returned ends the transaction well; the key is not to be used up.
-                    await session.rollback()
+                    await give_back(session)
                     return Err(DocumentRefusal.TOO_MANY)
                 version = await _store(session, row, submission)
                 return Ok(document_from_row(row, version, actor))
@@ -144,8 +142,7 @@ class KnowledgeService:
                 if not is_meant(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 row.title = request.title
-                row.version += 1
-                row.updated_at = utc_now()
+                touch(row)
                 await session.flush()
                 document = await shown_one(session, actor, row)
                 return Err(Unreachable.MISSING) if document is None else Ok(document)

@@ -1,7 +1,7 @@
 """Owns reading documents as an actor sees them: each with what is its latest version to them."""
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import ARRAY, Integer, Uuid, bindparam, column, func
 from sqlmodel import col
@@ -13,7 +13,7 @@ from schema.tables import DocumentRow, DocumentVersionRow
 from services.knowledge.rows import document_from_row, latest_shown, light
 
 D = TypeVar("D", bound=Document)
-Shape = Callable[[DocumentRow, DocumentVersionRow, Actor], D]
+Shape: TypeAlias = Callable[[DocumentRow, DocumentVersionRow, Actor], D]
 
 _WANTED: Final = (
     func.unnest(bindparam("ids", type_=ARRAY(Uuid)), bindparam("numbers", type_=ARRAY(Integer)))

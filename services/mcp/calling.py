@@ -6,7 +6,7 @@ was promised, and raises where that does not fit, when the tool has long had its
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.exceptions import MCPError
@@ -33,7 +33,7 @@ from services.mcp.errors import (
 from services.mcp.exchange import MAX_ANSWER_BYTES, TOO_LONG
 from services.mcp.words import bounded
 
-_Answer = CallToolResult | InputRequiredResult
+_Answer: TypeAlias = CallToolResult | InputRequiredResult
 _ANSWER: Final[TypeAdapter[_Answer]] = TypeAdapter(_Answer)
 _MAX_ROUNDS: Final = 10
 _PAUSE_S: Final = 0.25

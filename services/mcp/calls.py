@@ -21,7 +21,7 @@ from services.tools.definition import (
 )
 from services.tools.described import qualified_name
 
-IDEMPOTENCY_KEY: Final = "everturn/idempotencyKey"
+_IDEMPOTENCY_KEY: Final = "everturn/idempotencyKey"
 """Where in `_meta` a server finds the key: the same for every attempt of a call, and for no other.
 
 Source: the MCP specification, basic protocol, `_meta`: a prefix with a slash, and a name.
@@ -58,7 +58,7 @@ class McpCalls:
                 server,
                 tool,
                 tool_input,
-                meta={IDEMPOTENCY_KEY: execution.key},
+                meta={_IDEMPOTENCY_KEY: execution.key},
                 on_progress=_Progress(execution),
             )
         except CallRefusedError as error:

@@ -38,7 +38,7 @@ from services.mcp.errors import McpServerError
 
 _log = structlog.get_logger(__name__)
 
-MAX_TOOLS: Final = 500
+_MAX_TOOLS: Final = 500
 
 _MAX_PAGES: Final = 100
 _US: Final = Implementation(name="everturn", version="1")
@@ -98,8 +98,8 @@ async def all_tools(spoken: Conversation) -> list[Tool]:
     for _ in range(_MAX_PAGES):
         page = await _page(spoken, cursor)
         tools += page.tools
-        if len(tools) > MAX_TOOLS:
-            raise McpServerError(f"It lists more than {MAX_TOOLS} tools.")
+        if len(tools) > _MAX_TOOLS:
+            raise McpServerError(f"It lists more than {_MAX_TOOLS} tools.")
         cursor = page.next_cursor
         if cursor is None:
             return tools

@@ -29,15 +29,15 @@ from schema.result import Err, Ok, Result
 from schema.tables import McpServerRow, McpToolRow, ToolSettingsRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
-from services.creations import claim, named_id, named_made_before
+from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict, InvalidField, Unreachable
 from services.tools.described import qualified_name
-from services.tools.refusals import InvalidField, ToolRefusal
+from services.tools.refusals import ToolRefusal
 from services.tools.secrets import SecretVault
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 MAX_SERVERS: Final = 100
 
@@ -79,8 +79,7 @@ class McpServerService:
             if claimed.value is None:
                 made = await _insert(session, columns.value)
                 if isinstance(made, Err):
-                    # Nothing was made, so the key has to stay free.
-                    await session.rollback()
+                    await give_back(session)
                     return made
                 record(
                     session,
@@ -207,8 +206,7 @@ class McpServerService:
                 setattr(row, column, value)
         if changes.keys() != {"enabled"}:
             row.status, row.problem, row.checked_at = McpServerStatus.UNKNOWN, None, None
-        row.version += 1
-        row.updated_at = utc_now()
+        touch(row)
 
     def _oauth_columns(self, name: str, oauth: dict[str, Any] | None) -> dict[str, Any]:
         """Return what is stored of client credentials; without a key, the caller refuses them."""

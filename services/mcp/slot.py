@@ -7,7 +7,7 @@ try again, a second after the first failure, and a minute at most after later on
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from schema.tables import McpServerRow
 from services.mcp.errors import CallLostError, McpServerError
@@ -23,7 +23,7 @@ _YOUNG_S: Final = 5.0
 _DRAIN_S: Final = 30.0
 _MOST_DOUBLINGS: Final = 16
 
-Connect = Callable[[McpServerRow, Callable[[], None]], Awaitable["Connection"]]
+Connect: TypeAlias = Callable[[McpServerRow, Callable[[], None]], Awaitable["Connection"]]
 """Opens a connection, and says by the callback when the server ends it."""
 
 

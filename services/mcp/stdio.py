@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import anyio
 import psutil
@@ -34,7 +34,7 @@ _WRITE_S: Final = 20.0
 _FOLDER: Final = "/"
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
-_ToUs = MemoryObjectSendStream[SessionMessage | Exception]
+_ToUs: TypeAlias = MemoryObjectSendStream[SessionMessage | Exception]
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -15,7 +15,7 @@ _SOON_S: Final = 0.5
 """Servers say it once for each tool of many."""
 _PAUSE_S: Final = 10.0
 
-Refresh = Callable[[RefreshMcpServerInput], Awaitable[object]]
+Refresh: TypeAlias = Callable[[RefreshMcpServerInput], Awaitable[object]]
 
 
 class ToolChanges:

@@ -11,7 +11,7 @@ from schema.memories import MemoryStatus
 from schema.tables import MemoryRow
 from services.memories.nearest import nearest
 
-SAME_SCORE: Final = 0.92
+_SAME_SCORE: Final = 0.92
 """The cosine similarity from which on two memories count as saying the same."""
 
 _AROUND: Final = " \t\r\n.!"
@@ -30,7 +30,7 @@ async def alike(
     closest = await nearest(
         session, UserId(row.user_id), row.embedding, embedder=embedder, limit=1, status=status
     )
-    return closest[0].id if closest and closest[0].score >= SAME_SCORE else None
+    return closest[0].id if closest and closest[0].score >= _SAME_SCORE else None
 
 
 async def _with_same_words(

@@ -14,9 +14,8 @@ from schema.ids import MemoryId, TurnId
 from schema.memories import CreateMemoryRequest, Memory, MemoryStatus
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow, MemoryRow, TurnRow
-from schema.tables.columns import utc_now
 from services.auth.standing import Standings
-from services.creations import claim
+from services.creations import claim, give_back
 from services.database import Database
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.memories.likeness import alike
@@ -24,6 +23,7 @@ from services.memories.room import LimitReached, count_locked, limit_of
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.memories.vectors import PATIENCE, vector_of
 from services.refusals import Conflict
+from services.versions import touch
 
 _log = structlog.get_logger(__name__)
 
@@ -80,8 +80,7 @@ class Remembering:
             if not even_if_alike and (kept := await self._kept(session, actor, row, key=key)):
                 return Ok(kept)
             if count >= limit:
-                # The key is given back too: there may be room for its next request.
-                await session.rollback()
+                await give_back(session)
                 return Err(LimitReached(limit))
             row.source_turn_id = await _still_there(session, source_turn_id)
             session.add(row)
@@ -96,18 +95,14 @@ class Remembering:
         known = await alike(session, new, embedder=name, status=MemoryStatus.ACCEPTED)
         if known is not None:
             memory = memory_from_row(await _read(session, known))
-            # Nothing was made for the key.
-            await session.rollback()
+            await give_back(session)
             return KnownBefore(memory)
         suggested = await alike(session, new, embedder=name, status=MemoryStatus.SUGGESTED)
         if suggested is None:
             return None
         row = await _read(session, suggested)
-        row.status, row.version, row.updated_at = (
-            MemoryStatus.ACCEPTED.value,
-            row.version + 1,
-            utc_now(),
-        )
+        row.status = MemoryStatus.ACCEPTED.value
+        touch(row)
         creation = await session.get_one(CreationRow, (actor.user_id, key))
         creation.resource_id = str(suggested)
         await session.flush()

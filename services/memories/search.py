@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
 from schema.actors import Actor
 from schema.memories import MemoryHit, SearchMemoriesRequest
@@ -9,6 +10,12 @@ from services.database import Database
 from services.embeddings import Embedder, Purpose
 from services.memories.nearest import nearest
 from services.memories.vectors import PATIENCE, vector_of
+
+LEAST_SCORE: Final = 0.1
+"""The cosine similarity from which on a memory may have to do with what is looked for.
+
+The embedded model scores what a text is about from 0.15 on, and what it is not below 0.1.
+"""
 
 
 class MemorySearch:

@@ -24,11 +24,10 @@ from schema.memories import (
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import MemoryRow
-from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.audit.recording import record
 from services.auth.standing import Standings
-from services.creations import claim, made_before
+from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.database.patterns import contains
@@ -37,7 +36,7 @@ from services.memories.room import LimitReached, count_locked, limit_of
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.memories.vectors import PATIENCE, vector_of
 from services.refusals import Conflict, Unreachable
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 _log = structlog.get_logger(__name__)
 
@@ -105,8 +104,7 @@ class MemoryService:
                 return claimed
             if claimed.value is None:
                 if count >= limit:
-                    # The key is given back too: there may be room for its next request.
-                    await session.rollback()
+                    await give_back(session)
                     return Err(LimitReached(limit))
                 session.add(row)
                 await session.flush()
@@ -198,7 +196,7 @@ class MemoryService:
                     return Err(_DECIDED_BEFORE[before])
                 if before is MemoryStatus.SUGGESTED:
                     row.status = status.value
-                    _count_change(row)
+                    touch(row)
                     await session.flush()
                 return Ok(memory_from_row(row))
         return Err(await why_unreachable(self._database, MemoryRow, memory_id))
@@ -220,7 +218,7 @@ class MemoryService:
             row.embedder = None if vector is None else self._embedder.name
         for name, value in changes.items():
             setattr(row, name, value)
-        _count_change(row)
+        touch(row)
 
 
 def _filtered(query: SelectOfScalar[MemoryRow], chosen: MemoryFilter) -> SelectOfScalar[MemoryRow]:
@@ -237,8 +235,3 @@ def _filtered(query: SelectOfScalar[MemoryRow], chosen: MemoryFilter) -> SelectO
 
 async def _locked(session: AsyncSession, memory_id: MemoryId) -> MemoryRow | None:
     return await session.get(MemoryRow, memory_id, with_for_update=True, options=[WITHOUT_VECTOR])
-
-
-def _count_change(row: MemoryRow) -> None:
-    row.version += 1
-    row.updated_at = utc_now()

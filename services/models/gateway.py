@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anthropic
 import httpx2
@@ -141,7 +141,7 @@ class AnswerEnded:
     unreadable: frozenset[str] = frozenset()
 
 
-ModelEvent = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnded
+ModelEvent: TypeAlias = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnded
 
 
 class ModelGateway:

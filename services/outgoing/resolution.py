@@ -10,11 +10,11 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, TypeAlias
 
 from services.outgoing.errors import UnknownHostError
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host, best first. Errors: UnknownHostError."""
 
 _THREADS: Final = 16

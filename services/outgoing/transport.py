@@ -138,7 +138,6 @@ def guarded_transport(
     allowed_hosts: Collection[str],
     max_total_bytes: int | None = None,
     max_response_bytes: int | None = None,
-    max_connections: int = _MAX_CONNECTIONS,
     resolve: Resolve | None = None,
     network: httpcore2.AsyncNetworkBackend | None = None,
     tls: ssl.SSLContext | None = None,
@@ -152,7 +151,7 @@ def guarded_transport(
     )
     pool = httpcore2.AsyncConnectionPool(
         ssl_context=tls or _tls(),
-        max_connections=max_connections,
+        max_connections=_MAX_CONNECTIONS,
         max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
         keepalive_expiry=_IDLE_S,
         network_backend=guarded,

@@ -29,15 +29,15 @@ from schema.prompts import (
 )
 from schema.result import Err, Ok, Result
 from schema.tables import PromptActivationRow, PromptRow, PromptVersionRow
-from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.audit.recording import record
-from services.creations import claim, made_before
+from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.prompts.checks import problems_of
 from services.prompts.rows import detail_from_rows, prompt_from_row, version_from_row
 from services.refusals import Conflict, Unreachable
+from services.versions import touch
 
 _ACTIVATIONS_SHOWN: Final = 20
 _ORDERS: Final = {
@@ -100,8 +100,7 @@ class PromptService:
             if claimed.value is None:
                 row = await _insert(session, prompt_id, request)
                 if row is None:
-                    # The key made nothing, so it may be used for another try.
-                    await session.rollback()
+                    await give_back(session)
                     return Err(PromptRefusal.NAME_TAKEN)
                 details = {"name": row.name}
                 record(
@@ -211,7 +210,7 @@ def _add_version(
     session: AsyncSession, actor: Actor, prompt: PromptRow, *, content: str, note: str
 ) -> PromptVersionRow:
     prompt.latest_version += 1
-    _touch(prompt)
+    touch(prompt)
     row = PromptVersionRow(
         prompt_id=prompt.id,
         number=prompt.latest_version,
@@ -227,18 +226,13 @@ def _add_version(
 def _activate(session: AsyncSession, actor: Actor, prompt: PromptRow, number: int) -> None:
     before = prompt.active_version
     prompt.active_version = number
-    _touch(prompt)
+    touch(prompt)
     session.add(
         PromptActivationRow(
             id=new_id(), prompt_id=prompt.id, number=number, activated_by=actor.user_id
         )
     )
     _record(session, actor, AuditAction.PROMPT_ACTIVATED, prompt, number=number, before=before)
-
-
-def _touch(prompt: PromptRow) -> None:
-    prompt.version += 1
-    prompt.updated_at = utc_now()
 
 
 def _record(

@@ -32,8 +32,8 @@ class Decision:
     reset_after: timedelta
 
 
-async def take(counter: Counter, subject: str, limits: LimitSet, cost: int) -> Decision:
-    """Take `cost` from all limits of a subject, if all of them have it.
+async def take(counter: Counter, subject: str, limits: LimitSet) -> Decision:
+    """Take one from all limits of a subject, if none of them is used up.
 
     All are asked before any is charged. Where requests at the same moment use up what was there
     when they asked, one limit may be charged for what another then refuses: somebody at a limit
@@ -43,16 +43,14 @@ async def take(counter: Counter, subject: str, limits: LimitSet, cost: int) -> D
     # A hit refuses by itself; to ask before is for the others' sake.
     fits = [True]
     if len(items) > 1:
-        fits = await asyncio.gather(*(counter.test(item, subject, cost=cost) for item in items))
+        fits = await asyncio.gather(*(counter.test(item, subject) for item in items))
     if all(fits):
-        fits = await asyncio.gather(*(counter.hit(item, subject, cost=cost) for item in items))
+        fits = await asyncio.gather(*(counter.hit(item, subject) for item in items))
     stats = await asyncio.gather(*(counter.get_window_stats(item, subject) for item in items))
     allowed = [_allowed(limit, told) for limit, told in zip(limits, stats, strict=True)]
     if all(fits):
         return min(allowed, key=lambda decision: decision.remaining)
-    refusals = [
-        _refused(decision, cost) for decision, fit in zip(allowed, fits, strict=True) if not fit
-    ]
+    refusals = [_refused(decision) for decision, fit in zip(allowed, fits, strict=True) if not fit]
     return max(refusals, key=lambda decision: decision.reset_after)
 
 
@@ -70,13 +68,13 @@ def _allowed(limit: Limit, stats: WindowStats) -> Decision:
     )
 
 
-def _refused(decision: Decision, cost: int) -> Decision:
+def _refused(decision: Decision) -> Decision:
     limit = decision.limit
     return Decision(
         allowed=False,
         limit=limit,
         # The library was asked a moment later, when enough may have been free again.
-        remaining=min(decision.remaining, cost - 1),
-        # What is more than all that a limit allows never fits.
-        reset_after=limit.window if cost > limit.amount else decision.reset_after,
+        remaining=0,
+        # A limit of none never has any.
+        reset_after=limit.window if limit.amount < 1 else decision.reset_after,
     )

@@ -55,12 +55,12 @@ class RateLimiter:
         """Whether this process decides on its own, since Redis is away."""
         return self._degraded
 
-    async def hit(self, subject: str, limits: LimitSet, cost: int = 1) -> Decision:
-        """Take `cost` from all limits of the subject, or say which has too little."""
-        decision = await self._take_shared(subject, limits, cost)
-        return decision or await take(self._counter_here(subject), subject, limits, cost)
+    async def hit(self, subject: str, limits: LimitSet) -> Decision:
+        """Take one from all limits of the subject, or say which has none left."""
+        decision = await self._take_shared(subject, limits)
+        return decision or await take(self._counter_here(subject), subject, limits)
 
-    async def _take_shared(self, subject: str, limits: LimitSet, cost: int) -> Decision | None:
+    async def _take_shared(self, subject: str, limits: LimitSet) -> Decision | None:
         """Let Redis decide; None where it is away."""
         if self._degraded:
             if time.monotonic() < self._paused_until:
@@ -69,7 +69,7 @@ class RateLimiter:
             self._pause()
         try:
             async with asyncio.timeout(self._patience_s):
-                decision = await take(self._shared, subject, limits, cost)
+                decision = await take(self._shared, subject, limits)
         except (RedisError, OSError, TimeoutError) as error:
             self._lose(error)
             return None

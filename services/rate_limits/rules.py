@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,7 +40,7 @@ class Limit:
         return self.window // timedelta(seconds=1)
 
 
-LimitSet = tuple[Limit, ...]
+LimitSet: TypeAlias = tuple[Limit, ...]
 """Limits that all have to allow what is asked for; where one refuses, none is charged."""
 
 

@@ -23,15 +23,14 @@ from schema.plans import (
 )
 from schema.result import Err, Ok, Result
 from schema.tables import PlanRow
-from schema.tables.columns import utc_now
 from services.audit.recording import record
 from services.auth.standing import Standings
-from services.creations import claim, made_before
+from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.rows import plan_from_row, stored_entitlements
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 _ORDERS: Final = {
     PlanSort.CREATED: Order("createdAt", (col(PlanRow.id),)),
@@ -93,8 +92,7 @@ class PlanService:
             if claimed.value is None:
                 await _lock_plans(session)
                 if await _is_taken(session, request.name):
-                    # What was claimed is not made, so the key is free again.
-                    await session.rollback()
+                    await give_back(session)
                     return Err(PlanRefusal.NAME_TAKEN)
                 # As it was made: the next one may take the default from it right after the commit.
                 plan = plan_from_row(await _make(session, actor, plan_id, request))
@@ -222,8 +220,7 @@ async def _take_default(session: AsyncSession, actor: Actor) -> None:
 async def _note_change(
     session: AsyncSession, actor: Actor, row: PlanRow, changed: list[str]
 ) -> None:
-    row.version += 1
-    row.updated_at = utc_now()
+    touch(row)
     resource = (ResourceType.PLAN, row.id)
     record(session, actor, AuditAction.PLAN_CHANGED, resource, details={"fields": changed})
     await session.flush()

@@ -23,7 +23,7 @@ from services.database import Database
 from services.refusals import Conflict
 from services.subscriptions.periods import CALENDAR, period_at
 from services.subscriptions.rows import assignment_from_row, subscribed_plan_from_row
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 
 class AssignmentRefusal(StrEnum):
@@ -150,8 +150,7 @@ async def _store(
     if held is not None:
         if is_same and started_at == held.started_at:
             return assignment_from_row(held)
-        held.version += 1
-        held.updated_at = utc_now()
+        touch(held)
     row = held or SubscriptionRow(user_id=user_id, plan_id=request.plan_id)
     row.plan_id, row.started_at = request.plan_id, started_at
     session.add(row)

@@ -22,6 +22,7 @@ from schema.tables import DocumentRow, LedgerRow, MemoryRow, MessageRow, ToolCal
 from schema.tables.columns import utc_now
 from services.database import Database
 from services.database.time_ranges import CLOCK_SLACK
+from services.refusals import InvalidField
 from services.subscriptions.ledger_sums import between, sums, sums_from
 from services.subscriptions.periods import period_at, period_of_month
 from services.subscriptions.service import Terms, read_terms
@@ -86,16 +87,18 @@ class SubscriptionUsageService:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def get(self, actor: Actor, *, month: str | None) -> Result[SubscriptionUsage, str]:
+    async def get(
+        self, actor: Actor, *, month: str | None
+    ) -> Result[SubscriptionUsage, InvalidField]:
         """Return the actor's usage in the running period, or in the one that begins in `month`.
 
-        Errors: a sentence for what is no month.
+        Errors: `InvalidField` for what is no month.
         """
         async with self._database.transaction(actor) as session:
             terms = await read_terms(session, actor.user_id)
             period = _period(terms, month)
             if period is None:
-                return Err("This is not a month, as `2026-01`.")
+                return Err(InvalidField("query.period", "This is not a month, as `2026-01`."))
             return Ok(await _usage(session, actor.user_id, terms, period))
 
 

@@ -3,10 +3,8 @@
 Where MCP and workflow tools come from is registered by services of their own.
 """
 
-from datetime import timedelta
 from typing import Any, Final
 
-import structlog
 from sqlalchemy import literal
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
@@ -30,12 +28,9 @@ from services.refusals import Conflict, Unreachable
 from services.tools.catalogue import mcp_definition, workflow_definition
 from services.tools.described import administered, with_decision
 from services.tools.registry import ToolRegistry
-from services.versions import Versions, is_meant
-
-_log = structlog.get_logger(__name__)
+from services.versions import Versions, is_meant, touch
 
 _ORDER: Final = "name"
-_LONGEST_TEST: Final = timedelta(seconds=30)
 
 
 class ToolAdministration:
@@ -142,5 +137,4 @@ def _apply(row: ToolSettingsRow, changes: dict[str, Any]) -> None:
         row.roles = None if changes["roles"] is None else sorted(set(changes["roles"]))
     for name in changes.keys() & {"retry_class", "timeout_s", "cost_usd"}:
         setattr(row, name, changes[name])
-    row.version += 1
-    row.updated_at = utc_now()
+    touch(row)

@@ -30,7 +30,7 @@ from services.tools.permission import ToolSetting
 from services.tools.registry import ToolRegistry
 
 _ALL: Final = "all"
-MCP_TIMEOUT: Final = timedelta(seconds=60)
+_MCP_TIMEOUT: Final = timedelta(seconds=60)
 """How long a call of an MCP server's tool may take, unless an administrator says otherwise."""
 
 
@@ -98,7 +98,7 @@ def mcp_definition(row: McpToolRow) -> ToolDefinition:
         input_schema=_schema(row.input_schema),
         kind=ToolKind.MCP,
         server=row.server,
-        timeout=MCP_TIMEOUT,
+        timeout=_MCP_TIMEOUT,
         retry_class=RetryClass(row.retry_class),
     )
 

@@ -1,11 +1,13 @@
 """Owns how tools look to administrators: as they are defined, and as was decided about them."""
 
+from typing import Final
+
 from schema.tables import ToolSettingsRow
 from schema.tools import SERVER_SEPARATOR, AdministeredTool, ApprovalPolicy, RetryClass
 from schema.users import UserRole
 from services.tools.definition import ToolDefinition
 
-FIRST_VERSION = 1
+_FIRST_VERSION: Final = 1
 """The version of a tool that nobody has decided about yet."""
 
 
@@ -25,7 +27,7 @@ def administered(tool: ToolDefinition) -> AdministeredTool:
         approval=None,
         roles=None,
         changed_at=None,
-        version=FIRST_VERSION,
+        version=_FIRST_VERSION,
     )
 
 

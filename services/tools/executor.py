@@ -1,6 +1,6 @@
 """Owns the way from a tool call to its bounded outcome: found, checked, run by its kind.
 
-Does not store, retry or tell anybody: `services/turns/tool_calls.py` does.
+Does not store, tell or retry: `services/turns/tool_calls.py` and `tool_attempts.py` do.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from schema.result import Err, Ok, Result
 from services.auth.standing import Standings
-from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS, bounded
+from services.tools.bounds import bounded
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import (
     ApprovalPolicy,
@@ -59,14 +59,11 @@ class ToolExecutor:
         catalogue: ToolCatalogue,
         standings: Standings,
         runners: Mapping[ToolKind, ToolRunner],
-        *,
-        max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
     ) -> None:
         self._catalogue = catalogue
         self._standings = standings
         self._runners = runners
         self._validation = InputValidation()
-        self._max_output_chars = max_output_chars
 
     async def find(self, name: str) -> ToolDefinition | None:
         """Return the tool of this name as the administrators decided that it be run."""
@@ -96,12 +93,6 @@ class ToolExecutor:
             return Err(_refusal(f"Invalid input to {name}: {problem}."))
         return Ok(tool)
 
-    def problem_of_input(
-        self, schema: Mapping[str, JsonValue], tool_input: Mapping[str, JsonValue]
-    ) -> str | None:
-        """Return what is wrong with an input, or None."""
-        return self._validation.problem(schema, tool_input)
-
     async def run(
         self,
         tool: ToolDefinition,
@@ -117,7 +108,7 @@ class ToolExecutor:
             outcome = await self._runners[tool.kind].run(tool, tool_input, execution)
         if isinstance(outcome, AnswersLater):
             return outcome
-        return bounded(outcome, max_chars=self._max_output_chars)
+        return bounded(outcome)
 
     async def _may_run(self, tool: ToolDefinition, execution: ToolExecution) -> bool:
         """Whether what held when the tool was offered still does; a trial asks nobody."""

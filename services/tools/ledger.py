@@ -150,7 +150,7 @@ class ToolLedger:
             )
             if found is None:
                 found = await connection.fetchrow(_READ, *key)
-        return None if found is None else _row_of(found)
+        return None if found is None else _ledger_row(found)
 
 
 def _key(execution: ToolExecution) -> tuple[object, ...]:
@@ -168,5 +168,5 @@ def _spent(usage: TokenUsage, cost_usd: Decimal) -> tuple[object, ...]:
     )
 
 
-def _row_of(found: asyncpg.Record) -> LedgerRow:
+def _ledger_row(found: asyncpg.Record) -> LedgerRow:
     return LedgerRow(**dict(found))

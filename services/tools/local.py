@@ -1,23 +1,15 @@
-"""Owns the tools that ship with the worker and need nothing, and those described for others."""
+"""Owns the tools that are known here and run elsewhere."""
 
 from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from services.tools.calculator import Calculator
-from services.tools.date_time import DateTime
 from services.tools.definition import (
     ToolDefinition,
     ToolExecution,
     ToolOutcome,
     ToolUnavailableError,
 )
-from services.tools.registry import ToolRegistry
-
-
-def default_tools() -> ToolRegistry:
-    """Return a registry of the tools that need nothing but this process."""
-    return ToolRegistry([Calculator(), DateTime()])
 
 
 class DescribedTool:

@@ -25,7 +25,7 @@ class ToolSetting:
     cost_usd: Decimal | None = None
 
 
-UNDECIDED = ToolSetting()
+UNDECIDED: Final = ToolSetting()
 
 
 class Verdict(StrEnum):

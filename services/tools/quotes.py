@@ -1,10 +1,6 @@
 """Owns how tools quote what users wrote: on one line or cut, and never as anything but data."""
 
-from typing import Final
-
-from services.contexts.rendering import as_data
-
-_CUT: Final = " [cut]"
+from services.contexts.rendering import CUT, as_data
 
 
 def one_line(text: str, *, limit: int) -> str:
@@ -15,4 +11,4 @@ def one_line(text: str, *, limit: int) -> str:
 def cut(text: str, *, limit: int) -> str:
     """Return at most `limit` characters of a text, as data; what is cut says so."""
     safe = as_data(text)
-    return safe if len(safe) <= limit else safe[: limit - len(_CUT)].rstrip() + _CUT
+    return safe if len(safe) <= limit else safe[: limit - len(CUT)].rstrip() + CUT

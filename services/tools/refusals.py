@@ -1,6 +1,5 @@
 """Owns the refusals that the administration of tools shares."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -10,11 +9,3 @@ class ToolRefusal(StrEnum):
     NAME_TAKEN = "name_taken"
     NO_ENCRYPTION_KEY = "no_encryption_key"
     TOO_MANY = "too_many"
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidField:
-    """A field of a request whose type is right, but not what it says."""
-
-    path: str
-    message: str

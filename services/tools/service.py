@@ -92,10 +92,6 @@ class ToolService:
                 disabled = (await self._wishes_of(actor.user_id)).disabled
                 return Ok(_shown(for_audience(tool, audience), disabled))
 
-    def forget(self, user_id: UserId) -> None:
-        """Read anew what this user switched off, at their next request to this process."""
-        self._wishes.pop(user_id, None)
-
     async def _audience(self, user_id: UserId) -> Audience | None:
         standing = await self._standings.of(user_id)
         if standing is None:

@@ -28,7 +28,7 @@ from services.tools.executor import AnswersLater, ToolExecutor
 
 _log = structlog.get_logger(__name__)
 
-LONGEST: Final = timedelta(seconds=30)
+_LONGEST: Final = timedelta(seconds=30)
 _KEPT: Final = timedelta(days=1)
 _LATER: Final = "It took the call, and would answer later. A trial does not wait for that."
 
@@ -55,7 +55,7 @@ class ToolTrials:
                 ToolTestRow(id=trial_id, tool=name, input=request.input, user_id=actor.user_id)
             )
             record(session, actor, AuditAction.TOOL_TESTED, (ResourceType.TOOL, name))
-        limit = min(LONGEST, tool.timeout)
+        limit = min(_LONGEST, tool.timeout)
         return Ok(ToolTrialReference(trial_id=trial_id, tool=name, within_s=limit.total_seconds()))
 
     async def outcome(self, actor: Actor, trial: ToolTrialReference) -> ToolTest | None:

@@ -4,7 +4,6 @@ The row of the chat is the lock that decides which turn runs now; the workflow i
 caller once the transaction is through, or by the sweep.
 """
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -17,8 +16,9 @@ from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.access import why_unreachable
 from services.auth.standing import Standings
+from services.creations import hash_of_request
 from services.database import Connection, Database
-from services.refusals import Unreachable
+from services.refusals import Conflict, Unreachable
 from services.subscriptions.models import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 
@@ -57,7 +57,7 @@ SELECT * FROM turn
 """
 
 
-class Refusal(StrEnum):
+class AcceptanceRefusal(StrEnum):
     """Why a message was not accepted, apart from a chat that is not there."""
 
     BLANK = "blank"
@@ -65,7 +65,6 @@ class Refusal(StrEnum):
     MODEL_NOT_ALLOWED = "model_not_allowed"
     BUSY = "busy"
     QUEUE_FULL = "queue_full"
-    KEY_REUSED = "key_reused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class TooLong:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AcceptanceLimits:
     """What bounds a message."""
 
     max_content_chars: int
@@ -110,7 +109,7 @@ class _Queue:
 class TurnAcceptance:
     """Takes messages in."""
 
-    def __init__(self, database: Database, limits: Limits, standings: Standings) -> None:
+    def __init__(self, database: Database, limits: AcceptanceLimits, standings: Standings) -> None:
         self._database = database
         self._limits = limits
         self._standings = standings
@@ -121,8 +120,8 @@ class TurnAcceptance:
         chat_id: ChatId,
         request: SendMessageRequest,
         *,
-        idempotency_key: str | None,
-    ) -> Result[Accepted, Refusal | TooLong | Unreachable]:
+        key: str | None,
+    ) -> Result[Accepted, AcceptanceRefusal | TooLong | Conflict | Unreachable]:
         """Store the message and its turn.
 
         Idempotency: the same key with the same request gives the turn that it gave before.
@@ -139,7 +138,7 @@ class TurnAcceptance:
                     chat_id=chat_id,
                     request=request,
                     model=model,
-                    key=idempotency_key,
+                    key=key,
                 )
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
@@ -152,15 +151,15 @@ class TurnAcceptance:
         request: SendMessageRequest,
         model: str | None,
         key: str | None,
-    ) -> Result[Accepted, Refusal | TooLong | Unreachable]:
+    ) -> Result[Accepted, AcceptanceRefusal | TooLong | Conflict | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
-        request_hash = _hash_of(chat_id, request)
-        if key is not None:
-            earlier = await connection.fetchrow(_OF_KEY, actor.user_id, key)
-            if earlier is not None:
-                return _replayed(turn_row(earlier), request_hash)
+        # How the answer is delivered is no part of it: a client may ask again without the stream.
+        request_hash = hash_of_request(chat_id, request, without="stream")
+        earlier = await replayed_turn(connection, actor, key, request_hash=request_hash)
+        if earlier is not None:
+            return earlier
         if model is None:
-            return Err(Refusal.MODEL_NOT_ALLOWED)
+            return Err(AcceptanceRefusal.MODEL_NOT_ALLOWED)
         queue = await _make_room(connection, chat_id, request.if_busy)
         refusal = self._refusal_of(queue, request.if_busy)
         if refusal is not None:
@@ -179,7 +178,7 @@ class TurnAcceptance:
             request.content,
         )
         if stored is None:
-            return Err(Refusal.KEY_REUSED)
+            return Err(Conflict.KEY_REUSED)
         interrupts = queue.active if request.if_busy is IfBusy.INTERRUPT else None
         return Ok(
             accepted_turn(
@@ -199,30 +198,21 @@ class TurnAcceptance:
             preferred=(standing.preferred_model, self._limits.default_model),
         )
 
-    def _refusal_of(self, queue: _Queue, if_busy: IfBusy) -> Refusal | None:
+    def _refusal_of(self, queue: _Queue, if_busy: IfBusy) -> AcceptanceRefusal | None:
         if queue.active is not None and if_busy is IfBusy.REJECT:
-            return Refusal.BUSY
+            return AcceptanceRefusal.BUSY
         if queue.waiting >= self._limits.max_queued_turns:
-            return Refusal.QUEUE_FULL
+            return AcceptanceRefusal.QUEUE_FULL
         return None
 
-    def _refusal(self, request: SendMessageRequest) -> Refusal | TooLong | None:
+    def _refusal(self, request: SendMessageRequest) -> AcceptanceRefusal | TooLong | None:
         if not request.content.strip():
-            return Refusal.BLANK
+            return AcceptanceRefusal.BLANK
         if len(request.content) > self._limits.max_content_chars:
             return TooLong(len(request.content), self._limits.max_content_chars)
         if request.model is not None and request.model not in self._limits.models:
-            return Refusal.UNKNOWN_MODEL
+            return AcceptanceRefusal.UNKNOWN_MODEL
         return None
-
-
-def _hash_of(chat_id: ChatId, request: SendMessageRequest) -> bytes:
-    """Return what tells one request from another under the same key.
-
-    How the answer is delivered is no part of it: a client may ask again without the stream.
-    """
-    identity = request.model_dump_json(exclude={"stream"})
-    return hashlib.sha256(f"{chat_id}\n{identity}".encode()).digest()
 
 
 async def _make_room(connection: Connection, chat_id: ChatId, if_busy: IfBusy) -> _Queue:
@@ -237,9 +227,19 @@ async def _make_room(connection: Connection, chat_id: ChatId, if_busy: IfBusy) -
     return _Queue(active, 0, tuple(TurnId(row["id"]) for row in dropped))
 
 
-def _replayed(earlier: TurnRow, request_hash: bytes) -> Result[Accepted, Refusal | Unreachable]:
+async def replayed_turn(
+    connection: Connection, actor: Actor, key: str | None, *, request_hash: bytes
+) -> Result[Accepted, Conflict] | None:
+    """Return the turn that the key gave before, or None where it gave none.
+
+    Errors: `Conflict.KEY_REUSED` where the key came with another request.
+    """
+    found = None if key is None else await connection.fetchrow(_OF_KEY, actor.user_id, key)
+    if found is None:
+        return None
+    earlier = turn_row(found)
     if earlier.request_hash != request_hash:
-        return Err(Refusal.KEY_REUSED)
+        return Err(Conflict.KEY_REUSED)
     return Ok(accepted_turn(earlier, replayed=True))
 
 

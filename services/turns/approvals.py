@@ -37,11 +37,10 @@ from services.audit.recording import record
 from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter
-from services.refusals import Unreachable
-from services.tools.refusals import InvalidField
+from services.refusals import InvalidField, Unreachable
 from services.tools.validation import InputValidation
 from services.turns import tool_call_statements as sql
-from services.turns.tool_calls import row_of
+from services.turns.rows import tool_call_row
 
 _BATCH: Final = 500
 _DECISIONS: Final = {
@@ -77,7 +76,7 @@ class ToolApprovals:
             if row is None:
                 return AskApprovalOutput()
             await connection.execute(sql.AWAIT, call.turn.turn_id)
-        await self._events.append(call.turn.turn_id, [tool_call_event(row_of(row))])
+        await self._events.append(call.turn.turn_id, [tool_call_event(tool_call_row(row))])
         return AskApprovalOutput(within_s=max(row["within_s"], 0.0))
 
     async def decide(

@@ -10,7 +10,7 @@ from schema.actors import Actor, acting_user
 from schema.errors import ErrorCode
 from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import ChatId, TurnId, new_id
-from schema.tables import MessageRow, ToolCallRow, TurnRow
+from schema.tables import MessageRow, TurnRow
 from schema.turns import (
     FinishTurnInput,
     FinishTurnOutput,
@@ -23,7 +23,13 @@ from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.events.snapshots import ending_events, tool_call_event
 from services.events.writer import EventWriter
-from services.turns.rows import reference_from_row, turn_row, usage_from_row
+from services.turns.rows import (
+    message_row,
+    reference_from_row,
+    tool_call_row,
+    turn_row,
+    usage_from_row,
+)
 
 _UNENDED_CALL: Final = "The turn ended before this call did."
 
@@ -188,7 +194,7 @@ async def _give_up(
     corrections: list[EventData] = []
     if any(step["calls_tools"] for step in steps):
         given_up = await connection.fetch(_GIVE_UP_CALLS, turn["id"], _UNENDED_CALL)
-        corrections += [tool_call_event(ToolCallRow(**call)) for call in given_up]
+        corrections += [tool_call_event(tool_call_row(call)) for call in given_up]
     for step in steps:
         if step["status"] != StepStatus.RUNNING:
             continue
@@ -233,4 +239,4 @@ async def _end(
 
 async def _stored_answer(connection: Connection, turn: TurnRow) -> MessageRow | None:
     found = await connection.fetchrow(_ANSWER, turn.assistant_message_id)
-    return None if found is None else MessageRow(**found)
+    return None if found is None else message_row(found)

@@ -3,7 +3,6 @@
 Only the newest answer of a chat can be replaced: whatever came later was said in its knowledge.
 """
 
-import hashlib
 from enum import StrEnum
 from typing import Final
 
@@ -11,22 +10,23 @@ import asyncpg
 
 from schema.actors import Actor
 from schema.ids import TurnId, new_id
+from schema.plans import Entitlements
 from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.turns import RegenerateTurnRequest, TurnStatus
 from services.access import why_unreachable
 from services.auth.standing import Standings
+from services.creations import hash_of_request
 from services.database import Connection, Database
 from services.refusals import Conflict, Unreachable
-from services.turns.acceptance import Accepted, accepted_turn
+from services.subscriptions.models import may_ask
+from services.turns.acceptance import Accepted, accepted_turn, replayed_turn
 from services.turns.rows import turn_row
 
 _LOCK_CHAT: Final = """
 SELECT chats.id FROM chats JOIN turns ON turns.chat_id = chats.id
 WHERE turns.id = $1 FOR UPDATE OF chats
 """
-
-_OF_KEY: Final = "SELECT * FROM turns WHERE user_id = $1 AND idempotency_key = $2"
 
 # Statements of their own, behind the lock: only then do they see what it was waiting for.
 _STANDING: Final = """
@@ -88,10 +88,12 @@ class TurnRegeneration:
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)
         standing = await self._standings.of(actor.user_id)
-        allowed = () if standing is None else standing.entitlements.models
+        entitlements = None if standing is None else standing.entitlements
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, turn_id) is not None:
-                return await _replace(connection, actor, turn_id, request, key=key, allowed=allowed)
+                return await _replace(
+                    connection, actor, turn_id, request, key=key, entitlements=entitlements
+                )
         return Err(await why_unreachable(self._database, TurnRow, turn_id))
 
 
@@ -102,19 +104,19 @@ async def _replace(
     request: RegenerateTurnRequest,
     *,
     key: str | None,
-    allowed: tuple[str, ...] | None,
+    entitlements: Entitlements | None,
 ) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
     """Decide under the chat's lock, and store what is accepted."""
-    request_hash = _hash_of(turn_id, request)
-    if key is not None:
-        earlier = await connection.fetchrow(_OF_KEY, actor.user_id, key)
-        if earlier is not None:
-            return _replayed(turn_row(earlier), request_hash)
+    # As for a message, its delivery is left out.
+    request_hash = hash_of_request(f"regenerate {turn_id}", request, without="stream")
+    earlier = await replayed_turn(connection, actor, key, request_hash=request_hash)
+    if earlier is not None:
+        return earlier
     turn = await connection.fetchrow(_STANDING, turn_id)
     refusal = _refusal(turn)
     if turn is None or refusal is not None:
         return Err(refusal or Unreachable.MISSING)
-    if allowed is not None and (request.model or turn["model"]) not in allowed:
+    if not may_ask(entitlements, request.model or turn["model"]):
         return Err(RegenerationRefusal.MODEL_NOT_ALLOWED)
     # Its id is made under the chat's lock: turns are in the order of their ids.
     stored = await connection.fetchrow(
@@ -132,17 +134,3 @@ def _refusal(turn: asyncpg.Record | None) -> RegenerationRefusal | Unreachable |
     if turn["is_busy"] or not TurnStatus(turn["status"]).is_final:
         return RegenerationRefusal.BUSY
     return None if turn["newest"] == str(turn["id"]) else RegenerationRefusal.NOT_NEWEST
-
-
-def _replayed(
-    earlier: TurnRow, request_hash: bytes
-) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
-    if earlier.request_hash != request_hash:
-        return Err(Conflict.KEY_REUSED)
-    return Ok(accepted_turn(earlier, replayed=True))
-
-
-def _hash_of(turn_id: TurnId, request: RegenerateTurnRequest) -> bytes:
-    """Return what tells one request from another under the same key, delivery left out."""
-    identity = request.model_dump_json(exclude={"stream"})
-    return hashlib.sha256(f"regenerate {turn_id}\n{identity}".encode()).digest()

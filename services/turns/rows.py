@@ -1,10 +1,10 @@
-"""Owns turning rows of turns into what clients see."""
+"""Owns turning what statements find of turns into rows, and rows into what clients see."""
 
 import asyncpg
 
 from schema.errors import RETRYABLE, ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
-from schema.tables import LedgerRow, TurnRow
+from schema.tables import LedgerRow, MessageRow, ToolCallRow, TurnRow
 from schema.turns import Turn, TurnError, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 
@@ -12,6 +12,16 @@ from schema.usage import TokenUsage
 def turn_row(found: asyncpg.Record) -> TurnRow:
     """Return the row that a statement in plain SQL found; columns of its own are left out."""
     return TurnRow(**{name: found[name] for name in TurnRow.model_fields})
+
+
+def tool_call_row(found: asyncpg.Record) -> ToolCallRow:
+    """Return the row that a statement in plain SQL found; columns of its own are left out."""
+    return ToolCallRow(**{name: found[name] for name in ToolCallRow.model_fields})
+
+
+def message_row(found: asyncpg.Record) -> MessageRow:
+    """Return the row that a statement in plain SQL found; columns of its own are left out."""
+    return MessageRow(**{name: found[name] for name in MessageRow.model_fields})
 
 
 def usage_from_row(row: TurnRow | LedgerRow) -> TokenUsage:

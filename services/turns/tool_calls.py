@@ -7,7 +7,6 @@ ToolPostponedError    the tool did not answer; the same call is to be made again
 from typing import Any, Final
 
 import asyncpg
-import structlog
 
 from schema.actors import acting_user
 from schema.events import ToolCallProgress
@@ -28,6 +27,7 @@ from services.tools.definition import (
 )
 from services.tools.executor import AnswersLater, ToolExecutor
 from services.turns import tool_call_statements as sql
+from services.turns.rows import tool_call_row
 from services.turns.tool_attempts import (
     OUTCOME_UNKNOWN,
     ToolAttempts,
@@ -37,9 +37,6 @@ from services.turns.tool_attempts import (
 )
 from services.turns.tool_progress import ProgressTeller
 
-_log = structlog.get_logger(__name__)
-
-_FINAL: Final = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
 _EXPIRED: Final = "Nobody approved this call in time, so it was not made."
 _DENIED: Final = "The person denied this call, so it was not made."
 _GAVE_UP: Final = "The tool did not answer in time."
@@ -75,8 +72,8 @@ class ToolCalls:
         Idempotency: a tool that is to run at most once is not run where it may have been.
         """
         begun = await self._begin(call)
-        row = row_of(begun)
-        if ToolCallStatus(row.status) in _FINAL:
+        row = tool_call_row(begun)
+        if ToolCallStatus(row.status).is_final:
             # Whoever stored it may have died before it was told.
             await self._tell_end(call, row)
             return RunToolOutput(status=ToolCallStatus(row.status))
@@ -156,7 +153,7 @@ class ToolCalls:
             found = await connection.fetchrow(sql.AWAIT_CALLBACK, *values)
             if found is None:
                 # The answer came before the tool had said that it would come later.
-                row = row_of(await _stored(connection, call))
+                row = tool_call_row(await _stored(connection, call))
                 return RunToolOutput(status=ToolCallStatus(row.status))
         return RunToolOutput(
             status=ToolCallStatus.RUNNING, answers_within_s=max(found["within_s"], 0.0)
@@ -185,7 +182,7 @@ class ToolCalls:
                 list(outcome.blocks) or None,
                 outcome.cost_usd or 0,
             )
-            row = row_of(found or await _stored(connection, call))
+            row = tool_call_row(found or await _stored(connection, call))
             if denied:
                 await connection.execute(sql.RESUME, call.turn.turn_id)
         await self._tell_end(call, row)
@@ -204,11 +201,6 @@ class ToolCalls:
             )
             event = event.model_copy(update={"progress": told})
         await self._events.append(call.turn.turn_id, [event])
-
-
-def row_of(found: asyncpg.Record) -> ToolCallRow:
-    """Return the row that a statement found; what it said besides is left out."""
-    return ToolCallRow(**{name: found[name] for name in ToolCallRow.model_fields})
 
 
 async def _stored(connection: Connection, call: RunToolInput) -> asyncpg.Record:

@@ -17,7 +17,6 @@ from schema.ids import UserId
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import PlanRow, SubscriptionRow, UserRow
-from schema.tables.columns import utc_now
 from schema.users import (
     ManagedUser,
     ManageUserRequest,
@@ -35,7 +34,7 @@ from services.database.pages import Order, read_page
 from services.database.patterns import contains
 from services.refusals import Conflict, Unreachable
 from services.users.rows import managed_user_from_row
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 # Not everybody has an address, and a cursor holds no null: `UserRow.sort_email` is the same.
 # Its constants are written out: with parameters it is not what the index is of.
@@ -130,8 +129,7 @@ def _ends_administration(changes: dict[str, Any]) -> bool:
 async def _apply(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -> None:
     for name, value in changes.items():
         setattr(row, name, value)
-    row.version += 1
-    row.updated_at = utc_now()
+    touch(row)
     if row.status == UserStatus.DISABLED:
         await end_sessions(session, row.id)
     await session.flush()

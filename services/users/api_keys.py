@@ -28,7 +28,7 @@ from services.audit.recording import record
 from services.auth.api_keys import API_KEY_START, ApiKeyReader, hash_of
 from services.auth.callers import Caller
 from services.auth.sessions import lock_user
-from services.creations import claim, made_before
+from services.creations import claim, give_back, made_before
 from services.database import ActorGoneError, Database
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
@@ -80,8 +80,7 @@ class ApiKeyService:
                 return claimed
             if claimed.value is None:
                 if await _count(session, actor) >= caller.standing.entitlements.max_api_keys:
-                    # The idempotency key is given back: there may be room for its next request.
-                    await session.rollback()
+                    await give_back(session)
                     return Err(ApiKeyRefusal.TOO_MANY)
                 session.add(row)
                 record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))

@@ -9,12 +9,12 @@ from schema.actors import Actor
 from schema.preferences import Preferences, PreferencesRequest
 from schema.result import Err, Ok, Result
 from schema.tables import PreferencesRow
-from schema.tables.columns import utc_now
 from schema.tools import ApprovalPolicy
 from services.auth.standing import Standings
 from services.database import Database
 from services.refusals import Conflict
-from services.versions import Versions, is_meant
+from services.subscriptions.models import may_ask
+from services.versions import Versions, is_meant, touch
 
 
 class PreferencesRefusal(StrEnum):
@@ -50,8 +50,7 @@ class PreferencesService:
                 return Err(Conflict.VERSION_CHANGED)
             for name, value in request.model_dump().items():
                 setattr(row, name, value)
-            row.version += 1
-            row.updated_at = utc_now()
+            touch(row)
             await session.flush()
             return Ok(_preferences_from_row(row))
 
@@ -60,8 +59,8 @@ class PreferencesService:
         if model is None:
             return True
         standing = await self._standings.of(actor.user_id)
-        allowed = None if standing is None else standing.entitlements.models
-        return model in self._models and (allowed is None or model in allowed)
+        entitlements = None if standing is None else standing.entitlements
+        return model in self._models and may_ask(entitlements, model)
 
 
 async def read_preferences(session: AsyncSession, actor: Actor) -> Preferences:

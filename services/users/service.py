@@ -23,7 +23,7 @@ from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.refusals import Conflict, Unreachable
 from services.users.rows import user_from_row
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 
 
 class AccountRefusal(StrEnum):
@@ -58,8 +58,8 @@ class UserService:
     ) -> Result[User, AccountRefusal | Conflict | Unreachable]:
         """Change the actor's account; `versions` are those it is meant for.
 
-        A new password ends all sign-ins but `session_id`; access tokens of theirs live on for
-        the minutes that they have.
+        A new password ends all sign-ins but `session_id`; their access tokens are
+        refused within seconds.
         """
         changes = request.changes()
         proven = await self._proven(actor, changes)
@@ -117,8 +117,7 @@ async def _store(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -
         row.display_name = changes["display_name"]
     if "email" in changes:
         row.email = changes["email"]
-    row.version += 1
-    row.updated_at = utc_now()
+    touch(row)
     try:
         await session.flush()
     except IntegrityError:

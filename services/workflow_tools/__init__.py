@@ -1,1 +1,1 @@
-"""Tools that are webhooks: how administrators register them. Calling them is not done here."""
+"""Tools that are webhooks: how administrators register them, how they are called and answer."""

@@ -26,6 +26,7 @@ from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS, bounded
 from services.tools.definition import ToolOutcome
 from services.tools.secrets import SecretVault
 from services.turns import tool_call_statements as sql
+from services.turns.rows import tool_call_row
 from services.workflow_tools.answers import read_json, text_of
 from services.workflow_tools.signatures import SignatureProblem, problem_of_signature
 from services.workflow_tools.webhooks import find_webhook
@@ -40,8 +41,6 @@ SELECT tool_calls.turn_id, tool_calls.step, tool_calls.tool_call_id, tool_calls.
 FROM tool_calls JOIN turns ON turns.id = tool_calls.turn_id
 WHERE tool_calls.callback_id = $1
 """
-
-_FINAL: Final = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
 
 
 class CallbackRefusal(StrEnum):
@@ -67,18 +66,10 @@ _OF_SIGNATURE: Final = {
 class ToolCallbacks:
     """Takes answers. Errors: DatabaseUnavailableError, UnreadableSecretError."""
 
-    def __init__(
-        self,
-        database: Database,
-        vault: SecretVault,
-        events: EventWriter,
-        *,
-        max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
-    ) -> None:
+    def __init__(self, database: Database, vault: SecretVault, events: EventWriter) -> None:
         self._database = database
         self._vault = vault
         self._events = events
-        self._max_output_chars = max_output_chars
 
     async def accept(
         self, callback_id: UUID, headers: Mapping[str, str], body: bytes
@@ -98,7 +89,7 @@ class ToolCallbacks:
         outcome = _outcome_in(body)
         if outcome is None:
             return Err(CallbackRefusal.MALFORMED)
-        row = await self._store(found, bounded(outcome, max_chars=self._max_output_chars))
+        row = await self._store(found, bounded(outcome, max_chars=DEFAULT_MAX_OUTPUT_CHARS))
         if row is None:
             # It ended while this was read: by its turn, or by another answer.
             found = await self._find(callback_id)
@@ -133,9 +124,7 @@ class ToolCallbacks:
             stored = await connection.fetchrow(
                 sql.STORE, *call, status.value, outcome.output, None, 0
             )
-        if stored is None:
-            return None
-        return ToolCallRow(**{name: stored[name] for name in ToolCallRow.model_fields})
+        return None if stored is None else tool_call_row(stored)
 
     async def _tell(self, row: ToolCallRow) -> None:
         try:
@@ -148,7 +137,7 @@ def _refusal_of(found: asyncpg.Record) -> CallbackRefusal | None:
     """Return why a call takes no answer any more, or None."""
     if TurnStatus(found["turn_status"]).is_final or found["is_stopping"]:
         return CallbackRefusal.TURN_OVER
-    if ToolCallStatus(found["status"]) in _FINAL:
+    if ToolCallStatus(found["status"]).is_final:
         return CallbackRefusal.ANSWERED
     return CallbackRefusal.TOO_LATE if found["is_late"] else None
 

@@ -11,7 +11,6 @@ from services.database import Database
 from services.turns.tool_calls import ToolCallGoneError
 
 _AT_ONCE: Final = 500
-_FINAL: Final = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED})
 
 _STATUS: Final = """
 SELECT status FROM tool_calls WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
@@ -46,7 +45,7 @@ class CallbackDelivery:
         if found is None:
             raise ToolCallGoneError
         status = ToolCallStatus(found)
-        return status if status in _FINAL else None
+        return status if status.is_final else None
 
     async def answered(self) -> Sequence[AnsweredCall]:
         """Return calls of turns under way that were answered later, the newest first.

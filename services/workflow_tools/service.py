@@ -22,15 +22,15 @@ from schema.workflow_tools import (
     WorkflowTool,
 )
 from services.audit.recording import record
-from services.creations import claim, named_id, named_made_before
+from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
 from services.database.pages import Order, read_page
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict, InvalidField, Unreachable
 from services.tools.input_schemas import problem_of_schema
-from services.tools.refusals import InvalidField, ToolRefusal
+from services.tools.refusals import ToolRefusal
 from services.tools.registry import ToolRegistry
 from services.tools.secrets import SecretVault
-from services.versions import Versions, is_meant
+from services.versions import Versions, is_meant, touch
 from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
@@ -65,8 +65,7 @@ class WorkflowToolService:
                 made_row = made.on_conflict_do_nothing().returning(WorkflowToolRow)
                 row = (await session.exec(made_row)).scalars().first()
                 if row is None:
-                    # Nothing was made, so the key has to stay free.
-                    await session.rollback()
+                    await give_back(session)
                     return Err(ToolRefusal.NAME_TAKEN)
                 resource = (ResourceType.WORKFLOW_TOOL, row.name)
                 record(session, actor, AuditAction.WORKFLOW_TOOL_CREATED, resource)
@@ -111,8 +110,7 @@ class WorkflowToolService:
                 return Err(Conflict.VERSION_CHANGED)
             for field, value in changes.items():
                 setattr(row, field, self._sealed(name, value) if field == "secret" else value)
-            row.version += 1
-            row.updated_at = utc_now()
+            touch(row)
             await session.flush()
             record(
                 session,

@@ -11,6 +11,7 @@ import pytest
 
 from api.app import create_app
 from schema.ids import new_id
+from services.auth.standing import Standings
 from services.embeddings import make_embedder
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
@@ -328,7 +329,7 @@ async def cut_off(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
         database = stack.foundation.database
         services = dataclasses.replace(
             stack.services,
-            memories=MemoryService(database, embedder, stack.services.standings),
+            memories=MemoryService(database, embedder, Standings(database, lifetime_s=0)),
             memory_search=MemorySearch(database, embedder),
         )
         app = create_app(services, max_body_bytes=stack.settings.max_body_bytes)

@@ -367,8 +367,8 @@ async def test_in_a_large_library_all_that_holds_rare_words_comes_before_what_ho
     rarest, rare, common = word(), word(), word()
     passages = [Made(f"{common} {number}") for number in range(300)]
     holders = [Made(f"one with {rarest}"), Made(f"one with {rare}"), Made(f"{rarest} and {rare}")]
-    await add_document(stack.inspection, user.id, *passages, *holders)
-    await stack.inspection.execute("ANALYZE passages")
+    document = await add_document(stack.inspection, user.id, *passages, *holders)
+    await publish(stack.inspection, document, 1)
     await stack.inspection.execute(
         "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'passages'::regclass"
     )

@@ -36,19 +36,35 @@ async def test_the_function_behind_the_words_gives_nobody_the_drafts_of_others(
     assert await seen_by(actor_of(other_user)) == 0
 
 
+async def ordered(stack: Stack, actor: Actor, *words: str) -> list[str]:
+    ask = "SELECT * FROM everturn_rare_first($1)"
+    async with stack.foundation.database.statements(actor) as connection:
+        return [row[0] for row in await connection.fetch(ask, list(words))]
+
+
 async def test_words_are_put_in_order_and_not_counted(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
-    name = word()
-    common = [Made(f"{name} is common") for _ in range(300)]
-    await add_document(stack.inspection, user.id, *common)
+    name, seldom = word(), f"{word()}o'r\\"
+    common = [Made(f"{name} is common") for _ in range(60)]
+    document = await add_document(stack.inspection, user.id, *common, Made("seldom is seldom"))
+    await publish(stack.inspection, document, 1)
+
+    assert await ordered(stack, actor_of(other_user), name, "seldom", "rare", "rare", seldom) == [
+        *(seldom, "rare", "seldom", name)
+    ]
+
+
+async def test_the_order_of_words_tells_nothing_of_drafts(
+    stack: Stack, user: ApiUser, other_user: ApiUser
+) -> None:
+    hidden = word()
+    drafts = [Made(f"{hidden} is common") for _ in range(300)]
+    await add_document(stack.inspection, user.id, *drafts)
     await stack.inspection.execute("ANALYZE passages")
-    ask = "SELECT * FROM everturn_rare_first($1)"
 
-    async with stack.foundation.database.statements(actor_of(other_user)) as connection:
-        rows = await connection.fetch(ask, [name, "rare", "rare", "rarer"])
-
-    assert [tuple(row) for row in rows] == [("rarer",), ("rare",), (name,)]
+    for asking in (user, other_user):
+        assert await ordered(stack, actor_of(asking), hidden, "rare") == [hidden, "rare"]
 
 
 async def test_the_functions_behind_the_words_say_nothing_without_an_actor(

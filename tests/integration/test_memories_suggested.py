@@ -17,6 +17,7 @@ from schema.memories import (
 )
 from schema.pages import PageRequest
 from schema.result import Ok
+from services.auth.standing import Standings
 from services.memories.service import MemoryService
 from services.memories.suggestions import MemorySuggestions
 from tests.fixtures.api_user import ApiUser, unique
@@ -31,7 +32,8 @@ def actor_of(user: ApiUser) -> Actor:
 
 def suggesting(stack: Stack) -> MemorySuggestions:
     foundation = stack.foundation
-    return MemorySuggestions(foundation.database, foundation.embedder, stack.services.standings)
+    standings = Standings(foundation.database, lifetime_s=0)
+    return MemorySuggestions(foundation.database, foundation.embedder, standings)
 
 
 @pytest.fixture

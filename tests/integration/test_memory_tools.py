@@ -21,6 +21,7 @@ from schema.memories import (
 )
 from schema.pages import PageRequest
 from schema.result import Ok
+from services.auth.standing import Standings
 from services.embeddings import Embedder, make_embedder
 from services.memories.remembering import Remembering
 from services.memories.search import MemorySearch
@@ -41,7 +42,8 @@ def actor_of(user: ApiUser) -> Actor:
 def remember_of(stack: Stack, embedder: Embedder | None = None) -> Remember:
     foundation = stack.foundation
     used = embedder or foundation.embedder
-    return Remember(Remembering(foundation.database, used, stack.services.standings))
+    standings = Standings(foundation.database, lifetime_s=0)
+    return Remember(Remembering(foundation.database, used, standings))
 
 
 def recall_of(stack: Stack, embedder: Embedder | None = None) -> Recall:
@@ -173,7 +175,8 @@ async def turn(stack: Stack, user: ApiUser) -> TurnId:
 
 def suggesting(stack: Stack) -> MemorySuggestions:
     foundation = stack.foundation
-    return MemorySuggestions(foundation.database, foundation.embedder, stack.services.standings)
+    standings = Standings(foundation.database, lifetime_s=0)
+    return MemorySuggestions(foundation.database, foundation.embedder, standings)
 
 
 async def test_a_wish_accepts_what_was_suggested(

@@ -152,6 +152,21 @@ async def test_a_pooled_connection_keeps_no_actor(
         await database.close()
 
 
+async def test_an_actor_in_whose_name_nothing_began_is_inherited_by_nobody(stack: Stack) -> None:
+    database = Database(stack.addresses.database, pool_size=1)
+    try:
+        async with database.transaction(SERVICE) as session:
+            await session.connection()
+        after_nothing = await bound_to_pooled(database)
+        async with database.transaction(SERVICE) as session, session.begin_nested():
+            await session.connection()
+        after_a_savepoint = await bound_to_pooled(database)
+    finally:
+        await database.close()
+
+    assert (after_nothing, after_a_savepoint) == (("", 0), ("", 0))
+
+
 async def test_a_transaction_that_fails_stores_nothing(user: ApiUser, stack: Stack) -> None:
     chat_id = uuid4()
     owner = acting_user(UserId(UUID(user.id)))

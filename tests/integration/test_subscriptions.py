@@ -8,11 +8,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from schema.actors import Actor
+from schema.actors import Actor, acting_user
 from schema.audit import AuditAction, AuditFilter
 from schema.chats import SendMessageRequest
-from schema.ids import ChatId, PlanId, UserId
+from schema.ids import ChatId, PlanId, UserId, new_id
 from schema.pages import PageRequest
+from schema.preferences import PreferencesRequest
 from schema.result import Err, Ok
 from schema.subscriptions import AssignPlanRequest
 from schema.tables.columns import utc_now
@@ -20,6 +21,7 @@ from schema.turns import IfBusy
 from services.refusals import Conflict
 from services.subscriptions.service import AssignmentRefusal
 from services.turns.acceptance import AcceptanceRefusal
+from services.users.preferences import PreferencesRefusal
 from tests.fixtures.actors import actor_of, administrator_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.plans import STANDARD, charge, give_plan, make_plan, other_default, plan_of
@@ -220,6 +222,16 @@ async def test_a_message_is_answered_only_by_models_of_the_plan(
     assert accepted.value.turn.model == "claude-opus-5-5"
 
 
+async def test_somebody_who_is_gone_can_prefer_no_model(stack: Stack) -> None:
+    nobody = acting_user(UserId(new_id()))
+
+    refused = await stack.services.preferences.put(
+        nobody, PreferencesRequest(default_model="claude-haiku-5-5"), versions=None
+    )
+
+    assert refused == Err(PreferencesRefusal.UNKNOWN_MODEL)
+
+
 async def test_a_message_that_was_accepted_is_replayed_under_a_plan_without_its_model(
     stack: Stack, user: ApiUser, admin: ApiUser
 ) -> None:
@@ -241,9 +253,7 @@ async def test_a_refused_message_interrupts_nothing(
 ) -> None:
     chat = ChatId(UUID(await user.create_chat()))
     accept = stack.services.acceptance.accept
-    first = await accept(
-        actor_of(user), chat, SendMessageRequest(content="Hi"), key=None
-    )
+    first = await accept(actor_of(user), chat, SendMessageRequest(content="Hi"), key=None)
     await give_plan(admin, user, str(await plan_of(admin, models=[])))
 
     refused = await accept(

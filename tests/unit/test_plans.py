@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from schema.plans import ChangePlanRequest, CreatePlanRequest, Entitlements
-from services.subscriptions.models import choose_model
+from services.subscriptions.models import choose_model, may_ask
 from services.subscriptions.rows import stored_entitlements
 
 MODELS = ("small", "middle", "large")
@@ -121,6 +121,22 @@ def test_the_plan_decides_which_model_answers(
     )
 
     assert chosen == expected
+
+
+@pytest.mark.parametrize(
+    ("entitlements", "expected"),
+    [
+        (Entitlements(), True),
+        (Entitlements(models=("small",)), True),
+        (Entitlements(models=("large",)), False),
+        (Entitlements(models=()), False),
+        (None, False),
+    ],
+)
+def test_a_model_may_be_asked_under_a_plan_that_allows_it_and_under_no_plan_never(
+    entitlements: Entitlements | None, *, expected: bool
+) -> None:
+    assert may_ask(entitlements, "small") == expected
 
 
 @pytest.mark.parametrize(

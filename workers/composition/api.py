@@ -37,7 +37,7 @@ from services.subscriptions.usage import SubscriptionUsageService
 from services.subscriptions.usage_reports import UsageReports
 from services.tools.administration import ToolAdministration
 from services.tools.trials import ToolTrials
-from services.turns.acceptance import Limits, TurnAcceptance
+from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
 from services.turns.cancellation import TurnCancellation
 from services.turns.erasure import Erasure
 from services.turns.inspection import TurnInspection
@@ -72,7 +72,6 @@ async def open_api_services(
             database=database,
             redis=foundation.redis,
             callers=accounts.callers,
-            standings=standings,
             plans=PlanService(database, standings, models=settings.models),
             subscriptions=SubscriptionService(database, standings),
             subscription_usage=SubscriptionUsageService(database),
@@ -132,8 +131,8 @@ def _rate_limits(foundation: Foundation) -> RateLimitService:
     )
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(
+def _limits(settings: Settings) -> AcceptanceLimits:
+    return AcceptanceLimits(
         max_content_chars=settings.max_content_chars,
         max_queued_turns=settings.max_queued_turns,
         models=settings.models,

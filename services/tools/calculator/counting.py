@@ -2,12 +2,13 @@
 
 import math
 from functools import reduce
+from typing import Final
 
 from services.tools.calculator.errors import TooLargeError, UndefinedError
 from services.tools.calculator.numbers import MAX_BITS, MAX_DIGITS, Number, bounded, whole
 
-_LARGEST_FACTORIAL = 449  # 449! has 998 digits, 450! has 1,001
-_LOG10_E = math.log10(math.e)
+_LARGEST_FACTORIAL: Final = 449  # 449! has 998 digits, 450! has 1,001
+_LOG10_E: Final = math.log10(math.e)
 
 
 def factorial(value: Number) -> int:

@@ -1,11 +1,12 @@
 """Owns how a result is printed."""
 
 from decimal import Context, Decimal
+from typing import Final
 
 from services.tools.calculator.numbers import PRECISION, Number, was_rounded
 
-_SHOWN_DIGITS = 28
-_SMALLEST_PLAIN_EXPONENT = -20
+_SHOWN_DIGITS: Final = 28
+_SMALLEST_PLAIN_EXPONENT: Final = -20
 
 
 def shown(value: Number) -> str:

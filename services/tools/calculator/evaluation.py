@@ -15,6 +15,7 @@ from decimal import (
     getcontext,
     localcontext,
 )
+from typing import Final
 
 from services.tools.calculator import operators
 from services.tools.calculator.display import shown
@@ -28,7 +29,7 @@ from services.tools.calculator.functions import call, constant
 from services.tools.calculator.notation import parse
 from services.tools.calculator.numbers import CONTEXT, Number, bounded
 
-_BINARY: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
+_BINARY: Final[Mapping[type[ast.operator], Callable[[Number, Number], Number]]] = {
     ast.Add: operators.add,
     ast.Sub: operators.subtract,
     ast.Mult: operators.multiply,
@@ -37,7 +38,7 @@ _BINARY: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Mod: operators.modulo,
     ast.Pow: operators.power,
 }
-_ONLY_ARITHMETIC = (
+_ONLY_ARITHMETIC: Final = (
     "Only arithmetic is understood: numbers, + - * / // % **, parentheses and function calls "
     "with plain arguments. A comma separates arguments; it is no decimal sign."
 )

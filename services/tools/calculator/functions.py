@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
+from typing import Final
 
 from services.tools.calculator import counting, rounding, trigonometry
 from services.tools.calculator import roots_and_logarithms as roots
@@ -46,9 +47,9 @@ def _e() -> Decimal:
     return Decimal(1).exp()
 
 
-CONSTANTS: Mapping[str, Callable[[], Decimal]] = {"pi": _pi, "e": _e, "tau": _tau}
+CONSTANTS: Final[Mapping[str, Callable[[], Decimal]]] = {"pi": _pi, "e": _e, "tau": _tau}
 
-FUNCTIONS: Mapping[str, Function] = {
+FUNCTIONS: Final[Mapping[str, Function]] = {
     "sqrt": Function(roots.sqrt),
     "cbrt": Function(roots.cbrt),
     "hypot": Function(roots.hypot, most=None),

@@ -7,14 +7,15 @@ commas, each separated by a space.
 import ast
 import keyword
 from itertools import islice, pairwise
+from typing import Final
 
 from services.tools.calculator.errors import NotationError
 from services.tools.calculator.percentages import spelled_out
 from services.tools.calculator.tokens import Kind, Token, tokens
 
-MAX_CHARS = 1_000
-_MAX_TOKENS = 600
-_MAX_NESTING = 50
+MAX_CHARS: Final = 1_000
+_MAX_TOKENS: Final = 600
+_MAX_NESTING: Final = 50
 
 
 def parse(expression: str) -> tuple[ast.expr, str]:

@@ -20,29 +20,29 @@ from decimal import (
     localcontext,
 )
 from functools import wraps
-from typing import ParamSpec, TypeAlias
+from typing import Final, ParamSpec, TypeAlias
 
 from services.tools.calculator.errors import TooLargeError, UndefinedError
 
 Number: TypeAlias = int | Decimal
 
-PRECISION = 50
-MAX_DIGITS = 1_000
-_LIMIT = 10**MAX_DIGITS
-MAX_BITS = math.ceil(MAX_DIGITS * math.log2(10))
+PRECISION: Final = 50
+MAX_DIGITS: Final = 1_000
+_LIMIT: Final = 10**MAX_DIGITS
+MAX_BITS: Final = math.ceil(MAX_DIGITS * math.log2(10))
 
 # After a rounded step the last digits are noise: what cancels down to them is zero, and what is
 # cut to a whole number is first rounded to the digits that can be trusted.
-_TRUSTED = Context(prec=40)
+_TRUSTED: Final = Context(prec=40)
 
-CONTEXT = Context(
+CONTEXT: Final = Context(
     prec=PRECISION,
     Emax=MAX_DIGITS,
     Emin=-MAX_DIGITS,
     traps=[InvalidOperation, DivisionByZero, Overflow, Subnormal],
 )
 # Guard digits, so that what a series yields is right to the last of the 50 digits.
-_GUARDED = Context(
+_GUARDED: Final = Context(
     prec=2 * PRECISION,
     Emax=MAX_EMAX,
     Emin=MIN_EMIN,

@@ -1,11 +1,13 @@
 """Owns percentages: `15% of 80` and `80 * 15%` become arithmetic, `17 % 5` stays a remainder."""
 
+from typing import Final
+
 from services.tools.calculator.errors import NotationError
 from services.tools.calculator.tokens import Kind, Token
 
-_CLOSING = {")", ","}
-_AFTER_A_VALUE = {")", ",", "*", "/", "//", "**"}
-_BEFORE_PERCENT_OF = {"(", ",", "+", "-", "*"}
+_CLOSING: Final = {")", ","}
+_AFTER_A_VALUE: Final = {")", ",", "*", "/", "//", "**"}
+_BEFORE_PERCENT_OF: Final = {"(", ",", "+", "-", "*"}
 
 
 def spelled_out(tokens: list[Token]) -> list[Token]:

@@ -8,12 +8,13 @@ from decimal import (
     Context,
     Decimal,
 )
+from typing import Final
 
 from services.tools.calculator.errors import UndefinedError
 from services.tools.calculator.numbers import MAX_DIGITS, PRECISION, Number, trusted, whole
 
 # Holds any number of the calculator in full, so that rounding rounds once.
-_WIDE = Context(prec=3 * MAX_DIGITS)
+_WIDE: Final = Context(prec=3 * MAX_DIGITS)
 
 
 def nearest(value: Number, places: Number = 0) -> Number:

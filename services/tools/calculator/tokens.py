@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.tools.calculator.errors import NotationError
 
-_SYMBOLS = str.maketrans(
+_SYMBOLS: Final = str.maketrans(
     {
         "\N{MULTIPLICATION SIGN}": "*",
         "\N{DOT OPERATOR}": "*",
@@ -20,12 +20,12 @@ _SYMBOLS = str.maketrans(
         "\N{GREEK SMALL LETTER PI}": "pi",
     }
 )
-_NUMBER = re.compile(r"(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NUMBER: Final = re.compile(r"(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 # A group of three after a leading zero (0,123) is somebody's decimal comma, so it does not match.
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)(?:\.\d*)?", re.ASCII)
-_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-_SIGN = re.compile(r"\*\*|//|[-+*/%^(),]")
-_LEADING_ZERO = re.compile(r"0[\d_]", re.ASCII)
+_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)(?:\.\d*)?", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z]\w*", re.ASCII)
+_SIGN: Final = re.compile(r"\*\*|//|[-+*/%^(),]")
+_LEADING_ZERO: Final = re.compile(r"0[\d_]", re.ASCII)
 
 
 class Kind(Enum):

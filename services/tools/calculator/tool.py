@@ -18,13 +18,13 @@ from services.tools.definition import (
     input_schema,
 )
 
-_DESCRIPTION = (
+_DESCRIPTION: Final = (
     "Evaluates an arithmetic expression exactly with decimals and whole numbers of any size up to "
     "1,000 digits. Operators: + - * / // % ** and parentheses; `15% of 80` works. "
     f"Functions: {', '.join(FUNCTIONS)}. Constants: {', '.join(CONSTANTS)}. "
     "Angles are in radians; round takes halves away from zero."
 )
-_INSTRUCTIONS = (
+_INSTRUCTIONS: Final = (
     "Use calculator for every computation instead of calculating in your head. "
     "Write numbers with a decimal point and without thousands separators."
 )

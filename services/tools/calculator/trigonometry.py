@@ -5,19 +5,20 @@ Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 4.3.65, 4.3.6
 
 from decimal import Decimal
 from itertools import count
+from typing import Final
 
 from services.tools.calculator.errors import UndefinedError
 from services.tools.calculator.numbers import Number, guarded
 
-PI = Decimal(
+PI: Final = Decimal(
     "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899"
     "86280348253421170679821480865132823066470938446095"
 )
 # Reduction by multiples of pi costs as many digits as the argument has before the point.
-_LARGEST_ANGLE = Decimal("1e30")
+_LARGEST_ANGLE: Final = Decimal("1e30")
 # An angle has 50 digits, so its last ones are unknown; a sine or cosine as small as they are is
 # zero. Without this, sin(pi) would print as -5.8e-51.
-_NOISE = Decimal("1e-48")
+_NOISE: Final = Decimal("1e-48")
 
 
 @guarded

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, Final, Literal, assert_never
+from typing import Annotated, Final, Literal, TypeAlias, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -19,19 +19,19 @@ from services.tools.definition import (
     input_schema,
 )
 
-Clock = Callable[[], datetime]
+Clock: TypeAlias = Callable[[], datetime]
 
-_DESCRIPTION = (
+_DESCRIPTION: Final = (
     "Tells the current time, converts a time between zones, measures the difference between two "
     "times, or adds a duration to a time. Zones are IANA names (Europe/Paris), cities (Paris) or "
     "offsets (+02:00). Answers in JSON; read `notes` where there are any."
 )
-_INSTRUCTIONS = (
+_INSTRUCTIONS: Final = (
     "Use datetime whenever the answer depends on the current date or time, on weekdays, on time "
     "zones or on durations; never guess them."
 )
 
-Operation = Literal["now", "convert", "difference", "add"]
+Operation: TypeAlias = Literal["now", "convert", "difference", "add"]
 Duration = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
 
 

@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, timedelta, timezone, tzinfo
 from difflib import get_close_matches
 from functools import cached_property
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from services.tools.date_time.errors import MissingTimeZoneDataError, UnknownTimeZoneError
 
 # `right/` counts leap seconds and `posix/` repeats the rest: neither is a name that people use.
-_KEY = re.compile(r"(?!right/|posix/)[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*", re.ASCII)
-_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?([0-5]\d))?", re.ASCII | re.IGNORECASE)
-_MAX_CANDIDATES = 5
+_KEY: Final = re.compile(r"(?!right/|posix/)[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*", re.ASCII)
+_OFFSET: Final = re.compile(
+    r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?([0-5]\d))?", re.ASCII | re.IGNORECASE
+)
+_MAX_CANDIDATES: Final = 5
 
 
 class Zones:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from schema.memories import MemoryHit, SearchMemoriesRequest
 from schema.wire import make_storable
 from services.embeddings import EmbeddingError, EmbeddingRefusedError, EmbeddingUnavailableError
-from services.memories.search import MemorySearch
+from services.memories.search import LEAST_SCORE, MemorySearch
 from services.tools.definition import (
     RetryClass,
     ToolDefinition,
@@ -33,8 +33,6 @@ _INSTRUCTIONS: Final = (
 _AWAY: Final = "Memories can't be searched now; the search by meaning is not available."
 _SWITCHED_OFF: Final = "The user has switched memories off in their preferences."
 _NOTHING: Final = "Nothing like that is remembered."
-# The embedded model scores what a question is about from 0.15 on, and what it is not below 0.1.
-_LEAST_SCORE: Final = 0.1
 _LONGEST_LINE: Final = 500
 
 
@@ -85,7 +83,7 @@ class Recall:
             return ToolOutcome(output=_AWAY, is_error=True)
         except EmbeddingError as error:
             raise _unavailable(error) from error
-        return ToolOutcome(output=_told([hit for hit in hits if hit.score >= _LEAST_SCORE]))
+        return ToolOutcome(output=_told([hit for hit in hits if hit.score >= LEAST_SCORE]))
 
 
 def _unavailable(error: EmbeddingError) -> ToolUnavailableError:

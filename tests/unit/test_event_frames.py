@@ -1,0 +1,38 @@
+"""Frames of an event stream: told as they come, until whoever listens is signed out."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api import sse
+from services.events.feed import Batch
+
+_SILENCE: Batch = []
+
+
+async def silences(count: int) -> AsyncIterator[Batch]:
+    for _ in range(count):
+        yield _SILENCE
+
+
+async def test_a_stream_ends_with_the_sign_in_of_its_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sse, "_LOOK_AGAIN_S", 0.0)
+    answers = iter([True, True, False])
+
+    async def still_in() -> bool:
+        return next(answers)
+
+    told = [frame async for frame in sse._frames(silences(10), still_in=still_in)]
+
+    assert len(told) == 3
+
+
+async def test_who_listens_is_not_looked_up_for_every_event() -> None:
+    async def still_in() -> bool:
+        raise AssertionError("looked up at once")
+
+    told = [frame async for frame in sse._frames(silences(10), still_in=still_in)]
+
+    assert len(told) == 11
