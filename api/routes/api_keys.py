@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.dependencies import CurrentCaller, Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
-from api.envelope import Envelope, ListEnvelope, created, list_envelope
+from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope
 from api.errors import ApiError, granted, invalid, refused
 from api.parameters import ApiKeyIdPath, IdempotencyKey
 from schema.actors import Actor
@@ -62,6 +62,18 @@ async def create_api_key(
         await services.api_keys.create(actor, body, caller=caller, key=idempotency_key), _not_made
     )
     return created(request, response, key, at=f"{request.url.path}/{key.id}")
+
+
+@router.get(
+    "/{key_id}",
+    summary="Read an API key",
+    responses=error_docs(*OF_ONE),
+)
+async def get_api_key(
+    request: Request, key_id: ApiKeyIdPath, actor: Reader, services: Services
+) -> Envelope[ApiKey]:
+    """Return one of the caller's keys by its first characters, unless it is revoked."""
+    return envelope(request, granted(await services.api_keys.get(actor, key_id), _refused))
 
 
 @router.delete(

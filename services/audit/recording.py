@@ -1,9 +1,10 @@
 """Owns writing the audit log, in the transaction of what it tells of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic.alias_generators import to_camel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
@@ -37,6 +38,11 @@ def record(
     session.add(
         AuditRow(**_entry(actor, action, resource, subject_id), details=dict(details or {}))
     )
+
+
+def changed(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the details of a change of fields, named as clients know them."""
+    return {"changed": sorted(map(to_camel, names))}
 
 
 async def note(

@@ -28,7 +28,7 @@ from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import McpServerRow, McpToolRow, ToolSettingsRow
 from schema.tables.columns import utc_now
-from services.audit.recording import record
+from services.audit.recording import changed, record
 from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
 from services.database.pages import Order, read_page
@@ -133,7 +133,7 @@ class McpServerService:
                 actor,
                 AuditAction.MCP_SERVER_CHANGED,
                 (ResourceType.MCP_SERVER, name),
-                details={"changed": sorted(changes)},
+                details=changed(changes),
             )
             counts = await _tool_counts(session, [name])
             return Ok(server_from_row(row, tool_count=counts.get(name, 0)))

@@ -222,7 +222,7 @@ async def _note_change(
 ) -> None:
     touch(row)
     resource = (ResourceType.PLAN, row.id)
-    record(session, actor, AuditAction.PLAN_CHANGED, resource, details={"fields": changed})
+    record(session, actor, AuditAction.PLAN_CHANGED, resource, details={"changed": changed})
     await session.flush()
 
 

@@ -22,7 +22,7 @@ from schema.tools import (
     ChangeToolRequest,
     ToolKind,
 )
-from services.audit.recording import record
+from services.audit.recording import changed, record
 from services.database import Database
 from services.refusals import Conflict, Unreachable
 from services.tools.catalogue import mcp_definition, workflow_definition
@@ -79,13 +79,12 @@ class ToolAdministration:
             changes = request.changes()
             _apply(row, changes)
             await session.flush()
-            details = {"changed": sorted(changes)}
             record(
                 session,
                 actor,
                 AuditAction.TOOL_CHANGED,
                 (ResourceType.TOOL, name),
-                details=details,
+                details=changed(changes),
             )
         return Ok(with_decision(tool, row))
 

@@ -25,7 +25,7 @@ from schema.users import (
     UserSort,
     UserStatus,
 )
-from services.audit.recording import record
+from services.audit.recording import changed, record
 from services.auth.administrators import lock_administrators
 from services.auth.sessions import end_sessions, lock_user
 from services.auth.standing import Standings
@@ -137,7 +137,7 @@ async def _apply(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -
 
 def _record(session: AsyncSession, actor: Actor, user_id: UserId, changes: dict[str, Any]) -> None:
     """Note which fields were changed; a name is what a person wrote, so no values."""
-    account, details = (ResourceType.USER, user_id), {"changed": sorted(changes)}
+    account, details = (ResourceType.USER, user_id), changed(changes)
     record(session, actor, AuditAction.USER_CHANGED, account, subject_id=user_id, details=details)
 
 

@@ -86,7 +86,9 @@ class ApiKeyService:
                 record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))
                 await session.flush()
                 return Ok(_made(row, secret))
-        return made_before(await self._get(actor, ApiKeyId(UUID(claimed.value))))
+        earlier = await self._standing_key(actor, ApiKeyId(UUID(claimed.value)))
+        found = Err(Unreachable.MISSING) if earlier is None else Ok(_made(earlier, None))
+        return made_before(found)
 
     async def list_keys(self, actor: Actor, page: PageRequest) -> Page[ApiKey]:
         """Return the actor's keys that are not revoked, newest first.
@@ -97,6 +99,13 @@ class ApiKeyService:
         async with self._database.transaction(SERVICE) as session:
             rows = await read_page(session, query, _NEWEST_FIRST, page)
         return rows.map(_api_key_from_row)
+
+    async def get(self, actor: Actor, key_id: ApiKeyId) -> Result[ApiKey, Unreachable]:
+        """Return one of the actor's keys; what is revoked is not there any more."""
+        row = await self._standing_key(actor, key_id)
+        if row is None:
+            return Err(await self._why_unreachable(actor, key_id))
+        return Ok(_api_key_from_row(row))
 
     async def revoke(self, actor: Actor, key_id: ApiKeyId) -> Result[None, Unreachable]:
         """End a key; what is revoked is not there any more."""
@@ -112,11 +121,10 @@ class ApiKeyService:
         self._reader.forget(row.key_hash)
         return Ok(None)
 
-    async def _get(self, actor: Actor, key_id: ApiKeyId) -> Result[MadeApiKey, Unreachable]:
+    async def _standing_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:
         query = _standing_keys(select(ApiKeyRow), actor).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
-            row = (await session.exec(query)).first()
-        return Err(Unreachable.MISSING) if row is None else Ok(_made(row, None))
+            return (await session.exec(query)).first()
 
     async def _why_unreachable(self, actor: Actor, key_id: ApiKeyId) -> Unreachable:
         """Say whose key it is that the actor has not got; their own is one that is revoked."""

@@ -17,7 +17,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import CredentialRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import ChangeUserRequest, User
-from services.audit.recording import record
+from services.audit.recording import changed, record
 from services.auth.passwords import Passwords
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
@@ -127,6 +127,6 @@ async def _store(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -
 
 def _record(session: AsyncSession, actor: Actor, changes: dict[str, Any]) -> None:
     """Note which fields were changed, and nothing of what they hold."""
-    changed = sorted(changes.keys() - {"current_password"})
+    details = changed(changes.keys() - {"current_password"})
     account = (ResourceType.USER, actor.user_id)
-    record(session, actor, AuditAction.USER_CHANGED, account, details={"changed": changed})
+    record(session, actor, AuditAction.USER_CHANGED, account, details=details)

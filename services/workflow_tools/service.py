@@ -21,7 +21,7 @@ from schema.workflow_tools import (
     CreateWorkflowToolRequest,
     WorkflowTool,
 )
-from services.audit.recording import record
+from services.audit.recording import changed, record
 from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
 from services.database.pages import Order, read_page
@@ -117,7 +117,7 @@ class WorkflowToolService:
                 actor,
                 AuditAction.WORKFLOW_TOOL_CHANGED,
                 (ResourceType.WORKFLOW_TOOL, name),
-                details={"changed": sorted(changes)},
+                details=changed(changes),
             )
             return Ok(workflow_tool_from_row(row))
 

@@ -152,7 +152,7 @@ async def test_what_an_administrator_changed_is_in_the_audit_log_without_the_wor
         UUID(member.id),
     )
     assert [str(row["actor_id"]) for row in rows] == [manager.id]
-    assert rows[0]["details"] == '{"changed": ["display_name", "status"]}'
+    assert rows[0]["details"] == '{"changed": ["displayName", "status"]}'
 
 
 async def test_a_user_that_is_not_there_is_not_changed(manager: ApiUser) -> None:

@@ -41,6 +41,18 @@ async def test_a_key_is_told_once_and_listed_by_its_start(member: ApiUser) -> No
     assert secret not in (await member.request("GET", PATH)).text
 
 
+async def test_a_key_is_read_where_it_is_said_to_be(member: ApiUser) -> None:
+    response = await make(member)
+    key = response.json()["data"]
+    path = response.headers["Location"].removeprefix("/api/v1")
+
+    read = await member.request("GET", path)
+    await member.request("DELETE", path)
+
+    assert read.json()["data"] == {name: key[name] for name in KEY}
+    assert (await member.request("GET", path)).status_code == 404
+
+
 async def test_a_key_may_do_all_but_administration_and_account_changes(member: ApiUser) -> None:
     permissions = (await made(member))["permissions"]
 

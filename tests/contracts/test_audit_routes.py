@@ -23,7 +23,7 @@ async def test_deeds_are_found_newest_first(recorded: httpx.AsyncClient, admin: 
     assert set(changed) == ENTRY
     assert (created["action"], changed["action"]) == ("plan.created", "plan.changed")
     assert (changed["actorType"], changed["actorId"]) == ("admin", admin.id)
-    assert changed["details"] == {"fields": ["description"]}
+    assert changed["details"] == {"changed": ["description"]}
 
 
 async def test_actions_may_be_repeated_and_come_page_after_page(

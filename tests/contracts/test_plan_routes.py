@@ -43,6 +43,17 @@ async def change(
     return await keeper.request("PATCH", f"/admin/plans/{plan['id']}", json=fields, headers=headers)
 
 
+async def test_a_plan_is_read_where_it_is_said_to_be(keeper: ApiUser) -> None:
+    body = {"name": unique("plan")}
+    response = await keeper.request("POST", "/admin/plans", json=body)
+
+    read = await keeper.request("GET", response.headers["Location"].removeprefix("/api/v1"))
+
+    assert read.json()["data"] == response.json()["data"]
+    assert read.headers["ETag"] == response.headers["ETag"] == '"1"'
+    assert (await keeper.request("GET", f"/admin/plans/{uuid.uuid4()}")).status_code == 404
+
+
 async def test_a_plan_is_made_changed_and_listed(keeper: ApiUser) -> None:
     plan = await made(keeper, entitlements={"budgetUsd": "12.50", "models": ["claude-haiku-5-5"]})
 

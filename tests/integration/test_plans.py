@@ -228,7 +228,7 @@ async def test_the_log_names_what_was_changed_and_quotes_nothing(
     fields = ["name", "entitlements.tools", "entitlements.maxMemories"]
     assert await deeds(stack, plan.id) == [
         ("plan.created", {}),
-        ("plan.changed", {"fields": fields}),
+        ("plan.changed", {"changed": fields}),
     ]
 
 

@@ -29,7 +29,7 @@ _LEAST_RECALL: Final = 0.95
 # for things that this database has none of.
 _LEFT_OUT: Final = (
     *("/health/", "/metrics", "/events", "/export"),
-    *("/mcp-servers/{name}", "/workflow-tools/{name}", "/prompts/{prompt_id}"),
+    *("/mcp-servers/{name}", "/workflow-tools/{name}", "/prompts/{prompt_id}", "/{key_id}"),
 )
 FURTHER: Final = (
     "/chats?search=bace",
@@ -125,6 +125,7 @@ THINGS_OF_USER: Final = {
     "turn_id": "SELECT id FROM turns WHERE user_id = $1 LIMIT 1",
     "memory_id": "SELECT id FROM memories WHERE user_id = $1 LIMIT 1",
     "document_id": "SELECT id FROM documents WHERE published_version = 1 LIMIT 1",
+    "plan_id": "SELECT id FROM plans LIMIT 1",
     "user_id": "SELECT $1::uuid",
 }
 

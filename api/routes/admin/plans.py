@@ -57,6 +57,18 @@ async def create_plan(
     return created(request, response, plan, at=f"{request.url.path}/{plan.id}")
 
 
+@router.get(
+    "/{plan_id}",
+    summary="Read a plan",
+    responses=error_docs(*OF_ONE),
+)
+async def get_plan(
+    request: Request, response: Response, plan_id: PlanIdPath, actor: Reader, services: Services
+) -> Envelope[Plan]:
+    """Return one plan."""
+    return tagged(request, response, granted(await services.plans.get(actor, plan_id), _refused))
+
+
 @router.patch(
     "/{plan_id}",
     summary="Change a plan",
