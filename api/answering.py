@@ -8,13 +8,13 @@ from fastapi.responses import JSONResponse
 
 from api.dependencies import ApiServices
 from api.envelope import Envelope, envelope
-from api.errors import ApiError, refused
+from api.errors import ApiError
 from api.sse import event_stream
+from api.turn_control import read_turn
 from schema.actors import Actor
 from schema.chats import Message, MessageRole
 from schema.events import TurnEvent
 from schema.ids import TurnId
-from schema.result import Err
 from schema.turns import Turn, TurnReference
 from schema.wire import WireModel
 from services.turns.acceptance import Accepted
@@ -85,13 +85,10 @@ async def _wait_for_end(services: ApiServices, actor: Actor, turn_id: TurnId) ->
 async def _answer(
     request: Request, services: ApiServices, actor: Actor, reference: TurnReference
 ) -> Response:
-    result = await services.chats.turn(actor, reference.turn_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "turn")
-    turn = result.value
+    turn = await read_turn(services, actor, reference.turn_id)
     if turn.error is not None:
         raise ApiError(turn.error.code, turn.error.message)
-    messages = await services.chats.turn_messages(actor, turn.id)
+    messages = await services.turns.list_messages(actor, turn.id)
     by_role = {message.role: message for message in messages}
     answer = Answer(
         turn=turn,

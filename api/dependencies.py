@@ -48,6 +48,7 @@ from services.turns.cancellation import TurnCancellation
 from services.turns.ending import TurnEnding
 from services.turns.erasure import Erasure
 from services.turns.inspection import TurnInspection
+from services.turns.reading import TurnReading
 from services.turns.regeneration import TurnRegeneration
 from services.users.administration import UserAdministration
 from services.users.api_keys import ApiKeyService
@@ -81,6 +82,7 @@ class ApiServices:
     user_deletion: UserDeletion
     user_administration: UserAdministration
     chats: ChatService
+    turns: TurnReading
     acceptance: TurnAcceptance
     cancellation: TurnCancellation
     regeneration: TurnRegeneration

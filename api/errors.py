@@ -73,9 +73,9 @@ def invalid(path: str, message: str) -> ApiError:
     return ApiError(ErrorCode.VALIDATION_ERROR, message, path=path)
 
 
-def refused(why: Conflict | Unreachable, noun: str) -> ApiError:
+def refused(refusal: Conflict | Unreachable, noun: str) -> ApiError:
     """Return the error for a refusal that all services share; `noun` is what was asked for."""
-    match why:
+    match refusal:
         case Unreachable.MISSING:
             return ApiError(ErrorCode.NOT_FOUND, f"There is no such {noun}.")
         case Unreachable.FORBIDDEN:
@@ -96,7 +96,12 @@ def refused(why: Conflict | Unreachable, noun: str) -> ApiError:
                 "What this idempotency key made has been deleted since.",
             )
         case _:
-            assert_never(why)
+            assert_never(refusal)
+
+
+def account_gone(_: Unreachable) -> ApiError:
+    """Return the error for a caller whose own account is gone: nobody is signed in any more."""
+    return ApiError(ErrorCode.UNAUTHENTICATED)
 
 
 def granted(result: Result[T, E], refuse: Callable[[E], ApiError]) -> T:

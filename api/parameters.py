@@ -26,6 +26,8 @@ UserIdPath = Annotated[UserId, Path(description="The user's id.")]
 PlanIdPath = Annotated[PlanId, Path(description="The plan's id.")]
 PromptIdPath = Annotated[PromptId, Path(description="The prompt's id.")]
 
+VersionNumberPath = Annotated[int, Path(ge=1, le=2**31 - 1, description="The version's number.")]
+
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -8,21 +8,23 @@ from services.refusals import Conflict, InvalidField, Unreachable
 from services.tools.refusals import ToolRefusal
 
 
-def tool_refused(why: Conflict | Unreachable | ToolRefusal | InvalidField, noun: str) -> ApiError:
+def tool_refused(
+    refusal: Conflict | Unreachable | ToolRefusal | InvalidField, noun: str
+) -> ApiError:
     """Return the error for a refusal; `noun` is what was asked for."""
-    match why:
+    match refusal:
         case InvalidField(path=path, message=message):
             return invalid(path, message)
         case ToolRefusal():
-            return ApiError(ErrorCode.CONFLICT, _sentence(why, noun))
+            return ApiError(ErrorCode.CONFLICT, _sentence(refusal, noun))
         case Conflict() | Unreachable():
-            return refused(why, noun)
+            return refused(refusal, noun)
         case _:
-            assert_never(why)
+            assert_never(refusal)
 
 
-def _sentence(why: ToolRefusal, noun: str) -> str:
-    match why:
+def _sentence(refusal: ToolRefusal, noun: str) -> str:
+    match refusal:
         case ToolRefusal.NAME_TAKEN:
             return f"This name is taken. Choose another one for the {noun}."
         case ToolRefusal.NO_ENCRYPTION_KEY:
@@ -33,4 +35,4 @@ def _sentence(why: ToolRefusal, noun: str) -> str:
         case ToolRefusal.TOO_MANY:
             return "There are too many MCP servers. Delete one first."
         case _:
-            assert_never(why)
+            assert_never(refusal)

@@ -8,7 +8,7 @@ import structlog
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
-from api.temporal_absence import patience
+from api.temporal_absence import patience, why_away
 from schema.names import TASK_TIMEOUT, TOOLS_QUEUE
 from schema.tools import ToolTrialReference
 from workflows.try_tool import TryTool
@@ -33,9 +33,11 @@ class ToolTester:
                 running = await self._start(trial, within=timedelta(seconds=longest_s))
             async with asyncio.timeout(longest_s):
                 await running.result()
-        except (TimeoutError, WorkflowFailureError, RPCError, RuntimeError) as error:
-            # A client that has not connected yet answers with a bare RuntimeError.
+        except WorkflowFailureError as error:
             _log.warning("tool_trial_not_run", tool=trial.tool, cause=type(error).__name__)
+            return False
+        except (RPCError, RuntimeError, TimeoutError) as error:
+            _log.warning("tool_trial_not_run", tool=trial.tool, cause=why_away(error))
             return False
         return True
 

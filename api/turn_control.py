@@ -1,33 +1,29 @@
 """Owns reading, stopping and replacing turns, for their owners and for administrators."""
 
+from functools import partial
 from typing import assert_never
 
 from api.dependencies import ApiServices
-from api.errors import ApiError, invalid, refused
+from api.errors import ApiError, granted, invalid, refused
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.ids import TurnId
-from schema.result import Err
 from schema.turns import FinishTurnInput, Turn, TurnReference, TurnStatus
 from services.refusals import Conflict, InvalidField, Unreachable
 from services.turns.approvals import ApprovalRefusal
 from services.turns.regeneration import RegenerationRefusal
 
+_refused = partial(refused, noun="turn")
+
 
 async def read_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Return a turn. Errors: ApiError."""
-    result = await services.chats.turn(actor, turn_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "turn")
-    return result.value
+    return granted(await services.turns.get(actor, turn_id), _refused)
 
 
 async def cancel_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Ask a turn to stop, and return where it stands then. Errors: ApiError."""
-    result = await services.cancellation.request(actor, turn_id)
-    if isinstance(result, Err):
-        raise refused(result.error, "turn")
-    turn, reference = result.value
+    turn, reference = granted(await services.cancellation.request(actor, turn_id), _refused)
     if not turn.status.is_final:
         await _stop(services, reference)
     return await read_turn(services, actor, turn_id)

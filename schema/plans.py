@@ -125,12 +125,11 @@ class PlanSort(StrEnum):
 
 
 class PlanFilter(FilterModel):
-    """Which plans are listed, and in which order."""
+    """Which plans are listed."""
 
     active: Annotated[bool | None, Field(description="Only those that are given out, or not.")] = (
         None
     )
-    sort: PlanSort = PlanSort.CREATED
 
 
 class CreatePlanRequest(RequestModel):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api.dependencies import Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, created, envelope, tagged
-from api.errors import ApiError, granted, refused
+from api.errors import ApiError, account_gone, granted, refused
 from api.parameters import IdempotencyKey
 from api.rate_limit_answers import RATE_LIMITED_DOCS
 from api.rate_limits import AUTH_LIMITED, LOGIN_LIMITED, limited
@@ -93,9 +93,7 @@ async def me(
     services: Services,
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
-    user = await services.users.get(actor)
-    if user is None:
-        raise ApiError(ErrorCode.UNAUTHENTICATED)
+    user = granted(await services.users.get(actor), account_gone)
     return tagged(request, response, user)
 
 

@@ -121,12 +121,12 @@ async def delete_document(
     return Response(status_code=204)
 
 
-def _not_created(why: Conflict | DocumentRefusal, most: int) -> ApiError:
-    match why:
+def _not_created(refusal: Conflict | DocumentRefusal, most: int) -> ApiError:
+    match refusal:
         case DocumentRefusal.TOO_MANY:
             message = f"Your plan allows {most:,} documents. Delete one first."
             return ApiError(ErrorCode.FORBIDDEN, message)
         case Conflict():
-            return refused(why, "document")
+            return refused(refusal, "document")
         case _:
-            assert_never(why)
+            assert_never(refusal)

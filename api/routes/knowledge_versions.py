@@ -2,14 +2,14 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.document_bodies import VersionBody, body_docs
 from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
 from api.errors import ApiError, granted, refused
-from api.parameters import DocumentIdPath, IdempotencyKey
+from api.parameters import DocumentIdPath, IdempotencyKey, VersionNumberPath
 from api.rate_limits import limited
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -30,7 +30,6 @@ router = APIRouter(prefix="/knowledge/{document_id}", tags=["knowledge"])
 
 Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
 Writer = Annotated[Actor, may(Permission.KNOWLEDGE_WRITE)]
-Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The version's number.")]
 
 
 @router.get("/versions", summary="List versions", responses=error_docs(*OF_ONE))
@@ -76,7 +75,11 @@ async def create_version(
 
 @router.get("/versions/{number}", summary="Read a version", responses=error_docs(*OF_ONE))
 async def get_version(
-    request: Request, document_id: DocumentIdPath, number: Number, actor: Reader, services: Services
+    request: Request,
+    document_id: DocumentIdPath,
+    number: VersionNumberPath,
+    actor: Reader,
+    services: Services,
 ) -> Envelope[DocumentText]:
     """Return a version with its text; drafts are their owner's business."""
     found = granted(await services.document_versions.read(actor, document_id, number), _refused)
@@ -115,10 +118,10 @@ async def unpublish_document(
     return tagged(request, response, found)
 
 
-def _refused(why: Conflict | Unreachable | VersionRefusal | PublicationRefusal) -> ApiError:
-    match why:
+def _refused(refusal: Conflict | Unreachable | VersionRefusal | PublicationRefusal) -> ApiError:
+    match refusal:
         case Conflict() | Unreachable():
-            return refused(why, "document")
+            return refused(refusal, "document")
         case VersionRefusal.MISSING:
             return ApiError(ErrorCode.NOT_FOUND, "This document has no such version.")
         case VersionRefusal.DRAFT_OF_ANOTHER:
@@ -130,4 +133,4 @@ def _refused(why: Conflict | Unreachable | VersionRefusal | PublicationRefusal) 
             message = "This version could not be ingested; `problem` says why. Add another one."
             return ApiError(ErrorCode.CONFLICT, message)
         case _:
-            assert_never(why)
+            assert_never(refusal)

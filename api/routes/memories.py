@@ -166,10 +166,10 @@ async def reject_memory(
     return tagged(request, response, memory)
 
 
-def _refused(why: LimitReached | MemoryRefusal | Conflict | Unreachable) -> ApiError:
-    match why:
+def _refused(refusal: LimitReached | MemoryRefusal | Conflict | Unreachable) -> ApiError:
+    match refusal:
         case Conflict() | Unreachable():
-            return refused(why, "memory")
+            return refused(refusal, "memory")
         case LimitReached(limit):
             return ApiError(
                 ErrorCode.FORBIDDEN,
@@ -185,4 +185,4 @@ def _refused(why: LimitReached | MemoryRefusal | Conflict | Unreachable) -> ApiE
                 ErrorCode.CONFLICT, "This memory was rejected. Make a new one if it is right."
             )
         case _:
-            assert_never(why)
+            assert_never(refusal)

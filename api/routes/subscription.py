@@ -7,11 +7,11 @@ from fastapi import APIRouter, Query, Request
 from api.dependencies import Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope
-from api.errors import invalid
+from api.errors import ApiError, granted, invalid
 from schema.actors import Actor
 from schema.permissions import Permission
-from schema.result import Err
 from schema.subscriptions import Subscription, SubscriptionUsage
+from services.refusals import InvalidField
 
 router = APIRouter(prefix="/subscription", tags=["subscription"])
 
@@ -43,7 +43,9 @@ async def get_usage(
     ] = None,
 ) -> Envelope[SubscriptionUsage]:
     """Return what the caller has used in a period of their subscription, and what is left."""
-    result = await services.subscription_usage.get(actor, month=period)
-    if isinstance(result, Err):
-        raise invalid(result.error.path, result.error.message)
-    return envelope(request, result.value)
+    usage = granted(await services.subscription_usage.get(actor, month=period), _refused)
+    return envelope(request, usage)
+
+
+def _refused(refusal: InvalidField) -> ApiError:
+    return invalid(refusal.path, refusal.message)

@@ -48,7 +48,7 @@ async def get_tool(
     return envelope(request, tool)
 
 
-def _refused(why: Unreachable) -> ApiError:
-    if why is Unreachable.MISSING:
+def _refused(refusal: Unreachable) -> ApiError:
+    if refusal is Unreachable.MISSING:
         return ApiError(ErrorCode.NOT_FOUND, "There is no such tool.")
     return ApiError(ErrorCode.FORBIDDEN, "This tool is not for your role or plan.")

@@ -9,14 +9,13 @@ from fastapi.responses import StreamingResponse
 from api.dependencies import CurrentCaller, Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope, tagged
-from api.errors import ApiError, granted, invalid, refused
+from api.errors import ApiError, account_gone, granted, invalid, refused
 from api.parameters import IfMatch
 from api.rate_limits import limited
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.preferences import Preferences, PreferencesRequest
-from schema.result import Err
 from schema.users import ChangeUserRequest, User
 from services.rate_limits.rules import Group
 from services.refusals import Conflict, Unreachable
@@ -38,9 +37,7 @@ async def get_me(
     request: Request, response: Response, actor: Reader, services: Services
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
-    user = await services.users.get(actor)
-    if user is None:
-        raise ApiError(ErrorCode.UNAUTHENTICATED)
+    user = granted(await services.users.get(actor), account_gone)
     return tagged(request, response, user)
 
 
@@ -110,16 +107,10 @@ async def put_preferences(
     versions: IfMatch,
 ) -> Envelope[Preferences]:
     """Store all preferences anew; what is left out becomes as it is by default."""
-    result = await services.preferences.put(actor, body, versions=versions)
-    if isinstance(result, Err):
-        match result.error:
-            case PreferencesRefusal.UNKNOWN_MODEL:
-                raise invalid("body.defaultModel", "There is no such model in your plan.")
-            case Conflict():
-                raise refused(result.error, "set of preferences")
-            case _:
-                assert_never(result.error)
-    return tagged(request, response, result.value)
+    preferences = granted(
+        await services.preferences.put(actor, body, versions=versions), _not_stored
+    )
+    return tagged(request, response, preferences)
 
 
 @router.get(
@@ -175,7 +166,17 @@ def _not_changed(refusal: AccountRefusal | Conflict | Unreachable) -> ApiError:
         case Conflict():
             return refused(refusal, "account")
         case Unreachable():
-            return ApiError(ErrorCode.UNAUTHENTICATED)
+            return account_gone(refusal)
+        case _:
+            assert_never(refusal)
+
+
+def _not_stored(refusal: PreferencesRefusal | Conflict) -> ApiError:
+    match refusal:
+        case PreferencesRefusal.UNKNOWN_MODEL:
+            return invalid("body.defaultModel", "There is no such model in your plan.")
+        case Conflict():
+            return refused(refusal, "set of preferences")
         case _:
             assert_never(refusal)
 
@@ -188,6 +189,6 @@ def _not_deleted(refusal: DeletionRefusal | Unreachable) -> ApiError:
                 "This is the last administrator. Make somebody else one before you go.",
             )
         case Unreachable():
-            return ApiError(ErrorCode.UNAUTHENTICATED)
+            return account_gone(refusal)
         case _:
             assert_never(refusal)

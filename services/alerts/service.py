@@ -6,10 +6,10 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
-from schema.alerts import Alert, AlertFilter, AlertSeverity
-from schema.ids import UserId
+from schema.alerts import Alert, AlertFilter
 from schema.pages import Page, PageRequest
 from schema.tables import AlertRow
+from services.alerts.rows import alert_from_row
 from services.database import Database
 from services.database.filters import equal_to
 from services.database.pages import Order, read_page
@@ -33,7 +33,7 @@ class AlertService:
         """
         async with self._database.transaction(actor) as session:
             rows = await read_page(session, _filtered(chosen), _NEWEST_FIRST, page)
-        return rows.map(_alert_from_row)
+        return rows.map(alert_from_row)
 
 
 def _filtered(chosen: AlertFilter) -> SelectOfScalar[AlertRow]:
@@ -43,16 +43,3 @@ def _filtered(chosen: AlertFilter) -> SelectOfScalar[AlertRow]:
         col(AlertRow.user_id): chosen.user_id,
     }
     return within(equal_to(select(AlertRow), wanted), AlertRow, chosen)
-
-
-def _alert_from_row(row: AlertRow) -> Alert:
-    return Alert(
-        id=row.id,
-        kind=row.kind,
-        severity=AlertSeverity(row.severity),
-        user_id=None if row.user_id is None else UserId(row.user_id),
-        resource_type=row.resource_type,
-        resource_id=row.resource_id,
-        details=row.details,
-        created_at=row.created_at,
-    )

@@ -45,7 +45,7 @@ def changed(names: Iterable[str]) -> dict[str, list[str]]:
     return {"changed": sorted(map(to_camel, names))}
 
 
-async def note(
+async def record_plainly(
     connection: Connection,
     actor: Actor,
     action: AuditAction,

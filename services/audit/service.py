@@ -5,10 +5,11 @@ from typing import Final
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from schema.actors import Actor, ActorType
+from schema.actors import Actor
 from schema.audit import AuditEntry, AuditFilter
 from schema.pages import Page, PageRequest
 from schema.tables import AuditRow
+from services.audit.rows import entry_from_row
 from services.database import Database
 from services.database.filters import equal_to
 from services.database.pages import Order, read_page
@@ -32,7 +33,7 @@ class AuditService:
         """
         async with self._database.transaction(actor) as session:
             rows = await read_page(session, _filtered(chosen), _NEWEST_FIRST, page)
-        return rows.map(_entry_from_row)
+        return rows.map(entry_from_row)
 
 
 def _filtered(chosen: AuditFilter) -> SelectOfScalar[AuditRow]:
@@ -47,20 +48,3 @@ def _filtered(chosen: AuditFilter) -> SelectOfScalar[AuditRow]:
     if chosen.action:
         query = query.where(col(AuditRow.action).in_(chosen.action))
     return query
-
-
-def _entry_from_row(row: AuditRow) -> AuditEntry:
-    return AuditEntry(
-        id=row.id,
-        actor_type=ActorType(row.actor_type),
-        actor_id=row.actor_id,
-        action=row.action,
-        resource_type=row.resource_type,
-        resource_id=row.resource_id,
-        subject_id=row.subject_id,
-        request_id=row.request_id,
-        # The driver gives an address as one, not as text.
-        address=None if row.address is None else str(row.address),
-        details=row.details,
-        created_at=row.created_at,
-    )

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from cachetools import TTLCache
-from sqlalchemy import delete, func
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -25,6 +25,7 @@ from schema.tables.columns import utc_now
 from services.audit.recording import record
 from services.auth.issuers import OutsideIdentity, OutsideIssuers
 from services.database import Database
+from services.database.locks import lock
 
 _CLOSED_FOR: Final = timedelta(days=1)
 """How long an identity whose account was deleted gets no other: no token is good for longer."""
@@ -80,8 +81,7 @@ async def _make_once(session: AsyncSession, identity: OutsideIdentity) -> UserId
     first gone finds the second there, if they look in this order.
     """
     identity_hash = hash_of(identity.issuer, identity.subject)
-    number = int.from_bytes(identity_hash[:8], signed=True)
-    await session.exec(select(func.pg_advisory_xact_lock(number)))
+    await lock(session, "accounts", of=identity_hash.hex())
     known = await session.get(IdentityRow, (identity.issuer, identity.subject))
     if known is not None:
         return UserId(known.user_id)

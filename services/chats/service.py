@@ -17,12 +17,11 @@ from schema.chats import (
     CreateChatRequest,
     Message,
 )
-from schema.ids import ChatId, TurnId, new_id
+from schema.ids import ChatId, new_id
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, MessageRow, TurnRow
 from schema.tables.columns import utc_now
-from schema.turns import Turn
 from services.access import why_unreachable
 from services.audit.recording import record
 from services.chats.rows import chat_from_row, message_from_row
@@ -32,7 +31,6 @@ from services.database.pages import Order, read_page
 from services.database.patterns import contains
 from services.refusals import Conflict, Unreachable
 from services.turns.erasure import DeletedTurns, ask_for_erasure
-from services.turns.rows import turn_from_row
 from services.versions import Versions, is_meant, touch
 
 _ORDERS: Final = {
@@ -133,21 +131,6 @@ class ChatService:
                 rows = await read_page(session, query, _CONVERSATION, page)
                 return Ok(rows.map(message_from_row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
-
-    async def turn(self, actor: Actor, turn_id: TurnId) -> Result[Turn, Unreachable]:
-        """Return one turn."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(TurnRow, turn_id)
-        if row is None:
-            return Err(await why_unreachable(self._database, TurnRow, turn_id))
-        return Ok(turn_from_row(row))
-
-    async def turn_messages(self, actor: Actor, turn_id: TurnId) -> list[Message]:
-        """Return the messages of a turn: the question, and the answer once there is one."""
-        query = select(MessageRow).where(col(MessageRow.turn_id) == turn_id)
-        async with self._database.transaction(actor) as session:
-            rows = (await session.exec(query.order_by(col(MessageRow.id)))).all()
-        return [message_from_row(row) for row in rows]
 
 
 def _filtered(query: SelectOfScalar[ChatRow], chosen: ChatFilter) -> SelectOfScalar[ChatRow]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
 from typing import Final
 
 import httpx
@@ -15,9 +14,9 @@ from services.embeddings.errors import (
     EmbeddingRefusedError,
     EmbeddingUnavailableError,
 )
+from services.retry_after import wait_asked_for
 
 _RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
-_LONGEST_RETRY_AFTER_S: Final = 300.0
 
 
 class EmbeddingEndpoint:
@@ -82,12 +81,12 @@ def _refusal(response: httpx.Response) -> EmbeddingError:
     if status == 429:
         return EmbeddingUnavailableError(
             "The embedding provider is limiting the rate of requests (HTTP 429).",
-            retry_after=_retry_after(response),
+            retry_after=wait_asked_for(response.headers),
         )
     if status >= 500 or status in _RETRYABLE_STATUSES:
         return EmbeddingUnavailableError(
             f"The embedding provider is failing (HTTP {status}).",
-            retry_after=_retry_after(response),
+            retry_after=wait_asked_for(response.headers),
         )
     if status in {401, 403}:
         return EmbeddingRefusedError(
@@ -100,18 +99,3 @@ def _refusal(response: httpx.Response) -> EmbeddingError:
     if status < 300:
         return EmbeddingAnswerError(f"The embedding provider sent no answer (HTTP {status}).")
     return EmbeddingRefusedError(f"The embedding provider refused the request (HTTP {status}).")
-
-
-def _retry_after(response: httpx.Response) -> timedelta | None:
-    """Return how long the provider asks to wait, within reason; a date is not understood.
-
-    Source: RFC 9110, section 10.2.3.
-    """
-    try:
-        seconds = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    # Written so that a NaN, which compares as false, is no wait that anyone asked for.
-    if not seconds >= 0:
-        return None
-    return timedelta(seconds=min(seconds, _LONGEST_RETRY_AFTER_S))

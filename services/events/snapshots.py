@@ -50,7 +50,7 @@ class Snapshot(NamedTuple):
 
 
 class Snapshots:
-    """Reads turns whole."""
+    """Reads turns whole. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,7 +58,7 @@ class Snapshots:
     async def has_ended(self, actor: Actor, turn_id: TurnId) -> bool:
         """Say whether the turn has ended: all that a silent stream needs to know.
 
-        Errors: TurnGoneError, DatabaseUnavailableError.
+        Errors: TurnGoneError.
         """
         async with self._database.statements(actor) as connection:
             status = await connection.fetchval(_STATUS, turn_id)
@@ -69,7 +69,7 @@ class Snapshots:
     async def read(self, actor: Actor, turn_id: TurnId) -> Snapshot:
         """Return the turn's events as far as they are stored.
 
-        Errors: TurnGoneError if there is no such turn; DatabaseUnavailableError.
+        Errors: TurnGoneError if there is no such turn.
         """
         async with self._database.transaction(actor) as session:
             turn = await session.get(TurnRow, turn_id)

@@ -20,6 +20,7 @@ from services.contexts.findings import FoundPassage
 from services.database import Connection, Database
 from services.degradations import KNOWLEDGE_WITHOUT_VECTORS
 from services.embeddings import Embedder, EmbeddingError, Purpose
+from services.embeddings.vectors import vector_of
 from services.knowledge.fusion import fused
 from services.knowledge.search_statements import (
     NEAREST_DRAFTS,
@@ -31,7 +32,6 @@ from services.knowledge.search_statements import (
     nearest,
 )
 from services.knowledge.search_words import any_of, wanted_words, without_phrases, worth_together
-from services.memories.vectors import vector_of
 
 _log = structlog.get_logger(__name__)
 

@@ -33,6 +33,8 @@ from services.access import why_unreachable
 from services.audit.recording import record
 from services.creations import claim, give_back, made_before
 from services.database import Database
+from services.database.filters import equal_to
+from services.database.locks import lock
 from services.database.pages import Order, read_page
 from services.database.patterns import contains
 from services.knowledge.refusals import DocumentRefusal
@@ -109,9 +111,8 @@ class KnowledgeService:
 
         Errors: InvalidCursorError.
         """
-        query = _filtered(select(DocumentRow), chosen.status, chosen.search)
-        if chosen.user_id is not None:
-            query = query.where(col(DocumentRow.user_id) == chosen.user_id)
+        theirs = equal_to(select(DocumentRow), {col(DocumentRow.user_id): chosen.user_id})
+        query = _filtered(theirs, chosen.status, chosen.search)
         async with self._database.transaction(actor) as session:
             rows = await read_page(session, query, _ORDERS[sort], page)
             documents = await shown(session, actor, rows.items, owned_document_from_row)
@@ -162,8 +163,7 @@ class KnowledgeService:
 
 async def _has(session: AsyncSession, user_id: UserId, *, at_least: int) -> bool:
     """Say whether the user has as many documents; until its end, nobody else makes them one."""
-    lock = func.pg_advisory_xact_lock(func.hashtextextended(f"documents of {user_id}", 0))
-    await session.exec(select(lock))
+    await lock(session, "documents", of=user_id)
     query = select(func.count()).where(col(DocumentRow.user_id) == user_id)
     return (await session.exec(query)).one() >= at_least
 

@@ -6,6 +6,7 @@ are answered here as if the server had done it: with an error of JSON-RPC that o
 
 import secrets
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import httpx2
@@ -14,10 +15,14 @@ from mcp_types import INTERNAL_ERROR, JSONRPCError, RequestId, jsonrpc_message_a
 from mcp_types.jsonrpc import ErrorData
 from pydantic import ValidationError
 
+from services.retry_after import wait_asked_for
+
 _KEY: Final = "everturn"
 _SESSION_LOST: Final = 404
 _UNANSWERED: Final = frozenset({401, 403, 429})
 """Statuses that say that nothing was done."""
+# Longer than any call is tried: one that has to wait so long ends, and does not come too early.
+_LONGEST_WAIT: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class HttpFailure:
     is_session_lost: bool = False
     is_too_long: bool = False
     is_unreachable: bool = False
-    retry_after_s: int | None = None
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,11 @@ def failure_of_status(response: httpx2.Response, *, had_session: bool) -> HttpFa
         return HttpFailure("It has forgotten the session.", reached=False, is_session_lost=True)
     if _is_error(response.content):
         return None
+    wait = wait_asked_for(response.headers, longest=_LONGEST_WAIT)
     return HttpFailure(
         f"It answered with HTTP status {status}.",
         reached=status not in _UNANSWERED,
-        retry_after_s=_retry_after(response),
+        retry_after_s=None if wait is None else wait.total_seconds(),
     )
 
 
@@ -84,8 +90,3 @@ def _is_error(body: bytes) -> bool:
         return isinstance(jsonrpc_message_adapter.validate_json(body, by_name=False), JSONRPCError)
     except ValidationError:
         return False
-
-
-def _retry_after(response: httpx2.Response) -> int | None:
-    value = response.headers.get("retry-after", "")
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 6 else None

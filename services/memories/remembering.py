@@ -18,10 +18,10 @@ from services.auth.standing import Standings
 from services.creations import claim, give_back
 from services.database import Database
 from services.embeddings import Embedder, EmbeddingError, Purpose
+from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.likeness import alike
 from services.memories.room import LimitReached, count_locked, limit_of
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.memories.vectors import PATIENCE, vector_of
 from services.refusals import Conflict
 from services.versions import touch
 

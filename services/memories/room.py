@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from schema.actors import Actor
 from schema.tables import MemoryRow
 from services.auth.standing import Standings
+from services.database.locks import lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,7 @@ async def count_locked(session: AsyncSession, actor: Actor) -> int:
 
     Those rejected count too: they are kept, so that they are not suggested again.
     """
-    name = f"everturn memories {actor.user_id}"
-    await session.exec(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+    await lock(session, "memories", of=actor.user_id)
     # A statement of its own, behind the lock: only then does it see what the lock was waiting for.
     query = select(func.count()).where(col(MemoryRow.user_id) == actor.user_id)
     return (await session.exec(query)).one()

@@ -8,8 +8,8 @@ from schema.actors import Actor
 from schema.memories import MemoryHit, SearchMemoriesRequest
 from services.database import Database
 from services.embeddings import Embedder, Purpose
+from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.nearest import nearest
-from services.memories.vectors import PATIENCE, vector_of
 
 LEAST_SCORE: Final = 0.1
 """The cosine similarity from which on a memory may have to do with what is looked for.

@@ -29,12 +29,13 @@ from services.audit.recording import record
 from services.auth.standing import Standings
 from services.creations import claim, give_back, made_before
 from services.database import Database
+from services.database.filters import equal_to
 from services.database.pages import Order, read_page
 from services.database.patterns import contains
 from services.embeddings import Embedder, EmbeddingError, Purpose
+from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.room import LimitReached, count_locked, limit_of
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.memories.vectors import PATIENCE, vector_of
 from services.refusals import Conflict, Unreachable
 from services.versions import Versions, is_meant, touch
 
@@ -223,11 +224,9 @@ class MemoryService:
 
 def _filtered(query: SelectOfScalar[MemoryRow], chosen: MemoryFilter) -> SelectOfScalar[MemoryRow]:
     if chosen.status is None:
-        query = query.where(col(MemoryRow.status) != MemoryStatus.REJECTED.value)
-    else:
-        query = query.where(col(MemoryRow.status) == chosen.status.value)
-    if chosen.kind is not None:
-        query = query.where(col(MemoryRow.kind) == chosen.kind.value)
+        query = query.where(col(MemoryRow.status) != MemoryStatus.REJECTED)
+    wanted = {col(MemoryRow.status): chosen.status, col(MemoryRow.kind): chosen.kind}
+    query = equal_to(query, wanted)
     if chosen.search is not None:
         query = query.where(contains(MemoryRow.content, chosen.search))
     return query

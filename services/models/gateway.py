@@ -5,7 +5,6 @@
 The SDK's own retries are off: retrying belongs to Temporal.
 """
 
-import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,12 +25,12 @@ from anthropic.types import (
 from schema.errors import ErrorCode
 from schema.usage import TokenUsage
 from services.models.assembly import MessageAssembly
+from services.retry_after import wait_asked_for
 
 _RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
 _RETRYABLE_TYPES: Final = frozenset({"overloaded_error", "api_error", "timeout_error"})
 # What reading an answer raises that is no answer: half an event, a field that is not there.
 _NOT_THE_MESSAGES_API: Final = (AttributeError, LookupError, TypeError, ValueError)
-_LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
 
 
 class FailureKind(StrEnum):
@@ -241,7 +240,7 @@ def _classified_status(error: anthropic.APIStatusError) -> ModelCallError:
         kind,
         retryable=retryable,
         status=None if in_stream else status,
-        retry_after=_retry_after(error.response),
+        retry_after=wait_asked_for(error.response.headers, if_over=timedelta()),
     )
 
 
@@ -255,17 +254,3 @@ def _kind_of(status: int, error_type: str) -> FailureKind:
     if status >= 500 or error_type in _RETRYABLE_TYPES:
         return FailureKind.OVERLOADED
     return FailureKind.REFUSED
-
-
-def _retry_after(response: httpx2.Response) -> timedelta | None:
-    """Return how long the provider asks to wait, within reason.
-
-    Source: RFC 9110, section 10.2.3; the provider sends seconds, never a date.
-    """
-    try:
-        seconds = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    if math.isnan(seconds):
-        return None
-    return timedelta(seconds=min(max(seconds, 0.0), _LONGEST_RETRY_AFTER.total_seconds()))

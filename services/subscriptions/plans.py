@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlmodel import col, func, select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
@@ -27,6 +27,7 @@ from services.audit.recording import record
 from services.auth.standing import Standings
 from services.creations import claim, give_back, made_before
 from services.database import Database
+from services.database.locks import lock
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.rows import plan_from_row, stored_entitlements
@@ -38,9 +39,6 @@ _ORDERS: Final = {
     PlanSort.NAME: Order("name", (col(PlanRow.name),)),
     PlanSort.NAME_LAST: Order("-name", (col(PlanRow.name),), descending=True),
 }
-
-# Names and the default are matters of all plans at once: who writes one, locks them all.
-_LOCK_OF_PLANS: Final = 0x706C616E73
 
 _WIRE_NAMES: Final = {
     name: field.serialization_alias or name
@@ -102,7 +100,9 @@ class PlanService:
             self._standings.forget_everybody()
         return Ok(plan)
 
-    async def list_plans(self, actor: Actor, chosen: PlanFilter, page: PageRequest) -> Page[Plan]:
+    async def list_plans(
+        self, actor: Actor, chosen: PlanFilter, page: PageRequest, *, sort: PlanSort
+    ) -> Page[Plan]:
         """Return the plans that the filter leaves, in the order that is asked for.
 
         Errors: InvalidCursorError.
@@ -111,7 +111,7 @@ class PlanService:
         if chosen.active is not None:
             query = query.where(col(PlanRow.active).is_(chosen.active))
         async with self._database.transaction(actor) as session:
-            rows = await read_page(session, query, _ORDERS[chosen.sort], page)
+            rows = await read_page(session, query, _ORDERS[sort], page)
         return rows.map(plan_from_row)
 
     async def get(self, actor: Actor, plan_id: PlanId) -> Result[Plan, Unreachable]:
@@ -155,7 +155,8 @@ class PlanService:
 
 
 async def _lock_plans(session: AsyncSession) -> None:
-    await session.exec(select(func.pg_advisory_xact_lock(_LOCK_OF_PLANS)))
+    # Names and the default are matters of all plans at once: who writes one, locks them all.
+    await lock(session, "plans")
 
 
 async def _is_taken(session: AsyncSession, name: str) -> bool:

@@ -25,6 +25,7 @@ from services.refusals import Unreachable
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater, ToolExecutor
+from services.tools.rows import tool_test_from_row
 
 _log = structlog.get_logger(__name__)
 
@@ -62,11 +63,7 @@ class ToolTrials:
         """Return what came of a trial, or None while nothing has."""
         async with self._database.transaction(actor) as session:
             row = await session.get(ToolTestRow, trial.trial_id)
-        if row is None or row.output is None:
-            return None
-        return ToolTest(
-            output=row.output, is_error=bool(row.is_error), duration_ms=row.duration_ms or 0
-        )
+        return None if row is None else tool_test_from_row(row)
 
 
 class ToolTrialRuns:

@@ -107,7 +107,7 @@ class _Queue:
 
 
 class TurnAcceptance:
-    """Takes messages in."""
+    """Takes messages in. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, limits: AcceptanceLimits, standings: Standings) -> None:
         self._database = database

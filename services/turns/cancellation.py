@@ -13,7 +13,7 @@ from services.turns.rows import reference_from_row, turn_from_row
 
 
 class TurnCancellation:
-    """Takes the wish to stop."""
+    """Takes the wish to stop. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,7 +24,6 @@ class TurnCancellation:
         """Write down that the turn is to stop; one that has ended stays as it is.
 
         Idempotency: the first wish counts.
-        Errors: DatabaseUnavailableError.
         """
         async with self._database.transaction(actor) as session:
             row = await session.get(TurnRow, turn_id, with_for_update=True)

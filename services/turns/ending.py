@@ -111,7 +111,7 @@ class TurnVanishedError(Exception):
 
 
 class TurnEnding:
-    """Ends turns."""
+    """Ends turns. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, events: EventWriter) -> None:
         self._database = database
@@ -122,7 +122,6 @@ class TurnEnding:
 
         Idempotency: a turn that has ended stays as it is; its last events are told again where
         Redis does not have them.
-        Errors: DatabaseUnavailableError.
         """
         turn_id = ending.turn.turn_id
         async with self._database.statements(acting_user(ending.turn.user_id)) as connection:

@@ -29,7 +29,7 @@ from schema.turn_inspection import (
     TurnSort,
 )
 from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus
-from services.audit.recording import note, record
+from services.audit.recording import record, record_plainly
 from services.chats.rows import message_from_row
 from services.database import Connection, Database
 from services.database.filters import equal_to
@@ -108,7 +108,7 @@ class TurnInspection:
             row: Any = await connection.fetchrow(_TURN, turn_id, record_class=AttributeRow)
             if row is None:
                 return Err(Unreachable.MISSING)
-            await note(
+            await record_plainly(
                 connection,
                 actor,
                 AuditAction.TURN_READ,

@@ -57,7 +57,7 @@ class _Begun(NamedTuple):
 
 
 class TurnPreparation:
-    """Makes turns ready to run."""
+    """Makes turns ready to run. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class TurnPreparation:
     async def prepare(self, turn: TurnReference) -> PrepareTurnOutput:
         """Mark the turn as running and decide what the model will be sent.
 
-        Errors: TurnNotActiveError; DatabaseUnavailableError.
+        Errors: TurnNotActiveError.
         Idempotency: doing it again decides the same.
         """
         tools = await self._contexts.known_tools()

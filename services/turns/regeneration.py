@@ -68,7 +68,7 @@ class RegenerationRefusal(StrEnum):
 
 
 class TurnRegeneration:
-    """Replaces turns by new ones with the same question."""
+    """Replaces turns by new ones with the same question. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self, database: Database, standings: Standings, *, models: tuple[str, ...]
@@ -83,7 +83,6 @@ class TurnRegeneration:
         """Store a turn that answers the question of `turn_id` again.
 
         Idempotency: the same key with the same request gives the turn that it gave before.
-        Errors: DatabaseUnavailableError.
         """
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)

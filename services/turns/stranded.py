@@ -30,16 +30,13 @@ class ActiveTurn:
 
 
 class StrandedTurnSearch:
-    """Looks through the turns of all users, as the service."""
+    """Looks through the turns of all users, as the service. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def active(self, *, older_than: timedelta) -> Sequence[ActiveTurn]:
-        """Return turns that hold their chat and are not finished, oldest first.
-
-        Errors: DatabaseUnavailableError.
-        """
+        """Return turns that hold their chat and are not finished, oldest first."""
         query = (
             select(TurnRow)
             .where(
@@ -62,10 +59,7 @@ class StrandedTurnSearch:
         ]
 
     async def activate_waiting(self, *, older_than: timedelta) -> Sequence[TurnReference]:
-        """Give each chat that no turn holds to the oldest turn that waits in it.
-
-        Errors: DatabaseUnavailableError.
-        """
+        """Give each chat that no turn holds to the oldest turn that waits in it."""
         query = (
             select(TurnRow.chat_id)
             .where(

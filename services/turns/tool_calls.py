@@ -50,7 +50,7 @@ class ToolCallGoneError(Exception):
 
 
 class ToolCalls:
-    """Runs the tool calls that a model asked for."""
+    """Runs the tool calls that a model asked for. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class ToolCalls:
     async def run(self, call: RunToolInput) -> RunToolOutput:
         """Run the call and store its outcome; an outcome stored before is returned again.
 
-        Errors: ToolPostponedError; DatabaseUnavailableError; what a tool raises is a bug, and
-        propagates until it has been tried often enough.
+        Errors: ToolPostponedError; what a tool raises is a bug, and propagates until it has been
+        tried often enough.
         Idempotency: a tool that is to run at most once is not run where it may have been.
         """
         begun = await self._begin(call)

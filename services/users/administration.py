@@ -30,6 +30,7 @@ from services.auth.administrators import lock_administrators
 from services.auth.sessions import end_sessions, lock_user
 from services.auth.standing import Standings
 from services.database import Database
+from services.database.filters import equal_to
 from services.database.pages import Order, read_page
 from services.database.patterns import contains
 from services.refusals import Conflict, Unreachable
@@ -147,10 +148,7 @@ def _filtered(query: SelectOfScalar[UserRow], chosen: UserFilter) -> SelectOfSca
         query = query.where(
             or_(contains(UserRow.email, wanted), contains(UserRow.display_name, wanted))
         )
-    if chosen.role is not None:
-        query = query.where(col(UserRow.role) == chosen.role)
-    if chosen.status is not None:
-        query = query.where(col(UserRow.status) == chosen.status)
+    query = equal_to(query, {col(UserRow.role): chosen.role, col(UserRow.status): chosen.status})
     if chosen.plan_id is not None:
         query = query.where(_has_plan(chosen.plan_id))
     return query

@@ -20,7 +20,7 @@ from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
 from schema.audit import AuditAction, ResourceType
 from schema.ids import ApiKeyId, new_id
 from schema.pages import Page, PageRequest
-from schema.permissions import BY_DEFAULT_OF_KEYS, Permission
+from schema.permissions import BY_DEFAULT_OF_KEYS
 from schema.result import Err, Ok, Result
 from schema.tables import ApiKeyRow
 from schema.tables.columns import utc_now
@@ -32,10 +32,11 @@ from services.creations import claim, give_back, made_before
 from services.database import ActorGoneError, Database
 from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
+from services.users.rows import api_key_from_row
 
 T = TypeVar("T")
 
-_NEWEST_FIRST: Final = Order("newest", (col(ApiKeyRow.id),), descending=True)
+_NEWEST_FIRST: Final = Order("-createdAt", (col(ApiKeyRow.id),), descending=True)
 _SHOWN_CHARACTERS: Final = 10
 _LONGEST_LIFE: Final = timedelta(days=10 * 365)
 
@@ -98,14 +99,14 @@ class ApiKeyService:
         query = _standing_keys(select(ApiKeyRow), actor)
         async with self._database.transaction(SERVICE) as session:
             rows = await read_page(session, query, _NEWEST_FIRST, page)
-        return rows.map(_api_key_from_row)
+        return rows.map(api_key_from_row)
 
     async def get(self, actor: Actor, key_id: ApiKeyId) -> Result[ApiKey, Unreachable]:
         """Return one of the actor's keys; what is revoked is not there any more."""
         row = await self._standing_key(actor, key_id)
         if row is None:
             return Err(await self._why_unreachable(actor, key_id))
-        return Ok(_api_key_from_row(row))
+        return Ok(api_key_from_row(row))
 
     async def revoke(self, actor: Actor, key_id: ApiKeyId) -> Result[None, Unreachable]:
         """End a key; what is revoked is not there any more."""
@@ -176,21 +177,4 @@ def _standing_keys(query: SelectOfScalar[T], actor: Actor) -> SelectOfScalar[T]:
 
 
 def _made(row: ApiKeyRow, secret: str | None) -> MadeApiKey:
-    return MadeApiKey(**dict(_api_key_from_row(row)), key=secret)
-
-
-def _api_key_from_row(row: ApiKeyRow) -> ApiKey:
-    return ApiKey(
-        id=ApiKeyId(row.id),
-        name=row.name,
-        start=row.start,
-        permissions=_known(row.permissions),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        last_used_at=row.last_used_at,
-    )
-
-
-def _known(names: list[str]) -> tuple[Permission, ...]:
-    """Return the permissions of these names; one that there was once is none any more."""
-    return tuple(permission for permission in Permission if permission.value in names)
+    return MadeApiKey(**dict(api_key_from_row(row)), key=secret)

@@ -9,11 +9,11 @@ from schema.actors import Actor
 from schema.preferences import Preferences, PreferencesRequest
 from schema.result import Err, Ok, Result
 from schema.tables import PreferencesRow
-from schema.tools import ApprovalPolicy
 from services.auth.standing import Standings
 from services.database import Database
 from services.refusals import Conflict
 from services.subscriptions.models import may_ask
+from services.users.rows import preferences_from_row
 from services.versions import Versions, is_meant, touch
 
 
@@ -52,7 +52,7 @@ class PreferencesService:
                 setattr(row, name, value)
             touch(row)
             await session.flush()
-            return Ok(_preferences_from_row(row))
+            return Ok(preferences_from_row(row))
 
     async def _may_ask(self, actor: Actor, model: str | None) -> bool:
         """Whether the model is there, and is one of the actor's plan."""
@@ -66,7 +66,7 @@ class PreferencesService:
 async def read_preferences(session: AsyncSession, actor: Actor) -> Preferences:
     """Return the preferences of the actor, whose transaction it is."""
     row = await session.get(PreferencesRow, actor.user_id)
-    return Preferences(version=1) if row is None else _preferences_from_row(row)
+    return Preferences(version=1) if row is None else preferences_from_row(row)
 
 
 async def _locked_row(session: AsyncSession, actor: Actor) -> PreferencesRow:
@@ -74,20 +74,3 @@ async def _locked_row(session: AsyncSession, actor: Actor) -> PreferencesRow:
     made = insert(PreferencesRow).values(user_id=actor.user_id).on_conflict_do_nothing()
     await session.exec(made)
     return await session.get_one(PreferencesRow, actor.user_id, with_for_update=True)
-
-
-def _preferences_from_row(row: PreferencesRow) -> Preferences:
-    return Preferences(
-        language=row.language,
-        time_zone=row.time_zone,
-        instructions=row.instructions,
-        default_model=row.default_model,
-        use_memories=row.use_memories,
-        use_knowledge=row.use_knowledge,
-        auto_accept_memories=row.auto_accept_memories,
-        disabled_tools=tuple(row.disabled_tools),
-        tool_approvals={
-            name: ApprovalPolicy(policy) for name, policy in row.tool_approvals.items()
-        },
-        version=row.version,
-    )

@@ -42,11 +42,11 @@ class UserService:
         self._database = database
         self._passwords = passwords
 
-    async def get(self, actor: Actor) -> User | None:
-        """Return the actor's own account, or None once it is gone."""
+    async def get(self, actor: Actor) -> Result[User, Unreachable]:
+        """Return the actor's own account; it is missing once it is gone."""
         async with self._database.transaction(actor) as session:
             row = await session.get(UserRow, actor.user_id)
-        return None if row is None else user_from_row(row)
+        return Err(Unreachable.MISSING) if row is None else Ok(user_from_row(row))
 
     async def change(
         self,

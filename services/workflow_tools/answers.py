@@ -4,21 +4,19 @@ Whatever it says is data from strangers: bounded by whoever reads it, and never 
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 from pydantic import JsonValue
 
 from schema.result import Err, Ok, Result
+from services.retry_after import wait_asked_for
 from services.tools.bounds import cut
 from services.tools.definition import ToolOutcome, ToolUnavailableError
 
-_LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
 _EXCERPT_CHARS: Final = 500
 _NOT_NOW: Final = frozenset({408, 425, 429})
 _ENVELOPES: Final = ({"output"}, {"output", "isError"})
@@ -72,7 +70,7 @@ def meaning_of(answer: WebhookAnswer, *, now: datetime) -> ToolOutcome | Later:
         raise ToolUnavailableError(
             f"The workflow could not take the call now (status {status}).",
             reached=True,
-            retry_after=_retry_after(answer, now),
+            retry_after=wait_asked_for(answer.headers, now=now, if_over=timedelta()),
         )
     return _wrong(_refusal_in(answer))
 
@@ -149,30 +147,6 @@ def _wrong(sentence: str) -> ToolOutcome:
 
 def _decoded(body: bytes) -> str:
     return body.decode("utf-8-sig", "replace")
-
-
-def _retry_after(answer: WebhookAnswer, now: datetime) -> timedelta | None:
-    """Return when the webhook wants to be called again; far too late is cut.
-
-    Source: RFC 9110, section 10.2.3.
-    """
-    given = answer.headers.get("retry-after", "")
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = _seconds_until(given, now)
-    if math.isnan(seconds):
-        return None
-    return timedelta(seconds=min(max(seconds, 0.0), _LONGEST_RETRY_AFTER.total_seconds()))
-
-
-def _seconds_until(date: str, now: datetime) -> float:
-    try:
-        moment = parsedate_to_datetime(date)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return (aware - now).total_seconds()
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -7,7 +7,14 @@ from schema.actors import Actor, ActorType
 from schema.audit import AuditFilter, ResourceType
 from schema.ids import PlanId, UserId
 from schema.pages import PageRequest
-from schema.plans import ChangePlanRequest, CreatePlanRequest, Entitlements, Plan, PlanFilter
+from schema.plans import (
+    ChangePlanRequest,
+    CreatePlanRequest,
+    Entitlements,
+    Plan,
+    PlanFilter,
+    PlanSort,
+)
 from schema.result import Err, Ok
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.plans import PlanRefusal, UnknownModel
@@ -251,7 +258,7 @@ async def test_users_can_not_change_plans_and_see_only_what_they_may(
         administrator, PlanId(uuid4()), ChangePlanRequest(active=True), versions=None
     )
     listed = await stack.services.plans.list_plans(
-        administrator, PlanFilter(active=True), PageRequest(100)
+        administrator, PlanFilter(active=True), PageRequest(100), sort=PlanSort.CREATED
     )
 
     assert missing == Err(Unreachable.MISSING)

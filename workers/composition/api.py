@@ -41,6 +41,7 @@ from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
 from services.turns.cancellation import TurnCancellation
 from services.turns.erasure import Erasure
 from services.turns.inspection import TurnInspection
+from services.turns.reading import TurnReading
 from services.turns.regeneration import TurnRegeneration
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
@@ -87,6 +88,7 @@ async def open_api_services(
             user_deletion=accounts.deletion,
             user_administration=accounts.administration,
             chats=ChatService(database),
+            turns=TurnReading(database),
             acceptance=TurnAcceptance(database, _limits(settings), standings),
             cancellation=TurnCancellation(database),
             inspection=TurnInspection(database),

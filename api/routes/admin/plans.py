@@ -12,7 +12,7 @@ from api.parameters import IdempotencyKey, IfMatch, PlanIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.plans import ChangePlanRequest, CreatePlanRequest, Plan, PlanFilter
+from schema.plans import ChangePlanRequest, CreatePlanRequest, Plan, PlanFilter, PlanSort
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.plans import PlanRefusal, UnknownModel
 
@@ -33,9 +33,10 @@ async def list_plans(
     services: Services,
     page: WantedPage,
     chosen: Annotated[PlanFilter, Query()],
+    sort: PlanSort = PlanSort.CREATED,
 ) -> ListEnvelope[Plan]:
     """Return all plans, oldest first unless sorted otherwise."""
-    return list_envelope(request, await services.plans.list_plans(actor, chosen, page))
+    return list_envelope(request, await services.plans.list_plans(actor, chosen, page, sort=sort))
 
 
 @router.post(

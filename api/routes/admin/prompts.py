@@ -2,7 +2,7 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
@@ -15,7 +15,7 @@ from api.envelope import (
     tagged,
 )
 from api.errors import ApiError, granted, refused
-from api.parameters import IdempotencyKey, PromptIdPath
+from api.parameters import IdempotencyKey, PromptIdPath, VersionNumberPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
@@ -35,9 +35,6 @@ router = APIRouter(prefix="/admin/prompts", tags=["admin"])
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
-
-
-_VersionNumber = Annotated[int, Path(ge=1, le=2_147_483_647, description="The version's number.")]
 
 
 @router.post(
@@ -134,7 +131,7 @@ async def activate_prompt_version(
     request: Request,
     response: Response,
     prompt_id: PromptIdPath,
-    number: _VersionNumber,
+    number: VersionNumberPath,
     actor: Writer,
     services: Services,
 ) -> Envelope[PromptDetail]:
@@ -147,8 +144,8 @@ async def activate_prompt_version(
     return tagged(request, response, prompt)
 
 
-def _refused(why: PromptRefusal | Unusable | Conflict | Unreachable) -> ApiError:
-    match why:
+def _refused(refusal: PromptRefusal | Unusable | Conflict | Unreachable) -> ApiError:
+    match refusal:
         case PromptRefusal.NAME_TAKEN:
             return ApiError(
                 ErrorCode.CONFLICT, "There is a prompt of this name already.", path="body.name"
@@ -157,9 +154,11 @@ def _refused(why: PromptRefusal | Unusable | Conflict | Unreachable) -> ApiError
             return ApiError(ErrorCode.NOT_FOUND, "There is no such version of this prompt.")
         case Unusable():
             error = ApiError(ErrorCode.CONFLICT, "This version can't be activated.")
-            error.details = [FieldProblem(path="content", message=text) for text in why.problems]
+            error.details = [
+                FieldProblem(path="content", message=text) for text in refusal.problems
+            ]
             return error
         case Conflict() | Unreachable():
-            return refused(why, "prompt")
+            return refused(refusal, "prompt")
         case _:
-            assert_never(why)
+            assert_never(refusal)

@@ -20,6 +20,7 @@ from services.outgoing.errors import (
     OutgoingError,
     RedirectedError,
 )
+from services.retry_after import wait_asked_for
 from services.tools.definition import ToolUnavailableError
 from services.tools.web_search.definition import TIMEOUT, Freshness
 from services.tools.web_search.results import FoundPage, UnreadableAnswerError, pages_in
@@ -144,9 +145,9 @@ def _wait(headers: Mapping[str, str]) -> timedelta | None:
 
     The limits are lists, of one for each window: `1, 0` left, that begin anew in `1, 1419704` s.
     """
-    asked = _seconds(headers.get("retry-after", ""))
+    asked = wait_asked_for(headers)
     if asked is not None:
-        return timedelta(seconds=asked)
+        return asked
     left = headers.get("x-ratelimit-remaining", "").split(",")
     resets = headers.get("x-ratelimit-reset", "").split(",")
     waits = [

@@ -14,6 +14,7 @@ from schema.ids import UserId, new_id
 from schema.subscriptions import Period
 from schema.tables.columns import utc_now
 from services.database import Connection, Database
+from services.database.locks import lock
 from services.subscriptions.periods import period_at
 from services.subscriptions.service import read_terms
 from services.tools.definition import ToolExecution
@@ -21,8 +22,6 @@ from services.tools.ledger import ChargeStatus, ToolLedger
 
 MODEL: Final = "brave_search"
 """What the rows of searches that were admitted name as their model."""
-
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 # A call is one search, however many attempts it takes; those that failed found nothing.
 _COUNT: Final = """
@@ -80,7 +79,7 @@ class SearchQuota:
         period = period_at(utc_now(), anchor=terms.anchor)
         async with self._database.statements(execution.actor) as connection:
             if limit is not None:
-                await connection.execute(_LOCK, f"web searches of {user_id}")
+                await lock(connection, "web searches", of=user_id)
                 if await _made(connection, user_id, period, execution) >= limit:
                     return UsedUp(limit, period.end)
             is_new = await connection.fetchval(

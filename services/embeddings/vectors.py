@@ -4,7 +4,8 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-from services.embeddings import Embedder, EmbeddingUnavailableError, Purpose
+from services.embeddings.embedder import Embedder, Purpose
+from services.embeddings.errors import EmbeddingUnavailableError
 
 PATIENCE: Final = timedelta(seconds=5)
 """How long a request waits for a vector, whatever the embedder itself would wait."""
