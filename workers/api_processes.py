@@ -211,4 +211,7 @@ def _counting_together() -> Iterator[None]:
     """Have the processes count into files of one folder, so that each can tell the sum."""
     with tempfile.TemporaryDirectory(prefix="everturn-metrics-") as folder:
         os.environ[_METRICS_VARIABLE] = folder
-        yield
+        try:
+            yield
+        finally:
+            del os.environ[_METRICS_VARIABLE]
