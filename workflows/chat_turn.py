@@ -157,8 +157,12 @@ async def start_turn(turn: TurnReference) -> None:
 
 
 def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
-    """Say how a turn ends that was stopped or that failed."""
-    if is_cancelled_exception(error) or _is_stopped(error):
+    """Say how a turn ends that was stopped or that failed.
+
+    An activity that is to stop may fail before it hears of that: nobody asked for its retry.
+    """
+    is_stopped = workflow.cancellation_reason() is not None or _is_stopped(error)
+    if is_stopped or is_cancelled_exception(error):
         return FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED)
     cause = error.cause if isinstance(error, ActivityError) else None
     code, sentence = ErrorCode.INTERNAL, None

@@ -215,13 +215,16 @@ async def _end(
     """Store the answer, the cost and the end."""
     text = "".join(step["text"] for step in steps)
     answers = bool(text) or ending.status is TurnStatus.COMPLETED
-    code = ending.error_code
+    status, code = ending.status, ending.error_code
+    if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
+        # What failed was to end anyway, and who wanted that is told that it has.
+        status, code = TurnStatus.CANCELLED, None
     ended = await connection.fetchrow(
         _END,
         turn["id"],
         new_id() if answers else None,
         text,
-        ending.status,
+        status,
         code,
         None if code is None else ending.failure or _SENTENCES[code],
         turn["spent_input"],

@@ -2,7 +2,10 @@
 
 from uuid import UUID
 
+from schema.errors import ErrorCode
+from schema.ids import ChatId, TurnId, UserId
 from schema.names import TOOLS_QUEUE
+from schema.turns import FinishTurnInput, TurnReference, TurnStatus
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import check_charges
 from tests.fixtures.event_stream import named, rebuild
@@ -55,6 +58,35 @@ async def test_a_turn_stopped_in_mid_answer_keeps_what_was_said_and_what_it_cost
     assert record.disconnected_at is not None
     (charge,) = await check_charges(stack, stream.turn_id, question)
     assert charge["status"] == "cancelled"
+
+
+async def test_a_turn_that_fails_while_it_is_to_stop_has_been_stopped(
+    user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, pieces=("One, ", "two."), hold=question, hold_after=1))
+    chat = await user.create_chat()
+
+    async with user.stream(chat, question) as stream:
+        await stream.until_text("One, ")
+        turn = TurnReference(
+            turn_id=TurnId(UUID(stream.turn_id)),
+            chat_id=ChatId(UUID(chat)),
+            user_id=UserId(UUID(user.id)),
+            model="claude-haiku-5-5",
+        )
+        await stack.inspection.execute(
+            "UPDATE turns SET cancel_requested_at = now() WHERE id = $1", turn.turn_id
+        )
+        ending = FinishTurnInput(
+            turn=turn, status=TurnStatus.FAILED, error_code=ErrorCode.SERVICE_UNAVAILABLE
+        )
+        finished = await stack.services.ending.finish(ending)
+        stack.model.release(question)
+        events = await stream.all()
+
+    assert (finished.outcome.status, finished.outcome.error_code) == (TurnStatus.CANCELLED, None)
+    assert events[-1].data["status"] == "cancelled"
 
 
 async def test_a_turn_stops_while_a_tool_runs(user: ApiUser, stack: Stack) -> None:
