@@ -20,6 +20,13 @@ class Conflict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitReached:
+    """The refusal of one more thing than a plan allows; `limit` is how many it does."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class InvalidField:
     """A field of a request whose type is right, but not what it says."""
 

@@ -14,7 +14,7 @@ from schema.actors import Actor
 from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from services.refusals import Conflict
+from services.refusals import Conflict, LimitReached
 from services.users.api_keys import ApiKeyRefusal
 
 router = APIRouter(prefix="/users/me/api-keys", tags=["users"])
@@ -88,16 +88,15 @@ async def revoke_api_key(key_id: ApiKeyIdPath, actor: Writer, services: Services
     return Response(status_code=204)
 
 
-def _not_made(refusal: ApiKeyRefusal | Conflict) -> ApiError:
+def _not_made(refusal: ApiKeyRefusal | LimitReached | Conflict) -> ApiError:
     match refusal:
         case ApiKeyRefusal.BY_KEY:
             return ApiError(ErrorCode.FORBIDDEN, "An API key can't make keys. Sign in to make one.")
         case ApiKeyRefusal.TOO_MUCH:
             return ApiError(ErrorCode.FORBIDDEN, "A key can't do more than whoever makes it.")
-        case ApiKeyRefusal.TOO_MANY:
-            return ApiError(
-                ErrorCode.FORBIDDEN, "Your plan allows no more API keys. Revoke one first."
-            )
+        case LimitReached(limit):
+            message = f"Your plan allows {limit:,} API keys. Revoke some of them first."
+            return ApiError(ErrorCode.FORBIDDEN, message)
         case ApiKeyRefusal.NO_LIFE:
             return invalid("body.expiresAt", "This has to be in the future, by ten years at most.")
         case Conflict():

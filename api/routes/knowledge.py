@@ -5,7 +5,7 @@ from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.dependencies import CurrentCaller, Services, WantedPage, may
+from api.dependencies import Services, WantedPage, may
 from api.document_bodies import DocumentBody, body_docs
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
@@ -23,9 +23,8 @@ from schema.knowledge import (
     DocumentSort,
 )
 from schema.permissions import Permission
-from services.knowledge.refusals import DocumentRefusal
 from services.rate_limits.rules import Group
-from services.refusals import Conflict
+from services.refusals import Conflict, LimitReached
 
 router = APIRouter(prefix="/knowledge", tags=["knowledge"])
 
@@ -47,17 +46,13 @@ async def create_document(
     request: Request,
     response: Response,
     actor: Writer,
-    caller: CurrentCaller,
     services: Services,
     submission: DocumentBody,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Document]:
     """Store a document as a draft and begin to ingest it; `ingestion` says how far that is."""
-    most = caller.standing.entitlements.max_documents
-    result = await services.knowledge.create(
-        actor, submission, key=idempotency_key, max_documents=most
-    )
-    document = granted(result, partial(_not_created, most=most))
+    result = await services.knowledge.create(actor, submission, key=idempotency_key)
+    document = granted(result, _not_created)
     await services.ingestions.start(document.id, document.latest_version, owner=actor.user_id)
     return created(request, response, document, at=f"{request.url.path}/{document.id}")
 
@@ -121,10 +116,10 @@ async def delete_document(
     return Response(status_code=204)
 
 
-def _not_created(refusal: Conflict | DocumentRefusal, most: int) -> ApiError:
+def _not_created(refusal: LimitReached | Conflict) -> ApiError:
     match refusal:
-        case DocumentRefusal.TOO_MANY:
-            message = f"Your plan allows {most:,} documents. Delete one first."
+        case LimitReached(limit):
+            message = f"Your plan allows {limit:,} documents. Delete some of them first."
             return ApiError(ErrorCode.FORBIDDEN, message)
         case Conflict():
             return refused(refusal, "document")

@@ -122,7 +122,7 @@ def _refused(refusal: Conflict | Unreachable | VersionRefusal | PublicationRefus
     match refusal:
         case Conflict() | Unreachable():
             return refused(refusal, "document")
-        case VersionRefusal.MISSING:
+        case VersionRefusal.NO_SUCH_VERSION:
             return ApiError(ErrorCode.NOT_FOUND, "This document has no such version.")
         case VersionRefusal.DRAFT_OF_ANOTHER:
             return ApiError(ErrorCode.FORBIDDEN, "This version is a draft of someone else's.")

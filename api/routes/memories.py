@@ -24,10 +24,9 @@ from schema.memories import (
 from schema.pages import Page
 from schema.permissions import Permission
 from services.embeddings import EmbeddingError
-from services.memories.room import LimitReached
 from services.memories.service import MemoryRefusal
 from services.rate_limits.rules import Group
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict, LimitReached, Unreachable
 
 router = APIRouter(prefix="/memories", tags=["memories"])
 
@@ -173,7 +172,7 @@ def _refused(refusal: LimitReached | MemoryRefusal | Conflict | Unreachable) -> 
         case LimitReached(limit):
             return ApiError(
                 ErrorCode.FORBIDDEN,
-                f"Your plan allows {limit} memories, suggested and rejected ones included. "
+                f"Your plan allows {limit:,} memories, suggested and rejected ones included. "
                 "Delete some of them first.",
             )
         case MemoryRefusal.ACCEPTED_BEFORE:

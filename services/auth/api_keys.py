@@ -34,6 +34,7 @@ SELECT user_id, permissions, expires_at FROM found
 class KeyHolder:
     """Whom a key speaks for, and what it may be used for."""
 
+    key_hash: bytes
     user_id: UserId
     permissions: frozenset[Permission]
     expires_at: datetime | None
@@ -48,16 +49,22 @@ class ApiKeyReader:
 
     async def read(self, key: str) -> KeyHolder | None:
         """Return the holder of a key, or None where it is unknown, revoked or too old."""
-        key_hash = hash_of(key)
+        return await self._holder(hash_of(key))
+
+    async def holds(self, key_hash: bytes) -> bool:
+        """Say whether a key that was good still is."""
+        return await self._holder(key_hash) is not None
+
+    def forget(self, key_hash: bytes) -> None:
+        """Ask anew at the next request to this process that comes with the key."""
+        self._known.pop(key_hash, None)
+
+    async def _holder(self, key_hash: bytes) -> KeyHolder | None:
         holder = self._known.get(key_hash) or await self._look_up(key_hash)
         if holder is None or _is_over(holder):
             return None
         self._known[key_hash] = holder
         return holder
-
-    def forget(self, key_hash: bytes) -> None:
-        """Ask anew at the next request to this process that comes with the key."""
-        self._known.pop(key_hash, None)
 
     async def _look_up(self, key_hash: bytes) -> KeyHolder | None:
         async with self._database.statements(SERVICE) as connection:
@@ -66,6 +73,7 @@ class ApiKeyReader:
             return None
         names = set(found["permissions"])
         return KeyHolder(
+            key_hash=key_hash,
             user_id=UserId(found["user_id"]),
             permissions=frozenset(known for known in Permission if known.value in names),
             expires_at=found["expires_at"],

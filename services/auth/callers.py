@@ -7,7 +7,7 @@ from uuid import UUID
 from schema.actors import Actor, ActorType
 from schema.ids import UserId
 from schema.permissions import ADMINISTRATION, Permission, permissions_of
-from services.auth.api_keys import API_KEY_START, ApiKeyReader
+from services.auth.api_keys import API_KEY_START, ApiKeyReader, KeyHolder
 from services.auth.live_sessions import LiveSessions
 from services.auth.outside_accounts import OutsideAccounts
 from services.auth.standing import Standing, Standings
@@ -18,14 +18,20 @@ from services.auth.tokens import AccessTokens
 class Caller:
     """Somebody signed in, with what their role and the key that they use let them do.
 
-    `session_id` names the sign-in with a password that the token is of, if it is of one.
+    `session_id` names the sign-in with a password that the token is of, if it is of one; `key` is
+    the API key, if one was used instead.
     """
 
     user_id: UserId
     permissions: frozenset[Permission]
     standing: Standing
-    by_key: bool = False
     session_id: UUID | None = None
+    key: KeyHolder | None = None
+
+    @property
+    def by_key(self) -> bool:
+        """Whether an API key was used."""
+        return self.key is not None
 
     def acting(self, permission: Permission) -> Actor:
         """Return the actor for what the permission is about.
@@ -39,8 +45,8 @@ class Caller:
 
 class _Bearer(NamedTuple):
     user_id: UserId
-    key_permissions: frozenset[Permission] | None = None
     session_id: UUID | None = None
+    key: KeyHolder | None = None
 
 
 class Callers:
@@ -70,17 +76,20 @@ class Callers:
         standing = None if bearer is None else await self._standings.of(bearer.user_id)
         if bearer is None or standing is None:
             return None
+        key = bearer.key
         return Caller(
             user_id=bearer.user_id,
-            permissions=permissions_of(standing.role, key=bearer.key_permissions),
+            permissions=permissions_of(standing.role, key=None if key is None else key.permissions),
             standing=standing,
-            by_key=bearer.key_permissions is not None,
             session_id=bearer.session_id,
+            key=key,
         )
 
     async def are_in(self, caller: Caller) -> bool:
         """Say whether somebody who was let in still is: not signed out, disabled or gone."""
         if caller.session_id is not None and not await self._sessions.holds(caller.session_id):
+            return False
+        if caller.key is not None and not await self._api_keys.holds(caller.key.key_hash):
             return False
         return await self._standings.of(caller.user_id) is not None
 
@@ -88,7 +97,7 @@ class Callers:
         """Tell the three kinds of tokens apart: keys by their start, ours by our signature."""
         if bearer_token.startswith(API_KEY_START):
             key = await self._api_keys.read(bearer_token)
-            return None if key is None else _Bearer(key.user_id, key.permissions)
+            return None if key is None else _Bearer(key.user_id, key=key)
         claims = self._tokens.read(bearer_token)
         if claims is not None:
             session_id = claims.session_id

@@ -15,7 +15,7 @@ from schema.actors import SERVICE
 from schema.ids import UserId
 from schema.plans import Entitlements
 from schema.users import UserRole, UserStatus
-from services.database import Database
+from services.database import ActorGoneError, Database
 
 _REMEMBERED: Final = 50_000
 
@@ -73,6 +73,13 @@ class Standings:
         if times_forgotten == self._times_forgotten:
             self._known[user_id] = standing
         return standing
+
+    async def entitlements_of(self, user_id: UserId) -> Entitlements:
+        """Return what the user's plan allows. Errors: ActorGoneError."""
+        standing = await self.of(user_id)
+        if standing is None:
+            raise ActorGoneError
+        return standing.entitlements
 
     def forget(self, user_id: UserId) -> None:
         """Ask anew at the user's next request to this process."""

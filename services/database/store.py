@@ -4,7 +4,7 @@ In whose name is said with the BEGIN, by `acting.py`; `plain.py` begins and comm
 SQL.
 
     DatabaseUnavailableError    the server is gone, starting, full or too slow; try again later
-    ActorGoneError              the actor was deleted while this was done in their name
+    ActorGoneError              the actor was deleted or disabled while this was done in their name
 
 Row-level security decides by the actor what a transaction sees, so a query that forgets its
 filter finds nothing of anybody else's.
@@ -45,10 +45,10 @@ class DatabaseUnavailableError(Exception):
 
 
 class ActorGoneError(Exception):
-    """The user in whose name something was to be stored is there no more."""
+    """The user in whose name something was to be done is gone, or disabled."""
 
     def __init__(self) -> None:
-        super().__init__("The account was deleted meanwhile.")
+        super().__init__("The account was deleted or disabled meanwhile.")
 
 
 class Database:

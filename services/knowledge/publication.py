@@ -47,7 +47,7 @@ class Publication:
                 wanted = row.latest_version if number is None else number
                 version = await _locked_version(session, row, wanted)
                 if version is None:
-                    return Err(VersionRefusal.MISSING)
+                    return Err(VersionRefusal.NO_SUCH_VERSION)
                 match IngestionStatus(version.status):
                     case IngestionStatus.FAILED:
                         return Err(PublicationRefusal.FAILED)

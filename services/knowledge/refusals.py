@@ -3,16 +3,10 @@
 from enum import StrEnum
 
 
-class DocumentRefusal(StrEnum):
-    """Why no document is made."""
-
-    TOO_MANY = "too_many"
-
-
 class VersionRefusal(StrEnum):
     """Why a version can't be read or published, though its document can be reached."""
 
-    MISSING = "missing"
+    NO_SUCH_VERSION = "no_such_version"
     DRAFT_OF_ANOTHER = "draft_of_another"
 
 

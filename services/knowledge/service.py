@@ -15,7 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
-from schema.ids import DocumentId, UserId, new_id
+from schema.ids import DocumentId, new_id
 from schema.knowledge import (
     ChangeDocumentRequest,
     Document,
@@ -31,17 +31,17 @@ from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
 from services.access import why_unreachable
 from services.audit.recording import record
+from services.auth.standing import Standings
 from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.filters import equal_to
 from services.database.locks import lock
 from services.database.pages import Order, read_page
 from services.database.patterns import contains
-from services.knowledge.refusals import DocumentRefusal
 from services.knowledge.rows import document_from_row, owned_document_from_row
 from services.knowledge.shown_documents import shown, shown_one
 from services.knowledge.submissions import TitledSubmission, identity_of, store_version
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict, LimitReached, Unreachable
 from services.versions import Versions, is_meant, touch
 
 _ORDERS: Final = {
@@ -61,16 +61,18 @@ _ORDERS: Final = {
 class KnowledgeService:
     """Keeps the documents of users. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, standings: Standings) -> None:
         self._database = database
+        self._standings = standings
 
     async def create(
-        self, actor: Actor, submission: TitledSubmission, *, key: str | None, max_documents: int
-    ) -> Result[Document, Conflict | DocumentRefusal]:
+        self, actor: Actor, submission: TitledSubmission, *, key: str | None
+    ) -> Result[Document, LimitReached | Conflict]:
         """Make a document whose first version is to be ingested.
 
         Idempotency: the same key with the same bytes gives the document that it made before.
         """
+        limit = (await self._standings.entitlements_of(actor.user_id)).max_documents
         identity = await asyncio.to_thread(identity_of, submission)
         row = DocumentRow(id=new_id(), user_id=actor.user_id, title=submission.title)
         async with self._database.transaction(actor) as session:
@@ -78,9 +80,9 @@ class KnowledgeService:
             if isinstance(claimed, Err):
                 return claimed
             if claimed.value is None:
-                if await _has(session, actor.user_id, at_least=max_documents):
+                if await _count_locked(session, actor) >= limit:
                     await give_back(session)
-                    return Err(DocumentRefusal.TOO_MANY)
+                    return Err(LimitReached(limit))
                 version = await _store(session, row, submission)
                 return Ok(document_from_row(row, version, actor))
         return made_before(await self.get(actor, DocumentId(UUID(claimed.value))))
@@ -161,11 +163,11 @@ class KnowledgeService:
         return Err(await why_unreachable(self._database, DocumentRow, document_id))
 
 
-async def _has(session: AsyncSession, user_id: UserId, *, at_least: int) -> bool:
-    """Say whether the user has as many documents; until its end, nobody else makes them one."""
-    await lock(session, "documents", of=user_id)
-    query = select(func.count()).where(col(DocumentRow.user_id) == user_id)
-    return (await session.exec(query)).one() >= at_least
+async def _count_locked(session: AsyncSession, actor: Actor) -> int:
+    """Return how many documents the actor has; nobody adds one before the transaction ends."""
+    await lock(session, "documents", of=actor.user_id)
+    query = select(func.count()).where(col(DocumentRow.user_id) == actor.user_id)
+    return (await session.exec(query)).one()
 
 
 async def _store(

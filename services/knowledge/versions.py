@@ -102,7 +102,7 @@ class DocumentVersions:
         # The policies hide drafts of others, so that they alone can't tell them from nothing.
         async with self._database.transaction(SERVICE) as session:
             is_there = (await session.exec(query)).one() > 0
-        return VersionRefusal.DRAFT_OF_ANOTHER if is_there else VersionRefusal.MISSING
+        return VersionRefusal.DRAFT_OF_ANOTHER if is_there else VersionRefusal.NO_SUCH_VERSION
 
 
 async def _append(

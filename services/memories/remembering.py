@@ -20,9 +20,9 @@ from services.database import Database
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.likeness import alike
-from services.memories.room import LimitReached, count_locked, limit_of
+from services.memories.room import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.refusals import Conflict
+from services.refusals import Conflict, LimitReached
 from services.versions import touch
 
 _log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class Remembering:
         Without a vector, as while the embedder is away, only the same words count as the same.
         Idempotency: the same key with the same request gives the memory that it made before.
         """
-        limit = await limit_of(self._standings, actor)
+        limit = (await self._standings.entitlements_of(actor.user_id)).max_memories
         vector = await self._vector_of(request.content)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
         async with self._database.transaction(actor) as session:

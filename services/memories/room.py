@@ -1,6 +1,4 @@
-"""Owns how many memories a user may have: the limit of the plan, and counting under a lock."""
-
-from dataclasses import dataclass
+"""Owns counting memories, so that nobody makes one meanwhile."""
 
 from sqlalchemy import func
 from sqlmodel import col, select
@@ -8,21 +6,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.tables import MemoryRow
-from services.auth.standing import Standings
 from services.database.locks import lock
-
-
-@dataclass(frozen=True, slots=True)
-class LimitReached:
-    """The refusal of one more memory than the plan allows."""
-
-    limit: int
-
-
-async def limit_of(standings: Standings, actor: Actor) -> int:
-    """Return how many memories the actor's plan allows; none to someone who is gone."""
-    standing = await standings.of(actor.user_id)
-    return 0 if standing is None else standing.entitlements.max_memories
 
 
 async def count_locked(session: AsyncSession, actor: Actor) -> int:

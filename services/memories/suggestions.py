@@ -14,7 +14,7 @@ from services.auth.standing import Standings
 from services.database import Database
 from services.embeddings import Embedder, Purpose
 from services.memories.likeness import alike
-from services.memories.room import count_locked, limit_of
+from services.memories.room import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 
 
@@ -46,7 +46,7 @@ class MemorySuggestions:
             return []
         texts = [suggestion.content for suggestion in suggestions]
         vectors = await self._embedder.embed(texts, purpose=Purpose.DOCUMENT)
-        limit = await limit_of(self._standings, actor)
+        limit = (await self._standings.entitlements_of(actor.user_id)).max_memories
         status = MemoryStatus.ACCEPTED if auto_accept else MemoryStatus.SUGGESTED
         async with self._database.transaction(actor) as session:
             room = limit - await count_locked(session, actor)

@@ -25,9 +25,9 @@ from schema.tools import (
 from services.audit.recording import changed, record
 from services.database import Database
 from services.refusals import Conflict, Unreachable
-from services.tools.catalogue import mcp_definition, workflow_definition
 from services.tools.described import administered, with_decision
 from services.tools.registry import ToolRegistry
+from services.tools.rows import mcp_definition_from_row, workflow_definition_from_row
 from services.versions import Versions, is_meant, touch
 
 _ORDER: Final = "name"
@@ -95,9 +95,9 @@ class ToolAdministration:
         server, separator, tool = name.partition(SERVER_SEPARATOR)
         if separator:
             listed = await session.get(McpToolRow, (server, tool))
-            return None if listed is None else administered(mcp_definition(listed))
+            return None if listed is None else administered(mcp_definition_from_row(listed))
         webhook = await session.get(WorkflowToolRow, name)
-        return None if webhook is None else administered(workflow_definition(webhook))
+        return None if webhook is None else administered(workflow_definition_from_row(webhook))
 
     def _local_after(self, after: str) -> list[AdministeredTool]:
         return [administered(tool) for tool in self._registry.definitions() if tool.name > after]
@@ -109,7 +109,7 @@ async def _mcp_after(
     # Names are compared byte for byte, as they are when the kinds are merged.
     name = (col(McpToolRow.server) + literal(SERVER_SEPARATOR) + col(McpToolRow.name)).collate("C")
     query = select(McpToolRow).where(name > after).order_by(name).limit(page.limit + 1)
-    return [administered(mcp_definition(row)) for row in (await session.exec(query)).all()]
+    return [administered(mcp_definition_from_row(row)) for row in (await session.exec(query)).all()]
 
 
 async def _workflow_after(
@@ -117,7 +117,9 @@ async def _workflow_after(
 ) -> list[AdministeredTool]:
     name = col(WorkflowToolRow.name).collate("C")
     query = select(WorkflowToolRow).where(name > after).order_by(name).limit(page.limit + 1)
-    return [administered(workflow_definition(row)) for row in (await session.exec(query)).all()]
+    return [
+        administered(workflow_definition_from_row(row)) for row in (await session.exec(query)).all()
+    ]
 
 
 async def _locked_decision(session: AsyncSession, name: str) -> ToolSettingsRow:

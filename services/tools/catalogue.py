@@ -4,12 +4,9 @@ With them come the decisions of administrators; who may use which is `permission
 the database count every change, so that a process learns of one at its next turn.
 """
 
-from collections.abc import Mapping
-from datetime import timedelta
 from typing import Final
 
 from cachetools import TTLCache
-from pydantic import JsonValue
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -21,17 +18,17 @@ from schema.tables import (
     ToolSettingsRow,
     WorkflowToolRow,
 )
-from schema.users import UserRole
 from services.database import Database
-from services.tools.definition import ApprovalPolicy, RetryClass, ToolDefinition, ToolKind
-from services.tools.described import qualified_name
+from services.tools.definition import ToolDefinition
 from services.tools.known import KnownTools
-from services.tools.permission import ToolSetting
 from services.tools.registry import ToolRegistry
+from services.tools.rows import (
+    mcp_definition_from_row,
+    setting_from_row,
+    workflow_definition_from_row,
+)
 
 _ALL: Final = "all"
-_MCP_TIMEOUT: Final = timedelta(seconds=60)
-"""How long a call of an MCP server's tool may take, unless an administrator says otherwise."""
 
 
 class ToolCatalogue:
@@ -87,47 +84,7 @@ async def _registered(session: AsyncSession) -> list[ToolDefinition]:
     )
     mcp = (await session.exec(of_servers)).all()
     workflow = (await session.exec(webhooks)).all()
-    return [*map(mcp_definition, mcp), *map(workflow_definition, workflow)]
-
-
-def mcp_definition(row: McpToolRow) -> ToolDefinition:
-    """Return a tool of an MCP server as it is run."""
-    return ToolDefinition(
-        name=qualified_name(row.server, row.name),
-        description=row.description,
-        input_schema=_schema(row.input_schema),
-        kind=ToolKind.MCP,
-        server=row.server,
-        timeout=_MCP_TIMEOUT,
-        retry_class=RetryClass(row.retry_class),
-    )
-
-
-def workflow_definition(row: WorkflowToolRow) -> ToolDefinition:
-    """Return a webhook as a tool that is run."""
-    return ToolDefinition(
-        name=row.name,
-        description=row.description,
-        input_schema=_schema(row.input_schema),
-        kind=ToolKind.WORKFLOW,
-        timeout=timedelta(seconds=row.timeout_s),
-        retry_class=RetryClass(row.retry_class),
-        approval=ApprovalPolicy(row.approval),
-    )
-
-
-def _schema(stored: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return a schema as providers take it: of an object, whatever else it says or does not."""
-    return {"type": "object", **stored}
-
-
-def setting_from_row(row: ToolSettingsRow) -> ToolSetting:
-    """Return the decision that the row holds."""
-    return ToolSetting(
-        enabled=row.enabled,
-        approval=None if row.approval is None else ApprovalPolicy(row.approval),
-        roles=None if row.roles is None else frozenset(map(UserRole, row.roles)),
-        retry_class=None if row.retry_class is None else RetryClass(row.retry_class),
-        timeout_s=row.timeout_s,
-        cost_usd=row.cost_usd,
-    )
+    return [
+        *map(mcp_definition_from_row, mcp),
+        *map(workflow_definition_from_row, workflow),
+    ]

@@ -37,7 +37,7 @@ from services.database.pages import Order, read_page
 from services.database.reading import AttributeRow, sql_of
 from services.database.time_ranges import within
 from services.refusals import Unreachable
-from services.turns.rows import turn_from_row, usage_from_row
+from services.turns.rows import owned_turn_from_row, usage_from_row
 
 R = TypeVar("R", bound=SQLModel)
 
@@ -129,11 +129,6 @@ class TurnInspection:
         """Record what an administrator did to somebody's turn."""
         async with self._database.transaction(actor) as session:
             record(session, actor, action, (ResourceType.TURN, turn_id), subject_id=owner)
-
-
-def owned_turn_from_row(row: TurnRow) -> OwnedTurn:
-    """Return the turn that the row holds, and whose it is."""
-    return OwnedTurn(**dict(turn_from_row(row)), user_id=UserId(row.user_id))
 
 
 def _filtered(chosen: TurnFilter) -> SelectOfScalar[TurnRow]:

@@ -5,6 +5,7 @@ import asyncpg
 from schema.errors import RETRYABLE, ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.tables import LedgerRow, MessageRow, ToolCallRow, TurnRow
+from schema.turn_inspection import OwnedTurn
 from schema.turns import Turn, TurnError, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 
@@ -52,6 +53,11 @@ def turn_from_row(row: TurnRow) -> Turn:
         started_at=row.started_at,
         finished_at=row.finished_at,
     )
+
+
+def owned_turn_from_row(row: TurnRow) -> OwnedTurn:
+    """Return the turn that the row holds, and whose it is."""
+    return OwnedTurn(**dict(turn_from_row(row)), user_id=UserId(row.user_id))
 
 
 def reference_from_row(row: TurnRow) -> TurnReference:

@@ -31,7 +31,7 @@ from services.auth.sessions import lock_user
 from services.creations import claim, give_back, made_before
 from services.database import ActorGoneError, Database
 from services.database.pages import Order, read_page
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict, LimitReached, Unreachable
 from services.users.rows import api_key_from_row
 
 T = TypeVar("T")
@@ -46,7 +46,6 @@ class ApiKeyRefusal(StrEnum):
 
     BY_KEY = "by_key"
     TOO_MUCH = "too_much"
-    TOO_MANY = "too_many"
     NO_LIFE = "no_life"
 
 
@@ -59,7 +58,7 @@ class ApiKeyService:
 
     async def create(
         self, actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, key: str | None
-    ) -> Result[MadeApiKey, ApiKeyRefusal | Conflict]:
+    ) -> Result[MadeApiKey, ApiKeyRefusal | LimitReached | Conflict]:
         """Make a key, which is told in the answer and never again.
 
         A key makes no keys: those would go on after it was revoked.
@@ -70,6 +69,7 @@ class ApiKeyService:
         refusal = _refusal_of(request, caller)
         if refusal is not None:
             return Err(refusal)
+        limit = caller.standing.entitlements.max_api_keys
         secret = f"{API_KEY_START}{secrets.token_urlsafe(32)}"
         row = _row(actor, request, caller=caller, secret=secret)
         async with self._database.transaction(SERVICE) as session:
@@ -80,9 +80,9 @@ class ApiKeyService:
             if isinstance(claimed, Err):
                 return claimed
             if claimed.value is None:
-                if await _count(session, actor) >= caller.standing.entitlements.max_api_keys:
+                if await _count(session, actor) >= limit:
                     await give_back(session)
-                    return Err(ApiKeyRefusal.TOO_MANY)
+                    return Err(LimitReached(limit))
                 session.add(row)
                 record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))
                 await session.flush()

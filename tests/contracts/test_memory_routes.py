@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from api.app import create_app
-from schema.ids import new_id
 from services.auth.standing import Standings
 from services.embeddings import make_embedder
 from services.memories.search import MemorySearch
@@ -19,6 +18,7 @@ from tests.contracts.test_routes import check_id, check_time, data_of
 from tests.fakes.embedding_api import KEY, EmbeddingApi, saying
 from tests.fakes.embedding_api import serving as serving_embeddings
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.plans import allow
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
 
@@ -292,17 +292,7 @@ async def test_nobody_reaches_the_memory_of_another(member: ApiUser, other_user:
 
 
 async def test_a_plan_that_is_full_says_so(member: ApiUser, stack: Stack) -> None:
-    plan_id = new_id()
-    await stack.inspection.execute(
-        "INSERT INTO plans (id, name, entitlements) VALUES ($1, $2, '{\"max_memories\": 1}')",
-        plan_id,
-        unique("plan"),
-    )
-    await stack.inspection.execute(
-        "INSERT INTO subscriptions (user_id, plan_id) VALUES ($1, $2)",
-        uuid.UUID(member.id),
-        plan_id,
-    )
+    await allow(stack.inspection, member.id, max_memories=1)
     await remember(member, "Has a dog.")
 
     response = await member.request("POST", "/memories", json={"content": "Has a cat."})

@@ -7,8 +7,8 @@ from uuid import UUID
 from api.ingestion_starter import IngestionStarter
 from schema.ids import DocumentId
 from schema.result import Err, Ok
-from services.knowledge.refusals import DocumentRefusal
 from services.knowledge.submissions import TitledSubmission
+from services.refusals import LimitReached
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.library import (
     actor_of,
@@ -20,6 +20,7 @@ from tests.fixtures.library import (
     titles,
     version_of,
 )
+from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
 from workers.composition.foundation import connect_temporal
 
@@ -56,11 +57,13 @@ async def test_a_key_is_not_used_up_by_a_refusal(user: ApiUser, stack: Stack) ->
     actor, submission = actor_of(user), TitledSubmission("text/plain", b"C", "T")
     create = stack.services.knowledge.create
 
-    refused = await create(actor, submission, key="k", max_documents=0)
-    made = await create(actor, submission, key="k", max_documents=1)
-    again = await create(actor, submission, key="k", max_documents=1)
+    await allow(stack.inspection, user.id, max_documents=0)
+    refused = await create(actor, submission, key="k")
+    await allow(stack.inspection, user.id, max_documents=1)
+    made = await create(actor, submission, key="k")
+    again = await create(actor, submission, key="k")
 
-    assert refused == Err(DocumentRefusal.TOO_MANY)
+    assert refused == Err(LimitReached(0))
     assert isinstance(made, Ok)
     assert again == made
 
@@ -260,7 +263,7 @@ async def test_a_document_is_kept_while_temporal_is_away(user: ApiUser, stack: S
     starter = IngestionStarter(await connect_temporal(settings, lazy=True))
     actor = actor_of(user)
     submission = TitledSubmission("text/plain", b"C", "T")
-    made = await stack.services.knowledge.create(actor, submission, key=None, max_documents=9)
+    made = await stack.services.knowledge.create(actor, submission, key=None)
     assert isinstance(made, Ok)
 
     is_started = await starter.start(DocumentId(made.value.id), 1, owner=actor.user_id)

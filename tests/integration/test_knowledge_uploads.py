@@ -1,17 +1,17 @@
 """What is sent to be a document: files and strings, their types, charsets and sizes."""
 
 import asyncio
-from uuid import UUID
 
 import httpx
 import pytest
 
 from tests.fixtures import documents
-from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.api_user import ApiUser
 from tests.fixtures.library import (
     ingested,
     titles,
 )
+from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
 
 TWENTY_MIB = 20 * 1024 * 1024
@@ -215,21 +215,8 @@ async def test_nobody_uploads_without_signing_in(stack: Stack) -> None:
     assert response.status_code == 401
 
 
-async def _give_plan(stack: Stack, user: ApiUser, **entitlements: int) -> None:
-    name = unique("plan")
-    pairs = ", ".join(f"'{key}', {value}" for key, value in entitlements.items())
-    await stack.inspection.execute(
-        "WITH plan AS (INSERT INTO plans (id, name, entitlements) "
-        f"SELECT uuidv7(), $2, entitlements || jsonb_build_object({pairs}) "
-        "FROM plans WHERE is_default RETURNING id) "
-        "INSERT INTO subscriptions (user_id, plan_id) SELECT $1, id FROM plan",
-        UUID(user.id),
-        name,
-    )
-
-
 async def test_a_plan_may_allow_less_bytes_than_the_setting(user: ApiUser, stack: Stack) -> None:
-    await _give_plan(stack, user, max_document_bytes=10)
+    await allow(stack.inspection, user.id, max_document_bytes=10)
 
     answers = [
         await upload(user, ("a.txt", b"x" * 10)),
@@ -243,7 +230,7 @@ async def test_a_plan_may_allow_less_bytes_than_the_setting(user: ApiUser, stack
 async def test_a_plan_allows_so_many_documents_however_many_come_at_once(
     user: ApiUser, stack: Stack
 ) -> None:
-    await _give_plan(stack, user, max_documents=3)
+    await allow(stack.inspection, user.id, max_documents=3)
 
     answers = await asyncio.gather(
         *(

@@ -16,14 +16,14 @@ from schema.memories import (
 )
 from schema.pages import PageRequest
 from schema.result import Err, Ok
-from services.memories.room import LimitReached
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryRefusal, MemoryService
-from services.refusals import Conflict, Unreachable
+from services.refusals import Conflict, LimitReached, Unreachable
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.database import Inspection
-from tests.fixtures.memories import allow, found, kept, set_status
+from tests.fixtures.memories import found, kept, set_status
+from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
 
 
@@ -100,7 +100,7 @@ async def test_of_changes_of_the_same_version_one_wins(
 async def test_of_a_hundred_at_once_as_many_are_kept_as_the_plan_allows(
     memories: MemoryService, user: ApiUser, inspection: Inspection
 ) -> None:
-    await allow(inspection, user, max_memories=5)
+    await allow(inspection, user.id, max_memories=5)
     actor = actor_of(user)
 
     results = await asyncio.gather(
@@ -119,7 +119,7 @@ async def test_of_a_hundred_at_once_as_many_are_kept_as_the_plan_allows(
 async def test_a_refused_creation_leaves_its_key_free(
     memories: MemoryService, user: ApiUser, inspection: Inspection
 ) -> None:
-    await allow(inspection, user, max_memories=1)
+    await allow(inspection, user.id, max_memories=1)
     actor = actor_of(user)
     first = await kept(memories, actor, "Has a dog.")
     request = CreateMemoryRequest(content="Has a cat.")

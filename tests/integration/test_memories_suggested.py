@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema.actors import Actor, acting_user
-from schema.ids import TurnId, UserId, new_id
+from schema.ids import TurnId, UserId
 from schema.memories import (
     CreateMemoryRequest,
     Memory,
@@ -22,6 +22,7 @@ from services.memories.service import MemoryService
 from services.memories.suggestions import MemorySuggestions
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.database import Inspection
+from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
 
@@ -186,15 +187,7 @@ async def test_what_another_user_is_known_for_is_no_repetition(
 async def test_suggestions_beyond_the_plan_are_left_out(
     suggestions: MemorySuggestions, actor: Actor, turn: TurnId, inspection: Inspection
 ) -> None:
-    plan_id = new_id()
-    await inspection.execute(
-        "INSERT INTO plans (id, name, entitlements) VALUES ($1, $2, '{\"max_memories\": 2}')",
-        plan_id,
-        unique("plan"),
-    )
-    await inspection.execute(
-        "INSERT INTO subscriptions (user_id, plan_id) VALUES ($1, $2)", actor.user_id, plan_id
-    )
+    await allow(inspection, actor.user_id, max_memories=2)
 
     stored = await suggest(suggestions, actor, turn, "Has a dog.", "Is a nurse.", "Lives in Rome.")
 

@@ -98,7 +98,7 @@ async def open_api_services(
             feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
             memories=MemoryService(database, foundation.embedder, standings),
             memory_search=MemorySearch(database, foundation.embedder),
-            knowledge=KnowledgeService(database),
+            knowledge=KnowledgeService(database, standings),
             knowledge_search=KnowledgeSearch(database, foundation.embedder),
             document_versions=DocumentVersions(database),
             publication=Publication(database),

@@ -11,8 +11,7 @@ from schema.memories import CreateMemoryRequest, Memory, MemoryKind
 from schema.result import Err
 from schema.wire import make_storable
 from services.memories.remembering import KnownBefore, Remembered, Remembering
-from services.memories.room import LimitReached
-from services.refusals import Conflict
+from services.refusals import Conflict, LimitReached
 from services.tools.definition import (
     RetryClass,
     ToolDefinition,
