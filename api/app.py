@@ -11,6 +11,7 @@ from api.dependencies import ApiServices
 from api.document_bodies import body_limit, takes_document
 from api.documentation import document_headers
 from api.errors import install_error_handlers
+from api.group_router import API_PREFIX
 from api.head_requests import HeadMiddleware
 from api.metrics import ApiMetrics, MetricsMiddleware
 from api.rate_limit_answers import RATE_LIMITED_DOCS, RateLimitHeadersMiddleware
@@ -48,8 +49,6 @@ from api.routes.admin import tools as admin_tools
 from api.routes.admin import turns as admin_turns
 from api.routes.admin import users as admin_users
 from services.rate_limits.rules import Group
-
-API_PREFIX: Final = "/api/v1"
 
 _DESCRIPTION: Final = """\
 Everturn answers chat messages in durable turns: nothing accepted is lost, nothing is answered \
@@ -124,11 +123,10 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
     # Into the application itself: each router between would have all routes compared once more.
     for group in (*_OF_USERS, *_ADMINISTRATION):
         if group in _OPEN:
-            app.include_router(group.router, prefix=API_PREFIX)
+            app.include_router(group.router)
         else:
             app.include_router(
                 group.router,
-                prefix=API_PREFIX,
                 dependencies=[limited(Group.REQUESTS)],
                 responses=RATE_LIMITED_DOCS,
             )

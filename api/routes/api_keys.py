@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.dependencies import CurrentCaller, Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope
 from api.errors import ApiError, granted, invalid, refused
+from api.group_router import GroupRouter
 from api.parameters import ApiKeyIdPath, IdempotencyKey
 from schema.actors import Actor
 from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
@@ -17,7 +18,7 @@ from schema.permissions import Permission
 from services.refusals import Conflict, LimitReached
 from services.users.api_keys import ApiKeyRefusal
 
-router = APIRouter(prefix="/users/me/api-keys", tags=["users"])
+router = GroupRouter("/users/me/api-keys", tag="users")
 
 Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
 Writer = Annotated[Actor, may(Permission.ACCOUNT_WRITE)]

@@ -2,12 +2,13 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.dependencies import Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, created, envelope, tagged
 from api.errors import ApiError, account_gone, granted, refused
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey
 from api.rate_limit_answers import RATE_LIMITED_DOCS
 from api.rate_limits import AUTH_LIMITED, LOGIN_LIMITED, limited
@@ -19,7 +20,7 @@ from services.auth.service import SignInRefusal
 from services.rate_limits.rules import Group
 from services.refusals import Conflict
 
-router = APIRouter(prefix="/auth", tags=["auth"])
+router = GroupRouter("/auth", tag="auth")
 
 
 @router.post(

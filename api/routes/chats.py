@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import granted, refused
+from api.group_router import GroupRouter
 from api.parameters import ChatIdPath, IdempotencyKey, IfMatch
 from schema.actors import Actor
 from schema.chats import (
@@ -22,7 +23,7 @@ from schema.chats import (
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 
-router = APIRouter(prefix="/chats", tags=["chats"])
+router = GroupRouter("/chats", tag="chats")
 
 Reader = Annotated[Actor, may(Permission.CHATS_READ)]
 Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]

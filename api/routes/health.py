@@ -3,15 +3,16 @@
 import asyncio
 from enum import StrEnum
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from redis.exceptions import RedisError
 
 from api.dependencies import ApiServices, Services
 from api.envelope import Envelope, envelope
+from api.group_router import GroupRouter
 from schema.wire import WireModel
 from services.database import DatabaseUnavailableError
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = GroupRouter("/health", tag="health")
 
 
 class Health(StrEnum):

@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.document_bodies import DocumentBody, body_docs
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import ApiError, granted, refused
+from api.group_router import GroupRouter
 from api.parameters import DocumentIdPath, IdempotencyKey, IfMatch
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -26,7 +27,7 @@ from schema.permissions import Permission
 from services.rate_limits.rules import Group
 from services.refusals import Conflict, LimitReached
 
-router = APIRouter(prefix="/knowledge", tags=["knowledge"])
+router = GroupRouter("/knowledge", tag="knowledge")
 
 Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
 Writer = Annotated[Actor, may(Permission.KNOWLEDGE_WRITE)]

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from api.dependencies import Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import ListEnvelope, list_envelope
+from api.group_router import GroupRouter
 from api.rate_limits import limited
 from schema.actors import Actor
 from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
@@ -14,7 +15,7 @@ from schema.pages import Page
 from schema.permissions import Permission
 from services.rate_limits.rules import Group
 
-router = APIRouter(prefix="/knowledge", tags=["knowledge"])
+router = GroupRouter("/knowledge", tag="knowledge")
 
 Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
 

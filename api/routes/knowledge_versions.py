@@ -2,13 +2,14 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.document_bodies import VersionBody, body_docs
 from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
 from api.errors import ApiError, granted, refused
+from api.group_router import GroupRouter
 from api.parameters import DocumentIdPath, IdempotencyKey, VersionNumberPath
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -26,7 +27,7 @@ from services.knowledge.refusals import PublicationRefusal, VersionRefusal
 from services.rate_limits.rules import Group
 from services.refusals import Conflict, Unreachable
 
-router = APIRouter(prefix="/knowledge/{document_id}", tags=["knowledge"])
+router = GroupRouter("/knowledge/{document_id}", tag="knowledge")
 
 Reader = Annotated[Actor, may(Permission.KNOWLEDGE_READ)]
 Writer = Annotated[Actor, may(Permission.KNOWLEDGE_WRITE)]

@@ -2,12 +2,13 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import ApiError, granted, refused
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, MemoryIdPath
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -28,7 +29,7 @@ from services.memories.service import MemoryRefusal
 from services.rate_limits.rules import Group
 from services.refusals import Conflict, LimitReached, Unreachable
 
-router = APIRouter(prefix="/memories", tags=["memories"])
+router = GroupRouter("/memories", tag="memories")
 
 Reader = Annotated[Actor, may(Permission.MEMORIES_READ)]
 Writer = Annotated[Actor, may(Permission.MEMORIES_WRITE)]

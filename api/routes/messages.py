@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Final, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.answering import ANSWERS, answer_turn
 from api.dependencies import Services, may
 from api.documentation import OF_ONE, error_docs
 from api.errors import ApiError, granted, invalid, refused
+from api.group_router import GroupRouter
 from api.parameters import ChatIdPath, IdempotencyKey
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -18,7 +19,7 @@ from services.rate_limits.rules import Group
 from services.refusals import Conflict, Unreachable
 from services.turns.acceptance import AcceptanceRefusal, TooLong
 
-router = APIRouter(prefix="/chats", tags=["chats"])
+router = GroupRouter("/chats", tag="chats")
 
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {

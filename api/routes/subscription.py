@@ -2,18 +2,19 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from api.dependencies import Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope
 from api.errors import ApiError, granted, invalid
+from api.group_router import GroupRouter
 from schema.actors import Actor
 from schema.permissions import Permission
 from schema.subscriptions import Subscription, SubscriptionUsage
 from services.refusals import InvalidField
 
-router = APIRouter(prefix="/subscription", tags=["subscription"])
+router = GroupRouter("/subscription", tag="subscription")
 
 Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
 

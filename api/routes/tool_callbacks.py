@@ -3,13 +3,14 @@
 from typing import Annotated, Any, Final, assert_never
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Path, Request
+from fastapi import Depends, Header, Path, Request
 from starlette.requests import ClientDisconnect
 
 from api.dependencies import Services, client_host
 from api.documentation import error_docs
 from api.envelope import Envelope, envelope
 from api.errors import ApiError, invalid
+from api.group_router import GroupRouter
 from api.rate_limit_answers import RATE_LIMITED_DOCS, tell
 from schema.errors import ErrorCode
 from schema.result import Err
@@ -17,7 +18,7 @@ from schema.tool_callbacks import ToolCallbackReceipt, ToolCallbackRequest
 from services.workflow_tools.callbacks import CallbackRefusal
 from services.workflow_tools.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 
-router = APIRouter(prefix="/tool-callbacks", tags=["tools"])
+router = GroupRouter("/tool-callbacks", tag="tools")
 
 
 def _body_schema() -> dict[str, Any]:

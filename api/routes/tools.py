@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
 from api.errors import ApiError, granted
+from api.group_router import GroupRouter
 from api.parameters import ToolNamePath
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -15,7 +16,7 @@ from schema.permissions import Permission
 from schema.tools import Tool
 from services.refusals import Unreachable
 
-router = APIRouter(prefix="/tools", tags=["tools"])
+router = GroupRouter("/tools", tag="tools")
 
 Reader = Annotated[Actor, may(Permission.TOOLS_READ)]
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api import turn_control
 from api.answering import ANSWERS, answer_turn
@@ -10,6 +10,7 @@ from api.dependencies import Services, may
 from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, envelope
 from api.errors import granted, invalid
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, ResumeAfter, ToolCallIdPath, TurnIdPath
 from api.rate_limits import limited
 from api.sse import event_stream
@@ -24,7 +25,7 @@ from schema.turns import (
 )
 from services.rate_limits.rules import Group
 
-router = APIRouter(prefix="/turns", tags=["turns"])
+router = GroupRouter("/turns", tag="turns")
 
 Reader = Annotated[Actor, may(Permission.CHATS_READ)]
 Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]

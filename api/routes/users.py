@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import IO, Annotated, Final, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import CurrentCaller, Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope, tagged
 from api.errors import ApiError, account_gone, granted, invalid, refused
+from api.group_router import GroupRouter
 from api.parameters import IfMatch
 from api.rate_limits import limited
 from schema.actors import Actor
@@ -23,7 +24,7 @@ from services.users.deletion import DeletionRefusal
 from services.users.preferences import PreferencesRefusal
 from services.users.service import AccountRefusal
 
-router = APIRouter(prefix="/users/me", tags=["users"])
+router = GroupRouter("/users/me", tag="users")
 
 Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
 Writer = Annotated[Actor, may(Permission.ACCOUNT_WRITE)]

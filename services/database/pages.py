@@ -1,6 +1,7 @@
 """Owns reading one page of a query: its order, its beginning, and what its next cursor is."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import tuple_
@@ -14,7 +15,7 @@ from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
 Row = TypeVar("Row", bound=SQLModel)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """The order of a list: by `columns`, the last of them unique, none of them null."""
 
@@ -26,6 +27,11 @@ class Order:
     def cursor_name(self) -> str:
         """What its cursors are told by from those of other lists: orders share their names."""
         return f"{self.columns[-1].class_.__tablename__} {self.name}"
+
+    @cached_property
+    def directed(self) -> tuple[Any, ...]:
+        """Its columns, each with the direction."""
+        return tuple(column.desc() if self.descending else column.asc() for column in self.columns)
 
 
 async def read_page(
@@ -40,9 +46,8 @@ async def read_page(
         types = [_python_type(column) for column in order.columns]
         last = tuple_(*decode_cursor(page.cursor, order.cursor_name, types))
         query = query.where(columns < last if order.descending else columns > last)
-    ordered = [column.desc() if order.descending else column.asc() for column in order.columns]
     # One row more than asked for tells whether there is a next page.
-    rows = (await session.exec(query.order_by(*ordered).limit(page.limit + 1))).all()
+    rows = (await session.exec(query.order_by(*order.directed).limit(page.limit + 1))).all()
     shown = rows[: page.limit]
     if len(rows) == len(shown):
         return Page(shown, None)

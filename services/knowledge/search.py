@@ -188,7 +188,8 @@ async def _with_any(
     In a small library all that holds any of them can be ranked, mostly. In a large one the rarest
     word alone is often in too much, and each try costs as much as the one that counts.
     """
-    queries = any_of(await connection.fetchval(RARE_FIRST, question["words"]))
+    words = await connection.fetchval(RARE_FIRST, question["words"], drafts.ids, drafts.numbers)
+    queries = any_of(words)
     if not question["is_large"]:
         some = await _matching(connection, queries[0], None, drafts)
         if some.are_all:

@@ -39,7 +39,7 @@ CROSS JOIN (
 
 RARE_FIRST: Final = """
 SELECT coalesce(array_agg(word ORDER BY place), '{}')
-FROM everturn_rare_first($1) WITH ORDINALITY AS rare (word, place)
+FROM everturn_rare_first($1, $2, $3) WITH ORDINALITY AS rare (word, place)
 """
 
 NEAREST_DRAFTS: Final = """

@@ -17,13 +17,16 @@ _BEGINS_A_TURN: Final = and_(
 )
 
 
-def sums() -> list[ColumnElement[Any]]:
-    """Return the columns of a sum, as `sums_from` reads them."""
-    return [
-        func.count().label("calls"),
-        func.count().filter(_BEGINS_A_TURN).label("turns"),
-        *(_sum(name) for name in (*TokenUsage.model_fields, "cost_usd")),
-    ]
+def _sum(name: str) -> ColumnElement[Any]:
+    return func.coalesce(func.sum(col(getattr(LedgerRow, name))), 0).label(name)
+
+
+SUMS: Final[tuple[ColumnElement[Any], ...]] = (
+    func.count().label("calls"),
+    func.count().filter(_BEGINS_A_TURN).label("turns"),
+    *map(_sum, (*TokenUsage.model_fields, "cost_usd")),
+)
+"""The columns of a sum, as `sums_from` reads them."""
 
 
 def between(since: datetime, until: datetime | None) -> list[ColumnElement[bool]]:
@@ -38,7 +41,3 @@ def sums_from(row: Any) -> UsageSums:  # noqa: ANN401 -- a row of a query is typ
     return UsageSums(
         calls=row.calls, turns=row.turns, usage=TokenUsage(**tokens), cost_usd=row.cost_usd
     )
-
-
-def _sum(name: str) -> ColumnElement[Any]:
-    return func.coalesce(func.sum(col(getattr(LedgerRow, name))), 0).label(name)

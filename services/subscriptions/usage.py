@@ -23,7 +23,7 @@ from schema.tables.columns import utc_now
 from services.database import Database
 from services.database.time_ranges import CLOCK_SLACK
 from services.refusals import InvalidField
-from services.subscriptions.ledger_sums import between, sums, sums_from
+from services.subscriptions.ledger_sums import SUMS, between, sums_from
 from services.subscriptions.periods import period_at, period_of_month
 from services.subscriptions.service import Terms, read_terms
 from services.tools.web_search.quota import MODEL
@@ -72,7 +72,7 @@ def _count_in_turns(
 # One statement, made once: seven took 5 ms of CPU. Calls under way count as they stand; of
 # messages, those that the user sent.
 _USED: Final[Any] = select_columns(
-    *sums(),
+    *SUMS,
     _web_searches().label("web_searches"),
     _count(MemoryRow).label("memories"),
     _count(DocumentRow).label("documents"),

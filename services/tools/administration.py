@@ -5,7 +5,7 @@ Where MCP and workflow tools come from is registered by services of their own.
 
 from typing import Any, Final
 
-from sqlalchemy import literal
+from sqlalchemy import ARRAY, Integer, Text, any_, bindparam, literal
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -32,6 +32,24 @@ from services.versions import Versions, is_meant, touch
 
 _ORDER: Final = "name"
 
+_AFTER: Final[Any] = bindparam("after", type_=Text)
+_MOST: Final[Any] = bindparam("most", type_=Integer)
+# Names are compared byte for byte, as they are when the kinds are merged.
+_MCP_NAME: Final = (
+    col(McpToolRow.server) + literal(SERVER_SEPARATOR) + col(McpToolRow.name)
+).collate("C")
+_WORKFLOW_NAME: Final = col(WorkflowToolRow.name).collate("C")
+# Made once: to put these together took longer than to ask them.
+_MCP_TOOLS: Final[Any] = (
+    select(McpToolRow).where(_MCP_NAME > _AFTER).order_by(_MCP_NAME).limit(_MOST)
+)
+_WORKFLOW_TOOLS: Final[Any] = (
+    select(WorkflowToolRow).where(_WORKFLOW_NAME > _AFTER).order_by(_WORKFLOW_NAME).limit(_MOST)
+)
+_DECISIONS: Final[Any] = select(ToolSettingsRow).where(
+    col(ToolSettingsRow.name) == any_(bindparam("names", type_=ARRAY(Text)))
+)
+
 
 class ToolAdministration:
     """Administers tools. Errors: DatabaseUnavailableError."""
@@ -39,6 +57,7 @@ class ToolAdministration:
     def __init__(self, database: Database, registry: ToolRegistry) -> None:
         self._database = database
         self._registry = registry
+        self._local = tuple(map(administered, registry.definitions()))
 
     async def list_tools(
         self, actor: Actor, page: PageRequest, *, kind: ToolKind | None
@@ -60,8 +79,8 @@ class ToolAdministration:
             ]
             shown = sorted(found, key=lambda tool: tool.name)[: page.limit]
             names = [tool.name for tool in shown]
-            query = select(ToolSettingsRow).where(col(ToolSettingsRow.name).in_(names))
-            decided = {row.name: row for row in (await session.exec(query)).all()}
+            decisions = await session.exec(_DECISIONS, params={"names": names})
+            decided = {row.name: row for row in decisions}
         following = encode_cursor(_ORDER, names[-1:]) if len(found) > len(shown) else None
         return Page([with_decision(tool, decided.get(tool.name)) for tool in shown], following)
 
@@ -100,26 +119,21 @@ class ToolAdministration:
         return None if webhook is None else administered(workflow_definition_from_row(webhook))
 
     def _local_after(self, after: str) -> list[AdministeredTool]:
-        return [administered(tool) for tool in self._registry.definitions() if tool.name > after]
+        return [tool for tool in self._local if tool.name > after]
 
 
 async def _mcp_after(
     session: AsyncSession, after: str, page: PageRequest
 ) -> list[AdministeredTool]:
-    # Names are compared byte for byte, as they are when the kinds are merged.
-    name = (col(McpToolRow.server) + literal(SERVER_SEPARATOR) + col(McpToolRow.name)).collate("C")
-    query = select(McpToolRow).where(name > after).order_by(name).limit(page.limit + 1)
-    return [administered(mcp_definition_from_row(row)) for row in (await session.exec(query)).all()]
+    rows = await session.exec(_MCP_TOOLS, params={"after": after, "most": page.limit + 1})
+    return [administered(mcp_definition_from_row(row)) for row in rows]
 
 
 async def _workflow_after(
     session: AsyncSession, after: str, page: PageRequest
 ) -> list[AdministeredTool]:
-    name = col(WorkflowToolRow.name).collate("C")
-    query = select(WorkflowToolRow).where(name > after).order_by(name).limit(page.limit + 1)
-    return [
-        administered(workflow_definition_from_row(row)) for row in (await session.exec(query)).all()
-    ]
+    rows = await session.exec(_WORKFLOW_TOOLS, params={"after": after, "most": page.limit + 1})
+    return [administered(workflow_definition_from_row(row)) for row in rows]
 
 
 async def _locked_decision(session: AsyncSession, name: str) -> ToolSettingsRow:

@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from api.app import API_PREFIX
+from api.group_router import API_PREFIX
 from tests.contracts.authorisation import MATRIX, Row
 from tests.contracts.conftest import Documented
 from tests.fixtures.api_user import PASSWORD, ApiUser

@@ -348,13 +348,18 @@ async def test_an_outage_of_the_database_is_told_as_one(user: ApiUser, embedder:
     await nowhere.close()
 
 
+@pytest.mark.parametrize("is_published", [False, True])
+@pytest.mark.parametrize("beginnings", ["bc", "cb"])
 async def test_common_words_do_not_hide_the_rare_one(
-    stack: Stack, user: ApiUser, search: KnowledgeSearch
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, beginnings: str, *, is_published: bool
 ) -> None:
-    rare, common = word(), word()
+    rare, common = (beginning + word() for beginning in beginnings)
     passages = [Made(f"{common} {number}") for number in range(300)]
-    await add_document(stack.inspection, user.id, *passages, Made(f"a passage with {rare}"))
-    await stack.inspection.execute("ANALYZE passages")
+    document = await add_document(
+        stack.inspection, user.id, *passages, Made(f"a passage with {rare}")
+    )
+    if is_published:
+        await publish(stack.inspection, document, 1)
 
     assert (await contents(search, user, f"{common} {rare} elsewhere"))[0] == (
         f"a passage with {rare}"

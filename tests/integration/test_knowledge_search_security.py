@@ -1,5 +1,6 @@
 """What the database keeps of passages: the functions of the search, and what is immutable."""
 
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -36,10 +37,13 @@ async def test_the_function_behind_the_words_gives_nobody_the_drafts_of_others(
     assert await seen_by(actor_of(other_user)) == 0
 
 
-async def ordered(stack: Stack, actor: Actor, *words: str) -> list[str]:
-    ask = "SELECT * FROM everturn_rare_first($1)"
+async def ordered(
+    stack: Stack, actor: Actor, *words: str, drafts: Sequence[UUID] = ()
+) -> list[str]:
+    ask = "SELECT * FROM everturn_rare_first($1, $2, $3)"
     async with stack.foundation.database.statements(actor) as connection:
-        return [row[0] for row in await connection.fetch(ask, list(words))]
+        rows = await connection.fetch(ask, list(words), list(drafts), [1] * len(drafts))
+    return [row[0] for row in rows]
 
 
 async def test_words_are_put_in_order_and_not_counted(
@@ -55,16 +59,19 @@ async def test_words_are_put_in_order_and_not_counted(
     ]
 
 
-async def test_the_order_of_words_tells_nothing_of_drafts(
+async def test_the_order_of_words_tells_nothing_of_others_drafts(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     hidden = word()
     drafts = [Made(f"{hidden} is common") for _ in range(300)]
-    await add_document(stack.inspection, user.id, *drafts)
+    document = await add_document(stack.inspection, user.id, *drafts)
     await stack.inspection.execute("ANALYZE passages")
 
-    for asking in (user, other_user):
-        assert await ordered(stack, actor_of(asking), hidden, "rare") == [hidden, "rare"]
+    for known in ([], [document]):
+        words = await ordered(stack, actor_of(other_user), hidden, "rare", drafts=known)
+        assert words == [hidden, "rare"]
+    own = await ordered(stack, actor_of(user), hidden, "rare", drafts=[document])
+    assert own == ["rare", hidden]
 
 
 async def test_the_functions_behind_the_words_say_nothing_without_an_actor(
@@ -75,7 +82,7 @@ async def test_the_functions_behind_the_words_say_nothing_without_an_actor(
     await publish(stack.inspection, document, 1)
     asks = (
         f"SELECT * FROM everturn_passages_with('{name}', NULL, '{{}}', '{{}}', 10)",
-        f"SELECT * FROM everturn_rare_first('{{{name}}}')",
+        f"SELECT * FROM everturn_rare_first('{{{name}}}', '{{}}', '{{}}')",
     )
 
     async def rows_for(actor_type: str) -> list[int]:

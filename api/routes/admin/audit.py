@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import ListEnvelope, list_envelope
+from api.group_router import GroupRouter
 from schema.actors import Actor
 from schema.audit import AuditEntry, AuditFilter
 from schema.permissions import Permission
 
-router = APIRouter(prefix="/admin/audit", tags=["admin"])
+router = GroupRouter("/admin/audit", tag="admin")
 
 
 @router.get(

@@ -3,18 +3,19 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
 from api.errors import granted, refused
+from api.group_router import GroupRouter
 from api.parameters import DocumentIdPath
 from schema.actors import Actor
 from schema.knowledge import Document, DocumentSort, OwnedDocument, OwnedDocumentFilter
 from schema.permissions import Permission
 
-router = APIRouter(prefix="/admin/knowledge", tags=["admin"])
+router = GroupRouter("/admin/knowledge", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]

@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import Body, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import ApiError, granted
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, ServerNamePath
 from api.server_refresher import RefreshProgress
 from api.tool_refusals import tool_refused
@@ -22,7 +23,7 @@ from schema.mcp_servers import (
 )
 from schema.permissions import Permission
 
-router = APIRouter(prefix="/admin/mcp-servers", tags=["admin"])
+router = GroupRouter("/admin/mcp-servers", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]

@@ -2,12 +2,13 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import ApiError, granted, invalid, refused
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, PlanIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -16,7 +17,7 @@ from schema.plans import ChangePlanRequest, CreatePlanRequest, Plan, PlanFilter,
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.plans import PlanRefusal, UnknownModel
 
-router = APIRouter(prefix="/admin/plans", tags=["admin"])
+router = GroupRouter("/admin/plans", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
@@ -15,6 +15,7 @@ from api.envelope import (
     tagged,
 )
 from api.errors import ApiError, granted, refused
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, PromptIdPath, VersionNumberPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -31,7 +32,7 @@ from schema.prompts import (
 from services.prompts.service import PromptRefusal, Unusable
 from services.refusals import Conflict, Unreachable
 
-router = APIRouter(prefix="/admin/prompts", tags=["admin"])
+router = GroupRouter("/admin/prompts", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]

@@ -2,12 +2,13 @@
 
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.dependencies import Services, may
 from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, tagged
 from api.errors import ApiError, granted, invalid, refused
+from api.group_router import GroupRouter
 from api.parameters import IfMatch, UserIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -16,7 +17,7 @@ from schema.subscriptions import AssignPlanRequest, PlanAssignment
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.service import AssignmentRefusal
 
-router = APIRouter(prefix="/admin/users", tags=["admin"])
+router = GroupRouter("/admin/users", tag="admin")
 
 
 @router.put(

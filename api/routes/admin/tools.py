@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope, tagged
 from api.errors import ApiError, granted
+from api.group_router import GroupRouter
 from api.parameters import IfMatch, ToolNamePath
 from api.tool_refusals import tool_refused
 from schema.actors import Actor
@@ -22,7 +23,7 @@ from schema.tools import (
     ToolTest,
 )
 
-router = APIRouter(prefix="/admin/tools", tags=["admin"])
+router = GroupRouter("/admin/tools", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]

@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from api import turn_control
 from api.dependencies import ApiServices, Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
 from api.errors import granted, refused
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, TurnIdPath
 from schema.actors import Actor, acting_user
 from schema.audit import AuditAction
@@ -19,7 +20,7 @@ from schema.permissions import Permission
 from schema.turn_inspection import InspectedTurn, OwnedTurn, TurnFilter, TurnSort
 from schema.turns import RegenerateTurnRequest, Turn
 
-router = APIRouter(prefix="/admin/turns", tags=["admin"])
+router = GroupRouter("/admin/turns", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import ListMeta, request_id_of
+from api.group_router import GroupRouter
 from schema.actors import Actor
 from schema.permissions import Permission
 from schema.subscriptions import UsageFilter, UsageRow, UsageSums
 from schema.wire import WireModel
 
-router = APIRouter(prefix="/admin/usage", tags=["admin"])
+router = GroupRouter("/admin/usage", tag="admin")
 
 
 class UsageMeta(ListMeta):

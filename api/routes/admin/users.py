@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated, assert_never
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
 from api.errors import ApiError, granted, refused
+from api.group_router import GroupRouter
 from api.parameters import IfMatch, UserIdPath
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -22,7 +23,7 @@ from schema.users import (
 from services.refusals import Conflict, Unreachable
 from services.users.administration import ManagementRefusal
 
-router = APIRouter(prefix="/admin/users", tags=["admin"])
+router = GroupRouter("/admin/users", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]

@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import granted
+from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, ToolNamePath
 from api.tool_refusals import tool_refused
 from schema.actors import Actor
@@ -20,7 +21,7 @@ from schema.workflow_tools import (
     WorkflowTool,
 )
 
-router = APIRouter(prefix="/admin/workflow-tools", tags=["admin"])
+router = GroupRouter("/admin/workflow-tools", tag="admin")
 
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
