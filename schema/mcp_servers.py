@@ -202,7 +202,8 @@ class McpServer(VersionedModel):
     enabled: bool
     status: McpServerStatus
     problem: str | None = Field(
-        description="Why it is failing, or which of a healthy server's tools were left out."
+        description="Why it is failing, or which of a healthy server's tools were left out, "
+        "or can't be checked by the output schemas that it declares."
     )
     tool_count: int = Field(description="How many tools the last successful listing found.")
     checked_at: Timestamp | None

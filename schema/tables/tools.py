@@ -55,7 +55,7 @@ class McpServerRow(SQLModel, table=True):
 
 
 class McpToolRow(SQLModel, table=True):
-    """A tool as its MCP server listed it."""
+    """A tool as its MCP server listed it; `output_schema` is null where it declares none of use."""
 
     __tablename__ = "mcp_tools"
 
@@ -63,6 +63,7 @@ class McpToolRow(SQLModel, table=True):
     name: str = Field(primary_key=True)
     description: str = ""
     input_schema: dict[str, Any] = Field(sa_type=JSONB)
+    output_schema: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     retry_class: str = "never"
     listed_at: datetime = creation_moment()
 

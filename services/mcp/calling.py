@@ -2,6 +2,7 @@
 
 What the SDK does besides is left out: it lists all tools to compare a result with the schema that
 was promised, and raises where that does not fit, when the tool has long had its effect.
+`output_schemas.py` compares, by what is listed already.
 """
 
 import asyncio

@@ -1,15 +1,16 @@
 """Owns calls of tools that MCP servers have: what goes along with a call, and what comes of it."""
 
 import math
-from asyncio import get_running_loop
+from asyncio import get_running_loop, to_thread
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
 from services.database import DatabaseUnavailableError
 from services.mcp.errors import CallLostError, CallRefusedError
+from services.mcp.output_schemas import remark_on
 from services.mcp.pool import McpPool
 from services.mcp.words import bounded
 from services.tools.definition import (
@@ -20,6 +21,9 @@ from services.tools.definition import (
     ToolUnavailableError,
 )
 from services.tools.described import qualified_name
+
+if TYPE_CHECKING:
+    from mcp_types import CallToolResult
 
 _IDEMPOTENCY_KEY: Final = "everturn/idempotencyKey"
 """Where in `_meta` a server finds the key: the same for every attempt of a call, and for no other.
@@ -71,7 +75,7 @@ class McpCalls:
         # Imported with the SDK, which the pool has done by now.
         from services.mcp.results import outcome_of  # noqa: PLC0415 -- see above
 
-        return outcome_of(result)
+        return outcome_of(result, remark=await _remark_on(result, definition))
 
 
 class _Progress:
@@ -90,6 +94,14 @@ class _Progress:
         total = total if total is not None and math.isfinite(total) else None
         words = None if message is None else bounded(message, _LONGEST_MESSAGE)
         self._report(ToolProgress(progress, total, words))
+
+
+async def _remark_on(result: "CallToolResult", definition: ToolDefinition) -> str | None:
+    """Say what is wrong with a result, by the schema that the server listed: it is not asked."""
+    schema = definition.output_schema
+    if schema is None:
+        return None
+    return await to_thread(remark_on, result, schema, tool=definition.name)
 
 
 def _unavailable(server: str, error: CallLostError) -> ToolUnavailableError:

@@ -123,6 +123,9 @@ async def _page(spoken: Conversation, cursor: str | None) -> ListToolsResult:
 
 
 def _read(tool: object) -> Tool:
+    if isinstance(tool, dict) and not isinstance(tool.get("outputSchema"), dict | None):
+        # The tool can be called without; this is no schema either, and told as such.
+        tool = tool | {"outputSchema": {"type": None}}
     try:
         return Tool.model_validate(tool, by_name=False)
     except ValidationError:

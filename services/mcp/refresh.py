@@ -6,12 +6,13 @@ nothing where the server was configured anew in between.
 
 import asyncio
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import structlog
 from sqlalchemy import delete
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -25,6 +26,7 @@ from schema.wire import make_storable
 from services.database import Database
 from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError
+from services.mcp.output_schemas import problem_of_output_schema
 from services.mcp.words import bounded
 from services.tools.described import qualified_name
 from services.tools.input_schemas import problem_of_schema
@@ -32,6 +34,8 @@ from services.tools.secrets import UnreadableSecretError
 
 if TYPE_CHECKING:
     from mcp_types import Tool
+
+_log = structlog.get_logger(__name__)
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LONGEST_DESCRIPTION: Final = 4_000
@@ -96,7 +100,8 @@ class McpRefresh:
 
     async def _listing_of(self, row: McpServerRow) -> Listing:
         try:
-            return usable(row.name, await self._tools_of(row))
+            # Aside: hundreds of schemas can be hard to read.
+            return await asyncio.to_thread(usable, row.name, await self._tools_of(row))
         except (McpServerError, UnreadableSecretError) as error:
             return Listing((), bounded(str(error)), has_failed=True)
 
@@ -127,21 +132,34 @@ class McpRefresh:
 
 
 def usable(server: str, tools: "Sequence[Tool]") -> Listing:
-    """Return the tools that can be called, and say which can't; without any, it has failed."""
+    """Return the tools that can be called, and say which can't; with these alone, it has failed.
+
+    One whose results can't be checked can be called, and is told of.
+    """
     rows: dict[str, McpToolRow] = {}
     left_out: list[str] = []
+    unchecked: list[str] = []
     for tool in tools:
         problem = "is listed twice" if tool.name in rows else _problem_of(server, tool)
-        if problem is None:
-            rows[tool.name] = _row_of(server, tool)
-        else:
+        if problem is not None:
             left_out.append(f"{_shortened(tool.name)} ({problem})")
-    if not left_out:
-        return Listing(tuple(rows.values()), None, has_failed=False)
-    named = "; ".join(left_out[:_NAMED])
-    more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-    problem = bounded(f"Left out: {named}{more}.")
-    return Listing(tuple(rows.values()), problem, has_failed=not rows)
+            continue
+        row = rows[tool.name] = _row_of(server, tool)
+        problem = _problem_of_output(tool)
+        if problem is not None:
+            row.output_schema = None
+            unchecked.append(f"{_shortened(tool.name)} ({problem})")
+    if unchecked:
+        _log.warning("mcp_output_schemas_refused", server=server, tools=unchecked[:_NAMED])
+    sentences = [*_told("Left out", left_out), *_told("Results not checked", unchecked)]
+    problem = bounded(" ".join(sentences)) if sentences else None
+    return Listing(tuple(rows.values()), problem, has_failed=bool(left_out) and not rows)
+
+
+def _told(what: str, tools: Sequence[str]) -> Iterator[str]:
+    if tools:
+        more = f"; and {len(tools) - _NAMED} more" if len(tools) > _NAMED else ""
+        yield f"{what}: {'; '.join(tools[:_NAMED])}{more}."
 
 
 def _problem_of(server: str, tool: "Tool") -> str | None:
@@ -149,6 +167,12 @@ def _problem_of(server: str, tool: "Tool") -> str | None:
         return "no name for a model: letters, digits, _ and -, 64 with the server's name at most"
     problem = problem_of_schema(tool.input_schema)
     return None if problem is None else f"its input schema {problem}"
+
+
+def _problem_of_output(tool: "Tool") -> str | None:
+    schema = tool.output_schema
+    problem = None if schema is None else problem_of_output_schema(schema)
+    return None if problem is None else f"its output schema {problem}"
 
 
 def _row_of(server: str, tool: "Tool") -> McpToolRow:
@@ -159,6 +183,7 @@ def _row_of(server: str, tool: "Tool") -> McpToolRow:
         name=tool.name,
         description=description,
         input_schema=schema,
+        output_schema=tool.output_schema,
         retry_class=retry_class_of(tool),
     )
 

@@ -32,9 +32,11 @@ _MAX_NAME: Final = 300
 _NOTHING: Final = "The tool ended without any output."
 
 
-def outcome_of(result: CallToolResult) -> ToolOutcome:
-    """Return what goes back to the model."""
+def outcome_of(result: CallToolResult, *, remark: str | None = None) -> ToolOutcome:
+    """Return what goes back to the model; a remark of ours comes first."""
     told = _Told()
+    if remark is not None:
+        told.say(remark)
     for piece in result.content[:_MAX_PIECES]:
         told.take(piece)
     if len(result.content) > _MAX_PIECES:

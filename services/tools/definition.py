@@ -39,7 +39,8 @@ class ToolDefinition(BaseModel):
     """What the model, the prompt and the workflow need to know about a tool.
 
     `instant` tools are pure and take microseconds, so they run as local activities;
-    `instructions` are the tool's sentences in the prompt; `server` is the MCP server that has it.
+    `instructions` are the tool's sentences in the prompt; `server` is the MCP server that has it,
+    and `output_schema` what that one promises of results.
     Units: `cost_usd` is what one call costs, as far as that is known before it is made.
     """
 
@@ -48,6 +49,7 @@ class ToolDefinition(BaseModel):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str
     input_schema: dict[str, JsonValue]
+    output_schema: dict[str, JsonValue] | None = None
     kind: ToolKind = ToolKind.LOCAL
     server: str | None = None
     timeout: timedelta

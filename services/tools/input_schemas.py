@@ -1,7 +1,7 @@
-"""Owns which JSON schemas of others' tools are accepted: bounded, whole, and of objects.
+"""Owns which JSON schemas of others' tools are accepted: bounded and whole; of inputs, of objects.
 
 A schema from outside is data that the validator runs: it must not fetch anything, nor be deep
-enough to exhaust the stack.
+enough to exhaust the stack, nor lead in circles.
 """
 
 import json
@@ -15,10 +15,13 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from services.tools.schema_work import is_too_much_work
 from services.tools.validation import validator_of
 
 _LONGEST_CHARS: Final = 64 * 1024
 _DEEPEST: Final = 20
+_MOST_STEPS: Final = 10_000
+"""To check what holds nothing."""
 _REFERENCES: Final = ("$ref", "$dynamicRef")
 # A whole schema may have an id; a part with one of its own would change what references mean.
 _NAMES: Final = ("$id", "$anchor", "$dynamicAnchor", "$recursiveRef", "$vocabulary")
@@ -29,22 +32,30 @@ def problem_of_schema(schema: Mapping[str, JsonValue]) -> str | None:
 
     What is returned goes on after the words "the schema", and quotes nothing of it.
     """
-    problem = _problem_of_size(schema) or _problem_of_names(schema)
+    problem = problem_of_form(schema)
     if problem is not None:
         return problem
     if schema.get("type") != "object":
         return "has to be of the type `object`"
     try:
-        Draft202012Validator.check_schema(schema)
-        # An endless reference is found by following it.
-        next(Draft202012Validator(schema).iter_errors({}), None)
         validator_of(schema)
-    except SchemaError as error:
-        return f"is no JSON schema (2020-12): look at `{_place(error)}`"
-    except RecursionError:
-        return "refers to itself without end"
     except ValidationError:
         return "has a part that inputs can't be checked by"
+    return None
+
+
+def problem_of_form(schema: Mapping[str, JsonValue]) -> str | None:
+    """Say why nothing can be checked by a schema, or None where something can, as above."""
+    problem = _problem_of_size(schema) or _problem_of_names(schema)
+    if problem is not None:
+        return problem
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"is no JSON schema (2020-12): look at `{_place(error)}`"
+    # An endless reference is found by following it.
+    if is_too_much_work(schema, {}, most_steps=_MOST_STEPS):
+        return "refers to itself without end, or too often"
     return None
 
 

@@ -44,6 +44,7 @@ def mcp_definition_from_row(row: McpToolRow) -> ToolDefinition:
         name=qualified_name(row.server, row.name),
         description=row.description,
         input_schema=_object_schema(row.input_schema),
+        output_schema=row.output_schema,
         kind=ToolKind.MCP,
         server=row.server,
         timeout=_MCP_TIMEOUT,

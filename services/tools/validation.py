@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from cachetools import LRUCache
-from jsonschema_rs import Draft202012Validator, FancyRegexOptions
+from jsonschema_rs import Draft202012Validator, FancyRegexOptions, RegexOptions
 from pydantic import JsonValue
 
 from services.tools.schema_errors import explain
@@ -53,13 +53,15 @@ class InputValidation:
         return known
 
 
-def validator_of(schema: Mapping[str, JsonValue]) -> Draft202012Validator:
+def validator_of(
+    schema: Mapping[str, JsonValue], *, patterns: FancyRegexOptions | RegexOptions = _PATTERNS
+) -> Draft202012Validator:
     """Return what checks by this schema.
 
     Errors: jsonschema_rs.ValidationError for a schema that is none.
     """
     return Draft202012Validator(
-        dict(schema), pattern_options=_PATTERNS, retriever=_fetch_nothing, validate_formats=False
+        dict(schema), pattern_options=patterns, retriever=_fetch_nothing, validate_formats=False
     )
 
 

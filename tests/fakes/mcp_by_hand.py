@@ -21,6 +21,7 @@ INFO = {
 
 TOOLS: list[Any] = [
     {"name": "right", "inputSchema": {"type": "object"}},
+    {"name": "vow", "inputSchema": {"type": "object"}, "outputSchema": "a number"},
     {"name": "odd", "inputSchema": {"type": "object", "properties": {"a": 7}}},
     {"name": "bare"},
     {"name": "loud", "description": 7, "inputSchema": {"type": "object"}},

@@ -150,8 +150,10 @@ _HANDLERS: dict[str, _Handler] = {
     "flood": _flood,
     "hang": _hang,
     "hoard": _hoard,
+    "keep": _fixed(CallToolResult(content=[], structured_content={"temperature": 21.5})),
     "lie": _fixed(CallToolResult(content=[], structured_content={"temperature": "warm"})),
     "progress": _progress,
+    "omit": _fixed(text("It is warm.")),
     "refuse": _refuse,
     "show": _fixed(
         CallToolResult(
@@ -165,7 +167,18 @@ _HANDLERS: dict[str, _Handler] = {
         )
     ),
     "together": _together,
+    "vow": _fixed(CallToolResult(content=[], structured_content={"temperature": "warm"})),
 }
+_WARMTH: dict[str, Any] = {
+    "type": "object",
+    "properties": {"temperature": {"type": "number"}},
+    "required": ["temperature"],
+}
+_PROMISED: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("fail", "keep", "lie", "omit"), _WARMTH),
+    "vow": {"type": "object", "properties": {"temperature": {"type": 7}}},
+}
+"""What is promised of results; of `vow`'s, by what is no schema."""
 
 
 async def call_tool(ctx: Any, params: CallToolRequestParams) -> CallToolResult:  # noqa: ANN401 -- the SDK's
@@ -184,15 +197,12 @@ async def call_tool(ctx: Any, params: CallToolRequestParams) -> CallToolResult: 
 
 def callable_tools() -> list[Tool]:
     """Return the tools that can be called."""
-    promised = {
-        "type": "object",
-        "properties": {"temperature": {"type": "number"}},
-        "required": ["temperature"],
-    }
     return [
         Tool(name="echo", input_schema=ANY, annotations=ToolAnnotations(idempotent_hint=True)),
         Tool(name="read", input_schema=ANY, annotations=ToolAnnotations(read_only_hint=True)),
-        Tool(name="lie", input_schema=ANY, output_schema=promised),
-        *(Tool(name=name, input_schema=ANY) for name in sorted(_HANDLERS.keys() - {"lie"})),
+        *(
+            Tool(name=name, input_schema=ANY, output_schema=_PROMISED.get(name))
+            for name in sorted(_HANDLERS)
+        ),
         *EXTRA,
     ]

@@ -316,5 +316,5 @@ async def test_a_tool_that_is_described_wrongly_does_not_cost_the_server_the_oth
     outcome = await mcp.refresh.refresh(await mcp.reference(server))
 
     row = await mcp.row(server)
-    assert (outcome.tool_count, row["status"]) == (1, "healthy")
+    assert (outcome.tool_count, row["status"]) == (2, "healthy")
     assert all(f"`{name}`" in row["problem"] for name in ("odd", "bare", "loud"))

@@ -14,6 +14,16 @@ def nested(levels: int) -> dict[str, Any]:
     return schema
 
 
+def doubling(levels: int) -> dict[str, Any]:
+    """Return a schema whose parts refer to the next one twice."""
+    parts = {
+        f"part{level}": {"allOf": [{"$ref": f"#/$defs/part{level + 1}"}] * 2}
+        for level in range(levels)
+    }
+    last = {f"part{levels}": {"type": "object"}}
+    return {"type": "object", "$defs": parts | last, "$ref": "#/$defs/part0"}
+
+
 def with_property(schema: object, **more: object) -> dict[str, Any]:
     return {"type": "object", "properties": {"a": schema}, **more}
 
@@ -52,6 +62,7 @@ def test_schemas_of_objects_are_accepted(schema: dict[str, Any]) -> None:
         (with_property({"$ref": "#/$defs/none"}), "refers to a part that it does not have"),
         (with_property({"$id": "http://example.com"}), "must not have any of"),
         ({"type": "object", "allOf": [{"$ref": "#"}]}, "refers to itself without end"),
+        (doubling(100), "refers to itself without end, or too often"),
         (nested(30), "is nested more than 20 levels deep"),
         (with_property({"description": "x" * 70_000}), "is longer than 65,536 characters"),
         (with_property({"description": "\x00"}), "holds the NUL character"),

@@ -1,0 +1,168 @@
+"""Owns how much work it is to check a value by a schema, found out without checking anything.
+
+The validator can't be interrupted, and few lines of schema can keep it busy for ever: a part that
+refers to the next one twice, which refers to the next one twice. So the way that it would go is
+walked first, for so many steps, and what leads further is not checked at all.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+MOST_STEPS: Final = 200_000
+"""What can be walked in less than half a second; the validator takes no longer for it."""
+
+_DEEPEST: Final = 500
+"""Parts of schemas within each other, as the stack holds them: a thread's may be half a MiB."""
+_CHARS_PER_STEP: Final = 4
+_ENTRIES_PER_STEP: Final = 16
+_STEPS_OF_DIVISION: Final = 16
+"""Of fractions, exactly: 20 microseconds where the number is large."""
+
+_LISTED: Final = ("allOf", "anyOf", "oneOf")
+_NAMED: Final = ("dependentSchemas", "dependencies")
+_CONDITIONS: Final = ("not", "if", "then", "else")
+_REFERENCES: Final = ("$ref", "$dynamicRef")
+_OF_THE_REST: Final = ("unevaluatedItems", "unevaluatedProperties")
+_OF_ITEMS: Final = ("items", "contains", "unevaluatedItems")
+_OF_PROPERTIES: Final = ("additionalProperties", "unevaluatedProperties")
+
+_Part = Mapping[str, Any]
+
+
+def is_too_much_work(
+    schema: Mapping[str, Any], value: object, *, most_steps: int = MOST_STEPS
+) -> bool:
+    """Say whether checking the value by the schema takes longer than it may, or never ends."""
+    parts = _Map(schema)
+    taken = 0
+    waiting = [_Step(schema, value, 0, looks_again=False)]
+    while waiting:
+        step = waiting.pop()
+        taken += parts.stop_at(step.part).work_on(step.value)
+        if taken > most_steps or step.depth > _DEEPEST:
+            return True
+        for part, met, looks_again in parts.after(step):
+            taken += 1
+            if taken > most_steps:
+                return True
+            if isinstance(part, dict):
+                waiting.append(_Step(part, met, step.depth + 1, looks_again))
+    return False
+
+
+class _Step(NamedTuple):
+    """A part of the schema that meets a part of the value.
+
+    `looks_again` is whether a part around it asks what was looked at, once for each entry.
+    """
+
+    part: _Part
+    value: object
+    depth: int
+    looks_again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """What is asked of one part: parts for the same value, and what it does by itself."""
+
+    same: tuple[object, ...]
+    asks_for_the_rest: bool
+    entries: int
+    patterns: int
+    has_pattern: bool
+    divides: bool
+
+    def work_on(self, value: object) -> int:
+        """Return what the part costs without those in it: reading lists, matching patterns."""
+        division = _STEPS_OF_DIVISION if self.divides and isinstance(value, int | float) else 0
+        chars = len(value) if self.has_pattern and isinstance(value, str) else 0
+        if self.patterns and isinstance(value, dict):
+            chars += self.patterns * sum(_CHARS_PER_STEP + len(name) for name in value)
+        entries = self.entries + (len(value) if isinstance(value, list | dict) else 0)
+        return division + entries // _ENTRIES_PER_STEP + chars // _CHARS_PER_STEP
+
+
+class _Map:
+    """The parts of a schema, each looked at once, since most are come by many times."""
+
+    def __init__(self, schema: _Part) -> None:
+        self._schema = schema
+        self._stops: dict[int, _Stop] = {}
+
+    def stop_at(self, part: _Part) -> _Stop:
+        stop = self._stops.get(id(part))
+        if stop is None:
+            stop = self._stops[id(part)] = self._look_at(part)
+        return stop
+
+    def after(self, step: _Step) -> Iterator[tuple[object, object, bool]]:
+        stop, value = self.stop_at(step.part), step.value
+        looks_again = step.looks_again or stop.asks_for_the_rest
+        times = 1 + len(value) if looks_again and isinstance(value, list | dict) else 1
+        for part in stop.same:
+            for _ in range(times):
+                yield part, value, looks_again
+        for inner, entry in _of_entries(step.part, value):
+            yield inner, entry, False
+
+    def _look_at(self, part: _Part) -> _Stop:
+        patterns = part.get("patternProperties")
+        return _Stop(
+            same=tuple(self._of_the_same_value(part)),
+            asks_for_the_rest=any(keyword in part for keyword in _OF_THE_REST),
+            entries=sum(len(said) for said in part.values() if isinstance(said, list | dict)),
+            patterns=len(patterns) if isinstance(patterns, dict) else 0,
+            has_pattern="pattern" in part,
+            divides="multipleOf" in part,
+        )
+
+    def _of_the_same_value(self, part: _Part) -> Iterator[object]:
+        for keyword in _REFERENCES:
+            if isinstance(part.get(keyword), str):
+                yield self._target(part[keyword])
+        for keyword in _LISTED:
+            if isinstance(part.get(keyword), list):
+                yield from part[keyword]
+        for keyword in _NAMED:
+            if isinstance(part.get(keyword), dict):
+                yield from part[keyword].values()
+        yield from (part[keyword] for keyword in _CONDITIONS if keyword in part)
+
+    def _target(self, reference: str) -> object:
+        """Return the part that is referred to; one that is not there is the validator's matter."""
+        part: Any = self._schema
+        for step in unquote(reference).removeprefix("#").split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            try:
+                part = part[int(name)] if isinstance(part, list) else part[name]
+            except (KeyError, IndexError, TypeError, ValueError):
+                return None
+        return part
+
+
+def _of_entries(part: _Part, value: object) -> Iterator[tuple[object, object]]:
+    if isinstance(value, list):
+        first = part.get("prefixItems")
+        if isinstance(first, list):
+            yield from zip(first, value, strict=False)
+        for keyword in _OF_ITEMS:
+            if keyword in part:
+                yield from ((part[keyword], item) for item in value)
+    elif isinstance(value, dict):
+        yield from _of_properties(part, value)
+
+
+def _of_properties(part: _Part, value: Mapping[str, object]) -> Iterator[tuple[object, object]]:
+    named, patterns = part.get("properties"), part.get("patternProperties")
+    if isinstance(named, dict):
+        yield from ((named[name], entry) for name, entry in value.items() if name in named)
+    if isinstance(patterns, dict):
+        yield from ((inner, entry) for inner in patterns.values() for entry in value.values())
+    for keyword in _OF_PROPERTIES:
+        if keyword in part:
+            yield from ((part[keyword], entry) for entry in value.values())
+    if "propertyNames" in part:
+        yield from ((part["propertyNames"], name) for name in value)

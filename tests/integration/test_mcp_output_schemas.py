@@ -1,0 +1,109 @@
+"""Turns whose MCP tools keep, break or misstate what their server promised of results."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.fakes.mcp_server import serving_mcp
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.event_stream import Event, named, rebuild
+from tests.fixtures.mcp import SCRIPT
+from tests.fixtures.stack import Stack
+from workers.demo_model.scripts import Script, ToolCall
+
+BY_HAND = str(Path(SCRIPT).with_name("mcp_by_hand.py"))
+LIE = (
+    "(The call is done, but its structured content does not follow the output schema "
+    "that the server declares: `temperature`: expected number, got string.)"
+)
+OMISSION = (
+    "(The call is done, but it returned no structured content, "
+    "for which the server declares an output schema.)"
+)
+
+
+async def registered(admin: ApiUser, **body: object) -> dict[str, Any]:
+    """Register a server, have its tools listed, and return it."""
+    body["name"] = f"s{uuid4().hex[:20]}"
+    response = await admin.request("POST", "/admin/mcp-servers", json=body)
+    assert response.status_code == 201, response.text
+    listed = await admin.request("POST", f"/admin/mcp-servers/{body['name']}/refresh")
+    server: dict[str, Any] = listed.json()["data"]
+    assert server["status"] == "healthy"
+    return server
+
+
+@pytest.fixture(params=["stdio", "http"])
+async def server(request: pytest.FixtureRequest, admin: ApiUser) -> AsyncIterator[dict[str, Any]]:
+    """The server with tools, over each transport."""
+    async with AsyncExitStack() as opened:
+        if request.param == "stdio":
+            where: dict[str, Any] = {"command": sys.executable, "args": [SCRIPT, "tools"]}
+        else:
+            where = {"url": (await opened.enter_async_context(serving_mcp("tools"))).url}
+        made = await registered(admin, transport=request.param, **where)
+        yield made
+        await admin.request("DELETE", f"/admin/mcp-servers/{made['name']}")
+
+
+async def called(stack: Stack, tool: str) -> dict[str, Any]:
+    """Have a model call the tool and go on, and return the last event of the call."""
+    person, question = await stack.sign_up(), unique()
+    stack.model.add(Script(match=question, tool_calls=(ToolCall(name=tool),)))
+    stack.model.add(Script(match=question, text="I see."))
+    events: list[Event] = await person.events_of(await person.create_chat(), question)
+    assert rebuild(events) == "I see."
+    return named(events, "tool_call")[-1].data
+
+
+@pytest.mark.parametrize(
+    ("tool", "expected"),
+    [
+        ("keep", '{"temperature":21.5}'),
+        ("lie", f'{LIE}\n{{"temperature":"warm"}}'),
+        ("omit", f"{OMISSION}\nIt is warm."),
+        ("vow", '{"temperature":"warm"}'),
+        ("change", "changed"),
+    ],
+)
+async def test_a_turn_goes_on_with_what_the_tool_returned(
+    stack: Stack, server: dict[str, Any], tool: str, expected: str
+) -> None:
+    call = await called(stack, f"{server['name']}__{tool}")
+
+    assert (call["status"], call["output"]) == ("completed", expected)
+
+
+async def test_an_error_of_a_tool_is_not_held_to_what_was_promised(
+    stack: Stack, server: dict[str, Any]
+) -> None:
+    call = await called(stack, f"{server['name']}__fail")
+
+    assert (call["status"], call["output"]) == ("failed", "There is no such city.")
+
+
+async def test_a_promise_that_is_no_schema_is_shown_to_administrators(
+    server: dict[str, Any],
+) -> None:
+    assert server["problem"] == (
+        "Results not checked: `vow` (its output schema is no JSON schema (2020-12): "
+        "look at `properties/temperature/type`)."
+    )
+
+
+async def test_a_tool_whose_promise_is_no_object_is_listed(stack: Stack, admin: ApiUser) -> None:
+    where = {"command": sys.executable, "args": [BY_HAND, "pid"]}
+    made = await registered(admin, transport="stdio", **where)
+
+    rows = await stack.inspection.rows(
+        "SELECT output_schema FROM mcp_tools WHERE server = $1 AND name = 'vow'", made["name"]
+    )
+
+    assert [row["output_schema"] for row in rows] == [None]
+    assert "Results not checked: `vow`" in made["problem"]
+    await admin.request("DELETE", f"/admin/mcp-servers/{made['name']}")
