@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from jsonschema_rs import RegexOptions, ValidationError
+from jsonschema_rs import ValidationError
 from pydantic import JsonValue
 
 from services.mcp.words import bounded
 from services.tools.input_schemas import problem_of_form
 from services.tools.schema_errors import explain
-from services.tools.schema_work import is_too_much_work
-from services.tools.validation import validator_of
+from services.tools.validation import SchemaValidator, validator_of
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -25,10 +24,6 @@ _log = structlog.get_logger(__name__)
 
 _LONGEST_CHARS: Final = 256 * 1024
 _LONGEST_PROBLEM: Final = 400
-# Patterns meet text that may have been made for them: what looks around or back is not matched.
-# Within this size the engine takes at most a microsecond for a character; with the size that it
-# allows by itself, `(?:a{1,100}){1,100}b` took 140.
-_PATTERNS: Final = RegexOptions(size_limit=100_000)
 _MISSING: Final = (
     "(The call is done, but it returned no structured content, "
     "for which the server declares an output schema.)"
@@ -44,7 +39,7 @@ def problem_of_output_schema(schema: Mapping[str, JsonValue]) -> str | None:
     if problem is not None:
         return problem
     try:
-        validator_of(schema, patterns=_PATTERNS)
+        validator_of(schema)
     except ValidationError:
         return "has a part that results can't be checked by"
     return None
@@ -62,25 +57,25 @@ def remark_on(
     # A later version of the protocol lets `null` be what was promised.
     if result.structured_content is None and "structured_content" not in result.model_fields_set:
         return _MISSING
-    unchecked = _why_unchecked(schema, result.structured_content)
-    if unchecked is not None:
-        _log.info("mcp_output_not_checked", tool=tool, reason=unchecked)
-        return None
-    return _remark(schema, result.structured_content, tool)
-
-
-def _remark(schema: Mapping[str, JsonValue], content: object, tool: str) -> str | None:
     try:
-        validator = validator_of(schema, patterns=_PATTERNS)
+        validator = validator_of(schema)
     except ValidationError:
         # It was in order when it was listed: another version of ours may have done that.
         _log.warning("mcp_output_not_checked", tool=tool, reason="schema")
         return None
+    unchecked = _why_unchecked(validator, result.structured_content)
+    if unchecked is not None:
+        _log.info("mcp_output_not_checked", tool=tool, reason=unchecked)
+        return None
+    return _remark(validator, result.structured_content)
+
+
+def _remark(validator: SchemaValidator, content: object) -> str | None:
     try:
         # The first error is enough: there can be one for each of many thousand entries.
-        validator.validate(content)
+        validator.rules.validate(content)
     except ValidationError as error:
-        problem = bounded(explain([error], schema) or "", _LONGEST_PROBLEM)
+        problem = bounded(explain([error], validator.schema) or "", _LONGEST_PROBLEM)
         return (
             "(The call is done, but its structured content does not follow the output schema "
             f"that the server declares: {problem}.)"
@@ -88,7 +83,7 @@ def _remark(schema: Mapping[str, JsonValue], content: object, tool: str) -> str 
     return None
 
 
-def _why_unchecked(schema: Mapping[str, JsonValue], content: object) -> str | None:
+def _why_unchecked(validator: SchemaValidator, content: object) -> str | None:
     try:
         text = json.dumps(content, ensure_ascii=False)
         text.encode()
@@ -98,4 +93,4 @@ def _why_unchecked(schema: Mapping[str, JsonValue], content: object) -> str | No
         return "depth"
     if len(text) > _LONGEST_CHARS:
         return "size"
-    return "work" if is_too_much_work(schema, content) else None
+    return "work" if validator.has_too_much_work_with(content) else None

@@ -16,6 +16,8 @@ MOST_STEPS: Final = 200_000
 _DEEPEST: Final = 500
 """Parts of schemas within each other, as the stack holds them: a thread's may be half a MiB."""
 _CHARS_PER_STEP: Final = 4
+_STEPS_PER_CHAR_LOOKING_AROUND: Final = 16
+"""A pattern that looks around or back may read the rest of the text at each of its steps."""
 _ENTRIES_PER_STEP: Final = 16
 _STEPS_OF_DIVISION: Final = 16
 """Of fractions, exactly: 20 microseconds where the number is large."""
@@ -32,15 +34,23 @@ _Part = Mapping[str, Any]
 
 
 def is_too_much_work(
-    schema: Mapping[str, Any], value: object, *, most_steps: int = MOST_STEPS
+    schema: Mapping[str, Any],
+    value: object,
+    *,
+    most_steps: int = MOST_STEPS,
+    looks_around: bool = False,
 ) -> bool:
-    """Say whether checking the value by the schema takes longer than it may, or never ends."""
+    """Say whether checking the value by the schema takes longer than it may, or never ends.
+
+    `looks_around` is whether a pattern of the schema looks around or back.
+    """
+    steps_per_char = _STEPS_PER_CHAR_LOOKING_AROUND if looks_around else 1 / _CHARS_PER_STEP
     parts = _Map(schema)
     taken = 0
     waiting = [_Step(schema, value, 0, looks_again=False)]
     while waiting:
         step = waiting.pop()
-        taken += parts.stop_at(step.part).work_on(step.value)
+        taken += parts.stop_at(step.part).work_on(step.value, steps_per_char)
         if taken > most_steps or step.depth > _DEEPEST:
             return True
         for part, met, looks_again in parts.after(step):
@@ -75,14 +85,14 @@ class _Stop:
     has_pattern: bool
     divides: bool
 
-    def work_on(self, value: object) -> int:
+    def work_on(self, value: object, steps_per_char: float) -> int:
         """Return what the part costs without those in it: reading lists, matching patterns."""
         division = _STEPS_OF_DIVISION if self.divides and isinstance(value, int | float) else 0
         chars = len(value) if self.has_pattern and isinstance(value, str) else 0
         if self.patterns and isinstance(value, dict):
             chars += self.patterns * sum(_CHARS_PER_STEP + len(name) for name in value)
         entries = self.entries + (len(value) if isinstance(value, list | dict) else 0)
-        return division + entries // _ENTRIES_PER_STEP + chars // _CHARS_PER_STEP
+        return division + entries // _ENTRIES_PER_STEP + int(chars * steps_per_char)
 
 
 class _Map:

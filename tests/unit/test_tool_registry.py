@@ -143,6 +143,36 @@ def test_a_pattern_that_would_take_for_ever_is_given_up_at_once(pattern: str, te
     )
 
 
+@pytest.mark.parametrize(
+    ("schema", "tool_input"),
+    [
+        ({"properties": {"text": {"pattern": "(?:(?=a*b)a|a)*c"}}}, {"text": "a" * 50_000}),
+        ({"properties": {"text": {"pattern": "^(?!.*b.*c)a+$"}}}, {"text": "a" * 50_000}),
+        ({"additionalProperties": {"anyOf": [{"$ref": "#"}] * 30}}, {"a": {"a": {"a": {"a": {}}}}}),
+    ],
+)
+def test_an_input_that_takes_too_long_to_check_is_refused_at_once(
+    schema: dict[str, JsonValue], tool_input: dict[str, JsonValue]
+) -> None:
+    problem = InputValidation().problem(schema, tool_input)
+
+    assert problem == "it is too large, or nested too deeply, to be checked"
+
+
+def test_a_pattern_that_looks_around_is_checked_by() -> None:
+    schema: dict[str, JsonValue] = {"properties": {"text": {"pattern": r"^(?!\.)(?!.*\.\.)\S+$"}}}
+    long = {"text": "a@example.com", "body": "x" * 200_000}
+
+    assert InputValidation().problem(schema, long) is None
+    assert InputValidation().problem(schema, {"text": "a..b"}) is not None
+
+
+@pytest.mark.parametrize("pattern", ["(?:a{1,100}){1,100}b", "(?=(?:a{1,100}){1,100}b)a"])
+def test_a_pattern_that_grows_too_large_is_no_schema(pattern: str) -> None:
+    with pytest.raises(jsonschema_rs.ValidationError):
+        InputValidation().problem({"properties": {"text": {"pattern": pattern}}}, {"text": "a"})
+
+
 def test_a_schema_that_lies_elsewhere_is_not_fetched() -> None:
     with pytest.raises(jsonschema_rs.ValidationError):
         InputValidation().problem({"$ref": "http://127.0.0.1:9/schema"}, {})
