@@ -1,23 +1,36 @@
-"""Runs each fuzz test once for each operation that the application describes."""
+"""Runs each fuzz test once for each operation that the application describes, or of one kind."""
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from tests.fixtures.stack import Stack
 from tests.fuzz.accounts import Accounts
-from tests.fuzz.operations import operations
+from tests.fuzz.operations import Operation, operations
+from tests.fuzz.things import parameters_of
 
 EXAMPLES_VARIABLE: Final = "EVERTURN_FUZZ_EXAMPLES"
-_EXAMPLES: Final = 6
+_EXAMPLES: Final = 4
+
+_KINDS: Final[dict[str, Callable[[Operation], object]]] = {
+    "operation": lambda _: True,
+    "secured_operation": lambda operation: operation.is_secured,
+    "operation_of_administrators": lambda operation: operation.is_for_administrators,
+    "operation_with_fields": lambda operation: operation.fields,
+    "operation_with_ids": lambda operation: parameters_of(operation.path),
+}
+"""What tests ask for, by the name of the argument."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give tests that ask for `operation` all operations."""
-    if "operation" in metafunc.fixturenames:
-        metafunc.parametrize("operation", operations(), ids=str)
+    """Give tests the operations of the kind that they ask for."""
+    for name, is_wanted in _KINDS.items():
+        if name in metafunc.fixturenames:
+            wanted = [operation for operation in operations() if is_wanted(operation)]
+            metafunc.parametrize(name, wanted, ids=str)
 
 
 @pytest.fixture(scope="session")

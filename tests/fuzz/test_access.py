@@ -5,8 +5,6 @@ import re
 from base64 import urlsafe_b64encode
 from typing import Final
 
-import pytest
-
 from api.head_requests import takes_head
 from tests.fuzz.accounts import Accounts, Actor, asker_of
 from tests.fuzz.findings import CONFORMS
@@ -35,13 +33,10 @@ _NO_TOKENS: Final[tuple[bytes, ...]] = (
 
 
 async def test_without_a_valid_token_nothing_is_answered(
-    accounts: Accounts, operation: Operation
+    accounts: Accounts, secured_operation: Operation
 ) -> None:
-    if not operation.is_secured:
-        pytest.skip("is open to everyone")
-
     def probe() -> None:
-        with Probe(accounts, Actor.NOBODY, operation) as probing:
+        with Probe(accounts, Actor.NOBODY, secured_operation) as probing:
             for value in (None, *_NO_TOKENS):
                 headers = {} if value is None else {"Authorization": value}
                 response = probing.send_by_hand(headers=headers)
@@ -54,13 +49,10 @@ async def test_without_a_valid_token_nothing_is_answered(
 
 
 async def test_administrators_operations_are_for_them_alone(
-    accounts: Accounts, operation: Operation
+    accounts: Accounts, operation_of_administrators: Operation
 ) -> None:
-    if not operation.is_for_administrators:
-        pytest.skip("is no administrators' operation")
-
     def probe() -> None:
-        with Probe(accounts, Actor.MEMBER, operation) as probing:
+        with Probe(accounts, Actor.MEMBER, operation_of_administrators) as probing:
             response = probing.send_by_hand()
             if response is not None:
                 refused = response.status_code == 403
