@@ -88,7 +88,10 @@ class Settings(BaseSettings):
     access_token_minutes: int = Field(15, ge=1)
     refresh_token_days: int = Field(30, ge=1)
     standing_lifetime_s: float = Field(
-        5.0, ge=0, le=60, description="How long a change of role, status or plan may take."
+        5.0,
+        ge=0,
+        le=60,
+        description="How long a change of role, status or plan takes in workers, or without Redis.",
     )
     issuers: tuple[Any, ...] = Field((), description="Outside issuers whose tokens are taken.")
     admin_email: str | None = Field(None, description="The first administrator.")

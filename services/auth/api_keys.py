@@ -1,15 +1,17 @@
-"""Owns telling whom an API key speaks for, and that it was used; making them is not its."""
+"""Owns telling whom an API key speaks for, and that it was used; making them is not its.
+
+Remembered for moments, as standings are, or until it is forgotten (forgetting.py).
+"""
 
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from cachetools import TTLCache
-
 from schema.actors import SERVICE
 from schema.ids import UserId
 from schema.permissions import Permission
+from services.auth.remembered import Remembered
 from services.database import Database
 
 API_KEY_START: Final = "evk_"
@@ -45,7 +47,7 @@ class ApiKeyReader:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._known: TTLCache[bytes, KeyHolder] = TTLCache(_REMEMBERED, lifetime_s)
+        self._known = Remembered(self._look_up, most=_REMEMBERED, lifetime_s=lifetime_s)
 
     async def read(self, key: str) -> KeyHolder | None:
         """Return the holder of a key, or None where it is unknown, revoked or too old."""
@@ -57,14 +59,15 @@ class ApiKeyReader:
 
     def forget(self, key_hash: bytes) -> None:
         """Ask anew at the next request to this process that comes with the key."""
-        self._known.pop(key_hash, None)
+        self._known.forget(key_hash)
+
+    def forget_all(self) -> None:
+        """Ask anew at the next request to this process that comes with any key."""
+        self._known.forget_all()
 
     async def _holder(self, key_hash: bytes) -> KeyHolder | None:
-        holder = self._known.get(key_hash) or await self._look_up(key_hash)
-        if holder is None or _is_over(holder):
-            return None
-        self._known[key_hash] = holder
-        return holder
+        holder = await self._known.of(key_hash)
+        return None if holder is None or _is_over(holder) else holder
 
     async def _look_up(self, key_hash: bytes) -> KeyHolder | None:
         async with self._database.statements(SERVICE) as connection:

@@ -1,15 +1,13 @@
 """Owns knowing whether the sign-in that an access token came of still holds.
 
-Remembered for moments, as standings are: a sign-out counts within them on every process, and at
-once on the one that heard of it.
+Remembered for moments, as standings are, or until it is forgotten (forgetting.py).
 """
 
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
-from cachetools import TTLCache
-
 from schema.actors import SERVICE
+from services.auth.remembered import Remembered
 from services.database import Database
 
 _REMEMBERED: Final = 50_000
@@ -27,22 +25,21 @@ class LiveSessions:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._live: TTLCache[UUID, bool] = TTLCache(_REMEMBERED, lifetime_s)
-        self._times_forgotten = 0
+        self._live = Remembered(self._read, most=_REMEMBERED, lifetime_s=lifetime_s)
 
     async def holds(self, session_id: UUID) -> bool:
         """Say whether a sign-in has not been ended."""
-        if session_id in self._live:
-            return True
-        times_forgotten = self._times_forgotten
-        async with self._database.statements(SERVICE) as connection:
-            holds = bool(await connection.fetchval(_HOLDS, session_id))
-        # What was read before a sign-out is not remembered after it.
-        if holds and times_forgotten == self._times_forgotten:
-            self._live[session_id] = True
-        return holds
+        return await self._live.of(session_id) is not None
 
     def forget(self, session_id: UUID) -> None:
         """Ask anew at the session's next request to this process."""
-        self._times_forgotten += 1
-        self._live.pop(session_id, None)
+        self._live.forget(session_id)
+
+    def forget_all(self) -> None:
+        """Ask anew at the next request of each session to this process."""
+        self._live.forget_all()
+
+    async def _read(self, session_id: UUID) -> Literal[True] | None:
+        async with self._database.statements(SERVICE) as connection:
+            holds = await connection.fetchval(_HOLDS, session_id)
+        return True if holds else None

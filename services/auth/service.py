@@ -19,7 +19,7 @@ from schema.tables import CreationRow, CredentialRow, RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import LogInRequest, Session, SignUpRequest, UserStatus
 from services.audit.recording import record
-from services.auth.live_sessions import LiveSessions
+from services.auth.forgetting import Forgetting, Outdated
 from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
 from services.creations import hash_of_request
@@ -45,11 +45,10 @@ class AuthService:
         database: Database,
         sessions: Sessions,
         passwords: Passwords,
-        *,
-        live: LiveSessions,
+        forgetting: Forgetting,
     ) -> None:
         self._database = database
-        self._live = live
+        self._forgetting = forgetting
         self._sessions = sessions
         self._passwords = passwords
 
@@ -135,13 +134,14 @@ class AuthService:
             token, user = found
             if token.revoked_at is not None or token.expires_at <= utc_now():
                 return Err(SignInRefusal.INVALID_TOKEN)
-            if token.used_at is not None:
-                await _end_reused(session, token)
-                return Err(SignInRefusal.INVALID_TOKEN)
-            if user.status != UserStatus.ACTIVE:
-                return Err(SignInRefusal.INVALID_TOKEN)
-            token.used_at = utc_now()
-            return Ok(await self._sessions.open(session, user, family_id=token.family_id))
+            if token.used_at is None:
+                if user.status != UserStatus.ACTIVE:
+                    return Err(SignInRefusal.INVALID_TOKEN)
+                token.used_at = utc_now()
+                return Ok(await self._sessions.open(session, user, family_id=token.family_id))
+            await _end_reused(session, token)
+        await self._forgetting.forget(Outdated(sessions=(token.family_id,)))
+        return Err(SignInRefusal.INVALID_TOKEN)
 
     async def log_out(self, refresh_token: str) -> None:
         """End the sign-in of the token, access tokens included; an unknown one is none to end."""
@@ -150,7 +150,7 @@ class AuthService:
             if found is not None:
                 await end_family(session, found[0].family_id)
         if found is not None:
-            self._live.forget(found[0].family_id)
+            await self._forgetting.forget(Outdated(sessions=(found[0].family_id,)))
 
 
 def _refuse(session: AsyncSession, user_id: UUID | None, reason: str) -> Err[SignInRefusal]:

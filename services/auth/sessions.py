@@ -85,17 +85,20 @@ async def end_family(session: AsyncSession, family_id: UUID) -> None:
     await _revoke(session, col(RefreshTokenRow.family_id) == family_id)
 
 
-async def end_sessions(session: AsyncSession, user_id: UUID, *, but: UUID | None = None) -> None:
-    """End all sign-ins of a user, but for one."""
+async def end_sessions(
+    session: AsyncSession, user_id: UUID, *, but: UUID | None = None
+) -> frozenset[UUID]:
+    """End all sign-ins of a user, but for one, and return those that did not end before."""
     which: list[Any] = [col(RefreshTokenRow.user_id) == user_id]
     if but is not None:
         which.append(col(RefreshTokenRow.family_id) != but)
-    await _revoke(session, *which)
+    return await _revoke(session, *which)
 
 
-async def _revoke(session: AsyncSession, *which: Any) -> None:  # noqa: ANN401 -- conditions of SQLAlchemy
+async def _revoke(session: AsyncSession, *which: Any) -> frozenset[UUID]:  # noqa: ANN401 -- conditions of SQLAlchemy
     good = update(RefreshTokenRow).where(*which, col(RefreshTokenRow.revoked_at).is_(None))
-    await session.exec(good.values(revoked_at=utc_now()))
+    ended = good.values(revoked_at=utc_now()).returning(col(RefreshTokenRow.family_id))
+    return frozenset((await session.exec(ended)).scalars())
 
 
 def _digest(refresh_token: str) -> bytes:

@@ -1,7 +1,7 @@
 """Owns what is known of users at every request: role, status, plan.
 
 A token says who its bearer was when it was issued. What they may do now is asked of the database,
-and remembered for moments only: a user who is disabled is out within them, on every process.
+and remembered for moments, or until it is forgotten (forgetting.py): workers hear of no change.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from cachetools import TTLCache
-
 from schema.actors import SERVICE
 from schema.ids import UserId
 from schema.plans import Entitlements
 from schema.users import UserRole, UserStatus
+from services.auth.remembered import Remembered
 from services.database import ActorGoneError, Database
 
 _REMEMBERED: Final = 50_000
@@ -48,31 +47,11 @@ class Standings:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._known: TTLCache[UserId, Standing] = TTLCache(_REMEMBERED, lifetime_s)
-        self._times_forgotten = 0
+        self._known = Remembered(self._read, most=_REMEMBERED, lifetime_s=lifetime_s)
 
     async def of(self, user_id: UserId) -> Standing | None:
         """Return the standing of a user, or None for one who is gone or disabled."""
-        known = self._known.get(user_id)
-        if known is not None:
-            return known
-        times_forgotten = self._times_forgotten
-        async with self._database.statements(SERVICE) as connection:
-            found = await connection.fetchrow(_STANDING, user_id)
-        if found is None or found["status"] != UserStatus.ACTIVE:
-            return None
-        standing = Standing(
-            role=UserRole(found["role"]),
-            plan_id=found["plan_id"],
-            plan_name=found["plan_name"],
-            entitlements=Entitlements.model_validate(found["entitlements"]),
-            subscribed_at=found["started_at"],
-            preferred_model=found["default_model"],
-        )
-        # What was read before a change is not remembered after it.
-        if times_forgotten == self._times_forgotten:
-            self._known[user_id] = standing
-        return standing
+        return await self._known.of(user_id)
 
     async def entitlements_of(self, user_id: UserId) -> Entitlements:
         """Return what the user's plan allows. Errors: ActorGoneError."""
@@ -83,10 +62,22 @@ class Standings:
 
     def forget(self, user_id: UserId) -> None:
         """Ask anew at the user's next request to this process."""
-        self._times_forgotten += 1
-        self._known.pop(user_id, None)
+        self._known.forget(user_id)
 
     def forget_everybody(self) -> None:
         """Ask anew at the next request of each user to this process."""
-        self._times_forgotten += 1
-        self._known.clear()
+        self._known.forget_all()
+
+    async def _read(self, user_id: UserId) -> Standing | None:
+        async with self._database.statements(SERVICE) as connection:
+            found = await connection.fetchrow(_STANDING, user_id)
+        if found is None or found["status"] != UserStatus.ACTIVE:
+            return None
+        return Standing(
+            role=UserRole(found["role"]),
+            plan_id=found["plan_id"],
+            plan_name=found["plan_name"],
+            entitlements=Entitlements.model_validate(found["entitlements"]),
+            subscribed_at=found["started_at"],
+            preferred_model=found["default_model"],
+        )

@@ -1,5 +1,7 @@
 """Owns listening: one Redis connection of a process serves all its open streams.
 
+Over the same connection the processes of the API tell each other what to forget.
+
 A subscriber first listens, then reads what the stream holds already, and drops from what it
 hears what it has read: so nothing is missed and nothing comes twice.
 """
@@ -8,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import structlog
 from redis.asyncio import Redis
@@ -17,11 +19,10 @@ from redis.exceptions import RedisError
 
 from schema.events import EventId, EventName, StreamedEvent, parse_event_id
 from schema.ids import TurnId
-from services.events.keys import channel_name, stream_key
+from services.events.keys import API_CHANNEL, channel_name, stream_key
 
 _log = structlog.get_logger(__name__)
 
-_ANCHOR: Final = "everturn:anchor"  # keeps the subscription alive while nobody listens
 _QUEUE_LIMIT: Final = 1000
 _RETRY_S: Final = 0.5
 _READ_TIMEOUT_S: Final = 5.0
@@ -39,6 +40,16 @@ class StreamInterruptedError(Exception):
 
     The stream has then to be read again behind the last event that was taken.
     """
+
+
+class Listener(Protocol):
+    """Hears the processes of the API, whatever streams are open."""
+
+    def hear(self, message: bytes) -> None:
+        """Take in what one of them says, this one included; raises nothing."""
+
+    def interrupt(self) -> None:
+        """Learn that messages may have been missed."""
 
 
 class Subscription:
@@ -81,13 +92,14 @@ class Subscription:
 
 
 class EventHub:
-    """Listens for the events of many turns over one connection.
+    """Listens for the events of many turns over one connection, and for the processes of the API.
 
     Errors: HubUnavailableError from `listen` and `read` while Redis is away.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, listener: Listener) -> None:
         self._redis = redis
+        self._listener = listener
         self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
         self._acknowledged: dict[str, asyncio.Event] = {}
         self._pubsub: PubSub | None = None
@@ -170,21 +182,36 @@ class EventHub:
 
     async def _listen(self) -> None:
         async with self._redis.pubsub() as pubsub:
-            await pubsub.subscribe(_ANCHOR)
+            # It also keeps the subscription alive while no stream is open.
+            await pubsub.subscribe(API_CHANNEL)
             self._pubsub = pubsub
             async for message in pubsub.listen():
                 self._take(message["type"], message["channel"].decode(), message["data"])
 
     def _take(self, kind: str, channel: str, data: object) -> None:
         if kind == "subscribe":
-            if channel in self._acknowledged:
-                self._acknowledged[channel].set()
+            self._begin(channel)
         elif kind == "message" and isinstance(data, bytes):
-            heard = _announcement(data)
-            for subscription in self._subscriptions.get(channel, ()):
-                subscription.offer(heard)
+            self._hear(channel, data)
+
+    def _begin(self, channel: str) -> None:
+        if channel == API_CHANNEL:
+            # What was said before this moment was missed.
+            self._listener.interrupt()
+        elif channel in self._acknowledged:
+            self._acknowledged[channel].set()
+
+    def _hear(self, channel: str, data: bytes) -> None:
+        if channel == API_CHANNEL:
+            self._listener.hear(data)
+            return
+        heard = _announcement(data)
+        for subscription in self._subscriptions.get(channel, ()):
+            subscription.offer(heard)
 
     def _lose_connection(self) -> None:
+        if self._pubsub is not None:
+            self._listener.interrupt()
         self._pubsub = None
         self._acknowledged.clear()
         for subscriptions in self._subscriptions.values():

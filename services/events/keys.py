@@ -1,6 +1,11 @@
-"""Owns the names of a turn's keys in Redis. The braces keep them in one slot of a cluster."""
+"""Owns the names of keys and channels in Redis. Braces keep a turn's in one slot of a cluster."""
+
+from typing import Final
 
 from schema.ids import TurnId
+
+API_CHANNEL: Final = "everturn:api"
+"""On which the processes of the API tell each other what to forget; all listen to it, always."""
 
 
 def stream_key(turn_id: TurnId) -> str:

@@ -24,7 +24,7 @@ from schema.plans import (
 from schema.result import Err, Ok, Result
 from schema.tables import PlanRow
 from services.audit.recording import record
-from services.auth.standing import Standings
+from services.auth.forgetting import Forgetting, Outdated
 from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.locks import lock
@@ -65,10 +65,10 @@ class PlanService:
     """Keeps plans. Errors: DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, standings: Standings, *, models: tuple[str, ...]
+        self, database: Database, forgetting: Forgetting, *, models: tuple[str, ...]
     ) -> None:
         self._database = database
-        self._standings = standings
+        self._forgetting = forgetting
         self._models = models
 
     async def create(
@@ -97,7 +97,7 @@ class PlanService:
         if plan is None:
             return made_before(await self.get(actor, PlanId(UUID(claimed.value))))
         if plan.is_default:
-            self._standings.forget_everybody()
+            await self._forgetting.forget(Outdated(everybody=True))
         return Ok(plan)
 
     async def list_plans(
@@ -143,8 +143,7 @@ class PlanService:
                 return Err(refusal)
             await _change(session, actor, row, values)
             plan = plan_from_row(row)
-        # Behind the commit: what is asked for before it is the plan as it was.
-        self._standings.forget_everybody()
+        await self._forgetting.forget(Outdated(everybody=True))
         return Ok(plan)
 
     def _unknown_model(self, entitlements: Entitlements) -> UnknownModel | None:

@@ -18,7 +18,7 @@ from schema.subscriptions import AssignPlanRequest, PlanAssignment, Subscription
 from schema.tables import PlanRow, SubscriptionRow, UserRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
-from services.auth.standing import Standings
+from services.auth.forgetting import Forgetting, Outdated
 from services.database import Database
 from services.refusals import Conflict
 from services.subscriptions.periods import CALENDAR, period_at
@@ -69,9 +69,9 @@ class Terms:
 class SubscriptionService:
     """Keeps subscriptions. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, standings: Standings) -> None:
+    def __init__(self, database: Database, forgetting: Forgetting) -> None:
         self._database = database
-        self._standings = standings
+        self._forgetting = forgetting
 
     async def get(self, actor: Actor) -> Subscription:
         """Return the actor's plan, and the period that is running."""
@@ -96,8 +96,8 @@ class SubscriptionService:
             return Err(AssignmentRefusal.IN_THE_FUTURE)
         async with self._database.transaction(actor) as session:
             result = await _assign(session, actor, user_id, request, versions=versions)
-        # Behind the commit: what is asked for before it is the old plan.
-        self._standings.forget(user_id)
+        if isinstance(result, Ok):
+            await self._forgetting.forget(Outdated(users=(user_id,)))
         return result
 
 

@@ -19,7 +19,7 @@ from services.tools.definition import (
 )
 from services.tools.quotes import cut
 from services.tools.users import NEEDS_A_USER, user_of
-from services.users.preferences import PreferencesService
+from services.users.preferences import PreferencesReader
 
 _DESCRIPTION: Final = (
     "Searches the documents that the user may read, their own and published ones, by meaning and "
@@ -58,7 +58,7 @@ class KnowledgeSearch:
         instructions=_INSTRUCTIONS,
     )
 
-    def __init__(self, passages: Passages, preferences: PreferencesService) -> None:
+    def __init__(self, passages: Passages, preferences: PreferencesReader) -> None:
         self._passages = passages
         self._preferences = preferences
 

@@ -27,8 +27,8 @@ from schema.users import (
 )
 from services.audit.recording import changed, record
 from services.auth.administrators import lock_administrators
+from services.auth.forgetting import Forgetting, Outdated
 from services.auth.sessions import end_sessions, lock_user
-from services.auth.standing import Standings
 from services.database import Database
 from services.database.filters import equal_to
 from services.database.pages import Order, read_page
@@ -69,9 +69,9 @@ class ManagementRefusal(StrEnum):
 class UserAdministration:
     """Manages accounts. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, standings: Standings) -> None:
+    def __init__(self, database: Database, forgetting: Forgetting) -> None:
         self._database = database
-        self._standings = standings
+        self._forgetting = forgetting
 
     async def list_users(
         self, actor: Actor, chosen: UserFilter, page: PageRequest, *, sort: UserSort
@@ -113,10 +113,10 @@ class UserAdministration:
             changes = request.changes()
             if administrators == {row.id} and _ends_administration(changes):
                 return Err(ManagementRefusal.LAST_ADMINISTRATOR)
-            await _apply(session, row, changes)
+            ended = await _apply(session, row, changes)
             _record(session, actor, user_id, changes)
             changed = await _managed(session, row)
-        self._standings.forget(user_id)
+        await self._forgetting.forget(Outdated(users=(user_id,), sessions=tuple(ended)))
         return Ok(changed)
 
 
@@ -127,13 +127,15 @@ def _ends_administration(changes: dict[str, Any]) -> bool:
     )
 
 
-async def _apply(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -> None:
+async def _apply(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -> frozenset[UUID]:
+    """Write what is new, and return the sign-ins that end by it."""
     for name, value in changes.items():
         setattr(row, name, value)
     touch(row)
-    if row.status == UserStatus.DISABLED:
-        await end_sessions(session, row.id)
     await session.flush()
+    if row.status != UserStatus.DISABLED:
+        return frozenset()
+    return await end_sessions(session, row.id)
 
 
 def _record(session: AsyncSession, actor: Actor, user_id: UserId, changes: dict[str, Any]) -> None:

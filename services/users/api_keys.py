@@ -25,8 +25,9 @@ from schema.result import Err, Ok, Result
 from schema.tables import ApiKeyRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
-from services.auth.api_keys import API_KEY_START, ApiKeyReader, hash_of
+from services.auth.api_keys import API_KEY_START, hash_of
 from services.auth.callers import Caller
+from services.auth.forgetting import Forgetting, Outdated
 from services.auth.sessions import lock_user
 from services.creations import claim, give_back, made_before
 from services.database import ActorGoneError, Database
@@ -52,9 +53,9 @@ class ApiKeyRefusal(StrEnum):
 class ApiKeyService:
     """Keeps the API keys of users. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, reader: ApiKeyReader) -> None:
+    def __init__(self, database: Database, forgetting: Forgetting) -> None:
         self._database = database
-        self._reader = reader
+        self._forgetting = forgetting
 
     async def create(
         self, actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, key: str | None
@@ -119,7 +120,7 @@ class ApiKeyService:
                 await session.flush()
         if row is None:
             return Err(await self._why_unreachable(actor, key_id))
-        self._reader.forget(row.key_hash)
+        await self._forgetting.forget(Outdated(key_hashes=(row.key_hash,)))
         return Ok(None)
 
     async def _standing_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:

@@ -18,8 +18,8 @@ from schema.tables import ChatRow, TurnRow, UserRow
 from schema.users import UserRole, UserStatus
 from services.audit.recording import record
 from services.auth.administrators import lock_administrators
+from services.auth.forgetting import Forgetting, Outdated
 from services.auth.outside_accounts import close_identities
-from services.auth.standing import Standings
 from services.database import Database
 from services.refusals import Unreachable
 from services.turns.erasure import DeletedTurns, ask_for_erasure
@@ -34,9 +34,9 @@ class DeletionRefusal(StrEnum):
 class UserDeletion:
     """Deletes accounts. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, standings: Standings) -> None:
+    def __init__(self, database: Database, forgetting: Forgetting) -> None:
         self._database = database
-        self._standings = standings
+        self._forgetting = forgetting
 
     async def delete(self, actor: Actor) -> Result[DeletedTurns, DeletionRefusal | Unreachable]:
         """Delete the actor's account, and return its turns; nobody is signed in to it any more."""
@@ -53,7 +53,7 @@ class UserDeletion:
                 return Err(DeletionRefusal.LAST_ADMINISTRATOR)
             deleted = await _delete(session, actor)
             record(session, actor, AuditAction.USER_DELETED, (ResourceType.USER, actor.user_id))
-        self._standings.forget(actor.user_id)
+        await self._forgetting.forget(Outdated(users=(actor.user_id,)))
         return Ok(deleted)
 
 

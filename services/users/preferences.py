@@ -9,6 +9,7 @@ from schema.actors import Actor
 from schema.preferences import Preferences, PreferencesRequest
 from schema.result import Err, Ok, Result
 from schema.tables import PreferencesRow
+from services.auth.forgetting import Forgetting, Outdated
 from services.auth.standing import Standings
 from services.database import Database
 from services.refusals import Conflict
@@ -23,20 +24,33 @@ class PreferencesRefusal(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
 
 
-class PreferencesService:
-    """Keeps the preferences of users. Errors: DatabaseUnavailableError."""
+class PreferencesReader:
+    """Reads the preferences of users. Errors: DatabaseUnavailableError."""
 
-    def __init__(
-        self, database: Database, standings: Standings, *, models: tuple[str, ...]
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._standings = standings
-        self._models = models
 
     async def get(self, actor: Actor) -> Preferences:
         """Return the actor's preferences; who has stored none has those by default."""
         async with self._database.transaction(actor) as session:
             return await read_preferences(session, actor)
+
+
+class PreferencesService(PreferencesReader):
+    """Keeps the preferences of users. Errors: DatabaseUnavailableError."""
+
+    def __init__(
+        self,
+        database: Database,
+        standings: Standings,
+        forgetting: Forgetting,
+        *,
+        models: tuple[str, ...],
+    ) -> None:
+        super().__init__(database)
+        self._standings = standings
+        self._forgetting = forgetting
+        self._models = models
 
     async def put(
         self, actor: Actor, request: PreferencesRequest, *, versions: Versions
@@ -52,7 +66,8 @@ class PreferencesService:
                 setattr(row, name, value)
             touch(row)
             await session.flush()
-            return Ok(preferences_from_row(row))
+        await self._forgetting.forget(Outdated(users=(actor.user_id,)))
+        return Ok(preferences_from_row(row))
 
     async def _may_ask(self, actor: Actor, model: str | None) -> bool:
         """Whether the model is there, and is one of the actor's plan."""

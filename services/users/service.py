@@ -18,6 +18,7 @@ from schema.tables import CredentialRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import ChangeUserRequest, User
 from services.audit.recording import changed, record
+from services.auth.forgetting import Forgetting, Outdated
 from services.auth.passwords import Passwords
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
@@ -38,8 +39,9 @@ class AccountRefusal(StrEnum):
 class UserService:
     """Keeps accounts. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, passwords: Passwords) -> None:
+    def __init__(self, database: Database, passwords: Passwords, forgetting: Forgetting) -> None:
         self._database = database
+        self._forgetting = forgetting
         self._passwords = passwords
 
     async def get(self, actor: Actor) -> Result[User, Unreachable]:
@@ -58,8 +60,7 @@ class UserService:
     ) -> Result[User, AccountRefusal | Conflict | Unreachable]:
         """Change the actor's account; `versions` are those it is meant for.
 
-        A new password ends all sign-ins but `session_id`; their access tokens are
-        refused within seconds.
+        A new password ends all sign-ins but `session_id`, their access tokens included.
         """
         changes = request.changes()
         proven = await self._proven(actor, changes)
@@ -67,6 +68,7 @@ class UserService:
             return proven
         new_password = changes.get("new_password")
         new_hash = None if new_password is None else await self._passwords.hash(new_password)
+        ended: frozenset[UUID] = frozenset()
         async with self._database.transaction(SERVICE) as session:
             row = await lock_user(session, actor.user_id)
             if row is None:
@@ -81,9 +83,11 @@ class UserService:
             if new_hash is not None:
                 credential = await session.get_one(CredentialRow, actor.user_id)
                 credential.password_hash, credential.updated_at = new_hash, utc_now()
-                await end_sessions(session, actor.user_id, but=session_id)
+                ended = await end_sessions(session, actor.user_id, but=session_id)
             _record(session, actor, changes)
-            return Ok(user_from_row(row))
+        if ended:
+            await self._forgetting.forget(Outdated(sessions=tuple(ended)))
+        return Ok(user_from_row(row))
 
     async def _proven(
         self, actor: Actor, changes: dict[str, Any]

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.running_everturn.client import Client
+from tests.running_everturn.client import PASSWORD, Client, data_of
 from tests.running_everturn.process import EverturnDev, everturn_dev
 from tests.running_everturn.waiting import eventually
 
@@ -19,7 +19,9 @@ from tests.running_everturn.waiting import eventually
 async def everturn() -> AsyncIterator[EverturnDev]:
     """A stack whose API has two processes."""
     with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
-        running = everturn_dev(Path(folder), ephemeral=True, EVERTURN_API_PROCESSES="2")
+        # Nothing is forgotten for its age within a test.
+        settings = {"EVERTURN_API_PROCESSES": "2", "EVERTURN_STANDING_LIFETIME_S": "60"}
+        running = everturn_dev(Path(folder), ephemeral=True, **settings)
         async with running as everturn:
             yield everturn
 
@@ -39,13 +41,23 @@ async def counted(everturn: EverturnDev) -> int:
     )
 
 
-async def answered_by_connections(everturn: EverturnDev, client: Client, count: int) -> None:
-    """Ask over as many connections, so that the kernel spreads them over the processes."""
-    token = {"Authorization": client.authorization}
+async def statuses_by_connections(
+    everturn: EverturnDev, authorization: str, count: int
+) -> list[int]:
+    """Ask over as many connections, which are handed to the processes in turn."""
+    statuses = []
     for _ in range(count):
+        token = {"Authorization": authorization}
         async with httpx.AsyncClient(trust_env=False, headers=token) as http:
             response = await http.get(f"{everturn.addresses['api']}/api/v1/auth/me")
-            assert response.status_code == 200, response.text
+            statuses.append(response.status_code)
+    return statuses
+
+
+async def answered_by_connections(everturn: EverturnDev, client: Client, count: int) -> None:
+    """Ask over as many connections, and be answered."""
+    statuses = await statuses_by_connections(everturn, client.authorization, count)
+    assert statuses == [200] * count
 
 
 async def test_processes_share_a_port_and_one_that_dies_is_started_anew(
@@ -83,6 +95,23 @@ async def test_connections_are_handed_to_the_processes_in_turn(everturn: Evertur
 
     # A process that has only just started is handed none yet.
     assert await eventually(shares, lambda found: found == [5, 5]) == [5, 5]
+
+
+async def test_who_has_signed_out_is_out_on_every_process(everturn: EverturnDev) -> None:
+    async with Client.signed_up(everturn.addresses["api"]) as client:
+        account = {"email": client.email, "password": PASSWORD}
+        entered = data_of(await client.post("/auth/login", account))
+        bearer = f"Bearer {entered['accessToken']}"
+        known = await statuses_by_connections(everturn, bearer, 20)
+
+        await client.post("/auth/logout", {"refreshToken": entered["refreshToken"]})
+
+        await eventually(
+            lambda: statuses_by_connections(everturn, bearer, 20),
+            lambda statuses: statuses == [401] * 20,
+            within_s=20,
+        )
+    assert known == [200] * 20
 
 
 def held(process: psutil.Process, port: int | None) -> int:

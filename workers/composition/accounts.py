@@ -9,6 +9,7 @@ import httpx
 
 from services.auth.api_keys import ApiKeyReader
 from services.auth.callers import Callers
+from services.auth.forgetting import Forgetting
 from services.auth.issuers import OutsideIssuers
 from services.auth.live_sessions import LiveSessions
 from services.auth.outside_accounts import OutsideAccounts
@@ -27,6 +28,16 @@ from workers.composition.foundation import Foundation
 
 
 @dataclass(frozen=True, slots=True)
+class KnownPeople:
+    """What a process remembers of people, and what has all processes forget it."""
+
+    standings: Standings
+    sessions: LiveSessions
+    api_keys: ApiKeyReader
+    forgetting: Forgetting
+
+
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """What knows people."""
 
@@ -40,8 +51,18 @@ class Accounts:
     administration: UserAdministration
 
 
+def make_known_people(foundation: Foundation) -> KnownPeople:
+    """Return what remembers people, which is nobody yet."""
+    database, lifetime_s = foundation.database, foundation.settings.standing_lifetime_s
+    standings = Standings(database, lifetime_s=lifetime_s)
+    sessions = LiveSessions(database, lifetime_s=lifetime_s)
+    keys = ApiKeyReader(database, lifetime_s=lifetime_s)
+    forgetting = Forgetting(foundation.redis, standings=standings, sessions=sessions, api_keys=keys)
+    return KnownPeople(standings, sessions, keys, forgetting)
+
+
 @asynccontextmanager
-async def open_accounts(foundation: Foundation, standings: Standings) -> AsyncIterator[Accounts]:
+async def open_accounts(foundation: Foundation, known: KnownPeople) -> AsyncIterator[Accounts]:
     """Make what knows people.
 
     Errors: WeakSecretError.
@@ -50,22 +71,24 @@ async def open_accounts(foundation: Foundation, standings: Standings) -> AsyncIt
     secret = settings.auth_secret.get_secret_value() if settings.auth_secret else ""
     tokens = AccessTokens(secret, lifetime=timedelta(minutes=settings.access_token_minutes))
     sessions = Sessions(tokens, refresh_lifetime=timedelta(days=settings.refresh_token_days))
-    passwords, lifetime_s = Passwords(), settings.standing_lifetime_s
-    keys = ApiKeyReader(database, lifetime_s=lifetime_s)
-    live = LiveSessions(database, lifetime_s=lifetime_s)
+    passwords, standings, forgetting = Passwords(), known.standings, known.forgetting
     async with httpx.AsyncClient() as http:
         issuers = OutsideIssuers(settings.issuers, http)
-        outside = OutsideAccounts(database, issuers, lifetime_s=lifetime_s)
+        outside = OutsideAccounts(database, issuers, lifetime_s=settings.standing_lifetime_s)
         try:
             yield Accounts(
-                callers=Callers(tokens, keys, outside, standings, sessions=live),
-                auth=AuthService(database, sessions, passwords, live=live),
-                users=UserService(database, passwords),
-                preferences=PreferencesService(database, standings, models=settings.models),
-                api_keys=ApiKeyService(database, keys),
+                callers=Callers(
+                    tokens, known.api_keys, outside, standings, sessions=known.sessions
+                ),
+                auth=AuthService(database, sessions, passwords, forgetting),
+                users=UserService(database, passwords, forgetting),
+                preferences=PreferencesService(
+                    database, standings, forgetting, models=settings.models
+                ),
+                api_keys=ApiKeyService(database, forgetting),
                 exports=UserExport(database),
-                deletion=UserDeletion(database, standings),
-                administration=UserAdministration(database, standings),
+                deletion=UserDeletion(database, forgetting),
+                administration=UserAdministration(database, forgetting),
             )
         finally:
             await issuers.close()

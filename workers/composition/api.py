@@ -14,7 +14,6 @@ from api.tool_tester import ToolTester
 from api.turn_starter import TurnStarter
 from services.alerts.service import AlertService
 from services.audit.service import AuditService
-from services.auth.standing import Standings
 from services.chats.service import ChatService
 from services.events.feed import EventFeed
 from services.events.hub import EventHub
@@ -45,7 +44,7 @@ from services.turns.reading import TurnReading
 from services.turns.regeneration import TurnRegeneration
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
-from workers.composition.accounts import open_accounts
+from workers.composition.accounts import make_known_people, open_accounts
 from workers.composition.foundation import Foundation
 from workers.composition.local_tools import make_local_tools
 from workers.composition.tools import (
@@ -65,16 +64,20 @@ async def open_api_services(
     Errors: WeakSecretError.
     """
     settings, database = foundation.settings, foundation.database
-    standings = Standings(database, lifetime_s=settings.standing_lifetime_s)
+    known = make_known_people(foundation)
+    standings, forgetting = known.standings, known.forgetting
     tools = make_local_tools(foundation, standings)
     catalogue, vault = make_catalogue(foundation, tools), make_vault(settings)
-    async with EventHub(foundation.redis) as hub, open_accounts(foundation, standings) as accounts:
+    async with (
+        EventHub(foundation.redis, forgetting) as hub,
+        open_accounts(foundation, known) as accounts,
+    ):
         yield ApiServices(
             database=database,
             redis=foundation.redis,
             callers=accounts.callers,
-            plans=PlanService(database, standings, models=settings.models),
-            subscriptions=SubscriptionService(database, standings),
+            plans=PlanService(database, forgetting, models=settings.models),
+            subscriptions=SubscriptionService(database, forgetting),
             subscription_usage=SubscriptionUsageService(database),
             usage_reports=UsageReports(database),
             prompts=PromptService(database, max_tokens=settings.prompt_tokens // 2),

@@ -16,7 +16,7 @@ from services.tools.ledger import ToolLedger
 from services.tools.local import DescribedTool
 from services.tools.memory import Recall, Remember
 from services.tools.registry import ToolRegistry
-from services.users.preferences import PreferencesService
+from services.users.preferences import PreferencesReader
 from workers.composition.foundation import Foundation
 from workers.composition.web_search import make_web_search
 
@@ -49,7 +49,7 @@ def _tools(
 ) -> Iterator[LocalTool]:
     """Yield the tools in an order that stays the same: prompts are cached by it."""
     settings, database, embedder = foundation.settings, foundation.database, foundation.embedder
-    preferences = PreferencesService(database, standings, models=settings.models)
+    preferences = PreferencesReader(database)
     yield Calculator()
     yield DateTime()
     yield Remember(Remembering(database, embedder, standings))

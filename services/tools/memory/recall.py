@@ -20,7 +20,7 @@ from services.tools.definition import (
 )
 from services.tools.quotes import one_line
 from services.tools.users import NEEDS_A_USER, user_of
-from services.users.preferences import PreferencesService
+from services.users.preferences import PreferencesReader
 
 _DESCRIPTION: Final = (
     "Searches by meaning what is remembered about the user: facts, preferences, instructions and "
@@ -59,7 +59,7 @@ class Recall:
         instructions=_INSTRUCTIONS,
     )
 
-    def __init__(self, search: MemorySearch, preferences: PreferencesService) -> None:
+    def __init__(self, search: MemorySearch, preferences: PreferencesReader) -> None:
         self._search = search
         self._preferences = preferences
 

@@ -1,0 +1,184 @@
+"""What the processes of the API tell each other to forget, and what they make of it."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from schema.ids import UserId
+from services.auth.api_keys import ApiKeyReader
+from services.auth.forgetting import Forgetting, Outdated
+from services.auth.live_sessions import LiveSessions
+from services.auth.standing import Standings
+from services.database import Database
+from services.events.keys import API_CHANNEL
+
+KEY_HASH = hashlib.sha256(b"evk_x").digest()
+SESSION, OTHER_SESSION = uuid4(), uuid4()
+
+
+@dataclass
+class FakeDatabase:
+    """Says that every sign-in holds, or that none does any more."""
+
+    holds: bool = True
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def statements(self, actor: object) -> AsyncIterator[Self]:
+        yield self
+
+    async def fetchval(self, statement: str, *arguments: object) -> bool:
+        found = self.holds
+        self.asked.set()
+        await self.may_answer.wait()
+        return found
+
+
+class FakeRedis:
+    """Notes what is published, or fails as it is told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.published: list[tuple[str, Any]] = []
+        self._error = error
+
+    async def publish(self, channel: str, message: str) -> int:
+        if self._error is not None:
+            raise self._error
+        self.published.append((channel, json.loads(message)))
+        return 1
+
+
+@dataclass
+class Scene:
+    """One process, as far as it remembers."""
+
+    database: FakeDatabase
+    redis: FakeRedis
+    sessions: LiveSessions
+    forgetting: Forgetting
+
+
+def scene(error: Exception | None = None) -> Scene:
+    database, redis = FakeDatabase(), FakeRedis(error)
+    database.may_answer.set()
+    of_database = cast("Database", database)
+    sessions = LiveSessions(of_database, lifetime_s=60)
+    forgetting = Forgetting(
+        cast("Redis", redis),
+        standings=Standings(of_database, lifetime_s=60),
+        sessions=sessions,
+        api_keys=ApiKeyReader(of_database, lifetime_s=60),
+    )
+    return Scene(database, redis, sessions, forgetting)
+
+
+async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
+    user_id, told = UserId(uuid4()), scene()
+
+    await told.forgetting.forget(Outdated(users=(user_id,), sessions=(SESSION,)))
+    await told.forgetting.forget(Outdated(key_hashes=(KEY_HASH,)))
+    await told.forgetting.forget(Outdated(everybody=True))
+
+    assert told.redis.published == [
+        (API_CHANNEL, {"users": [str(user_id)], "sessions": [str(SESSION)]}),
+        (API_CHANNEL, {"key_hashes": [KEY_HASH.hex()]}),
+        (API_CHANNEL, {"everybody": True}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "outdated",
+    [
+        Outdated(everybody=True),
+        Outdated(users=(UserId(uuid4()), UserId(uuid4()))),
+        Outdated(sessions=(SESSION,), key_hashes=(KEY_HASH,)),
+    ],
+)
+def test_a_message_is_read_as_it_was_meant(outdated: Outdated) -> None:
+    assert Outdated.model_validate_json(outdated.model_dump_json()) == outdated
+
+
+async def test_what_another_process_names_is_forgotten_and_the_rest_is_not() -> None:
+    here = scene()
+    for session_id in (SESSION, OTHER_SESSION):
+        await here.sessions.holds(session_id)
+    here.database.holds = False
+
+    here.forgetting.hear(Outdated(sessions=(SESSION,)).model_dump_json().encode())
+
+    assert not await here.sessions.holds(SESSION)
+    assert await here.sessions.holds(OTHER_SESSION)
+
+
+async def test_what_was_read_before_a_message_came_is_not_remembered_after_it() -> None:
+    here = scene()
+    here.database.may_answer.clear()
+    asked = asyncio.create_task(here.sessions.holds(SESSION))
+    await here.database.asked.wait()
+
+    here.database.holds = False
+    here.forgetting.hear(Outdated(sessions=(SESSION,)).model_dump_json().encode())
+    here.database.may_answer.set()
+
+    assert await asked
+    assert not await here.sessions.holds(SESSION)
+
+
+async def test_where_messages_may_have_been_missed_everything_is_forgotten() -> None:
+    here = scene()
+    await here.sessions.holds(SESSION)
+    here.database.holds = False
+
+    here.forgetting.interrupt()
+
+    assert not await here.sessions.holds(SESSION)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\xff",
+        b"null",
+        b"[]",
+        b'"everybody"',
+        b'{"sessions": "x"}',
+        b'{"sessions": ["x"]}',
+        b'{"key_hashes": ["x"]}',
+        b'{"quotas": ["x"]}',
+    ],
+)
+async def test_what_can_not_be_read_is_left_and_logged_once(message: bytes) -> None:
+    here = scene()
+    await here.sessions.holds(SESSION)
+    here.database.holds = False
+
+    with capture_logs() as logs:
+        here.forgetting.hear(message)
+        here.forgetting.hear(message)
+
+    assert [log["event"] for log in logs] == ["forgetting_not_understood"]
+    assert await here.sessions.holds(SESSION)
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), TimeoutError()])
+async def test_what_no_other_process_can_be_told_is_forgotten_here(error: Exception) -> None:
+    here = scene(error)
+    await here.sessions.holds(SESSION)
+    here.database.holds = False
+
+    with capture_logs() as logs:
+        await here.forgetting.forget(Outdated(sessions=(SESSION,)))
+
+    assert [log["event"] for log in logs] == ["forgetting_not_told"]
+    assert not await here.sessions.holds(SESSION)
