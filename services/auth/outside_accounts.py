@@ -60,7 +60,10 @@ class OutsideAccounts:
         if identity is None:
             return None
         name = (identity.issuer, identity.subject)
-        user_id = self._known.get(name) or await self._find_or_make(identity)
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        user_id = await self._find_or_make(identity)
         if user_id is not None:
             self._known[name] = user_id
         return user_id

@@ -4,6 +4,7 @@ A token says who its bearer was when it was issued. What they may do now is aske
 and remembered for moments, or until it is forgotten (forgetting.py): workers hear of no change.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,15 +13,18 @@ from uuid import UUID
 from schema.actors import SERVICE
 from schema.ids import UserId
 from schema.plans import Entitlements
+from schema.tools import ApprovalPolicy
 from schema.users import UserRole, UserStatus
 from services.auth.remembered import Remembered
 from services.database import ActorGoneError, Database
+from services.tools.permission import policies
 
 _REMEMBERED: Final = 50_000
 
 _STANDING: Final = """
 SELECT users.role, users.status, plans.id AS plan_id, plans.name AS plan_name,
-       plans.entitlements, subscriptions.started_at, preferences.default_model
+       plans.entitlements, subscriptions.started_at, preferences.default_model,
+       preferences.disabled_tools, preferences.tool_approvals
 FROM users
 LEFT JOIN preferences ON preferences.user_id = users.id
 LEFT JOIN subscriptions ON subscriptions.user_id = users.id
@@ -40,6 +44,8 @@ class Standing:
     entitlements: Entitlements
     subscribed_at: datetime | None
     preferred_model: str | None
+    disabled_tools: frozenset[str]
+    tool_approvals: Mapping[str, ApprovalPolicy]
 
 
 class Standings:
@@ -80,4 +86,6 @@ class Standings:
             entitlements=Entitlements.model_validate(found["entitlements"]),
             subscribed_at=found["started_at"],
             preferred_model=found["default_model"],
+            disabled_tools=frozenset(found["disabled_tools"] or ()),
+            tool_approvals=policies(found["tool_approvals"] or {}),
         )

@@ -205,7 +205,12 @@ class EventHub:
         if channel == API_CHANNEL:
             self._listener.hear(data)
             return
-        heard = _announcement(data)
+        try:
+            heard = _announcement(data)
+        except ValueError:
+            # Somebody else wrote it; all streams of this process hang on going on.
+            _log.warning("announcement_not_understood", channel=channel)
+            return
         for subscription in self._subscriptions.get(channel, ()):
             subscription.offer(heard)
 

@@ -281,6 +281,24 @@ async def test_another_preferred_model_is_asked_by_all_processes(
     await soon(lambda: model(there), wanted)
 
 
+async def test_a_tool_that_a_user_switches_off_is_off_for_all_processes(
+    here: Process, there: Process, user: ApiUser
+) -> None:
+    async def switched_on(process: Process) -> list[str]:
+        response = await process.user(user).request("GET", "/tools/calculator")
+        tool = response.json()["data"]
+        return [tool["name"]] if tool["enabledByUser"] else []
+
+    known = [await switched_on(process) for process in (here, there)]
+
+    body = {"disabledTools": ["calculator"]}
+    stored = await here.user(user).request("PUT", "/users/me/preferences", json=body)
+
+    assert (known, stored.status_code) == ([["calculator"]] * 2, 200), stored.text
+    assert await switched_on(here) == []
+    await soon(lambda: switched_on(there), [])
+
+
 async def test_a_message_that_nobody_understands_ends_nothing(
     here: Process, there: Process, user: ApiUser, stack: Stack
 ) -> None:

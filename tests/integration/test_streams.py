@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from schema.ids import TurnId
-from services.events.keys import fence_key, stream_key
+from services.events.keys import channel_name, fence_key, stream_key
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named, rebuild
 from tests.fixtures.stack import Stack
@@ -55,6 +55,22 @@ async def test_a_stream_can_be_resumed_behind_every_one_of_its_events(
     # What comes before the stream itself is no place in it: everything is told.
     assert await user.events(turn_id, after=events[0].id) == events[1:]
     await user.check_whole(chat, events)
+
+
+async def test_what_somebody_else_says_of_a_turn_ends_no_stream(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat = await user.create_chat()
+
+    async with user.stream(chat, turn_with_tools(stack, delay_s=0.02)) as stream:
+        await stream.until_named("step")
+        channel = channel_name(TurnId(UUID(stream.turn_id)))
+        for garbage in (b"", b"garbage", b"1-1\nnone\n{}", b"x\ndelta\n{}", b"\xff\n\xff\n"):
+            await stack.foundation.redis.publish(channel, garbage)
+        seen = await stream.all()
+
+    await user.check_whole(chat, seen)
+    assert rebuild(seen) == ANSWER
 
 
 async def test_a_client_cut_off_after_every_single_event_misses_and_doubles_nothing(

@@ -7,8 +7,10 @@ import pytest
 
 from api.dependencies import ApiServices
 from schema.ids import UserId
+from schema.pages import PageRequest
+from schema.tools import ApprovalPolicy
 from services.tools.catalogue import ToolCatalogue
-from services.tools.service import ToolService
+from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.local_tools import default_tools
 from tests.fixtures.stack import Stack
@@ -25,9 +27,11 @@ INSTANT = ("calculator", "datetime")
 
 
 async def offered(services: ApiServices, person: ApiUser) -> list[str]:
-    """Return which of the instant tools somebody is offered."""
-    names = [tool.name for tool in await services.tools.offered(id_of(person))]
-    return [name for name in names if name in INSTANT]
+    """Return which of the instant tools somebody's model is offered."""
+    page = await services.tools.list_tools(actor_of(person), PageRequest(limit=100))
+    usable = [tool for tool in page.items if tool.enabled_by_user]
+    names = {tool.name for tool in usable if tool.approval is not ApprovalPolicy.DENY}
+    return [name for name in INSTANT if name in names]
 
 
 async def disable(stack: Stack, person: ApiUser, *names: str) -> None:
@@ -110,23 +114,6 @@ async def test_somebody_who_is_disabled_or_gone_is_offered_nothing(
     )
 
     assert await offered(stack.services, user) == []
-
-
-async def test_what_is_known_of_tools_is_remembered_for_moments(
-    user: ApiUser, stack: Stack
-) -> None:
-    services = stack.services.tools
-    remembering = ToolService(
-        stack.foundation.database,
-        services._catalogue,
-        services._standings,
-        lifetime_s=60,
-    )
-    before = await remembering.offered(id_of(user))
-    await disable(stack, user, "calculator")
-
-    assert await remembering.offered(id_of(user)) == before
-    assert await offered(stack.services, user) == ["datetime"]
 
 
 async def test_a_decision_reaches_processes_that_remember_at_their_next_turn(

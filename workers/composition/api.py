@@ -35,6 +35,7 @@ from services.subscriptions.service import SubscriptionService
 from services.subscriptions.usage import SubscriptionUsageService
 from services.subscriptions.usage_reports import UsageReports
 from services.tools.administration import ToolAdministration
+from services.tools.service import ToolService
 from services.tools.trials import ToolTrials
 from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
 from services.turns.cancellation import TurnCancellation
@@ -50,7 +51,6 @@ from workers.composition.local_tools import make_local_tools
 from workers.composition.tools import (
     make_approvals,
     make_catalogue,
-    make_tool_service,
     make_vault,
 )
 
@@ -105,7 +105,7 @@ async def open_api_services(
             knowledge_search=KnowledgeSearch(database, foundation.embedder),
             document_versions=DocumentVersions(database),
             publication=Publication(database),
-            tools=make_tool_service(foundation, catalogue, standings),
+            tools=ToolService(catalogue, standings),
             tool_administration=ToolAdministration(database, tools),
             tool_trials=ToolTrials(database, catalogue),
             tool_tester=ToolTester(client),

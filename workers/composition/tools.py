@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from services.auth.standing import Standings
 from services.mcp.addresses import ServerAddresses
 from services.mcp.configured import ConfiguredServers
 from services.mcp.health import ServerHealth
@@ -17,7 +16,6 @@ from services.settings import Settings
 from services.tools.catalogue import ToolCatalogue
 from services.tools.registry import ToolRegistry
 from services.tools.secrets import SecretVault
-from services.tools.service import ToolService
 from services.turns.approvals import ToolApprovals
 from services.workflow_tools.calls import WorkflowToolCalls
 from workers.composition.foundation import Foundation
@@ -33,20 +31,6 @@ def make_catalogue(foundation: Foundation, local: ToolRegistry) -> ToolCatalogue
     """Return what knows all tools."""
     lifetime_s = foundation.settings.standing_lifetime_s
     return ToolCatalogue(foundation.database, local, lifetime_s=lifetime_s)
-
-
-def make_tool_service(
-    foundation: Foundation,
-    catalogue: ToolCatalogue,
-    standings: Standings,
-) -> ToolService:
-    """Return what knows which tools users have."""
-    return ToolService(
-        foundation.database,
-        catalogue,
-        standings,
-        lifetime_s=foundation.settings.standing_lifetime_s,
-    )
 
 
 @asynccontextmanager
