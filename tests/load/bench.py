@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.load.pace import pace_ms
 from tests.load.population import Size, populate
 from tests.load.reads import measure_api
 from tests.load.report import Report, write_readme
@@ -67,15 +68,23 @@ _QUICK = Effort(
 async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Effort) -> Report:
     """Measure each shape on the same data, one after the other."""
     report = Report()
+    paces = [pace_ms()]
     with tempfile.TemporaryDirectory(prefix="everturn-bench-") as folder:
         if "scale" in sections:
             await _measure_scale(Path(folder) / "scale", report, effort)
+            paces.append(pace_ms())
         for shape in shapes if set(sections) != {"scale"} else ():
             _say(f"{shape}: starting")
             begun = time.monotonic()
             async with open_stage(Path(folder) / "data", shape) as stage:
                 _say(f"{shape}: ready after {time.monotonic() - begun:.1f} s")
                 await _measure_shape(stage, report, sections, effort)
+            paces.append(pace_ms())
+    told = ", ".join(f"{pace:.0f}" for pace in paces)
+    report.note(
+        "How fast the machine was before the first measurement and after each: a loop of a million "
+        f"additions in Python took {told} ms."
+    )
     return report
 
 
