@@ -51,8 +51,7 @@ class Sending:
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """A pool of connections whose other ends are checked and whose answers are bounded.
 
-    Units: `max_total_bytes` is for all answers together, `max_response_bytes` for each; what is
-    counted is the body as it is on the wire.
+    Units: of `max_response_bytes` the body counts, as it is on the wire.
     Errors: OutgoingError.
     """
 
@@ -61,14 +60,11 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         pool: httpcore2.AsyncConnectionPool,
         resolver: SystemResolver,
         *,
-        max_total_bytes: int | None,
         max_response_bytes: int | None,
     ) -> None:
         self._pool = pool
         self._resolver = resolver
         self._max_response_bytes = max_response_bytes
-        self._max_total_bytes = max_total_bytes
-        self._total_bytes = 0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and return its answer as soon as its headers are there."""
@@ -91,9 +87,6 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     def count(self, chunk: bytes, *, before: int) -> int:
         """Return how much of an answer there is with the chunk. Errors: TooLargeError."""
-        self._total_bytes += len(chunk)
-        if self._max_total_bytes is not None and self._total_bytes > self._max_total_bytes:
-            raise TooLargeError(self._max_total_bytes)
         if self._max_response_bytes is not None and before + len(chunk) > self._max_response_bytes:
             raise TooLargeError(self._max_response_bytes)
         return before + len(chunk)
@@ -136,7 +129,6 @@ class _BoundedStream(httpx2.AsyncByteStream):
 def guarded_transport(
     *,
     allowed_hosts: Collection[str],
-    max_total_bytes: int | None = None,
     max_response_bytes: int | None = None,
     resolve: Resolve | None = None,
     network: httpcore2.AsyncNetworkBackend | None = None,
@@ -156,9 +148,7 @@ def guarded_transport(
         keepalive_expiry=_IDLE_S,
         network_backend=guarded,
     )
-    return GuardedTransport(
-        pool, resolver, max_total_bytes=max_total_bytes, max_response_bytes=max_response_bytes
-    )
+    return GuardedTransport(pool, resolver, max_response_bytes=max_response_bytes)
 
 
 @cache

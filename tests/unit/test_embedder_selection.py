@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from services.embeddings import Embedder, make_embedder
-from services.embeddings.prices import embedding_cost_usd
 from services.embeddings.selection import (
     EmbeddedModelMissingError,
     EmbedderKind,
@@ -102,15 +101,3 @@ def test_dimensions_that_nobody_knows_or_has_are_refused() -> None:
         make_embedder("openai", dimensions=3072, openai_api_key=SECRET)
     with pytest.raises(EmbeddingDimensionsError, match="256 dimensions and no others"):
         make_embedder("embedded", dimensions=1024)
-
-
-def test_tokens_are_priced_by_the_name_that_is_stored() -> None:
-    assert embedding_cost_usd("wordllama-256", 1_000_000) == 0
-    assert (embedding_cost_usd("voyage/voyage-3.5/1024", 1_000_000) or 0) > 0
-    small = embedding_cost_usd("openai/text-embedding-3-small/512", 1_000_000)
-    large = embedding_cost_usd("openai/text-embedding-3-large/3072", 1_000_000)
-    assert small
-    assert large
-    assert small < large
-    assert embedding_cost_usd("openai/BAAI/bge-m3/1024", 1_000_000) is None
-    assert embedding_cost_usd("nobody/has-this/3", 1_000_000) is None
