@@ -11,7 +11,6 @@ import json
 from datetime import timedelta
 from typing import Final
 
-from cachetools import TTLCache
 from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
@@ -24,6 +23,7 @@ from schema.tables import ClosedIdentityRow, IdentityRow, UserRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
 from services.auth.issuers import OutsideIdentity, OutsideIssuers
+from services.auth.remembered import Remembered
 from services.database import Database
 from services.database.locks import lock
 
@@ -49,7 +49,7 @@ class OutsideAccounts:
     def __init__(self, database: Database, issuers: OutsideIssuers, *, lifetime_s: float) -> None:
         self._database = database
         self._issuers = issuers
-        self._known: TTLCache[tuple[str, str], UserId] = TTLCache(_REMEMBERED, lifetime_s)
+        self._known = Remembered(self._find_or_make, most=_REMEMBERED, lifetime_s=lifetime_s)
 
     async def read(self, token: str) -> UserId | None:
         """Return whom a token of an outside issuer speaks for, or None if it is no good.
@@ -57,16 +57,7 @@ class OutsideAccounts:
         Errors: IssuerUnavailableError; AccountExistsError.
         """
         identity = await self._issuers.read(token)
-        if identity is None:
-            return None
-        name = (identity.issuer, identity.subject)
-        known = self._known.get(name)
-        if known is not None:
-            return known
-        user_id = await self._find_or_make(identity)
-        if user_id is not None:
-            self._known[name] = user_id
-        return user_id
+        return None if identity is None else await self._known.of(identity)
 
     async def _find_or_make(self, identity: OutsideIdentity) -> UserId | None:
         async with self._database.transaction(SERVICE) as session:

@@ -48,7 +48,7 @@ class Audience:
     approvals: Sequence[Mapping[str, ApprovalPolicy]] = field(default=())
 
 
-def policies(stored: Mapping[str, str]) -> Mapping[str, ApprovalPolicy]:
+def policies(stored: Mapping[str, str]) -> dict[str, ApprovalPolicy]:
     """Return approval policies as they were stored."""
     return {name: ApprovalPolicy(policy) for name, policy in stored.items()}
 

@@ -7,8 +7,8 @@ from schema.ids import ApiKeyId, PlanId, UserId
 from schema.permissions import Permission
 from schema.preferences import Preferences
 from schema.tables import ApiKeyRow, PreferencesRow, UserRow
-from schema.tools import ApprovalPolicy
 from schema.users import ManagedUser, User, UserRole, UserStatus
+from services.tools.permission import policies
 
 
 def user_from_row(row: UserRow) -> User:
@@ -42,9 +42,7 @@ def preferences_from_row(row: PreferencesRow) -> Preferences:
         use_knowledge=row.use_knowledge,
         auto_accept_memories=row.auto_accept_memories,
         disabled_tools=tuple(row.disabled_tools),
-        tool_approvals={
-            name: ApprovalPolicy(policy) for name, policy in row.tool_approvals.items()
-        },
+        tool_approvals=policies(row.tool_approvals),
         version=row.version,
     )
 
