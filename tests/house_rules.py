@@ -61,15 +61,18 @@ class Rule(NamedTuple):
     check: Callable[[SourceFile], Iterator[Finding]]
 
 
+_SETS: Final = re.compile(r"\bset_config\(|\bSET\s+(LOCAL\s+)?everturn\.", re.IGNORECASE)
+
+
 def transactions_begin_in_one_place(file: SourceFile) -> Iterator[Finding]:
-    """`commit` and `set_config` stand in services/database only."""
+    """`commit`, and what says in whose name, stand in services/database only."""
     if file.is_test or file.path.is_relative_to("services/database"):
         return
     for node in ast.walk(file.tree):
         if isinstance(node, ast.Call) and dotted_name(node.func).endswith(".commit"):
             yield Finding(node.lineno, "commit()")
-        if isinstance(node, ast.Constant) and "set_config(" in str(node.value):
-            yield Finding(node.lineno, "set_config()")
+        if isinstance(node, ast.Constant) and _SETS.search(str(node.value)):
+            yield Finding(node.lineno, "a setting of the transaction")
 
 
 def nothing_prints(file: SourceFile) -> Iterator[Finding]:

@@ -11,11 +11,12 @@ def begin_as(actor: Actor, *, begin: str = "BEGIN") -> str:
     """Return the statements that begin a transaction of the actor's, for the simple protocol.
 
     That takes no parameters. Both values are of closed forms, an enum's and a UUID's, so they can
-    be written out. What is set for a transaction ends with it: nobody inherits it.
+    be written out. What is set for a transaction ends with it: nobody inherits it. `SET` is not
+    planned, as a query with `set_config` is: a fifth of what the statement costs.
     """
     return (
-        f"{begin}; SELECT set_config('everturn.actor_type', '{actor.type.value}', true), "
-        f"set_config('everturn.user_id', '{actor.user_id}', true)"
+        f"{begin}; SET LOCAL everturn.actor_type = '{actor.type.value}'; "
+        f"SET LOCAL everturn.user_id = '{actor.user_id}'"
     )
 
 

@@ -24,9 +24,10 @@ SERVER_SETTINGS: Final = {
     "random_page_cost": "1.1",
     # Compiling takes longer than any statement here.
     "jit": "off",
-    # How many neighbours an index of vectors looks at. Where a filter leaves too few of them, as
-    # while embedders change, it goes on up to so many; what is missing then is found exactly.
-    "hnsw.ef_search": "64",
+    # How many neighbours an index of vectors looks at: as many as a search ranks. Where a filter
+    # leaves too few of them, as while embedders change, it goes on up to so many; what is missing
+    # then is found exactly.
+    "hnsw.ef_search": "50",
     "hnsw.iterative_scan": "relaxed_order",
     "hnsw.max_scan_tuples": "5000",
 }

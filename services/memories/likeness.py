@@ -2,14 +2,13 @@
 
 from typing import Final
 
-from sqlalchemy import func
+from sqlalchemy import Float, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.ids import MemoryId, UserId
+from schema.ids import MemoryId
 from schema.memories import MemoryStatus
 from schema.tables import MemoryRow
-from services.memories.nearest import nearest
 
 _SAME_SCORE: Final = 0.92
 """The cosine similarity from which on two memories count as saying the same."""
@@ -27,10 +26,7 @@ async def alike(
     same_words = await _with_same_words(session, row, status)
     if same_words is not None or row.embedding is None:
         return same_words
-    closest = await nearest(
-        session, UserId(row.user_id), row.embedding, embedder=embedder, limit=1, status=status
-    )
-    return closest[0].id if closest and closest[0].score >= _SAME_SCORE else None
+    return await _with_same_meaning(session, row, embedder, status)
 
 
 async def _with_same_words(
@@ -45,4 +41,21 @@ async def _with_same_words(
     if status is not None:
         query = query.where(col(MemoryRow.status) == status.value)
     found = (await session.exec(query.limit(1))).first()
+    return None if found is None else MemoryId(found)
+
+
+async def _with_same_meaning(
+    session: AsyncSession, row: MemoryRow, embedder: str, status: MemoryStatus | None
+) -> MemoryId | None:
+    """Return the memory that is nearest, if it is near enough."""
+    distance = col(MemoryRow.embedding).op("<=>", return_type=Float())(row.embedding)
+    query = select(MemoryRow.id).where(
+        col(MemoryRow.user_id) == row.user_id,
+        col(MemoryRow.embedder) == embedder,
+        distance <= 1 - _SAME_SCORE,
+    )
+    if status is not None:
+        query = query.where(col(MemoryRow.status) == status.value)
+    ordered = query.order_by(distance, col(MemoryRow.id).desc()).limit(1)
+    found = (await session.exec(ordered)).first()
     return None if found is None else MemoryId(found)

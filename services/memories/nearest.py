@@ -5,37 +5,41 @@ first and filter afterwards, so that a user with few of many could get none.
 """
 
 from collections.abc import Sequence
-
-from sqlalchemy import Float
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from typing import Final
 
 from schema.ids import UserId
-from schema.memories import MemoryHit, MemoryStatus
-from schema.tables import MemoryRow
-from services.memories.rows import WITHOUT_VECTOR, hit_from_row
+from schema.memories import MemoryHit
+from services.database import Connection
+from services.database.reading import AttributeRow
+from services.memories.rows import hit_from_row
+
+# A vector is read by a subquery once; without it each row would have it read again.
+_NEAREST: Final = """
+SELECT *, 1 - distance AS score
+FROM (
+    SELECT id, kind, content, importance, status, source_turn_id, version, created_at, updated_at,
+           embedding <=> (SELECT $2::real[]::vector) AS distance
+    FROM memories
+    WHERE user_id = $1 AND embedder = $3 AND status = 'accepted'
+) AS near
+ORDER BY distance, id DESC LIMIT $4
+"""
 
 
 async def nearest(
-    session: AsyncSession,
+    connection: Connection,
     user_id: UserId,
     vector: Sequence[float],
     *,
     embedder: str,
     limit: int,
-    status: MemoryStatus | None = MemoryStatus.ACCEPTED,
 ) -> list[MemoryHit]:
-    """Return the user's memories nearest to `vector`, closest first; of any status if None.
+    """Return the accepted memories of the user that are nearest to `vector`, closest first.
 
     Only what `embedder` has made is compared: vectors of two models say nothing of each other.
     Shapes: `vector` has as many numbers as those that `embedder` makes.
     """
-    distance = col(MemoryRow.embedding).op("<=>", return_type=Float())(vector)
-    query = select(MemoryRow, distance).where(
-        col(MemoryRow.user_id) == user_id, col(MemoryRow.embedder) == embedder
+    rows = await connection.fetch(
+        _NEAREST, user_id, vector, embedder, limit, record_class=AttributeRow
     )
-    if status is not None:
-        query = query.where(col(MemoryRow.status) == status.value)
-    ordered = query.order_by(distance, col(MemoryRow.id).desc()).limit(limit)
-    rows = await session.exec(ordered.options(WITHOUT_VECTOR))
-    return [hit_from_row(row, score=1.0 - apart) for row, apart in rows.all()]
+    return [hit_from_row(row) for row in rows]

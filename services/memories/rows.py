@@ -1,6 +1,6 @@
 """Owns turning memories into rows, and rows into what clients see."""
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.orm import defer
 
@@ -15,6 +15,7 @@ from schema.memories import (
     kept_importance,
 )
 from schema.tables import MemoryRow
+from services.database.reading import AttributeRow
 
 # A vector is kilobytes of text on its way here, and no answer shows one.
 WITHOUT_VECTOR: Final = defer(MemoryRow.embedding)  # type: ignore[arg-type]  # a column, to SQLModel a list
@@ -41,19 +42,23 @@ def new_row(
 
 def memory_from_row(row: MemoryRow) -> Memory:
     """Return the memory that the row holds."""
-    return Memory(
-        id=MemoryId(row.id),
-        kind=MemoryKind(row.kind),
-        content=row.content,
-        importance=kept_importance(row.importance),
-        status=MemoryStatus(row.status),
-        source_turn_id=None if row.source_turn_id is None else TurnId(row.source_turn_id),
-        version=row.version,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+    return Memory(**_fields(row))
 
 
-def hit_from_row(row: MemoryRow, *, score: float) -> MemoryHit:
-    """Return the memory that the row holds, as one that was found."""
-    return MemoryHit(**memory_from_row(row).model_dump(), score=score)
+def hit_from_row(row: AttributeRow) -> MemoryHit:
+    """Return the memory that the row holds, as one that was found with its `score`."""
+    return MemoryHit(**_fields(row), score=row.score)
+
+
+def _fields(row: MemoryRow | AttributeRow) -> dict[str, Any]:
+    return {
+        "id": MemoryId(row.id),
+        "kind": MemoryKind(row.kind),
+        "content": row.content,
+        "importance": kept_importance(row.importance),
+        "status": MemoryStatus(row.status),
+        "source_turn_id": None if row.source_turn_id is None else TurnId(row.source_turn_id),
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }

@@ -55,7 +55,7 @@ class MemorySearch:
     async def _nearest(
         self, actor: Actor, query: Sequence[float], *, limit: int
     ) -> list[MemoryHit]:
-        async with self._database.transaction(actor) as session:
+        async with self._database.statements(actor) as connection:
             return await nearest(
-                session, actor.user_id, query, embedder=self._embedder.name, limit=limit
+                connection, actor.user_id, query, embedder=self._embedder.name, limit=limit
             )

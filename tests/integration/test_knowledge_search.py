@@ -141,6 +141,56 @@ async def test_meaning_and_words_are_found_and_both_together_come_first(
     assert hits == await found(search, user, query)
 
 
+async def test_two_rankings_are_made_one_by_the_reciprocals_of_places(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    query = f"about {word()}"
+    vector = vector_of(query, DIMENSIONS)
+    await add_document(
+        stack.inspection,
+        user.id,
+        meant(query, embedder, content=f"{query}, {query} by both"),
+        Made("second by meaning", towards(vector, 0.9), embedder.name),
+        Made(f"{query}, and second by words"),
+        Made("third by meaning", towards(vector, 0.8), embedder.name),
+    )
+
+    first, *equals, last = await found(search, user, query)
+    by_words = await search.relevant(actor_of(user), query, None, limit=10)
+
+    assert (first.content, first.score) == (f"{query}, {query} by both", 1.0)
+    assert [hit.score for hit in equals] == [pytest.approx(61 / 62 / 2)] * 2
+    assert equals == sorted(equals, key=lambda hit: hit.passage_id)
+    assert last.content == "third by meaning"
+    assert last.score == pytest.approx(61 / 63 / 2)
+    assert [hit.score for hit in by_words] == [1.0, pytest.approx(61 / 62)]
+
+
+async def test_a_vector_without_a_direction_is_near_to_nothing(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
+) -> None:
+    name = word()
+    document = await add_document(
+        stack.inspection,
+        user.id,
+        Made(f"{name} without a direction", [0.0] * DIMENSIONS, embedder.name),
+        Made("nothing at all", [0.0] * DIMENSIONS, embedder.name),
+        meant("something else", embedder),
+    )
+
+    async def found_with(vector: list[float]) -> list[str]:
+        hits = await search.relevant(actor_of(user), name, vector, limit=10)
+        return [hit.content for hit in hits]
+
+    for published in (None, 1):
+        await publish(stack.inspection, document, published)
+        assert await found_with([0.0] * DIMENSIONS) == [f"{name} without a direction"]
+        assert set(await found_with(vector_of("something else", DIMENSIONS))) == {
+            *("something else", f"{name} without a direction")
+        }
+    await publish(stack.inspection, document, None)
+
+
 def towards(vector: list[float], cosine: float) -> list[float]:
     """Return a vector that is as near to this one as that."""
     length = math.hypot(*vector)
@@ -202,7 +252,7 @@ async def test_a_document_is_found_while_its_publication_changes(
     document = await add_document(inspection, user.id, Made(name))
     await publish(inspection, document, 1)
 
-    # The search has asked for drafts, of which this is none, and waits for the passages.
+    # The search has begun, with a document that is no draft, and waits for the passages.
     await inspection.execute("BEGIN")
     await inspection.execute("LOCK TABLE passages IN ACCESS EXCLUSIVE MODE")
     searching = asyncio.create_task(search.relevant(actor_of(user), name, None, limit=5))
@@ -221,7 +271,7 @@ async def searches_that_wait(stack: Stack) -> int:
     return int(
         await stack.inspection.value(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-            "AND query LIKE '%everturn_passages_with%' AND datname = current_database()"
+            "AND query LIKE '%websearch_to_tsquery%' AND datname = current_database()"
         )
     )
 

@@ -12,7 +12,7 @@ from schema.actors import acting_user
 from schema.ids import UserId
 from services.embeddings import make_embedder
 from services.knowledge.search import KnowledgeSearch
-from services.knowledge.search_statements import nearest
+from services.knowledge.search_statement import search
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.passages import Made, add_document, publish
 from tests.fixtures.stack import Stack
@@ -129,10 +129,11 @@ async def test_the_drafts_of_a_user_are_found_among_many_that_are_published(
 
 async def test_row_security_does_not_keep_the_indexes_from_being_used(library: Library) -> None:
     actor = acting_user(UserId(UUID(library.drafter.id)))
-    query = str(library.space.vector())
     async with library.stack.foundation.database.statements(actor) as connection:
         plan = await connection.fetch(
-            f"EXPLAIN {nearest(DIMENSIONS)}", query, f"openai/{library.many}/{DIMENSIONS}", 50
+            f"EXPLAIN {search(DIMENSIONS)}",
+            *("words", "words", actor.user_id, library.space.vector()),
+            *(f"openai/{library.many}/{DIMENSIONS}", 1, 0.0, 10),
         )
 
     assert any(f"passages_embedding_{DIMENSIONS}_idx" in row[0] for row in plan)

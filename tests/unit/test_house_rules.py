@@ -26,6 +26,11 @@ def broken(path: str, text: str) -> list[str]:
             '"""Owns it."""\nQUERY = text("SELECT set_config(\'a\', :a, true)")\n',
             "transactions-begin-in-one-place",
         ),
+        (
+            "activities/x.py",
+            '"""Owns it."""\nQUERY = "SET LOCAL everturn.user_id = \'1\'"\n',
+            "transactions-begin-in-one-place",
+        ),
         ("api/x.py", '"""Owns it."""\ndef f():\n    print(1)\n', "nothing-prints"),
         (
             "services/x.py",
