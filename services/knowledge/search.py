@@ -18,7 +18,7 @@ from services.database import Database
 from services.degradations import KNOWLEDGE_WITHOUT_VECTORS
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import vector_of
-from services.knowledge.search_statement import search
+from services.knowledge.search_statement import search_statement
 from services.knowledge.search_words import wanted_words
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class KnowledgeSearch:
         self._database = database
         self._embedder = embedder
         self._patience = patience
-        self._search = search(embedder.dimensions)
+        self._search = search_statement(embedder.dimensions)
 
     async def search(self, actor: Actor, request: SearchKnowledgeRequest) -> list[KnowledgeHit]:
         """Return the passages that match best; while the embedder is away, those by words."""

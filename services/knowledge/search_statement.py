@@ -109,7 +109,7 @@ _FUSED: Final = f"""
 """  # noqa: S608 -- a number
 
 
-def search(dimensions: int) -> str:
+def search_statement(dimensions: int) -> str:
     """Return the statement that finds passages by words and by meaning, the best first.
 
     Its parameters: the question; the same without what a minus leaves out; the user; the

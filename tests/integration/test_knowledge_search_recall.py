@@ -12,7 +12,7 @@ from schema.actors import acting_user
 from schema.ids import UserId
 from services.embeddings import make_embedder
 from services.knowledge.search import KnowledgeSearch
-from services.knowledge.search_statement import search
+from services.knowledge.search_statement import search_statement
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.passages import Made, add_document, publish
 from tests.fixtures.stack import Stack
@@ -131,9 +131,36 @@ async def test_row_security_does_not_keep_the_indexes_from_being_used(library: L
     actor = acting_user(UserId(UUID(library.drafter.id)))
     async with library.stack.foundation.database.statements(actor) as connection:
         plan = await connection.fetch(
-            f"EXPLAIN {search(DIMENSIONS)}",
+            f"EXPLAIN {search_statement(DIMENSIONS)}",
             *("words", "words", actor.user_id, library.space.vector()),
             *(f"openai/{library.many}/{DIMENSIONS}", 1, 0.0, 10),
         )
 
     assert any(f"passages_embedding_{DIMENSIONS}_idx" in row[0] for row in plan)
+
+
+async def test_long_vectors_are_found_by_an_index_of_half_the_precision(stack: Stack) -> None:
+    dimensions, random = 3072, Random(3072)
+    vectors = [[random.gauss(0, 1) for _ in range(dimensions)] for _ in range(60)]
+    embedder = make_embedder(
+        "openai", model=uuid4().hex, base_url="http://127.0.0.1:9", dimensions=dimensions
+    )
+    owner = await stack.sign_up()
+    made = [Made(str(place), vector, embedder.name) for place, vector in enumerate(vectors)]
+    document = await add_document(stack.inspection, owner.id, *made)
+    await publish(stack.inspection, document, 1)
+    actor = acting_user(UserId(UUID(owner.id)))
+    search = KnowledgeSearch(stack.foundation.database, embedder)
+
+    found = [await search.relevant(actor, "?", vector, limit=1) for vector in vectors[:5]]
+    async with stack.foundation.database.statements(actor) as connection:
+        # For so few rows another way is cheaper.
+        await connection.execute("SET LOCAL enable_sort = off")
+        plan = await connection.fetch(
+            f"EXPLAIN {search_statement(dimensions)}",
+            *("?", "?", actor.user_id, vectors[0], embedder.name, 1, 0.0, 10),
+        )
+    await publish(stack.inspection, document, None)
+
+    assert [[hit.content for hit in hits] for hits in found] == [["0"], ["1"], ["2"], ["3"], ["4"]]
+    assert any("passages_embedding_3072_idx" in row[0] for row in plan)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from schema.knowledge_search import SearchKnowledgeRequest
-from services.knowledge.search_statement import search
+from services.knowledge.search_statement import search_statement
 from services.knowledge.search_words import wanted_words
 
 
@@ -17,8 +17,8 @@ def test_a_quote_that_never_ends_is_left_out_to_the_end() -> None:
 
 
 def test_long_vectors_are_looked_up_in_half_the_precision() -> None:
-    assert "embedding::vector(1536)" in search(1536)
-    assert "embedding::halfvec(3072)" in search(3072)
+    assert "embedding::vector(1536)" in search_statement(1536)
+    assert "embedding::halfvec(3072)" in search_statement(3072)
 
 
 @pytest.mark.parametrize(
