@@ -16,7 +16,7 @@ from services.embeddings import Embedder, Purpose, make_embedder
 from services.knowledge.search import KnowledgeSearch
 from tests.fakes.embedding_api import EmbeddingApi, saying, serving, vector_of
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.passages import Made, add_document, add_version, publish
+from tests.fixtures.passages import Made, add_document, add_version, publish, word
 from tests.fixtures.stack import Stack
 
 DIMENSIONS = 8
@@ -50,11 +50,6 @@ def search(stack: Stack, embedder: Embedder) -> KnowledgeSearch:
 
 def actor_of(person: ApiUser) -> Actor:
     return acting_user(UserId(UUID(person.id)))
-
-
-def word() -> str:
-    """Return a word that stands in no other text, and that stemming leaves as it is."""
-    return "".join("bcdfghjklmnpqrtv"[int(digit, 16)] for digit in uuid4().hex)
 
 
 def meant(text: str, embedder: Embedder, *, content: str | None = None) -> Made:
@@ -312,36 +307,6 @@ async def test_words_alone_answer_while_the_embedder_is_away(
     assert after == before + 2
 
 
-async def test_the_rare_words_of_a_question_are_enough(
-    stack: Stack, user: ApiUser, search: KnowledgeSearch
-) -> None:
-    name = word()
-    await add_document(stack.inspection, user.id, Made(f"The {name} is kept in the cellar."))
-
-    asked = await contents(search, user, f"Can anybody tell me, please, where you keep a {name}?")
-    told = await contents(search, user, f"{name} " + "and so on " * 195)
-
-    assert len(asked) == len(told) == 1
-
-
-async def test_quotes_keep_words_together_and_a_minus_leaves_them_out(
-    stack: Stack, user: ApiUser, search: KnowledgeSearch
-) -> None:
-    name, place = word(), word()
-    await add_document(
-        stack.inspection,
-        user.id,
-        Made(f"{name} {place} together"),
-        Made(f"{place} before {name}"),
-    )
-
-    phrase = await contents(search, user, f'"{name} {place}"')
-    without = await contents(search, user, f"{name} -together")
-
-    assert phrase[0] == f"{name} {place} together"
-    assert without[0] == f"{place} before {name}"
-
-
 @pytest.mark.parametrize(
     "query",
     [
@@ -363,14 +328,6 @@ async def test_whatever_is_asked_has_an_answer(
     user: ApiUser, search: KnowledgeSearch, query: str
 ) -> None:
     assert await found(search, user, query) == []
-
-
-async def test_right_to_left_words_are_found(
-    stack: Stack, user: ApiUser, search: KnowledgeSearch
-) -> None:
-    await add_document(stack.inspection, user.id, Made("המדיניות שלנו להחזרת מוצרים"))
-
-    assert len(await contents(search, user, "מוצרים")) == 1
 
 
 async def test_a_turn_finds_the_same_with_and_without_a_vector(
@@ -396,41 +353,3 @@ async def test_an_outage_of_the_database_is_told_as_one(user: ApiUser, embedder:
     with pytest.raises(DatabaseUnavailableError):
         await found(search, user, "anything")
     await nowhere.close()
-
-
-@pytest.mark.parametrize("is_published", [False, True])
-@pytest.mark.parametrize("beginnings", ["bc", "cb"])
-async def test_common_words_do_not_hide_the_rare_one(
-    stack: Stack, user: ApiUser, search: KnowledgeSearch, beginnings: str, *, is_published: bool
-) -> None:
-    rare, common = (beginning + word() for beginning in beginnings)
-    passages = [Made(f"{common} {number}") for number in range(300)]
-    document = await add_document(
-        stack.inspection, user.id, *passages, Made(f"a passage with {rare}")
-    )
-    if is_published:
-        await publish(stack.inspection, document, 1)
-
-    assert (await contents(search, user, f"{common} {rare} elsewhere"))[0] == (
-        f"a passage with {rare}"
-    )
-
-
-async def test_in_a_large_library_all_that_holds_rare_words_comes_before_what_holds_common_ones(
-    stack: Stack, user: ApiUser, search: KnowledgeSearch
-) -> None:
-    rarest, rare, common = word(), word(), word()
-    passages = [Made(f"{common} {number}") for number in range(300)]
-    holders = [Made(f"one with {rarest}"), Made(f"one with {rare}"), Made(f"{rarest} and {rare}")]
-    document = await add_document(stack.inspection, user.id, *passages, *holders)
-    await publish(stack.inspection, document, 1)
-    await stack.inspection.execute(
-        "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'passages'::regclass"
-    )
-
-    answer = await contents(search, user, f"{common} {rare} {rarest} elsewhere")
-
-    await stack.inspection.execute("ANALYZE passages")
-    assert answer[0] == f"{rarest} and {rare}"
-    assert set(answer[1:3]) == {f"one with {rarest}", f"one with {rare}"}
-    assert all(text.startswith(common) for text in answer[3:])

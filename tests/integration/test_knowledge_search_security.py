@@ -9,17 +9,12 @@ import pytest
 from schema.actors import SERVICE, Actor, ActorType, acting_user
 from schema.ids import UserId
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.passages import Made, add_document, publish
+from tests.fixtures.passages import Made, add_document, publish, word
 from tests.fixtures.stack import Stack
 
 
 def actor_of(person: ApiUser) -> Actor:
     return acting_user(UserId(UUID(person.id)))
-
-
-def word() -> str:
-    """Return a word that stands in no other text, and that stemming leaves as it is."""
-    return "".join("bcdfghjklmnpqrtv"[int(digit, 16)] for digit in uuid4().hex)
 
 
 async def test_the_function_behind_the_words_gives_nobody_the_drafts_of_others(
@@ -83,6 +78,7 @@ async def test_the_functions_behind_the_words_say_nothing_without_an_actor(
     asks = (
         f"SELECT * FROM everturn_passages_with('{name}', NULL, '{{}}', '{{}}', 10)",
         f"SELECT * FROM everturn_rare_first('{{{name}}}', '{{}}', '{{}}')",
+        f"SELECT unnest(everturn_passages_with_any('{{{name}}}', '{{}}', '{{}}', 10, 10))",
     )
 
     async def rows_for(actor_type: str) -> list[int]:
@@ -90,8 +86,24 @@ async def test_the_functions_behind_the_words_say_nothing_without_an_actor(
             await connection.execute(f"SET LOCAL everturn.actor_type = '{actor_type}'")
             return [len(await connection.fetch(ask)) for ask in asks]
 
-    assert [await rows_for(known) for known in ("user", "admin", "service")] == [[1, 1]] * 3
-    assert [await rows_for(unknown) for unknown in ("", "nobody")] == [[0, 0]] * 2
+    assert [await rows_for(known) for known in ("user", "admin", "service")] == [[1, 1, 1]] * 3
+    assert [await rows_for(unknown) for unknown in ("", "nobody")] == [[0, 0, 0]] * 2
+
+
+async def test_whatever_a_word_is_made_of_it_is_looked_for_as_it_stands(
+    stack: Stack, user: ApiUser
+) -> None:
+    name = word()
+    document = await add_document(stack.inspection, user.id, Made(name))
+    ask = "SELECT cardinality(everturn_passages_with_any($1, $2, '{1}', 10, 10))"
+
+    async with stack.foundation.database.statements(actor_of(user)) as connection:
+        counts = [
+            await connection.fetchval(ask, words, [document])
+            for words in ([name, "o'r | '", "\\", "a & b"], [f"{name}' | '{name}"], [])
+        ]
+
+    assert counts == [1, 0, 0]
 
 
 async def test_less_than_nothing_is_nothing(stack: Stack, user: ApiUser) -> None:

@@ -12,17 +12,7 @@ depends_on = None
 _WITH_ANY = "everturn_passages_with_any(text[], uuid[], integer[], integer, integer)"
 
 # Most searches have no drafts, and to plan for some takes a fifth of what these cost.
-_PASSAGES_WITH = """
-CREATE OR REPLACE FUNCTION everturn_passages_with(
-    words tsquery, exactly tsquery, draft_ids uuid[], draft_versions integer[], most integer
-)
-RETURNS TABLE (passage_id uuid, rank real)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_custom_plan SET synchronize_seqscans = off AS $$
-BEGIN
-    IF coalesce(everturn_actor_type(), '') NOT IN ('user', 'admin', 'service') THEN
-        RETURN;
-    END IF;
+_DRAFTS_IF_ANY = """
     RETURN QUERY
     SELECT found.id, ts_rank_cd(found.search_text, words)
     FROM (
@@ -42,19 +32,8 @@ BEGIN
         ) AS found
         WHERE exactly IS NULL OR found.search_text @@ exactly;
     END IF;
-END $$
 """
-_PASSAGES_WITH_DRAFTS = """
-CREATE OR REPLACE FUNCTION everturn_passages_with(
-    words tsquery, exactly tsquery, draft_ids uuid[], draft_versions integer[], most integer
-)
-RETURNS TABLE (passage_id uuid, rank real)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_custom_plan SET synchronize_seqscans = off AS $$
-BEGIN
-    IF coalesce(everturn_actor_type(), '') NOT IN ('user', 'admin', 'service') THEN
-        RETURN;
-    END IF;
+_DRAFTS_ALWAYS = """
     RETURN QUERY
     SELECT found.id, ts_rank_cd(found.search_text, words)
     FROM (
@@ -68,7 +47,6 @@ BEGIN
            AND passages.search_text @@ words LIMIT greatest(most, 0))
     ) AS found
     WHERE exactly IS NULL OR found.search_text @@ exactly;
-END $$
 """
 
 # What is in more passages than are ranked hides the rarer words among them. So the rarest word is
@@ -123,7 +101,7 @@ END $$
 
 def upgrade() -> None:
     """Do in the database what it was asked for step by step."""
-    op.execute(_PASSAGES_WITH)
+    op.execute(_passages_with(_DRAFTS_IF_ANY))
     op.execute(_PASSAGES_WITH_ANY)
     op.execute(f"REVOKE ALL ON FUNCTION {_WITH_ANY} FROM PUBLIC")
     op.execute(f"GRANT EXECUTE ON FUNCTION {_WITH_ANY} TO {APPLICATION_ROLE}")
@@ -132,4 +110,22 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Leave the steps to whoever searches, and plan for drafts always."""
     op.execute(f"DROP FUNCTION {_WITH_ANY}")
-    op.execute(_PASSAGES_WITH_DRAFTS)
+    op.execute(_passages_with(_DRAFTS_ALWAYS))
+
+
+def _passages_with(body: str) -> str:
+    """Return the function that gives the best passages with some words, to a bound actor alone."""
+    return f"""
+CREATE OR REPLACE FUNCTION everturn_passages_with(
+    words tsquery, exactly tsquery, draft_ids uuid[], draft_versions integer[], most integer
+)
+RETURNS TABLE (passage_id uuid, rank real)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_custom_plan SET synchronize_seqscans = off AS $$
+BEGIN
+    IF coalesce(everturn_actor_type(), '') NOT IN ('user', 'admin', 'service') THEN
+        RETURN;
+    END IF;
+{body}
+END $$
+"""
