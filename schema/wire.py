@@ -83,8 +83,7 @@ def format_usd(amount: Decimal) -> str:
 
 def format_time(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds, as `2026-01-31T09:00:00.000000Z`."""
-    naive = moment.astimezone(UTC).replace(tzinfo=None)
-    return f"{naive.isoformat(timespec='microseconds')}Z"
+    return f"{moment.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def _storable(text: str) -> str:

@@ -25,11 +25,6 @@ class UserRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
 
-    @property
-    def sort_email(self) -> str:
-        """What a list that is sorted by e-mail address has this row's place by."""
-        return (self.email or "")[:250]
-
 
 class CredentialRow(SQLModel, table=True):
     """The Argon2id hash of a user's password; only the authentication service sees it."""

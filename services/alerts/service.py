@@ -3,7 +3,6 @@
 from typing import Final
 
 from sqlmodel import col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.alerts import Alert, AlertFilter
@@ -11,11 +10,17 @@ from schema.pages import Page, PageRequest
 from schema.tables import AlertRow
 from services.alerts.rows import alert_from_row
 from services.database import Database
-from services.database.filters import equal_to
-from services.database.pages import Order, read_page
-from services.database.time_ranges import within
+from services.database.listings import Listing, Order, equals
+from services.database.time_ranges import ids_within, made_within
 
 _NEWEST_FIRST: Final = Order("-createdAt", (col(AlertRow.id),), descending=True)
+_ALERTS: Final = Listing(
+    select(AlertRow),
+    {
+        **equals(col(AlertRow.kind), col(AlertRow.severity), col(AlertRow.user_id)),
+        **made_within(AlertRow),
+    },
+)
 
 
 class AlertService:
@@ -31,15 +36,7 @@ class AlertService:
 
         Errors: InvalidCursorError.
         """
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, _filtered(chosen), _NEWEST_FIRST, page)
+        wanted = {**vars(chosen), **ids_within(chosen)}
+        async with self._database.statements(actor) as connection:
+            rows = await _ALERTS.read(connection, page, _NEWEST_FIRST, wanted)
         return rows.map(alert_from_row)
-
-
-def _filtered(chosen: AlertFilter) -> SelectOfScalar[AlertRow]:
-    wanted = {
-        col(AlertRow.kind): chosen.kind,
-        col(AlertRow.severity): chosen.severity,
-        col(AlertRow.user_id): chosen.user_id,
-    }
-    return within(equal_to(select(AlertRow), wanted), AlertRow, chosen)

@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from sqlalchemy import ARRAY, Text, any_, bindparam
 from sqlmodel import col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditEntry, AuditFilter
@@ -11,11 +11,21 @@ from schema.pages import Page, PageRequest
 from schema.tables import AuditRow
 from services.audit.rows import entry_from_row
 from services.database import Database
-from services.database.filters import equal_to
-from services.database.pages import Order, read_page
-from services.database.time_ranges import within
+from services.database.listings import Listing, Order, equals
+from services.database.time_ranges import ids_within, made_within
 
 _NEWEST_FIRST: Final = Order("-createdAt", (col(AuditRow.id),), descending=True)
+_ENTRIES: Final = Listing(
+    select(AuditRow),
+    {
+        **equals(
+            *(col(AuditRow.actor_id), col(AuditRow.subject_id), col(AuditRow.request_id)),
+            *(col(AuditRow.resource_type), col(AuditRow.resource_id)),
+        ),
+        **made_within(AuditRow),
+        "action": col(AuditRow.action) == any_(bindparam("action", type_=ARRAY(Text))),
+    },
+)
 
 
 class AuditService:
@@ -31,20 +41,7 @@ class AuditService:
 
         Errors: InvalidCursorError.
         """
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, _filtered(chosen), _NEWEST_FIRST, page)
+        wanted = {**vars(chosen), **ids_within(chosen), "action": chosen.action or None}
+        async with self._database.statements(actor) as connection:
+            rows = await _ENTRIES.read(connection, page, _NEWEST_FIRST, wanted)
         return rows.map(entry_from_row)
-
-
-def _filtered(chosen: AuditFilter) -> SelectOfScalar[AuditRow]:
-    wanted = {
-        col(AuditRow.actor_id): chosen.actor_id,
-        col(AuditRow.subject_id): chosen.subject_id,
-        col(AuditRow.resource_type): chosen.resource_type,
-        col(AuditRow.resource_id): chosen.resource_id,
-        col(AuditRow.request_id): chosen.request_id,
-    }
-    query = within(equal_to(select(AuditRow), wanted), AuditRow, chosen)
-    if chosen.action:
-        query = query.where(col(AuditRow.action).in_(chosen.action))
-    return query

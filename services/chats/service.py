@@ -3,9 +3,8 @@
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, exists, or_
+from sqlalchemy import Uuid, bindparam, delete, exists, or_
 from sqlmodel import col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
@@ -27,8 +26,9 @@ from services.audit.recording import record
 from services.chats.rows import chat_from_row, message_from_row
 from services.creations import claim, made_before
 from services.database import Database
-from services.database.pages import Order, read_page
-from services.database.patterns import contains
+from services.database.listings import Listing, Order
+from services.database.patterns import contains_searched
+from services.database.reading import CompiledQuery
 from services.refusals import Conflict, Unreachable
 from services.turns.erasure import DeletedTurns, ask_for_erasure
 from services.versions import Versions, is_meant, touch
@@ -43,7 +43,25 @@ _ORDERS: Final = {
     ChatSort.TITLE: Order("title", (col(ChatRow.title), col(ChatRow.id))),
     ChatSort.TITLE_LAST: Order("-title", (col(ChatRow.title), col(ChatRow.id)), descending=True),
 }
+_IS_ARCHIVED: Final = col(ChatRow.archived_at).is_not(None)
+_IN_MESSAGES: Final = exists().where(
+    col(MessageRow.chat_id) == col(ChatRow.id),
+    ~col(MessageRow.superseded),
+    contains_searched(MessageRow.content),
+)
+_CHATS: Final = Listing(
+    select(ChatRow).where(col(ChatRow.user_id) == bindparam("owner_id", type_=Uuid)),
+    {
+        "archived": {True: _IS_ARCHIVED, False: ~_IS_ARCHIVED},
+        "search": or_(contains_searched(ChatRow.title), _IN_MESSAGES),
+    },
+)
+_CHAT_ID: Final = bindparam("chat_id", type_=Uuid)
+_CHAT: Final = CompiledQuery(select(ChatRow).where(col(ChatRow.id) == _CHAT_ID))
 _CONVERSATION: Final = Order("conversation", (col(MessageRow.turn_id), col(MessageRow.id)))
+_MESSAGES: Final = Listing(
+    select(MessageRow).where(col(MessageRow.chat_id) == _CHAT_ID, ~col(MessageRow.superseded))
+)
 
 
 class ChatService:
@@ -77,9 +95,9 @@ class ChatService:
 
         Errors: InvalidCursorError.
         """
-        query = _filtered(select(ChatRow).where(col(ChatRow.user_id) == actor.user_id), chosen)
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, query, _ORDERS[sort], page)
+        wanted = {**vars(chosen), "owner_id": actor.user_id}
+        async with self._database.statements(actor) as connection:
+            rows = await _CHATS.read(connection, page, _ORDERS[sort], wanted)
         return rows.map(chat_from_row)
 
     async def get(self, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
@@ -122,29 +140,12 @@ class ChatService:
 
         Errors: InvalidCursorError.
         """
-        query = select(MessageRow).where(
-            col(MessageRow.chat_id) == chat_id, ~col(MessageRow.superseded)
-        )
-        async with self._database.transaction(actor) as session:
-            chat = await session.get(ChatRow, chat_id)
-            if chat is not None:
-                rows = await read_page(session, query, _CONVERSATION, page)
+        its = {"chat_id": chat_id}
+        async with self._database.statements(actor) as connection:
+            if await _CHAT.first(connection, **its) is not None:
+                rows = await _MESSAGES.read(connection, page, _CONVERSATION, its)
                 return Ok(rows.map(message_from_row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
-
-
-def _filtered(query: SelectOfScalar[ChatRow], chosen: ChatFilter) -> SelectOfScalar[ChatRow]:
-    if chosen.archived is not None:
-        is_archived = col(ChatRow.archived_at).is_not(None)
-        query = query.where(is_archived if chosen.archived else ~is_archived)
-    if chosen.search is not None:
-        said = exists().where(
-            col(MessageRow.chat_id) == col(ChatRow.id),
-            ~col(MessageRow.superseded),
-            contains(MessageRow.content, chosen.search),
-        )
-        query = query.where(or_(contains(ChatRow.title, chosen.search), said))
-    return query
 
 
 def _apply(row: ChatRow, changes: dict[str, Any]) -> None:

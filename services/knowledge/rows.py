@@ -73,13 +73,13 @@ def owned_document_from_row(
 ) -> OwnedDocument:
     """Return the document with whose it is."""
     document = document_from_row(row, latest, actor)
-    return OwnedDocument(**dict(document), user_id=UserId(row.user_id))
+    return OwnedDocument(**vars(document), user_id=UserId(row.user_id))
 
 
 def version_from_row(row: DocumentVersionRow) -> DocumentVersion:
     """Return the version that the row holds."""
     return DocumentVersion(
-        **dict(_ingestion_from_row(row)),
+        **vars(_ingestion_from_row(row)),
         document_id=DocumentId(row.document_id),
         number=row.number,
         content_type=row.content_type,
@@ -91,7 +91,7 @@ def version_from_row(row: DocumentVersionRow) -> DocumentVersion:
 
 def text_from_row(row: DocumentVersionRow, content: str | None) -> DocumentText:
     """Return the version with its text, which is read apart."""
-    return DocumentText(**dict(version_from_row(row)), content=content)
+    return DocumentText(**vars(version_from_row(row)), content=content)
 
 
 def reference_from_row(row: DocumentVersionRow) -> DocumentVersionReference:

@@ -8,10 +8,9 @@ import asyncio
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, func
+from sqlalchemy import Uuid, bindparam, delete, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
@@ -34,10 +33,9 @@ from services.audit.recording import record
 from services.auth.standing import Standings
 from services.creations import claim, give_back, made_before
 from services.database import Database
-from services.database.filters import equal_to
+from services.database.listings import Listing, Order, equals
 from services.database.locks import lock
-from services.database.pages import Order, read_page
-from services.database.patterns import contains
+from services.database.patterns import contains_searched
 from services.knowledge.rows import document_from_row, owned_document_from_row
 from services.knowledge.shown_documents import shown, shown_one
 from services.knowledge.submissions import TitledSubmission, identity_of, store_version
@@ -56,6 +54,22 @@ _ORDERS: Final = {
         "-title", (col(DocumentRow.title), col(DocumentRow.id)), descending=True
     ),
 }
+_IS_PUBLISHED: Final = col(DocumentRow.published_version).is_not(None)
+_DOCUMENTS: Final = Listing(
+    select(DocumentRow),
+    {
+        **equals(col(DocumentRow.user_id)),
+        "scope": {
+            DocumentScope.OWN: col(DocumentRow.user_id) == bindparam("actor_id", type_=Uuid),
+            DocumentScope.PUBLISHED: _IS_PUBLISHED,
+        },
+        "status": {
+            PublicationStatus.PUBLISHED: _IS_PUBLISHED,
+            PublicationStatus.DRAFT: ~_IS_PUBLISHED,
+        },
+        "search": contains_searched(DocumentRow.title),
+    },
+)
 
 
 class KnowledgeService:
@@ -94,16 +108,10 @@ class KnowledgeService:
 
         Errors: InvalidCursorError.
         """
-        query = select(DocumentRow)
-        match chosen.scope:
-            case DocumentScope.OWN:
-                query = query.where(col(DocumentRow.user_id) == actor.user_id)
-            case DocumentScope.PUBLISHED:
-                query = query.where(col(DocumentRow.published_version).is_not(None))
-        query = _filtered(query, chosen.status, chosen.search)
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, query, _ORDERS[sort], page)
-            documents = await shown(session, actor, rows.items, document_from_row)
+        wanted = {**vars(chosen), "actor_id": actor.user_id}
+        async with self._database.statements(actor) as connection:
+            rows = await _DOCUMENTS.read(connection, page, _ORDERS[sort], wanted)
+            documents = await shown(connection, actor, rows.items, document_from_row)
         return Page(documents, rows.next_cursor)
 
     async def list_all(
@@ -113,11 +121,9 @@ class KnowledgeService:
 
         Errors: InvalidCursorError.
         """
-        theirs = equal_to(select(DocumentRow), {col(DocumentRow.user_id): chosen.user_id})
-        query = _filtered(theirs, chosen.status, chosen.search)
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, query, _ORDERS[sort], page)
-            documents = await shown(session, actor, rows.items, owned_document_from_row)
+        async with self._database.statements(actor) as connection:
+            rows = await _DOCUMENTS.read(connection, page, _ORDERS[sort], vars(chosen))
+            documents = await shown(connection, actor, rows.items, owned_document_from_row)
         return Page(documents, rows.next_cursor)
 
     async def get(self, actor: Actor, document_id: DocumentId) -> Result[Document, Unreachable]:
@@ -176,16 +182,3 @@ async def _store(
     session.add(row)
     await session.flush()
     return await store_version(session, row, submission)
-
-
-def _filtered(
-    query: SelectOfScalar[DocumentRow], status: PublicationStatus | None, search: str | None
-) -> SelectOfScalar[DocumentRow]:
-    if status is not None:
-        is_published = col(DocumentRow.published_version).is_not(None)
-        query = query.where(
-            is_published if status is PublicationStatus.PUBLISHED else ~is_published
-        )
-    if search is not None:
-        query = query.where(contains(DocumentRow.title, search))
-    return query

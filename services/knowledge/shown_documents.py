@@ -8,9 +8,12 @@ from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
+from schema.ids import DocumentId
 from schema.knowledge import Document
 from schema.tables import DocumentRow, DocumentVersionRow
-from services.knowledge.rows import document_from_row, latest_shown, light
+from services.database import Connection
+from services.database.reading import CompiledQuery
+from services.knowledge.rows import document_from_row, is_version, latest_shown, light
 
 D = TypeVar("D", bound=Document)
 Shape: TypeAlias = Callable[[DocumentRow, DocumentVersionRow, Actor], D]
@@ -20,37 +23,33 @@ _WANTED: Final = (
     .table_valued(column("document_id", Uuid), column("number", Integer), name="wanted")
     .render_derived()
 )
-# Made once: to put it together takes as long as to ask it.
-_VERSIONS: Final = light().join(
-    _WANTED,
-    (col(DocumentVersionRow.document_id) == _WANTED.c.document_id)
-    & (col(DocumentVersionRow.number) == _WANTED.c.number),
+_VERSIONS: Final = CompiledQuery(
+    light().join(
+        _WANTED,
+        (col(DocumentVersionRow.document_id) == _WANTED.c.document_id)
+        & (col(DocumentVersionRow.number) == _WANTED.c.number),
+    )
 )
 
 
 async def shown(
-    session: AsyncSession, actor: Actor, rows: Sequence[DocumentRow], shape: Shape[D]
+    connection: Connection, actor: Actor, rows: Sequence[DocumentRow], shape: Shape[D]
 ) -> list[D]:
     """Return the documents in the order of their rows.
 
     What has been withdrawn or deleted since the rows were read is left out.
     """
-    latest = await _latest_versions(session, actor, rows)
+    ids = [row.id for row in rows]
+    numbers = [latest_shown(row, actor) for row in rows]
+    found = await _VERSIONS.all(connection, ids=ids, numbers=numbers) if rows else []
+    latest = {version.document_id: version for version in found}
     return [shape(row, latest[row.id], actor) for row in rows if row.id in latest]
 
 
 async def shown_one(session: AsyncSession, actor: Actor, row: DocumentRow) -> Document | None:
     """Return one document, or None where it has been withdrawn or deleted since."""
-    documents = await shown(session, actor, [row], document_from_row)
-    return documents[0] if documents else None
-
-
-async def _latest_versions(
-    session: AsyncSession, actor: Actor, rows: Sequence[DocumentRow]
-) -> dict[object, DocumentVersionRow]:
-    wanted = {
-        "ids": [row.id for row in rows],
-        "numbers": [latest_shown(row, actor) for row in rows],
-    }
-    found = (await session.exec(_VERSIONS, params=wanted)).all() if rows else []
-    return {version.document_id: version for version in found}
+    number = latest_shown(row, actor)
+    if number is None:
+        return None
+    version = (await session.exec(light().where(is_version(DocumentId(row.id), number)))).first()
+    return None if version is None else document_from_row(row, version, actor)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from sqlalchemy import func
+from sqlalchemy import Uuid, bindparam, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -17,13 +17,17 @@ from schema.tables.columns import utc_now
 from services.access import why_unreachable
 from services.creations import claim, made_before
 from services.database import Database
-from services.database.pages import Order, read_page
+from services.database.listings import Listing, Order
+from services.database.reading import CompiledQuery
 from services.knowledge.refusals import VersionRefusal
 from services.knowledge.rows import is_version, light, text_from_row, version_from_row
 from services.knowledge.submissions import Submission, identity_of, store_version
 from services.refusals import Conflict, Unreachable
 
 _NEWEST_FIRST: Final = Order("-number", (col(DocumentVersionRow.number),), descending=True)
+_DOCUMENT_ID: Final = bindparam("document_id", type_=Uuid)
+_DOCUMENT: Final = CompiledQuery(select(DocumentRow).where(col(DocumentRow.id) == _DOCUMENT_ID))
+_VERSIONS: Final = Listing(light().where(col(DocumentVersionRow.document_id) == _DOCUMENT_ID))
 
 
 class DocumentVersions:
@@ -63,11 +67,10 @@ class DocumentVersions:
         Of another's document that is the published one.
         Errors: InvalidCursorError.
         """
-        query = light().where(col(DocumentVersionRow.document_id) == document_id)
-        async with self._database.transaction(actor) as session:
-            document = await session.get(DocumentRow, document_id)
-            if document is not None:
-                rows = await read_page(session, query, _NEWEST_FIRST, page)
+        its = {"document_id": document_id}
+        async with self._database.statements(actor) as connection:
+            if await _DOCUMENT.first(connection, **its) is not None:
+                rows = await _VERSIONS.read(connection, page, _NEWEST_FIRST, its)
                 return Ok(rows.map(version_from_row))
         return Err(await why_unreachable(self._database, DocumentRow, document_id))
 

@@ -3,7 +3,6 @@
 Does not speak with them: `refresh.py` does, in a worker.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import delete, func
@@ -31,7 +30,7 @@ from schema.tables.columns import utc_now
 from services.audit.recording import changed, record
 from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
-from services.database.pages import Order, read_page
+from services.database.listings import Listing, Order
 from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row
 from services.refusals import Conflict, InvalidField, Unreachable
 from services.tools.described import qualified_name
@@ -42,6 +41,14 @@ from services.versions import Versions, is_meant, touch
 MAX_SERVERS: Final = 100
 
 _BY_NAME: Final = Order("name", (col(McpServerRow.name),))
+_TOOL_COUNT: Final[Any] = (
+    select(func.count())
+    .where(col(McpToolRow.server) == col(McpServerRow.name))
+    .scalar_subquery()
+    .label("tool_count")
+)
+_WITH_COUNT: Final[Any] = select(McpServerRow, _TOOL_COUNT)
+_SERVERS: Final = Listing(_WITH_COUNT)
 _FIELDS_OF: Final = {
     McpTransport.STDIO: frozenset({"command", "args", "env"}),
     McpTransport.HTTP: frozenset({"url", "headers", "oauth"}),
@@ -96,10 +103,9 @@ class McpServerService:
 
         Errors: InvalidCursorError.
         """
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, select(McpServerRow), _BY_NAME, page)
-            counts = await _tool_counts(session, [row.name for row in rows.items])
-        return rows.map(lambda row: server_from_row(row, tool_count=counts.get(row.name, 0)))
+        async with self._database.statements(actor) as connection:
+            rows = await _SERVERS.read(connection, page, _BY_NAME)
+        return rows.map(lambda row: server_from_row(row, tool_count=row.tool_count))
 
     async def get(self, actor: Actor, name: str) -> Result[McpServer, Unreachable]:
         """Return one server."""
@@ -107,8 +113,7 @@ class McpServerService:
             row = await session.get(McpServerRow, name)
             if row is None:
                 return Err(Unreachable.MISSING)
-            counts = await _tool_counts(session, [name])
-        return Ok(server_from_row(row, tool_count=counts.get(name, 0)))
+            return Ok(await _told(session, row))
 
     async def change(
         self, actor: Actor, name: str, request: ChangeMcpServerRequest, *, versions: Versions
@@ -135,8 +140,7 @@ class McpServerService:
                 (ResourceType.MCP_SERVER, name),
                 details=changed(changes),
             )
-            counts = await _tool_counts(session, [name])
-            return Ok(server_from_row(row, tool_count=counts.get(name, 0)))
+            return Ok(await _told(session, row))
 
     async def delete(self, actor: Actor, name: str) -> Result[None, Unreachable]:
         """Delete a server with its tools and what was decided about them."""
@@ -235,10 +239,9 @@ async def _insert(
     return Err(ToolRefusal.TOO_MANY) if total > MAX_SERVERS else Ok(row)
 
 
-async def _tool_counts(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
-    server = col(McpToolRow.server)
-    query = select(server, func.count()).where(server.in_(names)).group_by(server)
-    return dict((await session.exec(query)).all())
+async def _told(session: AsyncSession, row: McpServerRow) -> McpServer:
+    count = select(_TOOL_COUNT).where(col(McpServerRow.name) == row.name)
+    return server_from_row(row, tool_count=(await session.exec(count)).one())
 
 
 def _foreign_field(row: McpServerRow, changes: dict[str, Any]) -> InvalidField | None:

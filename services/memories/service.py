@@ -6,9 +6,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from sqlalchemy import Uuid, bindparam
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
@@ -29,9 +29,8 @@ from services.audit.recording import record
 from services.auth.standing import Standings
 from services.creations import claim, give_back, made_before
 from services.database import Database
-from services.database.filters import equal_to
-from services.database.pages import Order, read_page
-from services.database.patterns import contains
+from services.database.listings import Listing, Order, equals
+from services.database.patterns import contains_searched
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.room import count_locked
@@ -52,6 +51,19 @@ _ORDERS: Final = {
     MemorySort.IMPORTANCE: Order("importance", _IMPORTANCE),
     MemorySort.IMPORTANCE_LAST: Order("-importance", _IMPORTANCE, descending=True),
 }
+_OWN: Final = col(MemoryRow.user_id) == bindparam("owner_id", type_=Uuid)
+_STATUS: Final[Any] = col(MemoryRow.status)
+_MEMORIES: Final = Listing(
+    select(MemoryRow).where(_OWN).options(WITHOUT_VECTOR),
+    {
+        **equals(col(MemoryRow.kind)),
+        "status": {
+            **{status: status == _STATUS for status in MemoryStatus},
+            None: _STATUS != MemoryStatus.REJECTED,
+        },
+        "search": contains_searched(MemoryRow.content),
+    },
+)
 
 
 class MemoryRefusal(StrEnum):
@@ -119,10 +131,9 @@ class MemoryService:
 
         Errors: InvalidCursorError.
         """
-        query = select(MemoryRow).where(col(MemoryRow.user_id) == actor.user_id)
-        shown = _filtered(query, chosen).options(WITHOUT_VECTOR)
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, shown, _ORDERS[sort], page)
+        wanted = {**vars(chosen), "owner_id": actor.user_id}
+        async with self._database.statements(actor) as connection:
+            rows = await _MEMORIES.read(connection, page, _ORDERS[sort], wanted)
         return rows.map(memory_from_row)
 
     async def get(self, actor: Actor, memory_id: MemoryId) -> Result[Memory, Unreachable]:
@@ -220,16 +231,6 @@ class MemoryService:
         for name, value in changes.items():
             setattr(row, name, value)
         touch(row)
-
-
-def _filtered(query: SelectOfScalar[MemoryRow], chosen: MemoryFilter) -> SelectOfScalar[MemoryRow]:
-    if chosen.status is None:
-        query = query.where(col(MemoryRow.status) != MemoryStatus.REJECTED)
-    wanted = {col(MemoryRow.status): chosen.status, col(MemoryRow.kind): chosen.kind}
-    query = equal_to(query, wanted)
-    if chosen.search is not None:
-        query = query.where(contains(MemoryRow.content, chosen.search))
-    return query
 
 
 async def _locked(session: AsyncSession, memory_id: MemoryId) -> MemoryRow | None:

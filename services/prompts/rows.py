@@ -34,7 +34,7 @@ def detail_from_rows(row: PromptRow, activations: Iterable[PromptActivationRow])
         )
         for activation in activations
     ]
-    return PromptDetail(**dict(prompt_from_row(row)), activations=told)
+    return PromptDetail(**vars(prompt_from_row(row)), activations=told)
 
 
 def version_from_row(row: PromptVersionRow, prompt: PromptRow) -> PromptVersion:

@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from pydantic import BaseModel
+from sqlalchemy import Uuid, bindparam
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -33,7 +34,8 @@ from services.access import why_unreachable
 from services.audit.recording import record
 from services.creations import claim, give_back, made_before
 from services.database import Database
-from services.database.pages import Order, read_page
+from services.database.listings import Listing, Order
+from services.database.reading import CompiledQuery
 from services.prompts.checks import problems_of
 from services.prompts.rows import detail_from_rows, prompt_from_row, version_from_row
 from services.refusals import Conflict, Unreachable
@@ -52,6 +54,12 @@ _VERSION_ORDERS: Final = {
         "-number", (col(PromptVersionRow.number),), descending=True
     ),
 }
+_PROMPT_ID: Final = bindparam("prompt_id", type_=Uuid)
+_PROMPTS: Final = Listing(select(PromptRow))
+_PROMPT: Final = CompiledQuery(select(PromptRow).where(col(PromptRow.id) == _PROMPT_ID))
+_VERSIONS: Final = Listing(
+    select(PromptVersionRow).where(col(PromptVersionRow.prompt_id) == _PROMPT_ID)
+)
 
 
 class PromptRefusal(StrEnum):
@@ -116,8 +124,8 @@ class PromptService:
         self, actor: Actor, page: PageRequest, *, sort: PromptSort
     ) -> Page[Prompt]:
         """Return the prompts. Errors: InvalidCursorError."""
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, select(PromptRow), _ORDERS[sort], page)
+        async with self._database.statements(actor) as connection:
+            rows = await _PROMPTS.read(connection, page, _ORDERS[sort])
         return rows.map(prompt_from_row)
 
     async def get(self, actor: Actor, prompt_id: PromptId) -> Result[PromptDetail, Unreachable]:
@@ -132,11 +140,11 @@ class PromptService:
         self, actor: Actor, prompt_id: PromptId, page: PageRequest, *, sort: PromptVersionSort
     ) -> Result[Page[PromptVersion], Unreachable]:
         """Return the versions of a prompt. Errors: InvalidCursorError."""
-        query = select(PromptVersionRow).where(col(PromptVersionRow.prompt_id) == prompt_id)
-        async with self._database.transaction(actor) as session:
-            prompt = await session.get(PromptRow, prompt_id)
+        its = {"prompt_id": prompt_id}
+        async with self._database.statements(actor) as connection:
+            prompt = await _PROMPT.first(connection, **its)
             if prompt is not None:
-                rows = await read_page(session, query, _VERSION_ORDERS[sort], page)
+                rows = await _VERSIONS.read(connection, page, _VERSION_ORDERS[sort], its)
                 return Ok(rows.map(lambda row: version_from_row(row, prompt)))
         return Err(await why_unreachable(self._database, PromptRow, prompt_id))
 

@@ -27,8 +27,8 @@ from services.audit.recording import record
 from services.auth.forgetting import Forgetting, Outdated
 from services.creations import claim, give_back, made_before
 from services.database import Database
+from services.database.listings import Listing, Order
 from services.database.locks import lock
-from services.database.pages import Order, read_page
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.rows import plan_from_row, stored_entitlements
 from services.versions import Versions, is_meant, touch
@@ -39,6 +39,8 @@ _ORDERS: Final = {
     PlanSort.NAME: Order("name", (col(PlanRow.name),)),
     PlanSort.NAME_LAST: Order("-name", (col(PlanRow.name),), descending=True),
 }
+_IS_ACTIVE: Final[Any] = col(PlanRow.active)
+_PLANS: Final = Listing(select(PlanRow), {"active": {True: _IS_ACTIVE, False: ~_IS_ACTIVE}})
 
 _WIRE_NAMES: Final = {
     name: field.serialization_alias or name
@@ -107,11 +109,8 @@ class PlanService:
 
         Errors: InvalidCursorError.
         """
-        query = select(PlanRow)
-        if chosen.active is not None:
-            query = query.where(col(PlanRow.active).is_(chosen.active))
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, query, _ORDERS[sort], page)
+        async with self._database.statements(actor) as connection:
+            rows = await _PLANS.read(connection, page, _ORDERS[sort], vars(chosen))
         return rows.map(plan_from_row)
 
     async def get(self, actor: Actor, plan_id: PlanId) -> Result[Plan, Unreachable]:

@@ -3,14 +3,12 @@
 Reading what somebody wrote is a deed of its own: it is recorded with what was read.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Uuid, bindparam, literal_column
 from sqlalchemy import select as select_columns
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
@@ -32,10 +30,9 @@ from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus
 from services.audit.recording import record, record_plainly
 from services.chats.rows import message_from_row
 from services.database import Connection, Database
-from services.database.filters import equal_to
-from services.database.pages import Order, read_page
-from services.database.reading import AttributeRow, sql_of
-from services.database.time_ranges import within
+from services.database.listings import Listing, Order, equals
+from services.database.reading import CompiledQuery
+from services.database.time_ranges import ids_within, made_within
 from services.refusals import Unreachable
 from services.turns.rows import owned_turn_from_row, usage_from_row
 
@@ -45,38 +42,36 @@ _ORDERS: Final = {
     TurnSort.CREATED: Order("createdAt", (col(TurnRow.id),)),
     TurnSort.CREATED_LAST: Order("-createdAt", (col(TurnRow.id),), descending=True),
 }
-
+_TURNS: Final = Listing(
+    select(TurnRow),
+    {
+        **equals(
+            *(col(TurnRow.user_id), col(TurnRow.chat_id), col(TurnRow.model)),
+            *(col(TurnRow.status), col(TurnRow.error_code)),
+        ),
+        **made_within(TurnRow),
+    },
+)
 
 _LATER: Final[Any] = aliased(TurnRow)
 _SUCCESSOR: Final = (
     select(_LATER.id).where(_LATER.regenerates == col(TurnRow.id)).order_by(_LATER.id.desc())
 ).limit(literal_column("1"))
 _TURN_ID: Final[Any] = bindparam("turn_id", type_=Uuid)
-# Made once: to put these together took longer than to ask them.
-_TURN: Final = sql_of(
-    select_columns(
-        TurnRow,
-        _SUCCESSOR.scalar_subquery().label("superseded_by"),
-        col(TurnContextRow.layers),
-        col(TurnContextRow.sources),
-    )
-    .outerjoin(TurnContextRow, col(TurnContextRow.turn_id) == col(TurnRow.id))
-    .where(col(TurnRow.id) == _TURN_ID)
-)
+_WITH_CONTEXT: Final[Any] = select_columns(
+    TurnRow,
+    _SUCCESSOR.scalar_subquery().label("superseded_by"),
+    col(TurnContextRow.layers),
+    col(TurnContextRow.sources),
+).outerjoin(TurnContextRow, col(TurnContextRow.turn_id) == col(TurnRow.id))
+_TURN: Final = CompiledQuery(_WITH_CONTEXT.where(col(TurnRow.id) == _TURN_ID))
 
 
-@dataclass(frozen=True, slots=True)
-class _Belonging(Generic[R]):
-    """The query for the rows of a table that belong to a turn."""
-
-    sql: str
-
-
-def _belonging(table: type[R], *order: str) -> _Belonging[R]:
+def _belonging(table: type[R], *order: str) -> CompiledQuery[R]:
     """Return the query for the rows of a table, in an order of columns."""
     columns: Any = table
     query = select(table).where(col(columns.turn_id) == _TURN_ID)
-    return _Belonging(sql_of(query.order_by(*(getattr(columns, name) for name in order))))
+    return CompiledQuery(query.order_by(*(getattr(columns, name) for name in order)))
 
 
 _MESSAGES: Final = _belonging(MessageRow, "id")
@@ -98,14 +93,15 @@ class TurnInspection:
 
         Errors: InvalidCursorError.
         """
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, _filtered(chosen), _ORDERS[sort], page)
+        wanted = {**vars(chosen), **ids_within(chosen)}
+        async with self._database.statements(actor) as connection:
+            rows = await _TURNS.read(connection, page, _ORDERS[sort], wanted)
         return rows.map(owned_turn_from_row)
 
     async def inspect(self, actor: Actor, turn_id: TurnId) -> Result[InspectedTurn, Unreachable]:
         """Return everything that is known of a turn, and record that it was read."""
         async with self._database.statements(actor) as connection:
-            row: Any = await connection.fetchrow(_TURN, turn_id, record_class=AttributeRow)
+            row = await _TURN.first(connection, turn_id=turn_id)
             if row is None:
                 return Err(Unreachable.MISSING)
             await record_plainly(
@@ -131,19 +127,9 @@ class TurnInspection:
             record(session, actor, action, (ResourceType.TURN, turn_id), subject_id=owner)
 
 
-def _filtered(chosen: TurnFilter) -> SelectOfScalar[TurnRow]:
-    wanted = {
-        col(TurnRow.user_id): chosen.user_id,
-        col(TurnRow.chat_id): chosen.chat_id,
-        col(TurnRow.status): chosen.status,
-        col(TurnRow.model): chosen.model,
-        col(TurnRow.error_code): chosen.error_code,
-    }
-    return within(equal_to(select(TurnRow), wanted), TurnRow, chosen)
-
-
 async def _inspected(connection: Connection, row: Any) -> InspectedTurn:  # noqa: ANN401 -- of _TURN
     turn_id = TurnId(row.id)
+    its = {"turn_id": turn_id}
     context = None
     if row.layers is not None:
         context = InspectedContext(layers=row.layers, sources=row.sources)
@@ -152,18 +138,12 @@ async def _inspected(connection: Connection, row: Any) -> InspectedTurn:  # noqa
         workflow_id=turn_workflow_id(turn_id),
         prompt=row.prompt,
         context=context,
-        messages=[message_from_row(m) for m in await _of(connection, turn_id, _MESSAGES)],
-        steps=[_step(step) for step in await _of(connection, turn_id, _STEPS)],
-        tool_calls=[_tool_call(call) for call in await _of(connection, turn_id, _TOOL_CALLS)],
-        charges=[_charge(entry) for entry in await _of(connection, turn_id, _CHARGES)],
+        messages=[message_from_row(row) for row in await _MESSAGES.all(connection, **its)],
+        steps=[_step(row) for row in await _STEPS.all(connection, **its)],
+        tool_calls=[_tool_call(row) for row in await _TOOL_CALLS.all(connection, **its)],
+        charges=[_charge(row) for row in await _CHARGES.all(connection, **its)],
         superseded_by=row.superseded_by,
     )
-
-
-async def _of(connection: Connection, turn_id: TurnId, query: _Belonging[R]) -> list[R]:
-    """Return the rows of a table that belong to the turn."""
-    rows = await connection.fetch(query.sql, turn_id, record_class=AttributeRow)
-    return cast("list[R]", rows)
 
 
 def _step(row: StepRow) -> InspectedStep:

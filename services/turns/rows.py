@@ -57,7 +57,7 @@ def turn_from_row(row: TurnRow) -> Turn:
 
 def owned_turn_from_row(row: TurnRow) -> OwnedTurn:
     """Return the turn that the row holds, and whose it is."""
-    return OwnedTurn(**dict(turn_from_row(row)), user_id=UserId(row.user_id))
+    return OwnedTurn(**vars(turn_from_row(row)), user_id=UserId(row.user_id))
 
 
 def reference_from_row(row: TurnRow) -> TurnReference:

@@ -1,15 +1,12 @@
 """Owns accounts as administrators see and change them: roles, standing, names."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, and_, any_, bindparam, exists, func, literal_column, or_
-from sqlalchemy import select as select_columns
+from sqlalchemy import Text, Uuid, and_, bindparam, exists, func, literal_column, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import SERVICE, Actor
 from schema.audit import AuditAction, ResourceType
@@ -30,14 +27,13 @@ from services.auth.administrators import lock_administrators
 from services.auth.forgetting import Forgetting, Outdated
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
-from services.database.filters import equal_to
-from services.database.pages import Order, read_page
-from services.database.patterns import contains
+from services.database.listings import Listing, Order, equals
+from services.database.patterns import contains_searched
 from services.refusals import Conflict, Unreachable
 from services.users.rows import managed_user_from_row
 from services.versions import Versions, is_meant, touch
 
-# Not everybody has an address, and a cursor holds no null: `UserRow.sort_email` is the same.
+# Not everybody has an address, and a cursor holds no null.
 # Its constants are written out: with parameters it is not what the index is of.
 _EMAIL: Final = func.left(
     func.coalesce(col(UserRow.email), literal_column("''")), literal_column("250"), type_=Text
@@ -49,13 +45,29 @@ _ORDERS: Final = {
     UserSort.EMAIL_LAST: Order("-email", (_EMAIL, col(UserRow.id)), descending=True),
 }
 _DEFAULT_PLAN: Final = select(PlanRow.id).where(col(PlanRow.is_default)).scalar_subquery()
-# Made once: to put it together takes as long as to ask it.
-_PLANS: Final[Any] = (
-    select_columns(
-        col(UserRow.id), func.coalesce(col(SubscriptionRow.plan_id), _DEFAULT_PLAN).label("plan_id")
-    )
-    .outerjoin(SubscriptionRow, col(SubscriptionRow.user_id) == col(UserRow.id))
-    .where(col(UserRow.id) == any_(bindparam("user_ids", type_=ARRAY(Uuid))))
+_PLAN_ID: Final[Any] = func.coalesce(
+    select(SubscriptionRow.plan_id)
+    .where(col(SubscriptionRow.user_id) == col(UserRow.id))
+    .scalar_subquery(),
+    _DEFAULT_PLAN,
+).label("plan_id")
+_HAS_SUBSCRIPTION: Final = exists().where(col(SubscriptionRow.user_id) == col(UserRow.id))
+_WANTED_PLAN: Final = bindparam("plan_id", type_=Uuid)
+_WITH_PLAN: Final[Any] = select(UserRow, _PLAN_ID)
+_USERS: Final = Listing(
+    _WITH_PLAN,
+    {
+        **equals(col(UserRow.role), col(UserRow.status)),
+        "search": or_(contains_searched(UserRow.email), contains_searched(UserRow.display_name)),
+        # Who was given no plan has the default one.
+        "plan_id": or_(
+            _HAS_SUBSCRIPTION.where(col(SubscriptionRow.plan_id) == _WANTED_PLAN),
+            and_(
+                ~_HAS_SUBSCRIPTION,
+                exists().where(col(PlanRow.id) == _WANTED_PLAN, col(PlanRow.is_default)),
+            ),
+        ),
+    },
 )
 
 
@@ -80,11 +92,9 @@ class UserAdministration:
 
         Errors: InvalidCursorError.
         """
-        async with self._database.transaction(actor) as session:
-            query = _filtered(select(UserRow), chosen)
-            rows = await read_page(session, query, _ORDERS[sort], page)
-            plans = await _plans_of(session, [row.id for row in rows.items])
-        return rows.map(lambda row: managed_user_from_row(row, plan_id=plans[row.id]))
+        async with self._database.statements(actor) as connection:
+            rows = await _USERS.read(connection, page, _ORDERS[sort], vars(chosen))
+        return rows.map(lambda row: managed_user_from_row(row, plan_id=row.plan_id))
 
     async def get(self, actor: Actor, user_id: UserId) -> Result[ManagedUser, Unreachable]:
         """Return one user."""
@@ -144,32 +154,6 @@ def _record(session: AsyncSession, actor: Actor, user_id: UserId, changes: dict[
     record(session, actor, AuditAction.USER_CHANGED, account, subject_id=user_id, details=details)
 
 
-def _filtered(query: SelectOfScalar[UserRow], chosen: UserFilter) -> SelectOfScalar[UserRow]:
-    if chosen.search is not None:
-        wanted = chosen.search
-        query = query.where(
-            or_(contains(UserRow.email, wanted), contains(UserRow.display_name, wanted))
-        )
-    query = equal_to(query, {col(UserRow.role): chosen.role, col(UserRow.status): chosen.status})
-    if chosen.plan_id is not None:
-        query = query.where(_has_plan(chosen.plan_id))
-    return query
-
-
-def _has_plan(plan_id: UUID) -> Any:  # noqa: ANN401 -- a condition of SQLAlchemy
-    """Who was given no plan has the default one."""
-    subscribed = exists().where(col(SubscriptionRow.user_id) == col(UserRow.id))
-    is_default = exists().where(col(PlanRow.id) == plan_id, col(PlanRow.is_default))
-    return or_(
-        subscribed.where(col(SubscriptionRow.plan_id) == plan_id), and_(~subscribed, is_default)
-    )
-
-
 async def _managed(session: AsyncSession, row: UserRow) -> ManagedUser:
-    plans = await _plans_of(session, [row.id])
-    return managed_user_from_row(row, plan_id=plans[row.id])
-
-
-async def _plans_of(session: AsyncSession, user_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    rows = await session.exec(_PLANS, params={"user_ids": user_ids})
-    return {row.id: row.plan_id for row in rows}
+    plan = select(_PLAN_ID).where(col(UserRow.id) == row.id)
+    return managed_user_from_row(row, plan_id=(await session.exec(plan)).one())

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, or_
+from sqlalchemy import BindParameter, Uuid, bindparam, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -31,7 +31,7 @@ from services.auth.forgetting import Forgetting, Outdated
 from services.auth.sessions import lock_user
 from services.creations import claim, give_back, made_before
 from services.database import ActorGoneError, Database
-from services.database.pages import Order, read_page
+from services.database.listings import Listing, Order
 from services.refusals import Conflict, LimitReached, Unreachable
 from services.users.rows import api_key_from_row
 
@@ -40,6 +40,16 @@ T = TypeVar("T")
 _NEWEST_FIRST: Final = Order("-createdAt", (col(ApiKeyRow.id),), descending=True)
 _SHOWN_CHARACTERS: Final = 10
 _LONGEST_LIFE: Final = timedelta(days=10 * 365)
+
+
+def _standing_keys(
+    query: SelectOfScalar[T], owner_id: UUID | BindParameter[UUID]
+) -> SelectOfScalar[T]:
+    theirs = query.where(col(ApiKeyRow.user_id) == owner_id)
+    return theirs.where(col(ApiKeyRow.revoked_at).is_(None))
+
+
+_KEYS: Final = Listing(_standing_keys(select(ApiKeyRow), bindparam("owner_id", type_=Uuid)))
 
 
 class ApiKeyRefusal(StrEnum):
@@ -97,9 +107,9 @@ class ApiKeyService:
 
         Errors: InvalidCursorError.
         """
-        query = _standing_keys(select(ApiKeyRow), actor)
-        async with self._database.transaction(SERVICE) as session:
-            rows = await read_page(session, query, _NEWEST_FIRST, page)
+        mine = {"owner_id": actor.user_id}
+        async with self._database.statements(SERVICE) as connection:
+            rows = await _KEYS.read(connection, page, _NEWEST_FIRST, mine)
         return rows.map(api_key_from_row)
 
     async def get(self, actor: Actor, key_id: ApiKeyId) -> Result[ApiKey, Unreachable]:
@@ -111,7 +121,7 @@ class ApiKeyService:
 
     async def revoke(self, actor: Actor, key_id: ApiKeyId) -> Result[None, Unreachable]:
         """End a key; what is revoked is not there any more."""
-        query = _standing_keys(select(ApiKeyRow), actor).where(col(ApiKeyRow.id) == key_id)
+        query = _standing_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
             row = (await session.exec(query.with_for_update())).first()
             if row is not None:
@@ -124,7 +134,7 @@ class ApiKeyService:
         return Ok(None)
 
     async def _standing_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:
-        query = _standing_keys(select(ApiKeyRow), actor).where(col(ApiKeyRow.id) == key_id)
+        query = _standing_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
             return (await session.exec(query)).first()
 
@@ -166,16 +176,11 @@ def _row(actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, secret: 
 
 async def _count(session: AsyncSession, actor: Actor) -> int:
     """Return how many keys the actor has that could be used."""
-    query = _standing_keys(select(func.count()).select_from(ApiKeyRow), actor).where(
+    query = _standing_keys(select(func.count()).select_from(ApiKeyRow), actor.user_id).where(
         or_(col(ApiKeyRow.expires_at).is_(None), col(ApiKeyRow.expires_at) > utc_now())
     )
     return (await session.exec(query)).one()
 
 
-def _standing_keys(query: SelectOfScalar[T], actor: Actor) -> SelectOfScalar[T]:
-    mine = query.where(col(ApiKeyRow.user_id) == actor.user_id)
-    return mine.where(col(ApiKeyRow.revoked_at).is_(None))
-
-
 def _made(row: ApiKeyRow, secret: str | None) -> MadeApiKey:
-    return MadeApiKey(**dict(api_key_from_row(row)), key=secret)
+    return MadeApiKey(**vars(api_key_from_row(row)), key=secret)

@@ -27,7 +27,7 @@ def user_from_row(row: UserRow) -> User:
 def managed_user_from_row(row: UserRow, *, plan_id: UUID) -> ManagedUser:
     """Return the user that the row holds, as administrators see them."""
     return ManagedUser(
-        **dict(user_from_row(row)), status=UserStatus(row.status), plan_id=PlanId(plan_id)
+        **vars(user_from_row(row)), status=UserStatus(row.status), plan_id=PlanId(plan_id)
     )
 
 

@@ -24,7 +24,7 @@ from schema.workflow_tools import (
 from services.audit.recording import changed, record
 from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
-from services.database.pages import Order, read_page
+from services.database.listings import Listing, Order
 from services.refusals import Conflict, InvalidField, Unreachable
 from services.tools.input_schemas import problem_of_schema
 from services.tools.refusals import ToolRefusal
@@ -34,6 +34,7 @@ from services.versions import Versions, is_meant, touch
 from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
+_TOOLS: Final = Listing(select(WorkflowToolRow))
 
 
 class WorkflowToolService:
@@ -77,8 +78,8 @@ class WorkflowToolService:
 
         Errors: InvalidCursorError.
         """
-        async with self._database.transaction(actor) as session:
-            rows = await read_page(session, select(WorkflowToolRow), _BY_NAME, page)
+        async with self._database.statements(actor) as connection:
+            rows = await _TOOLS.read(connection, page, _BY_NAME)
         return rows.map(workflow_tool_from_row)
 
     async def get(self, actor: Actor, name: str) -> Result[WorkflowTool, Unreachable]:
