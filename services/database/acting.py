@@ -1,4 +1,7 @@
-"""Owns telling the server in whose name a transaction runs, in one round trip with its BEGIN."""
+"""Owns telling the server in whose name a transaction runs, in no round trip of its own.
+
+It is told with the transaction's BEGIN, or by the one query that the transaction is.
+"""
 
 from typing import Any
 
@@ -18,6 +21,26 @@ def begin_as(actor: Actor, *, begin: str = "BEGIN") -> str:
         f"{begin}; SET LOCAL everturn.actor_type = '{actor.type.value}'; "
         f"SET LOCAL everturn.user_id = '{actor.user_id}'"
     )
+
+
+def acting_query(query: str, *, parameters: int) -> str:
+    """Return the query as one that says itself in whose name it runs, by two parameters more.
+
+    It is a transaction of its own, at whose end both settings are gone. The server sees to the
+    condition, in which no row has a part, before it looks for the first row. It does so at the
+    top of the plan only: policies in which no row has a part are below it, as nothing within
+    what is materialized is drawn out. Were it ever seen to too late, nobody would be acting, who
+    finds nothing.
+
+    Units: `parameters` is how many the query has of its own.
+    """
+    return f"""
+WITH acting AS MATERIALIZED (
+    SELECT set_config('everturn.actor_type', ${parameters + 1}, true) IS NOT NULL
+       AND set_config('everturn.user_id', ${parameters + 2}, true) IS NOT NULL AS bound
+), found AS MATERIALIZED ({query})
+SELECT found.* FROM found WHERE (SELECT bound FROM acting)
+"""  # noqa: S608 -- a query of ours
 
 
 class ActingConnection(asyncpg.Connection):

@@ -6,7 +6,7 @@ the way to both.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
@@ -70,6 +70,22 @@ class PlainTransactions:
         finally:
             await pool.release(connection)
 
+    async def fetch(
+        self, actor: Actor, query: str, arguments: Sequence[object]
+    ) -> list[asyncpg.Record]:
+        """Run an `acting_query` as `actor`, which is a transaction of its own.
+
+        Errors: those of asyncpg.
+        """
+        pool = await self._opened()
+        acting = (actor.type.value, str(actor.user_id))
+        try:
+            return await _fetch(pool, query, *arguments, *acting)
+        except _STALE:
+            await pool.expire_connections()
+        # To read a second time changes nothing.
+        return await _fetch(pool, query, *arguments, *acting)
+
     async def _begin(
         self, pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor, *, begin: str
     ) -> Connection:
@@ -111,6 +127,13 @@ async def _acquire_bound(
         await pool.release(connection)
         raise
     return connection
+
+
+async def _fetch(
+    pool: "asyncpg.Pool[asyncpg.Record]", query: str, *arguments: object
+) -> list[asyncpg.Record]:
+    async with pool.acquire(timeout=5) as connection:
+        return await connection.fetch(query, *arguments)
 
 
 async def _roll_back(connection: Connection) -> None:

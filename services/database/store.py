@@ -10,8 +10,9 @@ Row-level security decides by the actor what a transaction sees, so a query that
 filter finds nothing of anybody else's.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import asyncpg
@@ -36,6 +37,10 @@ _DRIVER_ERRORS: Final = (
 # Classes of SQLSTATE: 08 connection, 53 resources, 57P shutdown and start.
 _PASSING_STATES: Final = ("08", "53", "57P")
 
+_QUERIES_AT_A_TIME: Final = 4
+# As long as for a connection.
+_PATIENCE_S: Final = 5
+
 
 class DatabaseUnavailableError(Exception):
     """The database can't be reached now."""
@@ -59,6 +64,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
         self._plain = PlainTransactions(url, pool_size=pool_size)
+        self._turns = asyncio.Semaphore(_QUERIES_AT_A_TIME)
         self._engine = create_async_engine(
             asyncpg_url(url),
             pool_size=pool_size,
@@ -100,15 +106,23 @@ class Database:
 
         With `snapshot` all statements see what the first one saw, and write nothing.
         """
-        try:
+        with _explained(actor):
             async with self._plain.transaction(actor, snapshot=snapshot) as connection:
                 yield connection
-        except _DRIVER_ERRORS as error:
-            if _is_passing(error):
-                raise DatabaseUnavailableError from error
-            if _misses(actor, error):
-                raise ActorGoneError from error
-            raise
+
+    async def fetch(self, actor: Actor, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run one query in plain SQL as `actor` in one round trip; `acting_query` made it.
+
+        For what takes the database long: only so many run at a time, the others wait in turn.
+        All at once would share its cores, and each wait about as long as all of them take.
+        """
+        with _explained(actor):
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._turns.acquire()
+            try:
+                return await self._plain.fetch(actor, query, arguments)
+            finally:
+                self._turns.release()
 
     async def ping(self) -> None:
         """Ask the server for a sign of life."""
@@ -122,6 +136,19 @@ class Database:
         """Give all connections back."""
         await self._plain.close()
         await self._engine.dispose()
+
+
+@contextmanager
+def _explained(actor: Actor) -> Iterator[None]:
+    """Say of an error of the driver's what it means, if that is not a mistake of ours."""
+    try:
+        yield
+    except _DRIVER_ERRORS as error:
+        if _is_passing(error):
+            raise DatabaseUnavailableError from error
+        if _misses(actor, error):
+            raise ActorGoneError from error
+        raise
 
 
 @event.listens_for(Session, "after_begin")

@@ -15,6 +15,7 @@ from schema.actors import Actor
 from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
 from services.contexts.findings import FoundPassage
 from services.database import Database
+from services.database.acting import acting_query
 from services.degradations import KNOWLEDGE_WITHOUT_VECTORS
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import vector_of
@@ -48,7 +49,7 @@ class KnowledgeSearch:
         self._database = database
         self._embedder = embedder
         self._patience = patience
-        self._search = search_statement(embedder.dimensions)
+        self._search = acting_query(search_statement(embedder.dimensions), parameters=8)
 
     async def search(self, actor: Actor, request: SearchKnowledgeRequest) -> list[KnowledgeHit]:
         """Return the passages that match best; while the embedder is away, those by words."""
@@ -105,8 +106,6 @@ class KnowledgeSearch:
     ) -> list[KnowledgeHit]:
         enough = limit if vector is None else _ENOUGH_BESIDE_VECTORS
         words = (query, wanted_words(query), actor.user_id)
-        async with self._database.statements(actor) as connection:
-            rows = await connection.fetch(
-                self._search, *words, vector, self._embedder.name, enough, least, limit
-            )
+        given = (*words, vector, self._embedder.name, enough, least, limit)
+        rows = await self._database.fetch(actor, self._search, *given)
         return [KnowledgeHit(**row) for row in rows]

@@ -1,0 +1,141 @@
+"""Queries that say themselves in whose name they run: what they find, and what they leave."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from schema.actors import SERVICE, Actor, ActorType, acting_user
+from schema.ids import UserId
+from services.database import Database, DatabaseUnavailableError, store
+from services.database.acting import acting_query
+from services.knowledge.search_statement import search_statement
+from tests.fixtures.api_user import ApiUser
+from tests.fixtures.stack import Stack
+
+CHATS = acting_query("SELECT user_id, $1::int AS given FROM chats", parameters=1)
+# The policies of this table say nothing of its rows, only of who may.
+AUDIT = acting_query("SELECT id FROM audit_log", parameters=0)
+BOUND = """
+SELECT coalesce(current_setting('everturn.actor_type', true), '')
+    || coalesce(current_setting('everturn.user_id', true), '')
+"""
+AT_A_TIME = acting_query(
+    "SELECT count(*) AS running, pg_sleep(0.05) FROM pg_stat_activity "
+    "WHERE state = 'active' AND query LIKE '%how many at a time%'",
+    parameters=0,
+)
+
+
+@pytest.fixture
+async def database(stack: Stack) -> AsyncIterator[Database]:
+    opened = Database(stack.addresses.database, pool_size=20)
+    yield opened
+    await opened.close()
+
+
+def owner(user: ApiUser) -> Actor:
+    return acting_user(UserId(UUID(user.id)))
+
+
+def administrator(user: ApiUser) -> Actor:
+    return Actor(type=ActorType.ADMIN, user_id=UserId(UUID(user.id)))
+
+
+async def test_each_finds_what_the_policies_show_to_its_actor(
+    database: Database, user: ApiUser, other_user: ApiUser
+) -> None:
+    await user.create_chat()
+    await other_user.create_chat()
+
+    own = await database.fetch(owner(user), CHATS, 7)
+    all_there_are = await database.fetch(administrator(user), CHATS, 7)
+
+    assert [dict(row) for row in own] == [{"user_id": UUID(user.id), "given": 7}]
+    assert {UUID(user.id), UUID(other_user.id)} <= {row["user_id"] for row in all_there_are}
+
+
+async def test_who_acts_is_known_before_policies_are_asked_that_look_at_no_row(
+    database: Database, user: ApiUser
+) -> None:
+    assert await database.fetch(administrator(user), AUDIT)
+    assert await database.fetch(SERVICE, AUDIT)
+    assert await database.fetch(owner(user), AUDIT) == []
+
+
+async def test_a_connection_keeps_no_actor(stack: Stack, user: ApiUser) -> None:
+    database = Database(stack.addresses.database, pool_size=1)
+    try:
+        await database.fetch(owner(user), CHATS, 7)
+        pool = await database._plain._opened()
+        assert (await pool.fetchval(BOUND), await pool.fetch("SELECT 1 FROM chats")) == ("", [])
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await database.fetch(owner(user), acting_query("SELECT 1 / 0", parameters=0))
+        assert (await pool.fetchval(BOUND), await pool.fetch("SELECT 1 FROM chats")) == ("", [])
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("cache", ["force_custom_plan", "force_generic_plan"])
+async def test_the_server_sees_to_who_acts_at_the_top_of_the_plan(
+    stack: Stack, user: ApiUser, cache: str
+) -> None:
+    search = acting_query(search_statement(256), parameters=8)
+    given = ("words", "words", UUID(user.id), [0.1] * 256, "embedded", 1, 0.2, 10)
+    connection = await asyncpg.connect(stack.addresses.database)
+    try:
+        await connection.execute(f"SET plan_cache_mode = {cache}")
+        plan = [
+            row[0]
+            for row in await connection.fetch(
+                f"EXPLAIN (COSTS OFF) {search}", *given, "user", user.id
+            )
+        ]
+    finally:
+        await connection.close()
+
+    assert plan[0] == "Result"
+    assert plan[1].strip().startswith("One-Time Filter: ")
+
+
+async def test_those_too_many_wait_in_turn(database: Database) -> None:
+    query = f"/* how many at a time */ {AT_A_TIME}"
+
+    found = await asyncio.gather(*(database.fetch(SERVICE, query) for _ in range(12)))
+
+    assert 1 < max(row[0]["running"] for row in found) <= 4
+
+
+async def test_who_waits_for_too_long_is_told_to_come_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PATIENCE_S", 0.05)
+    long = acting_query("SELECT pg_sleep(0.3)", parameters=0)
+    running = [asyncio.ensure_future(database.fetch(SERVICE, long)) for _ in range(4)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(DatabaseUnavailableError):
+        await database.fetch(SERVICE, CHATS, 7)
+
+    await asyncio.gather(*running)
+    assert await database.fetch(SERVICE, CHATS, 7) is not None
+
+
+async def test_a_connection_that_died_meanwhile_is_replaced(
+    stack: Stack, database: Database, user: ApiUser
+) -> None:
+    await user.create_chat()
+    await database.fetch(owner(user), CHATS, 7)
+    pid = (await database.fetch(SERVICE, acting_query("SELECT pg_backend_pid()", parameters=0)))[0]
+    await stack.inspection.execute("SELECT pg_terminate_backend($1)", pid[0])
+
+    assert len(await database.fetch(owner(user), CHATS, 7)) == 1
+
+
+async def test_a_server_that_is_away_is_told_as_such(user: ApiUser) -> None:
+    nowhere = Database("postgresql://everturn:none@127.0.0.1:1/everturn")
+
+    with pytest.raises(DatabaseUnavailableError):
+        await nowhere.fetch(owner(user), CHATS, 7)
