@@ -17,7 +17,7 @@ from tests.fixtures.stack import Stack
 
 CHATS = acting_query("SELECT user_id, $1::int AS given FROM chats", parameters=1)
 # The policies of this table say nothing of its rows, only of who may.
-AUDIT = acting_query("SELECT id FROM audit_log", parameters=0)
+CREDENTIALS = acting_query("SELECT user_id FROM credentials", parameters=0)
 BOUND = """
 SELECT coalesce(current_setting('everturn.actor_type', true), '')
     || coalesce(current_setting('everturn.user_id', true), '')
@@ -60,9 +60,9 @@ async def test_each_finds_what_the_policies_show_to_its_actor(
 async def test_who_acts_is_known_before_policies_are_asked_that_look_at_no_row(
     database: Database, user: ApiUser
 ) -> None:
-    assert await database.fetch(administrator(user), AUDIT)
-    assert await database.fetch(SERVICE, AUDIT)
-    assert await database.fetch(owner(user), AUDIT) == []
+    assert await database.fetch(SERVICE, CREDENTIALS)
+    assert await database.fetch(administrator(user), CREDENTIALS) == []
+    assert await database.fetch(owner(user), CREDENTIALS) == []
 
 
 async def test_a_connection_keeps_no_actor(stack: Stack, user: ApiUser) -> None:
