@@ -102,8 +102,8 @@ class ChatService:
 
     async def get(self, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
         """Return one chat."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(ChatRow, chat_id)
+        async with self._database.statements(actor) as connection:
+            row = await _CHAT.first(connection, chat_id=chat_id)
         if row is None:
             return Err(await why_unreachable(self._database, ChatRow, chat_id))
         return Ok(chat_from_row(row))

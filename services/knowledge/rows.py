@@ -23,18 +23,16 @@ from schema.knowledge import (
 )
 from schema.tables import DocumentRow, DocumentVersionRow
 
-_HEAVY: Final = (
-    defer(DocumentVersionRow.source, raiseload=True),  # type: ignore[arg-type]
-    defer(DocumentVersionRow.content, raiseload=True),  # type: ignore[arg-type]
-)
+WITHOUT_SOURCE: Final = defer(DocumentVersionRow.source, raiseload=True)  # type: ignore[arg-type]
+_WITHOUT_TEXT: Final = defer(DocumentVersionRow.content, raiseload=True)  # type: ignore[arg-type]
 
 
 def light() -> SelectOfScalar[DocumentVersionRow]:
     """Return the query of versions without source and text, which can't be read from its rows."""
-    return select(DocumentVersionRow).options(*_HEAVY)
+    return select(DocumentVersionRow).options(WITHOUT_SOURCE, _WITHOUT_TEXT)
 
 
-def is_version(document_id: DocumentId, number: int) -> Any:  # noqa: ANN401 -- a condition of SQLAlchemy
+def is_version(document_id: Any, number: Any) -> Any:  # noqa: ANN401 -- values or parameters
     """Return the condition that a row is this version's."""
     is_number = col(DocumentVersionRow.number) == number
     return (col(DocumentVersionRow.document_id) == document_id) & is_number
@@ -89,9 +87,9 @@ def version_from_row(row: DocumentVersionRow) -> DocumentVersion:
     )
 
 
-def text_from_row(row: DocumentVersionRow, content: str | None) -> DocumentText:
-    """Return the version with its text, which is read apart."""
-    return DocumentText(**vars(version_from_row(row)), content=content)
+def text_from_row(row: DocumentVersionRow) -> DocumentText:
+    """Return the version with its text."""
+    return DocumentText(**vars(version_from_row(row)), content=row.content)
 
 
 def reference_from_row(row: DocumentVersionRow) -> DocumentVersionReference:

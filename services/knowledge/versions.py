@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from sqlalchemy import Uuid, bindparam, func
+from sqlalchemy import Integer, Uuid, bindparam, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -20,13 +20,24 @@ from services.database import Database
 from services.database.listings import Listing, Order
 from services.database.reading import CompiledQuery
 from services.knowledge.refusals import VersionRefusal
-from services.knowledge.rows import is_version, light, text_from_row, version_from_row
+from services.knowledge.rows import (
+    WITHOUT_SOURCE,
+    is_version,
+    light,
+    text_from_row,
+    version_from_row,
+)
 from services.knowledge.submissions import Submission, identity_of, store_version
 from services.refusals import Conflict, Unreachable
 
 _NEWEST_FIRST: Final = Order("-number", (col(DocumentVersionRow.number),), descending=True)
 _DOCUMENT_ID: Final = bindparam("document_id", type_=Uuid)
 _DOCUMENT: Final = CompiledQuery(select(DocumentRow).where(col(DocumentRow.id) == _DOCUMENT_ID))
+_IS_VERSION: Final = is_version(_DOCUMENT_ID, bindparam("number", type_=Integer))
+_VERSION: Final = CompiledQuery(light().where(_IS_VERSION))
+_VERSION_WITH_TEXT: Final = CompiledQuery(
+    select(DocumentVersionRow).options(WITHOUT_SOURCE).where(_IS_VERSION)
+)
 _VERSIONS: Final = Listing(light().where(col(DocumentVersionRow.document_id) == _DOCUMENT_ID))
 
 
@@ -78,18 +89,19 @@ class DocumentVersions:
         self, actor: Actor, document_id: DocumentId, number: int
     ) -> Result[DocumentText, Unreachable | VersionRefusal]:
         """Return a version with its text."""
-        text = select(DocumentVersionRow.content).where(is_version(document_id, number))
-        async with self._database.transaction(actor) as session:
-            row = (await session.exec(light().where(is_version(document_id, number)))).first()
-            if row is not None:
-                return Ok(text_from_row(row, (await session.exec(text)).first()))
-        return Err(await self._why_missing(actor, document_id, number))
+        wanted = {"document_id": document_id, "number": number}
+        async with self._database.statements(actor) as connection:
+            row = await _VERSION_WITH_TEXT.first(connection, **wanted)
+        if row is None:
+            return Err(await self._why_missing(actor, document_id, number))
+        return Ok(text_from_row(row))
 
     async def _get(
         self, actor: Actor, document_id: DocumentId, number: int
     ) -> Result[DocumentVersion, Unreachable | VersionRefusal]:
-        async with self._database.transaction(actor) as session:
-            row = (await session.exec(light().where(is_version(document_id, number)))).first()
+        wanted = {"document_id": document_id, "number": number}
+        async with self._database.statements(actor) as connection:
+            row = await _VERSION.first(connection, **wanted)
         if row is None:
             return Err(await self._why_missing(actor, document_id, number))
         return Ok(version_from_row(row))

@@ -31,6 +31,7 @@ from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.listings import Listing, Order, equals
 from services.database.patterns import contains_searched
+from services.database.reading import CompiledQuery
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.room import count_locked
@@ -53,8 +54,12 @@ _ORDERS: Final = {
 }
 _OWN: Final = col(MemoryRow.user_id) == bindparam("owner_id", type_=Uuid)
 _STATUS: Final[Any] = col(MemoryRow.status)
+_WITHOUT_VECTOR: Final = select(MemoryRow).options(WITHOUT_VECTOR)
+_MEMORY: Final = CompiledQuery(
+    _WITHOUT_VECTOR.where(col(MemoryRow.id) == bindparam("memory_id", type_=Uuid))
+)
 _MEMORIES: Final = Listing(
-    select(MemoryRow).where(_OWN).options(WITHOUT_VECTOR),
+    _WITHOUT_VECTOR.where(_OWN),
     {
         **equals(col(MemoryRow.kind)),
         "status": {
@@ -138,8 +143,8 @@ class MemoryService:
 
     async def get(self, actor: Actor, memory_id: MemoryId) -> Result[Memory, Unreachable]:
         """Return one memory."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(MemoryRow, memory_id, options=[WITHOUT_VECTOR])
+        async with self._database.statements(actor) as connection:
+            row = await _MEMORY.first(connection, memory_id=memory_id)
         if row is None:
             return Err(await why_unreachable(self._database, MemoryRow, memory_id))
         return Ok(memory_from_row(row))

@@ -24,6 +24,7 @@ from schema.tools import (
 )
 from services.audit.recording import changed, record
 from services.database import Database
+from services.database.reading import CompiledQuery
 from services.refusals import Conflict, Unreachable
 from services.tools.described import administered, with_decision
 from services.tools.registry import ToolRegistry
@@ -39,16 +40,14 @@ _MCP_NAME: Final = (
     col(McpToolRow.server) + literal(SERVER_SEPARATOR) + col(McpToolRow.name)
 ).collate("C")
 _WORKFLOW_NAME: Final = col(WorkflowToolRow.name).collate("C")
-# Made once: to put these together took longer than to ask them.
-_MCP_TOOLS: Final[Any] = (
+_MCP_TOOLS: Final = CompiledQuery(
     select(McpToolRow).where(_MCP_NAME > _AFTER).order_by(_MCP_NAME).limit(_MOST)
 )
-_WORKFLOW_TOOLS: Final[Any] = (
+_WORKFLOW_TOOLS: Final = CompiledQuery(
     select(WorkflowToolRow).where(_WORKFLOW_NAME > _AFTER).order_by(_WORKFLOW_NAME).limit(_MOST)
 )
-_DECISIONS: Final[Any] = select(ToolSettingsRow).where(
-    col(ToolSettingsRow.name) == any_(bindparam("names", type_=ARRAY(Text)))
-)
+_IS_NAMED: Final = col(ToolSettingsRow.name) == any_(bindparam("names", type_=ARRAY(Text)))
+_DECISIONS: Final = CompiledQuery(select(ToolSettingsRow).where(_IS_NAMED))
 
 
 class ToolAdministration:
@@ -67,20 +66,19 @@ class ToolAdministration:
         Errors: InvalidCursorError.
         """
         after = "" if page.cursor is None else decode_cursor(page.cursor, _ORDER, [str])[0]
-        async with self._database.transaction(actor) as session:
-            found = [
-                *(self._local_after(after) if kind in {None, ToolKind.LOCAL} else ()),
-                *(await _mcp_after(session, after, page) if kind in {None, ToolKind.MCP} else ()),
-                *(
-                    await _workflow_after(session, after, page)
-                    if kind in {None, ToolKind.WORKFLOW}
-                    else ()
-                ),
-            ]
+        part = {"after": after, "most": page.limit + 1}
+        found = self._local_after(after) if kind in {None, ToolKind.LOCAL} else []
+        async with self._database.statements(actor) as connection:
+            if kind in {None, ToolKind.MCP}:
+                listed = await _MCP_TOOLS.all(connection, **part)
+                found += [administered(mcp_definition_from_row(row)) for row in listed]
+            if kind in {None, ToolKind.WORKFLOW}:
+                webhooks = await _WORKFLOW_TOOLS.all(connection, **part)
+                found += [administered(workflow_definition_from_row(row)) for row in webhooks]
             shown = sorted(found, key=lambda tool: tool.name)[: page.limit]
             names = [tool.name for tool in shown]
-            decisions = await session.exec(_DECISIONS, params={"names": names})
-            decided = {row.name: row for row in decisions}
+            decisions = await _DECISIONS.all(connection, names=names)
+        decided = {row.name: row for row in decisions}
         following = encode_cursor(_ORDER, names[-1:]) if len(found) > len(shown) else None
         return Page([with_decision(tool, decided.get(tool.name)) for tool in shown], following)
 
@@ -120,20 +118,6 @@ class ToolAdministration:
 
     def _local_after(self, after: str) -> list[AdministeredTool]:
         return [tool for tool in self._local if tool.name > after]
-
-
-async def _mcp_after(
-    session: AsyncSession, after: str, page: PageRequest
-) -> list[AdministeredTool]:
-    rows = await session.exec(_MCP_TOOLS, params={"after": after, "most": page.limit + 1})
-    return [administered(mcp_definition_from_row(row)) for row in rows]
-
-
-async def _workflow_after(
-    session: AsyncSession, after: str, page: PageRequest
-) -> list[AdministeredTool]:
-    rows = await session.exec(_WORKFLOW_TOOLS, params={"after": after, "most": page.limit + 1})
-    return [administered(workflow_definition_from_row(row)) for row in rows]
 
 
 async def _locked_decision(session: AsyncSession, name: str) -> ToolSettingsRow:

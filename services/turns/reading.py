@@ -1,5 +1,8 @@
 """Owns reading one turn: the turn by itself, and its messages; inspection.py shows it whole."""
 
+from typing import Final
+
+from sqlalchemy import Uuid, bindparam
 from sqlmodel import col, select
 
 from schema.actors import Actor
@@ -11,8 +14,15 @@ from schema.turns import Turn
 from services.access import why_unreachable
 from services.chats.rows import message_from_row
 from services.database import Database
+from services.database.reading import CompiledQuery
 from services.refusals import Unreachable
 from services.turns.rows import turn_from_row
+
+_TURN_ID: Final = bindparam("turn_id", type_=Uuid)
+_TURN: Final = CompiledQuery(select(TurnRow).where(col(TurnRow.id) == _TURN_ID))
+_MESSAGES: Final = CompiledQuery(
+    select(MessageRow).where(col(MessageRow.turn_id) == _TURN_ID).order_by(col(MessageRow.id))
+)
 
 
 class TurnReading:
@@ -23,15 +33,14 @@ class TurnReading:
 
     async def get(self, actor: Actor, turn_id: TurnId) -> Result[Turn, Unreachable]:
         """Return one turn."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(TurnRow, turn_id)
+        async with self._database.statements(actor) as connection:
+            row = await _TURN.first(connection, turn_id=turn_id)
         if row is None:
             return Err(await why_unreachable(self._database, TurnRow, turn_id))
         return Ok(turn_from_row(row))
 
     async def list_messages(self, actor: Actor, turn_id: TurnId) -> list[Message]:
         """Return the messages of a turn: the question, and the answer once there is one."""
-        query = select(MessageRow).where(col(MessageRow.turn_id) == turn_id)
-        async with self._database.transaction(actor) as session:
-            rows = (await session.exec(query.order_by(col(MessageRow.id)))).all()
+        async with self._database.statements(actor) as connection:
+            rows = await _MESSAGES.all(connection, turn_id=turn_id)
         return [message_from_row(row) for row in rows]

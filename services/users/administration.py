@@ -29,6 +29,7 @@ from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.listings import Listing, Order, equals
 from services.database.patterns import contains_searched
+from services.database.reading import CompiledQuery
 from services.refusals import Conflict, Unreachable
 from services.users.rows import managed_user_from_row
 from services.versions import Versions, is_meant, touch
@@ -54,6 +55,7 @@ _PLAN_ID: Final[Any] = func.coalesce(
 _HAS_SUBSCRIPTION: Final = exists().where(col(SubscriptionRow.user_id) == col(UserRow.id))
 _WANTED_PLAN: Final = bindparam("plan_id", type_=Uuid)
 _WITH_PLAN: Final[Any] = select(UserRow, _PLAN_ID)
+_USER: Final = CompiledQuery(_WITH_PLAN.where(col(UserRow.id) == bindparam("user_id", type_=Uuid)))
 _USERS: Final = Listing(
     _WITH_PLAN,
     {
@@ -98,9 +100,11 @@ class UserAdministration:
 
     async def get(self, actor: Actor, user_id: UserId) -> Result[ManagedUser, Unreachable]:
         """Return one user."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(UserRow, user_id)
-            return Err(Unreachable.MISSING) if row is None else Ok(await _managed(session, row))
+        async with self._database.statements(actor) as connection:
+            row = await _USER.first(connection, user_id=user_id)
+        if row is None:
+            return Err(Unreachable.MISSING)
+        return Ok(managed_user_from_row(row, plan_id=row.plan_id))
 
     async def change(
         self, actor: Actor, user_id: UserId, request: ManageUserRequest, *, versions: Versions
