@@ -8,7 +8,7 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -64,7 +64,7 @@ def decode_cursor(cursor: str, order: str, types: Sequence[type]) -> list[Any]:
         if not isinstance(given, list) or given[0] != order or len(given) != 1 + len(types):
             raise InvalidCursorError
         return [_from_json(value, kind) for value, kind in zip(given[1:], types, strict=True)]
-    except (binascii.Error, ValueError, IndexError, RecursionError) as error:
+    except (binascii.Error, ValueError, IndexError, OverflowError, RecursionError) as error:
         raise InvalidCursorError from error
 
 
@@ -83,13 +83,15 @@ def _from_json(value: object, kind: type) -> object:
     if kind is datetime and isinstance(value, str):
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
-            return moment
+            return moment.astimezone(UTC)
     if kind is str and isinstance(value, str) and "\x00" not in value:
         value.encode()
         if len(value) <= _LONGEST_VALUE:
             return value
-    if kind in {int, float} and type(value) in {int, float}:
+    if kind is float and type(value) in {int, float}:
         number = float(str(value))
         if abs(number) < 2**53:
-            return kind(number)
+            return number
+    if kind is int and type(value) is int and abs(value) < 2**31:
+        return value
     raise ValueError("not of the column's type")

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from schema.pages import encode_cursor
 from tests.contracts.test_routes import check_id, check_time, data_of
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
@@ -159,6 +160,23 @@ async def test_what_a_list_is_asked_for_is_checked(
     for path in ("/admin/prompts", f"/admin/prompts/{prompt['id']}/versions"):
         response = await administrator.request("GET", path, params=query)
         check_refused(response, 400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**40])
+async def test_a_cursor_with_a_number_that_no_version_can_have_is_refused(
+    administrator: ApiUser, number: int
+) -> None:
+    prompt = await make(administrator)
+    cursor = encode_cursor("prompt_versions number", (number,))
+
+    response = await administrator.request(
+        "GET",
+        f"/admin/prompts/{prompt['id']}/versions",
+        params={"sort": "number", "cursor": cursor},
+    )
+
+    error = check_refused(response, 400, "VALIDATION_ERROR")
+    assert error["details"][0]["path"] == "query.cursor"
 
 
 async def test_adding_and_listing_versions(administrator: ApiUser) -> None:

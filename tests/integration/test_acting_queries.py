@@ -7,11 +7,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from schema.actors import SERVICE, Actor, ActorType, acting_user
-from schema.ids import UserId
+from schema.actors import SERVICE
 from services.database import Database, DatabaseUnavailableError, store
 from services.database.acting import acting_query
 from services.knowledge.search_statement import search_statement
+from tests.fixtures.actors import actor_of, administrator_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 
@@ -36,22 +36,14 @@ async def database(stack: Stack) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def owner(user: ApiUser) -> Actor:
-    return acting_user(UserId(UUID(user.id)))
-
-
-def administrator(user: ApiUser) -> Actor:
-    return Actor(type=ActorType.ADMIN, user_id=UserId(UUID(user.id)))
-
-
 async def test_each_finds_what_the_policies_show_to_its_actor(
     database: Database, user: ApiUser, other_user: ApiUser
 ) -> None:
     await user.create_chat()
     await other_user.create_chat()
 
-    own = await database.fetch(owner(user), CHATS, 7)
-    all_there_are = await database.fetch(administrator(user), CHATS, 7)
+    own = await database.fetch(actor_of(user), CHATS, 7)
+    all_there_are = await database.fetch(administrator_of(user), CHATS, 7)
 
     assert [dict(row) for row in own] == [{"user_id": UUID(user.id), "given": 7}]
     assert {UUID(user.id), UUID(other_user.id)} <= {row["user_id"] for row in all_there_are}
@@ -61,18 +53,18 @@ async def test_who_acts_is_known_before_policies_are_asked_that_look_at_no_row(
     database: Database, user: ApiUser
 ) -> None:
     assert await database.fetch(SERVICE, CREDENTIALS)
-    assert await database.fetch(administrator(user), CREDENTIALS) == []
-    assert await database.fetch(owner(user), CREDENTIALS) == []
+    assert await database.fetch(administrator_of(user), CREDENTIALS) == []
+    assert await database.fetch(actor_of(user), CREDENTIALS) == []
 
 
 async def test_a_connection_keeps_no_actor(stack: Stack, user: ApiUser) -> None:
     database = Database(stack.addresses.database, pool_size=1)
     try:
-        await database.fetch(owner(user), CHATS, 7)
+        await database.fetch(actor_of(user), CHATS, 7)
         pool = await database._plain._opened()
         assert (await pool.fetchval(BOUND), await pool.fetch("SELECT 1 FROM chats")) == ("", [])
         with pytest.raises(asyncpg.DivisionByZeroError):
-            await database.fetch(owner(user), acting_query("SELECT 1 / 0", parameters=0))
+            await database.fetch(actor_of(user), acting_query("SELECT 1 / 0", parameters=0))
         assert (await pool.fetchval(BOUND), await pool.fetch("SELECT 1 FROM chats")) == ("", [])
     finally:
         await database.close()
@@ -127,15 +119,15 @@ async def test_a_connection_that_died_meanwhile_is_replaced(
     stack: Stack, database: Database, user: ApiUser
 ) -> None:
     await user.create_chat()
-    await database.fetch(owner(user), CHATS, 7)
+    await database.fetch(actor_of(user), CHATS, 7)
     pid = (await database.fetch(SERVICE, acting_query("SELECT pg_backend_pid()", parameters=0)))[0]
     await stack.inspection.execute("SELECT pg_terminate_backend($1)", pid[0])
 
-    assert len(await database.fetch(owner(user), CHATS, 7)) == 1
+    assert len(await database.fetch(actor_of(user), CHATS, 7)) == 1
 
 
 async def test_a_server_that_is_away_is_told_as_such(user: ApiUser) -> None:
     nowhere = Database("postgresql://everturn:none@127.0.0.1:1/everturn")
 
     with pytest.raises(DatabaseUnavailableError):
-        await nowhere.fetch(owner(user), CHATS, 7)
+        await nowhere.fetch(actor_of(user), CHATS, 7)
