@@ -6,6 +6,7 @@ only the network is known here, since what is recorded outlives whoever it is ab
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -33,6 +34,8 @@ def current_origin() -> Origin:
     return _origin.get()
 
 
+# Clients come back: to take an address apart costs as much as to look a token up.
+@lru_cache(maxsize=1024)
 def network_of(host: str) -> str | None:
     """Return the network of an IP address, as `203.0.113.0/24`; what is no address has none."""
     try:
