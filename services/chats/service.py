@@ -28,7 +28,7 @@ from services.creations import claim, made_before
 from services.database import Database
 from services.database.listings import Listing, Order
 from services.database.patterns import contains_searched
-from services.database.reading import CompiledQuery
+from services.database.reading import by_id
 from services.refusals import Conflict, Unreachable
 from services.turns.erasure import DeletedTurns, ask_for_erasure
 from services.versions import Versions, is_meant, touch
@@ -56,11 +56,12 @@ _CHATS: Final = Listing(
         "search": or_(contains_searched(ChatRow.title), _IN_MESSAGES),
     },
 )
-_CHAT_ID: Final = bindparam("chat_id", type_=Uuid)
-_CHAT: Final = CompiledQuery(select(ChatRow).where(col(ChatRow.id) == _CHAT_ID))
+_CHAT: Final = by_id(ChatRow)
 _CONVERSATION: Final = Order("conversation", (col(MessageRow.turn_id), col(MessageRow.id)))
 _MESSAGES: Final = Listing(
-    select(MessageRow).where(col(MessageRow.chat_id) == _CHAT_ID, ~col(MessageRow.superseded))
+    select(MessageRow).where(
+        col(MessageRow.chat_id) == bindparam("chat_id", type_=Uuid), ~col(MessageRow.superseded)
+    )
 )
 
 
@@ -103,7 +104,7 @@ class ChatService:
     async def get(self, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
         """Return one chat."""
         async with self._database.statements(actor) as connection:
-            row = await _CHAT.first(connection, chat_id=chat_id)
+            row = await _CHAT.first(connection, id=chat_id)
         if row is None:
             return Err(await why_unreachable(self._database, ChatRow, chat_id))
         return Ok(chat_from_row(row))
@@ -140,9 +141,9 @@ class ChatService:
 
         Errors: InvalidCursorError.
         """
-        its = {"chat_id": chat_id}
         async with self._database.statements(actor) as connection:
-            if await _CHAT.first(connection, **its) is not None:
+            if await _CHAT.first(connection, id=chat_id) is not None:
+                its = {"chat_id": chat_id}
                 rows = await _MESSAGES.read(connection, page, _CONVERSATION, its)
                 return Ok(rows.map(message_from_row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))

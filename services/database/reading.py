@@ -7,8 +7,9 @@ objects out of the rows takes longer than that (docs/decisions/0025-what-a-read-
 from typing import Any, Final, Generic, TypeVar, cast
 
 import asyncpg
+from sqlalchemy import Uuid, bindparam
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from services.database.plain import Connection
@@ -59,3 +60,9 @@ class CompiledQuery(Generic[Row]):
     def _arguments(self, parameters: dict[str, object]) -> list[object]:
         given = self._constants | parameters
         return [given[name] for name in self._names]
+
+
+def by_id(table: type[Row]) -> CompiledQuery[Row]:
+    """Return the query for the row of a table whose `id` is the parameter."""
+    columns: Any = table
+    return CompiledQuery(select(table).where(col(columns.id) == bindparam("id", type_=Uuid)))

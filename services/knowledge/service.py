@@ -36,7 +36,7 @@ from services.database import Database
 from services.database.listings import Listing, Order, equals
 from services.database.locks import lock
 from services.database.patterns import contains_searched
-from services.database.reading import CompiledQuery
+from services.database.reading import by_id
 from services.knowledge.rows import document_from_row, owned_document_from_row
 from services.knowledge.shown_documents import shown, shown_one
 from services.knowledge.submissions import TitledSubmission, identity_of, store_version
@@ -55,8 +55,7 @@ _ORDERS: Final = {
         "-title", (col(DocumentRow.title), col(DocumentRow.id)), descending=True
     ),
 }
-_IS_IT: Final = col(DocumentRow.id) == bindparam("document_id", type_=Uuid)
-_DOCUMENT: Final = CompiledQuery(select(DocumentRow).where(_IS_IT))
+_DOCUMENT: Final = by_id(DocumentRow)
 _IS_PUBLISHED: Final = col(DocumentRow.published_version).is_not(None)
 _DOCUMENTS: Final = Listing(
     select(DocumentRow),
@@ -132,7 +131,7 @@ class KnowledgeService:
     async def get(self, actor: Actor, document_id: DocumentId) -> Result[Document, Unreachable]:
         """Return one document of the actor's, or one that somebody has published."""
         async with self._database.statements(actor) as connection:
-            rows = await _DOCUMENT.all(connection, document_id=document_id)
+            rows = await _DOCUMENT.all(connection, id=document_id)
             documents = await shown(connection, actor, rows, document_from_row)
         if not documents:
             return Err(await why_unreachable(self._database, DocumentRow, document_id))

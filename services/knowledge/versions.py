@@ -18,7 +18,7 @@ from services.access import why_unreachable
 from services.creations import claim, made_before
 from services.database import Database
 from services.database.listings import Listing, Order
-from services.database.reading import CompiledQuery
+from services.database.reading import CompiledQuery, by_id
 from services.knowledge.refusals import VersionRefusal
 from services.knowledge.rows import (
     WITHOUT_SOURCE,
@@ -32,7 +32,7 @@ from services.refusals import Conflict, Unreachable
 
 _NEWEST_FIRST: Final = Order("-number", (col(DocumentVersionRow.number),), descending=True)
 _DOCUMENT_ID: Final = bindparam("document_id", type_=Uuid)
-_DOCUMENT: Final = CompiledQuery(select(DocumentRow).where(col(DocumentRow.id) == _DOCUMENT_ID))
+_DOCUMENT: Final = by_id(DocumentRow)
 _IS_VERSION: Final = is_version(_DOCUMENT_ID, bindparam("number", type_=Integer))
 _VERSION: Final = CompiledQuery(light().where(_IS_VERSION))
 _VERSION_WITH_TEXT: Final = CompiledQuery(
@@ -80,7 +80,7 @@ class DocumentVersions:
         """
         its = {"document_id": document_id}
         async with self._database.statements(actor) as connection:
-            if await _DOCUMENT.first(connection, **its) is not None:
+            if await _DOCUMENT.first(connection, id=document_id) is not None:
                 rows = await _VERSIONS.read(connection, page, _NEWEST_FIRST, its)
                 return Ok(rows.map(version_from_row))
         return Err(await why_unreachable(self._database, DocumentRow, document_id))

@@ -35,7 +35,7 @@ from services.audit.recording import record
 from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.listings import Listing, Order
-from services.database.reading import CompiledQuery
+from services.database.reading import by_id
 from services.prompts.checks import problems_of
 from services.prompts.rows import detail_from_rows, prompt_from_row, version_from_row
 from services.refusals import Conflict, Unreachable
@@ -56,7 +56,7 @@ _VERSION_ORDERS: Final = {
 }
 _PROMPT_ID: Final = bindparam("prompt_id", type_=Uuid)
 _PROMPTS: Final = Listing(select(PromptRow))
-_PROMPT: Final = CompiledQuery(select(PromptRow).where(col(PromptRow.id) == _PROMPT_ID))
+_PROMPT: Final = by_id(PromptRow)
 _VERSIONS: Final = Listing(
     select(PromptVersionRow).where(col(PromptVersionRow.prompt_id) == _PROMPT_ID)
 )
@@ -142,7 +142,7 @@ class PromptService:
         """Return the versions of a prompt. Errors: InvalidCursorError."""
         its = {"prompt_id": prompt_id}
         async with self._database.statements(actor) as connection:
-            prompt = await _PROMPT.first(connection, **its)
+            prompt = await _PROMPT.first(connection, id=prompt_id)
             if prompt is not None:
                 rows = await _VERSIONS.read(connection, page, _VERSION_ORDERS[sort], its)
                 return Ok(rows.map(lambda row: version_from_row(row, prompt)))

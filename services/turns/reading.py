@@ -14,14 +14,15 @@ from schema.turns import Turn
 from services.access import why_unreachable
 from services.chats.rows import message_from_row
 from services.database import Database
-from services.database.reading import CompiledQuery
+from services.database.reading import CompiledQuery, by_id
 from services.refusals import Unreachable
 from services.turns.rows import turn_from_row
 
-_TURN_ID: Final = bindparam("turn_id", type_=Uuid)
-_TURN: Final = CompiledQuery(select(TurnRow).where(col(TurnRow.id) == _TURN_ID))
+_TURN: Final = by_id(TurnRow)
 _MESSAGES: Final = CompiledQuery(
-    select(MessageRow).where(col(MessageRow.turn_id) == _TURN_ID).order_by(col(MessageRow.id))
+    select(MessageRow)
+    .where(col(MessageRow.turn_id) == bindparam("turn_id", type_=Uuid))
+    .order_by(col(MessageRow.id))
 )
 
 
@@ -34,7 +35,7 @@ class TurnReading:
     async def get(self, actor: Actor, turn_id: TurnId) -> Result[Turn, Unreachable]:
         """Return one turn."""
         async with self._database.statements(actor) as connection:
-            row = await _TURN.first(connection, turn_id=turn_id)
+            row = await _TURN.first(connection, id=turn_id)
         if row is None:
             return Err(await why_unreachable(self._database, TurnRow, turn_id))
         return Ok(turn_from_row(row))
