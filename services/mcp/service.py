@@ -5,7 +5,7 @@ Does not speak with them: `refresh.py` does, in a worker.
 
 from typing import Any, Final
 
-from sqlalchemy import delete, func
+from sqlalchemy import Text, bindparam, delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -31,6 +31,7 @@ from services.audit.recording import changed, record
 from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
 from services.database.listings import Listing, Order
+from services.database.reading import CompiledQuery
 from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row
 from services.refusals import Conflict, InvalidField, Unreachable
 from services.tools.described import qualified_name
@@ -48,6 +49,9 @@ _TOOL_COUNT: Final[Any] = (
     .label("tool_count")
 )
 _WITH_COUNT: Final[Any] = select(McpServerRow, _TOOL_COUNT)
+_SERVER: Final = CompiledQuery(
+    _WITH_COUNT.where(col(McpServerRow.name) == bindparam("name", type_=Text))
+)
 _SERVERS: Final = Listing(_WITH_COUNT)
 _FIELDS_OF: Final = {
     McpTransport.STDIO: frozenset({"command", "args", "env"}),
@@ -109,11 +113,11 @@ class McpServerService:
 
     async def get(self, actor: Actor, name: str) -> Result[McpServer, Unreachable]:
         """Return one server."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(McpServerRow, name)
-            if row is None:
-                return Err(Unreachable.MISSING)
-            return Ok(await _told(session, row))
+        async with self._database.statements(actor) as connection:
+            row = await _SERVER.first(connection, name=name)
+        if row is None:
+            return Err(Unreachable.MISSING)
+        return Ok(server_from_row(row, tool_count=row.tool_count))
 
     async def change(
         self, actor: Actor, name: str, request: ChangeMcpServerRequest, *, versions: Versions

@@ -29,6 +29,7 @@ from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.listings import Listing, Order
 from services.database.locks import lock
+from services.database.reading import by_id
 from services.refusals import Conflict, Unreachable
 from services.subscriptions.rows import plan_from_row, stored_entitlements
 from services.versions import Versions, is_meant, touch
@@ -39,6 +40,7 @@ _ORDERS: Final = {
     PlanSort.NAME: Order("name", (col(PlanRow.name),)),
     PlanSort.NAME_LAST: Order("-name", (col(PlanRow.name),), descending=True),
 }
+_PLAN: Final = by_id(PlanRow)
 _IS_ACTIVE: Final[Any] = col(PlanRow.active)
 _PLANS: Final = Listing(select(PlanRow), {"active": {True: _IS_ACTIVE, False: ~_IS_ACTIVE}})
 
@@ -115,8 +117,8 @@ class PlanService:
 
     async def get(self, actor: Actor, plan_id: PlanId) -> Result[Plan, Unreachable]:
         """Return one plan."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(PlanRow, plan_id)
+        async with self._database.statements(actor) as connection:
+            row = await _PLAN.first(connection, id=plan_id)
         return Err(Unreachable.MISSING) if row is None else Ok(plan_from_row(row))
 
     async def change(

@@ -5,7 +5,7 @@ themselves.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -22,9 +22,12 @@ from services.auth.forgetting import Forgetting, Outdated
 from services.auth.passwords import Passwords
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
+from services.database.reading import by_id
 from services.refusals import Conflict, Unreachable
 from services.users.rows import user_from_row
 from services.versions import Versions, is_meant, touch
+
+_USER: Final = by_id(UserRow)
 
 
 class AccountRefusal(StrEnum):
@@ -46,8 +49,8 @@ class UserService:
 
     async def get(self, actor: Actor) -> Result[User, Unreachable]:
         """Return the actor's own account; it is missing once it is gone."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(UserRow, actor.user_id)
+        async with self._database.statements(actor) as connection:
+            row = await _USER.first(connection, id=actor.user_id)
         return Err(Unreachable.MISSING) if row is None else Ok(user_from_row(row))
 
     async def change(

@@ -6,7 +6,7 @@ Does not call them, and does not look where their addresses lead: both are done 
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete
+from sqlalchemy import Text, bindparam, delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 
@@ -25,6 +25,7 @@ from services.audit.recording import changed, record
 from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
 from services.database.listings import Listing, Order
+from services.database.reading import CompiledQuery
 from services.refusals import Conflict, InvalidField, Unreachable
 from services.tools.input_schemas import problem_of_schema
 from services.tools.refusals import ToolRefusal
@@ -34,6 +35,8 @@ from services.versions import Versions, is_meant, touch
 from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
+_IS_NAMED: Final = col(WorkflowToolRow.name) == bindparam("name", type_=Text)
+_TOOL: Final = CompiledQuery(select(WorkflowToolRow).where(_IS_NAMED))
 _TOOLS: Final = Listing(select(WorkflowToolRow))
 
 
@@ -84,8 +87,8 @@ class WorkflowToolService:
 
     async def get(self, actor: Actor, name: str) -> Result[WorkflowTool, Unreachable]:
         """Return one workflow tool."""
-        async with self._database.transaction(actor) as session:
-            row = await session.get(WorkflowToolRow, name)
+        async with self._database.statements(actor) as connection:
+            row = await _TOOL.first(connection, name=name)
         return Err(Unreachable.MISSING) if row is None else Ok(workflow_tool_from_row(row))
 
     async def change(
