@@ -33,6 +33,9 @@ SERVER_SETTINGS: Final = {
 }
 """What every connection asks of the server, whatever its own configuration says."""
 
+PATIENCE_S: Final = 5
+"""How long to wait for a connection, or for a turn to ask."""
+
 _BEGIN_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # The driver's internal error is what a connection may give that breaks while it is written to.
 _STALE: Final = (
@@ -120,7 +123,7 @@ class PlainTransactions:
 async def _acquire_bound(
     pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor, *, begin: str
 ) -> Connection:
-    connection = await pool.acquire(timeout=5)
+    connection = await pool.acquire(timeout=PATIENCE_S)
     try:
         await connection.execute(begin_as(actor, begin=begin))
     except BaseException:
@@ -132,7 +135,7 @@ async def _acquire_bound(
 async def _fetch(
     pool: "asyncpg.Pool[asyncpg.Record]", query: str, *arguments: object
 ) -> list[asyncpg.Record]:
-    async with pool.acquire(timeout=5) as connection:
+    async with pool.acquire(timeout=PATIENCE_S) as connection:
         return await connection.fetch(query, *arguments)
 
 

@@ -27,7 +27,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor, ActorType
 from services.database.acting import ActingConnection
-from services.database.plain import SERVER_SETTINGS, Connection, PlainTransactions
+from services.database.plain import PATIENCE_S, SERVER_SETTINGS, Connection, PlainTransactions
 
 _DRIVER_ERRORS: Final = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
@@ -38,8 +38,6 @@ _DRIVER_ERRORS: Final = (
 _PASSING_STATES: Final = ("08", "53", "57P")
 
 _QUERIES_AT_A_TIME: Final = 4
-# As long as for a connection.
-_PATIENCE_S: Final = 5
 
 
 class DatabaseUnavailableError(Exception):
@@ -69,7 +67,7 @@ class Database:
             asyncpg_url(url),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=5,
+            pool_timeout=PATIENCE_S,
             # Bound values are what people wrote; they have no place in an error's text.
             hide_parameters=True,
             connect_args={
@@ -117,7 +115,7 @@ class Database:
         All at once would share its cores, and each wait about as long as all of them take.
         """
         with _explained(actor):
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(PATIENCE_S):
                 await self._turns.acquire()
             try:
                 return await self._plain.fetch(actor, query, arguments)

@@ -19,7 +19,8 @@ from services.access import why_unreachable
 from services.audit.recording import record
 from services.database import Database
 from services.knowledge.refusals import PublicationRefusal, VersionRefusal
-from services.knowledge.rows import document_from_row, is_version, latest_shown, light
+from services.knowledge.rows import is_version, light
+from services.knowledge.shown_documents import shown_locked
 from services.refusals import Unreachable
 from services.versions import touch
 
@@ -55,7 +56,7 @@ class Publication:
                         return Err(PublicationRefusal.NOT_READY)
                     case IngestionStatus.READY:
                         await _put(session, actor, row, version)
-                        return Ok(await _shown(session, actor, row))
+                        return Ok(await shown_locked(session, actor, row))
         return Err(await why_unreachable(self._database, DocumentRow, document_id))
 
     async def unpublish(
@@ -69,7 +70,7 @@ class Publication:
             row = await session.get(DocumentRow, document_id, with_for_update=True)
             if row is not None:
                 await _put(session, actor, row, None)
-                return Ok(await _shown(session, actor, row))
+                return Ok(await shown_locked(session, actor, row))
         return Err(await why_unreachable(self._database, DocumentRow, document_id))
 
 
@@ -127,10 +128,3 @@ async def _locked_version(
 ) -> DocumentVersionRow | None:
     query = light().where(is_version(DocumentId(row.id), number)).with_for_update()
     return (await session.exec(query)).first()
-
-
-async def _shown(session: AsyncSession, actor: Actor, row: DocumentRow) -> Document:
-    """Return a document that is locked, so that its latest version can't be gone."""
-    latest = latest_shown(row, actor) or row.latest_version
-    query = light().where(is_version(DocumentId(row.id), latest))
-    return document_from_row(row, (await session.exec(query)).one(), actor)

@@ -38,7 +38,7 @@ from services.database.locks import lock
 from services.database.patterns import contains_searched
 from services.database.reading import by_id
 from services.knowledge.rows import document_from_row, owned_document_from_row
-from services.knowledge.shown_documents import shown, shown_one
+from services.knowledge.shown_documents import shown, shown_locked
 from services.knowledge.submissions import TitledSubmission, identity_of, store_version
 from services.refusals import Conflict, LimitReached, Unreachable
 from services.versions import Versions, is_meant, touch
@@ -155,8 +155,7 @@ class KnowledgeService:
                 row.title = request.title
                 touch(row)
                 await session.flush()
-                document = await shown_one(session, actor, row)
-                return Err(Unreachable.MISSING) if document is None else Ok(document)
+                return Ok(await shown_locked(session, actor, row))
         return Err(await why_unreachable(self._database, DocumentRow, document_id))
 
     async def delete(self, actor: Actor, document_id: DocumentId) -> Result[None, Unreachable]:

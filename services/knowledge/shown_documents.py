@@ -46,10 +46,8 @@ async def shown(
     return [shape(row, latest[row.id], actor) for row in rows if row.id in latest]
 
 
-async def shown_one(session: AsyncSession, actor: Actor, row: DocumentRow) -> Document | None:
-    """Return one document, or None where it has been withdrawn or deleted since."""
-    number = latest_shown(row, actor)
-    if number is None:
-        return None
-    version = (await session.exec(light().where(is_version(DocumentId(row.id), number)))).first()
-    return None if version is None else document_from_row(row, version, actor)
+async def shown_locked(session: AsyncSession, actor: Actor, row: DocumentRow) -> Document:
+    """Return a document that is locked, so that its latest version can't be gone."""
+    latest = latest_shown(row, actor) or row.latest_version
+    query = light().where(is_version(DocumentId(row.id), latest))
+    return document_from_row(row, (await session.exec(query)).one(), actor)

@@ -103,7 +103,7 @@ async def test_those_too_many_wait_in_turn(database: Database) -> None:
 async def test_who_waits_for_too_long_is_told_to_come_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(store, "PATIENCE_S", 0.05)
     long = acting_query("SELECT pg_sleep(0.3)", parameters=0)
     running = [asyncio.ensure_future(database.fetch(SERVICE, long)) for _ in range(4)]
     await asyncio.sleep(0)
