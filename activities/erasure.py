@@ -7,7 +7,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities import names
 from schema.erasure import ErasureOutcome
 from schema.ids import TurnId, turn_workflow_id
-from services.turns.erasure import Erasure
+from services.erasure import Erasure
 
 
 class ErasureActivities:

@@ -25,6 +25,7 @@ from services.auth.callers import Caller, Callers
 from services.auth.service import AuthService
 from services.chats.service import ChatService
 from services.database import Database, DatabaseUnavailableError
+from services.erasure import Erasure
 from services.events.feed import EventFeed
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
@@ -46,7 +47,6 @@ from services.turns.acceptance import TurnAcceptance
 from services.turns.approvals import ToolApprovals
 from services.turns.cancellation import TurnCancellation
 from services.turns.ending import TurnEnding
-from services.turns.erasure import Erasure
 from services.turns.inspection import TurnInspection
 from services.turns.reading import TurnReading
 from services.turns.regeneration import TurnRegeneration

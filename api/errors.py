@@ -104,7 +104,7 @@ def account_gone(_: Unreachable) -> ApiError:
     return ApiError(ErrorCode.UNAUTHENTICATED)
 
 
-def granted(result: Result[T, E], refuse: Callable[[E], ApiError]) -> T:
+def value_or_raise(result: Result[T, E], refuse: Callable[[E], ApiError]) -> T:
     """Return what came of a decision, or raise what `refuse` makes of its refusal."""
     if isinstance(result, Err):
         raise refuse(result.error)

@@ -18,7 +18,7 @@ class _PerUser:
 
     async def __call__(self, request: Request, caller: CurrentCaller) -> None:
         if _closest_limit(request, self) is self:
-            rates = caller.standing.entitlements.rates
+            rates = caller.account.entitlements.rates
             limits = services_of(request).rate_limits
             tell(request, await limits.request(caller.user_id, rates, self.group))
 

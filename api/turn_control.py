@@ -4,7 +4,7 @@ from functools import partial
 from typing import assert_never
 
 from api.dependencies import ApiServices
-from api.errors import ApiError, granted, invalid, refused
+from api.errors import ApiError, invalid, refused, value_or_raise
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.ids import TurnId
@@ -18,12 +18,12 @@ _refused = partial(refused, noun="turn")
 
 async def read_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Return a turn. Errors: ApiError."""
-    return granted(await services.turns.get(actor, turn_id), _refused)
+    return value_or_raise(await services.turns.get(actor, turn_id), _refused)
 
 
 async def cancel_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Ask a turn to stop, and return where it stands then. Errors: ApiError."""
-    turn, reference = granted(await services.cancellation.request(actor, turn_id), _refused)
+    turn, reference = value_or_raise(await services.cancellation.request(actor, turn_id), _refused)
     if not turn.status.is_final:
         await _stop(services, reference)
     return await read_turn(services, actor, turn_id)

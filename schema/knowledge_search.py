@@ -1,5 +1,6 @@
 """Owns the search of knowledge as clients send it and see its answers."""
 
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -42,3 +43,14 @@ class SearchKnowledgeRequest(RequestModel):
         AfterValidator(_not_blank),
     ]
     limit: Annotated[int, Field(ge=1, le=50, description="How many hits at most.")] = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPassage:
+    """A piece of a document's version. Units: `score` is larger for a better match."""
+
+    document_id: UUID
+    version: int
+    title: str
+    content: str
+    score: float

@@ -3,11 +3,14 @@
 Where tools come from has modules of its own: `mcp_servers.py` and `workflow_tools.py`.
 """
 
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.users import UserRole
 from schema.wire import (
@@ -153,3 +156,33 @@ class ToolTrialReference(Payload):
     trial_id: UUID
     tool: str
     within_s: float
+
+
+class ToolDefinition(BaseModel):
+    """What the model, the prompt and the workflow need to know about a tool.
+
+    `instant` tools are pure and take microseconds, so they run as local activities;
+    `instructions` are the tool's sentences in the prompt; `server` is the MCP server that has it,
+    and `output_schema` what that one promises of results.
+    Units: `cost_usd` is what one call costs, as far as that is known before it is made.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str
+    input_schema: dict[str, JsonValue]
+    output_schema: dict[str, JsonValue] | None = None
+    kind: ToolKind = ToolKind.LOCAL
+    server: str | None = None
+    timeout: timedelta
+    retry_class: RetryClass
+    approval: ApprovalPolicy = ApprovalPolicy.AUTO
+    cost_usd: Decimal = Decimal(0)
+    instant: bool = False
+    instructions: str = ""
+
+
+def approval_policies(stored: Mapping[str, str]) -> dict[str, ApprovalPolicy]:
+    """Return approval policies by tool, as they were stored."""
+    return {name: ApprovalPolicy(policy) for name, policy in stored.items()}

@@ -1,6 +1,8 @@
-"""Owns token usage and its sums."""
+"""Token usage, its sums, and prices of tokens."""
 
-from pydantic import Field
+from decimal import Decimal
+
+from pydantic import BaseModel, Field
 
 from schema.wire import WireModel
 
@@ -21,3 +23,12 @@ class TokenUsage(WireModel):
             cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
         )
+
+
+class ModelPrice(BaseModel):
+    """A price that overrides the one of genai-prices. Units: USD per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal = Decimal(0)
+    cache_write: Decimal = Decimal(0)

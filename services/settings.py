@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     Field,
     IPvAnyNetwork,
     SecretStr,
@@ -16,6 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schema.usage import ModelPrice
 from schema.web_addresses import WebAddress
 
 
@@ -29,15 +29,6 @@ def _origin(address: str) -> str:
     if "?" in address:
         raise ValueError("must not hold a query")
     return address.rstrip("/")
-
-
-class ModelPrice(BaseModel):
-    """A price that overrides the one of genai-prices. Units: USD per million tokens."""
-
-    input: Decimal
-    output: Decimal
-    cache_read: Decimal = Decimal(0)
-    cache_write: Decimal = Decimal(0)
 
 
 class Settings(BaseSettings):
@@ -87,7 +78,7 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = Field(None, description="Of the secrets of tools.")
     access_token_minutes: int = Field(15, ge=1)
     refresh_token_days: int = Field(30, ge=1)
-    standing_lifetime_s: float = Field(
+    account_cache_s: float = Field(
         5.0,
         ge=0,
         le=60,

@@ -11,8 +11,8 @@ from temporalio.client import Client
 
 from api.app import create_app
 from schema.names import TURNS_QUEUE
-from services.mistakes import PortTakenError
 from services.settings import Settings
+from services.setup_errors import PortTakenError
 from workers.api_processes import (
     HandedServer,
     end_with_parent,

@@ -20,7 +20,7 @@ import structlog
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
-from services.mistakes import SetupError
+from services.setup_errors import SetupError
 
 _log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from services.database import DatabaseUnavailableError
-from services.mistakes import SetupError
 from services.settings import Settings
+from services.setup_errors import SetupError
 from workers.logs import configure_logs
 
 # The event loop and the threads of Temporal's SDK hand work to each other several times in a turn.

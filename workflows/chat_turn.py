@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.retries import PATIENT, QUICK
     from workflows.search_attributes import turn_attributes
-    from workflows.stopping import heed_stop
+    from workflows.stopping import check_cancelled
     from workflows.tool_calls import ToolCallRuns
 
 
@@ -74,7 +74,7 @@ class ChatTurn:
                 turn=turn, status=prepared.ending, error_code=prepared.error_code
             )
         for step in range(1, prepared.max_steps + 1):
-            heed_stop()
+            check_cancelled()
             answer = await self._call_model(turn, step, prepared)
             if not answer.tool_calls:
                 return FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)

@@ -13,7 +13,7 @@ _PATCH: Final = "a-stop-is-not-overtaken"
 """Turns that overlooked a stop before this was here go on as they did."""
 
 
-def heed_stop() -> None:
+def check_cancelled() -> None:
     """End here what is stopped. Errors: asyncio.CancelledError."""
     if workflow.cancellation_reason() is not None and workflow.patched(_PATCH):
         raise asyncio.CancelledError

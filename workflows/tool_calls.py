@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
         callback_activity_id,
     )
     from workflows.retries import PATIENT, QUICK
-    from workflows.stopping import heed_stop
+    from workflows.stopping import check_cancelled
 
 _LONGEST_ATTEMPT: Final = timedelta(minutes=10)
 _STORING: Final = timedelta(minutes=2)
@@ -46,14 +46,14 @@ class ToolCallRuns:
 
     async def _run(self, turn: TurnReference, step: int, call: ToolCallReference) -> None:
         """Run a call to its end: its outcome is stored, whatever happens on the way."""
-        heed_stop()
+        check_cancelled()
         run = RunToolInput(turn=turn, step=step, tool_call_id=call.id, name=call.name)
         try:
             if call.needs_approval:
                 await self._await_approval(run)
             ran = await _execute(run, call)
             if ran.answers_within_s is not None:
-                heed_stop()
+                check_cancelled()
                 await _await_callback(run, within_s=ran.answers_within_s)
         except ActivityError as error:
             if is_cancelled_exception(error):
@@ -71,7 +71,7 @@ class ToolCallRuns:
         )
         if asked.within_s is None:
             return
-        heed_stop()
+        check_cancelled()
         workflow.set_current_details(f"waits for approval of {run.name} · step {run.step}")
         key = (run.step, run.tool_call_id)
         try:

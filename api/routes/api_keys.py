@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from api.dependencies import CurrentCaller, Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope
-from api.errors import ApiError, granted, invalid, refused
+from api.errors import ApiError, invalid, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import ApiKeyIdPath, IdempotencyKey
 from schema.actors import Actor
@@ -59,7 +59,7 @@ async def create_api_key(
     with the same idempotency key, the answer has `key: null`, since the key is stored nowhere; a
     key that was lost so is to be revoked. API keys themselves can't make keys.
     """
-    key = granted(
+    key = value_or_raise(
         await services.api_keys.create(actor, body, caller=caller, key=idempotency_key), _not_made
     )
     return created(request, response, key, at=f"{request.url.path}/{key.id}")
@@ -74,7 +74,7 @@ async def get_api_key(
     request: Request, key_id: ApiKeyIdPath, actor: Reader, services: Services
 ) -> Envelope[ApiKey]:
     """Return one of the caller's keys by its first characters, unless it is revoked."""
-    return envelope(request, granted(await services.api_keys.get(actor, key_id), _refused))
+    return envelope(request, value_or_raise(await services.api_keys.get(actor, key_id), _refused))
 
 
 @router.delete(
@@ -85,7 +85,7 @@ async def get_api_key(
 )
 async def revoke_api_key(key_id: ApiKeyIdPath, actor: Writer, services: Services) -> Response:
     """End a key; one that is revoked is not there any more."""
-    granted(await services.api_keys.revoke(actor, key_id), _refused)
+    value_or_raise(await services.api_keys.revoke(actor, key_id), _refused)
     return Response(status_code=204)
 
 

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from api.dependencies import Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, created, envelope, tagged
-from api.errors import ApiError, account_gone, granted, refused
+from api.errors import ApiError, account_gone, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey
 from api.rate_limit_answers import RATE_LIMITED_DOCS
@@ -42,7 +42,7 @@ async def sign_up(
     The same request with the same idempotency key signs the account that it made in again; a key
     counts for the e-mail address that it came with.
     """
-    session = granted(await services.auth.sign_up(body, key=idempotency_key), _refused)
+    session = value_or_raise(await services.auth.sign_up(body, key=idempotency_key), _refused)
     return created(request, response, session, at=request.url_for("get_me").path)
 
 
@@ -54,7 +54,7 @@ async def sign_up(
 )
 async def log_in(request: Request, body: LogInRequest, services: Services) -> Envelope[Session]:
     """Exchange an e-mail address and its password for tokens."""
-    return envelope(request, granted(await services.auth.log_in(body), _refused))
+    return envelope(request, value_or_raise(await services.auth.log_in(body), _refused))
 
 
 @router.post(
@@ -65,7 +65,9 @@ async def log_in(request: Request, body: LogInRequest, services: Services) -> En
 )
 async def refresh(request: Request, body: RefreshRequest, services: Services) -> Envelope[Session]:
     """Exchange a refresh token for new tokens; using one twice ends all that came of it."""
-    return envelope(request, granted(await services.auth.refresh(body.refresh_token), _refused))
+    return envelope(
+        request, value_or_raise(await services.auth.refresh(body.refresh_token), _refused)
+    )
 
 
 @router.post(
@@ -94,7 +96,7 @@ async def me(
     services: Services,
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
-    user = granted(await services.users.get(actor), account_gone)
+    user = value_or_raise(await services.users.get(actor), account_gone)
     return tagged(request, response, user)
 
 

@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import granted, refused
+from api.errors import refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import ChatIdPath, IdempotencyKey, IfMatch
 from schema.actors import Actor
@@ -46,7 +46,7 @@ async def create_chat(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Chat]:
     """Make an empty chat."""
-    chat = granted(await services.chats.create(actor, body, key=idempotency_key), _refused)
+    chat = value_or_raise(await services.chats.create(actor, body, key=idempotency_key), _refused)
     return created(request, response, chat, at=f"{request.url.path}/{chat.id}")
 
 
@@ -72,7 +72,7 @@ async def get_chat(
     services: Services,
 ) -> Envelope[Chat]:
     """Return one chat."""
-    chat = granted(await services.chats.get(actor, chat_id), _refused)
+    chat = value_or_raise(await services.chats.get(actor, chat_id), _refused)
     return tagged(request, response, chat)
 
 
@@ -91,7 +91,9 @@ async def change_chat(
     versions: IfMatch,
 ) -> Envelope[Chat]:
     """Change a chat's title, or put it into the archive or back."""
-    chat = granted(await services.chats.change(actor, chat_id, body, versions=versions), _refused)
+    chat = value_or_raise(
+        await services.chats.change(actor, chat_id, body, versions=versions), _refused
+    )
     return tagged(request, response, chat)
 
 
@@ -100,7 +102,7 @@ async def change_chat(
 )
 async def delete_chat(chat_id: ChatIdPath, actor: Writer, services: Services) -> Response:
     """Delete a chat with its messages, turns and streams; a turn under way is stopped."""
-    turns = granted(await services.chats.delete(actor, chat_id), _refused)
+    turns = value_or_raise(await services.chats.delete(actor, chat_id), _refused)
     await services.starter.cancel_all(turns.unfinished)
     await services.erasure.erase(turns.all)
     return Response(status_code=204)
@@ -111,5 +113,5 @@ async def list_messages(
     request: Request, chat_id: ChatIdPath, actor: Reader, services: Services, page: WantedPage
 ) -> ListEnvelope[Message]:
     """Return the messages of a chat in the order of the conversation, oldest first."""
-    found = granted(await services.chats.list_messages(actor, chat_id, page), _refused)
+    found = value_or_raise(await services.chats.list_messages(actor, chat_id, page), _refused)
     return list_envelope(request, found)

@@ -9,7 +9,7 @@ from api.dependencies import Services, WantedPage, may
 from api.document_bodies import DocumentBody, body_docs
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import ApiError, granted, refused
+from api.errors import ApiError, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import DocumentIdPath, IdempotencyKey, IfMatch
 from api.rate_limits import limited
@@ -53,7 +53,7 @@ async def create_document(
 ) -> Envelope[Document]:
     """Store a document as a draft and begin to ingest it; `ingestion` says how far that is."""
     result = await services.knowledge.create(actor, submission, key=idempotency_key)
-    document = granted(result, _not_created)
+    document = value_or_raise(result, _not_created)
     await services.ingestions.start(document.id, document.latest_version, owner=actor.user_id)
     return created(request, response, document, at=f"{request.url.path}/{document.id}")
 
@@ -81,7 +81,7 @@ async def get_document(
     services: Services,
 ) -> Envelope[Document]:
     """Return one document of the caller's, or one that somebody has published."""
-    document = granted(await services.knowledge.get(actor, document_id), _refused)
+    document = value_or_raise(await services.knowledge.get(actor, document_id), _refused)
     return tagged(request, response, document)
 
 
@@ -100,7 +100,7 @@ async def change_document(
     versions: IfMatch,
 ) -> Envelope[Document]:
     """Change a document's title; its texts are changed by new versions."""
-    document = granted(
+    document = value_or_raise(
         await services.knowledge.change(actor, document_id, body, versions=versions), _refused
     )
     return tagged(request, response, document)
@@ -113,7 +113,7 @@ async def delete_document(
     document_id: DocumentIdPath, actor: Writer, services: Services
 ) -> Response:
     """Delete a document with all its versions; nobody finds it from then on."""
-    granted(await services.knowledge.delete(actor, document_id), _refused)
+    value_or_raise(await services.knowledge.delete(actor, document_id), _refused)
     return Response(status_code=204)
 
 

@@ -8,7 +8,7 @@ from api.dependencies import Services, WantedPage, may
 from api.document_bodies import VersionBody, body_docs
 from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
-from api.errors import ApiError, granted, refused
+from api.errors import ApiError, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import DocumentIdPath, IdempotencyKey, VersionNumberPath
 from api.rate_limits import limited
@@ -42,7 +42,7 @@ async def list_versions(
     page: WantedPage,
 ) -> ListEnvelope[DocumentVersion]:
     """Return a document's versions, newest first; of another's, only the published one."""
-    found = granted(
+    found = value_or_raise(
         await services.document_versions.list_versions(actor, document_id, page), _refused
     )
     return list_envelope(request, found)
@@ -69,7 +69,7 @@ async def create_version(
     result = await services.document_versions.add(
         actor, document_id, submission, key=idempotency_key
     )
-    version = granted(result, _refused)
+    version = value_or_raise(result, _refused)
     await services.ingestions.start(document_id, version.number, owner=actor.user_id)
     return created(request, response, version, at=f"{request.url.path}/{version.number}")
 
@@ -83,7 +83,9 @@ async def get_version(
     services: Services,
 ) -> Envelope[DocumentText]:
     """Return a version with its text; drafts are their owner's business."""
-    found = granted(await services.document_versions.read(actor, document_id, number), _refused)
+    found = value_or_raise(
+        await services.document_versions.read(actor, document_id, number), _refused
+    )
     return envelope(request, found)
 
 
@@ -102,7 +104,7 @@ async def publish_document(
 ) -> Envelope[Document]:
     """Let others find the latest version, or an older one; it takes the place of any other."""
     number = None if body is None else body.version
-    found = granted(await services.publication.publish(actor, document_id, number), _refused)
+    found = value_or_raise(await services.publication.publish(actor, document_id, number), _refused)
     return tagged(request, response, found)
 
 
@@ -115,7 +117,7 @@ async def unpublish_document(
     services: Services,
 ) -> Envelope[Document]:
     """Make a document a draft again, which its owner alone finds."""
-    found = granted(await services.publication.unpublish(actor, document_id), _refused)
+    found = value_or_raise(await services.publication.unpublish(actor, document_id), _refused)
     return tagged(request, response, found)
 
 

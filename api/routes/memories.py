@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import ApiError, granted, refused
+from api.errors import ApiError, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, MemoryIdPath
 from api.rate_limits import limited
@@ -52,7 +52,9 @@ async def create_memory(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Memory]:
     """Store a memory, accepted. How many there may be is a matter of the caller's plan."""
-    memory = granted(await services.memories.create(actor, body, key=idempotency_key), _refused)
+    memory = value_or_raise(
+        await services.memories.create(actor, body, key=idempotency_key), _refused
+    )
     return created(request, response, memory, at=f"{request.url.path}/{memory.id}")
 
 
@@ -106,7 +108,7 @@ async def get_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Return one memory."""
-    memory = granted(await services.memories.get(actor, memory_id), _refused)
+    memory = value_or_raise(await services.memories.get(actor, memory_id), _refused)
     return tagged(request, response, memory)
 
 
@@ -125,7 +127,7 @@ async def change_memory(
     versions: IfMatch,
 ) -> Envelope[Memory]:
     """Change what a memory says, its kind or its importance; new words are found as such."""
-    memory = granted(
+    memory = value_or_raise(
         await services.memories.change(actor, memory_id, body, versions=versions), _refused
     )
     return tagged(request, response, memory)
@@ -136,7 +138,7 @@ async def change_memory(
 )
 async def delete_memory(memory_id: MemoryIdPath, actor: Writer, services: Services) -> Response:
     """Forget a memory for good."""
-    granted(await services.memories.delete(actor, memory_id), _refused)
+    value_or_raise(await services.memories.delete(actor, memory_id), _refused)
     return Response(status_code=204)
 
 
@@ -149,7 +151,7 @@ async def accept_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Let a suggested memory be found and used from now on; accepting it again is harmless."""
-    memory = granted(await services.memories.accept(actor, memory_id), _refused)
+    memory = value_or_raise(await services.memories.accept(actor, memory_id), _refused)
     return tagged(request, response, memory)
 
 
@@ -162,7 +164,7 @@ async def reject_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Put a suggested memory aside, never to be suggested again; once more is harmless."""
-    memory = granted(await services.memories.reject(actor, memory_id), _refused)
+    memory = value_or_raise(await services.memories.reject(actor, memory_id), _refused)
     return tagged(request, response, memory)
 
 

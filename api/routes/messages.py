@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from api.answering import ANSWERS, answer_turn
 from api.dependencies import Services, may
 from api.documentation import OF_ONE, error_docs
-from api.errors import ApiError, granted, invalid, refused
+from api.errors import ApiError, invalid, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import ChatIdPath, IdempotencyKey
 from api.rate_limits import limited
@@ -50,7 +50,7 @@ async def send_message(
 ) -> Response:
     """Store a message and answer it in a turn of its own, which nothing that happens here stops."""
     result = await services.acceptance.accept(actor, chat_id, body, key=idempotency_key)
-    accepted = granted(result, _refused)
+    accepted = value_or_raise(result, _refused)
     return await answer_turn(request, services, actor, accepted, stream=body.stream)
 
 

@@ -7,7 +7,7 @@ from fastapi import Query, Request
 from api.dependencies import Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope
-from api.errors import ApiError, granted, invalid
+from api.errors import ApiError, invalid, value_or_raise
 from api.group_router import GroupRouter
 from schema.actors import Actor
 from schema.permissions import Permission
@@ -44,7 +44,7 @@ async def get_usage(
     ] = None,
 ) -> Envelope[SubscriptionUsage]:
     """Return what the caller has used in a period of their subscription, and what is left."""
-    usage = granted(await services.subscription_usage.get(actor, month=period), _refused)
+    usage = value_or_raise(await services.subscription_usage.get(actor, month=period), _refused)
     return envelope(request, usage)
 
 

@@ -7,7 +7,7 @@ from fastapi import Request
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
-from api.errors import ApiError, granted
+from api.errors import ApiError, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import ToolNamePath
 from schema.actors import Actor
@@ -45,7 +45,7 @@ async def get_tool(
     request: Request, name: ToolNamePath, actor: Reader, services: Services
 ) -> Envelope[Tool]:
     """Return one tool; 403 where it is for other roles or plans."""
-    tool = granted(await services.tools.get(actor, name), _refused)
+    tool = value_or_raise(await services.tools.get(actor, name), _refused)
     return envelope(request, tool)
 
 

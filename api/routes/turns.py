@@ -9,7 +9,7 @@ from api.answering import ANSWERS, answer_turn
 from api.dependencies import Services, may
 from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, envelope
-from api.errors import granted, invalid
+from api.errors import invalid, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, ResumeAfter, ToolCallIdPath, TurnIdPath
 from api.rate_limits import limited
@@ -97,7 +97,7 @@ async def regenerate_turn(
 ) -> Response:
     """Answer the newest message of a chat again, in a new turn that takes the old one's place."""
     result = await services.regeneration.regenerate(actor, turn_id, body, key=idempotency_key)
-    accepted = granted(result, turn_control.regeneration_refused)
+    accepted = value_or_raise(result, turn_control.regeneration_refused)
     return await answer_turn(request, services, actor, accepted, stream=body.stream)
 
 
@@ -119,6 +119,6 @@ async def decide_tool_call(
     The same decision twice is no mistake; one against another is a conflict.
     """
     result = await services.approvals.decide(actor, turn_id, tool_call_id, body)
-    decided = granted(result, turn_control.decision_refused)
+    decided = value_or_raise(result, turn_control.decision_refused)
     await services.approval_teller.tell(decided)
     return envelope(request, decided)

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from api.dependencies import CurrentCaller, Services, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, envelope, tagged
-from api.errors import ApiError, account_gone, granted, invalid, refused
+from api.errors import ApiError, account_gone, invalid, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IfMatch
 from api.rate_limits import limited
@@ -38,7 +38,7 @@ async def get_me(
     request: Request, response: Response, actor: Reader, services: Services
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
-    user = granted(await services.users.get(actor), account_gone)
+    user = value_or_raise(await services.users.get(actor), account_gone)
     return tagged(request, response, user)
 
 
@@ -61,7 +61,7 @@ async def change_me(
     The latter two want `currentPassword`. A new password ends all other sign-ins; their access
     tokens are refused within seconds.
     """
-    user = granted(
+    user = value_or_raise(
         await services.users.change(actor, body, versions=versions, session_id=caller.session_id),
         _not_changed,
     )
@@ -80,7 +80,7 @@ async def delete_me(actor: Writer, services: Services) -> Response:
     There is no way back. No password is asked for: an API key can do it only if it was given the
     permission `account:write` by name. The last administrator can't.
     """
-    turns = granted(await services.user_deletion.delete(actor), _not_deleted)
+    turns = value_or_raise(await services.user_deletion.delete(actor), _not_deleted)
     await services.starter.cancel_all(turns.unfinished)
     await services.erasure.erase(turns.all)
     return Response(status_code=204)
@@ -108,7 +108,7 @@ async def put_preferences(
     versions: IfMatch,
 ) -> Envelope[Preferences]:
     """Store all preferences anew; what is left out becomes as it is by default."""
-    preferences = granted(
+    preferences = value_or_raise(
         await services.preferences.put(actor, body, versions=versions), _not_stored
     )
     return tagged(request, response, preferences)

@@ -1,6 +1,6 @@
 """Owns telling whom an API key speaks for, and that it was used; making them is not its.
 
-Remembered for moments, as standings are, or until it is forgotten (forgetting.py).
+AsyncTtlCache for moments, as accounts are, or until it is forgotten (invalidation.py).
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Final
 from schema.actors import SERVICE
 from schema.ids import UserId
 from schema.permissions import Permission
-from services.auth.remembered import Remembered
+from services.auth.ttl_cache import AsyncTtlCache
 from services.database import Database
 
 API_KEY_START: Final = "evk_"
@@ -47,7 +47,7 @@ class ApiKeyReader:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._known = Remembered(self._look_up, most=_REMEMBERED, lifetime_s=lifetime_s)
+        self._known = AsyncTtlCache(self._look_up, most=_REMEMBERED, lifetime_s=lifetime_s)
 
     async def read(self, key: str) -> KeyHolder | None:
         """Return the holder of a key, or None where it is unknown, revoked or too old."""

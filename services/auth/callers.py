@@ -7,10 +7,10 @@ from uuid import UUID
 from schema.actors import Actor, ActorType
 from schema.ids import UserId
 from schema.permissions import ADMINISTRATION, Permission, permissions_of
+from services.auth.accounts import Account, AccountCache
 from services.auth.api_keys import API_KEY_START, ApiKeyReader, KeyHolder
 from services.auth.live_sessions import LiveSessions
 from services.auth.outside_accounts import OutsideAccounts
-from services.auth.standing import Standing, Standings
 from services.auth.tokens import AccessTokens
 
 
@@ -24,7 +24,7 @@ class Caller:
 
     user_id: UserId
     permissions: frozenset[Permission]
-    standing: Standing
+    account: Account
     session_id: UUID | None = None
     key: KeyHolder | None = None
 
@@ -57,7 +57,7 @@ class Callers:
         tokens: AccessTokens,
         api_keys: ApiKeyReader,
         outside: OutsideAccounts,
-        standings: Standings,
+        accounts: AccountCache,
         *,
         sessions: LiveSessions,
     ) -> None:
@@ -65,7 +65,7 @@ class Callers:
         self._sessions = sessions
         self._api_keys = api_keys
         self._outside = outside
-        self._standings = standings
+        self._accounts = accounts
 
     async def of(self, bearer_token: str) -> Caller | None:
         """Return whom a token speaks for, or None where it speaks for nobody any more.
@@ -73,14 +73,14 @@ class Callers:
         Errors: IssuerUnavailableError; AccountExistsError.
         """
         bearer = await self._bearer(bearer_token)
-        standing = None if bearer is None else await self._standings.of(bearer.user_id)
-        if bearer is None or standing is None:
+        account = None if bearer is None else await self._accounts.of(bearer.user_id)
+        if bearer is None or account is None:
             return None
         key = bearer.key
         return Caller(
             user_id=bearer.user_id,
-            permissions=permissions_of(standing.role, key=None if key is None else key.permissions),
-            standing=standing,
+            permissions=permissions_of(account.role, key=None if key is None else key.permissions),
+            account=account,
             session_id=bearer.session_id,
             key=key,
         )
@@ -91,7 +91,7 @@ class Callers:
             return False
         if caller.key is not None and not await self._api_keys.holds(caller.key.key_hash):
             return False
-        return await self._standings.of(caller.user_id) is not None
+        return await self._accounts.of(caller.user_id) is not None
 
     async def _bearer(self, bearer_token: str) -> _Bearer | None:
         """Tell the three kinds of tokens apart: keys by their start, ours by our signature."""

@@ -1,13 +1,13 @@
 """Owns knowing whether the sign-in that an access token came of still holds.
 
-Remembered for moments, as standings are, or until it is forgotten (forgetting.py).
+AsyncTtlCache for moments, as accounts are, or until it is forgotten (invalidation.py).
 """
 
 from typing import Final, Literal
 from uuid import UUID
 
 from schema.actors import SERVICE
-from services.auth.remembered import Remembered
+from services.auth.ttl_cache import AsyncTtlCache
 from services.database import Database
 
 _REMEMBERED: Final = 50_000
@@ -25,7 +25,7 @@ class LiveSessions:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._live = Remembered(self._read, most=_REMEMBERED, lifetime_s=lifetime_s)
+        self._live = AsyncTtlCache(self._read, most=_REMEMBERED, lifetime_s=lifetime_s)
 
     async def holds(self, session_id: UUID) -> bool:
         """Say whether a sign-in has not been ended."""

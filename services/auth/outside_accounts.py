@@ -23,7 +23,7 @@ from schema.tables import ClosedIdentityRow, IdentityRow, UserRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
 from services.auth.issuers import OutsideIdentity, OutsideIssuers
-from services.auth.remembered import Remembered
+from services.auth.ttl_cache import AsyncTtlCache
 from services.database import Database
 from services.database.locks import lock
 
@@ -49,7 +49,7 @@ class OutsideAccounts:
     def __init__(self, database: Database, issuers: OutsideIssuers, *, lifetime_s: float) -> None:
         self._database = database
         self._issuers = issuers
-        self._known = Remembered(self._find_or_make, most=_REMEMBERED, lifetime_s=lifetime_s)
+        self._known = AsyncTtlCache(self._find_or_make, most=_REMEMBERED, lifetime_s=lifetime_s)
 
     async def read(self, token: str) -> UserId | None:
         """Return whom a token of an outside issuer speaks for, or None if it is no good.

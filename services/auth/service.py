@@ -19,7 +19,7 @@ from schema.tables import CreationRow, CredentialRow, RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import LogInRequest, Session, SignUpRequest, UserStatus
 from services.audit.recording import record
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
 from services.creations import hash_of_request
@@ -45,10 +45,10 @@ class AuthService:
         database: Database,
         sessions: Sessions,
         passwords: Passwords,
-        forgetting: Forgetting,
+        invalidation: CacheInvalidation,
     ) -> None:
         self._database = database
-        self._forgetting = forgetting
+        self._invalidation = invalidation
         self._sessions = sessions
         self._passwords = passwords
 
@@ -140,7 +140,7 @@ class AuthService:
                 token.used_at = utc_now()
                 return Ok(await self._sessions.open(session, user, family_id=token.family_id))
             await _end_reused(session, token)
-        await self._forgetting.forget(Outdated(sessions=(token.family_id,)))
+        await self._invalidation.forget(Invalidation(sessions=(token.family_id,)))
         return Err(SignInRefusal.INVALID_TOKEN)
 
     async def log_out(self, refresh_token: str) -> None:
@@ -150,7 +150,7 @@ class AuthService:
             if found is not None:
                 await end_family(session, found[0].family_id)
         if found is not None:
-            await self._forgetting.forget(Outdated(sessions=(found[0].family_id,)))
+            await self._invalidation.forget(Invalidation(sessions=(found[0].family_id,)))
 
 
 def _refuse(session: AsyncSession, user_id: UUID | None, reason: str) -> Err[SignInRefusal]:

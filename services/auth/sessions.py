@@ -17,9 +17,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from schema.ids import UserId, new_id
 from schema.tables import RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
-from schema.users import Session
+from schema.users import Session, User
 from services.auth.tokens import AccessTokens
-from services.users.rows import user_from_row
 
 
 class Sessions:
@@ -48,7 +47,7 @@ class Sessions:
             access_token=self._tokens.issue(UserId(user.id), session_id=family),
             refresh_token=refresh_token,
             expires_in=int(self._tokens.lifetime.total_seconds()),
-            user=user_from_row(user),
+            user=User.model_validate(user, from_attributes=True),
         )
 
 

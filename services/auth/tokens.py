@@ -9,7 +9,7 @@ import jwt
 from cachetools import LRUCache
 
 from schema.ids import UserId
-from services.mistakes import SetupError
+from services.setup_errors import SetupError
 
 _ALGORITHM: Final = "HS256"
 _ISSUER: Final = "everturn"

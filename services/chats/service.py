@@ -29,8 +29,8 @@ from services.database import Database
 from services.database.listings import Listing, Order
 from services.database.patterns import contains_searched
 from services.database.reading import by_id
+from services.erasure import DeletedTurns, ask_for_erasure
 from services.refusals import Conflict, Unreachable
-from services.turns.erasure import DeletedTurns, ask_for_erasure
 from services.versions import Versions, is_meant, touch
 
 _ORDERS: Final = {

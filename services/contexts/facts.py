@@ -11,13 +11,14 @@ from uuid import UUID
 import asyncpg
 
 from schema.contexts import ContextSource, PromptLayers
+from schema.tools import approval_policies
 from schema.turns import TurnReference
 from schema.users import UserRole, UserStatus
 from services.database import Connection
 from services.knowledge.search import LONGEST_QUERY
 from services.prompts.base_prompts import ActiveVersion
 from services.prompts.window import MessageSize
-from services.tools.permission import Audience, policies
+from services.tools.permission import Audience
 
 # The message, or what is searched for of a long one, is read only where there is something to
 # search. Whether there is knowledge is asked of documents, which have an index for each way of
@@ -25,7 +26,7 @@ from services.tools.permission import Audience, policies
 _FACTS: Final = """
 SELECT turns.active AND turns.cancel_requested_at IS NULL
            AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,
-       sizes.turn_ids, sizes.chars, users.role, users.status AS standing, users.display_name,
+       sizes.turn_ids, sizes.chars, users.role, users.status AS account, users.display_name,
        wishes.language, wishes.time_zone,
        wishes.instructions, wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
        plans.entitlements -> 'tools' AS entitled_tools,
@@ -112,10 +113,12 @@ def _facts(row: asyncpg.Record) -> TurnFacts:
 
 
 def _audience(row: asyncpg.Record) -> Audience | None:
-    if row["standing"] != UserStatus.ACTIVE:
+    if row["user_status"] != UserStatus.ACTIVE:
         return None
     approvals = (row["plan_approvals"] or {}, row["own_approvals"] or {})
-    return Audience(UserRole(row["role"]), row["entitled_tools"], tuple(map(policies, approvals)))
+    return Audience(
+        UserRole(row["role"]), row["entitled_tools"], tuple(map(approval_policies, approvals))
+    )
 
 
 def _active(prompt_id: UUID | None, number: int | None) -> ActiveVersion | None:

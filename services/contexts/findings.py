@@ -1,23 +1,11 @@
 """Owns what a turn needs of memories and knowledge, whoever provides it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
-from uuid import UUID
 
 from schema.actors import Actor
+from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit
-
-
-@dataclass(frozen=True, slots=True)
-class FoundPassage:
-    """A piece of a document's version. Units: `score` is larger for a better match."""
-
-    document_id: UUID
-    version: int
-    title: str
-    content: str
-    score: float
 
 
 class MemorySource(Protocol):

@@ -12,9 +12,10 @@ from typing import Final, TypeVar
 import structlog
 
 from schema.actors import Actor
+from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit, MemoryKind
-from services.contexts.findings import FoundPassage, KnowledgeSource, MemorySource
-from services.degradations import CONTEXT_MISSED
+from services.contexts.findings import KnowledgeSource, MemorySource
+from services.degraded import CONTEXT_MISSED
 from services.embeddings import Embedder, Purpose
 from services.memories.search import LEAST_SCORE
 

@@ -6,8 +6,8 @@ from itertools import zip_longest
 from typing import Final
 
 from schema.contexts import ContextSource, SourceType
+from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit
-from services.contexts.findings import FoundPassage
 from services.contexts.rendering import (
     context_frame_tokens,
     context_layer,

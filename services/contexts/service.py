@@ -14,6 +14,7 @@ from schema.actors import acting_user
 from schema.contexts import ContextSource, PromptLayers
 from schema.events import NoticeEvent
 from schema.ids import UserId
+from schema.tools import ToolDefinition
 from services.contexts.facts import TurnFacts
 from services.contexts.rendering import user_layer
 from services.contexts.search import ContextSearch, Findings
@@ -23,8 +24,7 @@ from services.prompts.layers import offered_tools, system_layer, tools_layer
 from services.prompts.placeholders import filled
 from services.prompts.tokens import estimated_tokens, tokens_of
 from services.prompts.window import Window, fit
-from services.tools.definition import ToolDefinition
-from services.tools.known import KnownTools
+from services.tools.snapshot import KnownTools
 
 _NOTHING_FOUND: Final = Findings()
 

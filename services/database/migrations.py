@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import schema.migrations
 from schema.migrations.policies import APPLICATION_ROLE
 from services.database.store import asyncpg_url
-from services.mistakes import SetupError
+from services.setup_errors import SetupError
 
 
 class UnsafeRoleError(SetupError):

@@ -1,6 +1,6 @@
 """Owns which embedder a process gets, and what has to be set for it.
 
-SetupError                     services/mistakes.py
+SetupError                     services/setup_errors.py
 ├── EmbeddingKeyError          the provider's key is missing, or can't be one
 ├── EmbeddingAddressError      the address is none
 ├── EmbeddingDimensionsError   the size of the vectors is not known, or not to be had
@@ -17,7 +17,7 @@ from services.embeddings.embedded_model import EmbeddedModel
 from services.embeddings.embedder import Embedder
 from services.embeddings.openai_compatible import OpenAiCompatibleEmbedder
 from services.embeddings.voyage import VoyageEmbedder
-from services.mistakes import SetupError
+from services.setup_errors import SetupError
 
 EmbedderKind: TypeAlias = Literal["embedded", "voyage", "openai"]
 

@@ -12,7 +12,7 @@ from services.events.writer import Appended, EventWriter
 _RETELL_S: Final = 0.1
 
 
-class AttemptText:
+class DeltaBuffer:
     """Streams the text of one attempt: the first piece at once, later ones joined.
 
     Units: `interval_s` in seconds between appends.

@@ -24,9 +24,9 @@ from schema.events import (
 from schema.ids import ChatId, MessageId, TurnId
 from schema.tables import LedgerRow, MessageRow, StepRow, ToolCallRow, TurnRow
 from schema.turns import ToolCallStatus, TurnStatus
+from schema.usage import TokenUsage
 from services.chats.rows import message_from_row
 from services.database import Database
-from services.turns.rows import usage_from_row
 
 PASSING: Final = EventId(0, 0)
 """The id of all events told of a turn under way: resuming behind it tells everything anew."""
@@ -169,7 +169,7 @@ def ending_events(turn: TurnRow, answer: MessageRow | None) -> list[EventData]:
         DoneEvent(
             status=TurnStatus(turn.status),
             assistant_message=None if answer is None else message_from_row(answer),
-            usage=usage_from_row(turn),
+            usage=TokenUsage.model_validate(turn, from_attributes=True),
             cost_usd=turn.cost_usd,
         )
     )

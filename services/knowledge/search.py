@@ -12,11 +12,10 @@ from typing import Final
 import structlog
 
 from schema.actors import Actor
-from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
-from services.contexts.findings import FoundPassage
+from schema.knowledge_search import FoundPassage, KnowledgeHit, SearchKnowledgeRequest
 from services.database import Database
 from services.database.acting import acting_query
-from services.degradations import KNOWLEDGE_WITHOUT_VECTORS
+from services.degraded import KNOWLEDGE_WITHOUT_VECTORS
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import vector_of
 from services.knowledge.search_statement import search_statement

@@ -30,7 +30,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
 from services.access import why_unreachable
 from services.audit.recording import record
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.listings import Listing, Order, equals
@@ -77,9 +77,9 @@ _DOCUMENTS: Final = Listing(
 class KnowledgeService:
     """Keeps the documents of users. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, standings: Standings) -> None:
+    def __init__(self, database: Database, accounts: AccountCache) -> None:
         self._database = database
-        self._standings = standings
+        self._accounts = accounts
 
     async def create(
         self, actor: Actor, submission: TitledSubmission, *, key: str | None
@@ -88,7 +88,7 @@ class KnowledgeService:
 
         Idempotency: the same key with the same bytes gives the document that it made before.
         """
-        limit = (await self._standings.entitlements_of(actor.user_id)).max_documents
+        limit = (await self._accounts.entitlements_of(actor.user_id)).max_documents
         identity = await asyncio.to_thread(identity_of, submission)
         row = DocumentRow(id=new_id(), user_id=actor.user_id, title=submission.title)
         async with self._database.transaction(actor) as session:

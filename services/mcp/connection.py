@@ -22,7 +22,7 @@ from services.mcp.addresses import ServerAddress, Timeouts
 from services.mcp.conversation import Conversation, all_tools, conversation
 from services.mcp.errors import McpServerError, SessionLostError
 from services.mcp.http import connect
-from services.mcp.http_failures import FailureSeal
+from services.mcp.http_failures import FailureAsResponse
 from services.mcp.oauth import OAuthTokens
 from services.mcp.problems import causes_of, problem_of
 from services.mcp.stdio import StdioServer
@@ -50,7 +50,7 @@ class Connection:
         on_tools_changed: Callable[[], None] = _unheard,
         on_lost: Callable[[], None] = _unheard,
     ) -> None:
-        self.seal = FailureSeal()
+        self.seal = FailureAsResponse()
         self.problem: str | None = None
         self.used_at = self.opened_at = monotonic()
         self._in_use = 0

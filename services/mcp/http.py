@@ -9,7 +9,7 @@ from mcp.client._transport import TransportStreams
 from mcp.client.streamable_http import streamable_http_client
 
 from services.mcp.exchange import MAX_ANSWER_BYTES
-from services.mcp.http_failures import FailureSeal
+from services.mcp.http_failures import FailureAsResponse
 from services.mcp.http_requests import SeparateRequests
 from services.mcp.oauth import OAuthTokens
 from services.outgoing.transport import guarded_transport
@@ -24,7 +24,7 @@ async def connect(
     *,
     headers: Mapping[str, str],
     allowed_hosts: Collection[str],
-    seal: FailureSeal,
+    seal: FailureAsResponse,
     tokens: OAuthTokens | None = None,
 ) -> AsyncIterator[TransportStreams]:
     """Connect while the block runs; what fails of one request is sealed into its answer."""

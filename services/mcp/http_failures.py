@@ -41,7 +41,7 @@ class HttpFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class FailureSeal:
+class FailureAsResponse:
     """Writes failures into errors of JSON-RPC, and tells them from those of the server."""
 
     _mark: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)

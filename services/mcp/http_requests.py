@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from services.mcp.allowances import Allowance
 from services.mcp.errors import McpServerError
 from services.mcp.exchange import MAX_ANSWER_BYTES, MAX_BYTES, TOO_LONG
-from services.mcp.http_failures import FailureSeal, HttpFailure, failure_of_status
+from services.mcp.http_failures import FailureAsResponse, HttpFailure, failure_of_status
 from services.mcp.oauth import OAuthTokens
 from services.outgoing.errors import OutgoingError, TooLargeError
 
@@ -34,7 +34,7 @@ class SeparateRequests(httpx2.AsyncBaseTransport):
     """Answers for each request by itself; the `inner` transport does the sending."""
 
     def __init__(
-        self, inner: httpx2.AsyncBaseTransport, seal: FailureSeal, tokens: OAuthTokens | None
+        self, inner: httpx2.AsyncBaseTransport, seal: FailureAsResponse, tokens: OAuthTokens | None
     ) -> None:
         self._inner = inner
         self._seal = seal

@@ -20,7 +20,7 @@ from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.configured import ConfiguredServers
 from services.mcp.errors import CallLostError, CallRefusedError, SessionLostError
 from services.mcp.health import ServerHealth
-from services.mcp.slot import ServerSlot
+from services.mcp.server_connection import ServerConnection
 from services.mcp.tool_changes import ToolChanges
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class McpPool:
         self._changes = changes
         self._timeouts = timeouts or Timeouts()
         self._timings = timings or PoolTimings()
-        self._slots: dict[str, ServerSlot] = {}
-        self._retired: set[ServerSlot] = set()
+        self._slots: dict[str, ServerConnection] = {}
+        self._retired: set[ServerConnection] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -145,7 +145,7 @@ class McpPool:
             return None
         return tools
 
-    async def _slot_of(self, server: str) -> ServerSlot:
+    async def _slot_of(self, server: str) -> ServerConnection:
         row = await self._servers.get(server)
         if self._is_closed:
             raise CallLostError("It is left: this worker ends.", reached=False)
@@ -158,7 +158,7 @@ class McpPool:
             self._retire(server)
             slot = None
         if slot is None:
-            slot = self._slots[server] = ServerSlot(row, self._connect, self._health)
+            slot = self._slots[server] = ServerConnection(row, self._connect, self._health)
         slot.row = row
         return slot
 
@@ -207,7 +207,7 @@ class McpPool:
             self._retire(server)
 
 
-def _note_lost(slot: ServerSlot, connection: "Connection", error: CallLostError) -> None:
+def _note_lost(slot: ServerConnection, connection: "Connection", error: CallLostError) -> None:
     if error.is_unreachable:
         slot.give_up(connection, error.sentence)
     elif not connection.is_over:

@@ -28,8 +28,8 @@ from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError
 from services.mcp.output_schemas import problem_of_output_schema
 from services.mcp.words import bounded
-from services.tools.described import qualified_name
 from services.tools.input_schemas import problem_of_schema
+from services.tools.schema_for_model import qualified_name
 from services.tools.secrets import UnreadableSecretError
 
 if TYPE_CHECKING:

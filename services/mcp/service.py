@@ -34,8 +34,8 @@ from services.database.listings import Listing, Order
 from services.database.reading import CompiledQuery
 from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row
 from services.refusals import Conflict, InvalidField, Unreachable
-from services.tools.described import qualified_name
 from services.tools.refusals import ToolRefusal
+from services.tools.schema_for_model import qualified_name
 from services.tools.secrets import SecretVault
 from services.versions import Versions, is_meant, touch
 

@@ -14,13 +14,13 @@ from schema.ids import MemoryId, TurnId
 from schema.memories import CreateMemoryRequest, Memory, MemoryStatus
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow, MemoryRow, TurnRow
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.creations import claim, give_back
 from services.database import Database
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.likeness import alike
-from services.memories.room import count_locked
+from services.memories.quota import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.refusals import Conflict, LimitReached
 from services.versions import touch
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class AsyncTtlCache:
     """The memory is kept and accepted."""
 
     memory: Memory
@@ -42,16 +42,16 @@ class KnownBefore:
     memory: Memory
 
 
-Kept = Remembered | KnownBefore
+Kept = AsyncTtlCache | KnownBefore
 
 
 class Remembering:
     """Keeps memories in the name of their users. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, embedder: Embedder, standings: Standings) -> None:
+    def __init__(self, database: Database, embedder: Embedder, accounts: AccountCache) -> None:
         self._database = database
         self._embedder = embedder
-        self._standings = standings
+        self._accounts = accounts
 
     async def remember(
         self,
@@ -67,7 +67,7 @@ class Remembering:
         Without a vector, as while the embedder is away, only the same words count as the same.
         Idempotency: the same key with the same request gives the memory that it made before.
         """
-        limit = (await self._standings.entitlements_of(actor.user_id)).max_memories
+        limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
         vector = await self._vector_of(request.content)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
         async with self._database.transaction(actor) as session:
@@ -85,7 +85,7 @@ class Remembering:
             row.source_turn_id = await _still_there(session, source_turn_id)
             session.add(row)
             await session.flush()
-            return Ok(Remembered(memory_from_row(row)))
+            return Ok(AsyncTtlCache(memory_from_row(row)))
 
     async def _kept(
         self, session: AsyncSession, actor: Actor, new: MemoryRow, *, key: str
@@ -106,7 +106,7 @@ class Remembering:
         creation = await session.get_one(CreationRow, (actor.user_id, key))
         creation.resource_id = str(suggested)
         await session.flush()
-        return Remembered(memory_from_row(row))
+        return AsyncTtlCache(memory_from_row(row))
 
     async def _vector_of(self, content: str) -> list[float] | None:
         try:
@@ -124,7 +124,7 @@ async def _made_before(
     row = await session.get(MemoryRow, memory_id, options=[WITHOUT_VECTOR])
     if row is None:
         return Err(Conflict.MADE_AND_DELETED)
-    return Ok(Remembered(memory_from_row(row)))
+    return Ok(AsyncTtlCache(memory_from_row(row)))
 
 
 async def _read(session: AsyncSession, memory_id: MemoryId) -> MemoryRow:

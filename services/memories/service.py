@@ -26,7 +26,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import MemoryRow
 from services.access import why_unreachable
 from services.audit.recording import record
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.listings import Listing, Order, equals
@@ -34,7 +34,7 @@ from services.database.patterns import contains_searched
 from services.database.reading import CompiledQuery
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import PATIENCE, vector_of
-from services.memories.room import count_locked
+from services.memories.quota import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.refusals import Conflict, LimitReached, Unreachable
 from services.versions import Versions, is_meant, touch
@@ -96,13 +96,13 @@ class MemoryService:
         self,
         database: Database,
         embedder: Embedder,
-        standings: Standings,
+        accounts: AccountCache,
         *,
         patience: timedelta = PATIENCE,
     ) -> None:
         self._database = database
         self._embedder = embedder
-        self._standings = standings
+        self._accounts = accounts
         self._patience = patience
 
     async def create(
@@ -112,7 +112,7 @@ class MemoryService:
 
         Idempotency: the same key with the same request gives the memory that it made before.
         """
-        limit = (await self._standings.entitlements_of(actor.user_id)).max_memories
+        limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
         vector = await self._vector_of(request.content)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
         async with self._database.transaction(actor) as session:

@@ -10,21 +10,21 @@ from schema.actors import Actor
 from schema.ids import TurnId
 from schema.memories import Memory, MemoryStatus, MemorySuggestion
 from schema.tables import CreationRow, MemoryRow, TurnRow
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.database import Database
 from services.embeddings import Embedder, Purpose
 from services.memories.likeness import alike
-from services.memories.room import count_locked
+from services.memories.quota import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 
 
 class MemorySuggestions:
     """Stores suggestions. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, embedder: Embedder, standings: Standings) -> None:
+    def __init__(self, database: Database, embedder: Embedder, accounts: AccountCache) -> None:
         self._database = database
         self._embedder = embedder
-        self._standings = standings
+        self._accounts = accounts
 
     async def suggest(
         self,
@@ -46,7 +46,7 @@ class MemorySuggestions:
             return []
         texts = [suggestion.content for suggestion in suggestions]
         vectors = await self._embedder.embed(texts, purpose=Purpose.DOCUMENT)
-        limit = (await self._standings.entitlements_of(actor.user_id)).max_memories
+        limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
         status = MemoryStatus.ACCEPTED if auto_accept else MemoryStatus.SUGGESTED
         async with self._database.transaction(actor) as session:
             room = limit - await count_locked(session, actor)

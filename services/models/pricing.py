@@ -9,9 +9,8 @@ from typing import Final
 
 from genai_prices import Usage, calc_price
 
-from schema.usage import TokenUsage
-from services.mistakes import SetupError
-from services.settings import ModelPrice
+from schema.usage import ModelPrice, TokenUsage
+from services.setup_errors import SetupError
 
 _MILLION: Final = Decimal(1_000_000)
 

@@ -9,8 +9,8 @@ from typing import Final
 from anthropic.types import TextBlockParam, ToolParam
 
 from schema.contexts import OfferedTool, PromptLayers
+from schema.tools import ToolDefinition
 from services.prompts.cache_marks import CACHE_MARK
-from services.tools.definition import ToolDefinition
 
 BUILT_IN_VERSION: Final = "built-in 1"
 BUILT_IN_CONTENT: Final = (

@@ -24,7 +24,7 @@ from schema.plans import (
 from schema.result import Err, Ok, Result
 from schema.tables import PlanRow
 from services.audit.recording import record
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.creations import claim, give_back, made_before
 from services.database import Database
 from services.database.listings import Listing, Order
@@ -69,10 +69,10 @@ class PlanService:
     """Keeps plans. Errors: DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, forgetting: Forgetting, *, models: tuple[str, ...]
+        self, database: Database, invalidation: CacheInvalidation, *, models: tuple[str, ...]
     ) -> None:
         self._database = database
-        self._forgetting = forgetting
+        self._invalidation = invalidation
         self._models = models
 
     async def create(
@@ -101,7 +101,7 @@ class PlanService:
         if plan is None:
             return made_before(await self.get(actor, PlanId(UUID(claimed.value))))
         if plan.is_default:
-            await self._forgetting.forget(Outdated(everybody=True))
+            await self._invalidation.forget(Invalidation(everybody=True))
         return Ok(plan)
 
     async def list_plans(
@@ -144,7 +144,7 @@ class PlanService:
                 return Err(refusal)
             await _change(session, actor, row, values)
             plan = plan_from_row(row)
-        await self._forgetting.forget(Outdated(everybody=True))
+        await self._invalidation.forget(Invalidation(everybody=True))
         return Ok(plan)
 
     def _unknown_model(self, entitlements: Entitlements) -> UnknownModel | None:

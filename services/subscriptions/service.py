@@ -18,7 +18,7 @@ from schema.subscriptions import AssignPlanRequest, PlanAssignment, Subscription
 from schema.tables import PlanRow, SubscriptionRow, UserRow
 from schema.tables.columns import utc_now
 from services.audit.recording import record
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
 from services.refusals import Conflict
 from services.subscriptions.periods import CALENDAR, period_at
@@ -69,9 +69,9 @@ class Terms:
 class SubscriptionService:
     """Keeps subscriptions. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, forgetting: Forgetting) -> None:
+    def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
         self._database = database
-        self._forgetting = forgetting
+        self._invalidation = invalidation
 
     async def get(self, actor: Actor) -> Subscription:
         """Return the actor's plan, and the period that is running."""
@@ -97,7 +97,7 @@ class SubscriptionService:
         async with self._database.transaction(actor) as session:
             result = await _assign(session, actor, user_id, request, versions=versions)
         if isinstance(result, Ok):
-            await self._forgetting.forget(Outdated(users=(user_id,)))
+            await self._invalidation.forget(Invalidation(users=(user_id,)))
         return result
 
 

@@ -26,7 +26,9 @@ from services.refusals import InvalidField
 from services.subscriptions.ledger_sums import SUMS, between, sums_from
 from services.subscriptions.periods import period_at, period_of_month
 from services.subscriptions.service import Terms, read_terms
-from services.tools.web_search.quota import MODEL
+
+WEB_SEARCH_MODEL: Final = "brave_search"
+"""What ledger rows of admitted web searches name as their model."""
 
 _USER: Final[Any] = bindparam("user_id", type_=Uuid)
 _SINCE: Final[Any] = bindparam("since", type_=DateTime(timezone=True))
@@ -38,7 +40,7 @@ def _web_searches() -> ColumnElement[int]:
     call = (col(LedgerRow.turn_id), col(LedgerRow.step), col(LedgerRow.tool_call_id))
     return func.count(tuple_(*call).distinct()).filter(
         col(LedgerRow.kind) == "tool",
-        col(LedgerRow.model) == MODEL,
+        col(LedgerRow.model) == WEB_SEARCH_MODEL,
         col(LedgerRow.status) != "failed",
     )
 

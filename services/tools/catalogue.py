@@ -18,15 +18,15 @@ from schema.tables import (
     ToolSettingsRow,
     WorkflowToolRow,
 )
+from schema.tools import ToolDefinition
 from services.database import Database
-from services.tools.definition import ToolDefinition
-from services.tools.known import KnownTools
 from services.tools.registry import ToolRegistry
 from services.tools.rows import (
     mcp_definition_from_row,
     setting_from_row,
     workflow_definition_from_row,
 )
+from services.tools.snapshot import KnownTools
 
 _ALL: Final = "all"
 

@@ -9,55 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from schema.actors import Actor
 from schema.ids import ChatId, TurnId
-from schema.tools import ApprovalPolicy, RetryClass, ToolKind
-
-__all__ = [
-    "ApprovalPolicy",
-    "LocalTool",
-    "RetryClass",
-    "ToolDefinition",
-    "ToolExecution",
-    "ToolKind",
-    "ToolOutcome",
-    "ToolProgress",
-    "ToolUnavailableError",
-    "execution_key",
-    "input_schema",
-]
-
-_FREE: Final = Decimal(0)
-
-
-class ToolDefinition(BaseModel):
-    """What the model, the prompt and the workflow need to know about a tool.
-
-    `instant` tools are pure and take microseconds, so they run as local activities;
-    `instructions` are the tool's sentences in the prompt; `server` is the MCP server that has it,
-    and `output_schema` what that one promises of results.
-    Units: `cost_usd` is what one call costs, as far as that is known before it is made.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str
-    input_schema: dict[str, JsonValue]
-    output_schema: dict[str, JsonValue] | None = None
-    kind: ToolKind = ToolKind.LOCAL
-    server: str | None = None
-    timeout: timedelta
-    retry_class: RetryClass
-    approval: ApprovalPolicy = ApprovalPolicy.AUTO
-    cost_usd: Decimal = _FREE
-    instant: bool = False
-    instructions: str = ""
+from schema.tools import ToolDefinition
 
 
 class ToolOutcome(BaseModel):

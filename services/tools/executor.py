@@ -12,16 +12,11 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from schema.result import Err, Ok, Result
-from services.auth.standing import Standings
+from schema.tools import ApprovalPolicy, ToolDefinition, ToolKind
+from services.auth.accounts import AccountCache
 from services.tools.bounds import bounded
 from services.tools.catalogue import ToolCatalogue
-from services.tools.definition import (
-    ApprovalPolicy,
-    ToolDefinition,
-    ToolExecution,
-    ToolKind,
-    ToolOutcome,
-)
+from services.tools.definition import ToolExecution, ToolOutcome
 from services.tools.permission import Audience, Verdict, verdict
 from services.tools.schema_errors import shortened
 from services.tools.validation import InputValidation
@@ -57,11 +52,11 @@ class ToolExecutor:
     def __init__(
         self,
         catalogue: ToolCatalogue,
-        standings: Standings,
+        accounts: AccountCache,
         runners: Mapping[ToolKind, ToolRunner],
     ) -> None:
         self._catalogue = catalogue
-        self._standings = standings
+        self._accounts = accounts
         self._runners = runners
         self._validation = InputValidation()
 
@@ -114,11 +109,11 @@ class ToolExecutor:
         """Whether what held when the tool was offered still does; a trial asks nobody."""
         if execution.turn_id is None:
             return True
-        standing = await self._standings.of(execution.actor.user_id)
-        if standing is None or tool.approval is ApprovalPolicy.DENY:
+        account = await self._accounts.of(execution.actor.user_id)
+        if account is None or tool.approval is ApprovalPolicy.DENY:
             return False
         decision = (await self._catalogue.known()).decision(tool.name)
-        audience = Audience(standing.role, standing.entitlements.tools)
+        audience = Audience(account.role, account.entitlements.tools)
         return verdict(tool.name, decision, audience) is Verdict.PERMITTED
 
 

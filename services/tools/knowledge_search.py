@@ -8,17 +8,12 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
+from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
 from services.knowledge.search import KnowledgeSearch as Passages
-from services.tools.definition import (
-    RetryClass,
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    input_schema,
-)
-from services.tools.quotes import cut
-from services.tools.users import NEEDS_A_USER, user_of
+from services.prompts.quotes import cut
+from services.tools.definition import ToolExecution, ToolOutcome, input_schema
+from services.tools.repository import NEEDS_A_USER, user_of
 from services.users.preferences import PreferencesReader
 
 _DESCRIPTION: Final = (

@@ -4,12 +4,8 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from services.tools.definition import (
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    ToolUnavailableError,
-)
+from schema.tools import ToolDefinition
+from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 
 
 class DescribedTool:

@@ -7,8 +7,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from schema.tools import ApprovalPolicy, RetryClass, ToolDefinition
 from schema.users import UserRole
-from services.tools.definition import ApprovalPolicy, RetryClass, ToolDefinition
 
 _STRICTNESS: Final = (ApprovalPolicy.AUTO, ApprovalPolicy.ASK, ApprovalPolicy.DENY)
 
@@ -46,11 +46,6 @@ class Audience:
     role: UserRole
     tools: Collection[str] | None
     approvals: Sequence[Mapping[str, ApprovalPolicy]] = field(default=())
-
-
-def policies(stored: Mapping[str, str]) -> dict[str, ApprovalPolicy]:
-    """Return approval policies as they were stored."""
-    return {name: ApprovalPolicy(policy) for name, policy in stored.items()}
 
 
 def verdict(name: str, setting: ToolSetting, audience: Audience) -> Verdict:

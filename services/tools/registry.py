@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import JsonValue
 
-from services.tools.definition import LocalTool, ToolDefinition, ToolExecution, ToolOutcome
+from schema.tools import ToolDefinition
+from services.tools.definition import LocalTool, ToolExecution, ToolOutcome
 from services.tools.validation import validator_of
 
 

@@ -7,11 +7,10 @@ from typing import Final
 from pydantic import JsonValue
 
 from schema.tables import McpToolRow, ToolSettingsRow, ToolTestRow, WorkflowToolRow
-from schema.tools import ToolTest
+from schema.tools import ApprovalPolicy, RetryClass, ToolDefinition, ToolKind, ToolTest
 from schema.users import UserRole
-from services.tools.definition import ApprovalPolicy, RetryClass, ToolDefinition, ToolKind
-from services.tools.described import qualified_name
 from services.tools.permission import ToolSetting
+from services.tools.schema_for_model import qualified_name
 
 _MCP_TIMEOUT: Final = timedelta(seconds=60)
 """How long a call of an MCP server's tool may take, unless an administrator says otherwise."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from services.mistakes import SetupError
+from services.setup_errors import SetupError
 
 _SHORTEST_KEY: Final = 32
 _FORMAT: Final = b"\x01"

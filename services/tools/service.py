@@ -5,11 +5,10 @@ from typing import Final
 from schema.actors import Actor
 from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
 from schema.result import Err, Ok, Result
-from schema.tools import Tool
-from services.auth.standing import Standing, Standings
+from schema.tools import Tool, ToolDefinition
+from services.auth.accounts import Account, AccountCache
 from services.refusals import Unreachable
 from services.tools.catalogue import ToolCatalogue
-from services.tools.definition import ToolDefinition
 from services.tools.permission import (
     Audience,
     Verdict,
@@ -23,9 +22,9 @@ _ORDER: Final = "name"
 class ToolService:
     """Says what tools users have. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, catalogue: ToolCatalogue, standings: Standings) -> None:
+    def __init__(self, catalogue: ToolCatalogue, accounts: AccountCache) -> None:
         self._catalogue = catalogue
-        self._standings = standings
+        self._accounts = accounts
 
     async def list_tools(self, actor: Actor, page: PageRequest) -> Page[Tool]:
         """Return the tools that the actor may use, by name; those that they switched off too.
@@ -33,38 +32,38 @@ class ToolService:
         Errors: InvalidCursorError.
         """
         after = "" if page.cursor is None else decode_cursor(page.cursor, _ORDER, [str])[0]
-        standing = await self._standings.of(actor.user_id)
-        if standing is None:
+        account = await self._accounts.of(actor.user_id)
+        if account is None:
             return Page([], None)
-        usable = (await self._catalogue.current()).permitted_to(_audience(standing))
+        usable = (await self._catalogue.current()).permitted_to(_audience(account))
         left = sorted((tool for tool in usable if tool.name > after), key=lambda tool: tool.name)
         shown = left[: page.limit]
         following = encode_cursor(_ORDER, [shown[-1].name]) if len(left) > len(shown) else None
-        return Page([_shown(tool, standing) for tool in shown], following)
+        return Page([_shown(tool, account) for tool in shown], following)
 
     async def get(self, actor: Actor, name: str) -> Result[Tool, Unreachable]:
         """Return one tool. One that is switched off is there for nobody."""
         known = await self._catalogue.current()
-        tool, standing = known.find(name), await self._standings.of(actor.user_id)
-        if tool is None or standing is None:
+        tool, account = known.find(name), await self._accounts.of(actor.user_id)
+        if tool is None or account is None:
             return Err(Unreachable.MISSING)
-        audience = _audience(standing)
+        audience = _audience(account)
         match verdict(name, known.decision(name), audience):
             case Verdict.SWITCHED_OFF:
                 return Err(Unreachable.MISSING)
             case Verdict.FORBIDDEN:
                 return Err(Unreachable.FORBIDDEN)
             case Verdict.PERMITTED:
-                return Ok(_shown(for_audience(tool, audience), standing))
+                return Ok(_shown(for_audience(tool, audience), account))
 
 
-def _audience(standing: Standing) -> Audience:
-    entitlements = standing.entitlements
-    policies = (entitlements.tool_approvals, standing.tool_approvals)
-    return Audience(standing.role, entitlements.tools, policies)
+def _audience(account: Account) -> Audience:
+    entitlements = account.entitlements
+    policies = (entitlements.tool_approvals, account.tool_approvals)
+    return Audience(account.role, entitlements.tools, policies)
 
 
-def _shown(tool: ToolDefinition, standing: Standing) -> Tool:
+def _shown(tool: ToolDefinition, account: Account) -> Tool:
     return Tool(
         name=tool.name,
         description=tool.description,
@@ -73,5 +72,5 @@ def _shown(tool: ToolDefinition, standing: Standing) -> Tool:
         approval=tool.approval,
         retry_class=tool.retry_class,
         timeout_s=tool.timeout.total_seconds(),
-        enabled_by_user=tool.name not in standing.disabled_tools,
+        enabled_by_user=tool.name not in account.disabled_tools,
     )

@@ -15,7 +15,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.access import why_unreachable
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.creations import hash_of_request
 from services.database import Connection, Database
 from services.refusals import Conflict, Unreachable
@@ -109,10 +109,12 @@ class _Queue:
 class TurnAcceptance:
     """Takes messages in. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, limits: AcceptanceLimits, standings: Standings) -> None:
+    def __init__(
+        self, database: Database, limits: AcceptanceLimits, accounts: AccountCache
+    ) -> None:
         self._database = database
         self._limits = limits
-        self._standings = standings
+        self._accounts = accounts
 
     async def accept(
         self,
@@ -188,14 +190,14 @@ class TurnAcceptance:
 
     async def _model(self, actor: Actor, request: SendMessageRequest) -> str | None:
         """Return the model that is to answer, or None where the actor's plan allows it not."""
-        standing = await self._standings.of(actor.user_id)
-        if standing is None:
+        account = await self._accounts.of(actor.user_id)
+        if account is None:
             return None
         return choose_model(
-            standing.entitlements,
+            account.entitlements,
             request.model,
             models=self._limits.models,
-            preferred=(standing.preferred_model, self._limits.default_model),
+            preferred=(account.preferred_model, self._limits.default_model),
         )
 
     def _refusal_of(self, queue: _Queue, if_busy: IfBusy) -> AcceptanceRefusal | None:

@@ -28,7 +28,6 @@ from services.turns.rows import (
     reference_from_row,
     tool_call_row,
     turn_row,
-    usage_from_row,
 )
 
 _UNENDED_CALL: Final = "The turn ended before this call did."
@@ -161,7 +160,7 @@ def _outcome(turn: TurnRow, steps: int) -> TurnOutcome:
         status=TurnStatus(turn.status),
         error_code=None if turn.error_code is None else ErrorCode(turn.error_code),
         steps=steps,
-        usage=usage_from_row(turn),
+        usage=TokenUsage.model_validate(turn, from_attributes=True),
         cost_usd=turn.cost_usd,
     )
 

@@ -27,6 +27,7 @@ from schema.turn_inspection import (
     TurnSort,
 )
 from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus
+from schema.usage import TokenUsage
 from services.audit.recording import record, record_plainly
 from services.chats.rows import message_from_row
 from services.database import Connection, Database
@@ -34,7 +35,7 @@ from services.database.listings import Listing, Order, equals
 from services.database.reading import CompiledQuery
 from services.database.time_ranges import ids_within, made_within
 from services.refusals import Unreachable
-from services.turns.rows import owned_turn_from_row, usage_from_row
+from services.turns.rows import owned_turn_from_row
 
 R = TypeVar("R", bound=SQLModel)
 
@@ -187,7 +188,7 @@ def _charge(row: LedgerRow) -> InspectedCharge:
         model=row.model,
         status=row.status,
         estimated=row.estimated,
-        usage=usage_from_row(row),
+        usage=TokenUsage.model_validate(row, from_attributes=True),
         cost_usd=row.cost_usd,
         created_at=row.created_at,
         settled_at=row.settled_at,

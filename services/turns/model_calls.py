@@ -17,7 +17,7 @@ from schema.events import EventData, UsageEvent
 from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
-from services.events.deltas import AttemptText
+from services.events.deltas import DeltaBuffer
 from services.events.writer import EventWriter, OvertakenError
 from services.models.gateway import (
     AnswerEnded,
@@ -28,10 +28,10 @@ from services.models.gateway import (
     ModelRequest,
     TextArrived,
 )
-from services.patience import undisturbed, until_stored
 from services.prompts.conversation import conversation
 from services.prompts.layers import default_layers, system_blocks, tool_params
 from services.prompts.tokens import estimated_output
+from services.shielding import shielded, until_stored
 from services.tools.executor import ToolExecutor
 from services.turns.answer_events import closing_events, fallback_notice, tool_requests
 from services.turns.steps import (
@@ -91,7 +91,7 @@ class ModelCalls:
             return await self._output_of_stored(attempt)
         if call.is_fallback and attempt.key.attempt > 1:
             await self._events.append(call.turn.turn_id, [fallback_notice(call.model)])
-        text = AttemptText(
+        text = DeltaBuffer(
             self._events,
             turn_id=call.turn.turn_id,
             start=attempt.start,
@@ -102,22 +102,22 @@ class ModelCalls:
         except OvertakenError as error:
             raise AttemptOvertakenError from error
 
-    async def _ask(self, attempt: NewAttempt, text: AttemptText) -> CallModelOutput:
+    async def _ask(self, attempt: NewAttempt, text: DeltaBuffer) -> CallModelOutput:
         progress = _Progress()
         try:
             async with text, self._checkpoints(attempt, text, progress):
                 answer = await self._stream(attempt, text, progress)
             await text.flush()
         except asyncio.CancelledError:
-            await undisturbed(self._stop(attempt, text, progress))
+            await shielded(self._stop(attempt, text, progress))
             raise
         except ModelCallError as error:
-            await undisturbed(self._fail(attempt, text, progress, error))
+            await shielded(self._fail(attempt, text, progress, error))
             raise
-        return await undisturbed(self._complete(attempt, text, answer))
+        return await shielded(self._complete(attempt, text, answer))
 
     async def _stream(
-        self, attempt: NewAttempt, text: AttemptText, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
     ) -> AnswerEnded:
         async with aclosing(self._gateway.stream(self._request(attempt))) as events:
             async for event in events:
@@ -141,7 +141,7 @@ class ModelCalls:
         )
 
     async def _complete(
-        self, attempt: NewAttempt, text: AttemptText, answer: AnswerEnded
+        self, attempt: NewAttempt, text: DeltaBuffer, answer: AnswerEnded
     ) -> CallModelOutput:
         requests = tool_requests(answer.blocks, answer.unreadable)
         completed = await until_stored(
@@ -175,7 +175,7 @@ class ModelCalls:
         except OvertakenError:
             _log.info("events_overtaken", turn_id=str(key.turn_id), step=key.step)
 
-    async def _stop(self, attempt: NewAttempt, text: AttemptText, progress: _Progress) -> None:
+    async def _stop(self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress) -> None:
         """Keep what was said until it was stopped, and what that cost."""
         usage, _ = self._used(attempt, text, progress, asked=True)
         try:
@@ -190,7 +190,7 @@ class ModelCalls:
         await self._tell(attempt, [_usage_event(attempt, usage, stopped.cost_usd)])
 
     async def _fail(
-        self, attempt: NewAttempt, text: AttemptText, progress: _Progress, error: ModelCallError
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, error: ModelCallError
     ) -> None:
         """Keep what a failed attempt came to; mark the error once no attempt is left."""
         await text.flush()
@@ -205,7 +205,7 @@ class ModelCalls:
         error.exhausted = not error.retryable or failed.failures >= self._attempts
 
     def _used(
-        self, attempt: NewAttempt, text: AttemptText, progress: _Progress, *, asked: bool
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, *, asked: bool
     ) -> tuple[TokenUsage, bool]:
         """Return what the attempt used as far as known, and whether that is an estimate.
 
@@ -221,7 +221,7 @@ class ModelCalls:
 
     @asynccontextmanager
     async def _checkpoints(
-        self, attempt: NewAttempt, text: AttemptText, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
     ) -> AsyncIterator[None]:
         """Keep the answer so far in the database while it is being given."""
         keeper = asyncio.create_task(self._keep_checkpoints(attempt, text, progress))
@@ -232,7 +232,7 @@ class ModelCalls:
             await asyncio.gather(keeper, return_exceptions=True)
 
     async def _keep_checkpoints(
-        self, attempt: NewAttempt, text: AttemptText, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
     ) -> None:
         pause_s = _FIRST_CHECKPOINT_S
         while True:

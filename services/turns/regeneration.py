@@ -15,7 +15,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.turns import RegenerateTurnRequest, TurnStatus
 from services.access import why_unreachable
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.creations import hash_of_request
 from services.database import Connection, Database
 from services.refusals import Conflict, Unreachable
@@ -71,10 +71,10 @@ class TurnRegeneration:
     """Replaces turns by new ones with the same question. Errors: DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, standings: Standings, *, models: tuple[str, ...]
+        self, database: Database, accounts: AccountCache, *, models: tuple[str, ...]
     ) -> None:
         self._database = database
-        self._standings = standings
+        self._accounts = accounts
         self._models = models
 
     async def regenerate(
@@ -86,8 +86,8 @@ class TurnRegeneration:
         """
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)
-        standing = await self._standings.of(actor.user_id)
-        entitlements = None if standing is None else standing.entitlements
+        account = await self._accounts.of(actor.user_id)
+        entitlements = None if account is None else account.entitlements
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, turn_id) is not None:
                 return await _replace(

@@ -4,7 +4,7 @@ import asyncpg
 
 from schema.errors import RETRYABLE, ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
-from schema.tables import LedgerRow, MessageRow, ToolCallRow, TurnRow
+from schema.tables import MessageRow, ToolCallRow, TurnRow
 from schema.turn_inspection import OwnedTurn
 from schema.turns import Turn, TurnError, TurnReference, TurnStatus
 from schema.usage import TokenUsage
@@ -25,16 +25,6 @@ def message_row(found: asyncpg.Record) -> MessageRow:
     return MessageRow(**{name: found[name] for name in MessageRow.model_fields})
 
 
-def usage_from_row(row: TurnRow | LedgerRow) -> TokenUsage:
-    """Return the tokens that the row counts."""
-    return TokenUsage(
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        cache_read_tokens=row.cache_read_tokens,
-        cache_write_tokens=row.cache_write_tokens,
-    )
-
-
 def turn_from_row(row: TurnRow) -> Turn:
     """Return the turn that the row holds."""
     answer_id = row.assistant_message_id
@@ -47,7 +37,7 @@ def turn_from_row(row: TurnRow) -> Turn:
         assistant_message_id=None if answer_id is None else MessageId(answer_id),
         regenerates=None if row.regenerates is None else TurnId(row.regenerates),
         error=_error_from_row(row),
-        usage=usage_from_row(row),
+        usage=TokenUsage.model_validate(row, from_attributes=True),
         cost_usd=row.cost_usd,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -9,17 +9,12 @@ from typing import Any, Final
 
 import structlog
 
-from schema.tools import RetryClass
+from schema.tools import RetryClass, ToolDefinition
 from services.database import DatabaseUnavailableError
 from services.events.snapshots import usage_event
 from services.events.writer import EventWriter
-from services.patience import undisturbed, until_stored
-from services.tools.definition import (
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    ToolUnavailableError,
-)
+from services.shielding import shielded, until_stored
+from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater, ToolExecutor
 from services.tools.ledger import ChargeStatus, ToolLedger
 
@@ -75,7 +70,7 @@ class ToolAttempts:
             status = ChargeStatus.FAILED
             raise
         finally:
-            cost_usd = await undisturbed(self._settle(tool, execution, outcome, status))
+            cost_usd = await shielded(self._settle(tool, execution, outcome, status))
         if isinstance(outcome, ToolOutcome):
             return outcome.model_copy(update={"cost_usd": cost_usd})
         return outcome

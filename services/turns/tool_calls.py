@@ -13,18 +13,13 @@ from schema.events import ToolCallProgress
 from schema.ids import TurnId, UserId
 from schema.result import Err
 from schema.tables import ToolCallRow
+from schema.tools import ToolDefinition
 from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCallStatus
 from services.database import Connection, Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter
-from services.patience import undisturbed, until_stored
-from services.tools.definition import (
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    ToolProgress,
-    execution_key,
-)
+from services.shielding import shielded, until_stored
+from services.tools.definition import ToolExecution, ToolOutcome, ToolProgress, execution_key
 from services.tools.executor import AnswersLater, ToolExecutor
 from services.turns import tool_call_statements as sql
 from services.turns.rows import tool_call_row
@@ -120,7 +115,7 @@ class ToolCalls:
         except ToolPostponedError:
             if is_once(tool):
                 # Lost, this would leave a call that was never made for one that may have been.
-                await undisturbed(until_stored(lambda: self._unsend(call, execution)))
+                await shielded(until_stored(lambda: self._unsend(call, execution)))
             raise
 
     async def _begin(self, call: RunToolInput) -> asyncpg.Record:
@@ -163,9 +158,7 @@ class ToolCalls:
         self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool = False
     ) -> RunToolOutput:
         """Keep the outcome, however long that takes: it exists nowhere else."""
-        return await undisturbed(
-            until_stored(lambda: self._store_once(call, outcome, denied=denied))
-        )
+        return await shielded(until_stored(lambda: self._store_once(call, outcome, denied=denied)))
 
     async def _store_once(
         self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool

@@ -1,4 +1,4 @@
-"""Owns accounts as administrators see and change them: roles, standing, names."""
+"""Owns accounts as administrators see and change them: roles, account, names."""
 
 from enum import StrEnum
 from typing import Any, Final
@@ -24,7 +24,7 @@ from schema.users import (
 )
 from services.audit.recording import changed, record
 from services.auth.administrators import lock_administrators
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.listings import Listing, Order, equals
@@ -83,9 +83,9 @@ class ManagementRefusal(StrEnum):
 class UserAdministration:
     """Manages accounts. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, forgetting: Forgetting) -> None:
+    def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
         self._database = database
-        self._forgetting = forgetting
+        self._invalidation = invalidation
 
     async def list_users(
         self, actor: Actor, chosen: UserFilter, page: PageRequest, *, sort: UserSort
@@ -130,7 +130,7 @@ class UserAdministration:
             ended = await _apply(session, row, changes)
             _record(session, actor, user_id, changes)
             changed = await _managed(session, row)
-        await self._forgetting.forget(Outdated(users=(user_id,), sessions=tuple(ended)))
+        await self._invalidation.forget(Invalidation(users=(user_id,), sessions=tuple(ended)))
         return Ok(changed)
 
 

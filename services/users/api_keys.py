@@ -27,7 +27,7 @@ from schema.tables.columns import utc_now
 from services.audit.recording import record
 from services.auth.api_keys import API_KEY_START, hash_of
 from services.auth.callers import Caller
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import lock_user
 from services.creations import claim, give_back, made_before
 from services.database import ActorGoneError, Database
@@ -63,9 +63,9 @@ class ApiKeyRefusal(StrEnum):
 class ApiKeyService:
     """Keeps the API keys of users. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, forgetting: Forgetting) -> None:
+    def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
         self._database = database
-        self._forgetting = forgetting
+        self._invalidation = invalidation
 
     async def create(
         self, actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, key: str | None
@@ -80,7 +80,7 @@ class ApiKeyService:
         refusal = _refusal_of(request, caller)
         if refusal is not None:
             return Err(refusal)
-        limit = caller.standing.entitlements.max_api_keys
+        limit = caller.account.entitlements.max_api_keys
         secret = f"{API_KEY_START}{secrets.token_urlsafe(32)}"
         row = _row(actor, request, caller=caller, secret=secret)
         async with self._database.transaction(SERVICE) as session:
@@ -130,7 +130,7 @@ class ApiKeyService:
                 await session.flush()
         if row is None:
             return Err(await self._why_unreachable(actor, key_id))
-        await self._forgetting.forget(Outdated(key_hashes=(row.key_hash,)))
+        await self._invalidation.forget(Invalidation(key_hashes=(row.key_hash,)))
         return Ok(None)
 
     async def _standing_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:

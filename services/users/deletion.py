@@ -18,11 +18,11 @@ from schema.tables import ChatRow, TurnRow, UserRow
 from schema.users import UserRole, UserStatus
 from services.audit.recording import record
 from services.auth.administrators import lock_administrators
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.outside_accounts import close_identities
 from services.database import Database
+from services.erasure import DeletedTurns, ask_for_erasure
 from services.refusals import Unreachable
-from services.turns.erasure import DeletedTurns, ask_for_erasure
 
 
 class DeletionRefusal(StrEnum):
@@ -34,9 +34,9 @@ class DeletionRefusal(StrEnum):
 class UserDeletion:
     """Deletes accounts. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, forgetting: Forgetting) -> None:
+    def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
         self._database = database
-        self._forgetting = forgetting
+        self._invalidation = invalidation
 
     async def delete(self, actor: Actor) -> Result[DeletedTurns, DeletionRefusal | Unreachable]:
         """Delete the actor's account, and return its turns; nobody is signed in to it any more."""
@@ -53,7 +53,7 @@ class UserDeletion:
                 return Err(DeletionRefusal.LAST_ADMINISTRATOR)
             deleted = await _delete(session, actor)
             record(session, actor, AuditAction.USER_DELETED, (ResourceType.USER, actor.user_id))
-        await self._forgetting.forget(Outdated(users=(actor.user_id,)))
+        await self._invalidation.forget(Invalidation(users=(actor.user_id,)))
         return Ok(deleted)
 
 

@@ -9,8 +9,8 @@ from schema.actors import Actor
 from schema.preferences import Preferences, PreferencesRequest
 from schema.result import Err, Ok, Result
 from schema.tables import PreferencesRow
-from services.auth.forgetting import Forgetting, Outdated
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
 from services.refusals import Conflict
 from services.subscriptions.models import may_ask
@@ -42,14 +42,14 @@ class PreferencesService(PreferencesReader):
     def __init__(
         self,
         database: Database,
-        standings: Standings,
-        forgetting: Forgetting,
+        accounts: AccountCache,
+        invalidation: CacheInvalidation,
         *,
         models: tuple[str, ...],
     ) -> None:
         super().__init__(database)
-        self._standings = standings
-        self._forgetting = forgetting
+        self._accounts = accounts
+        self._invalidation = invalidation
         self._models = models
 
     async def put(
@@ -66,15 +66,15 @@ class PreferencesService(PreferencesReader):
                 setattr(row, name, value)
             touch(row)
             await session.flush()
-        await self._forgetting.forget(Outdated(users=(actor.user_id,)))
+        await self._invalidation.forget(Invalidation(users=(actor.user_id,)))
         return Ok(preferences_from_row(row))
 
     async def _may_ask(self, actor: Actor, model: str | None) -> bool:
         """Whether the model is there, and is one of the actor's plan."""
         if model is None:
             return True
-        standing = await self._standings.of(actor.user_id)
-        entitlements = None if standing is None else standing.entitlements
+        account = await self._accounts.of(actor.user_id)
+        entitlements = None if account is None else account.entitlements
         return model in self._models and may_ask(entitlements, model)
 
 

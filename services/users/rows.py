@@ -3,31 +3,20 @@
 from uuid import UUID
 
 from schema.api_keys import ApiKey
-from schema.ids import ApiKeyId, PlanId, UserId
+from schema.ids import ApiKeyId, PlanId
 from schema.permissions import Permission
 from schema.preferences import Preferences
 from schema.tables import ApiKeyRow, PreferencesRow, UserRow
-from schema.users import ManagedUser, User, UserRole, UserStatus
-from services.tools.permission import policies
-
-
-def user_from_row(row: UserRow) -> User:
-    """Return the user that the row holds, as they see themselves."""
-    return User(
-        id=UserId(row.id),
-        email=row.email,
-        display_name=row.display_name,
-        role=UserRole(row.role),
-        version=row.version,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+from schema.tools import approval_policies
+from schema.users import ManagedUser, User, UserStatus
 
 
 def managed_user_from_row(row: UserRow, *, plan_id: UUID) -> ManagedUser:
     """Return the user that the row holds, as administrators see them."""
     return ManagedUser(
-        **vars(user_from_row(row)), status=UserStatus(row.status), plan_id=PlanId(plan_id)
+        **vars(User.model_validate(row, from_attributes=True)),
+        status=UserStatus(row.status),
+        plan_id=PlanId(plan_id),
     )
 
 
@@ -42,7 +31,7 @@ def preferences_from_row(row: PreferencesRow) -> Preferences:
         use_knowledge=row.use_knowledge,
         auto_accept_memories=row.auto_accept_memories,
         disabled_tools=tuple(row.disabled_tools),
-        tool_approvals=policies(row.tool_approvals),
+        tool_approvals=approval_policies(row.tool_approvals),
         version=row.version,
     )
 

@@ -18,13 +18,12 @@ from schema.tables import CredentialRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import ChangeUserRequest, User
 from services.audit.recording import changed, record
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.passwords import Passwords
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.reading import by_id
 from services.refusals import Conflict, Unreachable
-from services.users.rows import user_from_row
 from services.versions import Versions, is_meant, touch
 
 _USER: Final = by_id(UserRow)
@@ -42,16 +41,22 @@ class AccountRefusal(StrEnum):
 class UserService:
     """Keeps accounts. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, passwords: Passwords, forgetting: Forgetting) -> None:
+    def __init__(
+        self, database: Database, passwords: Passwords, invalidation: CacheInvalidation
+    ) -> None:
         self._database = database
-        self._forgetting = forgetting
+        self._invalidation = invalidation
         self._passwords = passwords
 
     async def get(self, actor: Actor) -> Result[User, Unreachable]:
         """Return the actor's own account; it is missing once it is gone."""
         async with self._database.statements(actor) as connection:
             row = await _USER.first(connection, id=actor.user_id)
-        return Err(Unreachable.MISSING) if row is None else Ok(user_from_row(row))
+        return (
+            Err(Unreachable.MISSING)
+            if row is None
+            else Ok(User.model_validate(row, from_attributes=True))
+        )
 
     async def change(
         self,
@@ -89,8 +94,8 @@ class UserService:
                 ended = await end_sessions(session, actor.user_id, but=session_id)
             _record(session, actor, changes)
         if ended:
-            await self._forgetting.forget(Outdated(sessions=tuple(ended)))
-        return Ok(user_from_row(row))
+            await self._invalidation.forget(Invalidation(sessions=tuple(ended)))
+        return Ok(User.model_validate(row, from_attributes=True))
 
     async def _proven(
         self, actor: Actor, changes: dict[str, Any]

@@ -15,6 +15,7 @@ import structlog
 from pydantic import JsonValue
 
 from schema.tables.columns import utc_now
+from schema.tools import ToolDefinition
 from services.database import Database, DatabaseUnavailableError
 from services.outgoing.client import OutgoingClient
 from services.outgoing.errors import (
@@ -24,12 +25,7 @@ from services.outgoing.errors import (
     TimedOutError,
     UnknownHostError,
 )
-from services.tools.definition import (
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    ToolUnavailableError,
-)
+from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater
 from services.tools.secrets import SecretVault, UnreadableSecretError
 from services.workflow_tools.answers import Later, WebhookAnswer, meaning_of

@@ -16,7 +16,7 @@ SETTINGS = {
     "EVERTURN_LOG_FORMAT": "console",
     "EVERTURN_SHUTDOWN_GRACE_S": "1",
     # What an administrator registers is there from the next request on.
-    "EVERTURN_STANDING_LIFETIME_S": "0",
+    "EVERTURN_ACCOUNT_CACHE_S": "0",
     "EVERTURN_SWEEP_INTERVAL_S": "2",
 }
 

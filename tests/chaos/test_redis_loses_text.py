@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from schema.events import StepEvent
 from schema.ids import TurnId, new_id
-from services.events.deltas import AttemptText
+from services.events.deltas import DeltaBuffer
 from services.events.keys import stream_key
 from services.events.writer import EventWriter
 from tests.running_everturn.stack import ScriptedStack
@@ -24,7 +24,7 @@ async def test_lost_text_does_not_wait_for_the_models_next_word(everturn: Script
 
         await everturn.stack.stop("valkey")
         writer = EventWriter(redis, retention_s=60)
-        async with AttemptText(writer, turn_id=turn_id, start=start, interval_s=0.03) as text:
+        async with DeltaBuffer(writer, turn_id=turn_id, start=start, interval_s=0.03) as text:
             text.add("Said while Redis was away.")
             await everturn.stack.start("valkey")
 

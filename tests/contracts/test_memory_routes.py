@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.embeddings import make_embedder
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
@@ -319,7 +319,7 @@ async def cut_off(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
         database = stack.foundation.database
         services = dataclasses.replace(
             stack.services,
-            memories=MemoryService(database, embedder, Standings(database, lifetime_s=0)),
+            memories=MemoryService(database, embedder, AccountCache(database, lifetime_s=0)),
             memory_search=MemorySearch(database, embedder),
         )
         app = create_app(services, max_body_bytes=stack.settings.max_body_bytes)

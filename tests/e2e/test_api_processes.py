@@ -20,7 +20,7 @@ async def everturn() -> AsyncIterator[EverturnDev]:
     """A stack whose API has two processes."""
     with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
         # Nothing is forgotten for its age within a test.
-        settings = {"EVERTURN_API_PROCESSES": "2", "EVERTURN_STANDING_LIFETIME_S": "60"}
+        settings = {"EVERTURN_API_PROCESSES": "2", "EVERTURN_ACCOUNT_CACHE_S": "60"}
         running = everturn_dev(Path(folder), ephemeral=True, **settings)
         async with running as everturn:
             yield everturn

@@ -12,8 +12,8 @@ from temporalio.client import WorkflowFailureError
 from schema.actors import acting_user
 from schema.ids import ChatId, TurnId, UserId
 from schema.result import Ok
+from services.erasure import Erasure
 from services.events.writer import EventWriter
-from services.turns.erasure import Erasure
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
@@ -342,10 +342,10 @@ async def test_a_stream_that_redis_did_not_erase_is_erased_later(
     database = stack.foundation.database
     await stack.inspection.execute("INSERT INTO erasures (turn_id) VALUES ($1)", turn)
 
-    await Erasure(database, EventWriter(away, retention_s=1)).erase([turn])
-    postponed = await Erasure(database, stack.foundation.events).pending(limit=10_000)
-    await Erasure(database, stack.foundation.events).erase([turn])
-    left = await Erasure(database, stack.foundation.events).pending(limit=10_000)
+    await Erasure(database, EventWriter(away, retention_s=1).erase).erase([turn])
+    postponed = await Erasure(database, stack.foundation.events.erase).pending(limit=10_000)
+    await Erasure(database, stack.foundation.events.erase).erase([turn])
+    left = await Erasure(database, stack.foundation.events.erase).pending(limit=10_000)
     await away.aclose()
 
     assert turn in postponed

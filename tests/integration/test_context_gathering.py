@@ -21,7 +21,7 @@ from services.contexts.service import ContextService, PromptBudgets
 from services.embeddings import EmbeddingUnavailableError, Purpose
 from services.events.keys import stream_key
 from services.prompts.base_prompts import BasePrompts
-from services.tools.known import KnownTools
+from services.tools.snapshot import KnownTools
 from services.turns.preparation import TurnPreparation, TurnRules
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.contexts import kept, remember, texts

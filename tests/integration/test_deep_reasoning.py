@@ -12,7 +12,7 @@ import pytest
 from schema.actors import acting_user
 from schema.ids import TurnId, UserId, new_id
 from schema.usage import TokenUsage
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.models.gateway import ModelGateway
 from services.models.pricing import UnknownPriceError
 from services.tools.deep_reasoning.tool import DeepReasoning
@@ -305,7 +305,7 @@ async def test_a_turn_that_is_stopped_pays_for_what_was_thought(
 def tools_of(stack: Stack, **settings: object) -> ToolRegistry:
     changed = stack.settings.model_copy(update=settings)
     foundation = replace(stack.foundation, settings=changed)
-    return make_local_tools(foundation, Standings(foundation.database, lifetime_s=0))
+    return make_local_tools(foundation, AccountCache(foundation.database, lifetime_s=0))
 
 
 async def test_there_is_no_such_tool_where_no_model_is_set(stack: Stack) -> None:

@@ -12,9 +12,9 @@ from redis.backoff import NoBackoff
 from schema.erasure import ErasureOutcome
 from schema.ids import TurnId
 from schema.names import BACKGROUND_QUEUE
+from services.erasure import Erasure
 from services.events.keys import stream_key
 from services.events.writer import EventWriter
-from services.turns.erasure import Erasure
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
@@ -28,7 +28,7 @@ DEAD = "redis://127.0.0.1:1/0"  # nothing may listen on a port that low
 async def without_redis(stack: Stack) -> AsyncIterator[Erasure]:
     """Erasing while Redis is away."""
     redis = Redis.from_url(DEAD, retry=Retry(NoBackoff(), 0))
-    yield Erasure(stack.foundation.database, EventWriter(redis, retention_s=60))
+    yield Erasure(stack.foundation.database, EventWriter(redis, retention_s=60).erase)
     await redis.aclose()
 
 
@@ -94,7 +94,7 @@ async def test_an_erased_stream_takes_no_more_events(user: ApiUser, stack: Stack
 async def test_of_a_long_history_the_newest_streams_go_at_once(
     stack: Stack, without_redis: Erasure
 ) -> None:
-    erasure = Erasure(stack.foundation.database, stack.foundation.events)
+    erasure = Erasure(stack.foundation.database, stack.foundation.events.erase)
     turn_ids = [TurnId(uuid4()) for _ in range(501)]
     await stack.inspection.execute(
         "INSERT INTO erasures (turn_id) SELECT unnest($1::uuid[])", turn_ids

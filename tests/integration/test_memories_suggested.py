@@ -17,7 +17,7 @@ from schema.memories import (
 )
 from schema.pages import PageRequest
 from schema.result import Ok
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.memories.service import MemoryService
 from services.memories.suggestions import MemorySuggestions
 from tests.fixtures.api_user import ApiUser, unique
@@ -33,8 +33,8 @@ def actor_of(user: ApiUser) -> Actor:
 
 def suggesting(stack: Stack) -> MemorySuggestions:
     foundation = stack.foundation
-    standings = Standings(foundation.database, lifetime_s=0)
-    return MemorySuggestions(foundation.database, foundation.embedder, standings)
+    accounts = AccountCache(foundation.database, lifetime_s=0)
+    return MemorySuggestions(foundation.database, foundation.embedder, accounts)
 
 
 @pytest.fixture

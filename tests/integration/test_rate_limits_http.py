@@ -42,8 +42,8 @@ class NarrowPlans(Callers):
         caller = await self._callers.of(bearer_token)
         if caller is None:
             return None
-        entitlements = caller.standing.entitlements.model_copy(update={"rates": LIMITS})
-        return replace(caller, standing=replace(caller.standing, entitlements=entitlements))
+        entitlements = caller.account.entitlements.model_copy(update={"rates": LIMITS})
+        return replace(caller, account=replace(caller.account, entitlements=entitlements))
 
 
 def limited_app(stack: Stack, redis: Redis) -> FastAPI:

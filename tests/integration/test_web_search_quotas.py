@@ -11,9 +11,9 @@ import pytest
 
 from schema.actors import acting_user
 from schema.ids import TurnId, UserId, new_id
+from services.subscriptions.usage import WEB_SEARCH_MODEL
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.ledger import ChargeStatus, ToolLedger
-from services.tools.web_search.quota import MODEL
 from services.tools.web_search.tool import WebSearch
 from tests.fakes.raw_server import RawServer, answered, saying, serving_raw
 from tests.fixtures.api_user import ApiUser
@@ -104,7 +104,7 @@ async def test_a_plan_without_a_limit_allows_all(make_tool: MakeTool, stack: Sta
         outcomes = [await charged(stack, make_tool(engine.url), a_call(user)) for _ in range(3)]
 
     assert not any(outcome.is_error for outcome in outcomes)
-    assert await rows_of(stack, user) == [(MODEL, "settled", COST)] * 3
+    assert await rows_of(stack, user) == [(WEB_SEARCH_MODEL, "settled", COST)] * 3
 
 
 async def test_a_plan_can_allow_none(make_tool: MakeTool, stack: Stack) -> None:
@@ -136,7 +136,7 @@ async def test_the_attempts_of_a_call_are_one_search(make_tool: MakeTool, stack:
     call = a_call(user)
     ledger = ToolLedger(stack.foundation.database)
     # An attempt that was admitted, and whose process died.
-    await ledger.open(call, model=MODEL, estimate_usd=COST)
+    await ledger.open(call, model=WEB_SEARCH_MODEL, estimate_usd=COST)
     async with serving_raw(FINE) as engine:
         tool = make_tool(engine.url)
         again = await charged(stack, tool, replace(call, attempt=2))
@@ -159,9 +159,9 @@ async def test_searches_that_cost_nothing_are_counted_too(
 
     assert [outcome.is_error for outcome in outcomes] == [False, False, True]
     assert await rows_of(stack, user) == [
-        (MODEL, "failed", free),
-        (MODEL, "settled", free),
-        (MODEL, "settled", free),
+        (WEB_SEARCH_MODEL, "failed", free),
+        (WEB_SEARCH_MODEL, "settled", free),
+        (WEB_SEARCH_MODEL, "settled", free),
     ]
 
 
@@ -201,7 +201,7 @@ async def test_a_search_that_is_cancelled_leaves_the_engine_and_stays_counted(
             await running
         await engine.hung_up.wait()
 
-    assert await rows_of(stack, user) == [(MODEL, "cancelled", Decimal(0))]
+    assert await rows_of(stack, user) == [(WEB_SEARCH_MODEL, "cancelled", Decimal(0))]
 
 
 async def test_a_trial_outside_of_a_turn_is_not_counted(make_tool: MakeTool, stack: Stack) -> None:

@@ -20,8 +20,8 @@ from services.contexts.service import ContextService, PromptBudgets, TurnContext
 from services.embeddings import Purpose
 from services.prompts.base_prompts import ActiveVersion, BasePrompts
 from services.prompts.window import MessageSize
-from services.tools.known import KnownTools
 from services.tools.permission import Audience, ToolSetting
+from services.tools.snapshot import KnownTools
 from tests.fixtures.local_tools import default_tools
 from tests.unit.test_context_rendering import memory
 

@@ -13,7 +13,7 @@ from services.embeddings.selection import (
     EmbeddingDimensionsError,
     EmbeddingKeyError,
 )
-from services.mistakes import SetupError
+from services.setup_errors import SetupError
 
 SECRET = "pa-secret"
 

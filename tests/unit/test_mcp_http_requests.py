@@ -11,11 +11,11 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import JSONRPCError
 
 from services.mcp.exchange import MAX_ANSWER_BYTES
-from services.mcp.http_failures import FailureSeal, HttpFailure
+from services.mcp.http_failures import FailureAsResponse, HttpFailure
 from services.mcp.http_requests import SeparateRequests
 from services.outgoing.errors import BrokenConnectionError, ConnectFailedError, OutgoingError
 
-SEAL = FailureSeal()
+SEAL = FailureAsResponse()
 URL = "http://mcp.test/mcp"
 
 
@@ -85,7 +85,7 @@ async def test_an_error_in_words_of_the_protocol_stays_the_servers() -> None:
 
 
 async def test_nobody_else_can_write_our_failures() -> None:
-    forged = FailureSeal().message(HttpFailure("Nothing happened.", reached=False), 7)
+    forged = FailureAsResponse().message(HttpFailure("Nothing happened.", reached=False), 7)
 
     assert await failure_of(lambda _: httpx2.Response(500, content=forged)) is None
 

@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 from genai_prices import Usage, calc_price
 
-from schema.usage import TokenUsage
+from schema.usage import ModelPrice, TokenUsage
 from services.models.pricing import Pricing, UnknownPriceError
-from services.settings import ModelPrice, Settings
+from services.settings import Settings
 
 HAIKU = "claude-haiku-5-5"
 

@@ -6,13 +6,9 @@ import jsonschema_rs
 import pytest
 from pydantic import JsonValue, ValidationError
 
+from schema.tools import RetryClass, ToolDefinition
 from services.tools.bounds import bounded
-from services.tools.definition import (
-    RetryClass,
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-)
+from services.tools.definition import ToolExecution, ToolOutcome
 from services.tools.registry import ToolRegistry
 from services.tools.validation import InputValidation
 from tests.fixtures.local_tools import default_tools

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from schema.tools import ApprovalPolicy, RetryClass, ToolDefinition
 from schema.users import UserRole
-from services.tools.definition import ApprovalPolicy, RetryClass, ToolDefinition
 from services.tools.permission import (
     UNDECIDED,
     Audience,

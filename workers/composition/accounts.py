@@ -7,16 +7,16 @@ from datetime import timedelta
 
 import httpx
 
+from services.auth.accounts import AccountCache
 from services.auth.api_keys import ApiKeyReader
 from services.auth.callers import Callers
-from services.auth.forgetting import Forgetting
+from services.auth.invalidation import CacheInvalidation
 from services.auth.issuers import OutsideIssuers
 from services.auth.live_sessions import LiveSessions
 from services.auth.outside_accounts import OutsideAccounts
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
 from services.auth.sessions import Sessions
-from services.auth.standing import Standings
 from services.auth.tokens import AccessTokens
 from services.users.administration import UserAdministration
 from services.users.api_keys import ApiKeyService
@@ -31,10 +31,10 @@ from workers.composition.foundation import Foundation
 class KnownPeople:
     """What a process remembers of people, and what has all processes forget it."""
 
-    standings: Standings
+    accounts: AccountCache
     sessions: LiveSessions
     api_keys: ApiKeyReader
-    forgetting: Forgetting
+    invalidation: CacheInvalidation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,14 @@ class Accounts:
 
 def make_known_people(foundation: Foundation) -> KnownPeople:
     """Return what remembers people, which is nobody yet."""
-    database, lifetime_s = foundation.database, foundation.settings.standing_lifetime_s
-    standings = Standings(database, lifetime_s=lifetime_s)
+    database, lifetime_s = foundation.database, foundation.settings.account_cache_s
+    accounts = AccountCache(database, lifetime_s=lifetime_s)
     sessions = LiveSessions(database, lifetime_s=lifetime_s)
     keys = ApiKeyReader(database, lifetime_s=lifetime_s)
-    forgetting = Forgetting(foundation.redis, standings=standings, sessions=sessions, api_keys=keys)
-    return KnownPeople(standings, sessions, keys, forgetting)
+    invalidation = CacheInvalidation(
+        foundation.redis, accounts=accounts, sessions=sessions, api_keys=keys
+    )
+    return KnownPeople(accounts, sessions, keys, invalidation)
 
 
 @asynccontextmanager
@@ -71,24 +73,22 @@ async def open_accounts(foundation: Foundation, known: KnownPeople) -> AsyncIter
     secret = settings.auth_secret.get_secret_value() if settings.auth_secret else ""
     tokens = AccessTokens(secret, lifetime=timedelta(minutes=settings.access_token_minutes))
     sessions = Sessions(tokens, refresh_lifetime=timedelta(days=settings.refresh_token_days))
-    passwords, standings, forgetting = Passwords(), known.standings, known.forgetting
+    passwords, accounts, invalidation = Passwords(), known.accounts, known.invalidation
     async with httpx.AsyncClient() as http:
         issuers = OutsideIssuers(settings.issuers, http)
-        outside = OutsideAccounts(database, issuers, lifetime_s=settings.standing_lifetime_s)
+        outside = OutsideAccounts(database, issuers, lifetime_s=settings.account_cache_s)
         try:
             yield Accounts(
-                callers=Callers(
-                    tokens, known.api_keys, outside, standings, sessions=known.sessions
-                ),
-                auth=AuthService(database, sessions, passwords, forgetting),
-                users=UserService(database, passwords, forgetting),
+                callers=Callers(tokens, known.api_keys, outside, accounts, sessions=known.sessions),
+                auth=AuthService(database, sessions, passwords, invalidation),
+                users=UserService(database, passwords, invalidation),
                 preferences=PreferencesService(
-                    database, standings, forgetting, models=settings.models
+                    database, accounts, invalidation, models=settings.models
                 ),
-                api_keys=ApiKeyService(database, forgetting),
+                api_keys=ApiKeyService(database, invalidation),
                 exports=UserExport(database),
-                deletion=UserDeletion(database, forgetting),
-                administration=UserAdministration(database, forgetting),
+                deletion=UserDeletion(database, invalidation),
+                administration=UserAdministration(database, invalidation),
             )
         finally:
             await issuers.close()

@@ -15,17 +15,17 @@ from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
+from services.erasure import Erasure
 from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.ingestion import Ingestion
 from services.knowledge.stranded import StrandedIngestionSearch
-from services.mistakes import MissingApiKeyError
 from services.models.gateway import ModelGateway
 from services.reembedding.service import Reembedding
+from services.setup_errors import MissingApiKeyError
 from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
 from services.tools.trials import ToolTrialRuns
-from services.turns.erasure import Erasure
 from services.turns.model_calls import ModelCalls
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
@@ -101,7 +101,7 @@ def _activities(
         callbacks=CallbackActivities(client, CallbackDelivery(database)),
         decisions=DecisionActivities(client, make_approvals(foundation)),
         sweep=SweepActivities(client, StrandedTurnSearch(database)),
-        erasure=ErasureActivities(client, Erasure(database, foundation.events)),
+        erasure=ErasureActivities(client, Erasure(database, foundation.events.erase)),
         ingestion=IngestionActivities(_ingestion(foundation)),
         ingestion_sweep=IngestionSweepActivities(client, StrandedIngestionSearch(database)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),

@@ -15,6 +15,7 @@ from api.turn_starter import TurnStarter
 from services.alerts.service import AlertService
 from services.audit.service import AuditService
 from services.chats.service import ChatService
+from services.erasure import Erasure
 from services.events.feed import EventFeed
 from services.events.hub import EventHub
 from services.events.snapshots import Snapshots
@@ -39,7 +40,6 @@ from services.tools.service import ToolService
 from services.tools.trials import ToolTrials
 from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
 from services.turns.cancellation import TurnCancellation
-from services.turns.erasure import Erasure
 from services.turns.inspection import TurnInspection
 from services.turns.reading import TurnReading
 from services.turns.regeneration import TurnRegeneration
@@ -65,47 +65,47 @@ async def open_api_services(
     """
     settings, database = foundation.settings, foundation.database
     known = make_known_people(foundation)
-    standings, forgetting = known.standings, known.forgetting
-    tools = make_local_tools(foundation, standings)
+    accounts, invalidation = known.accounts, known.invalidation
+    tools = make_local_tools(foundation, accounts)
     catalogue, vault = make_catalogue(foundation, tools), make_vault(settings)
     async with (
-        EventHub(foundation.redis, forgetting) as hub,
-        open_accounts(foundation, known) as accounts,
+        EventHub(foundation.redis, invalidation) as hub,
+        open_accounts(foundation, known) as people,
     ):
         yield ApiServices(
             database=database,
             redis=foundation.redis,
-            callers=accounts.callers,
-            plans=PlanService(database, forgetting, models=settings.models),
-            subscriptions=SubscriptionService(database, forgetting),
+            callers=people.callers,
+            plans=PlanService(database, invalidation, models=settings.models),
+            subscriptions=SubscriptionService(database, invalidation),
             subscription_usage=SubscriptionUsageService(database),
             usage_reports=UsageReports(database),
             prompts=PromptService(database, max_tokens=settings.prompt_tokens // 2),
             audit=AuditService(database),
             alerts=AlertService(database),
-            auth=accounts.auth,
-            users=accounts.users,
-            preferences=accounts.preferences,
-            api_keys=accounts.api_keys,
-            user_exports=accounts.exports,
-            user_deletion=accounts.deletion,
-            user_administration=accounts.administration,
+            auth=people.auth,
+            users=people.users,
+            preferences=people.preferences,
+            api_keys=people.api_keys,
+            user_exports=people.exports,
+            user_deletion=people.deletion,
+            user_administration=people.administration,
             chats=ChatService(database),
             turns=TurnReading(database),
-            acceptance=TurnAcceptance(database, _limits(settings), standings),
+            acceptance=TurnAcceptance(database, _limits(settings), accounts),
             cancellation=TurnCancellation(database),
             inspection=TurnInspection(database),
-            regeneration=TurnRegeneration(database, standings, models=settings.models),
+            regeneration=TurnRegeneration(database, accounts, models=settings.models),
             ending=foundation.ending,
-            erasure=Erasure(database, foundation.events),
+            erasure=Erasure(database, foundation.events.erase),
             feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
-            memories=MemoryService(database, foundation.embedder, standings),
+            memories=MemoryService(database, foundation.embedder, accounts),
             memory_search=MemorySearch(database, foundation.embedder),
-            knowledge=KnowledgeService(database, standings),
+            knowledge=KnowledgeService(database, accounts),
             knowledge_search=KnowledgeSearch(database, foundation.embedder),
             document_versions=DocumentVersions(database),
             publication=Publication(database),
-            tools=ToolService(catalogue, standings),
+            tools=ToolService(catalogue, accounts),
             tool_administration=ToolAdministration(database, tools),
             tool_trials=ToolTrials(database, catalogue),
             tool_tester=ToolTester(client),

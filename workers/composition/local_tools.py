@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from services.auth.standing import Standings
+from services.auth.accounts import AccountCache
 from services.knowledge.search import KnowledgeSearch as Passages
 from services.memories.remembering import Remembering
 from services.memories.search import MemorySearch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def make_local_tools(
     foundation: Foundation,
-    standings: Standings,
+    accounts: AccountCache,
     *,
     gateway: "ModelGateway | None" = None,
     outgoing: "OutgoingClient | None" = None,
@@ -38,12 +38,12 @@ def make_local_tools(
     described.
     Errors: UnknownPriceError.
     """
-    return ToolRegistry(_tools(foundation, standings, gateway, outgoing))
+    return ToolRegistry(_tools(foundation, accounts, gateway, outgoing))
 
 
 def _tools(
     foundation: Foundation,
-    standings: Standings,
+    accounts: AccountCache,
     gateway: "ModelGateway | None",
     outgoing: "OutgoingClient | None",
 ) -> Iterator[LocalTool]:
@@ -52,7 +52,7 @@ def _tools(
     preferences = PreferencesReader(database)
     yield Calculator()
     yield DateTime()
-    yield Remember(Remembering(database, embedder, standings))
+    yield Remember(Remembering(database, embedder, accounts))
     yield Recall(MemorySearch(database, embedder), preferences)
     yield KnowledgeSearch(Passages(database, embedder), preferences)
     if settings.deep_reasoning_model:

@@ -29,7 +29,7 @@ def make_vault(settings: Settings) -> SecretVault:
 
 def make_catalogue(foundation: Foundation, local: ToolRegistry) -> ToolCatalogue:
     """Return what knows all tools."""
-    lifetime_s = foundation.settings.standing_lifetime_s
+    lifetime_s = foundation.settings.account_cache_s
     return ToolCatalogue(foundation.database, local, lifetime_s=lifetime_s)
 
 
@@ -43,7 +43,7 @@ async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, 
     homes = ServerHomes(settings.mcp_home)
     memory_bytes = settings.mcp_memory_mb * 1024 * 1024
     addresses = ServerAddresses(make_vault(settings), homes, memory_bytes=memory_bytes)
-    servers = ConfiguredServers(database, lifetime_s=settings.standing_lifetime_s)
+    servers = ConfiguredServers(database, lifetime_s=settings.account_cache_s)
     allowed_hosts, changes = settings.allowed_private_hosts or (), ToolChanges()
     pool = McpPool(
         servers,

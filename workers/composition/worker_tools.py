@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from services.auth.standing import Standings
+from schema.tools import ToolKind
+from services.auth.accounts import AccountCache
 from services.mcp.calls import McpCalls
 from services.mcp.refresh import McpRefresh
 from services.models.gateway import ModelGateway
 from services.outgoing.client import OutgoingClient
 from services.tools.catalogue import ToolCatalogue
-from services.tools.definition import LocalTool, ToolKind
+from services.tools.definition import LocalTool
 from services.tools.executor import ToolExecutor, ToolRunner
 from workers.composition.foundation import Foundation
 from workers.composition.local_tools import make_local_tools
@@ -36,11 +37,11 @@ async def open_worker_tools(
 ) -> AsyncIterator[WorkerTools]:
     """Open what runs tools, and close it at the end. Errors: WeakEncryptionKeyError."""
     settings = foundation.settings
-    standings = Standings(foundation.database, lifetime_s=settings.standing_lifetime_s)
+    accounts = AccountCache(foundation.database, lifetime_s=settings.account_cache_s)
     async with AsyncExitStack() as stack:
         allowed_hosts = settings.allowed_private_hosts or ()
         outgoing = await stack.enter_async_context(OutgoingClient(allowed_hosts=allowed_hosts))
-        local = make_local_tools(foundation, standings, gateway=gateway, outgoing=outgoing)
+        local = make_local_tools(foundation, accounts, gateway=gateway, outgoing=outgoing)
         for tool in more_tools:
             local.add(tool)
         catalogue = make_catalogue(foundation, local)
@@ -50,5 +51,5 @@ async def open_worker_tools(
             ToolKind.MCP: McpCalls(pool),
             ToolKind.WORKFLOW: make_workflow_calls(foundation, outgoing),
         }
-        executor = ToolExecutor(catalogue, standings, runners)
+        executor = ToolExecutor(catalogue, accounts, runners)
         yield WorkerTools(catalogue, executor, mcp_refresh)

@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import granted, refused
+from api.errors import refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import DocumentIdPath
 from schema.actors import Actor
@@ -50,5 +50,5 @@ async def unpublish_any_document(
     services: Services,
 ) -> Envelope[Document]:
     """Make a document a draft again, which its owner alone finds; this is audited."""
-    document = granted(await services.publication.unpublish(actor, document_id), _refused)
+    document = value_or_raise(await services.publication.unpublish(actor, document_id), _refused)
     return tagged(request, response, document)

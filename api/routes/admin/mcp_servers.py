@@ -8,7 +8,7 @@ from fastapi import Body, Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import ApiError, granted
+from api.errors import ApiError, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, ServerNamePath
 from api.server_refresher import RefreshProgress
@@ -46,7 +46,9 @@ async def create_mcp_server(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[McpServer]:
     """Register a server; its tools are listed in the background."""
-    server = granted(await services.mcp_servers.create(actor, body, key=idempotency_key), _refused)
+    server = value_or_raise(
+        await services.mcp_servers.create(actor, body, key=idempotency_key), _refused
+    )
     _list_tools(services, server)
     return created(request, response, server, at=f"{request.url.path}/{server.name}")
 
@@ -64,7 +66,7 @@ async def get_mcp_server(
     request: Request, response: Response, name: ServerNamePath, actor: Reader, services: Services
 ) -> Envelope[McpServer]:
     """Return one server, with what came of the last attempt to list its tools."""
-    server = granted(await services.mcp_servers.get(actor, name), _refused)
+    server = value_or_raise(await services.mcp_servers.get(actor, name), _refused)
     return tagged(request, response, server)
 
 
@@ -83,7 +85,7 @@ async def change_mcp_server(
     versions: IfMatch,
 ) -> Envelope[McpServer]:
     """Change how a server is reached, or switch it off or on; its tools are listed anew."""
-    server = granted(
+    server = value_or_raise(
         await services.mcp_servers.change(actor, name, body, versions=versions), _refused
     )
     _list_tools(services, server)
@@ -95,7 +97,7 @@ async def change_mcp_server(
 )
 async def delete_mcp_server(name: ServerNamePath, actor: Writer, services: Services) -> Response:
     """Delete a server with its tools and what was decided about them."""
-    granted(await services.mcp_servers.delete(actor, name), _refused)
+    value_or_raise(await services.mcp_servers.delete(actor, name), _refused)
     return Response(status_code=204)
 
 
@@ -111,13 +113,13 @@ async def refresh_mcp_server(
     request: Request, response: Response, name: ServerNamePath, actor: Writer, services: Services
 ) -> Envelope[McpServer]:
     """Connect to the server and list its tools; `status` and `problem` say what came of it."""
-    wanted = granted(await services.mcp_servers.ask_for_refresh(actor, name), _refused)
+    wanted = value_or_raise(await services.mcp_servers.ask_for_refresh(actor, name), _refused)
     progress = await services.server_refresher.refresh(wanted)
     if progress is RefreshProgress.UNAVAILABLE:
         raise ApiError(
             ErrorCode.SERVICE_UNAVAILABLE, "No worker could list the tools. Try again shortly."
         )
-    server = granted(await services.mcp_servers.get(actor, name), _refused)
+    server = value_or_raise(await services.mcp_servers.get(actor, name), _refused)
     response.status_code = 202 if progress is RefreshProgress.UNDER_WAY else 200
     return tagged(request, response, server)
 

@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import ApiError, granted, invalid, refused
+from api.errors import ApiError, invalid, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, PlanIdPath
 from schema.actors import Actor
@@ -55,7 +55,7 @@ async def create_plan(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Plan]:
     """Make a plan; as the default it takes the place of the one that was."""
-    plan = granted(await services.plans.create(actor, body, key=idempotency_key), _refused)
+    plan = value_or_raise(await services.plans.create(actor, body, key=idempotency_key), _refused)
     return created(request, response, plan, at=f"{request.url.path}/{plan.id}")
 
 
@@ -68,7 +68,9 @@ async def get_plan(
     request: Request, response: Response, plan_id: PlanIdPath, actor: Reader, services: Services
 ) -> Envelope[Plan]:
     """Return one plan."""
-    return tagged(request, response, granted(await services.plans.get(actor, plan_id), _refused))
+    return tagged(
+        request, response, value_or_raise(await services.plans.get(actor, plan_id), _refused)
+    )
 
 
 @router.patch(
@@ -89,7 +91,9 @@ async def change_plan(
 
     What changes holds for its subscribers within seconds.
     """
-    plan = granted(await services.plans.change(actor, plan_id, body, versions=versions), _refused)
+    plan = value_or_raise(
+        await services.plans.change(actor, plan_id, body, versions=versions), _refused
+    )
     return tagged(request, response, plan)
 
 

@@ -14,7 +14,7 @@ from api.envelope import (
     list_envelope,
     tagged,
 )
-from api.errors import ApiError, granted, refused
+from api.errors import ApiError, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, PromptIdPath, VersionNumberPath
 from schema.actors import Actor
@@ -56,7 +56,9 @@ async def create_prompt(
 
     The prompt called `base` opens what every turn sends to the model, once a version is active.
     """
-    prompt = granted(await services.prompts.create(actor, body, key=idempotency_key), _refused)
+    prompt = value_or_raise(
+        await services.prompts.create(actor, body, key=idempotency_key), _refused
+    )
     return created(request, response, prompt, at=f"{request.url.path}/{prompt.id}")
 
 
@@ -81,7 +83,7 @@ async def get_prompt(
     services: Services,
 ) -> Envelope[PromptDetail]:
     """Return one prompt with its newest activations."""
-    prompt = granted(await services.prompts.get(actor, prompt_id), _refused)
+    prompt = value_or_raise(await services.prompts.get(actor, prompt_id), _refused)
     return tagged(request, response, prompt)
 
 
@@ -101,7 +103,7 @@ async def create_prompt_version(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[PromptVersion]:
     """Give a prompt a new version, which never changes and is not active yet."""
-    added = granted(
+    added = value_or_raise(
         await services.prompts.add_version(actor, prompt_id, body, key=idempotency_key), _refused
     )
     return created(request, response, added, at=request.url.path)
@@ -117,7 +119,7 @@ async def list_prompt_versions(
     sort: PromptVersionSort = PromptVersionSort.NUMBER_LAST,
 ) -> ListEnvelope[PromptVersion]:
     """Return the versions of a prompt, newest first unless sorted otherwise."""
-    found = granted(
+    found = value_or_raise(
         await services.prompts.list_versions(actor, prompt_id, page, sort=sort), _refused
     )
     return list_envelope(request, found)
@@ -141,7 +143,7 @@ async def activate_prompt_version(
     Turns under way keep theirs. A version that is blank, takes half of a prompt's tokens or more,
     or holds an unknown placeholder is refused; `{date}` is the only one that is known.
     """
-    prompt = granted(await services.prompts.activate(actor, prompt_id, number), _refused)
+    prompt = value_or_raise(await services.prompts.activate(actor, prompt_id, number), _refused)
     return tagged(request, response, prompt)
 
 

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from api.dependencies import Services, may
 from api.documentation import OF_ONE, error_docs
 from api.envelope import Envelope, tagged
-from api.errors import ApiError, granted, invalid, refused
+from api.errors import ApiError, invalid, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IfMatch, UserIdPath
 from schema.actors import Actor
@@ -38,7 +38,7 @@ async def assign_plan(
 
     Where periods begin anew, so do usage and budget.
     """
-    assignment = granted(
+    assignment = value_or_raise(
         await services.subscriptions.assign(actor, user_id, body, versions=versions), _refused
     )
     return tagged(request, response, assignment)

@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope, tagged
-from api.errors import ApiError, granted
+from api.errors import ApiError, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IfMatch, ToolNamePath
 from api.tool_refusals import tool_refused
@@ -59,7 +59,7 @@ async def change_tool(
     versions: IfMatch,
 ) -> Envelope[AdministeredTool]:
     """Switch a tool off or on, or say whether its calls need approval and who may use it."""
-    tool = granted(
+    tool = value_or_raise(
         await services.tool_administration.change(actor, name, body, versions=versions), _refused
     )
     return tagged(request, response, tool)
@@ -81,7 +81,7 @@ async def test_tool(
 
     What the tool does wrong is an outcome; it has 30 seconds, or fewer if it says so.
     """
-    trial = granted(await services.tool_trials.begin(actor, name, body), _refused)
+    trial = value_or_raise(await services.tool_trials.begin(actor, name, body), _refused)
     if not await services.tool_tester.run(trial):
         raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "No worker took the tool. Try again later.")
     outcome = await services.tool_trials.outcome(actor, trial)

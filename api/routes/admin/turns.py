@@ -9,7 +9,7 @@ from api import turn_control
 from api.dependencies import ApiServices, Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
-from api.errors import granted, refused
+from api.errors import refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, TurnIdPath
 from schema.actors import Actor, acting_user
@@ -51,7 +51,7 @@ async def inspect_turn(
     request: Request, turn_id: TurnIdPath, actor: Reader, services: Services
 ) -> Envelope[InspectedTurn]:
     """Return a turn with its messages, prompt, steps, tool calls and charges; this is audited."""
-    turn = granted(await services.inspection.inspect(actor, turn_id), _refused)
+    turn = value_or_raise(await services.inspection.inspect(actor, turn_id), _refused)
     return envelope(request, turn)
 
 
@@ -80,11 +80,11 @@ async def rerun_turn(
     result = await services.regeneration.regenerate(
         acting_user(owner), turn_id, RegenerateTurnRequest(), key=idempotency_key
     )
-    accepted = granted(result, turn_control.regeneration_refused)
+    accepted = value_or_raise(result, turn_control.regeneration_refused)
     await services.inspection.note(actor, AuditAction.TURN_RERUN, turn_id, owner=owner)
     services.starter.dispatch(accepted)
     return envelope(request, accepted.turn)
 
 
 async def _owner(services: ApiServices, actor: Actor, turn_id: TurnId) -> UserId:
-    return granted(await services.inspection.owner_of(actor, turn_id), _refused)
+    return value_or_raise(await services.inspection.owner_of(actor, turn_id), _refused)

@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import ApiError, granted, refused
+from api.errors import ApiError, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IfMatch, UserIdPath
 from schema.actors import Actor
@@ -58,7 +58,7 @@ async def get_user(
     request: Request, response: Response, user_id: UserIdPath, actor: Reader, services: Services
 ) -> Envelope[ManagedUser]:
     """Return one user."""
-    user = granted(await services.user_administration.get(actor, user_id), _refused)
+    user = value_or_raise(await services.user_administration.get(actor, user_id), _refused)
     return tagged(request, response, user)
 
 
@@ -80,7 +80,7 @@ async def change_user(
 
     Disabling ends the user's sign-ins for good; API keys work again once the user is enabled.
     """
-    user = granted(
+    user = value_or_raise(
         await services.user_administration.change(actor, user_id, body, versions=versions),
         _not_changed,
     )

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import granted
+from api.errors import value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, ToolNamePath
 from api.tool_refusals import tool_refused
@@ -44,7 +44,9 @@ async def create_workflow_tool(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[WorkflowTool]:
     """Register a webhook as a tool; its secret is kept encrypted and never shown."""
-    tool = granted(await services.workflow_tools.create(actor, body, key=idempotency_key), _refused)
+    tool = value_or_raise(
+        await services.workflow_tools.create(actor, body, key=idempotency_key), _refused
+    )
     return created(request, response, tool, at=f"{request.url.path}/{tool.name}")
 
 
@@ -61,7 +63,7 @@ async def get_workflow_tool(
     request: Request, response: Response, name: ToolNamePath, actor: Reader, services: Services
 ) -> Envelope[WorkflowTool]:
     """Return one workflow tool."""
-    tool = granted(await services.workflow_tools.get(actor, name), _refused)
+    tool = value_or_raise(await services.workflow_tools.get(actor, name), _refused)
     return tagged(request, response, tool)
 
 
@@ -80,7 +82,7 @@ async def change_workflow_tool(
     versions: IfMatch,
 ) -> Envelope[WorkflowTool]:
     """Change some fields of a workflow tool, its secret among them."""
-    tool = granted(
+    tool = value_or_raise(
         await services.workflow_tools.change(actor, name, body, versions=versions), _refused
     )
     return tagged(request, response, tool)
@@ -91,5 +93,5 @@ async def change_workflow_tool(
 )
 async def delete_workflow_tool(name: ToolNamePath, actor: Writer, services: Services) -> Response:
     """Delete a workflow tool with what was decided about it."""
-    granted(await services.workflow_tools.delete(actor, name), _refused)
+    value_or_raise(await services.workflow_tools.delete(actor, name), _refused)
     return Response(status_code=204)

@@ -19,7 +19,7 @@ from services.knowledge.extraction.documents import (
     ExtractionRefusal,
 )
 from services.knowledge.extraction.parser_answers import Answer
-from services.patience import undisturbed
+from services.shielding import shielded
 
 _MODULE: Final = "services.knowledge.extraction.parser_process"
 # What an interpreter needs in order to start. The rest of the environment holds keys and
@@ -75,7 +75,7 @@ async def parse_in_process(
     except TimeoutError:
         return Err(ExtractionRefusal.TOO_COMPLEX)
     finally:
-        await undisturbed(_end(process))
+        await shielded(_end(process))
     return _result(process.returncode or 0, output)
 
 

@@ -6,17 +6,12 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from schema.tools import RetryClass, ToolDefinition
 from services.tools.calculator.errors import CalculationError
 from services.tools.calculator.evaluation import calculate
 from services.tools.calculator.functions import CONSTANTS, FUNCTIONS
 from services.tools.calculator.notation import MAX_CHARS
-from services.tools.definition import (
-    RetryClass,
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    input_schema,
-)
+from services.tools.definition import ToolExecution, ToolOutcome, input_schema
 
 _DESCRIPTION: Final = (
     "Evaluates an arithmetic expression exactly with decimals and whole numbers of any size up to "

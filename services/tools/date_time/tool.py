@@ -7,17 +7,12 @@ from typing import Annotated, Final, Literal, TypeAlias, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from schema.tools import RetryClass, ToolDefinition
 from services.tools.date_time.calendar_arithmetic import calendar_parts, shifted
 from services.tools.date_time.errors import DateTimeError
 from services.tools.date_time.moments import Moment, at_wall_clock, in_zone, read, seconds
 from services.tools.date_time.zones import Zones
-from services.tools.definition import (
-    RetryClass,
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    input_schema,
-)
+from services.tools.definition import ToolExecution, ToolOutcome, input_schema
 
 Clock: TypeAlias = Callable[[], datetime]
 

@@ -6,9 +6,10 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schema.tools import RetryClass, ToolDefinition
 from schema.usage import TokenUsage
 from services.models.pricing import Pricing
-from services.tools.definition import RetryClass, ToolDefinition, input_schema
+from services.tools.definition import input_schema
 
 _DESCRIPTION: Final = (
     "Asks a stronger model to think a hard question through: mathematics, logic, planning, "

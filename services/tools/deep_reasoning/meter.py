@@ -20,8 +20,8 @@ from services.models.gateway import (
     ThoughtArrived,
 )
 from services.models.pricing import Pricing
-from services.patience import until_stored
 from services.prompts.tokens import estimated_output
+from services.shielding import until_stored
 from services.tools.definition import ToolExecution, ToolProgress
 from services.tools.ledger import ChargeStatus, ToolLedger
 

@@ -14,8 +14,8 @@ from services.models.gateway import (
     ModelRequest,
 )
 from services.models.pricing import Pricing
-from services.patience import undisturbed
 from services.prompts.tokens import estimated_tokens
+from services.shielding import shielded
 from services.tools.deep_reasoning.definition import (
     DeepReasoningInput,
     deep_reasoning,
@@ -94,9 +94,9 @@ class DeepReasoning:
             async with meter.checkpoints():
                 answer = await self._stream(prompt, meter)
         except BaseException as error:
-            await undisturbed(meter.settle(error))
+            await shielded(meter.settle(error))
             raise
-        await undisturbed(meter.settle(None))
+        await shielded(meter.settle(None))
         return _outcome(answer).model_copy(update={"cost_usd": meter.cost_usd})
 
     async def _stream(self, prompt: str, meter: Meter) -> AnswerEnded:

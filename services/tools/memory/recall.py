@@ -7,19 +7,13 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.memories import MemoryHit, SearchMemoriesRequest
+from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
 from services.embeddings import EmbeddingError, EmbeddingRefusedError, EmbeddingUnavailableError
 from services.memories.search import LEAST_SCORE, MemorySearch
-from services.tools.definition import (
-    RetryClass,
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    ToolUnavailableError,
-    input_schema,
-)
-from services.tools.quotes import one_line
-from services.tools.users import NEEDS_A_USER, user_of
+from services.prompts.quotes import one_line
+from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError, input_schema
+from services.tools.repository import NEEDS_A_USER, user_of
 from services.users.preferences import PreferencesReader
 
 _DESCRIPTION: Final = (

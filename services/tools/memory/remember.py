@@ -9,18 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.memories import CreateMemoryRequest, Memory, MemoryKind
 from schema.result import Err
+from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
-from services.memories.remembering import KnownBefore, Remembered, Remembering
+from services.memories.remembering import AsyncTtlCache, KnownBefore, Remembering
+from services.prompts.quotes import one_line
 from services.refusals import Conflict, LimitReached
-from services.tools.definition import (
-    RetryClass,
-    ToolDefinition,
-    ToolExecution,
-    ToolOutcome,
-    input_schema,
-)
-from services.tools.quotes import one_line
-from services.tools.users import NEEDS_A_USER, user_of
+from services.tools.definition import ToolExecution, ToolOutcome, input_schema
+from services.tools.repository import NEEDS_A_USER, user_of
 
 _DESCRIPTION: Final = (
     "Remembers something about the user for later chats. Kinds: fact, preference, instruction "
@@ -92,8 +87,8 @@ class Remember:
         if isinstance(result, Err):
             return ToolOutcome(output=_refusal(result.error), is_error=True)
         match result.value:
-            case Remembered(memory):
-                return ToolOutcome(output=f"Remembered: {_quoted(memory)}")
+            case AsyncTtlCache(memory):
+                return ToolOutcome(output=f"AsyncTtlCache: {_quoted(memory)}")
             case KnownBefore(memory):
                 return ToolOutcome(
                     output=f"Nothing new was remembered, as this is known: {_quoted(memory)}. "

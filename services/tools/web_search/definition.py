@@ -6,7 +6,8 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.tools.definition import RetryClass, ToolDefinition, input_schema
+from schema.tools import RetryClass, ToolDefinition
+from services.tools.definition import input_schema
 
 NAME: Final = "web_search"
 TIMEOUT: Final = timedelta(seconds=15)

@@ -17,11 +17,9 @@ from services.database import Connection, Database
 from services.database.locks import lock
 from services.subscriptions.periods import period_at
 from services.subscriptions.service import read_terms
+from services.subscriptions.usage import WEB_SEARCH_MODEL
 from services.tools.definition import ToolExecution
 from services.tools.ledger import ChargeStatus, ToolLedger
-
-MODEL: Final = "brave_search"
-"""What the rows of searches that were admitted name as their model."""
 
 # A call is one search, however many attempts it takes; those that failed found nothing.
 _COUNT: Final = """
@@ -83,7 +81,12 @@ class SearchQuota:
                 if await _made(connection, user_id, period, execution) >= limit:
                     return UsedUp(limit, period.end)
             is_new = await connection.fetchval(
-                _ADMIT, new_id(), user_id, *_attempt(execution), execution.tool_call_id, MODEL
+                _ADMIT,
+                new_id(),
+                user_id,
+                *_attempt(execution),
+                execution.tool_call_id,
+                WEB_SEARCH_MODEL,
             )
         return Admission(is_free=bool(is_new))
 
@@ -102,7 +105,11 @@ async def _made(
 ) -> int:
     """Count the other searches of a period."""
     call = (execution.turn_id, execution.step, execution.tool_call_id)
-    return int(await connection.fetchval(_COUNT, user_id, period.start, period.end, MODEL, *call))
+    return int(
+        await connection.fetchval(
+            _COUNT, user_id, period.start, period.end, WEB_SEARCH_MODEL, *call
+        )
+    )
 
 
 def _attempt(execution: ToolExecution) -> tuple[object, ...]:

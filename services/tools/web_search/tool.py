@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from schema.result import Err
 from schema.wire import make_storable
-from services.patience import undisturbed
+from services.shielding import shielded
 from services.tools.definition import ToolExecution, ToolOutcome
 from services.tools.ledger import ChargeStatus
 from services.tools.web_search.brave import COUNTRIES, BraveSearch, Search, SearchRefusal
@@ -58,7 +58,7 @@ class WebSearch:
             status = ChargeStatus.FAILED
             raise
         finally:
-            await undisturbed(self._quota.settle(admission, execution, status))
+            await shielded(self._quota.settle(admission, execution, status))
         return outcome
 
     async def _search(self, query: str, asked: WebSearchInput) -> ToolOutcome:

@@ -27,7 +27,7 @@ Connect: TypeAlias = Callable[[McpServerRow, Callable[[], None]], Awaitable["Con
 """Opens a connection, and says by the callback when the server ends it."""
 
 
-class ServerSlot:
+class ServerConnection:
     """The connection to one server, as it is configured in `row`."""
 
     def __init__(self, row: McpServerRow, connect: Connect, health: ServerHealth) -> None:

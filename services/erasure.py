@@ -4,7 +4,7 @@ Asked for in the transaction that deletes the turn, so that no crash between the
 behind; done at once where Redis is there, and by the sweep where it was not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,6 @@ from schema.tables import ErasureRow, LedgerRow, TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import TurnStatus
 from services.database import Database
-from services.events.writer import EventWriter
 
 _AT_ONCE: Final = 500
 
@@ -49,9 +48,11 @@ async def ask_for_erasure(session: AsyncSession, of: Any) -> DeletedTurns:  # no
 class Erasure:
     """Erases the streams of deleted turns. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, events: EventWriter) -> None:
+    def __init__(
+        self, database: Database, erase_stream: Callable[[TurnId], Awaitable[bool]]
+    ) -> None:
         self._database = database
-        self._events = events
+        self._erase_stream = erase_stream
 
     async def erase(self, turn_ids: Sequence[TurnId]) -> bool:
         """Erase the streams of turns that are deleted; False where some stay noted for later.
@@ -62,7 +63,7 @@ class Erasure:
         newest = sorted(turn_ids, reverse=True)[:_AT_ONCE]
         erased: list[TurnId] = []
         for turn_id in newest:
-            if not await self._events.erase(turn_id):
+            if not await self._erase_stream(turn_id):
                 break
             erased.append(turn_id)
         if erased:

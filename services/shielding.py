@@ -32,7 +32,7 @@ async def until_stored(store: Callable[[], Awaitable[T]]) -> T:
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
     """Bring `work` to its end even if this task is cancelled meanwhile; then be cancelled."""
     task = asyncio.ensure_future(work)
     try:

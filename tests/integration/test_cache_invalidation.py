@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from api.app import create_app
 from api.dependencies import ApiServices
 from schema.ids import TurnId, new_id
-from services.auth.forgetting import Forgetting, Outdated
-from services.auth.standing import Standing
+from services.auth.accounts import Account
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.events.hub import EventHub
 from services.events.keys import API_CHANNEL
 from tests.fixtures.api_user import PASSWORD, ApiUser
@@ -59,11 +59,11 @@ class Process:
     async def status(self, headers: dict[str, str], path: str = "/chats") -> int:
         return (await self.http.get(path, headers=headers)).status_code
 
-    async def standing(self, person: ApiUser) -> Standing:
+    async def account(self, person: ApiUser) -> Account:
         """Return what this process knows of somebody."""
         caller = await self.services.callers.of(person.headers["Authorization"].split()[1])
         assert caller is not None
-        return caller.standing
+        return caller.account
 
     async def listens(self) -> None:
         """Return once it is told what it is to forget."""
@@ -80,7 +80,7 @@ class Process:
 @asynccontextmanager
 async def remembering(stack: Stack, foundation: Foundation) -> AsyncIterator[Process]:
     """Serve another API of the stack, which remembers for long."""
-    settings = foundation.settings.model_copy(update={"standing_lifetime_s": LIFETIME_S})
+    settings = foundation.settings.model_copy(update={"account_cache_s": LIFETIME_S})
     async with (
         open_api_services(
             replace(foundation, settings=settings), stack.temporal, eager=False
@@ -233,7 +233,7 @@ async def test_a_plan_that_is_given_or_changed_on_one_process_is_in_force_on_all
     here: Process, there: Process, user: ApiUser, admin: ApiUser
 ) -> None:
     async def room(process: Process) -> int | None:
-        return (await process.standing(user)).entitlements.max_memories
+        return (await process.account(user)).entitlements.max_memories
 
     plan = await make_plan(here.user(admin), maxMemories=7)
     known = [await room(process) for process in (here, there)]
@@ -253,7 +253,7 @@ async def test_another_default_plan_is_in_force_on_all_processes(
     here: Process, there: Process, user: ApiUser, admin: ApiUser
 ) -> None:
     async def plan_id(process: Process) -> str:
-        return str((await process.standing(user)).plan_id)
+        return str((await process.account(user)).plan_id)
 
     plan = await make_plan(here.user(admin))
     known = [await plan_id(process) for process in (here, there)]
@@ -268,7 +268,7 @@ async def test_another_preferred_model_is_asked_by_all_processes(
     here: Process, there: Process, user: ApiUser, stack: Stack
 ) -> None:
     async def model(process: Process) -> str | None:
-        return (await process.standing(user)).preferred_model
+        return (await process.account(user)).preferred_model
 
     wanted = stack.settings.models[-1]
     known = [await model(process) for process in (here, there)]
@@ -350,9 +350,9 @@ async def test_a_redis_that_never_answers_holds_up_no_change(
     known = make_known_people(stack.foundation)
     async with Redis.from_url(proxy.url, socket_timeout=None) as patient:
         await patient.ping()
-        forgetting = Forgetting(
+        invalidation = CacheInvalidation(
             patient,
-            standings=known.standings,
+            accounts=known.accounts,
             sessions=known.sessions,
             api_keys=known.api_keys,
         )
@@ -360,7 +360,7 @@ async def test_a_redis_that_never_answers_holds_up_no_change(
 
         with capture_logs() as logs:
             async with asyncio.timeout(WITHIN_S):
-                await forgetting.forget(Outdated(sessions=(uuid4(),)))
+                await invalidation.forget(Invalidation(sessions=(uuid4(),)))
 
-    (told,) = (log for log in logs if log["event"] == "forgetting_not_told")
+    (told,) = (log for log in logs if log["event"] == "cache_invalidation_not_published")
     assert told["error"] == "TimeoutError"

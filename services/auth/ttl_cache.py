@@ -10,7 +10,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Remembered(Generic[K, V]):
+class AsyncTtlCache(Generic[K, V]):
     """What `read` found, of the `most` that came last.
 
     It is asked anew `lifetime_s` after it was read, however often it was needed meanwhile. That

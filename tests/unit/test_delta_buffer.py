@@ -8,7 +8,7 @@ import pytest
 
 from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import TurnId, new_id
-from services.events.deltas import AttemptText
+from services.events.deltas import DeltaBuffer
 from services.events.writer import Appended, EventWriter, NotAppended, OvertakenError
 
 START = StepEvent(step=1, attempt=2, model="m")
@@ -64,8 +64,8 @@ async def writer() -> FakeWriter:
     return FakeWriter()
 
 
-def attempt_text(writer: FakeWriter, *, interval_s: float = FOREVER_S) -> AttemptText:
-    return AttemptText(
+def attempt_text(writer: FakeWriter, *, interval_s: float = FOREVER_S) -> DeltaBuffer:
+    return DeltaBuffer(
         cast("EventWriter", writer), turn_id=TurnId(new_id()), start=START, interval_s=interval_s
     )
 
@@ -142,7 +142,7 @@ async def test_an_overtaken_attempt_hears_of_it(writer: FakeWriter) -> None:
             await add_until_told(text)
 
 
-async def add_until_told(text: AttemptText) -> None:
+async def add_until_told(text: DeltaBuffer) -> None:
     """Add pieces until the attempt learns that it must stop."""
     async with asyncio.timeout(5):
         while True:

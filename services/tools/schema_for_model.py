@@ -3,9 +3,14 @@
 from typing import Final
 
 from schema.tables import ToolSettingsRow
-from schema.tools import SERVER_SEPARATOR, AdministeredTool, ApprovalPolicy, RetryClass
+from schema.tools import (
+    SERVER_SEPARATOR,
+    AdministeredTool,
+    ApprovalPolicy,
+    RetryClass,
+    ToolDefinition,
+)
 from schema.users import UserRole
-from services.tools.definition import ToolDefinition
 
 _FIRST_VERSION: Final = 1
 """The version of a tool that nobody has decided about yet."""

@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from schema.ids import UserId
+from services.auth.accounts import AccountCache
 from services.auth.api_keys import ApiKeyReader
-from services.auth.forgetting import Forgetting, Outdated
+from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.live_sessions import LiveSessions
-from services.auth.standing import Standings
 from services.database import Database
 from services.events.keys import API_CHANNEL
 
@@ -65,7 +65,7 @@ class Scene:
     database: FakeDatabase
     redis: FakeRedis
     sessions: LiveSessions
-    forgetting: Forgetting
+    invalidation: CacheInvalidation
 
 
 def scene(error: Exception | None = None) -> Scene:
@@ -73,21 +73,21 @@ def scene(error: Exception | None = None) -> Scene:
     database.may_answer.set()
     of_database = cast("Database", database)
     sessions = LiveSessions(of_database, lifetime_s=60)
-    forgetting = Forgetting(
+    invalidation = CacheInvalidation(
         cast("Redis", redis),
-        standings=Standings(of_database, lifetime_s=60),
+        accounts=AccountCache(of_database, lifetime_s=60),
         sessions=sessions,
         api_keys=ApiKeyReader(of_database, lifetime_s=60),
     )
-    return Scene(database, redis, sessions, forgetting)
+    return Scene(database, redis, sessions, invalidation)
 
 
 async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
     user_id, told = UserId(uuid4()), scene()
 
-    await told.forgetting.forget(Outdated(users=(user_id,), sessions=(SESSION,)))
-    await told.forgetting.forget(Outdated(key_hashes=(KEY_HASH,)))
-    await told.forgetting.forget(Outdated(everybody=True))
+    await told.invalidation.forget(Invalidation(users=(user_id,), sessions=(SESSION,)))
+    await told.invalidation.forget(Invalidation(key_hashes=(KEY_HASH,)))
+    await told.invalidation.forget(Invalidation(everybody=True))
 
     assert told.redis.published == [
         (API_CHANNEL, {"users": [str(user_id)], "sessions": [str(SESSION)]}),
@@ -99,13 +99,13 @@ async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "outdated",
     [
-        Outdated(everybody=True),
-        Outdated(users=(UserId(uuid4()), UserId(uuid4()))),
-        Outdated(sessions=(SESSION,), key_hashes=(KEY_HASH,)),
+        Invalidation(everybody=True),
+        Invalidation(users=(UserId(uuid4()), UserId(uuid4()))),
+        Invalidation(sessions=(SESSION,), key_hashes=(KEY_HASH,)),
     ],
 )
-def test_a_message_is_read_as_it_was_meant(outdated: Outdated) -> None:
-    assert Outdated.model_validate_json(outdated.model_dump_json()) == outdated
+def test_a_message_is_read_as_it_was_meant(outdated: Invalidation) -> None:
+    assert Invalidation.model_validate_json(outdated.model_dump_json()) == outdated
 
 
 async def test_what_another_process_names_is_forgotten_and_the_rest_is_not() -> None:
@@ -114,7 +114,7 @@ async def test_what_another_process_names_is_forgotten_and_the_rest_is_not() -> 
         await here.sessions.holds(session_id)
     here.database.holds = False
 
-    here.forgetting.hear(Outdated(sessions=(SESSION,)).model_dump_json().encode())
+    here.invalidation.hear(Invalidation(sessions=(SESSION,)).model_dump_json().encode())
 
     assert not await here.sessions.holds(SESSION)
     assert await here.sessions.holds(OTHER_SESSION)
@@ -127,7 +127,7 @@ async def test_what_was_read_before_a_message_came_is_not_remembered_after_it() 
     await here.database.asked.wait()
 
     here.database.holds = False
-    here.forgetting.hear(Outdated(sessions=(SESSION,)).model_dump_json().encode())
+    here.invalidation.hear(Invalidation(sessions=(SESSION,)).model_dump_json().encode())
     here.database.may_answer.set()
 
     assert await asked
@@ -139,7 +139,7 @@ async def test_where_messages_may_have_been_missed_everything_is_forgotten() -> 
     await here.sessions.holds(SESSION)
     here.database.holds = False
 
-    here.forgetting.interrupt()
+    here.invalidation.interrupt()
 
     assert not await here.sessions.holds(SESSION)
 
@@ -164,10 +164,10 @@ async def test_what_can_not_be_read_is_left_and_logged_once(message: bytes) -> N
     here.database.holds = False
 
     with capture_logs() as logs:
-        here.forgetting.hear(message)
-        here.forgetting.hear(message)
+        here.invalidation.hear(message)
+        here.invalidation.hear(message)
 
-    assert [log["event"] for log in logs] == ["forgetting_not_understood"]
+    assert [log["event"] for log in logs] == ["cache_invalidation_unreadable"]
     assert await here.sessions.holds(SESSION)
 
 
@@ -178,7 +178,7 @@ async def test_what_no_other_process_can_be_told_is_forgotten_here(error: Except
     here.database.holds = False
 
     with capture_logs() as logs:
-        await here.forgetting.forget(Outdated(sessions=(SESSION,)))
+        await here.invalidation.forget(Invalidation(sessions=(SESSION,)))
 
-    assert [log["event"] for log in logs] == ["forgetting_not_told"]
+    assert [log["event"] for log in logs] == ["cache_invalidation_not_published"]
     assert not await here.sessions.holds(SESSION)

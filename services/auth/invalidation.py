@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from schema.ids import UserId
+from services.auth.accounts import AccountCache
 from services.auth.api_keys import ApiKeyReader
 from services.auth.live_sessions import LiveSessions
-from services.auth.standing import Standings
 from services.events.keys import API_CHANNEL
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 _PATIENCE_S: Final = 0.25
 
 
-class Outdated(BaseModel):
+class Invalidation(BaseModel):
     """What a change has made wrong, as processes tell each other: ids, and the hashes of keys.
 
     `everybody` are all users: a plan is another, or the one that is the default.
@@ -42,24 +42,24 @@ class Outdated(BaseModel):
     key_hashes: tuple[bytes, ...] = ()
 
 
-class Forgetting:
+class CacheInvalidation:
     """Has this process and all others forget."""
 
     def __init__(
         self,
         redis: Redis,
         *,
-        standings: Standings,
+        accounts: AccountCache,
         sessions: LiveSessions,
         api_keys: ApiKeyReader,
     ) -> None:
         self._redis = redis
-        self._standings = standings
+        self._accounts = accounts
         self._sessions = sessions
         self._api_keys = api_keys
         self._has_wondered = False
 
-    async def forget(self, outdated: Outdated) -> None:
+    async def forget(self, outdated: Invalidation) -> None:
         """Forget what was changed, here at once, and tell the others; never fails.
 
         To be called behind the commit: what is asked for before it is as it was.
@@ -70,30 +70,30 @@ class Forgetting:
             async with asyncio.timeout(_PATIENCE_S):
                 await self._redis.publish(API_CHANNEL, told)
         except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("forgetting_not_told", error=type(error).__name__)
+            _log.warning("cache_invalidation_not_published", error=type(error).__name__)
 
     def hear(self, message: bytes) -> None:
         """Forget what a process has changed. What can't be read, as of a later version, is left."""
         try:
-            outdated = Outdated.model_validate_json(message)
+            outdated = Invalidation.model_validate_json(message)
         except ValidationError:
             if not self._has_wondered:
                 self._has_wondered = True
-                _log.warning("forgetting_not_understood", size=len(message))
+                _log.warning("cache_invalidation_unreadable", size=len(message))
             return
         self._forget(outdated)
 
     def interrupt(self) -> None:
         """Forget everything: what was told meanwhile was not heard."""
-        self._standings.forget_everybody()
+        self._accounts.forget_everybody()
         self._sessions.forget_all()
         self._api_keys.forget_all()
 
-    def _forget(self, outdated: Outdated) -> None:
+    def _forget(self, outdated: Invalidation) -> None:
         if outdated.everybody:
-            self._standings.forget_everybody()
+            self._accounts.forget_everybody()
         for user_id in outdated.users:
-            self._standings.forget(user_id)
+            self._accounts.forget(user_id)
         for session_id in outdated.sessions:
             self._sessions.forget(session_id)
         for key_hash in outdated.key_hashes:

@@ -1,7 +1,7 @@
 """Owns what is known of users at every request: role, status, plan.
 
 A token says who its bearer was when it was issued. What they may do now is asked of the database,
-and remembered for moments, or until it is forgotten (forgetting.py): workers hear of no change.
+and remembered for moments, or until it is forgotten (invalidation.py): workers hear of no change.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,10 @@ from uuid import UUID
 from schema.actors import SERVICE
 from schema.ids import UserId
 from schema.plans import Entitlements
-from schema.tools import ApprovalPolicy
+from schema.tools import ApprovalPolicy, approval_policies
 from schema.users import UserRole, UserStatus
-from services.auth.remembered import Remembered
+from services.auth.ttl_cache import AsyncTtlCache
 from services.database import ActorGoneError, Database
-from services.tools.permission import policies
 
 _REMEMBERED: Final = 50_000
 
@@ -35,7 +34,7 @@ WHERE users.id = $1
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Account:
     """What a user is, has and prefers; `subscribed_at` is null on the plan that everybody has."""
 
     role: UserRole
@@ -48,23 +47,23 @@ class Standing:
     tool_approvals: Mapping[str, ApprovalPolicy]
 
 
-class Standings:
+class AccountCache:
     """Looks users up. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._known = Remembered(self._read, most=_REMEMBERED, lifetime_s=lifetime_s)
+        self._known = AsyncTtlCache(self._read, most=_REMEMBERED, lifetime_s=lifetime_s)
 
-    async def of(self, user_id: UserId) -> Standing | None:
-        """Return the standing of a user, or None for one who is gone or disabled."""
+    async def of(self, user_id: UserId) -> Account | None:
+        """Return the account of a user, or None for one who is gone or disabled."""
         return await self._known.of(user_id)
 
     async def entitlements_of(self, user_id: UserId) -> Entitlements:
         """Return what the user's plan allows. Errors: ActorGoneError."""
-        standing = await self.of(user_id)
-        if standing is None:
+        account = await self.of(user_id)
+        if account is None:
             raise ActorGoneError
-        return standing.entitlements
+        return account.entitlements
 
     def forget(self, user_id: UserId) -> None:
         """Ask anew at the user's next request to this process."""
@@ -74,12 +73,12 @@ class Standings:
         """Ask anew at the next request of each user to this process."""
         self._known.forget_all()
 
-    async def _read(self, user_id: UserId) -> Standing | None:
+    async def _read(self, user_id: UserId) -> Account | None:
         async with self._database.statements(SERVICE) as connection:
             found = await connection.fetchrow(_STANDING, user_id)
         if found is None or found["status"] != UserStatus.ACTIVE:
             return None
-        return Standing(
+        return Account(
             role=UserRole(found["role"]),
             plan_id=found["plan_id"],
             plan_name=found["plan_name"],
@@ -87,5 +86,5 @@ class Standings:
             subscribed_at=found["started_at"],
             preferred_model=found["default_model"],
             disabled_tools=frozenset(found["disabled_tools"] or ()),
-            tool_approvals=policies(found["tool_approvals"] or {}),
+            tool_approvals=approval_policies(found["tool_approvals"] or {}),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from services.tools.definition import ToolDefinition
+from schema.tools import ToolDefinition
 from services.tools.permission import (
     UNDECIDED,
     Audience,

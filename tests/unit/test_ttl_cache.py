@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from services.auth.remembered import Remembered
+from services.auth.ttl_cache import AsyncTtlCache
 
 LIFETIME_S = 5.0
 
@@ -18,8 +18,8 @@ class Source:
     reading: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def remembered(self) -> Remembered[str, str]:
-        return Remembered(self.read, most=10, lifetime_s=LIFETIME_S, timer=lambda: self.now)
+    def remembered(self) -> AsyncTtlCache[str, str]:
+        return AsyncTtlCache(self.read, most=10, lifetime_s=LIFETIME_S, timer=lambda: self.now)
 
     async def read(self, key: str) -> str | None:
         self.times_read += 1
