@@ -1,8 +1,9 @@
-"""Are the locked requirements those of pyproject.toml? Told from what is installed, offline.
+"""Whether requirements/ matches pyproject.toml, checked offline against the installed packages.
 
-From each dependency that pyproject.toml names, the metadata of the installed packages leads to
-all that is needed here. Every one of them must be pinned, at a version that satisfies whoever
-needs it, and installed at that version; and nothing else may be pinned for this platform.
+Starting from the dependencies in pyproject.toml, the metadata of the installed packages leads to
+everything that is required here. Each package must be pinned at a version that satisfies all its
+dependents, and installed at that version; nothing else may be pinned for this platform. The
+installer must be the version of uv that wrote the locks.
 """
 
 import re
@@ -22,14 +23,14 @@ _HASH: Final = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 class Need(NamedTuple):
-    """A package that is needed, and by whom."""
+    """A required package and its dependent."""
 
     requirement: Requirement
     by: str
 
 
 def problems_of(lock: str, needed: Iterable[Requirement]) -> list[str]:
-    """Return a sentence for each way in which `lock` is not what `needed` asks for."""
+    """Return a sentence for each difference between `lock` and what `needed` requires."""
     pins = pins_of(lock)
     found: list[str] = []
     reached: set[str] = set()
@@ -38,17 +39,17 @@ def problems_of(lock: str, needed: Iterable[Requirement]) -> list[str]:
         reached.add(name)
         pin = pins.get(name)
         if pin is None:
-            found.append(f"{name} is not pinned; {need.by} needs it")
+            found.append(f"{name} is not pinned but required by {need.by}")
         elif not need.requirement.specifier.contains(pin, prereleases=True):
-            found.append(f"{name}=={pin} is pinned; {need.by} needs {need.requirement}")
+            found.append(f"{name}=={pin} is pinned but {need.by} requires {need.requirement}")
         elif _installed(name) != pin:
-            found.append(f"{name}=={pin} is pinned; {_installed(name)} is installed")
-    found += [f"{name} is pinned; nobody needs it" for name in sorted(pins.keys() - reached)]
+            found.append(f"{name}=={pin} is pinned but {_installed(name)} is installed")
+    found += [f"{name} is pinned but not required" for name in sorted(pins.keys() - reached)]
     return sorted(set(found))
 
 
 def pins_of(lock: str) -> Mapping[str, str]:
-    """Return the version that is pinned for each package of this platform and interpreter."""
+    """Return the version pinned for each package on this platform and interpreter."""
     pins: dict[str, str] = {}
     for line in _PIN.findall(lock):
         requirement = Requirement(line)
@@ -59,13 +60,26 @@ def pins_of(lock: str) -> Mapping[str, str]:
 
 
 def unhashed(lock: str) -> list[str]:
-    """Return the pins that no hash follows."""
+    """Return the pins without a hash."""
     blocks = re.split(r"\n(?=\S)", lock.strip())
     return [block.splitlines()[0] for block in blocks if not _HASH.search(block)]
 
 
+def installer_problems(installer: str, development: str) -> list[str]:
+    """Return a sentence for each way in which the installer is not the uv of the development lock.
+
+    The two must agree: with another version, uv would replace itself while it installs the lock.
+    """
+    pins, locked = pins_of(installer), pins_of(development)
+    if pins.keys() != {"uv"}:
+        return [f"pins {', '.join(sorted(pins)) or 'nothing'} instead of uv alone"]
+    if pins["uv"] != locked.get("uv"):
+        return [f"uv=={pins['uv']} is pinned but development.txt has {locked.get('uv')}"]
+    return []
+
+
 def _closure(needed: Iterable[Requirement]) -> Iterator[Need]:
-    """Yield each requirement that applies here, then those of what it names, and so on."""
+    """Yield each requirement that applies here, and their requirements in turn."""
     waiting = [Need(requirement, "pyproject.toml") for requirement in needed]
     seen: set[tuple[str, str, str]] = set()
     while waiting:
@@ -105,19 +119,25 @@ def _applying(texts: Iterable[str]) -> list[Requirement]:
 
 
 def main() -> int:
-    """Check both files; say what is wrong, and how to put it right."""
+    """Check the three files, and print what is wrong and how to fix it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     production = project["project"]["dependencies"]
     embedded = project["project"]["optional-dependencies"]["embedded"]
     development = project["dependency-groups"]["development"]
-    found = []
-    for file, texts in (
-        ("production.txt", production),
-        ("development.txt", [*production, *embedded, *development]),
-    ):
-        lock = (ROOT / "requirements" / file).read_text()
-        found += [f"requirements/{file}: {each}" for each in problems_of(lock, _applying(texts))]
-        found += [f"requirements/{file}: no hash for {each}" for each in unhashed(lock)]
+    locks = {path.name: path.read_text() for path in (ROOT / "requirements").glob("*.txt")}
+    problems = {
+        "production.txt": problems_of(locks["production.txt"], _applying(production)),
+        "development.txt": problems_of(
+            locks["development.txt"], _applying([*production, *embedded, *development])
+        ),
+        "installer.txt": installer_problems(locks["installer.txt"], locks["development.txt"]),
+    }
+    found = [f"requirements/{file}: {each}" for file, those in problems.items() for each in those]
+    found += [
+        f"requirements/{file}: no hash for {pin}"
+        for file, lock in locks.items()
+        for pin in unhashed(lock)
+    ]
     print("\n".join([*found, "Run `make lock`."]) if found else "requirements: fresh")
     return 1 if found else 0
 

@@ -1,0 +1,29 @@
+"""Differences between the locks that `make check` finds."""
+
+import pytest
+
+from tests.lock_freshness import installer_problems, unhashed
+
+HASH = "--hash=sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("installer", "problems"),
+    [
+        ("uv==1.2", []),
+        ("uv==1.3", ["uv==1.3 is pinned but development.txt has 1.2"]),
+        ("uv==1.2\nwheel==3", ["pins uv, wheel instead of uv alone"]),
+        ("", ["pins nothing instead of uv alone"]),
+    ],
+)
+def test_the_installer_is_the_uv_of_the_development_lock(
+    installer: str, problems: list[str]
+) -> None:
+    assert installer_problems(installer, "ruff==1\nuv==1.2\n") == problems
+
+
+def test_a_pin_without_a_hash_is_found() -> None:
+    lock = f"anyio==4 \\\n    {HASH}\nclick==8 \\\n    {HASH}\n"
+
+    assert unhashed(lock) == []
+    assert unhashed(lock + "idna==3\n") == ["idna==3"]
