@@ -1,6 +1,6 @@
 """Owns telling whom an API key speaks for, and that it was used; making them is not its.
 
-AsyncTtlCache for moments, as accounts are, or until it is forgotten (invalidation.py).
+Cached for a few seconds, as accounts are, or until it is forgotten (invalidation.py).
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Owns knowing whether the sign-in that an access token came of still holds.
 
-AsyncTtlCache for moments, as accounts are, or until it is forgotten (invalidation.py).
+Cached for a few seconds, as accounts are, or until it is forgotten (invalidation.py).
 """
 
 from typing import Final, Literal

@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class AsyncTtlCache:
+class Remembered:
     """The memory is kept and accepted."""
 
     memory: Memory
@@ -42,7 +42,7 @@ class KnownBefore:
     memory: Memory
 
 
-Kept = AsyncTtlCache | KnownBefore
+Kept = Remembered | KnownBefore
 
 
 class Remembering:
@@ -85,7 +85,7 @@ class Remembering:
             row.source_turn_id = await _still_there(session, source_turn_id)
             session.add(row)
             await session.flush()
-            return Ok(AsyncTtlCache(memory_from_row(row)))
+            return Ok(Remembered(memory_from_row(row)))
 
     async def _kept(
         self, session: AsyncSession, actor: Actor, new: MemoryRow, *, key: str
@@ -106,7 +106,7 @@ class Remembering:
         creation = await session.get_one(CreationRow, (actor.user_id, key))
         creation.resource_id = str(suggested)
         await session.flush()
-        return AsyncTtlCache(memory_from_row(row))
+        return Remembered(memory_from_row(row))
 
     async def _vector_of(self, content: str) -> list[float] | None:
         try:
@@ -124,7 +124,7 @@ async def _made_before(
     row = await session.get(MemoryRow, memory_id, options=[WITHOUT_VECTOR])
     if row is None:
         return Err(Conflict.MADE_AND_DELETED)
-    return Ok(AsyncTtlCache(memory_from_row(row)))
+    return Ok(Remembered(memory_from_row(row)))
 
 
 async def _read(session: AsyncSession, memory_id: MemoryId) -> MemoryRow:

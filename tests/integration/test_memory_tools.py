@@ -107,7 +107,7 @@ async def test_what_the_user_wants_remembered_is_accepted_at_once(
         {"content": "Prefers  trains.", "kind": "preference", "importance": 0.9}, execution
     )
 
-    assert outcome == ToolOutcome(output="AsyncTtlCache: “Prefers trains.” (preference)")
+    assert outcome == ToolOutcome(output="Remembered: “Prefers trains.” (preference)")
     [memory] = await kept(stack, user)
     assert (memory.content, memory.kind.value) == ("Prefers  trains.", "preference")
     assert (memory.importance, memory.status) == (0.9, MemoryStatus.ACCEPTED)
@@ -122,7 +122,7 @@ async def test_a_call_that_is_made_again_remembers_once_and_says_the_same(
         *(remember.run(wish, replace(execution, attempt=number)) for number in (1, 2, 3))
     )
 
-    assert [outcome.output for outcome in outcomes] == ["AsyncTtlCache: “Has a dog.” (fact)"] * 3
+    assert [outcome.output for outcome in outcomes] == ["Remembered: “Has a dog.” (fact)"] * 3
     assert len(await kept(stack, user)) == 1
 
 
@@ -160,7 +160,7 @@ async def test_what_is_only_alike_can_be_remembered_all_the_same(
     outcome = await say(remember, user, "Bob introduced Anna to chess.", although_alike=True)
 
     assert "`although_alike`" in known.output
-    assert outcome.output == "AsyncTtlCache: “Bob introduced Anna to chess.” (fact)"
+    assert outcome.output == "Remembered: “Bob introduced Anna to chess.” (fact)"
     assert len(await kept(stack, user)) == 2
 
 
@@ -190,7 +190,7 @@ async def test_a_wish_accepts_what_was_suggested(
 
     outcomes = [await remember.run({"content": "has a dog"}, execution) for _ in range(2)]
 
-    assert [outcome.output for outcome in outcomes] == ["AsyncTtlCache: “Has a dog.” (fact)"] * 2
+    assert [outcome.output for outcome in outcomes] == ["Remembered: “Has a dog.” (fact)"] * 2
     [memory] = await kept(stack, user)
     assert (memory.id, memory.status) == (suggested.id, MemoryStatus.ACCEPTED)
     assert memory.version == suggested.version + 1
@@ -252,7 +252,7 @@ async def test_a_full_plan_is_told_in_words(
     assert outcome.output.startswith("Not remembered: the user's plan has room for 1 memories")
     await stack.services.memories.delete(actor_of(user), (await kept(stack, user))[0].id)
     again = await remember.run({"content": "Works as a nurse."}, execution)
-    assert again.output == "AsyncTtlCache: “Works as a nurse.” (fact)"
+    assert again.output == "Remembered: “Works as a nurse.” (fact)"
 
 
 async def test_what_the_user_deleted_since_is_not_made_again(
@@ -275,7 +275,7 @@ async def test_without_the_embedder_it_is_remembered_all_the_same(
     first = await say(remember, user, "Has a dog.")
     second = await say(remember, user, "Has a dog")
 
-    assert first.output == "AsyncTtlCache: “Has a dog.” (fact)"
+    assert first.output == "Remembered: “Has a dog.” (fact)"
     assert second.output.startswith("Nothing new was remembered")
 
 

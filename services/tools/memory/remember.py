@@ -11,7 +11,7 @@ from schema.memories import CreateMemoryRequest, Memory, MemoryKind
 from schema.result import Err
 from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
-from services.memories.remembering import AsyncTtlCache, KnownBefore, Remembering
+from services.memories.remembering import KnownBefore, Remembered, Remembering
 from services.prompts.quotes import one_line
 from services.refusals import Conflict, LimitReached
 from services.tools.definition import ToolExecution, ToolOutcome, input_schema
@@ -87,8 +87,8 @@ class Remember:
         if isinstance(result, Err):
             return ToolOutcome(output=_refusal(result.error), is_error=True)
         match result.value:
-            case AsyncTtlCache(memory):
-                return ToolOutcome(output=f"AsyncTtlCache: {_quoted(memory)}")
+            case Remembered(memory):
+                return ToolOutcome(output=f"Remembered: {_quoted(memory)}")
             case KnownBefore(memory):
                 return ToolOutcome(
                     output=f"Nothing new was remembered, as this is known: {_quoted(memory)}. "
