@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.memories",
     "tests.fixtures.mcp",
     "tests.fixtures.trusted_issuers",
+    "tests.fixtures.exercised_routes",
 ]
 
 
@@ -47,12 +48,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 TOGETHER = (
-    # One of them says what none of the others has asked for.
-    "tests/contracts/",
-    # They fill thousands of rows in, once.
+    # They insert thousands of rows, once.
     "tests/integration/test_query_plans.py",
     "tests/integration/test_knowledge_search_recall.py",
-    # They start servers on the ports that Temporal has by custom.
+    # They start servers on Temporal's default ports.
     "tests/integration/test_embedded_stack.py",
 )
 

@@ -1,0 +1,12 @@
+"""What production spends on a password; the tests' own stacks spend less."""
+
+import runpy
+
+from services.auth import passwords
+
+
+async def test_passwords_are_hashed_at_the_cost_that_rfc_9106_recommends() -> None:
+    # A fresh copy of the module: a stack of the tests may have made this process's cheap.
+    hashed = await runpy.run_path(passwords.__file__)["Passwords"]().hash("secret")
+
+    assert hashed.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
