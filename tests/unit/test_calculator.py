@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.tools.calculator import Calculator
-from services.tools.calculator.errors import CalculationError
-from services.tools.calculator.evaluation import calculate
+from services.tools.calculator.numbers import CalculationError
+from services.tools.calculator.tool import calculate
 from services.tools.definition import ToolOutcome
 from tests.fixtures.tool_executions import an_execution
 
@@ -150,6 +150,30 @@ def test_functions_have_their_usual_values(expression: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
+        ("5!", "120"),
+        ("0!", "1"),
+        ("5 !", "120"),
+        ("-5!", "-120"),
+        ("2**3!", "64"),
+        ("3!**2", "36"),
+        ("5!/(3! * 2!)", "10"),
+        ("(2 + 3)!", "120"),
+        ("max(2, 3)!", "6"),
+        ("max(3!, 2)", "6"),
+        ("((2)! + 1)!", "6"),
+        ("10! % 7", "0"),
+        ("10% of 5!", "12"),
+        ("10% of (2 + 3)!", "12"),
+        ("100!", str(math.factorial(100))),
+    ],
+)
+def test_an_exclamation_mark_is_a_factorial(expression: str, value: str) -> None:
+    assert value == calculate(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
         ("e", "2.718281828459045235360287471"),
         ("ln(2)", "0.6931471805599453094172321215"),
         ("log2(10)", "3.321928094887362347870319429"),
@@ -213,7 +237,7 @@ def test_functions_agree_with_floating_point(
         ("17 % (5)", "2"),
     ],
 )
-def test_percentages_and_remainders_are_told_apart(expression: str, value: str) -> None:
+def test_percentages_are_distinguished_from_remainders(expression: str, value: str) -> None:
     assert value == calculate(expression)
 
 
@@ -235,7 +259,7 @@ def test_integer_arithmetic_equals_that_of_python(expression: str) -> None:
 values = st.sampled_from(["0", "1", "2.5", "9", "1e9", "pi"])
 
 
-signs = st.sampled_from(["(", ")", ",", "+", "-", "*", "/", "//", "%", "**", "^", "of"])
+signs = st.sampled_from(["(", ")", ",", "+", "-", "*", "/", "//", "%", "**", "^", "!", "of"])
 
 
 calls = st.sampled_from(["sqrt(", "ln(", "round(", "comb(", "factorial(", "atan2("])
