@@ -13,7 +13,6 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate
@@ -30,9 +29,8 @@ dev: $(INSTALLED) ## Run everything on this machine (ARGS="--port 9000 --ephemer
 
 install: $(INSTALLED) ## Make the environment in .venv, with locked and hashed packages
 
-# uv installs the lock in seconds and never resolves it anew; pip only fetches uv. Where uv can't
-# reach the packages (a proxy whose certificate only pip knows), pip installs the same lock.
-$(INSTALLED): requirements/installer.txt requirements/development.txt pyproject.toml
+$(INSTALLED): requirements/install requirements/installer.txt requirements/development.txt \
+		requirements/embedding-model.txt pyproject.toml
 	@for python in $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3); do \
 		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 			found=$$python; break; \
@@ -50,18 +48,7 @@ $(INSTALLED): requirements/installer.txt requirements/development.txt pyproject.
 		fi; \
 	fi
 	@echo "Installing locked packages ..."
-	@$(PIP) install --quiet --no-deps --require-hashes --only-binary :all: \
-		-r requirements/installer.txt
-	@index=$$($(PIP) config list 2>/dev/null | sed -n "s/^\(global\|:env:\).index.url='\(.*\)'/\2/p" | tail -n 1); \
-	if [ -z "$${UV_DEFAULT_INDEX:-}" ] && [ -n "$$index" ]; then export UV_DEFAULT_INDEX=$$index; fi; \
-	if ! $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --only-binary :all: \
-		requirements/development.txt; then \
-		echo "uv could not install them; trying pip, which takes a minute ..."; \
-		$(PIP) install --quiet --no-deps --require-hashes --only-binary :all: \
-			-r requirements/development.txt; \
-	fi
-	@$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@$(BIN)/uv pip check --quiet --python $(BIN)/python
+	@requirements/install .venv development
 	@touch $@
 
 test: ## Run every test: in-process ones with coverage gates, then fuzz, e2e and chaos
@@ -149,6 +136,7 @@ lock: $(INSTALLED) ## Lock requirements/*.txt anew from pyproject.toml (ARGS=--u
 	@$(LOCK) $(ARGS) --extra embedded --group development pyproject.toml \
 		-o requirements/development.txt
 	@echo uv | $(LOCK) - -c requirements/development.txt -o requirements/installer.txt
+	@echo 'wordllama>=0.4.0.post1' | $(LOCK) $(ARGS) --no-deps - -o requirements/embedding-model.txt
 
 clean: ## Remove the environment and all caches; data in .everturn stays
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* dist

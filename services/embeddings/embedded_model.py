@@ -1,9 +1,10 @@
-"""Owns embedding in this process: when the model is loaded, and on which thread it works."""
+"""The embedding model that runs in this process: where its files are, and when they are loaded."""
 
 import asyncio
-import logging
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from services.embeddings.embedder import Purpose
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
 _INLINE_CHARS: Final = 1_000
 _LONGEST_TEXT_BYTES: Final = 100_000
 
+MODEL_FILES: Final = Path(sys.prefix, "share", "everturn", "wordllama")
+"""Where `make install` unpacks the wheel of wordllama, of which only the data is used.
+
+Its compiled code exists for few platforms and interpreters; the weights and the tokenizer, with
+packages that exist for all of them, give the same vectors everywhere.
+"""
+
 
 class EmbeddedModel:
-    """Embeds with the model inside the package wordllama; nothing is ever downloaded.
+    """Embeds with the model in the wheel of wordllama; nothing is ever downloaded.
 
     The model is loaded once, by the first call. One short text is embedded in the event
     loop; other calls wait for one thread of their own, so that they hold up neither the loop nor
@@ -65,11 +73,7 @@ def _embedded(vectors: "WordVectors", texts: list[str]) -> list[list[float]]:
 
 
 def _loaded() -> "WordVectors":
-    # Importing wordllama sends all logs to stderr, unless they go somewhere already.
-    somewhere = logging.NullHandler()
-    logging.getLogger().addHandler(somewhere)
-    try:
-        from services.embeddings.word_vectors import WordVectors  # noqa: PLC0415 -- an extra
-    finally:
-        logging.getLogger().removeHandler(somewhere)
-    return WordVectors()
+    # NumPy and the tokenizer take a tenth of a second that only processes which embed should pay.
+    from services.embeddings.word_vectors import WordVectors  # noqa: PLC0415
+
+    return WordVectors(MODEL_FILES / "wordllama")

@@ -4,16 +4,15 @@ SetupError                     services/setup_errors.py
 ├── EmbeddingKeyError          the provider's key is missing, or can't be one
 ├── EmbeddingAddressError      the address is none
 ├── EmbeddingDimensionsError   the size of the vectors is not known, or not to be had
-└── EmbeddedModelMissingError  the package with the model is not installed
+└── EmbeddedModelMissingError  the files of the model are not installed
 """
 
-import importlib.util
 from typing import Final, Literal, TypeAlias, assert_never
 
 import httpx
 
 from services.embeddings import openai_compatible, voyage
-from services.embeddings.embedded_model import EmbeddedModel
+from services.embeddings.embedded_model import MODEL_FILES, EmbeddedModel
 from services.embeddings.embedder import Embedder
 from services.embeddings.openai_compatible import OpenAiCompatibleEmbedder
 from services.embeddings.voyage import VoyageEmbedder
@@ -59,11 +58,11 @@ class EmbeddingDimensionsError(SetupError):
 
 
 class EmbeddedModelMissingError(SetupError):
-    """The model of this process is not there."""
+    """The files of the embedded model are not installed."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The package wordllama is not installed. Install everturn[embedded], or set "
+            "The embedded embedding model is not installed. Run `make install`, or set "
             "EVERTURN_EMBEDDER to voyage or openai."
         )
 
@@ -113,7 +112,7 @@ def make_embedder(
 
 
 def _embedded_model(dimensions: int | None) -> EmbeddedModel:
-    if importlib.util.find_spec("wordllama") is None:
+    if not MODEL_FILES.is_dir():
         raise EmbeddedModelMissingError
     if dimensions not in {None, EmbeddedModel.dimensions}:
         raise EmbeddingDimensionsError(

@@ -1,14 +1,14 @@
-"""Owns the model in wordllama: its tokens, their vectors, and the mean of them.
+"""The model in wordllama's wheel: its tokenizer, its tokens' vectors, and the mean of them.
 
-Imported only where texts are embedded in this process: wordllama is an optional package, and
-importing it takes a few tenths of a second.
+Imported only where texts are embedded in this process: its packages are optional.
 """
 
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import wordllama  # type: ignore[import-untyped]  # it has no types
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
 
 DIMENSIONS: Final = 256
 
@@ -16,18 +16,19 @@ DIMENSIONS: Final = 256
 class WordVectors:
     """Embeds one text after the other; safe to use from several threads.
 
-    wordllama's own `embed` is not used: it fills texts up to the longest of their batch, which
-    costs hundreds of megabytes for one long text among many.
+    Source: the wheel of wordllama 0.4; its own `embed` pads texts to the longest of their batch,
+    which costs hundreds of megabytes for one long text among many.
     """
 
-    def __init__(self) -> None:
-        model = wordllama.WordLlama.load(
-            cache_dir=Path(wordllama.__file__).parent, dim=DIMENSIONS, disable_download=True
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(
+            str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
         )
-        self._tokenizer = model.tokenizer
-        # A text that says "</s>" means these characters, not the end of a sequence.
+        # Text that says "</s>" means these characters, not the end of a sequence.
         self._tokenizer.encode_special_tokens = True
-        self._vectors = model.embedding
+        self._tokenizer.no_truncation()
+        weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")
+        self._vectors = weights["embedding.weight"].astype(np.float32)
 
     def of(self, text: str) -> list[float]:
         """Return the normalised mean of the vectors of the text's tokens.

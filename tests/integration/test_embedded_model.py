@@ -1,7 +1,6 @@
-"""The model inside the package wordllama: what its vectors mean, and what it keeps away from."""
+"""The model in the wheel of wordllama: what its vectors mean, and what it keeps away from."""
 
 import asyncio
-import logging
 import math
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.embeddings import EmbeddingRefusedError, Purpose
-from services.embeddings.embedded_model import EmbeddedModel
+from services.embeddings.embedded_model import MODEL_FILES, EmbeddedModel
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -91,7 +90,7 @@ async def test_any_text_has_a_vector_of_length_1(model: EmbeddedModel, text: str
 def test_a_text_without_tokens_has_a_vector_of_length_1() -> None:
     from services.embeddings.word_vectors import WordVectors  # noqa: PLC0415 -- slow to import
 
-    assert math.hypot(*WordVectors().of("")) == pytest.approx(1.0)
+    assert math.hypot(*WordVectors(MODEL_FILES / "wordllama").of("")) == pytest.approx(1.0)
 
 
 async def test_the_end_of_a_sequence_is_no_more_than_its_characters(model: EmbeddedModel) -> None:
@@ -143,14 +142,6 @@ async def test_one_who_leaves_while_the_model_loads_harms_nobody() -> None:
     await model.close()
 
 
-async def test_loading_leaves_the_logs_as_they_were(model: EmbeddedModel) -> None:
-    before = (logging.getLogger().level, list(logging.getLogger().handlers))
-
-    await vector(model, "load it")
-
-    assert (logging.getLogger().level, list(logging.getLogger().handlers)) == before
-
-
 IN_A_PROCESS_OF_ITS_OWN = """
 import asyncio, logging, socket, sys
 
@@ -160,7 +151,7 @@ def refuse(*arguments):
 async def embed():
     from services.embeddings import Purpose, make_embedder
     model = make_embedder("embedded")
-    assert "wordllama" not in sys.modules and "numpy" not in sys.modules
+    assert "tokenizers" not in sys.modules and "numpy" not in sys.modules
     socket.socket.connect = socket.getaddrinfo = refuse
     [vector] = await model.embed(["hello"], purpose=Purpose.QUERY)
     await model.close()

@@ -1,11 +1,11 @@
 """Which embedder the settings name, and what they are told if they name none."""
 
-import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.embeddings import Embedder, make_embedder
+from services.embeddings import Embedder, make_embedder, selection
 from services.embeddings.selection import (
     EmbeddedModelMissingError,
     EmbedderKind,
@@ -49,10 +49,12 @@ async def test_a_name_tells_the_model_and_the_dimensions(
     assert await identity(embedder) == expected
 
 
-def test_a_model_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wordllama", None)
+def test_a_model_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(selection, "MODEL_FILES", tmp_path / "missing")
 
-    with pytest.raises(EmbeddedModelMissingError, match="wordllama is not installed"):
+    with pytest.raises(EmbeddedModelMissingError, match="make install"):
         make_embedder("embedded")
 
 
