@@ -26,7 +26,7 @@ from services.tools.permission import Audience
 _FACTS: Final = """
 SELECT turns.active AND turns.cancel_requested_at IS NULL
            AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,
-       sizes.turn_ids, sizes.chars, users.role, users.status AS account, users.display_name,
+       sizes.turn_ids, sizes.chars, users.role, users.status AS user_status, users.display_name,
        wishes.language, wishes.time_zone,
        wishes.instructions, wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
        plans.entitlements -> 'tools' AS entitled_tools,
