@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Final, NamedTuple, TypeAlias
 
-import httpx
+import httpx2
 import jwt
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -53,9 +53,9 @@ def trusted_url(text: str) -> str:
     """
     try:
         # The parser of the client that will ask, so that both see the same host.
-        url = httpx.URL(text)
+        url = httpx2.URL(text)
         host = url.host
-    except (httpx.InvalidURL, ValueError):
+    except (httpx2.InvalidURL, ValueError):
         raise ValueError("must be a URL") from None
     if len(text) > _LONGEST_URL or not host or url.userinfo or url.fragment:
         raise ValueError("must be a URL with a host, without credentials and fragment")
@@ -89,7 +89,7 @@ class KeyProvider:
     def __init__(
         self,
         issuer: str,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         *,
         jwks_url: str | None,
         algorithms: Collection[str],
@@ -104,7 +104,7 @@ class KeyProvider:
     async def fetch(self) -> FetchedKeys:
         """Return the keys as they are now.
 
-        Errors: UnusableAnswerError, TimeoutError for all of it together, httpx.HTTPError.
+        Errors: UnusableAnswerError, TimeoutError for all of it together, httpx2.HTTPError.
         """
         async with asyncio.timeout(self._timeout_s):
             body, headers = await self._get(self._jwks_url or await self._discover())
@@ -123,12 +123,12 @@ class KeyProvider:
             url = trusted_url(found.jwks_uri)
         except ValueError as error:
             raise UnusableAnswerError(f"jwks_uri {error}") from None
-        if _is_loopback(httpx.URL(url).host) and not _is_loopback(httpx.URL(self.issuer).host):
+        if _is_loopback(httpx2.URL(url).host) and not _is_loopback(httpx2.URL(self.issuer).host):
             # An issuer of the internet has no say over what is asked on our own machine.
             raise UnusableAnswerError("jwks_uri points to loopback")
         return url
 
-    async def _get(self, url: str) -> tuple[bytes, httpx.Headers]:
+    async def _get(self, url: str) -> tuple[bytes, httpx2.Headers]:
         """Compression is not asked for: a few packed bytes could become gigabytes."""
         headers = {
             "Accept": "application/json, application/jwk-set+json",
@@ -136,7 +136,7 @@ class KeyProvider:
         }
         asked = self._http.stream("GET", url, headers=headers, follow_redirects=False)
         async with asked as response:
-            if response.status_code != httpx.codes.OK:
+            if response.status_code != httpx2.codes.OK:
                 raise UnusableAnswerError(f"{url} answered {response.status_code}")
             body = bytearray()
             async for piece in response.aiter_raw():
@@ -198,7 +198,7 @@ class IssuerKeys:
     async def _refresh(self) -> None:
         try:
             fetched = await self._provider.fetch()
-        except (UnusableAnswerError, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except (UnusableAnswerError, TimeoutError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             self._failing = True
             self._fresh_until = self._clock() + _FRESHNESS_AFTER_FAILURE.total_seconds()
             reason = f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
-import httpx
+import httpx2
 import jwt
 import structlog
 from pydantic import (
@@ -100,7 +100,7 @@ class OutsideIssuers:
     def __init__(
         self,
         issuers: Iterable[OutsideIssuer],
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         *,
         answer_within: timedelta = _ANSWER_WITHIN,
         clock: Clock = time.monotonic,
@@ -143,7 +143,7 @@ class _Unverified(NamedTuple):
 
 
 def _keys_of(
-    issuer: OutsideIssuer, http: httpx.AsyncClient, answer_within: timedelta, *, clock: Clock
+    issuer: OutsideIssuer, http: httpx2.AsyncClient, answer_within: timedelta, *, clock: Clock
 ) -> IssuerKeys:
     provider = KeyProvider(
         issuer.issuer,

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
-import httpx
+import httpx2
 
 from services.embeddings.answers import most_bytes, vectors_in
 from services.embeddings.errors import (
@@ -28,8 +28,8 @@ class EmbeddingEndpoint:
     def __init__(self, *, url: str, api_key: str | None, timeout_s: float) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeout_s),
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(timeout_s),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
         )
 
@@ -64,19 +64,19 @@ class EmbeddingEndpoint:
 async def _failures_classified() -> AsyncIterator[None]:
     try:
         yield
-    except (TimeoutError, httpx.TimeoutException):
+    except (TimeoutError, httpx2.TimeoutException):
         raise EmbeddingUnavailableError("The embedding provider did not answer in time.") from None
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         # The cause may repeat what came over the wire, so only its name is kept.
         raise EmbeddingUnavailableError(
             "The embedding provider can't be reached, or broke off its answer "
             f"({type(error).__name__})."
         ) from None
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         raise EmbeddingAnswerError("The embedding provider's answer can't be read.") from None
 
 
-def _refusal(response: httpx.Response) -> EmbeddingError:
+def _refusal(response: httpx2.Response) -> EmbeddingError:
     status = response.status_code
     if status == 429:
         return EmbeddingUnavailableError(

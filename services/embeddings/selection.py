@@ -9,7 +9,7 @@ SetupError                     services/setup_errors.py
 
 from typing import Final, Literal, TypeAlias, assert_never
 
-import httpx
+import httpx2
 
 from services.embeddings import openai_compatible, voyage
 from services.embeddings.embedded_model import MODEL_FILES, EmbeddedModel
@@ -155,8 +155,8 @@ def _key(given: str | None, *, setting: str) -> str:
 
 def _address(given: str) -> str:
     try:
-        url = httpx.URL(given)
-    except httpx.InvalidURL:
+        url = httpx2.URL(given)
+    except httpx2.InvalidURL:
         raise EmbeddingAddressError from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise EmbeddingAddressError

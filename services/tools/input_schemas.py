@@ -6,16 +6,13 @@ enough to exhaust the stack, nor lead in circles.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Final
 
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema_rs import ValidationError
+from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import JsonValue
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
 
-from services.tools.schema_work import is_too_much_work
+from services.tools.schema_work import is_too_much_work, referenced_part
 from services.tools.validation import validator_of
 
 _LONGEST_CHARS: Final = 64 * 1024
@@ -50,8 +47,8 @@ def problem_of_form(schema: Mapping[str, JsonValue]) -> str | None:
     if problem is not None:
         return problem
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
+        _metaschema().validate(dict(schema))
+    except ValidationError as error:
         return f"is no JSON schema (2020-12): look at `{_place(error)}`"
     # An endless reference is found by following it.
     if is_too_much_work(schema, {}, most_steps=_MOST_STEPS):
@@ -76,8 +73,6 @@ def _problem_of_size(schema: Mapping[str, JsonValue]) -> str | None:
 
 def _problem_of_names(schema: Mapping[str, JsonValue]) -> str | None:
     """Refuse what leads elsewhere, or nowhere. Names of properties may be what they like."""
-    resource = DRAFT202012.create_resource({"$defs": schema.get("$defs", {}), **schema, "$id": ""})
-    resolver = Registry().with_resource("", resource).resolver()
     for depth, part in _parts(schema):
         if not isinstance(part, Mapping):
             continue
@@ -89,8 +84,8 @@ def _problem_of_names(schema: Mapping[str, JsonValue]) -> str | None:
             if reference != "#" and not reference.startswith("#/"):
                 return "refers to something outside of it"
             try:
-                resolver.lookup(reference)
-            except Unresolvable:
+                referenced_part(schema, reference)
+            except LookupError:
                 return "refers to a part that it does not have"
     return None
 
@@ -114,6 +109,13 @@ def _texts(part: JsonValue) -> Iterable[str]:
     return part.keys() if isinstance(part, dict) else ()
 
 
-def _place(error: SchemaError) -> str:
-    place = "/".join(str(step) for step in error.absolute_path)
+@cache
+def _metaschema() -> Draft202012Validator:
+    """Return the validator of schemas; it is part of the library, so nothing is fetched."""
+    metaschema = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
+    return Draft202012Validator(metaschema, validate_formats=True)
+
+
+def _place(error: ValidationError) -> str:
+    place = "/".join(str(step) for step in error.instance_path)
     return place[:100].encode(errors="replace").decode() or "type"

@@ -15,6 +15,7 @@ MOST_STEPS: Final = 200_000
 
 _DEEPEST: Final = 500
 """Parts of schemas within each other, as the stack holds them: a thread's may be half a MiB."""
+_LONGEST_INDEX: Final = 9
 _CHARS_PER_STEP: Final = 4
 _STEPS_PER_CHAR_LOOKING_AROUND: Final = 16
 """A pattern that looks around or back may read the rest of the text at each of its steps."""
@@ -142,15 +143,27 @@ class _Map:
         yield from (part[keyword] for keyword in _CONDITIONS if keyword in part)
 
     def _target(self, reference: str) -> object:
-        """Return the part that is referred to; one that is not there is the validator's matter."""
-        part: Any = self._schema
-        for step in unquote(reference).removeprefix("#").split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
-            try:
-                part = part[int(name)] if isinstance(part, list) else part[name]
-            except (KeyError, IndexError, TypeError, ValueError):
-                return None
-        return part
+        try:
+            return referenced_part(self._schema, reference)
+        except LookupError:
+            # The validator reports it.
+            return None
+
+
+def referenced_part(schema: Mapping[str, Any], reference: str) -> object:
+    """Return the part of a schema that a JSON pointer leads to (`#/$defs/a`, or `#` for all of it).
+
+    Errors: LookupError for a part that does not exist.
+    """
+    part: Any = schema
+    for step in unquote(reference).removeprefix("#").split("/")[1:]:
+        if isinstance(part, list) and step.isdecimal() and len(step) <= _LONGEST_INDEX:
+            part = part[int(step)]
+        elif isinstance(part, dict):
+            part = part[step.replace("~1", "/").replace("~0", "~")]
+        else:
+            raise LookupError(reference)
+    return part
 
 
 def _of_entries(part: _Part, value: object) -> Iterator[tuple[object, object]]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
@@ -127,18 +127,18 @@ async def test_a_message_whose_answer_is_lost_is_sent_again_under_the_same_key(
     assert turn.transcript.streamed_text == ANSWER
 
 
-class LosingTheFirstAnswer(httpx.AsyncHTTPTransport):
+class LosingTheFirstAnswer(httpx2.AsyncHTTPTransport):
     """A network that brings the first request to the server, and its answer nowhere."""
 
     lost = False
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
         if self.lost:
             return response
         self.lost = True
         await response.aclose()
-        raise httpx.ReadError("lost", request=request)
+        raise httpx2.ReadError("lost", request=request)
 
 
 async def test_a_message_that_the_api_can_not_take_just_now_is_sent_again(

@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -244,12 +244,12 @@ def test_what_is_no_key_set_is_refused(document: bytes) -> None:
 async def test_an_issuer_of_the_internet_does_not_send_us_to_our_own_machine(url: str) -> None:
     asked: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(str(request.url))
         found = json.dumps({"issuer": ISSUER, "jwks_uri": url}).encode()
-        return httpx.Response(200, stream=httpx.ByteStream(found))
+        return httpx2.Response(200, stream=httpx2.ByteStream(found))
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
         provider = KeyProvider(
             ISSUER, http, jwks_url=None, algorithms=WIDE, timeout=timedelta(seconds=10)
         )

@@ -2,7 +2,7 @@ from asyncio import Runner
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -49,7 +49,7 @@ def script() -> ScriptedApi:
 @pytest.fixture
 def session(script: ScriptedApi, tmp_path: Path) -> Iterator[Session]:
     file = CredentialFile(tmp_path / "credentials.json", url="http://everturn")
-    transport = httpx.ASGITransport(script.application())
+    transport = httpx2.ASGITransport(script.application())
     api = ApiClient("http://everturn", file, transport=transport)
     with Runner() as runner, (tmp_path / "lines").open("w") as lines:
         yield Session(api, PlainScreen(answers=lines, lines=lines), Typist(), runner)

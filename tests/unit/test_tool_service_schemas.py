@@ -40,6 +40,9 @@ def with_property(schema: object, **more: object) -> dict[str, Any]:
         {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"},
         {"type": "object", "properties": {"$ref": {"type": "string"}, "$id": {"type": "string"}}},
         with_property({"anyOf": [{"$ref": "#"}, {"type": "null"}]}),
+        with_property({"type": "string", "pattern": r"^\p{L}+$"}),
+        with_property({"$ref": "#/properties/b~1c/anyOf/1"})
+        | {"properties": {"b/c": {"anyOf": [{"type": "null"}, {"type": "string"}]}}},
     ],
 )
 def test_schemas_of_objects_are_accepted(schema: dict[str, Any]) -> None:
@@ -60,6 +63,10 @@ def test_schemas_of_objects_are_accepted(schema: dict[str, Any]) -> None:
         (with_property({"$ref": "#anchor"}), "refers to something outside of it"),
         (with_property({"$dynamicRef": "other"}), "refers to something outside of it"),
         (with_property({"$ref": "#/$defs/none"}), "refers to a part that it does not have"),
+        *(
+            (with_property({"$ref": f"#/anyOf/{index}"}, anyOf=[{}]), "refers to a part that it")
+            for index in ("1", "-1", "first", "9" * 5_000)
+        ),
         (with_property({"$id": "http://example.com"}), "must not have any of"),
         ({"type": "object", "allOf": [{"$ref": "#"}]}, "refers to itself without end"),
         (doubling(100), "refers to itself without end, or too often"),

@@ -6,7 +6,7 @@ from asyncio import Runner
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import typer
 from pydantic import JsonValue
 
@@ -92,7 +92,7 @@ def open_administration(target: Target) -> Iterator[Administration]:
     except ChatClientError as error:
         screen.line(str(error), style="red")
         raise typer.Exit(1) from None
-    except httpx.InvalidURL:
+    except httpx2.InvalidURL:
         screen.line(f"{origin} is no address.", style="red")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import httpx
+import httpx2
 
 from services.auth.accounts import AccountCache
 from services.auth.api_keys import ApiKeyReader
@@ -74,7 +74,7 @@ async def open_accounts(foundation: Foundation, known: KnownPeople) -> AsyncIter
     tokens = AccessTokens(secret, lifetime=timedelta(minutes=settings.access_token_minutes))
     sessions = Sessions(tokens, refresh_lifetime=timedelta(days=settings.refresh_token_days))
     passwords, accounts, invalidation = Passwords(), known.accounts, known.invalidation
-    async with httpx.AsyncClient() as http:
+    async with httpx2.AsyncClient() as http:
         issuers = OutsideIssuers(settings.issuers, http)
         outside = OutsideAccounts(database, issuers, lifetime_s=settings.account_cache_s)
         try:

@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from collections.abc import Mapping
 
-import httpx
+import httpx2
 
 from workers.embedded.ports import LOOPBACK
 
@@ -38,13 +38,13 @@ async def fetch_json(url: str) -> Mapping[str, object]:
     return body
 
 
-async def _get(url: str) -> httpx.Response | None:
+async def _get(url: str) -> httpx2.Response | None:
     # Proxies of the environment don't lead to loopback, and an empty TLS context spares the
-    # 20 ms in which httpx would read the certificates that plain HTTP does not use.
+    # 20 ms in which httpx2 would read the certificates that plain HTTP does not use.
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        async with httpx.AsyncClient(trust_env=False, verify=tls, timeout=_TIMEOUT_S) as client:
+        async with httpx2.AsyncClient(trust_env=False, verify=tls, timeout=_TIMEOUT_S) as client:
             response = await client.get(url)
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         return None
-    return response if response.status_code == httpx.codes.OK else None
+    return response if response.status_code == httpx2.codes.OK else None

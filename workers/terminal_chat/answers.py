@@ -2,7 +2,7 @@
 
 from typing import Generic, TypeVar
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ConfigDict, JsonValue, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -85,7 +85,7 @@ class _Failure(Payload):
     error: _Problem
 
 
-def check(response: httpx.Response) -> None:
+def check(response: httpx2.Response) -> None:
     """Do nothing for a success; the body of a failure must have been read.
 
     Errors: ApiError with the code and the message of a failure.
@@ -110,7 +110,7 @@ def check(response: httpx.Response) -> None:
     )
 
 
-def read(data_type: type[DataT], response: httpx.Response) -> Answer[DataT]:
+def read(data_type: type[DataT], response: httpx2.Response) -> Answer[DataT]:
     """Return the answer in `response`.
 
     Errors: ApiError for a failure, UnreadableAnswerError for a body of another shape.
@@ -122,7 +122,7 @@ def read(data_type: type[DataT], response: httpx.Response) -> Answer[DataT]:
         raise UnreadableAnswerError("an answer") from error
 
 
-def read_credentials(response: httpx.Response, *, email: str) -> Credentials:
+def read_credentials(response: httpx2.Response, *, email: str) -> Credentials:
     """Return the tokens in `response`, as those of `email`."""
     tokens = read(_Tokens, response).data
     return Credentials(

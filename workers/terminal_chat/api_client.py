@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 from uuid import uuid4
 
-import httpx
+import httpx2
 from pydantic import JsonValue, SecretStr
 
 from workers.terminal_chat.answers import (
@@ -21,7 +21,7 @@ from workers.terminal_chat.credentials import CredentialFile
 from workers.terminal_chat.errors import UnreachableError
 
 # The API sends a comment every 15 s; three missing ones mean that the connection is dead.
-_TIMEOUT = httpx.Timeout(10.0, read=45.0)
+_TIMEOUT = httpx2.Timeout(10.0, read=45.0)
 _MESSAGE_PAGES = 10
 
 
@@ -39,7 +39,7 @@ class ApiClient:
     """The API at one address, on behalf of whoever is signed in there.
 
     Errors: each request may raise ApiError, SignedOutError, UnreachableError and
-    UnreadableAnswerError; the two streams let httpx.TransportError through, as theirs are resumed.
+    UnreadableAnswerError; the two streams let httpx2.TransportError through, as theirs are resumed.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class ApiClient:
         url: str,
         credentials: CredentialFile,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         base_url = f"{url}/api/v1"
         self.url = url
         self.credentials = credentials
-        self._http = httpx.AsyncClient(
+        self._http = httpx2.AsyncClient(
             auth=BearerToken(credentials, refresh_url=f"{base_url}/auth/refresh"),
             base_url=base_url,
             timeout=_TIMEOUT,
@@ -115,7 +115,7 @@ class ApiClient:
         check(await self._request("POST", path, json=decision))
 
     @asynccontextmanager
-    async def send_message(self, message: OutgoingMessage) -> AsyncIterator[httpx.Response]:
+    async def send_message(self, message: OutgoingMessage) -> AsyncIterator[httpx2.Response]:
         """Send a message and open the answer to it, which is a stream unless its turn must wait.
 
         Idempotency: the same message may be sent again, and is the same turn.
@@ -129,7 +129,7 @@ class ApiClient:
             yield await _checked(response)
 
     @asynccontextmanager
-    async def turn_events(self, turn_id: str, *, after: str) -> AsyncIterator[httpx.Response]:
+    async def turn_events(self, turn_id: str, *, after: str) -> AsyncIterator[httpx2.Response]:
         """Open the stream of a turn, behind the event `after` or from its start if empty."""
         headers = {"Last-Event-ID": after} if after else {}
         path = f"/turns/{turn_id}/events"
@@ -149,11 +149,11 @@ class ApiClient:
         json: Mapping[str, JsonValue] | None = None,
         params: Mapping[str, str | int] | None = None,
         signed: bool = True,
-    ) -> httpx.Response:
-        auth = httpx.USE_CLIENT_DEFAULT if signed else None
+    ) -> httpx2.Response:
+        auth = httpx2.USE_CLIENT_DEFAULT if signed else None
         try:
             return await self._http.request(method, path, json=json, params=params, auth=auth)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise UnreachableError(self.url) from error
 
 
@@ -162,7 +162,7 @@ def approval_path(turn_id: str, tool_call_id: str) -> str:
     return f"/turns/{turn_id}/approvals/{quote(tool_call_id, safe='')}"
 
 
-async def _checked(response: httpx.Response) -> httpx.Response:
+async def _checked(response: httpx2.Response) -> httpx2.Response:
     if not response.is_success:
         await response.aread()
         check(response)

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-import httpx
+import httpx2
 
 from workers.terminal_chat.answers import check, read_credentials
 from workers.terminal_chat.credentials import CredentialFile, Credentials
 from workers.terminal_chat.errors import ApiError, SignedOutError
 
 
-class BearerToken(httpx.Auth):
+class BearerToken(httpx2.Auth):
     """Signs requests with the access token; at 401 refreshes it and sends the request again.
 
     Errors: SignedOutError without tokens, or where the refresh token is refused.
@@ -23,14 +23,14 @@ class BearerToken(httpx.Auth):
         self._refreshing = asyncio.Lock()
 
     async def async_auth_flow(
-        self, request: httpx.Request
-    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Send `request`, and where its token has expired, a refresh and `request` again."""
         used = self._file.load()
         if used is None:
             raise SignedOutError
         response = yield _signed(request, used)
-        if response.status_code != httpx.codes.UNAUTHORIZED:
+        if response.status_code != httpx2.codes.UNAUTHORIZED:
             return
         async with self._refreshing:
             current = self._file.load()
@@ -41,16 +41,16 @@ class BearerToken(httpx.Auth):
             raise SignedOutError
         yield _signed(request, current)
 
-    def _refresh(self, credentials: Credentials) -> httpx.Request:
+    def _refresh(self, credentials: Credentials) -> httpx2.Request:
         token = credentials.refresh_token.get_secret_value()
-        return httpx.Request("POST", self._refresh_url, json={"refreshToken": token})
+        return httpx2.Request("POST", self._refresh_url, json={"refreshToken": token})
 
-    async def _keep(self, response: httpx.Response, *, email: str) -> Credentials:
+    async def _keep(self, response: httpx2.Response, *, email: str) -> Credentials:
         await response.aread()
         try:
             check(response)
         except ApiError as error:
-            if error.status >= 500 or error.status == httpx.codes.TOO_MANY_REQUESTS:
+            if error.status >= 500 or error.status == httpx2.codes.TOO_MANY_REQUESTS:
                 raise
             self._file.forget()
             raise SignedOutError from error
@@ -59,7 +59,7 @@ class BearerToken(httpx.Auth):
         return credentials
 
 
-def _signed(request: httpx.Request, credentials: Credentials) -> httpx.Request:
+def _signed(request: httpx2.Request, credentials: Credentials) -> httpx2.Request:
     token = credentials.access_token.get_secret_value()
     request.headers["Authorization"] = f"Bearer {token}"
     return request

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from workers.api_address import api_origin
 from workers.terminal_chat.answering import TurnOutcome
@@ -61,7 +61,7 @@ def run_chat(
     except ChatClientError as error:
         screen.line(str(error), style="red")
         return 1
-    except httpx.InvalidURL:
+    except httpx2.InvalidURL:
         screen.line(f"{origin} is no address.", style="red")
         return 1
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """Owns becoming signed in: kept tokens first, then the environment, then the person."""
 
-import httpx
+import httpx2
 from pydantic import SecretStr
 
 from workers.terminal_chat.errors import ApiError, SignedOutError, SignInError
@@ -52,7 +52,7 @@ class SignIn:
         try:
             self._session.wait_for(self._api.log_in(email=email, password=password))
         except ApiError as error:
-            if error.status != httpx.codes.UNAUTHORIZED:
+            if error.status != httpx2.codes.UNAUTHORIZED:
                 raise
             return False
         return True

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 
-import httpx
+import httpx2
 
 from workers.terminal_chat.answers import AcceptedTurn, read
 from workers.terminal_chat.api_client import ApiClient, OutgoingMessage
@@ -97,12 +97,12 @@ class TurnStream:
             if not await self._patience.pause(at_least_s=self._retry_after_s):
                 raise self._given_up()
 
-    def _connection(self) -> AbstractAsyncContextManager[httpx.Response]:
+    def _connection(self) -> AbstractAsyncContextManager[httpx2.Response]:
         if self._turn_id:
             return self._api.turn_events(self._turn_id, after=self._last_event_id)
         return self._api.send_message(self._message)
 
-    async def _read(self, response: httpx.Response) -> AsyncIterator[Event]:
+    async def _read(self, response: httpx2.Response) -> AsyncIterator[Event]:
         self._learn_turn(response.headers.get("X-Turn-Id", ""))
         if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
             await self._read_accepted(response)
@@ -122,7 +122,7 @@ class TurnStream:
                     self._learn_turn(event.turn_id if isinstance(event, TurnOpened) else "")
                     yield event
 
-    async def _read_accepted(self, response: httpx.Response) -> None:
+    async def _read_accepted(self, response: httpx2.Response) -> None:
         await response.aread()
         self._learn_turn(read(AcceptedTurn, response).data.turn.id)
         self._tell("accepted; the answer will follow…")
@@ -132,11 +132,11 @@ class TurnStream:
         self._retry_after_s = 0.0
         try:
             yield
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         except ApiError as error:
             # A limit on new messages is the person's to know; one on resuming only delays.
-            limited = error.status == httpx.codes.TOO_MANY_REQUESTS and self._turn_id
+            limited = error.status == httpx2.codes.TOO_MANY_REQUESTS and self._turn_id
             if not (error.passes or limited):
                 raise
             self._retry_after_s = error.retry_after_s
