@@ -23,7 +23,7 @@ from schema.wire import make_storable
 from services.auth.issuer_keys import IssuerUnavailableError
 from services.auth.outside_accounts import AccountExistsError
 from services.database import ActorGoneError, DatabaseUnavailableError
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -90,7 +90,7 @@ def refused(refusal: Conflict | Unreachable, noun: str) -> ApiError:
                 ErrorCode.IDEMPOTENCY_CONFLICT,
                 "This idempotency key was used for another request.",
             )
-        case Conflict.MADE_AND_DELETED:
+        case Conflict.RESOURCE_DELETED:
             return ApiError(
                 ErrorCode.IDEMPOTENCY_CONFLICT,
                 "What this idempotency key made has been deleted since.",

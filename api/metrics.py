@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.degraded import KNOWLEDGE_WITHOUT_VECTORS
+from services.knowledge.search import KNOWLEDGE_WITHOUT_VECTORS
 
 _SHARED_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})

@@ -9,7 +9,7 @@ from api.errors import invalid
 from schema.events import EventId, parse_event_id
 from schema.ids import ApiKeyId, ChatId, DocumentId, MemoryId, PlanId, PromptId, TurnId, UserId
 from schema.wire import StorableText
-from services.versions import Versions
+from services.resources import Versions
 
 ToolNamePath = Annotated[StorableText, Path(max_length=200, description="The tool's name.")]
 ToolCallIdPath = Annotated[

@@ -9,7 +9,7 @@ from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.ids import TurnId
 from schema.turns import FinishTurnInput, Turn, TurnReference, TurnStatus
-from services.refusals import Conflict, InvalidField, Unreachable
+from services.resources import Conflict, InvalidField, Unreachable
 from services.turns.approvals import ApprovalRefusal
 from services.turns.regeneration import RegenerationRefusal
 

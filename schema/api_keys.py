@@ -21,7 +21,7 @@ class ApiKey(WireModel):
     last_used_at: Timestamp | None
 
 
-class MadeApiKey(ApiKey):
+class CreatedApiKey(ApiKey):
     """A key that was made by this request, or by the same request before."""
 
     key: str | None = Field(

@@ -12,10 +12,10 @@ from api.errors import ApiError, invalid, refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import ApiKeyIdPath, IdempotencyKey
 from schema.actors import Actor
-from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
+from schema.api_keys import ApiKey, CreateApiKeyRequest, CreatedApiKey
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from services.refusals import Conflict, LimitReached
+from services.resources import Conflict, LimitReached
 from services.users.api_keys import ApiKeyRefusal
 
 router = GroupRouter("/users/me/api-keys", tag="users")
@@ -52,7 +52,7 @@ async def create_api_key(
     caller: CurrentCaller,
     services: Services,
     idempotency_key: IdempotencyKey = None,
-) -> Envelope[MadeApiKey]:
+) -> Envelope[CreatedApiKey]:
     """Make a key, which is told in this answer and never again.
 
     Without `permissions` it may do all but administration and changes of the account. Sent again

@@ -18,7 +18,7 @@ from schema.permissions import Permission
 from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
 from services.auth.service import SignInRefusal
 from services.rate_limits.rules import Group
-from services.refusals import Conflict
+from services.resources import Conflict
 
 router = GroupRouter("/auth", tag="auth")
 

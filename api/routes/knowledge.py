@@ -25,7 +25,7 @@ from schema.knowledge import (
 )
 from schema.permissions import Permission
 from services.rate_limits.rules import Group
-from services.refusals import Conflict, LimitReached
+from services.resources import Conflict, LimitReached
 
 router = GroupRouter("/knowledge", tag="knowledge")
 

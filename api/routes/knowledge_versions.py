@@ -25,7 +25,7 @@ from schema.knowledge import (
 from schema.permissions import Permission
 from services.knowledge.refusals import PublicationRefusal, VersionRefusal
 from services.rate_limits.rules import Group
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 
 router = GroupRouter("/knowledge/{document_id}", tag="knowledge")
 

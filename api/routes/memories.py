@@ -27,7 +27,7 @@ from schema.permissions import Permission
 from services.embeddings import EmbeddingError
 from services.memories.service import MemoryRefusal
 from services.rate_limits.rules import Group
-from services.refusals import Conflict, LimitReached, Unreachable
+from services.resources import Conflict, LimitReached, Unreachable
 
 router = GroupRouter("/memories", tag="memories")
 

@@ -16,7 +16,7 @@ from schema.chats import SendMessageRequest
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from services.rate_limits.rules import Group
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 from services.turns.acceptance import AcceptanceRefusal, TooLong
 
 router = GroupRouter("/chats", tag="chats")

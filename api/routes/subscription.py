@@ -12,7 +12,7 @@ from api.group_router import GroupRouter
 from schema.actors import Actor
 from schema.permissions import Permission
 from schema.subscriptions import Subscription, SubscriptionUsage
-from services.refusals import InvalidField
+from services.resources import InvalidField
 
 router = GroupRouter("/subscription", tag="subscription")
 

@@ -14,7 +14,7 @@ from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.tools import Tool
-from services.refusals import Unreachable
+from services.resources import Unreachable
 
 router = GroupRouter("/tools", tag="tools")
 

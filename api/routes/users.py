@@ -19,7 +19,7 @@ from schema.permissions import Permission
 from schema.preferences import Preferences, PreferencesRequest
 from schema.users import ChangeUserRequest, User
 from services.rate_limits.rules import Group
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 from services.users.deletion import DeletionRefusal
 from services.users.preferences import PreferencesRefusal
 from services.users.service import AccountRefusal

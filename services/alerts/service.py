@@ -10,15 +10,14 @@ from schema.pages import Page, PageRequest
 from schema.tables import AlertRow
 from services.alerts.rows import alert_from_row
 from services.database import Database
-from services.database.listings import Listing, Order, equals
-from services.database.time_ranges import ids_within, made_within
+from services.database.queries import Listing, Order, created_within, equals, ids_within
 
 _NEWEST_FIRST: Final = Order("-createdAt", (col(AlertRow.id),), descending=True)
 _ALERTS: Final = Listing(
     select(AlertRow),
     {
         **equals(col(AlertRow.kind), col(AlertRow.severity), col(AlertRow.user_id)),
-        **made_within(AlertRow),
+        **created_within(AlertRow),
     },
 )
 

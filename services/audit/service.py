@@ -11,8 +11,7 @@ from schema.pages import Page, PageRequest
 from schema.tables import AuditRow
 from services.audit.rows import entry_from_row
 from services.database import Database
-from services.database.listings import Listing, Order, equals
-from services.database.time_ranges import ids_within, made_within
+from services.database.queries import Listing, Order, created_within, equals, ids_within
 
 _NEWEST_FIRST: Final = Order("-createdAt", (col(AuditRow.id),), descending=True)
 _ENTRIES: Final = Listing(
@@ -22,7 +21,7 @@ _ENTRIES: Final = Listing(
             *(col(AuditRow.actor_id), col(AuditRow.subject_id), col(AuditRow.request_id)),
             *(col(AuditRow.resource_type), col(AuditRow.resource_id)),
         ),
-        **made_within(AuditRow),
+        **created_within(AuditRow),
         "action": col(AuditRow.action) == any_(bindparam("action", type_=ARRAY(Text))),
     },
 )

@@ -25,7 +25,7 @@ from services.audit.recording import record
 from services.auth.issuers import OutsideIdentity, OutsideIssuers
 from services.auth.ttl_cache import AsyncTtlCache
 from services.database import Database
-from services.database.locks import lock
+from services.database.connections import lock
 
 _CLOSED_FOR: Final = timedelta(days=1)
 """How long an identity whose account was deleted gets no other: no token is good for longer."""

@@ -22,8 +22,8 @@ from services.audit.recording import record
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
-from services.creations import hash_of_request
 from services.database import Database
+from services.resources import hash_of_request
 
 _log = structlog.get_logger(__name__)
 

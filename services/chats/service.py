@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Uuid, bindparam, delete, exists, or_
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
@@ -21,17 +22,20 @@ from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, MessageRow, TurnRow
 from schema.tables.columns import utc_now
-from services.access import why_unreachable
 from services.audit.recording import record
 from services.chats.rows import chat_from_row, message_from_row
-from services.creations import claim, made_before
 from services.database import Database
-from services.database.listings import Listing, Order
-from services.database.patterns import contains_searched
-from services.database.reading import by_id
+from services.database.queries import Listing, Order, by_id, contains_searched
 from services.erasure import DeletedTurns, ask_for_erasure
-from services.refusals import Conflict, Unreachable
-from services.versions import Versions, is_meant, touch
+from services.resources import (
+    Conflict,
+    Unreachable,
+    Versions,
+    create_once,
+    is_meant,
+    touch,
+    why_unreachable,
+)
 
 _ORDERS: Final = {
     ChatSort.CREATED: Order("createdAt", (col(ChatRow.id),)),
@@ -79,15 +83,21 @@ class ChatService:
         Idempotency: the same key with the same request gives the chat that it made before.
         """
         row = ChatRow(id=new_id(), user_id=actor.user_id, title=request.title)
-        async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=request, resource_id=row.id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                session.add(row)
-                await session.flush()
-                return Ok(chat_from_row(row))
-        return made_before(await self.get(actor, ChatId(UUID(claimed.value))))
+
+        async def create(session: AsyncSession) -> Result[Chat, Conflict]:
+            session.add(row)
+            await session.flush()
+            return Ok(chat_from_row(row))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=row.id,
+            create=create,
+            find=lambda earlier: self.get(actor, ChatId(UUID(earlier))),
+        )
 
     async def list_chats(
         self, actor: Actor, chosen: ChatFilter, page: PageRequest, *, sort: ChatSort

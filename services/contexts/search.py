@@ -10,16 +10,22 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 import structlog
+from prometheus_client import Counter
 
 from schema.actors import Actor
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit, MemoryKind
 from services.contexts.findings import KnowledgeSource, MemorySource
-from services.degraded import CONTEXT_MISSED
 from services.embeddings import Embedder, Purpose
 from services.memories.search import LEAST_SCORE
 
 T = TypeVar("T")
+
+CONTEXT_MISSED: Final = Counter(
+    "everturn_context_searches_missed",
+    "Parts of a turn's context that were not found in time, or not at all.",
+    ("part", "cause"),
+)
 
 _log = structlog.get_logger(__name__)
 

@@ -1,6 +1,12 @@
-"""The gateway to Postgres: transactions that carry their actor, and the migrations."""
+"""The gateway to Postgres: transactions in an actor's name, compiled queries, migrations.
 
-from services.database.plain import Connection
+There are two ways to query, see docs/decisions/0029-two-ways-to-query.md:
+
+    Database.transaction    a SQLModel session: writes of resources, and rare queries
+    Database.statements     the driver: the hot path, with SQL of its own, and reads (queries.py)
+"""
+
+from services.database.connections import Connection
 from services.database.store import ActorGoneError, Database, DatabaseUnavailableError
 
 __all__ = ["ActorGoneError", "Connection", "Database", "DatabaseUnavailableError"]

@@ -1,13 +1,10 @@
-"""Owns the unit of work: it runs as an actor, commits at its end, and says why it could not.
-
-In whose name is said with the BEGIN, by `acting.py`; `plain.py` begins and commits those in plain
-SQL.
+"""Units of work: each runs as an actor, commits at its end, and explains why it could not.
 
     DatabaseUnavailableError    the server is gone, starting, full or too slow; try again later
-    ActorGoneError              the actor was deleted or disabled while this was done in their name
+    ActorGoneError              the actor was deleted or disabled meanwhile
 
-Row-level security decides by the actor what a transaction sees, so a query that forgets its
-filter finds nothing of anybody else's.
+Row-level security decides by the actor what a transaction sees, so a query without its filter
+still finds nothing of another user's.
 """
 
 import asyncio
@@ -26,8 +23,13 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor, ActorType
-from services.database.acting import ActingConnection
-from services.database.plain import PATIENCE_S, SERVER_SETTINGS, Connection, PlainTransactions
+from services.database.connections import (
+    SERVER_SETTINGS,
+    WAIT_TIMEOUT_S,
+    ActorConnection,
+    Connection,
+    DriverPool,
+)
 
 _DRIVER_ERRORS: Final = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
@@ -35,53 +37,56 @@ _DRIVER_ERRORS: Final = (
 )
 
 # Classes of SQLSTATE: 08 connection, 53 resources, 57P shutdown and start.
-_PASSING_STATES: Final = ("08", "53", "57P")
+_TRANSIENT_STATES: Final = ("08", "53", "57P")
 
-_QUERIES_AT_A_TIME: Final = 4
+_SLOW_QUERIES_AT_A_TIME: Final = 4
 
 
 class DatabaseUnavailableError(Exception):
-    """The database can't be reached now."""
+    """The database is unavailable."""
 
     def __init__(self) -> None:
-        super().__init__("The database can't be reached now; it is being tried again.")
+        super().__init__("The database is unavailable; retrying.")
 
 
 class ActorGoneError(Exception):
-    """The user in whose name something was to be done is gone, or disabled."""
+    """The acting user was deleted or disabled."""
 
     def __init__(self) -> None:
-        super().__init__("The account was deleted or disabled meanwhile.")
+        super().__init__("The account was deleted or disabled.")
 
 
 class Database:
     """A pool of connections as the application's role.
 
-    Errors: every method raises DatabaseUnavailableError while Postgres is away.
+    Errors: every method raises DatabaseUnavailableError while Postgres is unavailable.
     """
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
-        self._plain = PlainTransactions(url, pool_size=pool_size)
-        self._turns = asyncio.Semaphore(_QUERIES_AT_A_TIME)
+        self._driver = DriverPool(url, pool_size=pool_size)
+        self._slow_queries = asyncio.Semaphore(_SLOW_QUERIES_AT_A_TIME)
         self._engine = create_async_engine(
             asyncpg_url(url),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=PATIENCE_S,
-            # Bound values are what people wrote; they have no place in an error's text.
+            pool_timeout=WAIT_TIMEOUT_S,
+            # Bound values are what people wrote: they must not appear in errors.
             hide_parameters=True,
             connect_args={
                 "timeout": 3,
                 "command_timeout": 30,
                 "server_settings": SERVER_SETTINGS,
-                "connection_class": ActingConnection,
+                "connection_class": ActorConnection,
             },
         )
-        event.listen(self._engine.sync_engine, "checkout", _leave_out_the_dead)
+        event.listen(self._engine.sync_engine, "checkout", _drop_dead_connections)
 
     @asynccontextmanager
     async def transaction(self, actor: Actor) -> AsyncIterator[AsyncSession]:
-        """Run one unit of work as `actor`; commit at its end, roll back if it raises."""
+        """Run one unit of work as `actor` in a SQLModel session; commit at its end.
+
+        Rolls back if it raises.
+        """
         try:
             async with AsyncSession(
                 self._engine, expire_on_commit=False, autoflush=False
@@ -90,9 +95,9 @@ class Database:
                 yield session
                 await session.commit()
         except (DBAPIError, PoolTimeoutError, asyncpg.InternalClientError, OSError) as error:
-            if _is_passing(error):
+            if _is_transient(error):
                 raise DatabaseUnavailableError from error
-            if isinstance(error, DBAPIError) and _misses(actor, _of_driver(error)):
+            if isinstance(error, DBAPIError) and _lacks_actor(actor, _of_driver(error)):
                 raise ActorGoneError from error
             raise
 
@@ -100,30 +105,30 @@ class Database:
     async def statements(
         self, actor: Actor, *, snapshot: bool = False
     ) -> AsyncIterator[Connection]:
-        """Run one unit of work in plain SQL as `actor`: the hot path, and reads whose cost counts.
+        """Run one unit of work as `actor` on the driver: the hot path, and most reads.
 
-        With `snapshot` all statements see what the first one saw, and write nothing.
+        With `snapshot` all statements see the same state, and write nothing.
         """
-        with _explained(actor):
-            async with self._plain.transaction(actor, snapshot=snapshot) as connection:
+        with _translated_errors(actor):
+            async with self._driver.transaction(actor, snapshot=snapshot) as connection:
                 yield connection
 
     async def fetch(self, actor: Actor, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """Run one query in plain SQL as `actor` in one round trip; `acting_query` made it.
+        """Run one `acting_query` as `actor` in one round trip.
 
-        For what takes the database long: only so many run at a time, the others wait in turn.
-        All at once would share its cores, and each wait about as long as all of them take.
+        For queries that take the database long: only a few run at a time, the others wait in turn.
+        All at once would share its cores, and each would take about as long as all of them.
         """
-        with _explained(actor):
-            async with asyncio.timeout(PATIENCE_S):
-                await self._turns.acquire()
+        with _translated_errors(actor):
+            async with asyncio.timeout(WAIT_TIMEOUT_S):
+                await self._slow_queries.acquire()
             try:
-                return await self._plain.fetch(actor, query, arguments)
+                return await self._driver.fetch(actor, query, arguments)
             finally:
-                self._turns.release()
+                self._slow_queries.release()
 
     async def ping(self) -> None:
-        """Ask the server for a sign of life."""
+        """Check that the server answers."""
         try:
             async with self._engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
@@ -131,20 +136,20 @@ class Database:
             raise DatabaseUnavailableError from error
 
     async def close(self) -> None:
-        """Give all connections back."""
-        await self._plain.close()
+        """Close all connections."""
+        await self._driver.close()
         await self._engine.dispose()
 
 
 @contextmanager
-def _explained(actor: Actor) -> Iterator[None]:
-    """Say of an error of the driver's what it means, if that is not a mistake of ours."""
+def _translated_errors(actor: Actor) -> Iterator[None]:
+    """Translate errors of the driver that are not defects of ours."""
     try:
         yield
     except _DRIVER_ERRORS as error:
-        if _is_passing(error):
+        if _is_transient(error):
             raise DatabaseUnavailableError from error
-        if _misses(actor, error):
+        if _lacks_actor(actor, error):
             raise ActorGoneError from error
         raise
 
@@ -153,29 +158,29 @@ def _explained(actor: Actor) -> Iterator[None]:
 def _bind_actor(
     session: Session, transaction: SessionTransaction, connection: MapperConnection
 ) -> None:
-    """Have every transaction of a session begin in the name of its actor."""
+    """Let every transaction of a session begin as its actor."""
     driver_connection = connection.connection.driver_connection
     if transaction.nested:
         return
-    if isinstance(driver_connection, ActingConnection):
+    if isinstance(driver_connection, ActorConnection):
         driver_connection.next_actor = session.info.get("actor")
 
 
-def _leave_out_the_dead(
+def _drop_dead_connections(
     connection: PoolProxiedConnection, _: ConnectionPoolEntry, __: object
 ) -> None:
-    """Give out no connection that died with an earlier server, and none of those beside it."""
+    """Replace connections that died with an earlier server: this one and its whole pool."""
     driver_connection = connection.driver_connection
-    if not isinstance(driver_connection, ActingConnection):
+    if not isinstance(driver_connection, ActorConnection):
         return
     if driver_connection.is_closed():
         raise InvalidatePoolError
-    # Whoever had it before may have said in whose name, and then begun nothing.
+    # Its last user may have set an actor, and then begun no transaction.
     driver_connection.next_actor = None
 
 
 def asyncpg_url(url: str) -> str:
-    """Return the URL with the driver named, as SQLAlchemy wants it."""
+    """Return the URL with the name of the driver, as SQLAlchemy needs it."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme in {"postgres", "postgresql"}:
         return f"postgresql+asyncpg://{rest}"
@@ -183,16 +188,16 @@ def asyncpg_url(url: str) -> str:
 
 
 def _of_driver(error: DBAPIError) -> BaseException | None:
-    """Return what the driver raised; SQLAlchemy wraps it twice."""
+    """Return the driver's own error; SQLAlchemy wraps it twice."""
     return None if error.orig is None else error.orig.__cause__
 
 
-def _misses(actor: Actor, error: BaseException | None) -> bool:
-    """Whether a row could not be stored since the actor's own is gone.
+def _lacks_actor(actor: Actor, error: BaseException | None) -> bool:
+    """Return whether a row could not be stored because the actor's own row is gone.
 
-    It was there when the token was looked at; only the foreign key sees that it has gone since.
-    A user writes nothing but rows of their own, so it is they who are missed. The server does not
-    say who: it tells no values of a table with policies.
+    It was there when the token was checked; only the foreign key notices that it has gone since.
+    Users write only rows of their own, so the missing user is the actor. The server does not say
+    which: it reveals no values of a table with policies.
     """
     return (
         isinstance(error, asyncpg.ForeignKeyViolationError)
@@ -201,15 +206,15 @@ def _misses(actor: Actor, error: BaseException | None) -> bool:
     )
 
 
-def _is_passing(error: Exception) -> bool:
-    """Whether the same statement may work later, with nothing changed but the server."""
+def _is_transient(error: Exception) -> bool:
+    """Return whether the same statement may succeed later, once the server is well again."""
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "").startswith(_PASSING_STATES)
+        return (error.sqlstate or "").startswith(_TRANSIENT_STATES)
     if not isinstance(error, DBAPIError):
         return True
     state = getattr(error.orig, "sqlstate", None) or ""
     return (
         error.connection_invalidated
-        or state.startswith(_PASSING_STATES)
+        or state.startswith(_TRANSIENT_STATES)
         or isinstance(error, InterfaceError)
     )

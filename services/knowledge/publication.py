@@ -15,14 +15,12 @@ from schema.ids import DocumentId
 from schema.knowledge import Document, IngestionStatus
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow, PassageRow
-from services.access import why_unreachable
 from services.audit.recording import record
 from services.database import Database
 from services.knowledge.refusals import PublicationRefusal, VersionRefusal
 from services.knowledge.rows import is_version, light
 from services.knowledge.shown_documents import shown_locked
-from services.refusals import Unreachable
-from services.versions import touch
+from services.resources import Unreachable, touch, why_unreachable
 
 # What is published enters the index of vectors, which takes milliseconds for each passage; a
 # statement may take 30 s.

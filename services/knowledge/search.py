@@ -10,16 +10,21 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from schema.actors import Actor
 from schema.knowledge_search import FoundPassage, KnowledgeHit, SearchKnowledgeRequest
 from services.database import Database
-from services.database.acting import acting_query
-from services.degraded import KNOWLEDGE_WITHOUT_VECTORS
+from services.database.queries import acting_query
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import vector_of
 from services.knowledge.search_statement import search_statement
 from services.knowledge.search_words import wanted_words
+
+KNOWLEDGE_WITHOUT_VECTORS: Final = Counter(
+    "everturn_knowledge_searches_without_vectors",
+    "Knowledge searches by words alone, because the query could not be embedded.",
+)
 
 _log = structlog.get_logger(__name__)
 

@@ -28,20 +28,24 @@ from schema.knowledge import (
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
-from services.access import why_unreachable
 from services.audit.recording import record
 from services.auth.accounts import AccountCache
-from services.creations import claim, give_back, made_before
 from services.database import Database
-from services.database.listings import Listing, Order, equals
-from services.database.locks import lock
-from services.database.patterns import contains_searched
-from services.database.reading import by_id
+from services.database.connections import lock
+from services.database.queries import Listing, Order, by_id, contains_searched, equals
 from services.knowledge.rows import document_from_row, owned_document_from_row
 from services.knowledge.shown_documents import shown, shown_locked
 from services.knowledge.submissions import TitledSubmission, identity_of, store_version
-from services.refusals import Conflict, LimitReached, Unreachable
-from services.versions import Versions, is_meant, touch
+from services.resources import (
+    Conflict,
+    LimitReached,
+    Unreachable,
+    Versions,
+    create_once,
+    is_meant,
+    touch,
+    why_unreachable,
+)
 
 _ORDERS: Final = {
     DocumentSort.CREATED: Order("createdAt", (col(DocumentRow.id),)),
@@ -91,17 +95,22 @@ class KnowledgeService:
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_documents
         identity = await asyncio.to_thread(identity_of, submission)
         row = DocumentRow(id=new_id(), user_id=actor.user_id, title=submission.title)
-        async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=identity, resource_id=row.id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                if await _count_locked(session, actor) >= limit:
-                    await give_back(session)
-                    return Err(LimitReached(limit))
-                version = await _store(session, row, submission)
-                return Ok(document_from_row(row, version, actor))
-        return made_before(await self.get(actor, DocumentId(UUID(claimed.value))))
+
+        async def create(session: AsyncSession) -> Result[Document, LimitReached]:
+            if await _count_locked(session, actor) >= limit:
+                return Err(LimitReached(limit))
+            version = await _store(session, row, submission)
+            return Ok(document_from_row(row, version, actor))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=identity,
+            resource_id=row.id,
+            create=create,
+            find=lambda earlier: self.get(actor, DocumentId(UUID(earlier))),
+        )
 
     async def list_documents(
         self, actor: Actor, chosen: DocumentFilter, page: PageRequest, *, sort: DocumentSort

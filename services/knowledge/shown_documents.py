@@ -12,7 +12,7 @@ from schema.ids import DocumentId
 from schema.knowledge import Document
 from schema.tables import DocumentRow, DocumentVersionRow
 from services.database import Connection
-from services.database.reading import CompiledQuery
+from services.database.queries import CompiledQuery
 from services.knowledge.rows import document_from_row, is_version, latest_shown, light
 
 D = TypeVar("D", bound=Document)

@@ -14,11 +14,8 @@ from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
 from schema.tables.columns import utc_now
-from services.access import why_unreachable
-from services.creations import claim, made_before
 from services.database import Database
-from services.database.listings import Listing, Order
-from services.database.reading import CompiledQuery, by_id
+from services.database.queries import CompiledQuery, Listing, Order, by_id
 from services.knowledge.refusals import VersionRefusal
 from services.knowledge.rows import (
     WITHOUT_SOURCE,
@@ -28,7 +25,7 @@ from services.knowledge.rows import (
     version_from_row,
 )
 from services.knowledge.submissions import Submission, identity_of, store_version
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable, create_once, why_unreachable
 
 _NEWEST_FIRST: Final = Order("-number", (col(DocumentVersionRow.number),), descending=True)
 _DOCUMENT_ID: Final = bindparam("document_id", type_=Uuid)
@@ -55,20 +52,27 @@ class DocumentVersions:
         Idempotency: the same key with the same bytes gives the version that it made before.
         """
         identity = await asyncio.to_thread(identity_of, submission, document_id=document_id)
-        async with self._database.transaction(actor) as session:
+
+        async def next_number(session: AsyncSession) -> Result[int, Unreachable]:
             row = await session.get(DocumentRow, document_id, with_for_update=True)
-            earlier = None
-            if row is not None:
-                number = row.latest_version + 1
-                claimed = await claim(session, actor, key, request=identity, resource_id=number)
-                if isinstance(claimed, Err):
-                    return claimed
-                earlier = claimed.value
-                if earlier is None:
-                    return Ok(version_from_row(await _append(session, row, submission)))
-        if earlier is None:
+            return Err(Unreachable.MISSING) if row is None else Ok(row.latest_version + 1)
+
+        async def create(session: AsyncSession) -> Result[DocumentVersion, Unreachable]:
+            row = await session.get_one(DocumentRow, document_id)
+            return Ok(version_from_row(await _append(session, row, submission)))
+
+        created = await create_once(
+            self._database,
+            actor,
+            key,
+            request=identity,
+            resource_id=next_number,
+            create=create,
+            find=lambda earlier: self._get(actor, document_id, int(earlier)),
+        )
+        if created == Err(Unreachable.MISSING):
             return Err(await why_unreachable(self._database, DocumentRow, document_id))
-        return made_before(await self._get(actor, document_id, int(earlier)))
+        return created
 
     async def list_versions(
         self, actor: Actor, document_id: DocumentId, page: PageRequest

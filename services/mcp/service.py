@@ -28,16 +28,23 @@ from schema.result import Err, Ok, Result
 from schema.tables import McpServerRow, McpToolRow, ToolSettingsRow
 from schema.tables.columns import utc_now
 from services.audit.recording import changed, record
-from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
-from services.database.listings import Listing, Order
-from services.database.reading import CompiledQuery
+from services.database.queries import CompiledQuery, Listing, Order
 from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row
-from services.refusals import Conflict, InvalidField, Unreachable
+from services.resources import (
+    Conflict,
+    InvalidField,
+    Unreachable,
+    Versions,
+    create_once,
+    find_named,
+    is_meant,
+    named_id,
+    touch,
+)
 from services.tools.refusals import ToolRefusal
 from services.tools.schema_for_model import qualified_name
 from services.tools.secrets import SecretVault
-from services.versions import Versions, is_meant, touch
 
 MAX_SERVERS: Final = 100
 
@@ -83,24 +90,29 @@ class McpServerService:
         if isinstance(columns, Err):
             return columns
         server_id = named_id(request.name, columns.value["created_at"])
-        async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=request, resource_id=server_id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                made = await _insert(session, columns.value)
-                if isinstance(made, Err):
-                    await give_back(session)
-                    return made
-                record(
-                    session,
-                    actor,
-                    AuditAction.MCP_SERVER_CREATED,
-                    (ResourceType.MCP_SERVER, request.name),
-                    details={"transport": request.transport},
-                )
-                return Ok(server_from_row(made.value, tool_count=0))
-        return named_made_before(await self.get(actor, request.name), claimed.value)
+
+        async def create(session: AsyncSession) -> Result[McpServer, ToolRefusal]:
+            inserted = await _insert(session, columns.value)
+            if isinstance(inserted, Err):
+                return inserted
+            record(
+                session,
+                actor,
+                AuditAction.MCP_SERVER_CREATED,
+                (ResourceType.MCP_SERVER, request.name),
+                details={"transport": request.transport},
+            )
+            return Ok(server_from_row(inserted.value, tool_count=0))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=server_id,
+            create=create,
+            find=lambda earlier: find_named(self.get(actor, request.name), earlier),
+        )
 
     async def list_servers(self, actor: Actor, page: PageRequest) -> Page[McpServer]:
         """Return the servers, by name.

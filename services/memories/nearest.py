@@ -10,7 +10,7 @@ from typing import Final
 from schema.ids import UserId
 from schema.memories import MemoryHit
 from services.database import Connection
-from services.database.reading import AttributeRow
+from services.database.queries import AttributeRow
 from services.memories.rows import hit_from_row
 
 # A vector is read by a subquery once; without it each row would have it read again.

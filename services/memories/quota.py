@@ -6,7 +6,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.tables import MemoryRow
-from services.database.locks import lock
+from services.database.connections import lock
 
 
 async def count_locked(session: AsyncSession, actor: Actor) -> int:

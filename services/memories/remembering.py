@@ -15,15 +15,13 @@ from schema.memories import CreateMemoryRequest, Memory, MemoryStatus
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow, MemoryRow, TurnRow
 from services.auth.accounts import AccountCache
-from services.creations import claim, give_back
 from services.database import Database
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.likeness import alike
 from services.memories.quota import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.refusals import Conflict, LimitReached
-from services.versions import touch
+from services.resources import Conflict, LimitReached, Unreachable, create_once, release_key, touch
 
 _log = structlog.get_logger(__name__)
 
@@ -70,22 +68,32 @@ class Remembering:
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
         vector = await self._vector_of(request.content)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
-        async with self._database.transaction(actor) as session:
+
+        async def create(session: AsyncSession) -> Result[Kept, LimitReached]:
             count = await count_locked(session, actor)
-            claimed = await claim(session, actor, key, request=request, resource_id=row.id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is not None:
-                return await _made_before(session, MemoryId(UUID(claimed.value)))
             if not even_if_alike and (kept := await self._kept(session, actor, row, key=key)):
                 return Ok(kept)
             if count >= limit:
-                await give_back(session)
                 return Err(LimitReached(limit))
             row.source_turn_id = await _still_there(session, source_turn_id)
             session.add(row)
             await session.flush()
             return Ok(Remembered(memory_from_row(row)))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=row.id,
+            create=create,
+            find=lambda earlier: self._find(actor, MemoryId(UUID(earlier))),
+        )
+
+    async def _find(self, actor: Actor, memory_id: MemoryId) -> Result[Kept, Unreachable]:
+        async with self._database.transaction(actor) as session:
+            row = await session.get(MemoryRow, memory_id, options=[WITHOUT_VECTOR])
+        return Err(Unreachable.MISSING) if row is None else Ok(Remembered(memory_from_row(row)))
 
     async def _kept(
         self, session: AsyncSession, actor: Actor, new: MemoryRow, *, key: str
@@ -95,7 +103,7 @@ class Remembering:
         known = await alike(session, new, embedder=name, status=MemoryStatus.ACCEPTED)
         if known is not None:
             memory = memory_from_row(await _read(session, known))
-            await give_back(session)
+            await release_key(session)
             return KnownBefore(memory)
         suggested = await alike(session, new, embedder=name, status=MemoryStatus.SUGGESTED)
         if suggested is None:
@@ -116,15 +124,6 @@ class Remembering:
         except EmbeddingError as error:
             _log.warning("memory_not_embedded", cause=type(error).__name__)
             return None
-
-
-async def _made_before(
-    session: AsyncSession, memory_id: MemoryId
-) -> Result[Kept, LimitReached | Conflict]:
-    row = await session.get(MemoryRow, memory_id, options=[WITHOUT_VECTOR])
-    if row is None:
-        return Err(Conflict.MADE_AND_DELETED)
-    return Ok(Remembered(memory_from_row(row)))
 
 
 async def _read(session: AsyncSession, memory_id: MemoryId) -> MemoryRow:

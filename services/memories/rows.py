@@ -15,7 +15,7 @@ from schema.memories import (
     kept_importance,
 )
 from schema.tables import MemoryRow
-from services.database.reading import AttributeRow
+from services.database.queries import AttributeRow
 
 # A vector is kilobytes of text on its way here, and no answer shows one.
 WITHOUT_VECTOR: Final = defer(MemoryRow.embedding)  # type: ignore[arg-type]  # a column, to SQLModel a list

@@ -24,20 +24,24 @@ from schema.memories import (
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import MemoryRow
-from services.access import why_unreachable
 from services.audit.recording import record
 from services.auth.accounts import AccountCache
-from services.creations import claim, give_back, made_before
 from services.database import Database
-from services.database.listings import Listing, Order, equals
-from services.database.patterns import contains_searched
-from services.database.reading import CompiledQuery
+from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.vectors import PATIENCE, vector_of
 from services.memories.quota import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.refusals import Conflict, LimitReached, Unreachable
-from services.versions import Versions, is_meant, touch
+from services.resources import (
+    Conflict,
+    LimitReached,
+    Unreachable,
+    Versions,
+    create_once,
+    is_meant,
+    touch,
+    why_unreachable,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -115,19 +119,23 @@ class MemoryService:
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
         vector = await self._vector_of(request.content)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
-        async with self._database.transaction(actor) as session:
-            count = await count_locked(session, actor)
-            claimed = await claim(session, actor, key, request=request, resource_id=row.id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                if count >= limit:
-                    await give_back(session)
-                    return Err(LimitReached(limit))
-                session.add(row)
-                await session.flush()
-                return Ok(memory_from_row(row))
-        return made_before(await self.get(actor, MemoryId(UUID(claimed.value))))
+
+        async def create(session: AsyncSession) -> Result[Memory, LimitReached]:
+            if await count_locked(session, actor) >= limit:
+                return Err(LimitReached(limit))
+            session.add(row)
+            await session.flush()
+            return Ok(memory_from_row(row))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=row.id,
+            create=create,
+            find=lambda earlier: self.get(actor, MemoryId(UUID(earlier))),
+        )
 
     async def list_memories(
         self, actor: Actor, chosen: MemoryFilter, page: PageRequest, *, sort: MemorySort

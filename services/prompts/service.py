@@ -30,16 +30,12 @@ from schema.prompts import (
 )
 from schema.result import Err, Ok, Result
 from schema.tables import PromptActivationRow, PromptRow, PromptVersionRow
-from services.access import why_unreachable
 from services.audit.recording import record
-from services.creations import claim, give_back, made_before
 from services.database import Database
-from services.database.listings import Listing, Order
-from services.database.reading import by_id
+from services.database.queries import Listing, Order, by_id
 from services.prompts.checks import problems_of
 from services.prompts.rows import detail_from_rows, prompt_from_row, version_from_row
-from services.refusals import Conflict, Unreachable
-from services.versions import touch
+from services.resources import Conflict, Unreachable, create_once, touch, why_unreachable
 
 _ACTIVATIONS_SHOWN: Final = 20
 _ORDERS: Final = {
@@ -101,24 +97,26 @@ class PromptService:
         Idempotency: the same key with the same request gives the prompt that it made before.
         """
         prompt_id = PromptId(new_id())
-        async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=request, resource_id=prompt_id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                row = await _insert(session, prompt_id, request)
-                if row is None:
-                    await give_back(session)
-                    return Err(PromptRefusal.NAME_TAKEN)
-                details = {"name": row.name}
-                record(
-                    session, actor, AuditAction.PROMPT_CREATED, _named(prompt_id), details=details
-                )
-                if request.content is not None:
-                    _add_version(session, actor, row, content=request.content, note="")
-                await session.flush()
-                return Ok(detail_from_rows(row, ()))
-        return made_before(await self.get(actor, PromptId(UUID(claimed.value))))
+
+        async def create(session: AsyncSession) -> Result[PromptDetail, PromptRefusal]:
+            row = await _insert(session, prompt_id, request)
+            if row is None:
+                return Err(PromptRefusal.NAME_TAKEN)
+            _record(session, actor, AuditAction.PROMPT_CREATED, row)
+            if request.content is not None:
+                _add_version(session, actor, row, content=request.content, note="")
+            await session.flush()
+            return Ok(detail_from_rows(row, ()))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=prompt_id,
+            create=create,
+            find=lambda earlier: self.get(actor, PromptId(UUID(earlier))),
+        )
 
     async def list_prompts(
         self, actor: Actor, page: PageRequest, *, sort: PromptSort
@@ -160,25 +158,38 @@ class PromptService:
 
         Idempotency: the same key with the same request gives the version that it made before.
         """
-        asked = _VersionOf(prompt_id=prompt_id, request=request)
-        async with self._database.transaction(actor) as session:
-            # Under the lock of its prompt, so that numbers have no gaps and none is given twice.
+
+        async def next_number(session: AsyncSession) -> Result[int, Unreachable]:
+            # Under the lock of its prompt, so that numbers are consecutive and unique.
             prompt = await session.get(PromptRow, prompt_id, with_for_update=True)
-            if prompt is not None:
-                number = prompt.latest_version + 1
-                claimed = await claim(session, actor, key, request=asked, resource_id=number)
-                if isinstance(claimed, Err):
-                    return claimed
-                if claimed.value is None:
-                    row = _add_version(
-                        session, actor, prompt, content=request.content, note=request.note
-                    )
-                    await session.flush()
-                else:
-                    earlier = (prompt_id, int(claimed.value))
-                    row = await session.get_one(PromptVersionRow, earlier)
-                return Ok(version_from_row(row, prompt))
-        return Err(await why_unreachable(self._database, PromptRow, prompt_id))
+            return Err(Unreachable.MISSING) if prompt is None else Ok(prompt.latest_version + 1)
+
+        async def create(session: AsyncSession) -> Result[PromptVersion, Unreachable]:
+            prompt = await session.get_one(PromptRow, prompt_id)
+            row = _add_version(session, actor, prompt, content=request.content, note=request.note)
+            await session.flush()
+            return Ok(version_from_row(row, prompt))
+
+        async def find(earlier: str) -> Result[PromptVersion, Unreachable]:
+            async with self._database.transaction(actor) as session:
+                prompt = await session.get(PromptRow, prompt_id)
+                row = await session.get(PromptVersionRow, (prompt_id, int(earlier)))
+            if prompt is None or row is None:
+                return Err(Unreachable.MISSING)
+            return Ok(version_from_row(row, prompt))
+
+        created = await create_once(
+            self._database,
+            actor,
+            key,
+            request=_VersionOf(prompt_id=prompt_id, request=request),
+            resource_id=next_number,
+            create=create,
+            find=find,
+        )
+        if created == Err(Unreachable.MISSING):
+            return Err(await why_unreachable(self._database, PromptRow, prompt_id))
+        return created
 
     async def activate(
         self, actor: Actor, prompt_id: PromptId, number: int

@@ -25,14 +25,11 @@ from schema.result import Err, Ok, Result
 from schema.tables import PlanRow
 from services.audit.recording import record
 from services.auth.invalidation import CacheInvalidation, Invalidation
-from services.creations import claim, give_back, made_before
 from services.database import Database
-from services.database.listings import Listing, Order
-from services.database.locks import lock
-from services.database.reading import by_id
-from services.refusals import Conflict, Unreachable
+from services.database.connections import lock
+from services.database.queries import Listing, Order, by_id
+from services.resources import Conflict, Unreachable, Versions, create_once, is_meant, touch
 from services.subscriptions.rows import plan_from_row, stored_entitlements
-from services.versions import Versions, is_meant, touch
 
 _ORDERS: Final = {
     PlanSort.CREATED: Order("createdAt", (col(PlanRow.id),)),
@@ -86,23 +83,26 @@ class PlanService:
         if unknown is not None:
             return Err(unknown)
         plan_id = new_id()
-        plan: Plan | None = None
-        async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=request, resource_id=plan_id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                await _lock_plans(session)
-                if await _is_taken(session, request.name):
-                    await give_back(session)
-                    return Err(PlanRefusal.NAME_TAKEN)
-                # As it was made: the next one may take the default from it right after the commit.
-                plan = plan_from_row(await _make(session, actor, plan_id, request))
-        if plan is None:
-            return made_before(await self.get(actor, PlanId(UUID(claimed.value))))
-        if plan.is_default:
+
+        async def create(session: AsyncSession) -> Result[Plan, PlanRefusal]:
+            await _lock_plans(session)
+            if await _is_taken(session, request.name):
+                return Err(PlanRefusal.NAME_TAKEN)
+            # As created: another plan may become the default right after the commit.
+            return Ok(plan_from_row(await _insert(session, actor, plan_id, request)))
+
+        created = await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=plan_id,
+            create=create,
+            find=lambda earlier: self.get(actor, PlanId(UUID(earlier))),
+        )
+        if isinstance(created, Ok) and created.value.is_default:
             await self._invalidation.forget(Invalidation(everybody=True))
-        return Ok(plan)
+        return created
 
     async def list_plans(
         self, actor: Actor, chosen: PlanFilter, page: PageRequest, *, sort: PlanSort
@@ -164,7 +164,7 @@ async def _is_taken(session: AsyncSession, name: str) -> bool:
     return found.first() is not None
 
 
-async def _make(
+async def _insert(
     session: AsyncSession, actor: Actor, plan_id: UUID, request: CreatePlanRequest
 ) -> PlanRow:
     if request.is_default:

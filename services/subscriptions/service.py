@@ -20,10 +20,9 @@ from schema.tables.columns import utc_now
 from services.audit.recording import record
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
-from services.refusals import Conflict
+from services.resources import Conflict, Versions, is_meant, touch
 from services.subscriptions.periods import CALENDAR, period_at
 from services.subscriptions.rows import assignment_from_row, subscribed_plan_from_row
-from services.versions import Versions, is_meant, touch
 
 
 class AssignmentRefusal(StrEnum):

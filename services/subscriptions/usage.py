@@ -21,8 +21,8 @@ from schema.subscriptions import (
 from schema.tables import DocumentRow, LedgerRow, MemoryRow, MessageRow, ToolCallRow, TurnRow
 from schema.tables.columns import utc_now
 from services.database import Database
-from services.database.time_ranges import CLOCK_SLACK
-from services.refusals import InvalidField
+from services.database.queries import CLOCK_SLACK
+from services.resources import InvalidField
 from services.subscriptions.ledger_sums import SUMS, between, sums_from
 from services.subscriptions.periods import period_at, period_of_month
 from services.subscriptions.service import Terms, read_terms

@@ -24,12 +24,11 @@ from schema.tools import (
 )
 from services.audit.recording import changed, record
 from services.database import Database
-from services.database.reading import CompiledQuery
-from services.refusals import Conflict, Unreachable
+from services.database.queries import CompiledQuery
+from services.resources import Conflict, Unreachable, Versions, is_meant, touch
 from services.tools.registry import ToolRegistry
 from services.tools.rows import mcp_definition_from_row, workflow_definition_from_row
 from services.tools.schema_for_model import administered, with_decision
-from services.versions import Versions, is_meant, touch
 
 _ORDER: Final = "name"
 

@@ -7,7 +7,7 @@ from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
 from schema.result import Err, Ok, Result
 from schema.tools import Tool, ToolDefinition
 from services.auth.accounts import Account, AccountCache
-from services.refusals import Unreachable
+from services.resources import Unreachable
 from services.tools.catalogue import ToolCatalogue
 from services.tools.permission import (
     Audience,

@@ -21,7 +21,7 @@ from schema.tables.columns import utc_now
 from schema.tools import TestToolRequest, ToolTest, ToolTrialReference
 from services.audit.recording import record
 from services.database import Database
-from services.refusals import Unreachable
+from services.resources import Unreachable
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater, ToolExecutor

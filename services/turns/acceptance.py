@@ -14,11 +14,9 @@ from schema.ids import ChatId, TurnId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
-from services.access import why_unreachable
 from services.auth.accounts import AccountCache
-from services.creations import hash_of_request
 from services.database import Connection, Database
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
 from services.subscriptions.models import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 

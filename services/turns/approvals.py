@@ -32,12 +32,11 @@ from schema.turns import (
     ToolCallKey,
     ToolCallStatus,
 )
-from services.access import why_unreachable
 from services.audit.recording import record
 from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter
-from services.refusals import InvalidField, Unreachable
+from services.resources import InvalidField, Unreachable, why_unreachable
 from services.tools.validation import InputValidation
 from services.turns import tool_call_statements as sql
 from services.turns.rows import tool_call_row

@@ -6,9 +6,8 @@ from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import Turn, TurnReference, TurnStatus
-from services.access import why_unreachable
 from services.database import Database
-from services.refusals import Unreachable
+from services.resources import Unreachable, why_unreachable
 from services.turns.rows import reference_from_row, turn_from_row
 
 

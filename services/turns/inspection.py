@@ -31,10 +31,15 @@ from schema.usage import TokenUsage
 from services.audit.recording import record, record_plainly
 from services.chats.rows import message_from_row
 from services.database import Connection, Database
-from services.database.listings import Listing, Order, equals
-from services.database.reading import CompiledQuery
-from services.database.time_ranges import ids_within, made_within
-from services.refusals import Unreachable
+from services.database.queries import (
+    CompiledQuery,
+    Listing,
+    Order,
+    created_within,
+    equals,
+    ids_within,
+)
+from services.resources import Unreachable
 from services.turns.rows import owned_turn_from_row
 
 R = TypeVar("R", bound=SQLModel)
@@ -50,7 +55,7 @@ _TURNS: Final = Listing(
             *(col(TurnRow.user_id), col(TurnRow.chat_id), col(TurnRow.model)),
             *(col(TurnRow.status), col(TurnRow.error_code)),
         ),
-        **made_within(TurnRow),
+        **created_within(TurnRow),
     },
 )
 

@@ -11,11 +11,10 @@ from schema.ids import TurnId
 from schema.result import Err, Ok, Result
 from schema.tables import MessageRow, TurnRow
 from schema.turns import Turn
-from services.access import why_unreachable
 from services.chats.rows import message_from_row
 from services.database import Database
-from services.database.reading import CompiledQuery, by_id
-from services.refusals import Unreachable
+from services.database.queries import CompiledQuery, by_id
+from services.resources import Unreachable, why_unreachable
 from services.turns.rows import turn_from_row
 
 _TURN: Final = by_id(TurnRow)

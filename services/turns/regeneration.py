@@ -14,11 +14,9 @@ from schema.plans import Entitlements
 from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.turns import RegenerateTurnRequest, TurnStatus
-from services.access import why_unreachable
 from services.auth.accounts import AccountCache
-from services.creations import hash_of_request
 from services.database import Connection, Database
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
 from services.subscriptions.models import may_ask
 from services.turns.acceptance import Accepted, accepted_turn, replayed_turn
 from services.turns.rows import turn_row

@@ -27,12 +27,9 @@ from services.auth.administrators import lock_administrators
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
-from services.database.listings import Listing, Order, equals
-from services.database.patterns import contains_searched
-from services.database.reading import CompiledQuery
-from services.refusals import Conflict, Unreachable
+from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals
+from services.resources import Conflict, Unreachable, Versions, is_meant, touch
 from services.users.rows import managed_user_from_row
-from services.versions import Versions, is_meant, touch
 
 # Not everybody has an address, and a cursor holds no null.
 # Its constants are written out: with parameters it is not what the index is of.

@@ -16,7 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import SERVICE, Actor
-from schema.api_keys import ApiKey, CreateApiKeyRequest, MadeApiKey
+from schema.api_keys import ApiKey, CreateApiKeyRequest, CreatedApiKey
 from schema.audit import AuditAction, ResourceType
 from schema.ids import ApiKeyId, new_id
 from schema.pages import Page, PageRequest
@@ -29,10 +29,9 @@ from services.auth.api_keys import API_KEY_START, hash_of
 from services.auth.callers import Caller
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import lock_user
-from services.creations import claim, give_back, made_before
 from services.database import ActorGoneError, Database
-from services.database.listings import Listing, Order
-from services.refusals import Conflict, LimitReached, Unreachable
+from services.database.queries import Listing, Order
+from services.resources import Conflict, LimitReached, Unreachable, create_once
 from services.users.rows import api_key_from_row
 
 T = TypeVar("T")
@@ -42,14 +41,14 @@ _SHOWN_CHARACTERS: Final = 10
 _LONGEST_LIFE: Final = timedelta(days=10 * 365)
 
 
-def _standing_keys(
+def _valid_keys(
     query: SelectOfScalar[T], owner_id: UUID | BindParameter[UUID]
 ) -> SelectOfScalar[T]:
     theirs = query.where(col(ApiKeyRow.user_id) == owner_id)
     return theirs.where(col(ApiKeyRow.revoked_at).is_(None))
 
 
-_KEYS: Final = Listing(_standing_keys(select(ApiKeyRow), bindparam("owner_id", type_=Uuid)))
+_KEYS: Final = Listing(_valid_keys(select(ApiKeyRow), bindparam("owner_id", type_=Uuid)))
 
 
 class ApiKeyRefusal(StrEnum):
@@ -69,7 +68,7 @@ class ApiKeyService:
 
     async def create(
         self, actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, key: str | None
-    ) -> Result[MadeApiKey, ApiKeyRefusal | LimitReached | Conflict]:
+    ) -> Result[CreatedApiKey, ApiKeyRefusal | LimitReached | Conflict]:
         """Make a key, which is told in the answer and never again.
 
         A key makes no keys: those would go on after it was revoked.
@@ -83,24 +82,35 @@ class ApiKeyService:
         limit = caller.account.entitlements.max_api_keys
         secret = f"{API_KEY_START}{secrets.token_urlsafe(32)}"
         row = _row(actor, request, caller=caller, secret=secret)
-        async with self._database.transaction(SERVICE) as session:
-            # Held, so that of many at the same time none comes in over the limit.
+
+        async def lock_owner(session: AsyncSession) -> Result[UUID, LimitReached]:
+            # Concurrent requests for more keys wait here, so that none exceeds the limit.
             if await lock_user(session, actor.user_id) is None:
                 raise ActorGoneError
-            claimed = await claim(session, actor, key, request=request, resource_id=row.id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                if await _count(session, actor) >= limit:
-                    await give_back(session)
-                    return Err(LimitReached(limit))
-                session.add(row)
-                record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))
-                await session.flush()
-                return Ok(_made(row, secret))
-        earlier = await self._standing_key(actor, ApiKeyId(UUID(claimed.value)))
-        found = Err(Unreachable.MISSING) if earlier is None else Ok(_made(earlier, None))
-        return made_before(found)
+            return Ok(row.id)
+
+        async def create(session: AsyncSession) -> Result[CreatedApiKey, LimitReached]:
+            if await _count(session, actor) >= limit:
+                return Err(LimitReached(limit))
+            session.add(row)
+            record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))
+            await session.flush()
+            return Ok(_with_secret(row, secret))
+
+        async def find(earlier: str) -> Result[CreatedApiKey, Unreachable]:
+            found = await self._valid_key(actor, ApiKeyId(UUID(earlier)))
+            return Err(Unreachable.MISSING) if found is None else Ok(_with_secret(found, None))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=lock_owner,
+            create=create,
+            find=find,
+            work_as=SERVICE,
+        )
 
     async def list_keys(self, actor: Actor, page: PageRequest) -> Page[ApiKey]:
         """Return the actor's keys that are not revoked, newest first.
@@ -114,14 +124,14 @@ class ApiKeyService:
 
     async def get(self, actor: Actor, key_id: ApiKeyId) -> Result[ApiKey, Unreachable]:
         """Return one of the actor's keys; what is revoked is not there any more."""
-        row = await self._standing_key(actor, key_id)
+        row = await self._valid_key(actor, key_id)
         if row is None:
             return Err(await self._why_unreachable(actor, key_id))
         return Ok(api_key_from_row(row))
 
     async def revoke(self, actor: Actor, key_id: ApiKeyId) -> Result[None, Unreachable]:
         """End a key; what is revoked is not there any more."""
-        query = _standing_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
+        query = _valid_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
             row = (await session.exec(query.with_for_update())).first()
             if row is not None:
@@ -133,8 +143,8 @@ class ApiKeyService:
         await self._invalidation.forget(Invalidation(key_hashes=(row.key_hash,)))
         return Ok(None)
 
-    async def _standing_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:
-        query = _standing_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
+    async def _valid_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:
+        query = _valid_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
             return (await session.exec(query)).first()
 
@@ -176,11 +186,11 @@ def _row(actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, secret: 
 
 async def _count(session: AsyncSession, actor: Actor) -> int:
     """Return how many keys the actor has that could be used."""
-    query = _standing_keys(select(func.count()).select_from(ApiKeyRow), actor.user_id).where(
+    query = _valid_keys(select(func.count()).select_from(ApiKeyRow), actor.user_id).where(
         or_(col(ApiKeyRow.expires_at).is_(None), col(ApiKeyRow.expires_at) > utc_now())
     )
     return (await session.exec(query)).one()
 
 
-def _made(row: ApiKeyRow, secret: str | None) -> MadeApiKey:
-    return MadeApiKey(**vars(api_key_from_row(row)), key=secret)
+def _with_secret(row: ApiKeyRow, secret: str | None) -> CreatedApiKey:
+    return CreatedApiKey(**vars(api_key_from_row(row)), key=secret)

@@ -22,7 +22,7 @@ from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.outside_accounts import close_identities
 from services.database import Database
 from services.erasure import DeletedTurns, ask_for_erasure
-from services.refusals import Unreachable
+from services.resources import Unreachable
 
 
 class DeletionRefusal(StrEnum):

@@ -12,10 +12,9 @@ from schema.tables import PreferencesRow
 from services.auth.accounts import AccountCache
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
-from services.refusals import Conflict
+from services.resources import Conflict, Versions, is_meant, touch
 from services.subscriptions.models import may_ask
 from services.users.rows import preferences_from_row
-from services.versions import Versions, is_meant, touch
 
 
 class PreferencesRefusal(StrEnum):

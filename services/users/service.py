@@ -22,9 +22,8 @@ from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.passwords import Passwords
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
-from services.database.reading import by_id
-from services.refusals import Conflict, Unreachable
-from services.versions import Versions, is_meant, touch
+from services.database.queries import by_id
+from services.resources import Conflict, Unreachable, Versions, is_meant, touch
 
 _USER: Final = by_id(UserRow)
 

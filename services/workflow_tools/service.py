@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import Text, bindparam, delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
@@ -22,16 +23,23 @@ from schema.workflow_tools import (
     WorkflowTool,
 )
 from services.audit.recording import changed, record
-from services.creations import claim, give_back, named_id, named_made_before
 from services.database import Database
-from services.database.listings import Listing, Order
-from services.database.reading import CompiledQuery
-from services.refusals import Conflict, InvalidField, Unreachable
+from services.database.queries import CompiledQuery, Listing, Order
+from services.resources import (
+    Conflict,
+    InvalidField,
+    Unreachable,
+    Versions,
+    create_once,
+    find_named,
+    is_meant,
+    named_id,
+    touch,
+)
 from services.tools.input_schemas import problem_of_schema
 from services.tools.refusals import ToolRefusal
 from services.tools.registry import ToolRegistry
 from services.tools.secrets import SecretVault
-from services.versions import Versions, is_meant, touch
 from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
@@ -60,21 +68,26 @@ class WorkflowToolService:
             return Err(refusal)
         now = utc_now()
         tool_id = named_id(request.name, now)
-        async with self._database.transaction(actor) as session:
-            claimed = await claim(session, actor, key, request=request, resource_id=tool_id)
-            if isinstance(claimed, Err):
-                return claimed
-            if claimed.value is None:
-                made = insert(WorkflowToolRow).values(self._columns_of(request, now))
-                made_row = made.on_conflict_do_nothing().returning(WorkflowToolRow)
-                row = (await session.exec(made_row)).scalars().first()
-                if row is None:
-                    await give_back(session)
-                    return Err(ToolRefusal.NAME_TAKEN)
-                resource = (ResourceType.WORKFLOW_TOOL, row.name)
-                record(session, actor, AuditAction.WORKFLOW_TOOL_CREATED, resource)
-                return Ok(workflow_tool_from_row(row))
-        return named_made_before(await self.get(actor, request.name), claimed.value)
+
+        async def create(session: AsyncSession) -> Result[WorkflowTool, ToolRefusal]:
+            insertion = insert(WorkflowToolRow).values(self._columns_of(request, now))
+            unless_taken = insertion.on_conflict_do_nothing().returning(WorkflowToolRow)
+            row = (await session.exec(unless_taken)).scalars().first()
+            if row is None:
+                return Err(ToolRefusal.NAME_TAKEN)
+            resource = (ResourceType.WORKFLOW_TOOL, row.name)
+            record(session, actor, AuditAction.WORKFLOW_TOOL_CREATED, resource)
+            return Ok(workflow_tool_from_row(row))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=tool_id,
+            create=create,
+            find=lambda earlier: find_named(self.get(actor, request.name), earlier),
+        )
 
     async def list_tools(self, actor: Actor, page: PageRequest) -> Page[WorkflowTool]:
         """Return the workflow tools, by name.

@@ -9,7 +9,7 @@ import pytest
 
 from schema.actors import SERVICE
 from services.database import Database, DatabaseUnavailableError, store
-from services.database.acting import acting_query
+from services.database.queries import acting_query
 from services.knowledge.search_statement import search_statement
 from tests.fixtures.actors import actor_of, administrator_of
 from tests.fixtures.api_user import ApiUser
@@ -61,7 +61,7 @@ async def test_a_connection_keeps_no_actor(stack: Stack, user: ApiUser) -> None:
     database = Database(stack.addresses.database, pool_size=1)
     try:
         await database.fetch(actor_of(user), CHATS, 7)
-        pool = await database._plain._opened()
+        pool = await database._driver._opened()
         assert (await pool.fetchval(BOUND), await pool.fetch("SELECT 1 FROM chats")) == ("", [])
         with pytest.raises(asyncpg.DivisionByZeroError):
             await database.fetch(actor_of(user), acting_query("SELECT 1 / 0", parameters=0))
@@ -103,7 +103,7 @@ async def test_those_too_many_wait_in_turn(database: Database) -> None:
 async def test_who_waits_for_too_long_is_told_to_come_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(store, "WAIT_TIMEOUT_S", 0.05)
     long = acting_query("SELECT pg_sleep(0.3)", parameters=0)
     running = [asyncio.ensure_future(database.fetch(SERVICE, long)) for _ in range(4)]
     await asyncio.sleep(0)

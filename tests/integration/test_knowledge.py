@@ -8,7 +8,7 @@ from api.ingestion_starter import IngestionStarter
 from schema.ids import DocumentId
 from schema.result import Err, Ok
 from services.knowledge.submissions import TitledSubmission
-from services.refusals import LimitReached
+from services.resources import LimitReached
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.library import (
     actor_of,

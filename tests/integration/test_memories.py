@@ -18,7 +18,7 @@ from schema.pages import PageRequest
 from schema.result import Err, Ok
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryRefusal, MemoryService
-from services.refusals import Conflict, LimitReached, Unreachable
+from services.resources import Conflict, LimitReached, Unreachable
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.database import Inspection

@@ -14,7 +14,7 @@ from schema.result import Err, Ok
 from services.embeddings import EmbeddingError, Purpose
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
-from services.refusals import Unreachable
+from services.resources import Unreachable
 from tests.fakes.embedding_api import OWN_DIMENSIONS, never, saying
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser

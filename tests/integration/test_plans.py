@@ -16,7 +16,7 @@ from schema.plans import (
     PlanSort,
 )
 from schema.result import Err, Ok
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 from services.subscriptions.plans import PlanRefusal, UnknownModel
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.plans import STANDARD, give_plan, make_plan, other_default

@@ -13,7 +13,7 @@ from schema.ids import PromptId, UserId
 from schema.prompts import CreatePromptRequest, CreatePromptVersionRequest, PromptDetail
 from schema.result import Err, Ok
 from services.prompts.service import PromptRefusal, PromptService, Unusable
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.gate_tool import GATE_TOOL
 from tests.fixtures.stack import Stack

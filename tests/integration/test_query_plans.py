@@ -16,9 +16,9 @@ from sqlalchemy import event
 from api.app import create_app
 from schema.ids import UserId
 from services.auth.tokens import AccessTokens
-from services.database import plain
+from services.database import connections
+from services.database.connections import SERVER_SETTINGS
 from services.database.migrations import migrate
-from services.database.plain import SERVER_SETTINGS
 from tests.fixtures.servers import with_database
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
@@ -115,7 +115,7 @@ def noting_statements_of_the_mapper(
 def noting_plain_statements(
     patched: pytest.MonkeyPatch, asked: list[tuple[str, tuple[Any, ...]]]
 ) -> None:
-    prepare = plain._read_json
+    prepare = connections._read_json
 
     def note(query: asyncpg.connection.LoggedQuery) -> None:
         if is_a_question(query.query):
@@ -125,7 +125,7 @@ def noting_plain_statements(
         await prepare(connection)
         connection.add_query_logger(note)
 
-    patched.setattr(plain, "_read_json", prepare_noting)
+    patched.setattr(connections, "_read_json", prepare_noting)
 
 
 async def _people(superuser: str) -> tuple[dict[str, UserId], dict[str, object]]:

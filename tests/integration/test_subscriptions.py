@@ -18,7 +18,7 @@ from schema.result import Err, Ok
 from schema.subscriptions import AssignPlanRequest
 from schema.tables.columns import utc_now
 from schema.turns import IfBusy
-from services.refusals import Conflict
+from services.resources import Conflict
 from services.subscriptions.service import AssignmentRefusal
 from services.turns.acceptance import AcceptanceRefusal
 from services.users.preferences import PreferencesRefusal

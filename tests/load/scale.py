@@ -11,7 +11,7 @@ import asyncpg
 import numpy as np
 
 from api.group_router import API_PREFIX
-from services.database.plain import SERVER_SETTINGS
+from services.database.connections import SERVER_SETTINGS
 from tests.load.population import ADMIN_EMAIL, DIMENSIONS, EMBEDDER, PASSWORD, email_of
 from tests.load.report import Line, Report
 from tests.load.samples import Request, spread

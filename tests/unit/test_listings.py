@@ -10,9 +10,14 @@ from sqlmodel import SQLModel, col, select
 from schema import tables
 from schema.pages import InvalidCursorError, PageRequest, encode_cursor
 from schema.tables import ChatRow, DocumentVersionRow
-from services.database.listings import Listing, Order, equals
-from services.database.patterns import contains_searched
-from services.database.reading import AttributeRow, CompiledQuery
+from services.database.queries import (
+    AttributeRow,
+    CompiledQuery,
+    Listing,
+    Order,
+    contains_searched,
+    equals,
+)
 from services.knowledge.rows import light
 
 TABLES = [table for table in vars(tables).values() if isinstance(table, type)]

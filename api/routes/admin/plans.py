@@ -14,7 +14,7 @@ from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.plans import ChangePlanRequest, CreatePlanRequest, Plan, PlanFilter, PlanSort
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 from services.subscriptions.plans import PlanRefusal, UnknownModel
 
 router = GroupRouter("/admin/plans", tag="admin")

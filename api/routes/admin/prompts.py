@@ -30,7 +30,7 @@ from schema.prompts import (
     PromptVersionSort,
 )
 from services.prompts.service import PromptRefusal, Unusable
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 
 router = GroupRouter("/admin/prompts", tag="admin")
 

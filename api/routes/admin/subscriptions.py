@@ -14,7 +14,7 @@ from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.subscriptions import AssignPlanRequest, PlanAssignment
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 from services.subscriptions.service import AssignmentRefusal
 
 router = GroupRouter("/admin/users", tag="admin")

@@ -20,7 +20,7 @@ from schema.users import (
     UserFilter,
     UserSort,
 )
-from services.refusals import Conflict, Unreachable
+from services.resources import Conflict, Unreachable
 from services.users.administration import ManagementRefusal
 
 router = GroupRouter("/admin/users", tag="admin")

@@ -13,7 +13,7 @@ from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
 from services.memories.remembering import KnownBefore, Remembered, Remembering
 from services.prompts.quotes import one_line
-from services.refusals import Conflict, LimitReached
+from services.resources import Conflict, LimitReached
 from services.tools.definition import ToolExecution, ToolOutcome, input_schema
 from services.tools.repository import NEEDS_A_USER, user_of
 
@@ -105,7 +105,7 @@ def _refusal(refusal: LimitReached | Conflict) -> str:
                 f"Not remembered: the user's plan has room for {limit} memories, and that is how "
                 "many there are. They can delete some, those rejected too."
             )
-        case Conflict.MADE_AND_DELETED:
+        case Conflict.RESOURCE_DELETED:
             return "It was remembered, and the user has deleted it since."
         case _:
             return "Not remembered: this call was made before with another input."

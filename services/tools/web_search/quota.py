@@ -14,7 +14,7 @@ from schema.ids import UserId, new_id
 from schema.subscriptions import Period
 from schema.tables.columns import utc_now
 from services.database import Connection, Database
-from services.database.locks import lock
+from services.database.connections import lock
 from services.subscriptions.periods import period_at
 from services.subscriptions.service import read_terms
 from services.subscriptions.usage import WEB_SEARCH_MODEL

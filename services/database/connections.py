@@ -1,8 +1,8 @@
-"""Owns transactions in plain SQL, for the hot path and for reads whose cost counts.
+"""Connections to Postgres, whose transactions begin in an actor's name with no extra round trip.
 
-The object-relational mapper costs several times what Postgres itself does for such statements
-(docs/decisions/0011-plain-sql-on-the-hot-path.md); everything else stays with it. `store.py` is
-the way to both.
+The mapper's sessions and the driver's pool both use them; `store.py` is the way to both. The
+object-relational mapper costs several times what Postgres itself does for a statement, so the hot
+path and most reads run without it (docs/decisions/0011-plain-sql-on-the-hot-path.md).
 """
 
 import json
@@ -12,40 +12,102 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from sqlmodel import func, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
-from services.database.acting import begin_as
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 SERVER_SETTINGS: Final = {
-    # Pages come from memory or from a disk without a head. By the default of 4, made for one with,
-    # a page of somebody's 5,000 memories was sorted out of all of them: 12 ms, not 0.2.
+    # Pages come from memory or from a disk without a head. With the default of 4, meant for disks
+    # with one, a page of a user's 5,000 memories was sorted out of all of them: 12 ms, not 0.2.
     "random_page_cost": "1.1",
     # Compiling takes longer than any statement here.
     "jit": "off",
     # How many neighbours an index of vectors looks at: as many as a search ranks. Where a filter
-    # leaves too few of them, as while embedders change, it goes on up to so many; what is missing
-    # then is found exactly.
+    # leaves too few, as while embedders change, it continues up to `max_scan_tuples`; the rest is
+    # found exactly.
     "hnsw.ef_search": "50",
     "hnsw.iterative_scan": "relaxed_order",
     "hnsw.max_scan_tuples": "5000",
 }
-"""What every connection asks of the server, whatever its own configuration says."""
+"""The settings of every connection, whatever the server's own configuration."""
 
-PATIENCE_S: Final = 5
-"""How long to wait for a connection, or for a turn to ask."""
+WAIT_TIMEOUT_S: Final = 5
+"""How long to wait for a free connection, or for other slow queries to finish."""
 
 _BEGIN_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# The driver's internal error is what a connection may give that breaks while it is written to.
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+# A connection that breaks while it is written to may raise the driver's internal error.
 _STALE: Final = (
     *(asyncpg.InterfaceError, asyncpg.InternalClientError),
     *(asyncpg.PostgresConnectionError, OSError),
 )
 
 
-class PlainTransactions:
-    """A pool of connections as the application's role, without the mapper."""
+def begin_as(actor: Actor, *, begin: str = "BEGIN") -> str:
+    """Return the statements that begin a transaction as `actor`, for the simple protocol.
+
+    The simple protocol takes no parameters. Both values are closed forms, an enum's and a UUID's,
+    so they are safe to write out. Both settings end with the transaction. `SET` is not planned,
+    unlike a query with `set_config`: a fifth of what the statement costs.
+    """
+    return (
+        f"{begin}; SET LOCAL everturn.actor_type = '{actor.type.value}'; "
+        f"SET LOCAL everturn.user_id = '{actor.user_id}'"
+    )
+
+
+async def lock(work: "AsyncSession | Connection", what: str, *, of: object = None) -> None:
+    """Lock a name until the transaction ends, for what no single row stands for.
+
+    `of` is the owner, where each owner has a lock of their own. Only later statements see what
+    the transaction that held the lock before has written.
+    """
+    name = what if of is None else f"{what} of {of}"
+    if isinstance(work, AsyncSession):
+        await work.exec(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+    else:
+        await work.execute(_LOCK, name)
+
+
+class ActorConnection(asyncpg.Connection):
+    """A mapper's connection whose next transaction begins as `next_actor`, if one is set."""
+
+    __slots__ = ("next_actor",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- asyncpg's own
+        super().__init__(*arguments, **options)
+        self.next_actor: Actor | None = None
+
+    def transaction(  # type: ignore[override]  # the mapper uses no other part of it
+        self, **_: object
+    ) -> "_ActorTransaction":
+        """Return a transaction that has not begun yet, with the server's default isolation."""
+        actor, self.next_actor = self.next_actor, None
+        return _ActorTransaction(self, "BEGIN" if actor is None else begin_as(actor))
+
+
+class _ActorTransaction:
+    """The methods of a driver's transaction that the mapper calls."""
+
+    def __init__(self, connection: ActorConnection, begin: str) -> None:
+        self._connection = connection
+        self._begin = begin
+
+    async def start(self) -> None:
+        await self._connection.execute(self._begin)
+
+    async def commit(self) -> None:
+        await self._connection.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        await self._connection.execute("ROLLBACK")
+
+
+class DriverPool:
+    """A pool of the driver's connections with the application's role."""
 
     def __init__(self, url: str, *, pool_size: int) -> None:
         self._url = url.replace("+asyncpg", "", 1)
@@ -58,7 +120,7 @@ class PlainTransactions:
     ) -> AsyncIterator[Connection]:
         """Run one unit of work as `actor`; commit at its end, roll back if it raises.
 
-        With `snapshot` all statements see what the first one saw, and write nothing.
+        With `snapshot` all statements see the same state, and write nothing.
         Errors: those of asyncpg.
         """
         pool = await self._opened()
@@ -86,7 +148,7 @@ class PlainTransactions:
             return await _fetch(pool, query, *arguments, *acting)
         except _STALE:
             await pool.expire_connections()
-        # To read a second time changes nothing.
+        # Reading a second time changes nothing.
         return await _fetch(pool, query, *arguments, *acting)
 
     async def _begin(
@@ -109,13 +171,13 @@ class PlainTransactions:
                 command_timeout=30,
                 server_settings=SERVER_SETTINGS,
                 init=_read_json,
-                # What a connection was left with is the end of its transaction: nothing to reset.
+                # A connection comes back at the end of its transaction: nothing to reset.
                 reset=_keep,
             )
         return await self._pool
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         if self._pool is not None:
             await self._pool.close()
 
@@ -123,7 +185,7 @@ class PlainTransactions:
 async def _acquire_bound(
     pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor, *, begin: str
 ) -> Connection:
-    connection = await pool.acquire(timeout=PATIENCE_S)
+    connection = await pool.acquire(timeout=WAIT_TIMEOUT_S)
     try:
         await connection.execute(begin_as(actor, begin=begin))
     except BaseException:
@@ -135,12 +197,12 @@ async def _acquire_bound(
 async def _fetch(
     pool: "asyncpg.Pool[asyncpg.Record]", query: str, *arguments: object
 ) -> list[asyncpg.Record]:
-    async with pool.acquire(timeout=PATIENCE_S) as connection:
+    async with pool.acquire(timeout=WAIT_TIMEOUT_S) as connection:
         return await connection.fetch(query, *arguments)
 
 
 async def _roll_back(connection: Connection) -> None:
-    """Take the transaction back; where that fails, end the connection: nobody may inherit it."""
+    """Roll the transaction back; if that fails, close the connection: none may inherit it."""
     try:
         await connection.execute("ROLLBACK")
     except (*_STALE, asyncpg.PostgresError):

@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 from pydantic import BaseModel
 
-from services.creations import hash_of_request
+from services.resources import hash_of_request
 
 
 class Wish(BaseModel):
