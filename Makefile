@@ -1,5 +1,5 @@
-# `make` lists the targets. Each of them first makes the environment in .venv, if it is not there
-# or is older than what it is made of: nothing but Python 3.11+ and make is needed.
+# `make` lists the targets. Each one first creates or updates the environment in .venv if needed.
+# Requires only Python 3.11+ and make.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,7 +7,7 @@ SHELL := bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-# PYTHON=… names the interpreter to use; ARGS="…" is handed to everturn, pytest or the benchmark.
+# PYTHON=… selects the interpreter; ARGS="…" is passed to everturn, pytest or the benchmark.
 PYTHON ?=
 ARGS ?=
 
@@ -17,9 +17,13 @@ PYTEST := $(BIN)/python -m pytest
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate
 
-.PHONY: help dev install test test-coverage test-unit test-integration test-contracts \
-	test-fuzz test-replay test-e2e test-chaos check check-format lint types imports house-rules \
-	check-generated format audit bench migrate openapi record-histories lock clean
+# Tests wait more than they compute: one process more than the two cores of a CI runner.
+PROCESSES ?= 3
+COVERAGE :=
+
+.PHONY: help dev install test test-unit test-services test-fuzz test-system test-nightly test-fresh \
+	check check-format lint types imports house-rules check-generated format audit bench migrate \
+	openapi record-histories lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +31,7 @@ help: ## List the targets
 dev: $(INSTALLED) ## Run everything on this machine (ARGS="--port 9000 --ephemeral")
 	@exec $(BIN)/everturn dev $(ARGS)
 
-install: $(INSTALLED) ## Make the environment in .venv, with locked and hashed packages
+install: $(INSTALLED) ## Create the environment in .venv from locked and hashed packages
 
 $(INSTALLED): requirements/install requirements/installer.txt requirements/development.txt \
 		requirements/embedding-model.txt pyproject.toml
@@ -37,7 +41,7 @@ $(INSTALLED): requirements/install requirements/installer.txt requirements/devel
 		fi; \
 	done; \
 	if [ -z "$${found:-}" ]; then \
-		echo "Everturn needs Python 3.11 or newer. Install it, or name it: make install PYTHON=/path/to/python" >&2; \
+		echo "Everturn requires Python 3.11 or newer. Install it, or run: make install PYTHON=/path/to/python" >&2; \
 		exit 1; \
 	fi; \
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
@@ -47,97 +51,89 @@ $(INSTALLED): requirements/install requirements/installer.txt requirements/devel
 			exit 1; \
 		fi; \
 	fi
-	@echo "Installing locked packages ..."
 	@requirements/install .venv development
 	@touch $@
 
-test: ## Run every test: in-process ones with coverage gates, then fuzz, e2e and chaos
-	@$(MAKE) --no-print-directory test-coverage
-	@$(MAKE) --no-print-directory test-fuzz
-	@$(MAKE) --no-print-directory test-e2e
-	@$(MAKE) --no-print-directory test-chaos
+# Coverage is measured in the ordinary runs: unit tests begin the data, the services' tests add to it.
+test: COVERAGE := --cov --cov-report=
+test: test-unit test-services test-fuzz test-system ## Run all tests but the nightly ones; what CI runs
 
-test-coverage: $(INSTALLED) ## Unit, integration, contract and replay tests, with the coverage gates
-	@echo "== unit, integration, contracts, replay"
-	@$(PYTEST) -n 2 --dist loadgroup --cov --cov-report= $(ARGS) \
-		tests/unit tests/integration tests/contracts tests/replay
-	@$(BIN)/python -m tests.coverage_gate
+test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
+	@echo "== unit"
+	@$(PYTEST) -n $(PROCESSES) $(COVERAGE) $(ARGS) tests/unit
 
-test-unit: $(INSTALLED) ## Unit tests: no I/O
-	@$(PYTEST) $(ARGS) tests/unit
+test-services: $(INSTALLED) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
+	@echo "== integration, contracts, replay"
+	@$(PYTEST) -n $(PROCESSES) $(if $(COVERAGE),$(COVERAGE) --cov-append) $(ARGS) \
+		tests/integration tests/contracts tests/replay
+	$(if $(COVERAGE),@$(BIN)/python -m tests.coverage_gate)
 
-test-integration: $(INSTALLED) ## Services, activities and workers on real Postgres, Valkey, Temporal
-	@$(PYTEST) $(ARGS) tests/integration
-
-test-contracts: $(INSTALLED) ## Every endpoint: shape, authentication, validation, pages
-	@$(PYTEST) $(ARGS) tests/contracts
-
-test-fuzz: $(INSTALLED) ## Every operation with made-up requests (EVERTURN_FUZZ_EXAMPLES=200 for more)
+test-fuzz: $(INSTALLED) ## Generated and malformed requests to every endpoint
 	@echo "== fuzz"
-	@$(PYTEST) -n 2 $(ARGS) tests/fuzz
+	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
 
-test-replay: $(INSTALLED) ## Recorded workflow histories against today's workflows
-	@$(PYTEST) $(ARGS) tests/replay
+test-system: $(INSTALLED) ## Whole conversations with `everturn dev`, and every part killed in mid-turn
+	@echo "== e2e, chaos"
+	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/e2e tests/chaos
 
-test-e2e: $(INSTALLED) ## Whole conversations against `everturn dev`
-	@echo "== e2e"
-	@$(PYTEST) $(ARGS) tests/e2e
+test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, long fuzzing
+	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/nightly
+	@EVERTURN_FUZZ_EXAMPLES=$${EVERTURN_FUZZ_EXAMPLES:-20} $(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
 
-test-chaos: $(INSTALLED) ## Kill each part in the middle of a turn and look at what is left
-	@echo "== chaos"
-	@$(PYTEST) $(ARGS) tests/chaos
+test-fresh: ## Clone into an empty home, run the README's commands, paste its first chat
+	@.ci/fresh $(ARGS)
 
-check: check-format lint types imports house-rules check-generated ## All that can be told without running it
+check: check-format lint types imports house-rules check-generated ## All static checks
 
-check-format: $(INSTALLED) ## Is everything formatted?
+check-format: $(INSTALLED) ## Check the format
 	@$(BIN)/ruff format --check .
 
-lint: $(INSTALLED) ## Lint with all of ruff's rules
+lint: $(INSTALLED) ## Lint with all rules of ruff
 	@$(BIN)/ruff check .
 
-types: $(INSTALLED) ## Check types, strictly
+types: $(INSTALLED) ## Check types with mypy in strict mode
 	@$(BIN)/mypy
 
-imports: $(INSTALLED) ## Check who may import whom
+imports: $(INSTALLED) ## Check imports between packages
 	@$(BIN)/lint-imports --no-cache --no-logo
 
-house-rules: $(INSTALLED) ## Check the rules that no linter knows (tests/house_rules.py)
+house-rules: $(INSTALLED) ## Check the rules of tests/house_rules.py
 	@$(BIN)/python -m tests.house_rules
 
-check-generated: $(INSTALLED) ## Are locks and OpenAPI fresh, and CI's workflow files valid?
+check-generated: $(INSTALLED) ## Check that locks and OpenAPI are up to date and CI's workflows valid
 	@$(BIN)/python -m tests.lock_freshness
 	@$(BIN)/python -m workers.openapi --check docs/openapi.json
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --no-progress --quiet .github/workflows
 
-format: $(INSTALLED) ## Format, and fix what the linter can fix
+format: $(INSTALLED) ## Format, and apply the fixes of the linter
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-# Without --strict a package that the advisory service does not answer for counts as sound.
-audit: $(INSTALLED) ## Look up known vulnerabilities (asks the advisory service of pip-audit)
+# Without --strict, a package that the advisory service cannot look up would pass.
+audit: $(INSTALLED) ## Look up known vulnerabilities of production packages (needs network)
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 		-r requirements/production.txt
 
-bench: $(INSTALLED) ## Measure the speed beside a proxy without durability
+bench: $(INSTALLED) ## Benchmark against a proxy without durability (ARGS=--quick)
 	@$(BIN)/python -m tests.load.bench $(ARGS)
 
-migrate: $(INSTALLED) ## Bring the database of DATABASE_URL to the newest schema
+migrate: $(INSTALLED) ## Migrate the database of DATABASE_URL to the latest schema
 	@$(BIN)/everturn migrate $(ARGS)
 
-openapi: $(INSTALLED) ## Write docs/openapi.json
+openapi: $(INSTALLED) ## Generate docs/openapi.json
 	@$(BIN)/python -m workers.openapi docs/openapi.json
 
-record-histories: $(INSTALLED) ## Record the workflow histories that the replay tests replay
+record-histories: $(INSTALLED) ## Record the workflow histories for the replay tests
 	@$(BIN)/python -m tests.replay.record
 
-lock: $(INSTALLED) ## Lock requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for new versions)
+lock: $(INSTALLED) ## Update requirements/*.txt from pyproject.toml (ARGS=--upgrade for new versions)
 	@$(LOCK) $(ARGS) pyproject.toml -o requirements/production.txt
 	@$(LOCK) $(ARGS) --extra embedded --group development pyproject.toml \
 		-o requirements/development.txt
 	@echo uv | $(LOCK) - -c requirements/development.txt -o requirements/installer.txt
 	@echo 'wordllama>=0.4.0.post1' | $(LOCK) $(ARGS) --no-deps - -o requirements/embedding-model.txt
 
-clean: ## Remove the environment and all caches; data in .everturn stays
+clean: ## Remove the environment and all caches, but not the data in .everturn
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

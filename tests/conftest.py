@@ -49,10 +49,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 TOGETHER = (
     # They insert thousands of rows, once.
-    "tests/integration/test_query_plans.py",
-    "tests/integration/test_knowledge_search_recall.py",
+    "tests/nightly/test_query_plans.py",
+    "tests/nightly/test_knowledge_search_recall.py",
     # They start servers on Temporal's default ports.
     "tests/integration/test_embedded_stack.py",
+    # They share one running Everturn each; the chaos of tools takes as long as all other chaos.
+    "tests/e2e/test_api_processes.py",
+    "tests/e2e/",
+    "tests/chaos/test_tools_die.py",
+    "tests/chaos/",
 )
 
 
