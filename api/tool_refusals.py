@@ -4,8 +4,7 @@ from typing import assert_never
 
 from api.errors import ApiError, invalid, refused
 from schema.errors import ErrorCode
-from services.resources import Conflict, InvalidField, Unreachable
-from services.tools.refusals import ToolRefusal
+from services.resources import Conflict, InvalidField, ToolRefusal, Unreachable
 
 
 def tool_refused(

@@ -1,6 +1,6 @@
-"""Owns tools as users see them and as administrators decide about them.
+"""Tools: definitions, what users and administrators see of them, settings and trials.
 
-Where tools come from has modules of its own: `mcp_servers.py` and `workflow_tools.py`.
+The sources of tools have modules of their own: `mcp_servers.py` and `workflow_tools.py`.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ from schema.wire import (
 )
 
 SERVER_SEPARATOR = "__"
-"""Stands between the name of an MCP server and that of its tool; neither kind else has it."""
+"""Separates the name of an MCP server from that of its tool; no other name contains it."""
 
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$", examples=["web_search"])]
-"""The form of tools' names. Whether there is such a tool is not asked: it may come later."""
+"""The form of tools' names. The tool need not exist: it may be added later."""
 
 
 class ToolKind(StrEnum):
@@ -41,7 +41,7 @@ class ToolKind(StrEnum):
 
 
 class RetryClass(StrEnum):
-    """Whether a call whose outcome is unknown may be made again."""
+    """Whether a call whose outcome is unknown may be retried."""
 
     IDEMPOTENT = "idempotent"
     KEYED = "keyed"
@@ -49,7 +49,7 @@ class RetryClass(StrEnum):
 
 
 class ApprovalPolicy(StrEnum):
-    """Whether a call waits for a person."""
+    """Whether a call needs a person's approval."""
 
     AUTO = "auto"
     ASK = "ask"
@@ -67,34 +67,33 @@ class Tool(WireModel):
     retry_class: RetryClass
     timeout_s: float
     enabled_by_user: bool = Field(
-        description="Whether it is offered to the model; `disabledTools` of the preferences says."
+        description="Whether it is offered to the model; set by `disabledTools` in the preferences."
     )
 
 
 class AdministeredTool(VersionedModel):
-    """A tool of whatever kind, as it is defined and as it was decided about.
+    """A tool of any kind, with its settings.
 
-    `enabled`, `approval` and `roles` are the administrators' decision. Units: `timeout_s` is in
-    seconds.
+    `enabled`, `approval` and `roles` are set by administrators. Units: `timeout_s` is in seconds.
     """
 
     name: str
     kind: ToolKind
-    server: str | None = Field(description="The MCP server that lists it.")
+    server: str | None = Field(description="The MCP server that provides it.")
     description: str
     input_schema: dict[str, JsonValue]
     default_approval: ApprovalPolicy
     retry_class: RetryClass
     timeout_s: float
-    cost_usd: Usd = Field(description="What one call costs, as far as that is known before it.")
+    cost_usd: Usd = Field(description="The cost of one call, as far as it is known beforehand.")
     enabled: bool
-    approval: ApprovalPolicy | None = Field(description="Null leaves it as it is defined.")
-    roles: tuple[UserRole, ...] | None = Field(description="Who may use it; null means everybody.")
-    changed_at: Timestamp | None = Field(description="When it was last decided about.")
+    approval: ApprovalPolicy | None = Field(description="Null uses `defaultApproval`.")
+    roles: tuple[UserRole, ...] | None = Field(description="Roles that may use it; null means all.")
+    changed_at: Timestamp | None = Field(description="When its settings last changed.")
 
 
 class ChangeToolRequest(ChangeModel):
-    """What an administrator decides about a tool; null takes a decision back."""
+    """A change of a tool's settings; null restores the default."""
 
     enabled: bool = unset()
     approval: Annotated[ApprovalPolicy, Field(strict=False, examples=["ask"])] | None = None
@@ -111,7 +110,7 @@ class ChangeToolRequest(ChangeModel):
             Field(
                 strict=False,
                 examples=["never"],
-                description="Whether a call whose outcome is unknown may be made again.",
+                description="Whether a call whose outcome is unknown may be retried.",
             ),
         ]
         | None
@@ -127,23 +126,21 @@ class ChangeToolRequest(ChangeModel):
                 max_digits=20,
                 decimal_places=10,
                 examples=["0.005"],
-                description="What one call costs; it is recorded in the ledger.",
+                description="The cost of one call, recorded in the ledger.",
             ),
         ]
         | None
     ) = None
 
 
-class TestToolRequest(RequestModel):
-    """An input to try a tool with."""
-
-    __test__ = False  # not pytest's, whatever its name begins with
+class ToolTrialRequest(RequestModel):
+    """The input for a trial of a tool."""
 
     input: Annotated[StorableObject, Field(examples=[{"expression": "12 * 34"}])]
 
 
-class ToolTest(WireModel):
-    """What a tool made of an input. Units: `duration_ms` is in milliseconds."""
+class ToolTrialResult(WireModel):
+    """The outcome of a trial. Units: `duration_ms` is in milliseconds."""
 
     output: str
     is_error: bool
@@ -151,7 +148,7 @@ class ToolTest(WireModel):
 
 
 class ToolTrialReference(Payload):
-    """Which trial a worker is to run, and how long its tool may take. Units: seconds."""
+    """The trial that a worker is to run, and its time limit. Units: `within_s` is in seconds."""
 
     trial_id: UUID
     tool: str
@@ -162,9 +159,9 @@ class ToolDefinition(BaseModel):
     """What the model, the prompt and the workflow need to know about a tool.
 
     `instant` tools are pure and take microseconds, so they run as local activities;
-    `instructions` are the tool's sentences in the prompt; `server` is the MCP server that has it,
-    and `output_schema` what that one promises of results.
-    Units: `cost_usd` is what one call costs, as far as that is known before it is made.
+    `instructions` are the tool's sentences in the prompt; `server` is the MCP server that provides
+    it, and `output_schema` the schema that the server promises for results.
+    Units: `cost_usd` is the cost of one call, as far as it is known beforehand.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -184,5 +181,10 @@ class ToolDefinition(BaseModel):
 
 
 def approval_policies(stored: Mapping[str, str]) -> dict[str, ApprovalPolicy]:
-    """Return approval policies by tool, as they were stored."""
+    """Return stored approval policies, by tool."""
     return {name: ApprovalPolicy(policy) for name, policy in stored.items()}
+
+
+def qualified_name(server: str, tool: str) -> str:
+    """Return the unique name of a server's tool. A server's name has no underscore."""
+    return f"{server}{SERVER_SEPARATOR}{tool}"

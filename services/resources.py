@@ -40,6 +40,14 @@ class Conflict(StrEnum):
     RESOURCE_DELETED = "resource_deleted"
 
 
+class ToolRefusal(StrEnum):
+    """Why a tool, or a server of tools, can't be registered."""
+
+    NAME_TAKEN = "name_taken"
+    NO_ENCRYPTION_KEY = "no_encryption_key"
+    TOO_MANY = "too_many"
+
+
 @dataclass(frozen=True, slots=True)
 class LimitReached:
     """The plan allows no more than `limit` of this resource."""

@@ -12,7 +12,7 @@ from schema.tables.tools import (
     McpToolRow,
     ToolCatalogueRow,
     ToolSettingsRow,
-    ToolTestRow,
+    ToolTrialRow,
     WorkflowToolRow,
 )
 from schema.tables.turns import (
@@ -63,7 +63,7 @@ __all__ = [
     "ToolCallRow",
     "ToolCatalogueRow",
     "ToolSettingsRow",
-    "ToolTestRow",
+    "ToolTrialRow",
     "TurnContextRow",
     "TurnRow",
     "UserRow",

@@ -87,7 +87,7 @@ class WorkflowToolRow(SQLModel, table=True):
     updated_at: datetime = creation_moment()
 
 
-class ToolTestRow(SQLModel, table=True):
+class ToolTrialRow(SQLModel, table=True):
     """A tool that an administrator tries: the input, and what the tool made of it."""
 
     __tablename__ = "tool_tests"

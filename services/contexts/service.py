@@ -24,7 +24,7 @@ from services.prompts.layers import offered_tools, system_layer, tools_layer
 from services.prompts.placeholders import filled
 from services.prompts.tokens import estimated_tokens, tokens_of
 from services.prompts.window import Window, fit
-from services.tools.snapshot import KnownTools
+from services.tools.catalogue import ToolSnapshot
 
 _NOTHING_FOUND: Final = Findings()
 
@@ -68,7 +68,7 @@ class TurnContext:
 class ToolSource(Protocol):
     """Knows all tools."""
 
-    async def known(self, *, version: int | None = None) -> KnownTools:
+    async def snapshot(self, *, version: int | None = None) -> ToolSnapshot:
         """Return the tools as they were some moments ago, or at `version` at least."""
         ...
 
@@ -88,14 +88,14 @@ class ContextService:
         self._search = search
         self._budgets = budgets
 
-    async def known_tools(self) -> KnownTools:
+    async def known_tools(self) -> ToolSnapshot:
         """Return what a turn is offered some of; asked for before a transaction begins.
 
         Errors: DatabaseUnavailableError.
         """
-        return await self._tools.known()
+        return await self._tools.snapshot()
 
-    def gather_known(self, facts: TurnFacts, tools: KnownTools) -> TurnContext | None:
+    def gather_known(self, facts: TurnFacts, tools: ToolSnapshot) -> TurnContext | None:
         """Return the turn's context, or None where something has to be waited for.
 
         Idempotency: what was gathered before comes out again.
@@ -112,14 +112,14 @@ class ContextService:
         # Where the message does not fit, nothing is searched for it.
         return without if without.window is None or not self._is_to_search(facts) else None
 
-    async def gather(self, user_id: UserId, facts: TurnFacts, tools: KnownTools) -> TurnContext:
+    async def gather(self, user_id: UserId, facts: TurnFacts, tools: ToolSnapshot) -> TurnContext:
         """Return the turn's context, with what is found for its message.
 
         Errors: DatabaseUnavailableError for the base prompt; a search that fails leaves its layer
         out.
         """
         if tools.version < facts.tools_version:
-            tools = await self._tools.known(version=facts.tools_version)
+            tools = await self._tools.snapshot(version=facts.tools_version)
         base = await self._prompts.read(facts.active_prompt)
         findings = _NOTHING_FOUND
         if facts.question is not None and self._is_to_search(facts):
@@ -139,7 +139,7 @@ class ContextService:
     def _context(
         self,
         facts: TurnFacts,
-        tools: KnownTools,
+        tools: ToolSnapshot,
         base: BasePrompt,
         findings: Findings,
     ) -> TurnContext:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
-from schema.tools import ToolDefinition
+from schema.tools import ToolDefinition, qualified_name
 from services.database import DatabaseUnavailableError
 from services.mcp.errors import CallLostError, CallRefusedError
 from services.mcp.output_schemas import remark_on
 from services.mcp.pool import McpPool
 from services.mcp.words import bounded
 from services.tools.definition import ToolExecution, ToolOutcome, ToolProgress, ToolUnavailableError
-from services.tools.schema_for_model import qualified_name
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult

@@ -21,7 +21,7 @@ from schema.actors import SERVICE
 from schema.mcp_servers import McpServerStatus, RefreshMcpServerInput, RefreshMcpServerOutput
 from schema.tables import McpServerRow, McpToolRow
 from schema.tables.columns import utc_now
-from schema.tools import RetryClass
+from schema.tools import RetryClass, qualified_name
 from schema.wire import make_storable
 from services.database import Database
 from services.mcp.addresses import ServerAddresses, Timeouts
@@ -29,7 +29,6 @@ from services.mcp.errors import McpServerError
 from services.mcp.output_schemas import problem_of_output_schema
 from services.mcp.words import bounded
 from services.tools.input_schemas import problem_of_schema
-from services.tools.schema_for_model import qualified_name
 from services.tools.secrets import UnreadableSecretError
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import McpServerRow, McpToolRow, ToolSettingsRow
 from schema.tables.columns import utc_now
+from schema.tools import qualified_name
 from services.audit.recording import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order
@@ -34,6 +35,7 @@ from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, serve
 from services.resources import (
     Conflict,
     InvalidField,
+    ToolRefusal,
     Unreachable,
     Versions,
     create_once,
@@ -42,8 +44,6 @@ from services.resources import (
     named_id,
     touch,
 )
-from services.tools.refusals import ToolRefusal
-from services.tools.schema_for_model import qualified_name
 from services.tools.secrets import SecretVault
 
 MAX_SERVERS: Final = 100

@@ -1,6 +1,6 @@
-"""Owns what administrators see of all tools, decide about them and try with them.
+"""Tools as administrators see them: the list of all tools, and their settings.
 
-Where MCP and workflow tools come from is registered by services of their own.
+MCP servers and workflow tools are registered by services of their own.
 """
 
 from typing import Any, Final
@@ -20,15 +20,16 @@ from schema.tools import (
     SERVER_SEPARATOR,
     AdministeredTool,
     ChangeToolRequest,
+    ToolDefinition,
     ToolKind,
 )
 from services.audit.recording import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery
 from services.resources import Conflict, Unreachable, Versions, is_meant, touch
-from services.tools.registry import ToolRegistry
-from services.tools.rows import mcp_definition_from_row, workflow_definition_from_row
-from services.tools.schema_for_model import administered, with_decision
+from services.tools.catalogue import mcp_definition, settings_from_row, workflow_definition
+from services.tools.local_tools import LocalTools
+from services.tools.permission import DEFAULT_SETTINGS
 
 _ORDER: Final = "name"
 
@@ -46,21 +47,22 @@ _WORKFLOW_TOOLS: Final = CompiledQuery(
     select(WorkflowToolRow).where(_WORKFLOW_NAME > _AFTER).order_by(_WORKFLOW_NAME).limit(_MOST)
 )
 _IS_NAMED: Final = col(ToolSettingsRow.name) == any_(bindparam("names", type_=ARRAY(Text)))
-_DECISIONS: Final = CompiledQuery(select(ToolSettingsRow).where(_IS_NAMED))
+_SETTINGS: Final = CompiledQuery(select(ToolSettingsRow).where(_IS_NAMED))
+_FIRST_VERSION: Final = 1
+"""The version of a tool without settings."""
 
 
 class ToolAdministration:
-    """Administers tools. Errors: DatabaseUnavailableError."""
+    """Lists all tools and changes their settings. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, registry: ToolRegistry) -> None:
+    def __init__(self, database: Database, local: LocalTools) -> None:
         self._database = database
-        self._registry = registry
-        self._local = tuple(map(administered, registry.definitions()))
+        self._local = local
 
     async def list_tools(
         self, actor: Actor, page: PageRequest, *, kind: ToolKind | None
     ) -> Page[AdministeredTool]:
-        """Return the tools of one kind or all, by name.
+        """Return the tools of one kind or all kinds, by name.
 
         Errors: InvalidCursorError.
         """
@@ -70,26 +72,26 @@ class ToolAdministration:
         async with self._database.statements(actor) as connection:
             if kind in {None, ToolKind.MCP}:
                 listed = await _MCP_TOOLS.all(connection, **part)
-                found += [administered(mcp_definition_from_row(row)) for row in listed]
+                found += map(mcp_definition, listed)
             if kind in {None, ToolKind.WORKFLOW}:
                 webhooks = await _WORKFLOW_TOOLS.all(connection, **part)
-                found += [administered(workflow_definition_from_row(row)) for row in webhooks]
+                found += map(workflow_definition, webhooks)
             shown = sorted(found, key=lambda tool: tool.name)[: page.limit]
             names = [tool.name for tool in shown]
-            decisions = await _DECISIONS.all(connection, names=names)
-        decided = {row.name: row for row in decisions}
+            rows = await _SETTINGS.all(connection, names=names)
+        settings = {row.name: row for row in rows}
         following = encode_cursor(_ORDER, names[-1:]) if len(found) > len(shown) else None
-        return Page([with_decision(tool, decided.get(tool.name)) for tool in shown], following)
+        return Page([_administered(tool, settings.get(tool.name)) for tool in shown], following)
 
     async def change(
         self, actor: Actor, name: str, request: ChangeToolRequest, *, versions: Versions
     ) -> Result[AdministeredTool, Conflict | Unreachable]:
-        """Decide about a tool; `versions` are those it is meant for."""
+        """Change a tool's settings; `versions` are those that the change is meant for."""
         async with self._database.transaction(actor) as session:
             tool = await self._find(session, name)
             if tool is None:
                 return Err(Unreachable.MISSING)
-            row = await _locked_decision(session, name)
+            row = await _lock_settings(session, name)
             if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             changes = request.changes()
@@ -102,27 +104,47 @@ class ToolAdministration:
                 (ResourceType.TOOL, name),
                 details=changed(changes),
             )
-        return Ok(with_decision(tool, row))
+        return Ok(_administered(tool, row))
 
-    async def _find(self, session: AsyncSession, name: str) -> AdministeredTool | None:
-        local = self._registry.get(name)
+    async def _find(self, session: AsyncSession, name: str) -> ToolDefinition | None:
+        local = self._local.get(name)
         if local is not None:
-            return administered(local.definition)
+            return local.definition
         server, separator, tool = name.partition(SERVER_SEPARATOR)
         if separator:
             listed = await session.get(McpToolRow, (server, tool))
-            return None if listed is None else administered(mcp_definition_from_row(listed))
+            return None if listed is None else mcp_definition(listed)
         webhook = await session.get(WorkflowToolRow, name)
-        return None if webhook is None else administered(workflow_definition_from_row(webhook))
+        return None if webhook is None else workflow_definition(webhook)
 
-    def _local_after(self, after: str) -> list[AdministeredTool]:
-        return [tool for tool in self._local if tool.name > after]
+    def _local_after(self, after: str) -> list[ToolDefinition]:
+        return [tool for tool in self._local.definitions() if tool.name > after]
 
 
-async def _locked_decision(session: AsyncSession, name: str) -> ToolSettingsRow:
-    """Return the decision about a tool, made up where there is none, so that it can be locked."""
-    made = insert(ToolSettingsRow).values(name=name, enabled=True, version=1, updated_at=utc_now())
-    await session.exec(made.on_conflict_do_nothing())
+def _administered(tool: ToolDefinition, row: ToolSettingsRow | None) -> AdministeredTool:
+    settings = DEFAULT_SETTINGS if row is None else settings_from_row(row)
+    return AdministeredTool(
+        name=tool.name,
+        kind=tool.kind,
+        server=tool.server,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        default_approval=tool.approval,
+        retry_class=settings.retry_class or tool.retry_class,
+        timeout_s=settings.timeout_s or tool.timeout.total_seconds(),
+        cost_usd=tool.cost_usd if settings.cost_usd is None else settings.cost_usd,
+        enabled=settings.enabled,
+        approval=settings.approval,
+        roles=None if settings.roles is None else tuple(sorted(settings.roles)),
+        changed_at=None if row is None else row.updated_at,
+        version=_FIRST_VERSION if row is None else row.version,
+    )
+
+
+async def _lock_settings(session: AsyncSession, name: str) -> ToolSettingsRow:
+    """Return the locked settings of a tool, inserted if it has none."""
+    row = insert(ToolSettingsRow).values(name=name, enabled=True, version=1, updated_at=utc_now())
+    await session.exec(row.on_conflict_do_nothing())
     return await session.get_one(ToolSettingsRow, name, with_for_update=True)
 
 

@@ -1,6 +1,6 @@
-"""Owns the way from a tool call to its bounded outcome: found, checked, run by its kind.
+"""Execution of tool calls: the tool is found, its input validated, its outcome bounded.
 
-Does not store, tell or retry: `services/turns/tool_calls.py` and `tool_attempts.py` do.
+Does not store, publish or retry: `services/turns/tool_calls.py` and `tool_attempts.py` do.
 """
 
 import asyncio
@@ -14,9 +14,8 @@ from pydantic import JsonValue
 from schema.result import Err, Ok, Result
 from schema.tools import ApprovalPolicy, ToolDefinition, ToolKind
 from services.auth.accounts import AccountCache
-from services.tools.bounds import bounded
 from services.tools.catalogue import ToolCatalogue
-from services.tools.definition import ToolExecution, ToolOutcome
+from services.tools.definition import ToolExecution, ToolOutcome, bounded
 from services.tools.permission import Audience, Verdict, verdict
 from services.tools.schema_errors import shortened
 from services.tools.validation import InputValidation
@@ -24,7 +23,7 @@ from services.tools.validation import InputValidation
 
 @dataclass(frozen=True, slots=True)
 class AnswersLater:
-    """The tool took the call and will answer it by a callback of this id."""
+    """The tool accepted the call and will answer with a callback of this id."""
 
     callback_id: UUID
 
@@ -39,9 +38,9 @@ class ToolRunner(Protocol):
         execution: ToolExecution,
         /,
     ) -> ToolOutcome | AnswersLater:
-        """Return the outcome for an input that was checked.
+        """Return the outcome for a validated input.
 
-        Errors: ToolUnavailableError for an outage; what else raises is a bug.
+        Errors: ToolUnavailableError for an outage; any other exception is a bug.
         """
         ...
 
@@ -61,10 +60,10 @@ class ToolExecutor:
         self._validation = InputValidation()
 
     async def find(self, name: str) -> ToolDefinition | None:
-        """Return the tool of this name as the administrators decided that it be run."""
-        tool = (await self._catalogue.known()).find(name)
-        # Another process may know of a tool that is newer than what is remembered here.
-        return (await self._catalogue.current()).find(name) if tool is None else tool
+        """Return the tool with this name, with the administrators' settings applied."""
+        tool = (await self._catalogue.snapshot()).find(name)
+        # The tool may be newer than the cached snapshot.
+        return (await self._catalogue.current_snapshot()).find(name) if tool is None else tool
 
     async def ready(
         self,
@@ -74,15 +73,15 @@ class ToolExecutor:
         *,
         schema: Mapping[str, JsonValue] | None = None,
     ) -> Result[ToolDefinition, ToolOutcome]:
-        """Return the tool if it may be run on the input; else what the model is told.
+        """Return the tool if it may be run on the input; otherwise an error for the model.
 
-        Shapes: `schema` is the one that the model was told, where that is not the tool's own.
+        Shapes: `schema` is the one that the model was given, if it is not the tool's own.
         """
         tool = await self.find(name)
         if tool is None:
-            return Err(_refusal(f"There is no tool called `{shortened(name)}` (any more)."))
+            return Err(_refusal(f"Tool `{shortened(name)}` not found."))
         if not await self._may_run(tool, execution):
-            return Err(_refusal(f"The tool `{name}` may not be used now."))
+            return Err(_refusal(f"Tool `{name}` is not available."))
         problem = self._validation.problem(schema or tool.input_schema, tool_input)
         if problem is not None:
             return Err(_refusal(f"Invalid input to {name}: {problem}."))
@@ -96,8 +95,8 @@ class ToolExecutor:
     ) -> ToolOutcome | AnswersLater:
         """Run a tool that is ready, within its timeout.
 
-        Errors: TimeoutError once the tool's time is over; ToolUnavailableError; what a runner
-        raises else is a bug.
+        Errors: TimeoutError after the tool's timeout; ToolUnavailableError; any other exception is
+        a bug.
         """
         async with asyncio.timeout(tool.timeout.total_seconds()):
             outcome = await self._runners[tool.kind].run(tool, tool_input, execution)
@@ -106,16 +105,19 @@ class ToolExecutor:
         return bounded(outcome)
 
     async def _may_run(self, tool: ToolDefinition, execution: ToolExecution) -> bool:
-        """Whether what held when the tool was offered still does; a trial asks nobody."""
+        """Return whether the permission that the tool was offered with still holds.
+
+        A trial, which is outside a turn, needs none.
+        """
         if execution.turn_id is None:
             return True
         account = await self._accounts.of(execution.actor.user_id)
         if account is None or tool.approval is ApprovalPolicy.DENY:
             return False
-        decision = (await self._catalogue.known()).decision(tool.name)
+        settings = (await self._catalogue.snapshot()).settings_of(tool.name)
         audience = Audience(account.role, account.entitlements.tools)
-        return verdict(tool.name, decision, audience) is Verdict.PERMITTED
+        return verdict(tool.name, settings, audience) is Verdict.PERMITTED
 
 
-def _refusal(words: str) -> ToolOutcome:
-    return ToolOutcome(output=words, is_error=True)
+def _refusal(sentence: str) -> ToolOutcome:
+    return ToolOutcome(output=sentence, is_error=True)

@@ -1,8 +1,8 @@
-"""Owns what tool calls cost, in the ledger: a row for each attempt, opened before it is made.
+"""The costs of tool calls in the ledger: a row for each attempt, opened before it is made.
 
-The row's key is the call's and the attempt's, so that whoever runs the tool and a tool that meters
-itself speak of the same row: the later `open` says more exactly what is paid for, and the first
-`settle` is the one that counts.
+The row's key is that of the call and the attempt, so that the code that runs a tool and a tool that
+meters itself use the same row: the later `open` is more exact about what is paid for, and the first
+`settle` counts.
 """
 
 from decimal import Decimal
@@ -28,15 +28,15 @@ class ChargeStatus(StrEnum):
     FAILED = "failed"
 
 
-# In all of them $1 is the turn, $2 the step, $3 the tool call and $4 the attempt. Attempts of the
-# call that are still open belong to processes that died: what they cost is what was known of them.
+# In all statements $1 is the turn, $2 the step, $3 the tool call and $4 the attempt. Older attempts
+# that are still open belong to processes that died: their cost is what was last recorded.
 _LOSE_OLDER: Final = """
 UPDATE ledger SET status = 'lost', settled_at = now()
 WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt < $4
   AND status = 'open'
 """
 
-# Whoever knows the call again by its key does it once, and is paid once: for the newest attempt.
+# A provider that recognises the call by its key runs and bills it once: for the newest attempt.
 _REPLACE_OLDER: Final = """
 UPDATE ledger SET status = CASE status WHEN 'open' THEN 'lost' ELSE status END,
                   settled_at = coalesce(settled_at, now()), cost_usd = 0
@@ -60,8 +60,8 @@ WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND att
   AND status = 'open'
 """
 
-# What an attempt has cost is true even where it was given up for lost meanwhile; not so where
-# another one has taken its place.
+# An attempt's cost counts even if the attempt was marked lost meanwhile, but not if another one has
+# taken its place.
 _SETTLE: Final = """
 UPDATE ledger SET status = $10, estimated = $11, settled_at = now(), input_tokens = $5,
                   output_tokens = $6, cache_read_tokens = $7, cache_write_tokens = $8,
@@ -80,7 +80,7 @@ WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND att
 class ToolLedger:
     """Records what attempts at tool calls cost, as the call's own user.
 
-    Outside of a turn nothing is recorded. Every method is one transaction.
+    Outside a turn nothing is recorded. Every method is one transaction.
     Errors: DatabaseUnavailableError.
     """
 
@@ -96,10 +96,10 @@ class ToolLedger:
         input_tokens: int = 0,
         paid_once: bool = False,
     ) -> None:
-        """Note what is about to be paid for; `model` is the tool's name where no model is asked.
+        """Record an attempt before it is made; `model` is the tool's name if no model is called.
 
-        With `paid_once` the attempt takes the place of the call's earlier ones.
-        Idempotency: opening an attempt again replaces what was noted, unless it is settled.
+        With `paid_once` the attempt replaces the call's earlier ones.
+        Idempotency: opening an attempt again replaces its row, unless it is settled.
         """
         if execution.turn_id is None:
             return
@@ -120,7 +120,7 @@ class ToolLedger:
     async def checkpoint(
         self, execution: ToolExecution, *, usage: TokenUsage, cost_usd: Decimal
     ) -> None:
-        """Keep what an attempt under way has used, for the case that it dies."""
+        """Record what a running attempt has used so far, in case the process dies."""
         if execution.turn_id is None:
             return
         async with self._database.statements(execution.actor) as connection:
@@ -136,10 +136,10 @@ class ToolLedger:
         usage: TokenUsage = _NO_TOKENS,
         paid_once: bool = False,
     ) -> LedgerRow | None:
-        """Record what an attempt came to; return its row, or None where none was opened.
+        """Record the final cost of an attempt; return its row, or None if none was opened.
 
-        With `paid_once` an attempt that was given up for lost stays so.
-        Idempotency: an attempt that is settled stays as it is, and is returned as it is.
+        With `paid_once` an attempt marked lost stays lost.
+        Idempotency: a settled attempt is returned unchanged.
         """
         if execution.turn_id is None:
             return None

@@ -1,4 +1,4 @@
-"""Owns the decision which tools somebody may use: the administrators', the plan's, their own."""
+"""Which tools an audience may use, and how: by the administrators' settings, the plan, the user."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,15 +7,18 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict
+
 from schema.tools import ApprovalPolicy, RetryClass, ToolDefinition
 from schema.users import UserRole
 
-_STRICTNESS: Final = (ApprovalPolicy.AUTO, ApprovalPolicy.ASK, ApprovalPolicy.DENY)
+_FROM_LENIENT_TO_STRICT: Final = (ApprovalPolicy.AUTO, ApprovalPolicy.ASK, ApprovalPolicy.DENY)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolSetting:
-    """What the administrators decided about a tool; null leaves it as the tool defines it."""
+class ToolSettings(BaseModel):
+    """What the administrators set for a tool; null keeps what the tool's definition says."""
+
+    model_config = ConfigDict(frozen=True)
 
     enabled: bool = True
     approval: ApprovalPolicy | None = None
@@ -25,11 +28,11 @@ class ToolSetting:
     cost_usd: Decimal | None = None
 
 
-UNDECIDED: Final = ToolSetting()
+DEFAULT_SETTINGS: Final = ToolSettings()
 
 
 class Verdict(StrEnum):
-    """Whether somebody may use a tool: nobody may use one that is switched off."""
+    """Whether an audience may use a tool; no audience may use a disabled one."""
 
     PERMITTED = "permitted"
     SWITCHED_OFF = "switched_off"
@@ -38,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """For whom it is decided; `tools` are those of the plan, null means all.
+    """Whom a verdict is for; `tools` are those of the plan, null means all.
 
     `approvals` are the policies that the plan and the user set for tools, one or both.
     """
@@ -48,11 +51,11 @@ class Audience:
     approvals: Sequence[Mapping[str, ApprovalPolicy]] = field(default=())
 
 
-def verdict(name: str, setting: ToolSetting, audience: Audience) -> Verdict:
-    """Say whether the audience may use the tool of this name."""
-    if not setting.enabled:
+def verdict(name: str, settings: ToolSettings, audience: Audience) -> Verdict:
+    """Return whether the audience may use the tool with this name."""
+    if not settings.enabled:
         return Verdict.SWITCHED_OFF
-    if setting.roles is not None and audience.role not in setting.roles:
+    if settings.roles is not None and audience.role not in settings.roles:
         return Verdict.FORBIDDEN
     if audience.tools is not None and name not in audience.tools:
         return Verdict.FORBIDDEN
@@ -61,40 +64,40 @@ def verdict(name: str, setting: ToolSetting, audience: Audience) -> Verdict:
 
 def permitted(
     definitions: Sequence[ToolDefinition],
-    settings: Mapping[str, ToolSetting],
+    settings: Mapping[str, ToolSettings],
     audience: Audience,
 ) -> tuple[ToolDefinition, ...]:
-    """Return the tools that the audience may use, under the approval policy that holds now."""
-    decided = ((tool, settings.get(tool.name, UNDECIDED)) for tool in definitions)
+    """Return the tools that the audience may use, under the approval policy that applies to it."""
+    pairs = ((tool, settings.get(tool.name, DEFAULT_SETTINGS)) for tool in definitions)
     return tuple(
-        for_audience(as_decided(tool, setting), audience)
-        for tool, setting in decided
+        for_audience(with_settings(tool, setting), audience)
+        for tool, setting in pairs
         if verdict(tool.name, setting, audience) is Verdict.PERMITTED
     )
 
 
 def offerable(tools: Sequence[ToolDefinition]) -> tuple[ToolDefinition, ...]:
-    """Return the tools that a model may call: of one that never runs it is not told."""
+    """Return the tools to offer to a model: those whose calls are not always denied."""
     return tuple(tool for tool in tools if tool.approval is not ApprovalPolicy.DENY)
 
 
-def as_decided(tool: ToolDefinition, setting: ToolSetting) -> ToolDefinition:
-    """Return the tool as the administrators decided that it be run."""
+def with_settings(tool: ToolDefinition, settings: ToolSettings) -> ToolDefinition:
+    """Return the tool with the administrators' settings applied."""
     changes: dict[str, Any] = {
-        "approval": setting.approval,
-        "retry_class": setting.retry_class,
-        "timeout": None if setting.timeout_s is None else timedelta(seconds=setting.timeout_s),
-        "cost_usd": setting.cost_usd,
+        "approval": settings.approval,
+        "retry_class": settings.retry_class,
+        "timeout": None if settings.timeout_s is None else timedelta(seconds=settings.timeout_s),
+        "cost_usd": settings.cost_usd,
     }
-    decided = {name: value for name, value in changes.items() if value is not None}
-    return tool.model_copy(update=decided) if decided else tool
+    changed = {name: value for name, value in changes.items() if value is not None}
+    return tool.model_copy(update=changed) if changed else tool
 
 
 def for_audience(tool: ToolDefinition, audience: Audience) -> ToolDefinition:
-    """Return the tool under the strictest policy that anybody has set for it."""
+    """Return the tool under the strictest policy of its own, the plan's and the user's."""
     policies = [tool.approval]
     policies += [
         policies_of[tool.name] for policies_of in audience.approvals if tool.name in policies_of
     ]
-    strictest = max(policies, key=_STRICTNESS.index)
+    strictest = max(policies, key=_FROM_LENIENT_TO_STRICT.index)
     return tool if strictest is tool.approval else tool.model_copy(update={"approval": strictest})

@@ -1,12 +1,12 @@
-"""Owns the encryption of secrets that administrators entrust to Everturn.
+"""Encryption of the secrets that administrators store in Everturn.
 
-A sealed secret opens for its owner alone: moved to another tool's row, it can't be read there.
-Keys are a setting; the first one seals, all of them open, so that a key can be replaced.
+A sealed secret opens only for its owner: copied to another tool's row, it can't be read there. Keys
+are a setting; the first one seals, all of them open, so that a key can be rotated.
 
 WeakEncryptionKeyError    a key is too short to resist guessing
 SecretError
-├── NoEncryptionKeyError  there is no key to seal with
-└── UnreadableSecretError the key is gone, or the secret is not this owner's or not whole
+├── NoEncryptionKeyError  no key to seal with is set
+└── UnreadableSecretError the key is missing, or the secret is another owner's or damaged
 """
 
 import os
@@ -31,7 +31,7 @@ class WeakEncryptionKeyError(SetupError):
 
     def __init__(self) -> None:
         super().__init__(
-            f"Each key in EVERTURN_ENCRYPTION_KEYS has to have at least {_SHORTEST_KEY} random "
+            f"Each key in EVERTURN_ENCRYPTION_KEYS must have at least {_SHORTEST_KEY} random "
             "characters: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
 
@@ -41,14 +41,14 @@ class SecretError(Exception):
 
 
 class NoEncryptionKeyError(SecretError):
-    """There is no key to seal with."""
+    """No key to seal with is set."""
 
     def __init__(self) -> None:
         super().__init__("EVERTURN_ENCRYPTION_KEYS is not set.")
 
 
 class UnreadableSecretError(SecretError):
-    """The key is gone, or the secret is not this owner's or not whole."""
+    """The key is missing, or the secret is another owner's or damaged."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -74,7 +74,7 @@ class SecretVault:
     """
 
     def __init__(self, keys: str) -> None:
-        """Take keys separated by commas; without any, secrets can't be sealed."""
+        """Parse comma-separated keys; without any, secrets can't be sealed."""
         words = [key.strip() for key in keys.split(",") if key.strip()]
         if any(len(key) < _SHORTEST_KEY for key in words):
             raise WeakEncryptionKeyError
@@ -86,14 +86,14 @@ class SecretVault:
         return bool(self._keys)
 
     def seal(self, secret: bytes, *, owner: str) -> bytes:
-        """Return what may be stored. Errors: NoEncryptionKeyError."""
+        """Return the encrypted secret. Errors: NoEncryptionKeyError."""
         if not self._keys:
             raise NoEncryptionKeyError
         key, nonce = self._keys[0], os.urandom(_NONCE_BYTES)
         return _FORMAT + key.id + nonce + key.cipher.encrypt(nonce, secret, owner.encode())
 
     def open(self, sealed: bytes, *, owner: str) -> bytes:
-        """Return what was sealed for this owner. Errors: UnreadableSecretError."""
+        """Return the secret sealed for this owner. Errors: UnreadableSecretError."""
         header, rest = sealed[: 1 + _ID_BYTES], sealed[1 + _ID_BYTES :]
         for key in self._keys:
             if header == _FORMAT + key.id:

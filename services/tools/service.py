@@ -1,4 +1,4 @@
-"""Owns which tools a user has, of all that there are."""
+"""The tools that a user may use."""
 
 from typing import Final
 
@@ -20,14 +20,14 @@ _ORDER: Final = "name"
 
 
 class ToolService:
-    """Says what tools users have. Errors: DatabaseUnavailableError."""
+    """Lists the tools that users may use. Errors: DatabaseUnavailableError."""
 
     def __init__(self, catalogue: ToolCatalogue, accounts: AccountCache) -> None:
         self._catalogue = catalogue
         self._accounts = accounts
 
     async def list_tools(self, actor: Actor, page: PageRequest) -> Page[Tool]:
-        """Return the tools that the actor may use, by name; those that they switched off too.
+        """Return the tools that the actor may use, by name, including those they switched off.
 
         Errors: InvalidCursorError.
         """
@@ -35,20 +35,20 @@ class ToolService:
         account = await self._accounts.of(actor.user_id)
         if account is None:
             return Page([], None)
-        usable = (await self._catalogue.current()).permitted_to(_audience(account))
+        usable = (await self._catalogue.current_snapshot()).permitted_to(_audience(account))
         left = sorted((tool for tool in usable if tool.name > after), key=lambda tool: tool.name)
         shown = left[: page.limit]
         following = encode_cursor(_ORDER, [shown[-1].name]) if len(left) > len(shown) else None
         return Page([_shown(tool, account) for tool in shown], following)
 
     async def get(self, actor: Actor, name: str) -> Result[Tool, Unreachable]:
-        """Return one tool. One that is switched off is there for nobody."""
-        known = await self._catalogue.current()
-        tool, account = known.find(name), await self._accounts.of(actor.user_id)
+        """Return one tool. One that administrators disabled is missing for all users."""
+        snapshot = await self._catalogue.current_snapshot()
+        tool, account = snapshot.find(name), await self._accounts.of(actor.user_id)
         if tool is None or account is None:
             return Err(Unreachable.MISSING)
         audience = _audience(account)
-        match verdict(name, known.decision(name), audience):
+        match verdict(name, snapshot.settings_of(name), audience):
             case Verdict.SWITCHED_OFF:
                 return Err(Unreachable.MISSING)
             case Verdict.FORBIDDEN:

@@ -14,8 +14,7 @@ from pydantic import JsonValue
 
 from schema.result import Err, Ok, Result
 from services.retry_after import wait_asked_for
-from services.tools.bounds import cut
-from services.tools.definition import ToolOutcome, ToolUnavailableError
+from services.tools.definition import ToolOutcome, ToolUnavailableError, cut
 
 _EXCERPT_CHARS: Final = 500
 _NOT_NOW: Final = frozenset({408, 425, 429})

@@ -22,8 +22,7 @@ from schema.turns import ToolCallStatus, TurnStatus
 from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter, OvertakenError
-from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS, bounded
-from services.tools.definition import ToolOutcome
+from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS, ToolOutcome, bounded
 from services.tools.secrets import SecretVault
 from services.turns import tool_call_statements as sql
 from services.turns.rows import tool_call_row

@@ -28,6 +28,7 @@ from services.database.queries import CompiledQuery, Listing, Order
 from services.resources import (
     Conflict,
     InvalidField,
+    ToolRefusal,
     Unreachable,
     Versions,
     create_once,
@@ -37,8 +38,7 @@ from services.resources import (
     touch,
 )
 from services.tools.input_schemas import problem_of_schema
-from services.tools.refusals import ToolRefusal
-from services.tools.registry import ToolRegistry
+from services.tools.local_tools import LocalTools
 from services.tools.secrets import SecretVault
 from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
 
@@ -51,7 +51,7 @@ _TOOLS: Final = Listing(select(WorkflowToolRow))
 class WorkflowToolService:
     """Keeps workflow tools. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, registry: ToolRegistry, vault: SecretVault) -> None:
+    def __init__(self, database: Database, registry: LocalTools, vault: SecretVault) -> None:
         self._database = database
         self._registry = registry
         self._vault = vault

@@ -204,7 +204,7 @@ async def test_a_webhook_is_tried_and_what_it_does_wrong_is_an_outcome(
     outcomes = [response.json()["data"] for response in (*tried, invalid)]
     assert [outcome["isError"] for outcome in outcomes] == [False, True, False, True, True]
     assert outcomes[0]["output"] == '{"ticket":7}'
-    assert outcomes[3]["output"] == "It did not answer within 1 s."
+    assert outcomes[3]["output"] == "The tool did not answer within 1 s."
 
 
 async def test_a_trial_of_nothing_or_by_what_can_not_be_stored_is_refused(keeper: ApiUser) -> None:

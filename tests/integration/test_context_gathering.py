@@ -21,7 +21,7 @@ from services.contexts.service import ContextService, PromptBudgets
 from services.embeddings import EmbeddingUnavailableError, Purpose
 from services.events.keys import stream_key
 from services.prompts.base_prompts import BasePrompts
-from services.tools.snapshot import KnownTools
+from services.tools.catalogue import ToolSnapshot
 from services.turns.preparation import TurnPreparation, TurnRules
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.contexts import kept, remember, texts
@@ -75,9 +75,9 @@ class Embedder:
 class LocalTools:
     """The tools that there are without any administrator."""
 
-    async def known(self, *, version: int | None = None) -> KnownTools:
+    async def snapshot(self, *, version: int | None = None) -> ToolSnapshot:
         tools = default_tools().definitions()
-        return KnownTools({tool.name: tool for tool in tools}, {}, version=version or 0)
+        return ToolSnapshot({tool.name: tool for tool in tools}, {}, version=version or 0)
 
 
 def preparation(stack: Stack, memories: Memories, embedder: Embedder) -> TurnPreparation:

@@ -18,7 +18,7 @@ from services.models.pricing import UnknownPriceError
 from services.tools.deep_reasoning.tool import DeepReasoning
 from services.tools.definition import ToolExecution, ToolProgress, ToolUnavailableError
 from services.tools.ledger import ToolLedger
-from services.tools.registry import ToolRegistry
+from services.tools.local_tools import LocalTools
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import cost_of, tokens_of, used_by
 from tests.fixtures.stack import Stack
@@ -302,7 +302,7 @@ async def test_a_turn_that_is_stopped_pays_for_what_was_thought(
     assert turn["cost_usd"] == sum(row["cost_usd"] for row in rows)
 
 
-def tools_of(stack: Stack, **settings: object) -> ToolRegistry:
+def tools_of(stack: Stack, **settings: object) -> LocalTools:
     changed = stack.settings.model_copy(update=settings)
     foundation = replace(stack.foundation, settings=changed)
     return make_local_tools(foundation, AccountCache(foundation.database, lifetime_s=0))

@@ -145,7 +145,7 @@ async def test_what_is_known_is_not_remembered_twice(
     outcome = await say(remember, user, "has a dog called rex!")
 
     assert outcome.output.startswith(
-        "Nothing new was remembered, as this is known: “Has a dog called Rex.” (fact)."
+        "Nothing was stored, since a similar memory exists: “Has a dog called Rex.” (fact)."
     )
     assert not outcome.is_error
     assert len(await kept(stack, user)) == 1
@@ -249,7 +249,7 @@ async def test_a_full_plan_is_told_in_words(
     outcome = await remember.run({"content": "Works as a nurse."}, execution)
 
     assert outcome.is_error
-    assert outcome.output.startswith("Not remembered: the user's plan has room for 1 memories")
+    assert "the user has reached their plan's limit of 1 memories" in outcome.output
     await stack.services.memories.delete(actor_of(user), (await kept(stack, user))[0].id)
     again = await remember.run({"content": "Works as a nurse."}, execution)
     assert again.output == "Remembered: “Works as a nurse.” (fact)"
@@ -263,7 +263,7 @@ async def test_what_the_user_deleted_since_is_not_made_again(
 
     outcome = await remember.run({"content": "Has a dog."}, execution)
 
-    assert outcome.output == "It was remembered, and the user has deleted it since."
+    assert outcome.output == "It was remembered, but the user has deleted it since."
     assert await kept(stack, user) == []
 
 
@@ -276,7 +276,7 @@ async def test_without_the_embedder_it_is_remembered_all_the_same(
     second = await say(remember, user, "Has a dog")
 
     assert first.output == "Remembered: “Has a dog.” (fact)"
-    assert second.output.startswith("Nothing new was remembered")
+    assert second.output.startswith("Nothing was stored")
 
 
 @pytest.mark.parametrize("kind", [ActorType.SERVICE, ActorType.ANONYMOUS])
@@ -318,7 +318,7 @@ async def test_an_administrator_recalls_only_what_is_their_own(
 
     outcome = await recall.run({"query": "dog"}, an_execution(actor=actor))
 
-    assert outcome.output == "Nothing like that is remembered."
+    assert outcome.output == "No matching memories."
 
 
 async def test_what_is_recalled_stays_data(
@@ -343,7 +343,7 @@ async def test_a_suggestion_is_not_recalled(
 
     outcome = await recall_of(stack).run({"query": "Has a dog called Rex."}, execution)
 
-    assert outcome.output == "Nothing like that is remembered."
+    assert outcome.output == "No matching memories."
 
 
 async def test_who_switched_memories_off_has_none_recalled(

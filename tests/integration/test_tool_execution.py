@@ -234,7 +234,7 @@ async def test_a_tool_that_is_switched_off_in_the_midst_of_a_turn_does_not_run(
     ended = last_calls(events)["it"]
     assert (ended["status"], ended["output"]) == (
         "failed",
-        "The tool `effect_keyed` may not be used now.",
+        "Tool `effect_keyed` is not available.",
     )
     assert stack.effect_tools["keyed"].runs[of] == 0
 

@@ -120,16 +120,16 @@ async def test_a_decision_reaches_processes_that_remember_at_their_next_turn(
     admin: ApiUser, stack: Stack
 ) -> None:
     remembering = ToolCatalogue(stack.foundation.database, default_tools(), lifetime_s=3600)
-    before = await remembering.current()
+    before = await remembering.current_snapshot()
 
     async with decided(admin, "calculator", enabled=False):
-        remembered = await remembering.known()
-        after = await remembering.current()
+        remembered = await remembering.snapshot()
+        after = await remembering.current_snapshot()
 
     assert remembered is before
     assert after.version > before.version
-    assert not after.decision("calculator").enabled
-    assert (await remembering.current()).decision("calculator").enabled
+    assert not after.settings_of("calculator").enabled
+    assert (await remembering.current_snapshot()).settings_of("calculator").enabled
 
 
 async def test_of_two_decisions_about_the_same_version_one_holds(admin: ApiUser) -> None:

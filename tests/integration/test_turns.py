@@ -147,7 +147,7 @@ async def test_tools_of_one_step_run_in_parallel_and_their_results_go_to_the_mod
 @pytest.mark.parametrize(
     ("call", "hint"),
     [
-        (ToolCall(id="it", name="no_such_tool", input={"a": 1}), "There is no tool called"),
+        (ToolCall(id="it", name="no_such_tool", input={"a": 1}), "Tool `no_such_tool` not found"),
         (ToolCall(id="it", name="calculator", input={"sum": "1+1"}), "required but missing"),
         (ToolCall(id="it", name="calculator", input={"expression": "1/0"}), "zero"),
         (ToolCall(id="it", name="datetime", input={"operation": "fly"}), "Invalid input"),

@@ -85,7 +85,7 @@ async def test_results_are_plain_and_as_many_as_asked_for(make_tool: MakeTool) -
 async def test_no_result_is_said_in_words(make_tool: MakeTool) -> None:
     outcome = await searched(make_tool, saying(answered(b'{"type":"search"}')))
 
-    assert (outcome.output, outcome.is_error) == ("The search found nothing.", False)
+    assert (outcome.output, outcome.is_error) == ("No results.", False)
 
 
 async def test_a_country_that_the_engine_does_not_know_is_said(make_tool: MakeTool) -> None:
@@ -115,9 +115,9 @@ async def test_a_key_that_is_refused_is_an_operators_matter(
         outcome = await searched(make_tool, saying(answered(b"{}", "Location: /", status=status)))
 
     assert outcome.is_error
-    assert "not set up" in outcome.output
+    assert "misconfigured" in outcome.output
     assert outcome.cost_usd == 0
-    assert {"event": "web_search_not_set_up", "log_level": "error"} in logs
+    assert {"event": "web_search_not_configured", "log_level": "error"} in logs
     assert "hush" not in f"{logs} {outcome}"
 
 
@@ -125,7 +125,7 @@ async def test_a_key_that_is_not_known_is_too(make_tool: MakeTool) -> None:
     body = {"type": "ErrorResponse", "error": {"code": "SUBSCRIPTION_TOKEN_INVALID"}}
     wire = answered(json.dumps(body).encode(), status="422 Unprocessable")
 
-    assert "not set up" in (await searched(make_tool, saying(wire))).output
+    assert "misconfigured" in (await searched(make_tool, saying(wire))).output
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"error":{"code":"VALIDATION"}}', b'{"error":7}'])
@@ -135,7 +135,7 @@ async def test_a_query_that_is_refused_can_be_written_otherwise(
     outcome = await searched(make_tool, saying(answered(body, status="422 Unprocessable")))
 
     assert outcome.is_error
-    assert "other words" in outcome.output
+    assert "Rephrase" in outcome.output
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ async def test_a_month_that_is_used_up_is_not_waited_for(make_tool: MakeTool) ->
     outcome = await searched(make_tool, saying(answered(b"{}", *headers, status="429 T")))
 
     assert outcome.is_error
-    assert "used up" in outcome.output
+    assert "web search quota" in outcome.output
 
 
 @pytest.mark.parametrize(
@@ -200,5 +200,5 @@ async def test_an_engine_inside_of_the_network_is_not_asked(make_tool: MakeTool)
         tool = make_tool(f"http://localhost:{engine.port}")
         outcome = await tool.run({"query": "x"}, an_execution())
 
-    assert "not set up" in outcome.output
+    assert "misconfigured" in outcome.output
     assert engine.accepted == 0

@@ -23,7 +23,7 @@ from schema.tool_callbacks import AnsweredCall
 from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, callback_activity_id
 from services.database import Database
 from services.events.keys import stream_key
-from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS
+from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
 from services.workflow_tools.delivery import CallbackDelivery
 from tests.fakes.webhook_engine import WebhookEngine, call_back, later
 from tests.fixtures.api_user import ApiUser

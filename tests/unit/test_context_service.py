@@ -20,15 +20,15 @@ from services.contexts.service import ContextService, PromptBudgets, TurnContext
 from services.embeddings import Purpose
 from services.prompts.base_prompts import ActiveVersion, BasePrompts
 from services.prompts.window import MessageSize
-from services.tools.permission import Audience, ToolSetting
-from services.tools.snapshot import KnownTools
+from services.tools.catalogue import ToolSnapshot
+from services.tools.permission import Audience, ToolSettings
 from tests.fixtures.local_tools import default_tools
 from tests.unit.test_context_rendering import memory
 
 USER = UserId(UUID(int=7))
 TURN = UUID(int=9)
 REGISTRY = default_tools()
-TOOLS = KnownTools({tool.name: tool for tool in REGISTRY.definitions()}, {})
+TOOLS = ToolSnapshot({tool.name: tool for tool in REGISTRY.definitions()}, {})
 FACTS = TurnFacts(
     may_run=True,
     sizes=[MessageSize(TURN, 40)],
@@ -84,7 +84,7 @@ class Memories:
 class Source:
     """Tools that never change."""
 
-    async def known(self, *, version: int | None = None) -> KnownTools:
+    async def snapshot(self, *, version: int | None = None) -> ToolSnapshot:
         return TOOLS
 
 
@@ -189,11 +189,11 @@ def test_tools_that_are_switched_off_or_not_in_the_plan_are_not_told_of(
 
 def test_tools_that_administrators_keep_from_the_user_are_not_told_of() -> None:
     decisions = {
-        "calculator": ToolSetting(enabled=False),
-        "datetime": ToolSetting(roles=frozenset({UserRole.ADMIN})),
+        "calculator": ToolSettings(enabled=False),
+        "datetime": ToolSettings(roles=frozenset({UserRole.ADMIN})),
     }
 
-    context = service().gather_known(FACTS, KnownTools(TOOLS.definitions, decisions))
+    context = service().gather_known(FACTS, ToolSnapshot(TOOLS.definitions, decisions))
 
     assert context is not None
     assert context.layers.offered == ()
@@ -206,7 +206,7 @@ def test_a_great_many_tools_leave_room_for_the_rest() -> None:
         for number in range(300)
     }
 
-    context = service(prompt=20_000).gather_known(FACTS, KnownTools(many, {}))
+    context = service(prompt=20_000).gather_known(FACTS, ToolSnapshot(many, {}))
 
     assert context is not None
     assert 0 < len(context.layers.offered) < 300

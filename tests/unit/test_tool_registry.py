@@ -7,9 +7,8 @@ import pytest
 from pydantic import JsonValue, ValidationError
 
 from schema.tools import RetryClass, ToolDefinition
-from services.tools.bounds import bounded
-from services.tools.definition import ToolExecution, ToolOutcome
-from services.tools.registry import ToolRegistry
+from services.tools.definition import ToolExecution, ToolOutcome, bounded
+from services.tools.local_tools import LocalTools
 from services.tools.validation import InputValidation
 from tests.fixtures.local_tools import default_tools
 from tests.fixtures.tool_executions import an_execution
@@ -107,7 +106,7 @@ def test_a_huge_invalid_input_is_not_repeated(tool_input: dict[str, JsonValue]) 
 def test_half_a_surrogate_pair_is_an_invalid_input() -> None:
     problem = InputValidation().problem(ECHO_SCHEMA, {"text": "\ud800"})
 
-    assert problem == "it holds text that is not valid Unicode"
+    assert problem == "it contains invalid Unicode"
 
 
 def test_an_input_of_a_megabyte_is_too_long() -> None:
@@ -152,7 +151,7 @@ def test_an_input_that_takes_too_long_to_check_is_refused_at_once(
 ) -> None:
     problem = InputValidation().problem(schema, tool_input)
 
-    assert problem == "it is too large, or nested too deeply, to be checked"
+    assert problem == "it is too large or nested too deeply"
 
 
 def test_a_pattern_that_looks_around_is_checked_by() -> None:
@@ -198,17 +197,17 @@ def test_what_can_not_be_stored_is_replaced_in_text_and_blocks() -> None:
 
 async def test_a_bug_in_a_tool_is_raised() -> None:
     with pytest.raises(RuntimeError):
-        await ToolRegistry([Broken()]).run(Broken().definition, {"text": ""}, an_execution())
+        await LocalTools([Broken()]).run(Broken().definition, {"text": ""}, an_execution())
 
 
 def test_two_tools_of_one_name_are_a_mistake() -> None:
-    with pytest.raises(ValueError, match="two tools are called 'echo'"):
-        ToolRegistry([Echo(), Echo()])
+    with pytest.raises(ValueError, match="duplicate tool name 'echo'"):
+        LocalTools([Echo(), Echo()])
 
 
 def test_a_tool_whose_schema_is_none_is_a_mistake() -> None:
     with pytest.raises(jsonschema_rs.ValidationError):
-        ToolRegistry([Echo(schema={"type": "text"})])
+        LocalTools([Echo(schema={"type": "text"})])
 
 
 def test_a_name_that_the_model_could_not_call_is_a_mistake() -> None:

@@ -7,9 +7,9 @@ import pytest
 from schema.tools import ApprovalPolicy, RetryClass, ToolDefinition
 from schema.users import UserRole
 from services.tools.permission import (
-    UNDECIDED,
+    DEFAULT_SETTINGS,
     Audience,
-    ToolSetting,
+    ToolSettings,
     Verdict,
     permitted,
     verdict,
@@ -32,7 +32,7 @@ def tool(name: str, approval: ApprovalPolicy = ApprovalPolicy.AUTO) -> ToolDefin
 TOOLS = (tool("zeta"), tool("alpha"), tool("mid"))
 
 
-def names(settings: dict[str, ToolSetting], audience: Audience = ANYONE) -> list[str]:
+def names(settings: dict[str, ToolSettings], audience: Audience = ANYONE) -> list[str]:
     return [one.name for one in permitted(TOOLS, settings, audience)]
 
 
@@ -41,14 +41,14 @@ def test_everybody_may_use_what_nobody_decided_about_in_the_order_of_the_registr
 
 
 def test_nobody_may_use_what_is_switched_off() -> None:
-    off = {"alpha": ToolSetting(enabled=False)}
+    off = {"alpha": ToolSettings(enabled=False)}
 
     assert names(off) == ["zeta", "mid"]
     assert names(off, Audience(UserRole.ADMIN, None)) == ["zeta", "mid"]
 
 
 def test_roles_leave_a_tool_to_some() -> None:
-    reserved = {"zeta": ToolSetting(roles=frozenset({UserRole.ADMIN}))}
+    reserved = {"zeta": ToolSettings(roles=frozenset({UserRole.ADMIN}))}
 
     assert names(reserved) == ["alpha", "mid"]
     assert names(reserved, Audience(UserRole.ADMIN, None)) == ["zeta", "alpha", "mid"]
@@ -70,8 +70,8 @@ def test_an_administrator_needs_the_plan_too() -> None:
 
 def test_the_approval_policy_is_the_one_decided_on() -> None:
     settings = {
-        "zeta": ToolSetting(approval=ApprovalPolicy.ASK),
-        "alpha": ToolSetting(approval=None),
+        "zeta": ToolSettings(approval=ApprovalPolicy.ASK),
+        "alpha": ToolSettings(approval=None),
     }
 
     policies = {one.name: one.approval for one in permitted(TOOLS, settings, ANYONE)}
@@ -82,20 +82,20 @@ def test_the_approval_policy_is_the_one_decided_on() -> None:
 def test_a_decision_can_loosen_what_a_tool_defines() -> None:
     strict = (tool("zeta", ApprovalPolicy.ASK),)
 
-    found = permitted(strict, {"zeta": ToolSetting(approval=ApprovalPolicy.AUTO)}, ANYONE)
+    found = permitted(strict, {"zeta": ToolSettings(approval=ApprovalPolicy.AUTO)}, ANYONE)
 
     assert [one.approval for one in found] == ["auto"]
     assert strict[0].approval == "ask"
 
 
 def test_what_is_switched_off_is_so_for_those_too_who_might_not_use_it() -> None:
-    setting = ToolSetting(enabled=False, roles=frozenset({UserRole.ADMIN}))
+    setting = ToolSettings(enabled=False, roles=frozenset({UserRole.ADMIN}))
 
     assert verdict("zeta", setting, ANYONE) is Verdict.SWITCHED_OFF
 
 
 def test_what_is_for_others_is_forbidden() -> None:
-    admins = ToolSetting(roles=frozenset({UserRole.ADMIN}))
+    admins = ToolSettings(roles=frozenset({UserRole.ADMIN}))
 
     assert verdict("zeta", admins, ANYONE) is Verdict.FORBIDDEN
-    assert verdict("zeta", UNDECIDED, Audience(UserRole.USER, ())) is Verdict.FORBIDDEN
+    assert verdict("zeta", DEFAULT_SETTINGS, Audience(UserRole.USER, ())) is Verdict.FORBIDDEN

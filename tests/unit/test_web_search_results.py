@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.tools.web_search.results import UnreadableAnswerError, pages_in, plain, told
+from services.tools.web_search.brave import UnreadableAnswerError, pages_in, plain, results_as_text
 
 
 def an_answer(*results: Any) -> bytes:  # noqa: ANN401 -- whatever an engine may send
@@ -37,7 +37,7 @@ def test_html_becomes_words(html: str, expected: str) -> None:
 def test_a_result_has_title_address_snippet_and_age() -> None:
     page = a_page(age="2 days ago", page_age="2026-01-01T00:00:00", extra_snippets=["One.", "Two."])
 
-    shown = json.loads(told(pages_in(an_answer(page)), hint=None))
+    shown = json.loads(results_as_text(pages_in(an_answer(page)), hint=None))
 
     assert shown["results"] == [
         {
@@ -54,7 +54,7 @@ def test_a_result_has_title_address_snippet_and_age() -> None:
 def test_what_the_engine_left_out_is_left_out() -> None:
     page = {"title": "A", "url": "http://example.com", "page_age": "2026-01-01T00:00:00"}
 
-    shown = json.loads(told(pages_in(an_answer(page)), hint="A hint."))
+    shown = json.loads(results_as_text(pages_in(an_answer(page)), hint="A hint."))
 
     assert shown["results"] == [
         {"title": "A", "url": "http://example.com", "age": "2026-01-01T00:00:00"}
@@ -86,7 +86,7 @@ def test_a_result_that_is_none_does_not_spoil_the_others(broken: object) -> None
     "body", [b'{"type":"search"}', b'{"web":null}', an_answer(), b'{"web":{"results":[]}}']
 )
 def test_nothing_found_is_said_in_words(body: bytes) -> None:
-    assert told(pages_in(body), hint=None) == "The search found nothing."
+    assert results_as_text(pages_in(body), hint=None) == "No results."
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_everything_shown_is_bounded() -> None:
     long = "&amp;" * 10_000
     page = a_page(title=long, description=long, age=long, extra_snippets=[long] * 100)
 
-    assert len(told(pages_in(an_answer(*[page] * 10)), hint=None)) < 25_000
+    assert len(results_as_text(pages_in(an_answer(*[page] * 10)), hint=None)) < 25_000

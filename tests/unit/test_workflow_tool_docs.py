@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from api.routes import tool_callbacks
-from services.tools.bounds import DEFAULT_MAX_OUTPUT_CHARS
+from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
 from services.workflow_tools.calls import CALLBACKS_PATH
 from services.workflow_tools.signatures import (
     TOLERANCE,

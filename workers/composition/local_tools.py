@@ -13,9 +13,8 @@ from services.tools.deep_reasoning.definition import deep_reasoning
 from services.tools.definition import LocalTool
 from services.tools.knowledge_search import KnowledgeSearch
 from services.tools.ledger import ToolLedger
-from services.tools.local import DescribedTool
+from services.tools.local_tools import LocalTools, WorkerOnlyTool
 from services.tools.memory import Recall, Remember
-from services.tools.registry import ToolRegistry
 from services.users.preferences import PreferencesReader
 from workers.composition.foundation import Foundation
 from workers.composition.web_search import make_web_search
@@ -31,14 +30,14 @@ def make_local_tools(
     *,
     gateway: "ModelGateway | None" = None,
     outgoing: "OutgoingClient | None" = None,
-) -> ToolRegistry:
+) -> LocalTools:
     """Return the tools that run in workers.
 
     Without a way to the model or to the internet, as in the API, those that need one are only
     described.
     Errors: UnknownPriceError.
     """
-    return ToolRegistry(_tools(foundation, accounts, gateway, outgoing))
+    return LocalTools(_tools(foundation, accounts, gateway, outgoing))
 
 
 def _tools(
@@ -66,7 +65,7 @@ def _deep_reasoning(
 ) -> LocalTool:
     settings, pricing = foundation.settings, foundation.pricing
     if gateway is None:
-        return DescribedTool(
+        return WorkerOnlyTool(
             deep_reasoning(model, pricing=pricing, max_tokens=settings.deep_reasoning_tokens)
         )
     # With it comes the model provider's package, of which the API has no need.

@@ -14,7 +14,7 @@ from services.mcp.tool_changes import ToolChanges
 from services.outgoing.client import OutgoingClient
 from services.settings import Settings
 from services.tools.catalogue import ToolCatalogue
-from services.tools.registry import ToolRegistry
+from services.tools.local_tools import LocalTools
 from services.tools.secrets import SecretVault
 from services.turns.approvals import ToolApprovals
 from services.workflow_tools.calls import WorkflowToolCalls
@@ -27,7 +27,7 @@ def make_vault(settings: Settings) -> SecretVault:
     return SecretVault(keys.get_secret_value() if keys else "")
 
 
-def make_catalogue(foundation: Foundation, local: ToolRegistry) -> ToolCatalogue:
+def make_catalogue(foundation: Foundation, local: LocalTools) -> ToolCatalogue:
     """Return what knows all tools."""
     lifetime_s = foundation.settings.account_cache_s
     return ToolCatalogue(foundation.database, local, lifetime_s=lifetime_s)

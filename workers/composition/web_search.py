@@ -1,10 +1,10 @@
-"""Owns putting the tool `web_search` together."""
+"""Composition of the `web_search` tool."""
 
 from typing import TYPE_CHECKING
 
 from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
-from services.tools.local import DescribedTool
+from services.tools.local_tools import WorkerOnlyTool
 from services.tools.web_search.definition import web_search
 from workers.composition.foundation import Foundation
 
@@ -18,11 +18,10 @@ def make_web_search(foundation: Foundation, outgoing: "OutgoingClient | None") -
     if not settings.brave_api_key:
         return None
     if outgoing is None:
-        return DescribedTool(web_search(settings.web_search_cost_usd))
+        return WorkerOnlyTool(web_search(settings.web_search_cost_usd))
     # With it comes a client of HTTP, of which the API has no need.
     from services.tools.web_search.brave import BraveSearch  # noqa: PLC0415
-    from services.tools.web_search.quota import SearchQuota  # noqa: PLC0415
-    from services.tools.web_search.tool import WebSearch  # noqa: PLC0415
+    from services.tools.web_search.tool import SearchQuota, WebSearch  # noqa: PLC0415
 
     engine = BraveSearch(
         outgoing,

@@ -18,9 +18,9 @@ from schema.permissions import Permission
 from schema.tools import (
     AdministeredTool,
     ChangeToolRequest,
-    TestToolRequest,
     ToolKind,
-    ToolTest,
+    ToolTrialRequest,
+    ToolTrialResult,
 )
 
 router = GroupRouter("/admin/tools", tag="admin")
@@ -73,10 +73,10 @@ async def change_tool(
 async def test_tool(
     request: Request,
     name: ToolNamePath,
-    body: TestToolRequest,
+    body: ToolTrialRequest,
     actor: Writer,
     services: Services,
-) -> Envelope[ToolTest]:
+) -> Envelope[ToolTrialResult]:
     """Run a tool of any kind on an input, switched off or not, as a turn of yours would.
 
     What the tool does wrong is an outcome; it has 30 seconds, or fewer if it says so.

@@ -1,15 +1,63 @@
-"""Owns moments: how a text or a wall clock becomes an instant, and how that is printed.
+"""Moments: how a text or a wall clock becomes an instant, sums and differences, and the output.
 
 Instants are compared and subtracted in UTC only: between two values of one zone Python compares
-what the clocks on the wall show, which is wrong around a change of the clocks.
+what the clocks on the wall show, which is wrong around a change of the clocks. Calendar units are
+added on the wall clock, the rest exactly.
+
+DateTimeError
+├── NotADateTimeError
+├── OutOfRangeError
+├── UnknownTimeZoneError
+└── MissingTimeZoneDataError
 """
 
+import calendar
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from pydantic import JsonValue
 
-from services.tools.date_time.errors import NotADateTimeError, OutOfRangeError
+
+class DateTimeError(Exception):
+    """The input has no answer; the message says why."""
+
+
+class NotADateTimeError(DateTimeError):
+    """A text that is not an ISO 8601 date or time."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"`{text[:60]}` is not an ISO 8601 date or time. Write it like 2024-03-31, "
+            "2024-03-31T14:30:00 or 2024-03-31T14:30:00+02:00, or use now."
+        )
+
+
+class OutOfRangeError(DateTimeError):
+    """A moment outside the years that the calendar covers."""
+
+    def __init__(self) -> None:
+        super().__init__("The result is outside the years 1 to 9999.")
+
+
+class UnknownTimeZoneError(DateTimeError):
+    """A name that matches no time zone, or several."""
+
+    def __init__(self, name: str, candidates: Sequence[str]) -> None:
+        hint = f" Did you mean {' or '.join(candidates)}?" if candidates else ""
+        super().__init__(
+            f"Unknown or ambiguous time zone `{name[:60]}`.{hint} "
+            "Use an IANA name such as Europe/Paris or an offset such as +02:00."
+        )
+
+
+class MissingTimeZoneDataError(DateTimeError):
+    """The machine has no time zone database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This system has no time zone data, so only UTC and offsets such as +02:00 work."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +107,8 @@ def read(text: str) -> datetime:
 def at_wall_clock(wall: datetime, zone: tzinfo) -> Moment:
     """Return the moment at which the clocks of a zone show this time.
 
-    A time that the clocks skip moves forward by what they skip; of one that they show twice, the
-    first is taken. Both are said in the moment's note.
+    A time that the clocks skip moves forward by what they skip; of a time that they show twice,
+    the first is used. The moment's note says so.
     """
     first, second = (in_zone(wall.replace(tzinfo=zone, fold=fold), UTC) for fold in (0, 1))
     shown = in_zone(first, zone)
@@ -97,3 +145,65 @@ def _twice(wall: datetime, zone: tzinfo, first: datetime, second: datetime) -> s
         f"{in_zone(first, zone).isoformat()} and at {in_zone(second, zone).isoformat()}. "
         "The first was used; give an offset to choose."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarParts:
+    """A difference in whole months and days and an exact rest, none negative."""
+
+    months: int
+    days: int
+    rest: timedelta
+
+
+def shifted(start: Moment, *, months: int, days: int, exact: timedelta) -> tuple[Moment, list[str]]:
+    """Return a moment moved by months, then days, then an exact duration; and notes about it.
+
+    Months and days keep the time on the wall clock; a month that lacks the day ends on its last.
+    Errors: OutOfRangeError.
+    """
+    notes: list[str] = []
+    moment = start
+    if months or days:
+        wall, month_end = _on_the_calendar(start.local, months, days)
+        moment = at_wall_clock(wall, start.zone)
+        notes = [note for note in (month_end, moment.note) if note is not None]
+    try:
+        return Moment(moment.instant + exact, start.zone), notes
+    except OverflowError as error:
+        raise OutOfRangeError from error
+
+
+def calendar_parts(earlier: Moment, later: Moment) -> CalendarParts:
+    """Return the months, days and rest that `shifted` needs to get from one to the other."""
+    start, end = earlier.local, later.local
+    months = (end.year - start.year) * 12 + end.month - start.month
+    months -= _passes(earlier, later, months, 0)
+    wall, _ = _on_the_calendar(start, months, 0)
+    days = max(0, (end.date() - wall.date()).days)
+    days -= _passes(earlier, later, months, days)
+    reached, _ = shifted(earlier, months=months, days=days, exact=timedelta())
+    return CalendarParts(months, days, later.instant - reached.instant)
+
+
+def _passes(earlier: Moment, later: Moment, months: int, days: int) -> bool:
+    reached, _ = shifted(earlier, months=months, days=days, exact=timedelta())
+    return reached.instant > later.instant
+
+
+def _on_the_calendar(start: datetime, months: int, days: int) -> tuple[datetime, str | None]:
+    wall = start.replace(tzinfo=None, fold=0)
+    year, month = divmod(wall.year * 12 + wall.month - 1 + months, 12)
+    if not 1 <= year <= 9999:
+        raise OutOfRangeError
+    last_day = calendar.monthrange(year, month + 1)[1]
+    moved = wall.replace(year=year, month=month + 1, day=min(wall.day, last_day))
+    note = _month_end_note(moved, wall.day) if wall.day > last_day else None
+    try:
+        return moved + timedelta(days=days), note
+    except OverflowError as error:
+        raise OutOfRangeError from error
+
+
+def _month_end_note(moved: datetime, wanted_day: int) -> str:
+    return f"{moved:%B} {moved.year} has no day {wanted_day}: its last day was used."

@@ -1,4 +1,4 @@
-"""Owns the `datetime` tool: its input, its four operations and the JSON that it answers."""
+"""The `datetime` tool: its input, its four operations and its output in JSON."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,18 +8,25 @@ from typing import Annotated, Final, Literal, TypeAlias, assert_never
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.tools import RetryClass, ToolDefinition
-from services.tools.date_time.calendar_arithmetic import calendar_parts, shifted
-from services.tools.date_time.errors import DateTimeError
-from services.tools.date_time.moments import Moment, at_wall_clock, in_zone, read, seconds
+from services.tools.date_time.moments import (
+    DateTimeError,
+    Moment,
+    at_wall_clock,
+    calendar_parts,
+    in_zone,
+    read,
+    seconds,
+    shifted,
+)
 from services.tools.date_time.zones import Zones
 from services.tools.definition import ToolExecution, ToolOutcome, input_schema
 
 Clock: TypeAlias = Callable[[], datetime]
 
 _DESCRIPTION: Final = (
-    "Tells the current time, converts a time between zones, measures the difference between two "
+    "Returns the current time, converts a time between zones, computes the difference between two "
     "times, or adds a duration to a time. Zones are IANA names (Europe/Paris), cities (Paris) or "
-    "offsets (+02:00). Answers in JSON; read `notes` where there are any."
+    "offsets (+02:00). Returns JSON; read `notes` if present."
 )
 _INSTRUCTIONS: Final = (
     "Use datetime whenever the answer depends on the current date or time, on weekdays, on time "
@@ -31,35 +38,33 @@ Duration = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
 
 
 class DateTimeInput(BaseModel):
-    """What is asked about time."""
+    """The operation and its operands."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    operation: Operation = Field("now", description="What to do.")
-    timezone: str = Field(
-        "UTC", max_length=100, description="The zone of times that have no offset of their own."
-    )
+    operation: Operation = Field("now", description="The operation.")
+    timezone: str = Field("UTC", max_length=100, description="The zone of times without an offset.")
     moment: str = Field(
         "now",
         alias="datetime",
         max_length=100,
         description="ISO 8601 date or time to convert, to add to, or to measure from.",
     )
-    to_timezone: str = Field("UTC", max_length=100, description="For convert: the zone wanted.")
+    to_timezone: str = Field("UTC", max_length=100, description="For convert: the target zone.")
     other: str = Field(
         "now", max_length=100, description="For difference: ISO 8601 date or time to measure to."
     )
-    years: Duration = Field(0, description="For add; as all durations, may be negative.")
+    years: Duration = Field(0, description="For add; like all durations, may be negative.")
     months: Duration = 0
     weeks: Duration = 0
-    days: Duration = Field(0, description="For add: calendar days, which keep the time of day.")
+    days: Duration = Field(0, description="For add: calendar days; the time of day stays the same.")
     hours: Duration = Field(0, description="For add: exact hours.")
     minutes: Duration = 0
     seconds: Duration = 0
 
 
 class DateTime:
-    """A tool that knows the time and the calendar."""
+    """A tool for the current time and for arithmetic with dates and times."""
 
     definition: Final = ToolDefinition(
         name="datetime",
@@ -80,7 +85,7 @@ class DateTime:
     async def run(
         self, tool_input: Mapping[str, JsonValue], _execution: ToolExecution, /
     ) -> ToolOutcome:
-        """Return the answer as JSON, or what is wrong with the question."""
+        """Return the answer as JSON, or what is wrong with the input."""
         asked = DateTimeInput.model_validate(tool_input)
         try:
             return ToolOutcome(output=json.dumps(self._answer(asked), ensure_ascii=False))
@@ -144,7 +149,7 @@ class DateTime:
         written = read(text)
         if written.tzinfo is None:
             return at_wall_clock(written, zone)
-        # An offset without a named zone is the only zone that is known of this time.
+        # Without a named zone, the offset is the only zone known for this time.
         is_zone_given = "timezone" in asked.model_fields_set
         return Moment(in_zone(written, UTC), zone if is_zone_given else written.tzinfo)
 

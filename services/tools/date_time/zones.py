@@ -1,4 +1,4 @@
-"""Owns the way from what people call a time zone to the zone itself."""
+"""Time zones by the names that people and models use for them."""
 
 import re
 from collections import defaultdict
@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from services.tools.date_time.errors import MissingTimeZoneDataError, UnknownTimeZoneError
+from services.tools.date_time.moments import MissingTimeZoneDataError, UnknownTimeZoneError
 
-# `right/` counts leap seconds and `posix/` repeats the rest: neither is a name that people use.
+# `right/` counts leap seconds and `posix/` repeats the rest: people use neither.
 _KEY: Final = re.compile(r"(?!right/|posix/)[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*", re.ASCII)
 _OFFSET: Final = re.compile(
     r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?([0-5]\d))?", re.ASCII | re.IGNORECASE
@@ -51,7 +51,7 @@ class Zones:
 
     @cached_property
     def _keys(self) -> Sequence[str]:
-        # Reads the head of some 600 files, which is why it waits until a name needs it.
+        # Reads the head of some 600 files, so it waits until a name needs it.
         return sorted(self._read_names())
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Owns what `deep_reasoning` is and takes; asking the model is `tool.py`'s."""
+"""The definition and input of `deep_reasoning`; `tool.py` calls the model."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -12,19 +12,19 @@ from services.models.pricing import Pricing
 from services.tools.definition import input_schema
 
 _DESCRIPTION: Final = (
-    "Asks a stronger model to think a hard question through: mathematics, logic, planning, "
-    "analysis of code or argument. It sees nothing of this conversation, takes up to minutes, and "
+    "Asks a stronger model to think through a hard question: mathematics, logic, planning, "
+    "analysis of code or arguments. It does not see this conversation, can take minutes, and "
     "answers in text."
 )
 _INSTRUCTIONS: Final = (
     "Use deep_reasoning only for questions that need long, careful thought; state the question "
-    "fully, and put what it is about into context. Judge its answer before you pass it on."
+    "in full, and put the material into context. Check its answer before you pass it on."
 )
 _USUAL_INPUT_TOKENS: Final = 2_000
 
 
 class DeepReasoningInput(BaseModel):
-    """A question, and what is to be known for it."""
+    """A question and the material for it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +32,7 @@ class DeepReasoningInput(BaseModel):
         min_length=1,
         max_length=8_000,
         pattern=r"\S",
-        description="The whole question, understandable by itself.",
+        description="The whole question, understandable on its own.",
     )
     context: str = Field(
         "", max_length=20_000, description="Facts, code or text that the question is about."
@@ -40,7 +40,7 @@ class DeepReasoningInput(BaseModel):
 
 
 def deep_reasoning(model: str, *, pricing: Pricing, max_tokens: int) -> ToolDefinition:
-    """Return the tool, at the cost of a usual call: half of the longest answer.
+    """Return the tool's definition; its cost is that of a usual call: half of the longest answer.
 
     Errors: UnknownPriceError.
     """
@@ -58,7 +58,7 @@ def deep_reasoning(model: str, *, pricing: Pricing, max_tokens: int) -> ToolDefi
 
 
 def estimated_cost(pricing: Pricing, model: str, *, input_tokens: int, max_tokens: int) -> Decimal:
-    """Return what a call may cost, as far as that is known before it is made.
+    """Return the estimated cost of a call.
 
     Errors: UnknownPriceError.
     """

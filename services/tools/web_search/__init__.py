@@ -1,4 +1,4 @@
-"""The `web_search` tool: what Brave's search engine finds for a query, within a plan's quota.
+"""The `web_search` tool: searches with Brave's search engine, within a plan's quota.
 
-Where tools are only listed, `definition.py` is enough: `tool.py` needs a client of HTTP.
+Processes that only list tools import `definition.py`: `tool.py` needs an HTTP client.
 """

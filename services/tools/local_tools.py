@@ -1,4 +1,4 @@
-"""Owns the tools that run in this process, by name.
+"""The tools that run in this process, by name.
 
 Does not check their input or bound their output: `executor.py` does.
 """
@@ -8,15 +8,20 @@ from collections.abc import Iterable, Mapping
 from pydantic import JsonValue
 
 from schema.tools import ToolDefinition
-from services.tools.definition import LocalTool, ToolExecution, ToolOutcome
+from services.tools.definition import (
+    LocalTool,
+    ToolExecution,
+    ToolOutcome,
+    ToolUnavailableError,
+)
 from services.tools.validation import validator_of
 
 
-class ToolRegistry:
-    """The local tools of a process; the runner of tools that are local.
+class LocalTools:
+    """The local tools of a process, and their runner.
 
-    Errors: ValueError for two tools of one name; jsonschema_rs.ValidationError for a tool whose
-    input schema is no JSON schema.
+    Errors: ValueError for two tools with the same name; jsonschema_rs.ValidationError for a tool
+    whose input schema is not a JSON schema.
     """
 
     def __init__(self, tools: Iterable[LocalTool]) -> None:
@@ -25,15 +30,15 @@ class ToolRegistry:
             self.add(tool)
 
     def add(self, tool: LocalTool) -> None:
-        """Take a tool in behind the others."""
+        """Add a tool after the others."""
         definition = tool.definition
         if definition.name in self._tools:
-            raise ValueError(f"two tools are called {definition.name!r}")
+            raise ValueError(f"duplicate tool name {definition.name!r}")
         validator_of(definition.input_schema)
         self._tools[definition.name] = tool
 
     def definitions(self) -> tuple[ToolDefinition, ...]:
-        """Return what each tool is, in the order in which they were given."""
+        """Return the tools' definitions, in the order in which they were added."""
         return tuple(tool.definition for tool in self._tools.values())
 
     def get(self, name: str) -> LocalTool | None:
@@ -47,5 +52,18 @@ class ToolRegistry:
         execution: ToolExecution,
         /,
     ) -> ToolOutcome:
-        """Run a tool of this process on an input that was checked; what it raises propagates."""
+        """Run a tool of this process on a validated input; its exceptions propagate."""
         return await self._tools[definition.name].run(tool_input, execution)
+
+
+class WorkerOnlyTool:
+    """A tool that runs only on workers; other processes know its definition."""
+
+    def __init__(self, definition: ToolDefinition) -> None:
+        self.definition = definition
+
+    async def run(
+        self, _tool_input: Mapping[str, JsonValue], _execution: ToolExecution, /
+    ) -> ToolOutcome:
+        """Run nothing. Errors: ToolUnavailableError, always."""
+        raise ToolUnavailableError(f"{self.definition.name} runs on the workers.", reached=False)
