@@ -66,7 +66,7 @@ async def test_tools_are_listed_page_by_page(member: ApiUser) -> None:
 
 
 @pytest.mark.parametrize(("name", "status"), [("nothing", 404), ("a%00b", 400), ("x" * 201, 400)])
-async def test_a_tool_that_is_not_there(member: ApiUser, name: str, status: int) -> None:
+async def test_a_missing_tool(member: ApiUser, name: str, status: int) -> None:
     assert (await member.request("GET", f"/tools/{name}")).status_code == status
 
 
@@ -110,7 +110,7 @@ async def all_pages(keeper: ApiUser, **chosen: str) -> dict[str, dict[str, Any]]
         cursor = {"cursor": following}
 
 
-async def test_an_administrator_decides_about_a_tool_and_takes_it_back(keeper: ApiUser) -> None:
+async def test_administrators_change_and_reset_the_settings_of_a_tool(keeper: ApiUser) -> None:
     async with decided(keeper, "datetime", enabled=False, approval="ask", roles=["admin"]) as tag:
         shown = (await all_pages(keeper))["datetime"]
         stale = await keeper.request(
@@ -124,7 +124,7 @@ async def test_an_administrator_decides_about_a_tool_and_takes_it_back(keeper: A
     assert (after["enabled"], after["approval"], after["roles"]) == (True, None, None)
 
 
-async def test_tools_of_servers_are_decided_about_by_their_whole_names(
+async def test_settings_of_server_tools_use_their_qualified_names(
     keeper: ApiUser, stack: Stack
 ) -> None:
     server = f"d{uuid.uuid4().hex[:16]}"
@@ -162,7 +162,7 @@ async def test_tools_of_servers_are_decided_about_by_their_whole_names(
         {"name": "other"},
     ],
 )
-async def test_decisions_that_are_none_are_refused(keeper: ApiUser, body: dict[str, Any]) -> None:
+async def test_invalid_settings_are_refused(keeper: ApiUser, body: dict[str, Any]) -> None:
     response = await keeper.request("PATCH", "/admin/tools/calculator", json=body)
 
     assert response.status_code == 400, response.text
@@ -178,7 +178,7 @@ async def test_decisions_that_are_none_are_refused(keeper: ApiUser, body: dict[s
         ({"expression": "9 ** 9 ** 9 ** 9"}, "", True),
     ],
 )
-async def test_a_tool_is_tried(
+async def test_a_trial_returns_the_outcome(
     keeper: ApiUser, tool_input: dict[str, Any], output: str, *, is_error: bool
 ) -> None:
     response = await keeper.request(
@@ -191,9 +191,7 @@ async def test_a_tool_is_tried(
     assert output in data["output"]
 
 
-async def test_a_webhook_is_tried_and_what_it_does_wrong_is_an_outcome(
-    keeper: ApiUser, stack: Stack
-) -> None:
+async def test_a_trial_of_a_webhook_returns_its_failures(keeper: ApiUser, stack: Stack) -> None:
     async with engine_for(stack) as engine:
         tool = await register_tool(keeper, engine, timeout_s=1)
         path = f"/admin/tools/{tool.name}/test"
@@ -207,7 +205,9 @@ async def test_a_webhook_is_tried_and_what_it_does_wrong_is_an_outcome(
     assert outcomes[3]["output"] == "The tool did not answer within 1 s."
 
 
-async def test_a_trial_of_nothing_or_by_what_can_not_be_stored_is_refused(keeper: ApiUser) -> None:
+async def test_a_trial_of_a_missing_tool_or_with_an_unstorable_input_is_refused(
+    keeper: ApiUser,
+) -> None:
     absent = await keeper.request("POST", "/admin/tools/nothing/test", json={"input": {}})
     nul = await keeper.request(
         "POST", "/admin/tools/calculator/test", json={"input": {"a": ["\x00"]}}
@@ -217,7 +217,7 @@ async def test_a_trial_of_nothing_or_by_what_can_not_be_stored_is_refused(keeper
     assert (nul.status_code, nul.json()["error"]["details"][0]["path"]) == (400, "body.input")
 
 
-async def test_users_decide_about_no_tool_but_for_themselves(member: ApiUser) -> None:
+async def test_users_can_not_change_settings_or_run_trials(member: ApiUser) -> None:
     for method, path, body in (
         ("GET", "/admin/tools", None),
         ("PATCH", "/admin/tools/calculator", {"enabled": False}),

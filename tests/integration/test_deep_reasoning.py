@@ -74,7 +74,7 @@ async def charges(stack: Stack, execution: ToolExecution) -> list[dict[str, Any]
     return await stack.inspection.charges(str(execution.turn_id))
 
 
-async def test_the_answer_comes_back_without_the_thoughts(
+async def test_the_answer_is_returned_without_the_thinking(
     stack: Stack, tool: DeepReasoning, question: str, execution: ToolExecution
 ) -> None:
     stack.model.add(Script(match=question, thinking="A secret thought.", text=" Forty-two. "))
@@ -93,7 +93,7 @@ async def test_the_answer_comes_back_without_the_thoughts(
     assert message["content"] == f"Context:\nSix. Seven.\n\nQuestion:\n{question}"
 
 
-async def test_what_it_cost_is_recorded_as_the_call_of_its_own_model(
+async def test_the_cost_is_recorded_under_its_own_model(
     stack: Stack, tool: DeepReasoning, question: str, execution: ToolExecution
 ) -> None:
     stack.model.add(Script(match=question, text="Yes.", usage=ScriptedUsage(output_tokens=700)))
@@ -117,7 +117,7 @@ async def test_the_expected_cost_is_half_of_the_longest_answer(
     assert tool.definition.cost_usd == stack.foundation.pricing.cost(MODEL, usual) > 0
 
 
-async def test_what_is_used_meanwhile_is_kept_and_told(
+async def test_usage_is_recorded_and_reported_while_it_runs(
     stack: Stack, tool: DeepReasoning, question: str, user: ApiUser
 ) -> None:
     stack.model.add(
@@ -138,7 +138,7 @@ async def test_what_is_used_meanwhile_is_kept_and_told(
     assert told[0].message == "thinking"
 
 
-async def test_a_call_that_is_stopped_is_paid_for_as_far_as_it_went(
+async def test_a_cancelled_call_is_billed_for_what_it_used(
     stack: Stack, tool: DeepReasoning, question: str, execution: ToolExecution
 ) -> None:
     stack.model.add(Script(match=question, text="word " * 100, hold=question, hold_after=40))
@@ -160,7 +160,7 @@ async def test_a_call_that_is_stopped_is_paid_for_as_far_as_it_went(
     assert row["cost_usd"] == cost_of(stack, row)
 
 
-async def test_an_answer_that_breaks_off_is_paid_for_and_may_be_asked_for_again(
+async def test_an_answer_that_breaks_off_is_billed_and_retryable(
     stack: Stack, tool: DeepReasoning, question: str, execution: ToolExecution
 ) -> None:
     stack.model.add(Script(match=question, text="word " * 50, break_after=20))
@@ -178,7 +178,7 @@ async def test_an_answer_that_breaks_off_is_paid_for_and_may_be_asked_for_again(
     assert (second["status"], second["estimated"], second["attempt"]) == ("settled", False, 2)
 
 
-async def test_a_provider_that_is_busy_says_when_to_come_back(
+async def test_a_busy_provider_says_when_to_retry(
     stack: Stack, tool: DeepReasoning, question: str, execution: ToolExecution
 ) -> None:
     stack.model.add(Script(match=question, status=429, retry_after=7))
@@ -216,7 +216,7 @@ CUT_OFF = "Well\n[The answer was cut off here: it reached the limit of its lengt
         (Script(text="No.", stop_reason="refusal"), "declined to answer this question.", True),
     ],
 )
-async def test_an_answer_that_is_none_says_so(
+async def test_an_empty_answer_is_an_error(
     stack: Stack, tool: DeepReasoning, script: Script, output: str, *, is_error: bool
 ) -> None:
     question = unique()
@@ -230,7 +230,7 @@ async def test_an_answer_that_is_none_says_so(
     assert outcome.cost_usd > 0
 
 
-async def test_a_trial_outside_of_a_turn_answers_and_records_nothing(
+async def test_a_trial_answers_and_records_nothing(
     stack: Stack, tool: DeepReasoning, question: str, user: ApiUser
 ) -> None:
     stack.model.add(Script(match=question, text="Yes."))
@@ -243,7 +243,7 @@ async def test_a_trial_outside_of_a_turn_answers_and_records_nothing(
     assert await stack.inspection.value(count, UUID(user.id)) == 0
 
 
-async def test_the_demo_model_thinks_where_it_is_asked_to(
+async def test_the_demo_model_thinks_when_asked_to(
     tool: DeepReasoning, question: str, execution: ToolExecution
 ) -> None:
     outcome = await tool.run({"question": question}, execution)
@@ -274,9 +274,7 @@ async def test_a_turn_asks_it_and_its_usage_is_the_tools_own(stack: Stack, user:
     assert turn["cost_usd"] == sum(row["cost_usd"] for row in rows)
 
 
-async def test_a_turn_that_is_stopped_pays_for_what_was_thought(
-    stack: Stack, user: ApiUser
-) -> None:
+async def test_a_cancelled_turn_is_billed_for_the_thinking(stack: Stack, user: ApiUser) -> None:
     asked, deep, chat = unique(), unique(), await user.create_chat()
     call = ToolCall(name="deep_reasoning", input={"question": deep})
     stack.model.add(Script(match=asked, tool_calls=(call,)))
@@ -308,17 +306,17 @@ def tools_of(stack: Stack, **settings: object) -> LocalTools:
     return make_local_tools(foundation, AccountCache(foundation.database, lifetime_s=0))
 
 
-async def test_there_is_no_such_tool_where_no_model_is_set(stack: Stack) -> None:
+async def test_the_tool_is_missing_without_a_model(stack: Stack) -> None:
     for model in (None, ""):
         assert tools_of(stack, deep_reasoning_model=model).get("deep_reasoning") is None
 
 
-async def test_a_model_without_a_price_is_found_out_at_the_start(stack: Stack) -> None:
+async def test_a_model_without_a_price_fails_the_start(stack: Stack) -> None:
     with pytest.raises(UnknownPriceError):
         tools_of(stack, deep_reasoning_model="claude-of-nowhere")
 
 
-async def test_a_process_without_a_way_to_the_model_only_describes_the_tool(stack: Stack) -> None:
+async def test_a_process_without_a_model_gateway_only_lists_the_tool(stack: Stack) -> None:
     described = tools_of(stack).get("deep_reasoning")
     assert described is not None
 

@@ -42,7 +42,7 @@ async def search(
     return await tool.run({"query": query, "limit": limit}, execution)
 
 
-async def test_a_passage_stands_under_its_title_with_its_source(
+async def test_a_passage_has_its_title_and_source(
     stack: Stack, tool: KnowledgeSearch, user: ApiUser
 ) -> None:
     text = unique("returns")
@@ -76,7 +76,7 @@ async def test_only_what_the_user_may_read_is_found(
     assert text in published.output
 
 
-async def test_what_is_found_stays_data_and_within_bounds(
+async def test_passages_are_marked_as_data_and_bounded(
     stack: Stack, tool: KnowledgeSearch, user: ApiUser
 ) -> None:
     word = unique("word")
@@ -91,13 +91,13 @@ async def test_what_is_found_stays_data_and_within_bounds(
     assert outcome.output.count("y [cut]") == 2
 
 
-async def test_nothing_found_is_said(tool: KnowledgeSearch, user: ApiUser) -> None:
+async def test_no_matching_passages_are_reported(tool: KnowledgeSearch, user: ApiUser) -> None:
     outcome = await search(tool, user, unique())
 
     assert outcome == ToolOutcome(output="No passage matches. Other words may find more.")
 
 
-async def test_who_switched_knowledge_off_has_none_searched(
+async def test_knowledge_that_is_switched_off_is_not_searched(
     tool: KnowledgeSearch, user: ApiUser
 ) -> None:
     response = await user.request("PUT", "/users/me/preferences", json={"useKnowledge": False})
@@ -109,7 +109,7 @@ async def test_who_switched_knowledge_off_has_none_searched(
     assert "switched knowledge off" in outcome.output
 
 
-async def test_in_nobodys_name_nothing_is_searched(tool: KnowledgeSearch) -> None:
+async def test_without_a_user_nothing_is_searched(tool: KnowledgeSearch) -> None:
     outcome = await tool.run({"query": "returns"}, an_execution(actor=SERVICE))
 
     assert outcome.is_error

@@ -68,7 +68,7 @@ async def test_a_tool_that_answers_runs_once(stack: Stack, user: ApiUser, retry_
     assert len(stack.effect_tools[retry_class].effects[of]) == 1
 
 
-async def test_a_call_that_may_be_made_once_is_not_repeated_when_its_outcome_is_lost(
+async def test_a_call_that_may_run_once_is_not_repeated_when_its_outcome_is_lost(
     stack: Stack, user: ApiUser
 ) -> None:
     of = unique()
@@ -80,7 +80,7 @@ async def test_a_call_that_may_be_made_once_is_not_repeated_when_its_outcome_is_
     assert len(stack.effect_tools["never"].effects[of]) == 1
 
 
-async def test_a_call_that_may_be_made_once_is_repeated_while_it_can_not_have_arrived(
+async def test_a_call_that_may_run_once_is_retried_while_it_can_not_have_arrived(
     stack: Stack, user: ApiUser
 ) -> None:
     of = unique()
@@ -91,7 +91,7 @@ async def test_a_call_that_may_be_made_once_is_repeated_while_it_can_not_have_ar
     assert stack.effect_tools["never"].runs[of] == 3
 
 
-async def test_a_second_execution_of_a_call_that_may_be_made_once_does_not_make_it(
+async def test_a_second_execution_of_a_call_that_may_run_once_does_not_repeat_it(
     stack: Stack, user: ApiUser
 ) -> None:
     of, question = unique(), unique()
@@ -124,7 +124,7 @@ def run_input(user: ApiUser, chat: str, turn_id: str) -> RunToolInput:
 
 
 @pytest.mark.parametrize("retry_class", ["keyed", "idempotent"])
-async def test_a_call_that_may_be_repeated_is_under_the_same_key(
+async def test_a_call_that_may_be_repeated_keeps_its_key(
     stack: Stack, user: ApiUser, retry_class: str
 ) -> None:
     of = unique()
@@ -145,7 +145,7 @@ async def test_a_call_that_may_be_repeated_is_under_the_same_key(
         ("unreachable", "It can't be connected to."),
     ],
 )
-async def test_a_tool_that_keeps_being_away_is_given_up(
+async def test_a_tool_that_stays_unavailable_is_given_up(
     stack: Stack, user: ApiUser, mode: str, told: str
 ) -> None:
     of = unique()
@@ -170,7 +170,7 @@ async def test_a_tool_with_a_bug_does_not_keep_the_turn_from_ending(
 
 
 @pytest.mark.parametrize("retry_class", ["keyed", "never"])
-async def test_a_tool_that_never_answers_is_not_waited_for(
+async def test_a_tool_that_never_answers_times_out(
     stack: Stack, user: ApiUser, retry_class: str
 ) -> None:
     ended = await called(stack, user, retry_class, of=unique(), mode="hang")
@@ -216,7 +216,7 @@ async def test_calls_that_fail_do_not_stop_their_siblings(stack: Stack, user: Ap
     assert events[-1].data["status"] == "completed"
 
 
-async def test_a_tool_that_is_switched_off_in_the_midst_of_a_turn_does_not_run(
+async def test_a_tool_that_is_disabled_during_a_turn_does_not_run(
     stack: Stack, user: ApiUser
 ) -> None:
     of, gate, question = unique(), unique("gate"), unique()
@@ -260,7 +260,7 @@ async def test_a_priced_call_is_in_the_ledger_once_and_in_the_cost_of_the_turn(
     assert float(turn["costUsd"]) > 0.25
 
 
-async def test_progress_is_told_while_a_tool_runs(stack: Stack, user: ApiUser) -> None:
+async def test_progress_is_published_while_a_tool_runs(stack: Stack, user: ApiUser) -> None:
     of, question = unique(), unique()
     tool = stack.effect_tools["keyed"]
     call = ToolCall(id="it", name="effect_keyed", input={"of": of, "mode": "progress"})
@@ -275,7 +275,7 @@ async def test_progress_is_told_while_a_tool_runs(stack: Stack, user: ApiUser) -
     assert told.data["progress"] == {"progress": 1.0, "total": 2.0, "message": "half of it"}
 
 
-async def test_the_end_of_a_call_is_told_once_whoever_stored_it(
+async def test_the_end_of_a_call_is_published_once_whichever_process_stored_it(
     stack: Stack, user: ApiUser
 ) -> None:
     """One execution dies before it has told what it stored, another comes back from the dead."""
@@ -311,7 +311,7 @@ async def test_the_end_of_a_call_is_told_once_whoever_stored_it(
 
 
 @pytest.mark.parametrize("retry_class", ["never", "keyed"])
-async def test_a_call_that_could_not_be_noted_was_not_made_and_is_made_later(
+async def test_a_call_that_could_not_be_recorded_runs_later(
     stack: Stack, user: ApiUser, retry_class: str
 ) -> None:
     """Postgres goes away between the mark that a call is made once and the note of its cost."""
@@ -335,7 +335,7 @@ async def test_a_call_that_could_not_be_noted_was_not_made_and_is_made_later(
 
 
 @pytest.mark.parametrize("written", ['{"of": "cut o', "not json", "[1]", "null"])
-async def test_an_input_that_is_no_json_object_is_not_run_and_the_model_learns_why(
+async def test_an_input_that_is_not_a_json_object_is_refused_with_the_reason(
     stack: Stack, user: ApiUser, written: str
 ) -> None:
     question = unique()

@@ -48,7 +48,7 @@ async def settle(
     )
 
 
-async def test_a_paid_call_is_in_the_ledger_before_it_is_made_and_afterwards(
+async def test_a_paid_call_is_in_the_ledger_before_and_after_it_runs(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     execution = attempt_of(user, attempt=3)
@@ -71,7 +71,7 @@ async def test_a_paid_call_is_in_the_ledger_before_it_is_made_and_afterwards(
     assert usage_event(row).cost_usd == Decimal("0.004")
 
 
-async def test_a_tool_that_meters_itself_is_recorded_once_and_as_it_says(
+async def test_a_tool_that_meters_itself_is_recorded_once_with_its_own_numbers(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     execution = attempt_of(user)
@@ -93,7 +93,7 @@ async def test_a_tool_that_meters_itself_is_recorded_once_and_as_it_says(
     assert (row.cost_usd, row.status) == (Decimal("0.03"), "cancelled")
 
 
-async def test_what_is_settled_is_neither_opened_nor_kept_up_any_more(
+async def test_a_settled_attempt_is_neither_reopened_nor_updated(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     execution = attempt_of(user)
@@ -121,7 +121,7 @@ async def test_calls_of_one_step_have_rows_of_their_own(
     assert costs == {"c": Decimal("0.1"), "d": Decimal("0.2")}
 
 
-async def test_an_attempt_that_died_counts_with_what_was_known_of_it(
+async def test_an_attempt_that_died_counts_with_its_last_recorded_cost(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     first = attempt_of(user, attempt=1)
@@ -137,7 +137,7 @@ async def test_an_attempt_that_died_counts_with_what_was_known_of_it(
     assert alive["status"] == "open"
 
 
-async def test_an_attempt_that_was_given_up_too_early_still_says_what_it_cost(
+async def test_an_attempt_marked_lost_too_early_still_records_its_cost(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     first = attempt_of(user, attempt=1)
@@ -151,7 +151,7 @@ async def test_an_attempt_that_was_given_up_too_early_still_says_what_it_cost(
     assert (row["status"], row["cost_usd"]) == ("failed", Decimal("0.7"))
 
 
-async def test_outside_of_a_turn_nothing_is_recorded(
+async def test_outside_a_turn_nothing_is_recorded(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     trial = an_execution(actor=acting_user(UserId(UUID(user.id))))
@@ -167,7 +167,9 @@ async def test_outside_of_a_turn_nothing_is_recorded(
     assert await inspection.value(count, UUID(user.id)) == 0
 
 
-async def test_what_was_never_opened_has_no_row(ledger: ToolLedger, user: ApiUser) -> None:
+async def test_an_attempt_that_was_never_opened_has_no_row(
+    ledger: ToolLedger, user: ApiUser
+) -> None:
     row = await ledger.settle(
         attempt_of(user), cost_usd=Decimal(0), status=ChargeStatus.SETTLED, estimated=False
     )
@@ -175,7 +177,7 @@ async def test_what_was_never_opened_has_no_row(ledger: ToolLedger, user: ApiUse
     assert row is None
 
 
-async def test_nobody_settles_the_calls_of_others(
+async def test_users_can_not_settle_calls_of_others(
     ledger: ToolLedger, user: ApiUser, other_user: ApiUser, inspection: Inspection
 ) -> None:
     execution = attempt_of(user)
@@ -187,7 +189,7 @@ async def test_nobody_settles_the_calls_of_others(
     assert (row["status"], row["cost_usd"]) == ("open", Decimal(1))
 
 
-async def test_a_call_that_is_known_again_by_its_key_is_paid_once(
+async def test_a_call_recognised_by_its_key_is_billed_once(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     """The first attempt is given up for dead, and settles after all; the second is settled."""
@@ -210,7 +212,7 @@ async def test_a_call_that_is_known_again_by_its_key_is_paid_once(
 
 
 @pytest.mark.parametrize("status", [ChargeStatus.SETTLED, ChargeStatus.CANCELLED])
-async def test_what_was_paid_for_an_answer_that_got_lost_counts_for_the_next_attempt(
+async def test_the_cost_of_a_lost_answer_moves_to_the_next_attempt(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection, status: ChargeStatus
 ) -> None:
     turn = new_id()

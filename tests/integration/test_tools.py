@@ -42,13 +42,13 @@ async def disable(stack: Stack, person: ApiUser, *names: str) -> None:
     )
 
 
-async def test_everybody_is_offered_all_tools_until_somebody_decides(
+async def test_all_users_are_offered_all_tools_by_default(
     user: ApiUser, services: ApiServices
 ) -> None:
     assert await offered(services, user) == ["calculator", "datetime"]
 
 
-async def test_what_users_switched_off_is_not_offered_but_still_shown(
+async def test_a_tool_that_the_user_switched_off_is_listed_but_not_offered(
     user: ApiUser, other_user: ApiUser, stack: Stack
 ) -> None:
     await disable(stack, user, "calculator", "gone")
@@ -61,7 +61,7 @@ async def test_what_users_switched_off_is_not_offered_but_still_shown(
     assert {name: shown[name] for name in INSTANT} == {"calculator": False, "datetime": True}
 
 
-async def test_what_an_administrator_switched_off_is_there_for_nobody(
+async def test_a_tool_that_an_administrator_disabled_is_missing_for_all_users(
     user: ApiUser, admin: ApiUser, services: ApiServices
 ) -> None:
     async with decided(admin, "datetime", enabled=False):
@@ -82,7 +82,7 @@ async def test_a_tool_for_some_roles_is_forbidden_to_others(
         assert (await admin.request("GET", "/tools/datetime")).status_code == 200
 
 
-async def test_a_plan_leaves_some_tools_to_its_subscribers(
+async def test_a_plan_restricts_tools_to_its_subscribers(
     user: ApiUser, admin: ApiUser, services: ApiServices
 ) -> None:
     body = {"name": unique("plan"), "entitlements": {"tools": ["calculator"]}}
@@ -96,7 +96,7 @@ async def test_a_plan_leaves_some_tools_to_its_subscribers(
     assert (await user.request("GET", "/tools/datetime")).status_code == 403
 
 
-async def test_the_approval_policy_in_force_is_the_one_that_was_decided(
+async def test_the_approval_policy_set_by_an_administrator_applies(
     user: ApiUser, admin: ApiUser
 ) -> None:
     async with decided(admin, "calculator", approval="ask"):
@@ -106,9 +106,7 @@ async def test_the_approval_policy_in_force_is_the_one_that_was_decided(
     assert {name: policies[name] for name in INSTANT} == {"calculator": "ask", "datetime": "auto"}
 
 
-async def test_somebody_who_is_disabled_or_gone_is_offered_nothing(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_a_disabled_or_deleted_user_is_offered_nothing(user: ApiUser, stack: Stack) -> None:
     await stack.inspection.execute(
         "UPDATE users SET status = 'disabled' WHERE id = $1", UUID(user.id)
     )
@@ -116,7 +114,7 @@ async def test_somebody_who_is_disabled_or_gone_is_offered_nothing(
     assert await offered(stack.services, user) == []
 
 
-async def test_a_decision_reaches_processes_that_remember_at_their_next_turn(
+async def test_new_settings_reach_processes_with_a_cached_snapshot_at_their_next_turn(
     admin: ApiUser, stack: Stack
 ) -> None:
     remembering = ToolCatalogue(stack.foundation.database, default_tools(), lifetime_s=3600)
@@ -132,7 +130,7 @@ async def test_a_decision_reaches_processes_that_remember_at_their_next_turn(
     assert (await remembering.current_snapshot()).settings_of("calculator").enabled
 
 
-async def test_of_two_decisions_about_the_same_version_one_holds(admin: ApiUser) -> None:
+async def test_of_two_changes_of_the_same_version_one_succeeds(admin: ApiUser) -> None:
     async with decided(admin, "calculator", approval="ask") as version:
         answers = await asyncio.gather(
             *(
@@ -150,7 +148,7 @@ async def test_of_two_decisions_about_the_same_version_one_holds(admin: ApiUser)
 
 
 @pytest.mark.parametrize("changes", [{"enabled": False}, {"roles": ["admin"]}])
-async def test_decisions_are_in_the_audit_log_by_the_names_of_their_fields(
+async def test_changes_of_settings_are_audited_by_field_name(
     admin: ApiUser, stack: Stack, changes: dict[str, object]
 ) -> None:
     async with decided(admin, "calculator", **changes):
@@ -202,7 +200,7 @@ async def test_a_tool_that_never_runs_is_not_offered(
         ("auto", "auto", "auto"),
     ],
 )
-async def test_of_all_approval_policies_the_strictest_holds(
+async def test_the_strictest_approval_policy_applies(
     user: ApiUser, admin: ApiUser, *, of_admin: str, of_user: str, in_force: str
 ) -> None:
     wishes = {"toolApprovals": {"calculator": of_user}}
@@ -224,7 +222,7 @@ async def test_a_plan_can_ask_for_approval(user: ApiUser, admin: ApiUser) -> Non
     assert shown["approval"] == "ask"
 
 
-async def test_an_administrator_says_how_a_tool_is_run(admin: ApiUser) -> None:
+async def test_administrators_set_how_a_tool_is_run(admin: ApiUser) -> None:
     decisions = {"retryClass": "never", "timeoutS": 2.5, "costUsd": "0.25"}
     async with decided(admin, "calculator", **decisions):
         listed = (await admin.request("GET", "/admin/tools?limit=100")).json()["data"]

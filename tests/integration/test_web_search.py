@@ -40,7 +40,7 @@ def asked_of(engine: RawServer) -> tuple[str, dict[str, list[str]], str]:
     return parts.path, parse_qs(parts.query, strict_parsing=True), head.lower()
 
 
-async def test_a_search_asks_for_what_was_asked(make_tool: MakeTool) -> None:
+async def test_a_search_sends_its_parameters_to_the_engine(make_tool: MakeTool) -> None:
     async with serving_raw(FINE) as engine:
         await make_tool(engine.url).run(
             {
@@ -66,7 +66,7 @@ async def test_a_search_asks_for_what_was_asked(make_tool: MakeTool) -> None:
     assert "x-subscription-token: hush\r\n" in head
 
 
-async def test_results_are_plain_and_as_many_as_asked_for(make_tool: MakeTool) -> None:
+async def test_results_are_plain_text_and_as_many_as_requested(make_tool: MakeTool) -> None:
     outcome = await searched(make_tool, FINE, count=2)
 
     results = json.loads(outcome.output)["results"]
@@ -82,13 +82,13 @@ async def test_results_are_plain_and_as_many_as_asked_for(make_tool: MakeTool) -
     ]
 
 
-async def test_no_result_is_said_in_words(make_tool: MakeTool) -> None:
+async def test_no_results_are_explained(make_tool: MakeTool) -> None:
     outcome = await searched(make_tool, saying(answered(b'{"type":"search"}')))
 
     assert (outcome.output, outcome.is_error) == ("No results.", False)
 
 
-async def test_a_country_that_the_engine_does_not_know_is_said(make_tool: MakeTool) -> None:
+async def test_an_unsupported_country_is_reported(make_tool: MakeTool) -> None:
     async with serving_raw(FINE) as engine:
         outcome = await make_tool(engine.url).run({"query": "x", "country": "XX"}, an_execution())
 
@@ -97,9 +97,7 @@ async def test_a_country_that_the_engine_does_not_know_is_said(make_tool: MakeTo
 
 
 @pytest.mark.parametrize("query", ["\x00", "\x01 \x7f", " ".join(["word"] * 51)])
-async def test_a_query_that_the_engine_would_not_take_is_not_sent(
-    query: str, make_tool: MakeTool
-) -> None:
+async def test_an_invalid_query_is_not_sent(query: str, make_tool: MakeTool) -> None:
     async with serving_raw(FINE) as engine:
         outcome = await make_tool(engine.url).run({"query": query}, an_execution())
 
@@ -108,9 +106,7 @@ async def test_a_query_that_the_engine_would_not_take_is_not_sent(
 
 
 @pytest.mark.parametrize("status", ["401 U", "403 F", "302 Found"])
-async def test_a_key_that_is_refused_is_an_operators_matter(
-    status: str, make_tool: MakeTool
-) -> None:
+async def test_a_rejected_key_is_a_misconfiguration(status: str, make_tool: MakeTool) -> None:
     with capture_logs() as logs:
         outcome = await searched(make_tool, saying(answered(b"{}", "Location: /", status=status)))
 
@@ -121,7 +117,7 @@ async def test_a_key_that_is_refused_is_an_operators_matter(
     assert "hush" not in f"{logs} {outcome}"
 
 
-async def test_a_key_that_is_not_known_is_too(make_tool: MakeTool) -> None:
+async def test_an_unknown_key_is_a_misconfiguration(make_tool: MakeTool) -> None:
     body = {"type": "ErrorResponse", "error": {"code": "SUBSCRIPTION_TOKEN_INVALID"}}
     wire = answered(json.dumps(body).encode(), status="422 Unprocessable")
 
@@ -129,9 +125,7 @@ async def test_a_key_that_is_not_known_is_too(make_tool: MakeTool) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"error":{"code":"VALIDATION"}}', b'{"error":7}'])
-async def test_a_query_that_is_refused_can_be_written_otherwise(
-    body: bytes, make_tool: MakeTool
-) -> None:
+async def test_a_rejected_query_can_be_rephrased(body: bytes, make_tool: MakeTool) -> None:
     outcome = await searched(make_tool, saying(answered(body, status="422 Unprocessable")))
 
     assert outcome.is_error
@@ -150,7 +144,7 @@ async def test_a_query_that_is_refused_can_be_written_otherwise(
         ("500 I", [], None),
     ],
 )
-async def test_an_engine_that_is_busy_is_asked_again(
+async def test_a_busy_engine_is_retried(
     status: str, headers: list[str], retry_after_s: float | None, make_tool: MakeTool
 ) -> None:
     error = await unavailable(make_tool, saying(answered(b"{}", *headers, status=status)))
@@ -159,7 +153,7 @@ async def test_an_engine_that_is_busy_is_asked_again(
     assert (error.reached, waits) == (True, retry_after_s)
 
 
-async def test_a_month_that_is_used_up_is_not_waited_for(make_tool: MakeTool) -> None:
+async def test_an_exhausted_monthly_quota_is_not_retried(make_tool: MakeTool) -> None:
     headers = ("X-RateLimit-Remaining: 0, 0", "X-RateLimit-Reset: 1, 1419704")
     outcome = await searched(make_tool, saying(answered(b"{}", *headers, status="429 T")))
 
@@ -176,18 +170,14 @@ async def test_a_month_that_is_used_up_is_not_waited_for(make_tool: MakeTool) ->
         saying(answered(b"{", "Content-Encoding: gzip")),
     ],
 )
-async def test_an_answer_that_is_none_is_asked_for_again(
-    answer: Answer, make_tool: MakeTool
-) -> None:
+async def test_an_invalid_answer_is_retried(answer: Answer, make_tool: MakeTool) -> None:
     error = await unavailable(make_tool, answer)
 
     assert error.reached
     assert "sign in" not in str(error)
 
 
-async def test_nobody_at_the_address_is_asked_again(
-    make_tool: MakeTool, unused_tcp_port: int
-) -> None:
+async def test_a_refused_connection_is_retried(make_tool: MakeTool, unused_tcp_port: int) -> None:
     tool = make_tool(f"http://127.0.0.1:{unused_tcp_port}")
     with pytest.raises(ToolUnavailableError) as raised:
         await tool.run({"query": "x"}, an_execution())
@@ -195,7 +185,7 @@ async def test_nobody_at_the_address_is_asked_again(
     assert not raised.value.reached
 
 
-async def test_an_engine_inside_of_the_network_is_not_asked(make_tool: MakeTool) -> None:
+async def test_an_engine_at_a_private_address_is_not_called(make_tool: MakeTool) -> None:
     async with serving_raw(FINE) as engine:
         tool = make_tool(f"http://localhost:{engine.port}")
         outcome = await tool.run({"query": "x"}, an_execution())

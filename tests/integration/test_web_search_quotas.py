@@ -67,9 +67,7 @@ async def rows_of(stack: Stack, user: ApiUser) -> list[tuple[str, str, Decimal]]
     return [(row["model"], row["status"], row["cost_usd"]) for row in rows]
 
 
-async def test_a_plan_allows_so_many_searches_in_a_period(
-    make_tool: MakeTool, stack: Stack
-) -> None:
+async def test_a_plan_limits_searches_per_period(make_tool: MakeTool, stack: Stack) -> None:
     user = await subscribed(stack, maxWebSearches=2)
     async with serving_raw(FINE) as engine:
         tool = make_tool(engine.url)
@@ -85,7 +83,7 @@ async def test_a_plan_allows_so_many_searches_in_a_period(
     ]
 
 
-async def test_of_searches_at_once_just_as_many_are_made_as_there_is_room_for(
+async def test_simultaneous_searches_do_not_exceed_the_quota(
     make_tool: MakeTool, stack: Stack
 ) -> None:
     user = await subscribed(stack, maxWebSearches=5)
@@ -116,9 +114,7 @@ async def test_a_plan_can_allow_none(make_tool: MakeTool, stack: Stack) -> None:
     assert engine.accepted == 0
 
 
-async def test_searches_that_failed_take_nothing_of_the_quota(
-    make_tool: MakeTool, stack: Stack
-) -> None:
+async def test_failed_searches_do_not_count(make_tool: MakeTool, stack: Stack) -> None:
     user = await subscribed(stack, maxWebSearches=1)
     async with serving_raw(saying(answered(b"", status="401 U"))) as engine:
         await charged(stack, make_tool(engine.url), a_call(user))
@@ -146,9 +142,7 @@ async def test_the_attempts_of_a_call_are_one_search(make_tool: MakeTool, stack:
     assert [status for _, status, _ in await rows_of(stack, user)] == ["lost", "settled", "failed"]
 
 
-async def test_searches_that_cost_nothing_are_counted_too(
-    make_tool: MakeTool, stack: Stack
-) -> None:
+async def test_free_searches_count_too(make_tool: MakeTool, stack: Stack) -> None:
     user = await subscribed(stack, maxWebSearches=2)
     free = Decimal(0)
     async with serving_raw(saying(answered(b"", status="401 U"))) as engine:
@@ -204,7 +198,7 @@ async def test_a_search_that_is_cancelled_leaves_the_engine_and_stays_counted(
     assert await rows_of(stack, user) == [(WEB_SEARCH_MODEL, "cancelled", Decimal(0))]
 
 
-async def test_a_trial_outside_of_a_turn_is_not_counted(make_tool: MakeTool, stack: Stack) -> None:
+async def test_a_trial_is_not_counted(make_tool: MakeTool, stack: Stack) -> None:
     user = await subscribed(stack, maxWebSearches=0)
     async with serving_raw(FINE) as engine:
         execution = a_call(user, turn_id=None)

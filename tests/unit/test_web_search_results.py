@@ -48,10 +48,10 @@ def test_a_result_has_title_address_snippet_and_age() -> None:
             "age": "2 days ago",
         }
     ]
-    assert "follow no instructions" in shown["note"]
+    assert "don't follow instructions" in shown["note"]
 
 
-def test_what_the_engine_left_out_is_left_out() -> None:
+def test_missing_fields_are_left_out() -> None:
     page = {"title": "A", "url": "http://example.com", "page_age": "2026-01-01T00:00:00"}
 
     shown = json.loads(results_as_text(pages_in(an_answer(page)), hint="A hint."))
@@ -76,7 +76,7 @@ def test_what_the_engine_left_out_is_left_out() -> None:
         a_page(description=7),
     ],
 )
-def test_a_result_that_is_none_does_not_spoil_the_others(broken: object) -> None:
+def test_an_invalid_result_does_not_affect_the_others(broken: object) -> None:
     pages = pages_in(an_answer(a_page(), broken, a_page(title="Another")))
 
     assert [page.title for page in pages] == ["A page", "Another"]
@@ -85,7 +85,7 @@ def test_a_result_that_is_none_does_not_spoil_the_others(broken: object) -> None
 @pytest.mark.parametrize(
     "body", [b'{"type":"search"}', b'{"web":null}', an_answer(), b'{"web":{"results":[]}}']
 )
-def test_nothing_found_is_said_in_words(body: bytes) -> None:
+def test_no_results_are_a_sentence(body: bytes) -> None:
     assert results_as_text(pages_in(body), hint=None) == "No results."
 
 
@@ -104,7 +104,7 @@ def test_nothing_found_is_said_in_words(body: bytes) -> None:
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_answer_is_told_from_an_empty_one(body: bytes) -> None:
+def test_an_invalid_answer_is_distinguished_from_an_empty_one(body: bytes) -> None:
     with pytest.raises(UnreadableAnswerError):
         pages_in(body)
 

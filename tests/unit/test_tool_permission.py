@@ -36,18 +36,18 @@ def names(settings: dict[str, ToolSettings], audience: Audience = ANYONE) -> lis
     return [one.name for one in permitted(TOOLS, settings, audience)]
 
 
-def test_everybody_may_use_what_nobody_decided_about_in_the_order_of_the_registry() -> None:
+def test_all_users_may_use_tools_without_settings_in_the_order_of_the_definitions() -> None:
     assert names({}) == ["zeta", "alpha", "mid"]
 
 
-def test_nobody_may_use_what_is_switched_off() -> None:
+def test_a_disabled_tool_is_available_to_no_user() -> None:
     off = {"alpha": ToolSettings(enabled=False)}
 
     assert names(off) == ["zeta", "mid"]
     assert names(off, Audience(UserRole.ADMIN, None)) == ["zeta", "mid"]
 
 
-def test_roles_leave_a_tool_to_some() -> None:
+def test_roles_restrict_a_tool() -> None:
     reserved = {"zeta": ToolSettings(roles=frozenset({UserRole.ADMIN}))}
 
     assert names(reserved) == ["alpha", "mid"]
@@ -68,7 +68,7 @@ def test_an_administrator_needs_the_plan_too() -> None:
     assert names({}, Audience(UserRole.ADMIN, ("mid",))) == ["mid"]
 
 
-def test_the_approval_policy_is_the_one_decided_on() -> None:
+def test_the_approval_policy_set_by_administrators_applies() -> None:
     settings = {
         "zeta": ToolSettings(approval=ApprovalPolicy.ASK),
         "alpha": ToolSettings(approval=None),
@@ -79,7 +79,7 @@ def test_the_approval_policy_is_the_one_decided_on() -> None:
     assert policies == {"zeta": "ask", "alpha": "auto", "mid": "auto"}
 
 
-def test_a_decision_can_loosen_what_a_tool_defines() -> None:
+def test_settings_can_loosen_the_policy_of_the_definition() -> None:
     strict = (tool("zeta", ApprovalPolicy.ASK),)
 
     found = permitted(strict, {"zeta": ToolSettings(approval=ApprovalPolicy.AUTO)}, ANYONE)
@@ -88,13 +88,13 @@ def test_a_decision_can_loosen_what_a_tool_defines() -> None:
     assert strict[0].approval == "ask"
 
 
-def test_what_is_switched_off_is_so_for_those_too_who_might_not_use_it() -> None:
+def test_a_disabled_tool_is_disabled_even_for_users_who_may_not_use_it() -> None:
     setting = ToolSettings(enabled=False, roles=frozenset({UserRole.ADMIN}))
 
     assert verdict("zeta", setting, ANYONE) is Verdict.SWITCHED_OFF
 
 
-def test_what_is_for_others_is_forbidden() -> None:
+def test_a_tool_for_other_roles_is_forbidden() -> None:
     admins = ToolSettings(roles=frozenset({UserRole.ADMIN}))
 
     assert verdict("zeta", admins, ANYONE) is Verdict.FORBIDDEN

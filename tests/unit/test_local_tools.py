@@ -77,7 +77,7 @@ class Broken(Echo):
         ({"text": "", "extra": 1}, "not allowed: `extra`; allowed: `text`, `times`"),
     ],
 )
-def test_an_invalid_input_is_answered_with_the_path_and_what_was_expected(
+def test_an_invalid_input_is_reported_with_its_path_and_what_was_expected(
     tool_input: dict[str, JsonValue], expected: str
 ) -> None:
     problem = InputValidation().problem(ECHO_SCHEMA, tool_input)
@@ -123,7 +123,7 @@ def test_an_input_of_a_megabyte_is_too_long() -> None:
         ("^(a|aa)+\\1$", "a" * 300 + "b"),
     ],
 )
-def test_a_pattern_that_would_take_for_ever_is_given_up_at_once(pattern: str, text: str) -> None:
+def test_a_pattern_that_would_backtrack_forever_is_aborted(pattern: str, text: str) -> None:
     schema: dict[str, JsonValue] = {
         "properties": {"text": {"pattern": pattern}},
         "patternProperties": {pattern: {"type": "number"}},
@@ -146,7 +146,7 @@ def test_a_pattern_that_would_take_for_ever_is_given_up_at_once(pattern: str, te
         ({"additionalProperties": {"anyOf": [{"$ref": "#"}] * 30}}, {"a": {"a": {"a": {"a": {}}}}}),
     ],
 )
-def test_an_input_that_takes_too_long_to_check_is_refused_at_once(
+def test_an_input_that_takes_too_long_to_validate_is_refused_at_once(
     schema: dict[str, JsonValue], tool_input: dict[str, JsonValue]
 ) -> None:
     problem = InputValidation().problem(schema, tool_input)
@@ -154,7 +154,7 @@ def test_an_input_that_takes_too_long_to_check_is_refused_at_once(
     assert problem == "it is too large or nested too deeply"
 
 
-def test_a_pattern_that_looks_around_is_checked_by() -> None:
+def test_a_pattern_with_a_lookaround_is_applied() -> None:
     schema: dict[str, JsonValue] = {"properties": {"text": {"pattern": r"^(?!\.)(?!.*\.\.)\S+$"}}}
     long = {"text": "a@example.com", "body": "x" * 200_000}
 
@@ -163,12 +163,12 @@ def test_a_pattern_that_looks_around_is_checked_by() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(?:a{1,100}){1,100}b", "(?=(?:a{1,100}){1,100}b)a"])
-def test_a_pattern_that_grows_too_large_is_no_schema(pattern: str) -> None:
+def test_a_pattern_that_compiles_too_large_is_an_invalid_schema(pattern: str) -> None:
     with pytest.raises(jsonschema_rs.ValidationError):
         InputValidation().problem({"properties": {"text": {"pattern": pattern}}}, {"text": "a"})
 
 
-def test_a_schema_that_lies_elsewhere_is_not_fetched() -> None:
+def test_a_remote_schema_is_not_fetched() -> None:
     with pytest.raises(jsonschema_rs.ValidationError):
         InputValidation().problem({"$ref": "http://127.0.0.1:9/schema"}, {})
 
@@ -184,7 +184,7 @@ def test_an_output_at_the_limit_is_not_cut() -> None:
     assert bounded(ToolOutcome(output="x" * 1000), max_chars=1000).output == "x" * 1000
 
 
-def test_what_can_not_be_stored_is_replaced_in_text_and_blocks() -> None:
+def test_characters_that_can_not_be_stored_are_replaced_in_text_and_blocks() -> None:
     blocks = ({"type": "text", "text": "a\x00b" * 1000}, {"type": "image", "source": {}})
 
     outcome = bounded(ToolOutcome(output="a\x00b\ud800", blocks=blocks), max_chars=100)
@@ -200,17 +200,17 @@ async def test_a_bug_in_a_tool_is_raised() -> None:
         await LocalTools([Broken()]).run(Broken().definition, {"text": ""}, an_execution())
 
 
-def test_two_tools_of_one_name_are_a_mistake() -> None:
+def test_a_duplicate_tool_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="duplicate tool name 'echo'"):
         LocalTools([Echo(), Echo()])
 
 
-def test_a_tool_whose_schema_is_none_is_a_mistake() -> None:
+def test_a_tool_with_an_invalid_schema_is_an_error() -> None:
     with pytest.raises(jsonschema_rs.ValidationError):
         LocalTools([Echo(schema={"type": "text"})])
 
 
-def test_a_name_that_the_model_could_not_call_is_a_mistake() -> None:
+def test_a_name_that_the_model_can_not_call_is_an_error() -> None:
     with pytest.raises(ValidationError):
         Echo(name="has space")
 
@@ -241,7 +241,7 @@ def test_a_tool_is_found_by_its_name_alone() -> None:
     ("name", "tool_input"),
     [("calculator", {"expression": "2 + 2"}), ("datetime", {"timezone": "+02:00"})],
 )
-async def test_the_calculator_and_the_clock_answer_through_the_registry(
+async def test_the_calculator_and_the_clock_answer_through_the_local_tools(
     name: str, tool_input: dict[str, JsonValue]
 ) -> None:
     registry = default_tools()
