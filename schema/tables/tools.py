@@ -1,4 +1,4 @@
-"""Owns the rows of what administrators decide about tools, and of the tools that they add."""
+"""Rows of tools: administrators' settings, MCP servers, workflow tools, trials."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from schema.tables.columns import creation_moment, moment
 
 
 class ToolSettingsRow(SQLModel, table=True):
-    """What an administrator decided about a tool; null leaves it as the tool defines it."""
+    """What the administrators set for a tool; null keeps what the tool's definition says."""
 
     __tablename__ = "tool_settings"
 
@@ -31,7 +31,7 @@ class ToolSettingsRow(SQLModel, table=True):
 class McpServerRow(SQLModel, table=True):
     """An MCP server; `secrets` are its environment or headers, encrypted.
 
-    `oauth` says how to get tokens by client credentials, whose secret is `oauth_secret`.
+    `oauth` is the configuration of the client credentials flow, whose secret is `oauth_secret`.
     """
 
     __tablename__ = "mcp_servers"
@@ -55,7 +55,7 @@ class McpServerRow(SQLModel, table=True):
 
 
 class McpToolRow(SQLModel, table=True):
-    """A tool as its MCP server listed it; `output_schema` is null where it declares none of use."""
+    """A tool as its MCP server listed it; `output_schema` is null without a usable one."""
 
     __tablename__ = "mcp_tools"
 
@@ -69,7 +69,7 @@ class McpToolRow(SQLModel, table=True):
 
 
 class WorkflowToolRow(SQLModel, table=True):
-    """A tool that is a webhook; `secret` signs its requests, and is encrypted."""
+    """A tool that is a webhook; `secret` signs its requests and is encrypted."""
 
     __tablename__ = "workflow_tools"
 
@@ -88,7 +88,7 @@ class WorkflowToolRow(SQLModel, table=True):
 
 
 class ToolTrialRow(SQLModel, table=True):
-    """A tool that an administrator tries: the input, and what the tool made of it."""
+    """A trial of a tool: an administrator's input and its outcome."""
 
     __tablename__ = "tool_tests"
 
@@ -103,7 +103,7 @@ class ToolTrialRow(SQLModel, table=True):
 
 
 class ToolCatalogueRow(SQLModel, table=True):
-    """How often the tools, or what was decided about them, have changed: a table of one row."""
+    """Counts changes of tools and their settings: a table of one row."""
 
     __tablename__ = "tool_catalogue"
 

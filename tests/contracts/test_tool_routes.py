@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.webhook_engine import a_web_page, at_once, later, never
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
-from tests.fixtures.tool_decisions import decided
+from tests.fixtures.tool_settings import changed_settings
 from tests.fixtures.workflow_tools import engine_for, register_tool
 
 TOOL = {
@@ -111,7 +111,9 @@ async def all_pages(keeper: ApiUser, **chosen: str) -> dict[str, dict[str, Any]]
 
 
 async def test_administrators_change_and_reset_the_settings_of_a_tool(keeper: ApiUser) -> None:
-    async with decided(keeper, "datetime", enabled=False, approval="ask", roles=["admin"]) as tag:
+    async with changed_settings(
+        keeper, "datetime", enabled=False, approval="ask", roles=["admin"]
+    ) as tag:
         shown = (await all_pages(keeper))["datetime"]
         stale = await keeper.request(
             "PATCH", "/admin/tools/datetime", json={"enabled": True}, headers={"If-Match": '"1"'}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.plans import STANDARD, make_plan
 from tests.fixtures.stack import Stack
-from tests.fixtures.tool_decisions import decided
+from tests.fixtures.tool_settings import changed_settings
 from workers.command_line import app
 from workers.demo_model.scripts import Script
 
@@ -98,7 +98,7 @@ async def test_a_plan_is_given_by_its_name(
 
 
 async def test_a_tool_is_decided_about_and_tried(terminal: Terminal, admin: ApiUser) -> None:
-    async with decided(admin, "calculator", enabled=True):
+    async with changed_settings(admin, "calculator", enabled=True):
         off = await terminal.json("tool", "calculator", "--off", "--approval", "ask")
         on = await terminal.json("tool", "calculator", "--on", "--approval", "auto")
         shown = await terminal.json("tool", "calculator")

@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event
 from tests.fixtures.stack import Stack
-from tests.fixtures.tool_decisions import decided
+from tests.fixtures.tool_settings import changed_settings
 from workers.demo_model.scripts import Script, ToolCall
 
 SUM = ToolCall(id="sum", name="calculator", input={"expression": "6 * 7"})
@@ -21,7 +21,7 @@ SUM = ToolCall(id="sum", name="calculator", input={"expression": "6 * 7"})
 @pytest.fixture
 async def asking(admin: ApiUser) -> AsyncIterator[None]:
     """The calculator waits for approval."""
-    async with decided(admin, "calculator", approval="ask"):
+    async with changed_settings(admin, "calculator", approval="ask"):
         yield
 
 

@@ -14,7 +14,7 @@ from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.local_tools import default_tools
 from tests.fixtures.stack import Stack
-from tests.fixtures.tool_decisions import decided
+from tests.fixtures.tool_settings import changed_settings
 from workers.demo_model.scripts import Script, ToolCall
 
 
@@ -64,7 +64,7 @@ async def test_a_tool_that_the_user_switched_off_is_listed_but_not_offered(
 async def test_a_tool_that_an_administrator_disabled_is_missing_for_all_users(
     user: ApiUser, admin: ApiUser, services: ApiServices
 ) -> None:
-    async with decided(admin, "datetime", enabled=False):
+    async with changed_settings(admin, "datetime", enabled=False):
         assert await offered(services, user) == ["calculator"]
         assert await offered(services, admin) == ["calculator"]
         assert (await user.request("GET", "/tools/datetime")).status_code == 404
@@ -75,7 +75,7 @@ async def test_a_tool_that_an_administrator_disabled_is_missing_for_all_users(
 async def test_a_tool_for_some_roles_is_forbidden_to_others(
     user: ApiUser, admin: ApiUser, services: ApiServices
 ) -> None:
-    async with decided(admin, "datetime", roles=["admin"]):
+    async with changed_settings(admin, "datetime", roles=["admin"]):
         assert await offered(services, user) == ["calculator"]
         assert await offered(services, admin) == ["calculator", "datetime"]
         assert (await user.request("GET", "/tools/datetime")).status_code == 403
@@ -99,7 +99,7 @@ async def test_a_plan_restricts_tools_to_its_subscribers(
 async def test_the_approval_policy_set_by_an_administrator_applies(
     user: ApiUser, admin: ApiUser
 ) -> None:
-    async with decided(admin, "calculator", approval="ask"):
+    async with changed_settings(admin, "calculator", approval="ask"):
         shown = (await user.request("GET", "/tools")).json()["data"]
 
     policies = {tool["name"]: tool["approval"] for tool in shown}
@@ -120,7 +120,7 @@ async def test_new_settings_reach_processes_with_a_cached_snapshot_at_their_next
     remembering = ToolCatalogue(stack.foundation.database, default_tools(), lifetime_s=3600)
     before = await remembering.current_snapshot()
 
-    async with decided(admin, "calculator", enabled=False):
+    async with changed_settings(admin, "calculator", enabled=False):
         remembered = await remembering.snapshot()
         after = await remembering.current_snapshot()
 
@@ -131,7 +131,7 @@ async def test_new_settings_reach_processes_with_a_cached_snapshot_at_their_next
 
 
 async def test_of_two_changes_of_the_same_version_one_succeeds(admin: ApiUser) -> None:
-    async with decided(admin, "calculator", approval="ask") as version:
+    async with changed_settings(admin, "calculator", approval="ask") as version:
         answers = await asyncio.gather(
             *(
                 admin.request(
@@ -151,7 +151,7 @@ async def test_of_two_changes_of_the_same_version_one_succeeds(admin: ApiUser) -
 async def test_changes_of_settings_are_audited_by_field_name(
     admin: ApiUser, stack: Stack, changes: dict[str, object]
 ) -> None:
-    async with decided(admin, "calculator", **changes):
+    async with changed_settings(admin, "calculator", **changes):
         details = await stack.inspection.value(
             "SELECT details::text FROM audit_log WHERE actor_id = $1 AND action = 'tool.changed'",
             UUID(admin.id),
@@ -185,7 +185,7 @@ async def test_a_tool_that_never_runs_is_not_offered(
     approval: str,
     expected: list[str],
 ) -> None:
-    async with decided(admin, "calculator", approval=approval):
+    async with changed_settings(admin, "calculator", approval=approval):
         assert await offered(services, user) == expected
 
     assert await offered(services, user) == list(INSTANT)
@@ -206,7 +206,7 @@ async def test_the_strictest_approval_policy_applies(
     wishes = {"toolApprovals": {"calculator": of_user}}
     assert (await user.request("PUT", "/users/me/preferences", json=wishes)).status_code == 200
 
-    async with decided(admin, "calculator", approval=of_admin):
+    async with changed_settings(admin, "calculator", approval=of_admin):
         shown = (await user.request("GET", "/tools/calculator")).json()["data"]
 
     assert shown["approval"] == in_force
@@ -224,7 +224,7 @@ async def test_a_plan_can_ask_for_approval(user: ApiUser, admin: ApiUser) -> Non
 
 async def test_administrators_set_how_a_tool_is_run(admin: ApiUser) -> None:
     decisions = {"retryClass": "never", "timeoutS": 2.5, "costUsd": "0.25"}
-    async with decided(admin, "calculator", **decisions):
+    async with changed_settings(admin, "calculator", **decisions):
         listed = (await admin.request("GET", "/admin/tools?limit=100")).json()["data"]
 
     shown = next(tool for tool in listed if tool["name"] == "calculator")

@@ -1,4 +1,4 @@
-"""Owns putting together the tools that run in workers."""
+"""Composition of the tools that run in workers."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -33,8 +33,7 @@ def make_local_tools(
 ) -> LocalTools:
     """Return the tools that run in workers.
 
-    Without a way to the model or to the internet, as in the API, those that need one are only
-    described.
+    Without a model gateway or an HTTP client, as in the API, tools that need one are only listed.
     Errors: UnknownPriceError.
     """
     return LocalTools(_tools(foundation, accounts, gateway, outgoing))
@@ -46,7 +45,7 @@ def _tools(
     gateway: "ModelGateway | None",
     outgoing: "OutgoingClient | None",
 ) -> Iterator[LocalTool]:
-    """Yield the tools in an order that stays the same: prompts are cached by it."""
+    """Yield the tools in a stable order: providers cache prompts by it."""
     settings, database, embedder = foundation.settings, foundation.database, foundation.embedder
     preferences = PreferencesReader(database)
     yield Calculator()
@@ -68,7 +67,7 @@ def _deep_reasoning(
         return WorkerOnlyTool(
             deep_reasoning(model, pricing=pricing, max_tokens=settings.deep_reasoning_tokens)
         )
-    # With it comes the model provider's package, of which the API has no need.
+    # Imports the model provider's package, which the API does not need.
     from services.tools.deep_reasoning.tool import DeepReasoning  # noqa: PLC0415
 
     return DeepReasoning(

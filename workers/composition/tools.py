@@ -1,4 +1,4 @@
-"""Owns putting together what decides about tools, and what speaks with MCP servers."""
+"""Composition of the catalogue of tools, MCP servers, webhooks and approvals."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,20 +22,20 @@ from workers.composition.foundation import Foundation
 
 
 def make_vault(settings: Settings) -> SecretVault:
-    """Return what seals secrets. Errors: WeakEncryptionKeyError."""
+    """Return the vault of secrets. Errors: WeakEncryptionKeyError."""
     keys = settings.encryption_keys
     return SecretVault(keys.get_secret_value() if keys else "")
 
 
 def make_catalogue(foundation: Foundation, local: LocalTools) -> ToolCatalogue:
-    """Return what knows all tools."""
+    """Return the catalogue of all tools."""
     lifetime_s = foundation.settings.account_cache_s
     return ToolCatalogue(foundation.database, local, lifetime_s=lifetime_s)
 
 
 @asynccontextmanager
 async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, McpRefresh]]:
-    """Open what speaks with MCP servers: for calls, and to list their tools.
+    """Open the connections to MCP servers: for calls, and to list their tools.
 
     Errors: WeakEncryptionKeyError.
     """
@@ -59,7 +59,7 @@ async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, 
 
 
 def make_workflow_calls(foundation: Foundation, outgoing: OutgoingClient) -> WorkflowToolCalls:
-    """Return what calls webhooks. Errors: WeakEncryptionKeyError."""
+    """Return the client of webhooks. Errors: WeakEncryptionKeyError."""
     settings = foundation.settings
     return WorkflowToolCalls(
         foundation.database,
@@ -70,6 +70,6 @@ def make_workflow_calls(foundation: Foundation, outgoing: OutgoingClient) -> Wor
 
 
 def make_approvals(foundation: Foundation) -> ToolApprovals:
-    """Return what asks people about tool calls, and takes what they decide."""
+    """Return the service of approvals."""
     expiry = timedelta(hours=foundation.settings.approval_hours)
     return ToolApprovals(foundation.database, foundation.events, expiry=expiry)

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def make_web_search(foundation: Foundation, outgoing: "OutgoingClient | None") -> LocalTool | None:
-    """Return the tool, or None where no key is set; without a client it is only described."""
+    """Return the tool, or None if no key is set; without a client it is only listed."""
     settings = foundation.settings
     if not settings.brave_api_key:
         return None
     if outgoing is None:
         return WorkerOnlyTool(web_search(settings.web_search_cost_usd))
-    # With it comes a client of HTTP, of which the API has no need.
+    # Imports an HTTP client, which the API does not need.
     from services.tools.web_search.brave import BraveSearch  # noqa: PLC0415
     from services.tools.web_search.tool import SearchQuota, WebSearch  # noqa: PLC0415
 

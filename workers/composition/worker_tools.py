@@ -1,4 +1,4 @@
-"""Owns putting together what runs tools in a worker, with its connections to the outside."""
+"""Composition of tool execution in a worker, with its connections to the outside."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +24,7 @@ from workers.composition.tools import (
 
 @dataclass(frozen=True, slots=True)
 class WorkerTools:
-    """What a worker knows of tools, and runs them by."""
+    """A worker's catalogue and executor of tools."""
 
     catalogue: ToolCatalogue
     executor: ToolExecutor
@@ -35,7 +35,7 @@ class WorkerTools:
 async def open_worker_tools(
     foundation: Foundation, gateway: ModelGateway, more_tools: Sequence[LocalTool]
 ) -> AsyncIterator[WorkerTools]:
-    """Open what runs tools, and close it at the end. Errors: WeakEncryptionKeyError."""
+    """Open the tools of a worker; close them at the end. Errors: WeakEncryptionKeyError."""
     settings = foundation.settings
     accounts = AccountCache(foundation.database, lifetime_s=settings.account_cache_s)
     async with AsyncExitStack() as stack:
