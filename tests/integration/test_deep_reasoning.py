@@ -205,7 +205,7 @@ async def test_a_request_that_is_refused_is_an_error_for_the_model(
     assert (row["status"], row["cost_usd"]) == ("failed", 0)
 
 
-CUT_OFF = "Well\n[The answer was cut off here: it reached the limit of its length.]"
+CUT_OFF = "Well\n[The answer was cut off here: it reached its length limit.]"
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,10 @@ CUT_OFF = "Well\n[The answer was cut off here: it reached the limit of its lengt
     [
         (Script(thinking="Hm.", stop_reason="max_tokens"), "gave no answer.", True),
         (Script(text="Well", stop_reason="max_tokens"), CUT_OFF, False),
-        (Script(text="No.", stop_reason="refusal"), "declined to answer this question.", True),
+        (Script(text="No.", stop_reason="refusal"), "refused to answer this question.", True),
     ],
 )
-async def test_an_empty_answer_is_an_error(
+async def test_an_answer_that_is_empty_cut_off_or_refused_says_so(
     stack: Stack, tool: DeepReasoning, script: Script, output: str, *, is_error: bool
 ) -> None:
     question = unique()

@@ -94,7 +94,7 @@ async def test_passages_are_marked_as_data_and_bounded(
 async def test_no_matching_passages_are_reported(tool: KnowledgeSearch, user: ApiUser) -> None:
     outcome = await search(tool, user, unique())
 
-    assert outcome == ToolOutcome(output="No passage matches. Other words may find more.")
+    assert outcome == ToolOutcome(output="No matching passages. Try other words.")
 
 
 async def test_knowledge_that_is_switched_off_is_not_searched(
