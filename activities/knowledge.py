@@ -7,11 +7,11 @@ import structlog
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities import names
 from activities.embedding_failures import embedding_failures
 from activities.heartbeats import heartbeats
+from activities.turn_workflows import workflow_status
 from schema.ids import ingestion_workflow_id
 from schema.ingestion import (
     DocumentVersionReference,
@@ -88,13 +88,8 @@ class IngestionSweepActivities:
 
     async def _is_running(self, version: DocumentVersionReference) -> bool:
         workflow_id = ingestion_workflow_id(version.document_id, version.number)
-        try:
-            described = await self._client.get_workflow_handle(workflow_id).describe()
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        return described.status is WorkflowExecutionStatus.RUNNING
+        status = await workflow_status(self._client, workflow_id)
+        return status is WorkflowExecutionStatus.RUNNING
 
 
 def _faltered(error: Exception) -> ApplicationError:

@@ -1,37 +1,33 @@
-"""Owns waiting for the later answers of tools, and telling turns of those that came unheard."""
+"""Asynchronous tool answers: waiting for callbacks, and delivering those that were missed."""
 
-from datetime import timedelta
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities import names
-from schema.ids import turn_workflow_id
-from schema.tool_callbacks import AnsweredCall, DeliveryOutcome
-from schema.turns import RunToolInput, RunToolOutput, callback_activity_id
+from activities.turn_workflows import TurnWorkflows
+from schema.tool_callbacks import DeliveryOutcome
+from schema.turns import RunToolInput, RunToolOutput
 from services.turns.tool_calls import ToolCallGoneError
 from services.workflow_tools.delivery import CallbackDelivery
 
-_PATIENCE: Final = timedelta(seconds=5)
-
 
 class CallbackActivities:
-    """What the workflows `ChatTurn` and `DeliverCallbacks` do about answers that come later."""
+    """Activities of the workflows `ChatTurn` and `DeliverCallbacks` that concern callbacks."""
 
     def __init__(self, client: Client, delivery: CallbackDelivery) -> None:
-        self._client = client
+        self._workflows = TurnWorkflows(client)
         self._delivery = delivery
 
     @activity.defn(name=names.AWAIT_CALLBACK)
     async def await_callback(self, call: RunToolInput) -> RunToolOutput:
-        """Return how the call has ended, or leave that to whoever takes its answer.
+        """Return how the call ended, or stay open until its callback completes the activity.
 
-        It is looked for once the activity has begun: an answer that is stored before then is
-        found here, and one that is stored later finds the activity.
-        Errors: ApplicationError `TurnStopped`, final, where the call was deleted.
+        The check runs after the activity has started: an answer stored before is found here, and
+        an answer stored later finds the activity.
+        Errors: ApplicationError `TurnStopped`, final, if the call was deleted.
         """
         try:
             status = await self._delivery.final_status(call)
@@ -45,31 +41,17 @@ class CallbackActivities:
 
     @activity.defn(name=names.DELIVER_CALLBACKS)
     async def deliver_callbacks(self) -> DeliveryOutcome:
-        """Tell turns of answers that are stored and that they may not have heard of.
+        """Complete the activities that wait for answers which are already stored.
 
-        Idempotency: a turn that knows has no such activity any more.
+        Idempotency: an activity that received its answer is no longer open.
         """
         delivered = 0
         for call in await self._delivery.answered():
-            delivered += await self._deliver(call)
+            delivered += await self._workflows.complete_callback(call)
             activity.heartbeat()
         return DeliveryOutcome(delivered=delivered)
 
-    async def _deliver(self, call: AnsweredCall) -> bool:
-        handle = self._client.get_async_activity_handle(
-            workflow_id=turn_workflow_id(call.turn_id),
-            run_id=None,
-            activity_id=callback_activity_id(call.step, call.tool_call_id),
-        )
-        try:
-            await handle.complete(RunToolOutput(status=call.status), rpc_timeout=_PATIENCE)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            return False
-        return True
-
 
 def _complete_later() -> NoReturn:
-    """Leave the activity open, as Temporal's own function does without saying so to checkers."""
+    """Leave the activity open; Temporal's own function lacks the return type `NoReturn`."""
     activity.raise_complete_async()

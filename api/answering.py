@@ -6,9 +6,9 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from api.dependencies import ApiServices
 from api.envelope import Envelope, envelope
 from api.errors import ApiError
+from api.service_groups import ApiServices
 from api.sse import event_stream
 from api.turn_control import read_turn
 from schema.actors import Actor
@@ -46,11 +46,11 @@ async def answer_turn(
     request: Request, services: ApiServices, actor: Actor, accepted: Accepted, *, stream: bool
 ) -> Response:
     """Start the turn's workflow and answer with its events, or with what came of it."""
-    dispatched = services.starter.dispatch(accepted)
+    dispatched = services.temporal.dispatch_turn(accepted)
     await _tell_dropped(services, actor, accepted)
     if stream:
         opening = None if accepted.replayed else _opening(accepted.turn)
-        batches = services.feed.stream(actor, accepted.turn.id, opening=opening)
+        batches = services.turns.feed.stream(actor, accepted.turn.id, opening=opening)
         return event_stream(request, accepted.turn.id, batches)
     if await dispatched:
         await _wait_for_end(services, actor, accepted.turn.id)
@@ -60,7 +60,7 @@ async def answer_turn(
 async def _tell_dropped(services: ApiServices, actor: Actor, accepted: Accepted) -> None:
     """End the streams of turns that an interrupting message has pushed out of the queue."""
     for turn_id in accepted.dropped:
-        await services.ending.tell_dropped(actor, turn_id)
+        await services.turns.ending.tell_dropped(actor, turn_id)
 
 
 def _opening(turn: Turn) -> TurnEvent:
@@ -75,8 +75,8 @@ def _opening(turn: Turn) -> TurnEvent:
 async def _wait_for_end(services: ApiServices, actor: Actor, turn_id: TurnId) -> None:
     """Wait until the turn has ended, or for as long as a client is kept waiting."""
     try:
-        async with asyncio.timeout(services.answer_wait_s):
-            async for _ in services.feed.stream(actor, turn_id):
+        async with asyncio.timeout(services.turns.answer_wait_s):
+            async for _ in services.turns.feed.stream(actor, turn_id):
                 pass
     except TimeoutError:
         return
@@ -88,7 +88,7 @@ async def _answer(
     turn = await read_turn(services, actor, reference.turn_id)
     if turn.error is not None:
         raise ApiError(turn.error.code, turn.error.message)
-    messages = await services.turns.list_messages(actor, turn.id)
+    messages = await services.turns.reading.list_messages(actor, turn.id)
     by_role = {message.role: message for message in messages}
     answer = Answer(
         turn=turn,

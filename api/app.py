@@ -7,7 +7,6 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Scope
 
 from api.body_limit import BodyLimitMiddleware
-from api.dependencies import ApiServices
 from api.document_bodies import body_limit, takes_document
 from api.documentation import document_headers
 from api.errors import install_error_handlers
@@ -48,6 +47,7 @@ from api.routes.admin import knowledge as admin_knowledge
 from api.routes.admin import tools as admin_tools
 from api.routes.admin import turns as admin_turns
 from api.routes.admin import users as admin_users
+from api.service_groups import ApiServices
 from services.rate_limits.rules import Group
 
 _DESCRIPTION: Final = """\
@@ -99,7 +99,7 @@ def create_app(services: ApiServices, *, max_body_bytes: int) -> FastAPI:
 
     def limit_of(scope: Scope) -> int:
         if takes_document(scope, prefix=API_PREFIX):
-            return body_limit(services.max_document_bytes)
+            return body_limit(services.knowledge.max_document_bytes)
         return max_body_bytes
 
     # Its pages need nothing from elsewhere: FastAPI's own load their scripts from the internet.

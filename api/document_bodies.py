@@ -81,7 +81,9 @@ class _File:
 async def _document(
     request: Request, services: Services, caller: CurrentCaller
 ) -> TitledSubmission:
-    limit = min(services.max_document_bytes, caller.account.entitlements.max_document_bytes)
+    limit = min(
+        services.knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes
+    )
     if _media_type(request) == "multipart/form-data":
         fields, file = await _read_form(request, DocumentFields, limit)
         content_type = _type_of(fields, file)
@@ -92,7 +94,9 @@ async def _document(
 
 
 async def _version(request: Request, services: Services, caller: CurrentCaller) -> Submission:
-    limit = min(services.max_document_bytes, caller.account.entitlements.max_document_bytes)
+    limit = min(
+        services.knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes
+    )
     if _media_type(request) == "multipart/form-data":
         fields, file = await _read_form(request, VersionFields, limit)
         content_type = _type_of(fields, file)

@@ -19,18 +19,18 @@ class _PerUser:
     async def __call__(self, request: Request, caller: CurrentCaller) -> None:
         if _closest_limit(request, self) is self:
             rates = caller.account.entitlements.rates
-            limits = services_of(request).rate_limits
+            limits = services_of(request).operations.rate_limits
             tell(request, await limits.request(caller.user_id, rates, self.group))
 
 
 async def _per_address(request: Request) -> None:
-    limits = services_of(request).rate_limits
+    limits = services_of(request).operations.rate_limits
     tell(request, await limits.auth_request(client_host(request)))
 
 
 # Its name is that of the routes' own parameter: another one would make FastAPI nest the body.
 async def _per_account(request: Request, body: LogInRequest) -> None:
-    tell(request, await services_of(request).rate_limits.login(body.email))
+    tell(request, await services_of(request).operations.rate_limits.login(body.email))
 
 
 def limited(group: Group) -> Any:  # noqa: ANN401 -- as FastAPI types what Depends returns

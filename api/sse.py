@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import Request
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
-from api.dependencies import is_still_in
+from api.dependencies import is_still_signed_in
 from schema.events import StreamedEvent
 from schema.ids import TurnId
 from services.events.feed import Batch
@@ -31,12 +31,12 @@ def event_stream(
     Source: WHATWG HTML, section 9.2, server-sent events.
     """
     headers = {**_HEADERS, "X-Turn-Id": str(turn_id)}
-    frames = _frames(batches, still_in=partial(is_still_in, request))
+    frames = _frames(batches, signed_in=partial(is_still_signed_in, request))
     return EventSourceResponse(frames, headers=headers)
 
 
 async def _frames(
-    batches: AsyncIterator[Batch], *, still_in: Callable[[], Awaitable[bool]]
+    batches: AsyncIterator[Batch], *, signed_in: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
     """Yield what is sent, until the end of the turn or of the client's sign-in."""
     # A comment at once makes proxies and clients see that the stream is open.
@@ -44,7 +44,7 @@ async def _frames(
     looked = time.monotonic()
     async for batch in batches:
         if time.monotonic() - looked >= _LOOK_AGAIN_S:
-            if not await still_in():
+            if not await signed_in():
                 return
             looked = time.monotonic()
         yield b"".join(map(_frame, batch)) if batch else KEEPALIVE_COMMENT

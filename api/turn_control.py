@@ -3,8 +3,8 @@
 from functools import partial
 from typing import assert_never
 
-from api.dependencies import ApiServices
 from api.errors import ApiError, invalid, refused, value_or_raise
+from api.service_groups import ApiServices
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.ids import TurnId
@@ -18,12 +18,14 @@ _refused = partial(refused, noun="turn")
 
 async def read_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Return a turn. Errors: ApiError."""
-    return value_or_raise(await services.turns.get(actor, turn_id), _refused)
+    return value_or_raise(await services.turns.reading.get(actor, turn_id), _refused)
 
 
 async def cancel_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Ask a turn to stop, and return where it stands then. Errors: ApiError."""
-    turn, reference = value_or_raise(await services.cancellation.request(actor, turn_id), _refused)
+    turn, reference = value_or_raise(
+        await services.turns.cancellation.request(actor, turn_id), _refused
+    )
     if not turn.status.is_final:
         await _stop(services, reference)
     return await read_turn(services, actor, turn_id)
@@ -31,10 +33,10 @@ async def cancel_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> T
 
 async def _stop(services: ApiServices, turn: TurnReference) -> None:
     """Stop the turn's workflow; a turn that has none yet is ended here."""
-    if await services.starter.cancel(turn.turn_id):
+    if await services.temporal.cancel_turn(turn.turn_id):
         return
     ending = FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED, only_if_queued=True)
-    await services.ending.finish(ending)
+    await services.turns.ending.finish(ending)
 
 
 def regeneration_refused(refusal: RegenerationRefusal | Conflict | Unreachable) -> ApiError:

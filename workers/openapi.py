@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 
 from api.app import create_app
-from api.dependencies import ApiServices
+from api.service_groups import ApiServices
 
 
 def openapi_document() -> str:

@@ -35,7 +35,7 @@ async def list_api_keys(
     request: Request, actor: Reader, services: Services, page: WantedPage
 ) -> ListEnvelope[ApiKey]:
     """Return the caller's keys that are not revoked, newest first, each by its first characters."""
-    return list_envelope(request, await services.api_keys.list_keys(actor, page))
+    return list_envelope(request, await services.accounts.api_keys.list_keys(actor, page))
 
 
 @router.post(
@@ -60,7 +60,8 @@ async def create_api_key(
     key that was lost so is to be revoked. API keys themselves can't make keys.
     """
     key = value_or_raise(
-        await services.api_keys.create(actor, body, caller=caller, key=idempotency_key), _not_made
+        await services.accounts.api_keys.create(actor, body, caller=caller, key=idempotency_key),
+        _not_made,
     )
     return created(request, response, key, at=f"{request.url.path}/{key.id}")
 
@@ -74,7 +75,9 @@ async def get_api_key(
     request: Request, key_id: ApiKeyIdPath, actor: Reader, services: Services
 ) -> Envelope[ApiKey]:
     """Return one of the caller's keys by its first characters, unless it is revoked."""
-    return envelope(request, value_or_raise(await services.api_keys.get(actor, key_id), _refused))
+    return envelope(
+        request, value_or_raise(await services.accounts.api_keys.get(actor, key_id), _refused)
+    )
 
 
 @router.delete(
@@ -85,7 +88,7 @@ async def get_api_key(
 )
 async def revoke_api_key(key_id: ApiKeyIdPath, actor: Writer, services: Services) -> Response:
     """End a key; one that is revoked is not there any more."""
-    value_or_raise(await services.api_keys.revoke(actor, key_id), _refused)
+    value_or_raise(await services.accounts.api_keys.revoke(actor, key_id), _refused)
     return Response(status_code=204)
 
 

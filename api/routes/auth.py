@@ -42,7 +42,9 @@ async def sign_up(
     The same request with the same idempotency key signs the account that it made in again; a key
     counts for the e-mail address that it came with.
     """
-    session = value_or_raise(await services.auth.sign_up(body, key=idempotency_key), _refused)
+    session = value_or_raise(
+        await services.accounts.sign_in.sign_up(body, key=idempotency_key), _refused
+    )
     return created(request, response, session, at=request.url_for("get_me").path)
 
 
@@ -54,7 +56,7 @@ async def sign_up(
 )
 async def log_in(request: Request, body: LogInRequest, services: Services) -> Envelope[Session]:
     """Exchange an e-mail address and its password for tokens."""
-    return envelope(request, value_or_raise(await services.auth.log_in(body), _refused))
+    return envelope(request, value_or_raise(await services.accounts.sign_in.log_in(body), _refused))
 
 
 @router.post(
@@ -66,7 +68,8 @@ async def log_in(request: Request, body: LogInRequest, services: Services) -> En
 async def refresh(request: Request, body: RefreshRequest, services: Services) -> Envelope[Session]:
     """Exchange a refresh token for new tokens; using one twice ends all that came of it."""
     return envelope(
-        request, value_or_raise(await services.auth.refresh(body.refresh_token), _refused)
+        request,
+        value_or_raise(await services.accounts.sign_in.refresh(body.refresh_token), _refused),
     )
 
 
@@ -79,7 +82,7 @@ async def refresh(request: Request, body: RefreshRequest, services: Services) ->
 )
 async def log_out(body: RefreshRequest, services: Services) -> Response:
     """End the sign-in that the refresh token belongs to."""
-    await services.auth.log_out(body.refresh_token)
+    await services.accounts.sign_in.log_out(body.refresh_token)
     return Response(status_code=204)
 
 
@@ -96,7 +99,7 @@ async def me(
     services: Services,
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
-    user = value_or_raise(await services.users.get(actor), account_gone)
+    user = value_or_raise(await services.accounts.users.get(actor), account_gone)
     return tagged(request, response, user)
 
 

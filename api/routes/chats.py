@@ -103,8 +103,8 @@ async def change_chat(
 async def delete_chat(chat_id: ChatIdPath, actor: Writer, services: Services) -> Response:
     """Delete a chat with its messages, turns and streams; a turn under way is stopped."""
     turns = value_or_raise(await services.chats.delete(actor, chat_id), _refused)
-    await services.starter.cancel_all(turns.unfinished)
-    await services.erasure.erase(turns.all)
+    await services.temporal.cancel_turns(turns.unfinished)
+    await services.turns.erasure.erase(turns.all)
     return Response(status_code=204)
 
 

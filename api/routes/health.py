@@ -6,9 +6,10 @@ from enum import StrEnum
 from fastapi import Request, Response
 from redis.exceptions import RedisError
 
-from api.dependencies import ApiServices, Services
+from api.dependencies import Services
 from api.envelope import Envelope, envelope
 from api.group_router import GroupRouter
+from api.service_groups import ApiServices
 from schema.wire import WireModel
 from services.database import DatabaseUnavailableError
 
@@ -68,7 +69,7 @@ async def ready(request: Request, response: Response, services: Services) -> Env
 
 async def _database(services: ApiServices) -> Health:
     try:
-        await services.database.ping()
+        await services.operations.database.ping()
     except DatabaseUnavailableError:
         return Health.UNAVAILABLE
     return Health.OK
@@ -76,11 +77,11 @@ async def _database(services: ApiServices) -> Health:
 
 async def _redis(services: ApiServices) -> Health:
     try:
-        await services.redis.ping()
+        await services.operations.redis.ping()
     except (RedisError, OSError):
         return Health.UNAVAILABLE
     return Health.OK
 
 
 async def _temporal(services: ApiServices) -> Health:
-    return Health.OK if await services.starter.is_reachable() else Health.UNAVAILABLE
+    return Health.OK if await services.temporal.is_reachable() else Health.UNAVAILABLE

@@ -52,9 +52,11 @@ async def create_document(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Document]:
     """Store a document as a draft and begin to ingest it; `ingestion` says how far that is."""
-    result = await services.knowledge.create(actor, submission, key=idempotency_key)
+    result = await services.knowledge.documents.create(actor, submission, key=idempotency_key)
     document = value_or_raise(result, _not_created)
-    await services.ingestions.start(document.id, document.latest_version, owner=actor.user_id)
+    await services.temporal.start_ingestion(
+        document.id, document.latest_version, owner=actor.user_id
+    )
     return created(request, response, document, at=f"{request.url.path}/{document.id}")
 
 
@@ -68,7 +70,7 @@ async def list_documents(
     sort: DocumentSort = DocumentSort.CREATED_LAST,
 ) -> ListEnvelope[Document]:
     """Return the caller's documents, or with `scope=published` what anybody has published."""
-    found = await services.knowledge.list_documents(actor, chosen, page, sort=sort)
+    found = await services.knowledge.documents.list_documents(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
@@ -81,7 +83,7 @@ async def get_document(
     services: Services,
 ) -> Envelope[Document]:
     """Return one document of the caller's, or one that somebody has published."""
-    document = value_or_raise(await services.knowledge.get(actor, document_id), _refused)
+    document = value_or_raise(await services.knowledge.documents.get(actor, document_id), _refused)
     return tagged(request, response, document)
 
 
@@ -101,7 +103,8 @@ async def change_document(
 ) -> Envelope[Document]:
     """Change a document's title; its texts are changed by new versions."""
     document = value_or_raise(
-        await services.knowledge.change(actor, document_id, body, versions=versions), _refused
+        await services.knowledge.documents.change(actor, document_id, body, versions=versions),
+        _refused,
     )
     return tagged(request, response, document)
 
@@ -113,7 +116,7 @@ async def delete_document(
     document_id: DocumentIdPath, actor: Writer, services: Services
 ) -> Response:
     """Delete a document with all its versions; nobody finds it from then on."""
-    value_or_raise(await services.knowledge.delete(actor, document_id), _refused)
+    value_or_raise(await services.knowledge.documents.delete(actor, document_id), _refused)
     return Response(status_code=204)
 
 

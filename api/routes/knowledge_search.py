@@ -35,5 +35,5 @@ async def search_knowledge(
     with a published version that version alone. While texts can't be embedded, the words of the
     query decide.
     """
-    hits = await services.knowledge_search.search(actor, body)
+    hits = await services.knowledge.search.search(actor, body)
     return list_envelope(request, Page(hits, None))

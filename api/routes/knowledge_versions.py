@@ -43,7 +43,7 @@ async def list_versions(
 ) -> ListEnvelope[DocumentVersion]:
     """Return a document's versions, newest first; of another's, only the published one."""
     found = value_or_raise(
-        await services.document_versions.list_versions(actor, document_id, page), _refused
+        await services.knowledge.versions.list_versions(actor, document_id, page), _refused
     )
     return list_envelope(request, found)
 
@@ -66,11 +66,11 @@ async def create_version(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[DocumentVersion]:
     """Store a new version and begin to ingest it; others find the published one until then."""
-    result = await services.document_versions.add(
+    result = await services.knowledge.versions.add(
         actor, document_id, submission, key=idempotency_key
     )
     version = value_or_raise(result, _refused)
-    await services.ingestions.start(document_id, version.number, owner=actor.user_id)
+    await services.temporal.start_ingestion(document_id, version.number, owner=actor.user_id)
     return created(request, response, version, at=f"{request.url.path}/{version.number}")
 
 
@@ -84,7 +84,7 @@ async def get_version(
 ) -> Envelope[DocumentText]:
     """Return a version with its text; drafts are their owner's business."""
     found = value_or_raise(
-        await services.document_versions.read(actor, document_id, number), _refused
+        await services.knowledge.versions.read(actor, document_id, number), _refused
     )
     return envelope(request, found)
 
@@ -104,7 +104,9 @@ async def publish_document(
 ) -> Envelope[Document]:
     """Let others find the latest version, or an older one; it takes the place of any other."""
     number = None if body is None else body.version
-    found = value_or_raise(await services.publication.publish(actor, document_id, number), _refused)
+    found = value_or_raise(
+        await services.knowledge.publication.publish(actor, document_id, number), _refused
+    )
     return tagged(request, response, found)
 
 
@@ -117,7 +119,9 @@ async def unpublish_document(
     services: Services,
 ) -> Envelope[Document]:
     """Make a document a draft again, which its owner alone finds."""
-    found = value_or_raise(await services.publication.unpublish(actor, document_id), _refused)
+    found = value_or_raise(
+        await services.knowledge.publication.unpublish(actor, document_id), _refused
+    )
     return tagged(request, response, found)
 
 

@@ -53,7 +53,7 @@ async def create_memory(
 ) -> Envelope[Memory]:
     """Store a memory, accepted. How many there may be is a matter of the caller's plan."""
     memory = value_or_raise(
-        await services.memories.create(actor, body, key=idempotency_key), _refused
+        await services.memories.store.create(actor, body, key=idempotency_key), _refused
     )
     return created(request, response, memory, at=f"{request.url.path}/{memory.id}")
 
@@ -71,7 +71,7 @@ async def list_memories(
 
     Rejected ones are left out unless `status=rejected` asks for them.
     """
-    found = await services.memories.list_memories(actor, chosen, page, sort=sort)
+    found = await services.memories.store.list_memories(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
@@ -89,7 +89,7 @@ async def search_memories(
     `score` is cosine similarity. A memory that could not be embedded yet is not found.
     """
     try:
-        hits = await services.memory_search.search(actor, body)
+        hits = await services.memories.search.search(actor, body)
     except EmbeddingError as error:
         raise ApiError(
             ErrorCode.SERVICE_UNAVAILABLE,
@@ -108,7 +108,7 @@ async def get_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Return one memory."""
-    memory = value_or_raise(await services.memories.get(actor, memory_id), _refused)
+    memory = value_or_raise(await services.memories.store.get(actor, memory_id), _refused)
     return tagged(request, response, memory)
 
 
@@ -128,7 +128,7 @@ async def change_memory(
 ) -> Envelope[Memory]:
     """Change what a memory says, its kind or its importance; new words are found as such."""
     memory = value_or_raise(
-        await services.memories.change(actor, memory_id, body, versions=versions), _refused
+        await services.memories.store.change(actor, memory_id, body, versions=versions), _refused
     )
     return tagged(request, response, memory)
 
@@ -138,7 +138,7 @@ async def change_memory(
 )
 async def delete_memory(memory_id: MemoryIdPath, actor: Writer, services: Services) -> Response:
     """Forget a memory for good."""
-    value_or_raise(await services.memories.delete(actor, memory_id), _refused)
+    value_or_raise(await services.memories.store.delete(actor, memory_id), _refused)
     return Response(status_code=204)
 
 
@@ -151,7 +151,7 @@ async def accept_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Let a suggested memory be found and used from now on; accepting it again is harmless."""
-    memory = value_or_raise(await services.memories.accept(actor, memory_id), _refused)
+    memory = value_or_raise(await services.memories.store.accept(actor, memory_id), _refused)
     return tagged(request, response, memory)
 
 
@@ -164,7 +164,7 @@ async def reject_memory(
     services: Services,
 ) -> Envelope[Memory]:
     """Put a suggested memory aside, never to be suggested again; once more is harmless."""
-    memory = value_or_raise(await services.memories.reject(actor, memory_id), _refused)
+    memory = value_or_raise(await services.memories.store.reject(actor, memory_id), _refused)
     return tagged(request, response, memory)
 
 

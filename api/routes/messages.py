@@ -49,7 +49,7 @@ async def send_message(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Store a message and answer it in a turn of its own, which nothing that happens here stops."""
-    result = await services.acceptance.accept(actor, chat_id, body, key=idempotency_key)
+    result = await services.turns.acceptance.accept(actor, chat_id, body, key=idempotency_key)
     accepted = value_or_raise(result, _refused)
     return await answer_turn(request, services, actor, accepted, stream=body.stream)
 

@@ -26,7 +26,7 @@ async def get_subscription(
     request: Request, actor: Reader, services: Services
 ) -> Envelope[Subscription]:
     """Return the caller's plan, what it allows, and the period that is running."""
-    return envelope(request, await services.subscriptions.get(actor))
+    return envelope(request, await services.subscriptions.assignments.get(actor))
 
 
 @router.get("/usage", summary="Read one's usage", responses=_ERRORS)
@@ -44,7 +44,7 @@ async def get_usage(
     ] = None,
 ) -> Envelope[SubscriptionUsage]:
     """Return what the caller has used in a period of their subscription, and what is left."""
-    usage = value_or_raise(await services.subscription_usage.get(actor, month=period), _refused)
+    usage = value_or_raise(await services.subscriptions.usage.get(actor, month=period), _refused)
     return envelope(request, usage)
 
 

@@ -93,14 +93,14 @@ async def answer_tool_call(
     nobody is signed in. A call is answered once: another answer is refused, and so is one for a
     turn that is over.
     """
-    accepted = await services.tool_callbacks.accept(callback_id, signature, await _body(request))
+    accepted = await services.tools.callbacks.accept(callback_id, signature, await _body(request))
     if isinstance(accepted, Err):
         if accepted.error is CallbackRefusal.UNKNOWN or accepted.error in _UNBELIEVED:
             # Those whose answers are in order are let through, however many they send.
-            guess = await services.rate_limits.wrong_credential(client_host(request))
+            guess = await services.operations.rate_limits.wrong_credential(client_host(request))
             tell(request, guess)
         raise _refused(accepted.error)
-    await services.callback_completer.complete(accepted.value)
+    await services.temporal.complete_callback(accepted.value)
     return envelope(request, ToolCallbackReceipt(status=accepted.value.status))
 
 

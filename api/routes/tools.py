@@ -33,7 +33,7 @@ async def list_tools(
 
     Those that they switched off, with `disabledTools` of their preferences, are marked so.
     """
-    return list_envelope(request, await services.tools.list_tools(actor, page))
+    return list_envelope(request, await services.tools.available.list_tools(actor, page))
 
 
 @router.get(
@@ -45,7 +45,7 @@ async def get_tool(
     request: Request, name: ToolNamePath, actor: Reader, services: Services
 ) -> Envelope[Tool]:
     """Return one tool; 403 where it is for other roles or plans."""
-    tool = value_or_raise(await services.tools.get(actor, name), _refused)
+    tool = value_or_raise(await services.tools.available.get(actor, name), _refused)
     return envelope(request, tool)
 
 

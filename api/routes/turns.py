@@ -68,9 +68,9 @@ async def follow_turn(
 ) -> Response:
     """Stream a turn's events until `done`, while it runs and for ever after."""
     await turn_control.read_turn(services, actor, turn_id)
-    if after is not None and not await services.feed.knows(turn_id, after):
+    if after is not None and not await services.turns.feed.knows(turn_id, after):
         raise invalid("header.Last-Event-ID", "This turn has no event with this id.")
-    return event_stream(request, turn_id, services.feed.stream(actor, turn_id, after=after))
+    return event_stream(request, turn_id, services.turns.feed.stream(actor, turn_id, after=after))
 
 
 @router.post("/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=_OF_ONE_TURN)
@@ -96,7 +96,7 @@ async def regenerate_turn(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Answer the newest message of a chat again, in a new turn that takes the old one's place."""
-    result = await services.regeneration.regenerate(actor, turn_id, body, key=idempotency_key)
+    result = await services.turns.regeneration.regenerate(actor, turn_id, body, key=idempotency_key)
     accepted = value_or_raise(result, turn_control.regeneration_refused)
     return await answer_turn(request, services, actor, accepted, stream=body.stream)
 
@@ -118,7 +118,7 @@ async def decide_tool_call(
 
     The same decision twice is no mistake; one against another is a conflict.
     """
-    result = await services.approvals.decide(actor, turn_id, tool_call_id, body)
+    result = await services.turns.approvals.decide(actor, turn_id, tool_call_id, body)
     decided = value_or_raise(result, turn_control.decision_refused)
-    await services.approval_teller.tell(decided)
+    await services.temporal.signal_decision(decided)
     return envelope(request, decided)

@@ -38,7 +38,7 @@ async def get_me(
     request: Request, response: Response, actor: Reader, services: Services
 ) -> Envelope[User]:
     """Return the account that the token speaks for."""
-    user = value_or_raise(await services.users.get(actor), account_gone)
+    user = value_or_raise(await services.accounts.users.get(actor), account_gone)
     return tagged(request, response, user)
 
 
@@ -62,7 +62,9 @@ async def change_me(
     tokens are refused within seconds.
     """
     user = value_or_raise(
-        await services.users.change(actor, body, versions=versions, session_id=caller.session_id),
+        await services.accounts.users.change(
+            actor, body, versions=versions, session_id=caller.session_id
+        ),
         _not_changed,
     )
     return tagged(request, response, user)
@@ -80,9 +82,9 @@ async def delete_me(actor: Writer, services: Services) -> Response:
     There is no way back. No password is asked for: an API key can do it only if it was given the
     permission `account:write` by name. The last administrator can't.
     """
-    turns = value_or_raise(await services.user_deletion.delete(actor), _not_deleted)
-    await services.starter.cancel_all(turns.unfinished)
-    await services.erasure.erase(turns.all)
+    turns = value_or_raise(await services.accounts.deletion.delete(actor), _not_deleted)
+    await services.temporal.cancel_turns(turns.unfinished)
+    await services.turns.erasure.erase(turns.all)
     return Response(status_code=204)
 
 
@@ -91,7 +93,7 @@ async def get_preferences(
     request: Request, response: Response, actor: Reader, services: Services
 ) -> Envelope[Preferences]:
     """Return how the caller wants to be answered; null stands for what there is by default."""
-    return tagged(request, response, await services.preferences.get(actor))
+    return tagged(request, response, await services.accounts.preferences.get(actor))
 
 
 @router.put(
@@ -109,7 +111,7 @@ async def put_preferences(
 ) -> Envelope[Preferences]:
     """Store all preferences anew; what is left out becomes as it is by default."""
     preferences = value_or_raise(
-        await services.preferences.put(actor, body, versions=versions), _not_stored
+        await services.accounts.preferences.put(actor, body, versions=versions), _not_stored
     )
     return tagged(request, response, preferences)
 
@@ -130,7 +132,7 @@ async def put_preferences(
 )
 async def export_me(request: Request, actor: Reader, services: Services) -> StreamingResponse:
     """Return everything that is kept of the caller as one JSON document to be saved."""
-    file = await services.user_exports.write(actor)
+    file = await services.accounts.exports.write(actor)
     meta = envelope(request, None).meta.model_dump_json(by_alias=True)
     return StreamingResponse(
         _pieces(file, end=f',"meta":{meta}}}'),

@@ -67,8 +67,8 @@ class Callers:
         self._outside = outside
         self._accounts = accounts
 
-    async def of(self, bearer_token: str) -> Caller | None:
-        """Return whom a token speaks for, or None where it speaks for nobody any more.
+    async def authenticate(self, bearer_token: str) -> Caller | None:
+        """Return the caller that a token belongs to, or None if it is invalid or expired.
 
         Errors: IssuerUnavailableError; AccountExistsError.
         """
@@ -85,8 +85,8 @@ class Callers:
             key=key,
         )
 
-    async def are_in(self, caller: Caller) -> bool:
-        """Say whether somebody who was let in still is: not signed out, disabled or gone."""
+    async def is_signed_in(self, caller: Caller) -> bool:
+        """Return whether an authenticated caller still is: not signed out, disabled or deleted."""
         if caller.session_id is not None and not await self._sessions.holds(caller.session_id):
             return False
         if caller.key is not None and not await self._api_keys.holds(caller.key.key_hash):

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from api.app import create_app
+from api.service_groups import MemoryServices
 from services.auth.accounts import AccountCache
 from services.embeddings import make_embedder
 from services.memories.search import MemorySearch
@@ -319,8 +320,10 @@ async def cut_off(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
         database = stack.foundation.database
         services = dataclasses.replace(
             stack.services,
-            memories=MemoryService(database, embedder, AccountCache(database, lifetime_s=0)),
-            memory_search=MemorySearch(database, embedder),
+            memories=MemoryServices(
+                store=MemoryService(database, embedder, AccountCache(database, lifetime_s=0)),
+                search=MemorySearch(database, embedder),
+            ),
         )
         app = create_app(services, max_body_bytes=stack.settings.max_body_bytes)
         api = await opened.enter_async_context(serving(app))

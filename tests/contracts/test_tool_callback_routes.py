@@ -194,7 +194,9 @@ async def test_guesses_from_one_address_are_limited_and_answers_in_order_are_not
 ) -> None:
     async with Redis.from_url(stack.settings.redis_url.get_secret_value()) as redis:
         limits = RateLimitService(RateLimiter(redis), AuthLimits(wrong_credentials_per_minute=2))
-        services = replace(stack.services, rate_limits=limits)
+        services = replace(
+            stack.services, operations=replace(stack.services.operations, rate_limits=limits)
+        )
         app = create_app(services, max_body_bytes=10_000)
         async with (
             serving(app, trusted_proxies=("127.0.0.1",)) as origin,

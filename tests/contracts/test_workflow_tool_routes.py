@@ -220,9 +220,10 @@ async def test_without_a_key_secrets_are_refused_with_a_sentence_and_all_else_wo
     tool = await made(keeper)
     services = stack.services
     keyless = WorkflowToolService(
-        services.database, services.workflow_tools._registry, SecretVault("")
+        services.operations.database, services.tools.workflow_tools._registry, SecretVault("")
     )
-    app = create_app(replace(services, workflow_tools=keyless), max_body_bytes=10_000)
+    tools = replace(services.tools, workflow_tools=keyless)
+    app = create_app(replace(services, tools=tools), max_body_bytes=10_000)
 
     async with serving(app) as origin, api_client(origin) as http:
         elsewhere = ApiUser(http, keeper.session, email=keeper.email)

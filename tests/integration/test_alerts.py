@@ -40,7 +40,9 @@ async def raised(
 
 
 async def listed(stack: Stack, actor: Actor, chosen: AlertFilter) -> list[Alert]:
-    return list((await stack.services.alerts.list_alerts(actor, chosen, PageRequest(100))).items)
+    return list(
+        (await stack.services.operations.alerts.list_alerts(actor, chosen, PageRequest(100))).items
+    )
 
 
 async def test_one_key_alerts_once_however_many_raise_it(
@@ -101,7 +103,7 @@ async def test_pages_hold_every_alert_once_while_more_are_raised(
     seen: list[UUID] = []
     cursor = None
     for _ in range(2):
-        page = await stack.services.alerts.list_alerts(
+        page = await stack.services.operations.alerts.list_alerts(
             administrator, AlertFilter(user_id=user_id), PageRequest(2, cursor)
         )
         seen += [alert.id for alert in page.items]

@@ -86,15 +86,15 @@ async def test_a_key_that_is_revoked_or_too_old_opens_nothing(
 
 async def test_who_was_let_in_is_out_with_their_key(user: ApiUser, stack: Stack) -> None:
     kept, revoked, old = await make(user), await make(user), await make(user)
-    callers = stack.services.callers
-    let_in = [await callers.of(key["key"]) for key in (kept, revoked, old)]
+    callers = stack.services.accounts.callers
+    let_in = [await callers.authenticate(key["key"]) for key in (kept, revoked, old)]
 
     await user.request("DELETE", f"{PATH}/{revoked['id']}")
     await stack.inspection.execute(
         "UPDATE api_keys SET expires_at = now() WHERE id = $1", UUID(old["id"])
     )
 
-    still = [caller is not None and await callers.are_in(caller) for caller in let_in]
+    still = [caller is not None and await callers.is_signed_in(caller) for caller in let_in]
     assert still == [True, False, False]
 
 

@@ -35,7 +35,7 @@ async def noted(
 
 
 async def found(stack: Stack, administrator: Actor, **chosen: Any) -> list[AuditEntry]:  # noqa: ANN401 -- as the filter's fields
-    page = await stack.services.audit.list_entries(
+    page = await stack.services.operations.audit.list_entries(
         administrator, AuditFilter(**chosen), PageRequest(100)
     )
     return list(page.items)
@@ -103,7 +103,7 @@ async def test_users_read_only_what_they_did_themselves(
     await noted(stack, own)
     await noted(stack, other)
 
-    page = await stack.services.audit.list_entries(own, AuditFilter(), PageRequest(100))
+    page = await stack.services.operations.audit.list_entries(own, AuditFilter(), PageRequest(100))
 
     assert {entry.actor_id for entry in page.items} == {own.user_id}
 
@@ -168,14 +168,16 @@ async def test_pages_hold_every_entry_once_while_more_is_recorded(
     expected = [
         entry.id
         for entry in (
-            await stack.services.audit.list_entries(administrator, chosen, PageRequest(100))
+            await stack.services.operations.audit.list_entries(
+                administrator, chosen, PageRequest(100)
+            )
         ).items
     ]
 
     seen: list[UUID] = []
     cursor = None
     for _ in range(3):
-        page = await stack.services.audit.list_entries(
+        page = await stack.services.operations.audit.list_entries(
             administrator, chosen, PageRequest(2, cursor)
         )
         seen += [entry.id for entry in page.items]

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from api.app import create_app
-from api.dependencies import ApiServices
+from api.service_groups import ApiServices
 from schema.ids import TurnId, new_id
 from services.auth.accounts import Account
 from services.auth.invalidation import CacheInvalidation, Invalidation
@@ -50,7 +50,7 @@ class Process:
 
     @property
     def hub(self) -> EventHub:
-        return self.services.feed._hub
+        return self.services.turns.feed._hub
 
     def user(self, person: ApiUser) -> ApiUser:
         """Return somebody whose requests come to this process."""
@@ -61,7 +61,9 @@ class Process:
 
     async def account(self, person: ApiUser) -> Account:
         """Return what this process knows of somebody."""
-        caller = await self.services.callers.of(person.headers["Authorization"].split()[1])
+        caller = await self.services.accounts.callers.authenticate(
+            person.headers["Authorization"].split()[1]
+        )
         assert caller is not None
         return caller.account
 

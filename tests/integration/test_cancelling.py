@@ -81,7 +81,7 @@ async def test_a_turn_that_fails_while_it_is_to_stop_has_been_stopped(
         ending = FinishTurnInput(
             turn=turn, status=TurnStatus.FAILED, error_code=ErrorCode.SERVICE_UNAVAILABLE
         )
-        finished = await stack.services.ending.finish(ending)
+        finished = await stack.services.turns.ending.finish(ending)
         stack.model.release(question)
         events = await stream.all()
 

@@ -304,7 +304,7 @@ async def test_of_a_deleted_chat_only_the_turns_that_run_are_told_to_stop(
         running = TurnId(UUID(stream.turn_id))
         actor = acting_user(UserId(UUID(user.id)))
         deleted = await stack.services.chats.delete(actor, ChatId(UUID(chat)))
-        await stack.services.starter.cancel_all([running])
+        await stack.services.temporal.cancel_turns([running])
 
     assert isinstance(deleted, Ok)
     assert set(deleted.value.all) == {ended, running}

@@ -91,7 +91,7 @@ def preparation(stack: Stack, memories: Memories, embedder: Embedder) -> TurnPre
 
 async def accepted(user: ApiUser, stack: Stack) -> TurnReference:
     """Store a turn with no workflow behind it."""
-    result = await stack.services.acceptance.accept(
+    result = await stack.services.turns.acceptance.accept(
         acting_user(UserId(UUID(user.id))),
         ChatId(UUID(await user.create_chat())),
         SendMessageRequest(content=unique()),

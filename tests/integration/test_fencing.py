@@ -37,7 +37,7 @@ async def length(stack: Stack, turn_id: TurnId) -> int:
 async def running_turn(user: ApiUser, stack: Stack) -> TurnReference:
     """Store a turn and prepare it, with no workflow behind it."""
     chat = await user.create_chat()
-    accepted = await stack.services.acceptance.accept(
+    accepted = await stack.services.turns.acceptance.accept(
         acting_user(UserId(UUID(user.id))),
         ChatId(UUID(chat)),
         SendMessageRequest(content=unique()),

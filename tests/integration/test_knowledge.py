@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
-from api.ingestion_starter import IngestionStarter
+from api.temporal_gateway import TemporalGateway
 from schema.ids import DocumentId
 from schema.result import Err, Ok
 from services.knowledge.submissions import TitledSubmission
@@ -55,7 +55,7 @@ async def test_a_document_begins_as_a_draft_that_is_to_be_ingested(user: ApiUser
 
 async def test_a_key_is_not_used_up_by_a_refusal(user: ApiUser, stack: Stack) -> None:
     actor, submission = actor_of(user), TitledSubmission("text/plain", b"C", "T")
-    create = stack.services.knowledge.create
+    create = stack.services.knowledge.documents.create
 
     await allow(stack.inspection, user.id, max_documents=0)
     refused = await create(actor, submission, key="k")
@@ -258,15 +258,17 @@ async def test_what_anybody_has_published_is_listed(user: ApiUser, other_user: A
     assert await titles(user, status="published", search=name) == [f"{name} published"]
 
 
-async def test_a_document_is_kept_while_temporal_is_away(user: ApiUser, stack: Stack) -> None:
+async def test_a_document_is_kept_while_temporal_is_unavailable(
+    user: ApiUser, stack: Stack
+) -> None:
     settings = stack.settings.model_copy(update={"temporal_address": "127.0.0.1:9"})
-    starter = IngestionStarter(await connect_temporal(settings, lazy=True))
+    temporal = TemporalGateway(await connect_temporal(settings, lazy=True), eager=False)
     actor = actor_of(user)
     submission = TitledSubmission("text/plain", b"C", "T")
-    made = await stack.services.knowledge.create(actor, submission, key=None)
+    made = await stack.services.knowledge.documents.create(actor, submission, key=None)
     assert isinstance(made, Ok)
 
-    is_started = await starter.start(DocumentId(made.value.id), 1, owner=actor.user_id)
+    is_started = await temporal.start_ingestion(DocumentId(made.value.id), 1, owner=actor.user_id)
 
     assert is_started is False
     assert (await version_of(user, str(made.value.id)))["status"] == "pending"

@@ -135,7 +135,7 @@ async def test_a_document_that_gives_no_text_fails_and_says_why(
 ) -> None:
     version = await store_document(stack, user, source, content_type)
 
-    await stack.services.ingestions.start(version.document_id, 1, owner=version.user_id)
+    await stack.services.temporal.start_ingestion(version.document_id, 1, owner=version.user_id)
 
     failed = await ingested(user, str(version.document_id))
     assert failed["status"] == "failed"
@@ -148,7 +148,7 @@ async def test_a_document_that_gives_no_text_fails_and_says_why(
 async def test_a_pdf_is_ingested(user: ApiUser, stack: Stack) -> None:
     version = await store_document(stack, user, documents.pdf("Hello"), "application/pdf")
 
-    await stack.services.ingestions.start(version.document_id, 1, owner=version.user_id)
+    await stack.services.temporal.start_ingestion(version.document_id, 1, owner=version.user_id)
 
     assert (await ingested(user, str(version.document_id)))["content"] == "Hello"
 
@@ -319,7 +319,7 @@ async def test_a_document_deleted_before_its_ingestion_began_ends_it_quietly(
     user: ApiUser, stack: Stack
 ) -> None:
     version = await store_document(stack, user, b"Soon gone.")
-    await stack.services.knowledge.delete(actor_of(user), version.document_id)
+    await stack.services.knowledge.documents.delete(actor_of(user), version.document_id)
 
     async with ingesting_by(stack, stack.foundation.embedder) as ingest:
         ended = await outcome(await ingest(version))

@@ -21,7 +21,7 @@ def tool(stack: Stack) -> KnowledgeSearch:
     """The tool with the stack's database and embedder."""
     foundation = stack.foundation
     passages = Passages(foundation.database, foundation.embedder)
-    return KnowledgeSearch(passages, stack.services.preferences)
+    return KnowledgeSearch(passages, stack.services.accounts.preferences)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from api.server_refresher import RefreshProgress, ServerRefresher
+from api.temporal_gateway import RefreshProgress, TemporalGateway
 from schema.mcp_servers import RefreshMcpServerInput
 from services.mcp.addresses import ServerAddress, ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError
@@ -328,11 +328,11 @@ async def test_a_request_does_not_wait_for_ever(
         command=sys.executable,
         args=["-c", DEAF, str(tmp_path / "pids")],
     )
-    impatient = ServerRefresher(stack.temporal, wait_s=0.2)
+    impatient = TemporalGateway(stack.temporal, eager=False, refresh_wait_s=0.2)
 
-    progress = await impatient.refresh(await reference(stack, made["name"]))
+    progress = await impatient.refresh_server(await reference(stack, made["name"]))
 
-    assert progress is RefreshProgress.UNDER_WAY
+    assert progress is RefreshProgress.RUNNING
     await admin.request("DELETE", f"/admin/mcp-servers/{made['name']}")
 
 

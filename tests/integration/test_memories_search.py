@@ -204,13 +204,13 @@ async def test_vectors_of_another_embedder_are_never_compared(
     await kept(scripted.memories, actor, "Embedded by the other.")
 
     assert await found(scripted.search, actor, "one") == ["Embedded by the other."]
-    assert await found(stack.services.memory_search, actor, "one") == ["Embedded by one."]
+    assert await found(stack.services.memories.search, actor, "one") == ["Embedded by one."]
 
 
 async def test_relevant_memories_are_near_enough(
     stack: Stack, actor: Actor, other_user: ApiUser
 ) -> None:
-    memories, search = stack.services.memories, stack.services.memory_search
+    memories, search = stack.services.memories.store, stack.services.memories.search
     for content in ("Has a dog called Rex.", "Works as a nurse in Turin."):
         await kept(memories, actor, content)
         await kept(memories, actor_of(other_user), content)
@@ -227,7 +227,7 @@ async def test_relevant_memories_are_near_enough(
 
 @pytest.mark.parametrize("status", ["suggested", "rejected"])
 async def test_only_what_is_accepted_is_found(stack: Stack, actor: Actor, status: str) -> None:
-    memories, search = stack.services.memories, stack.services.memory_search
+    memories, search = stack.services.memories.store, stack.services.memories.search
     await set_status(stack.inspection, await kept(memories, actor, "Has a dog."), status)
     query = await stack.foundation.embedder.embed(["Has a dog."], purpose=Purpose.QUERY)
 

@@ -46,7 +46,7 @@ def actor(user: ApiUser) -> Actor:
 @pytest.fixture
 def memories(stack: Stack) -> MemoryService:
     """The stack's service."""
-    return stack.services.memories
+    return stack.services.memories.store
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ async def test_what_is_known_is_not_suggested_again(
     stack: Stack, user: ApiUser, repeated: str, status: str
 ) -> None:
     actor, turn = actor_of(user), await finished_turn(stack, user)
-    known = await stack.services.memories.create(
+    known = await stack.services.memories.store.create(
         actor, CreateMemoryRequest(content="Has a dog called Rex."), key=None
     )
     assert isinstance(known, Ok)
@@ -177,7 +177,7 @@ async def test_what_another_user_is_known_for_is_no_repetition(
     stack: Stack, actor: Actor, turn: TurnId, other_user: ApiUser
 ) -> None:
     request = CreateMemoryRequest(content="Has a dog.")
-    await stack.services.memories.create(actor_of(other_user), request, key=None)
+    await stack.services.memories.store.create(actor_of(other_user), request, key=None)
 
     stored = await suggest(suggesting(stack), actor, turn, "Has a dog.")
 
@@ -218,6 +218,6 @@ async def test_what_was_learnt_outlives_its_chat(
 
     await user.request("DELETE", f"/chats/{chat}")
 
-    left = await stack.services.memories.get(actor, stored.id)
+    left = await stack.services.memories.store.get(actor, stored.id)
     assert isinstance(left, Ok)
     assert left.value.source_turn_id is None

@@ -51,7 +51,7 @@ def recall_of(stack: Stack, embedder: Embedder | None = None) -> Recall:
     search = MemorySearch(
         foundation.database, embedder or foundation.embedder, patience=timedelta(seconds=5)
     )
-    return Recall(search, stack.services.preferences)
+    return Recall(search, stack.services.accounts.preferences)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ async def away() -> AsyncIterator[Embedder]:
 
 
 async def kept(stack: Stack, user: ApiUser) -> list[Memory]:
-    page = await stack.services.memories.list_memories(
+    page = await stack.services.memories.store.list_memories(
         actor_of(user), MemoryFilter(), PageRequest(100), sort=MemorySort.CREATED
     )
     return list(page.items)
@@ -205,7 +205,7 @@ async def test_a_rejected_memory_can_be_remembered(
         source_turn_id=turn,
         auto_accept=False,
     )
-    await stack.services.memories.reject(actor_of(user), suggested.id)
+    await stack.services.memories.store.reject(actor_of(user), suggested.id)
 
     await say(remember, user, "Has a dog.")
 
@@ -250,7 +250,7 @@ async def test_a_reached_limit_is_explained(
 
     assert outcome.is_error
     assert "the user has reached their plan's limit of 1 memories" in outcome.output
-    await stack.services.memories.delete(actor_of(user), (await kept(stack, user))[0].id)
+    await stack.services.memories.store.delete(actor_of(user), (await kept(stack, user))[0].id)
     again = await remember.run({"content": "Works as a nurse."}, execution)
     assert again.output == "Remembered: “Works as a nurse.” (fact)"
 
@@ -259,7 +259,7 @@ async def test_a_memory_deleted_since_is_not_created_again(
     stack: Stack, remember: Remember, user: ApiUser, execution: ToolExecution
 ) -> None:
     await remember.run({"content": "Has a dog."}, execution)
-    await stack.services.memories.delete(actor_of(user), (await kept(stack, user))[0].id)
+    await stack.services.memories.store.delete(actor_of(user), (await kept(stack, user))[0].id)
 
     outcome = await remember.run({"content": "Has a dog."}, execution)
 
@@ -384,7 +384,7 @@ async def test_a_model_remembers_in_a_turn_and_recalls_in_the_next(
     answered = await user.ask(chat, second)
 
     assert "Has a dog called Rex" in answered["assistantMessage"]["content"]
-    result = await stack.services.memories.create(
+    result = await stack.services.memories.store.create(
         actor_of(user), CreateMemoryRequest(content="Another."), key=None
     )
     assert isinstance(result, Ok)

@@ -25,7 +25,7 @@ from tests.fixtures.stack import Stack
 
 async def made(stack: Stack, administrator: Actor, **fields: object) -> Plan:
     request = CreatePlanRequest.model_validate({"name": unique("plan"), **fields})
-    result = await stack.services.plans.create(administrator, request, key=None)
+    result = await stack.services.subscriptions.plans.create(administrator, request, key=None)
     assert isinstance(result, Ok), result
     return result.value
 
@@ -44,11 +44,13 @@ async def test_of_many_plans_made_the_default_at_once_one_is(
     async with other_default(admin, str(plans[0].id)):
         results = await asyncio.gather(
             *(
-                stack.services.plans.change(administrator, plan.id, request, versions=None)
+                stack.services.subscriptions.plans.change(
+                    administrator, plan.id, request, versions=None
+                )
                 for plan in plans
             ),
             *(
-                stack.services.plans.create(
+                stack.services.subscriptions.plans.create(
                     administrator,
                     CreatePlanRequest(name=unique("plan"), is_default=True),
                     key=None,
@@ -78,7 +80,7 @@ async def test_the_plan_that_was_the_default_gets_a_new_version(
 async def test_the_default_plan_can_neither_be_deactivated_nor_be_made_none(
     stack: Stack, administrator: Actor
 ) -> None:
-    change = stack.services.plans.change
+    change = stack.services.subscriptions.plans.change
     standard = PlanId(UUID(STANDARD))
 
     assert await change(
@@ -93,7 +95,7 @@ async def test_the_default_plan_can_neither_be_deactivated_nor_be_made_none(
 async def test_a_plan_that_is_not_active_becomes_the_default_only_with_being_active(
     stack: Stack, administrator: Actor, admin: ApiUser
 ) -> None:
-    change = stack.services.plans.change
+    change = stack.services.subscriptions.plans.change
     plan = await made(stack, administrator)
     await change(administrator, plan.id, ChangePlanRequest(active=False), versions=None)
 
@@ -115,7 +117,10 @@ async def test_one_name_is_one_plans_however_many_want_it(
     request = CreatePlanRequest(name=unique("plan"))
 
     results = await asyncio.gather(
-        *(stack.services.plans.create(administrator, request, key=None) for _ in range(5))
+        *(
+            stack.services.subscriptions.plans.create(administrator, request, key=None)
+            for _ in range(5)
+        )
     )
 
     assert sorted(type(result).__name__ for result in results) == ["Err"] * 4 + ["Ok"]
@@ -127,7 +132,7 @@ async def test_one_name_is_one_plans_however_many_want_it(
 async def test_one_key_makes_one_plan_and_a_refusal_does_not_use_it_up(
     stack: Stack, administrator: Actor
 ) -> None:
-    create = stack.services.plans.create
+    create = stack.services.subscriptions.plans.create
     taken = await made(stack, administrator)
     free = CreatePlanRequest(name=unique("plan"))
     key = uuid4().hex
@@ -148,10 +153,10 @@ async def test_a_model_that_is_not_here_is_refused_with_its_place(
     entitlements = Entitlements(models=("claude-haiku-5-5", "gone"))
     plan = await made(stack, administrator)
 
-    created = await stack.services.plans.create(
+    created = await stack.services.subscriptions.plans.create(
         administrator, CreatePlanRequest(name="x", entitlements=entitlements), key=None
     )
-    changed = await stack.services.plans.change(
+    changed = await stack.services.subscriptions.plans.change(
         administrator, plan.id, ChangePlanRequest(entitlements=entitlements), versions=None
     )
 
@@ -163,7 +168,7 @@ async def test_of_changes_of_one_version_one_is_made(stack: Stack, administrator
 
     results = await asyncio.gather(
         *(
-            stack.services.plans.change(
+            stack.services.subscriptions.plans.change(
                 administrator,
                 plan.id,
                 ChangePlanRequest(description=f"Number {number}"),
@@ -183,12 +188,12 @@ async def test_a_changed_plan_holds_at_once_in_the_process_that_changed_it(
 ) -> None:
     user_id, plan = UserId(UUID(user.id)), await made(stack, administrator)
     await give_plan(admin, user, str(plan.id))
-    before = await stack.services.callers._accounts.of(user_id)
+    before = await stack.services.accounts.callers._accounts.of(user_id)
 
     request = ChangePlanRequest(entitlements=Entitlements(max_memories=7))
-    await stack.services.plans.change(administrator, plan.id, request, versions=None)
+    await stack.services.subscriptions.plans.change(administrator, plan.id, request, versions=None)
 
-    after = await stack.services.callers._accounts.of(user_id)
+    after = await stack.services.accounts.callers._accounts.of(user_id)
     assert before is not None
     assert after is not None
     assert (before.entitlements.max_memories, after.entitlements.max_memories) == (10_000, 7)
@@ -198,10 +203,10 @@ async def test_a_new_default_holds_at_once_for_who_was_given_no_plan(
     stack: Stack, administrator: Actor, user: ApiUser, admin: ApiUser
 ) -> None:
     standard = {"isDefault": True}
-    before = await stack.services.callers._accounts.of(UserId(UUID(user.id)))
+    before = await stack.services.accounts.callers._accounts.of(UserId(UUID(user.id)))
     try:
         plan = await made(stack, administrator, **standard)
-        after = await stack.services.callers._accounts.of(UserId(UUID(user.id)))
+        after = await stack.services.accounts.callers._accounts.of(UserId(UUID(user.id)))
     finally:
         await admin.request("PATCH", f"/admin/plans/{STANDARD}", json=standard)
 
@@ -214,7 +219,9 @@ async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: A
     plan = await made(stack, administrator, entitlements={"budgetUsd": "1.50"})
     same = ChangePlanRequest(name=plan.name, entitlements=plan.entitlements, active=True)
 
-    result = await stack.services.plans.change(administrator, plan.id, same, versions=None)
+    result = await stack.services.subscriptions.plans.change(
+        administrator, plan.id, same, versions=None
+    )
 
     assert result == Ok(plan)
     assert await deeds(stack, plan.id) == [("plan.created", {})]
@@ -230,7 +237,7 @@ async def test_the_log_names_what_was_changed_and_quotes_nothing(
         active=True,
     )
 
-    await stack.services.plans.change(administrator, plan.id, request, versions=None)
+    await stack.services.subscriptions.plans.change(administrator, plan.id, request, versions=None)
 
     fields = ["name", "entitlements.tools", "entitlements.maxMemories"]
     assert await deeds(stack, plan.id) == [
@@ -240,7 +247,7 @@ async def test_the_log_names_what_was_changed_and_quotes_nothing(
 
 
 async def deeds(stack: Stack, plan_id: UUID) -> list[tuple[str, object]]:
-    page = await stack.services.audit.list_entries(
+    page = await stack.services.operations.audit.list_entries(
         Actor(type=ActorType.ADMIN, user_id=UserId(uuid4())),
         AuditFilter(resource_type=ResourceType.PLAN, resource_id=str(plan_id)),
         PageRequest(100),
@@ -254,10 +261,10 @@ async def test_users_can_not_change_plans_and_see_only_what_they_may(
     member = Actor(type=ActorType.USER, user_id=UserId(UUID(user.id)))
     plan = await made(stack, administrator)
 
-    missing = await stack.services.plans.change(
+    missing = await stack.services.subscriptions.plans.change(
         administrator, PlanId(uuid4()), ChangePlanRequest(active=True), versions=None
     )
-    listed = await stack.services.plans.list_plans(
+    listed = await stack.services.subscriptions.plans.list_plans(
         administrator, PlanFilter(active=True), PageRequest(100), sort=PlanSort.CREATED
     )
 

@@ -38,8 +38,8 @@ class NarrowPlans(Callers):
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
 
-    async def of(self, bearer_token: str) -> Caller | None:
-        caller = await self._callers.of(bearer_token)
+    async def authenticate(self, bearer_token: str) -> Caller | None:
+        caller = await self._callers.authenticate(bearer_token)
         if caller is None:
             return None
         entitlements = caller.account.entitlements.model_copy(update={"rates": LIMITS})
@@ -50,8 +50,10 @@ def limited_app(stack: Stack, redis: Redis) -> FastAPI:
     limiter = RateLimiter(redis, patience=PATIENT)
     services = replace(
         stack.services,
-        callers=NarrowPlans(stack.services.callers),
-        rate_limits=RateLimitService(limiter, AUTH),
+        accounts=replace(
+            stack.services.accounts, callers=NarrowPlans(stack.services.accounts.callers)
+        ),
+        operations=replace(stack.services.operations, rate_limits=RateLimitService(limiter, AUTH)),
     )
     app = create_app(
         services,

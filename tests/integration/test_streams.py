@@ -71,7 +71,7 @@ async def test_what_somebody_else_says_of_a_turn_ends_no_stream(
 
     await user.check_whole(chat, seen)
     assert rebuild(seen) == ANSWER
-    assert stack.services.feed._hub.is_connected
+    assert stack.services.turns.feed._hub.is_connected
 
 
 async def test_a_client_cut_off_after_every_single_event_misses_and_doubles_nothing(

@@ -35,7 +35,7 @@ async def test_usage_is_that_of_the_period_and_of_nobody_else(
     await charge(stack.inspection, user.id, at=LAST_MONTH_OF_2020, step=2, status="open")
     await charge(stack.inspection, other_user.id, at=LAST_MONTH_OF_2020)
 
-    result = await stack.services.subscription_usage.get(actor_of(user), month="2020-11")
+    result = await stack.services.subscriptions.usage.get(actor_of(user), month="2020-11")
 
     assert isinstance(result, Ok)
     usage = result.value
@@ -51,7 +51,7 @@ async def test_what_was_overspent_leaves_nothing(
     await give_plan(admin, user, str(await plan_of(admin, budgetUsd="0.4")))
     await charge(stack.inspection, user.id, at=utc_now())
 
-    result = await stack.services.subscription_usage.get(actor_of(user), month=None)
+    result = await stack.services.subscriptions.usage.get(actor_of(user), month=None)
 
     assert isinstance(result, Ok)
     assert result.value.budget.left_usd == Decimal(0)
@@ -63,9 +63,9 @@ async def test_a_turn_is_counted_with_its_message_and_its_cost(stack: Stack, use
     chat = await user.create_chat()
     turn = (await user.ask(chat, question))["turn"]
 
-    before = await stack.services.subscription_usage.get(actor_of(user), month=None)
+    before = await stack.services.subscriptions.usage.get(actor_of(user), month=None)
     await user.request("DELETE", f"/chats/{chat}")
-    after = await stack.services.subscription_usage.get(actor_of(user), month=None)
+    after = await stack.services.subscriptions.usage.get(actor_of(user), month=None)
 
     assert isinstance(before, Ok)
     assert isinstance(after, Ok)
@@ -90,7 +90,7 @@ async def test_usage_adds_up_by_user_model_and_day(
     await charge(stack.inspection, user.id, at=later, model="b", cost_usd="0.5")
     await charge(stack.inspection, user.id, at=MONTH["until"], model="b")
     mine = {**MONTH, "user_id": UserId(UUID(user.id))}
-    report = stack.services.usage_reports.report
+    report = stack.services.subscriptions.reports.report
 
     by_user = await report(administrator, UsageFilter(**mine), PageRequest(10))
     by_model = await report(
@@ -131,7 +131,7 @@ async def test_pages_of_usage_hold_every_row_once_while_more_is_spent(
         since=datetime(year, 5, 1, tzinfo=UTC),
         until=datetime(year, 6, 1, tzinfo=UTC),
     )
-    report = stack.services.usage_reports.report
+    report = stack.services.subscriptions.reports.report
 
     seen, cursor = [], None
     for _ in range(3):
@@ -151,7 +151,7 @@ async def test_users_add_up_only_their_own_ledger(
 ) -> None:
     await charge(stack.inspection, other_user.id, at=MONTH["since"])
 
-    report = await stack.services.usage_reports.report(
+    report = await stack.services.subscriptions.reports.report(
         actor_of(user), UsageFilter(**MONTH), PageRequest(10)
     )
 

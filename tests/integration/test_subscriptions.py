@@ -31,7 +31,7 @@ from tests.fixtures.stack import Stack
 async def test_who_was_given_no_plan_has_the_default_in_months_of_the_calendar(
     stack: Stack, user: ApiUser
 ) -> None:
-    subscription = await stack.services.subscriptions.get(actor_of(user))
+    subscription = await stack.services.subscriptions.assignments.get(actor_of(user))
 
     start = subscription.period.start
     assert (str(subscription.plan.id), subscription.since) == (STANDARD, None)
@@ -46,8 +46,8 @@ async def test_another_default_is_that_of_everybody_without_a_plan_of_their_own(
     await give_plan(admin, user, own["id"])
 
     async with other_default(admin, other["id"]):
-        theirs = await stack.services.subscriptions.get(actor_of(other_user))
-        kept = await stack.services.subscriptions.get(actor_of(user))
+        theirs = await stack.services.subscriptions.assignments.get(actor_of(other_user))
+        kept = await stack.services.subscriptions.assignments.get(actor_of(user))
 
     assert (str(theirs.plan.id), str(kept.plan.id)) == (other["id"], own["id"])
 
@@ -59,7 +59,7 @@ async def test_plans_given_at_once_leave_one_and_a_version_for_each(
 
     results = await asyncio.gather(
         *(
-            stack.services.subscriptions.assign(
+            stack.services.subscriptions.assignments.assign(
                 administrator,
                 UserId(UUID(user.id)),
                 AssignPlanRequest(plan_id=plan),
@@ -72,8 +72,10 @@ async def test_plans_given_at_once_leave_one_and_a_version_for_each(
     assigned = [result.value for result in results if isinstance(result, Ok)]
     last = max(assigned, key=lambda each: each.version)
     assert sorted(each.version for each in assigned) == [1, 2, 3, 4]
-    assert (await stack.services.subscriptions.get(actor_of(user))).plan.id == last.plan_id
-    entries = await stack.services.audit.list_entries(
+    assert (
+        await stack.services.subscriptions.assignments.get(actor_of(user))
+    ).plan.id == last.plan_id
+    entries = await stack.services.operations.audit.list_entries(
         administrator,
         AuditFilter(subject_id=UUID(user.id), action=[AuditAction.USER_PLAN_ASSIGNED]),
         PageRequest(100),
@@ -86,7 +88,7 @@ async def test_of_plans_given_for_one_version_one_is_given(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
     user_id = UserId(UUID(user.id))
-    assign = stack.services.subscriptions.assign
+    assign = stack.services.subscriptions.assignments.assign
     unread = AssignPlanRequest(plan_id=await plan_of(admin))
     before = await assign(administrator, user_id, unread, versions={1})
     await assign(administrator, user_id, unread, versions=None)
@@ -107,7 +109,7 @@ async def test_the_same_plan_given_again_changes_nothing(
 ) -> None:
     request = AssignPlanRequest(plan_id=await plan_of(admin))
     user_id = UserId(UUID(user.id))
-    assign = stack.services.subscriptions.assign
+    assign = stack.services.subscriptions.assignments.assign
 
     first = await assign(administrator, user_id, request, versions=None)
     again = await assign(administrator, user_id, request, versions=None)
@@ -120,11 +122,11 @@ async def test_a_first_plan_leaves_the_period_and_what_was_used_of_it(
     stack: Stack, user: ApiUser, admin: ApiUser
 ) -> None:
     await charge(stack.inspection, user.id, at=utc_now())
-    before = await stack.services.subscription_usage.get(actor_of(user), month=None)
+    before = await stack.services.subscriptions.usage.get(actor_of(user), month=None)
 
     await give_plan(admin, user, str(await plan_of(admin, budgetUsd="2")))
 
-    after = await stack.services.subscription_usage.get(actor_of(user), month=None)
+    after = await stack.services.subscriptions.usage.get(actor_of(user), month=None)
     assert isinstance(before, Ok)
     assert isinstance(after, Ok)
     assert after.value.period == before.value.period
@@ -136,7 +138,7 @@ async def test_another_plan_keeps_its_periods_unless_it_is_said_when_they_begin(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
     user_id = UserId(UUID(user.id))
-    assign = stack.services.subscriptions.assign
+    assign = stack.services.subscriptions.assignments.assign
     started_at = datetime(2026, 1, 31, 9, tzinfo=UTC)
     first = AssignPlanRequest(plan_id=await plan_of(admin), started_at=started_at)
     second = AssignPlanRequest(plan_id=await plan_of(admin))
@@ -156,7 +158,7 @@ async def test_a_plan_that_is_not_active_keeps_its_subscribers_and_gets_no_new_o
     plan, administrator = await plan_of(admin), administrator_of(admin)
     await give_plan(admin, user, str(plan))
     await admin.request("PATCH", f"/admin/plans/{plan}", json={"active": False})
-    assign = stack.services.subscriptions.assign
+    assign = stack.services.subscriptions.assignments.assign
     earlier = AssignPlanRequest(plan_id=plan, started_at=datetime(2026, 1, 1, tzinfo=UTC))
 
     new = await assign(
@@ -166,13 +168,13 @@ async def test_a_plan_that_is_not_active_keeps_its_subscribers_and_gets_no_new_o
 
     assert new == Err(AssignmentRefusal.INACTIVE_PLAN)
     assert isinstance(kept, Ok)
-    assert (await stack.services.subscriptions.get(actor_of(user))).plan.id == plan
+    assert (await stack.services.subscriptions.assignments.get(actor_of(user))).plan.id == plan
 
 
 async def test_what_is_not_there_can_not_be_given(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
-    assign = stack.services.subscriptions.assign
+    assign = stack.services.subscriptions.assignments.assign
     plan, user_id = await plan_of(admin), UserId(UUID(user.id))
     tomorrow = AssignPlanRequest(plan_id=plan, started_at=utc_now() + timedelta(days=1))
     nothing = AssignPlanRequest(plan_id=PlanId(uuid4()))
@@ -207,13 +209,13 @@ async def test_a_message_is_answered_only_by_models_of_the_plan(
     chat = ChatId(UUID(await user.create_chat()))
     await give_plan(admin, user, str(await plan_of(admin, models=["claude-opus-5-5"])))
 
-    refused = await stack.services.acceptance.accept(
+    refused = await stack.services.turns.acceptance.accept(
         actor_of(user),
         chat,
         SendMessageRequest(content="Hi", model="claude-haiku-5-5"),
         key=None,
     )
-    accepted = await stack.services.acceptance.accept(
+    accepted = await stack.services.turns.acceptance.accept(
         actor_of(user), chat, SendMessageRequest(content="Hi"), key=None
     )
 
@@ -225,7 +227,7 @@ async def test_a_message_is_answered_only_by_models_of_the_plan(
 async def test_somebody_who_is_gone_can_prefer_no_model(stack: Stack) -> None:
     nobody = acting_user(UserId(new_id()))
 
-    refused = await stack.services.preferences.put(
+    refused = await stack.services.accounts.preferences.put(
         nobody, PreferencesRequest(default_model="claude-haiku-5-5"), versions=None
     )
 
@@ -237,7 +239,7 @@ async def test_a_message_that_was_accepted_is_replayed_under_a_plan_without_its_
 ) -> None:
     chat, key = ChatId(UUID(await user.create_chat())), uuid4().hex
     request = SendMessageRequest(content="Hi", model="claude-opus-5-5")
-    accept = stack.services.acceptance.accept
+    accept = stack.services.turns.acceptance.accept
     first = await accept(actor_of(user), chat, request, key=key)
     await give_plan(admin, user, str(await plan_of(admin, models=[])))
 
@@ -252,7 +254,7 @@ async def test_a_refused_message_interrupts_nothing(
     stack: Stack, user: ApiUser, admin: ApiUser
 ) -> None:
     chat = ChatId(UUID(await user.create_chat()))
-    accept = stack.services.acceptance.accept
+    accept = stack.services.turns.acceptance.accept
     first = await accept(actor_of(user), chat, SendMessageRequest(content="Hi"), key=None)
     await give_plan(admin, user, str(await plan_of(admin, models=[])))
 

@@ -28,7 +28,7 @@ async def sweep(stack: Stack) -> None:
 
 async def store_turn(user: ApiUser, stack: Stack, chat: str, question: str) -> str:
     """Accept a message as the API does, while Temporal is away."""
-    accepted = await stack.services.acceptance.accept(
+    accepted = await stack.services.turns.acceptance.accept(
         acting_user(UserId(UUID(user.id))),
         ChatId(UUID(chat)),
         SendMessageRequest(content=question, if_busy=IfBusy.ENQUEUE),

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from api.dependencies import ApiServices
+from api.service_groups import ApiServices
 from schema.ids import UserId
 from schema.pages import PageRequest
 from schema.tools import ApprovalPolicy
@@ -28,7 +28,7 @@ INSTANT = ("calculator", "datetime")
 
 async def offered(services: ApiServices, person: ApiUser) -> list[str]:
     """Return which of the instant tools somebody's model is offered."""
-    page = await services.tools.list_tools(actor_of(person), PageRequest(limit=100))
+    page = await services.tools.available.list_tools(actor_of(person), PageRequest(limit=100))
     usable = [tool for tool in page.items if tool.enabled_by_user]
     names = {tool.name for tool in usable if tool.approval is not ApprovalPolicy.DENY}
     return [name for name in INSTANT if name in names]

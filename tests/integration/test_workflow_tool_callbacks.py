@@ -16,7 +16,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.tool_callbacks import CallbackActivities
-from api.callback_completer import CallbackCompleter
+from api.temporal_gateway import TemporalGateway
 from schema.ids import turn_workflow_id
 from schema.names import BACKGROUND_QUEUE
 from schema.tool_callbacks import AnsweredCall
@@ -381,7 +381,7 @@ async def test_the_sweep_looks_at_answers_of_turns_under_way_alone(
     assert (unanswered, answered, await looks_at_it()) == (False, True, False)
 
 
-async def test_temporal_being_away_is_no_error(call: RunningCall, stack: Stack) -> None:
+async def test_an_unavailable_temporal_is_not_an_error(call: RunningCall, stack: Stack) -> None:
     settings = stack.settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
     nowhere = await connect_temporal(settings, lazy=True)
     answered = AnsweredCall(
@@ -390,4 +390,4 @@ async def test_temporal_being_away_is_no_error(call: RunningCall, stack: Stack) 
         status=ToolCallStatus.COMPLETED,
     )
 
-    assert not await CallbackCompleter(nowhere).complete(answered)
+    assert not await TemporalGateway(nowhere, eager=False).complete_callback(answered)

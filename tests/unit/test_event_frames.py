@@ -21,18 +21,18 @@ async def test_a_stream_ends_with_the_sign_in_of_its_client(
     monkeypatch.setattr(sse, "_LOOK_AGAIN_S", 0.0)
     answers = iter([True, True, False])
 
-    async def still_in() -> bool:
+    async def signed_in() -> bool:
         return next(answers)
 
-    told = [frame async for frame in sse._frames(silences(10), still_in=still_in)]
+    told = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
 
     assert len(told) == 3
 
 
 async def test_who_listens_is_not_looked_up_for_every_event() -> None:
-    async def still_in() -> bool:
+    async def signed_in() -> bool:
         raise AssertionError("looked up at once")
 
-    told = [frame async for frame in sse._frames(silences(10), still_in=still_in)]
+    told = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
 
     assert len(told) == 11

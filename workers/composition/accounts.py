@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import httpx2
 
+from api.service_groups import AccountServices
 from services.auth.accounts import AccountCache
 from services.auth.api_keys import ApiKeyReader
 from services.auth.callers import Callers
@@ -37,20 +38,6 @@ class KnownPeople:
     invalidation: CacheInvalidation
 
 
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """What knows people."""
-
-    callers: Callers
-    auth: AuthService
-    users: UserService
-    preferences: PreferencesService
-    api_keys: ApiKeyService
-    exports: UserExport
-    deletion: UserDeletion
-    administration: UserAdministration
-
-
 def make_known_people(foundation: Foundation) -> KnownPeople:
     """Return what remembers people, which is nobody yet."""
     database, lifetime_s = foundation.database, foundation.settings.account_cache_s
@@ -64,7 +51,9 @@ def make_known_people(foundation: Foundation) -> KnownPeople:
 
 
 @asynccontextmanager
-async def open_accounts(foundation: Foundation, known: KnownPeople) -> AsyncIterator[Accounts]:
+async def open_accounts(
+    foundation: Foundation, known: KnownPeople
+) -> AsyncIterator[AccountServices]:
     """Make what knows people.
 
     Errors: WeakSecretError.
@@ -78,9 +67,9 @@ async def open_accounts(foundation: Foundation, known: KnownPeople) -> AsyncIter
         issuers = OutsideIssuers(settings.issuers, http)
         outside = OutsideAccounts(database, issuers, lifetime_s=settings.account_cache_s)
         try:
-            yield Accounts(
+            yield AccountServices(
                 callers=Callers(tokens, known.api_keys, outside, accounts, sessions=known.sessions),
-                auth=AuthService(database, sessions, passwords, invalidation),
+                sign_in=AuthService(database, sessions, passwords, invalidation),
                 users=UserService(database, passwords, invalidation),
                 preferences=PreferencesService(
                     database, accounts, invalidation, models=settings.models

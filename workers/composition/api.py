@@ -1,17 +1,20 @@
-"""Owns putting the API together."""
+"""The API's services, built from the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from temporalio.client import Client
 
-from api.approval_teller import ApprovalTeller
-from api.callback_completer import CallbackCompleter
-from api.dependencies import ApiServices
-from api.ingestion_starter import IngestionStarter
-from api.server_refresher import ServerRefresher
-from api.tool_tester import ToolTester
-from api.turn_starter import TurnStarter
+from api.service_groups import (
+    ApiServices,
+    KnowledgeServices,
+    MemoryServices,
+    OperationServices,
+    SubscriptionServices,
+    ToolServices,
+    TurnServices,
+)
+from api.temporal_gateway import TemporalGateway
 from services.alerts.service import AlertService
 from services.audit.service import AuditService
 from services.chats.service import ChatService
@@ -45,7 +48,7 @@ from services.turns.reading import TurnReading
 from services.turns.regeneration import TurnRegeneration
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
-from workers.composition.accounts import make_known_people, open_accounts
+from workers.composition.accounts import KnownPeople, make_known_people, open_accounts
 from workers.composition.foundation import Foundation
 from workers.composition.local_tools import make_local_tools
 from workers.composition.tools import (
@@ -59,69 +62,78 @@ from workers.composition.tools import (
 async def open_api_services(
     foundation: Foundation, client: Client, *, eager: bool
 ) -> AsyncIterator[ApiServices]:
-    """Make what the routes call.
+    """Build what the routes call.
 
     Errors: WeakSecretError.
     """
     settings, database = foundation.settings, foundation.database
     known = make_known_people(foundation)
-    accounts, invalidation = known.accounts, known.invalidation
-    tools = make_local_tools(foundation, accounts)
-    catalogue, vault = make_catalogue(foundation, tools), make_vault(settings)
     async with (
-        EventHub(foundation.redis, invalidation) as hub,
-        open_accounts(foundation, known) as people,
+        EventHub(foundation.redis, known.invalidation) as hub,
+        open_accounts(foundation, known) as accounts,
     ):
         yield ApiServices(
-            database=database,
-            redis=foundation.redis,
-            callers=people.callers,
-            plans=PlanService(database, invalidation, models=settings.models),
-            subscriptions=SubscriptionService(database, invalidation),
-            subscription_usage=SubscriptionUsageService(database),
-            usage_reports=UsageReports(database),
-            prompts=PromptService(database, max_tokens=settings.prompt_tokens // 2),
-            audit=AuditService(database),
-            alerts=AlertService(database),
-            auth=people.auth,
-            users=people.users,
-            preferences=people.preferences,
-            api_keys=people.api_keys,
-            user_exports=people.exports,
-            user_deletion=people.deletion,
-            user_administration=people.administration,
+            accounts=accounts,
+            subscriptions=SubscriptionServices(
+                plans=PlanService(database, known.invalidation, models=settings.models),
+                assignments=SubscriptionService(database, known.invalidation),
+                usage=SubscriptionUsageService(database),
+                reports=UsageReports(database),
+            ),
             chats=ChatService(database),
-            turns=TurnReading(database),
-            acceptance=TurnAcceptance(database, _limits(settings), accounts),
-            cancellation=TurnCancellation(database),
-            inspection=TurnInspection(database),
-            regeneration=TurnRegeneration(database, accounts, models=settings.models),
-            ending=foundation.ending,
-            erasure=Erasure(database, foundation.events.erase),
-            feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
-            memories=MemoryService(database, foundation.embedder, accounts),
-            memory_search=MemorySearch(database, foundation.embedder),
-            knowledge=KnowledgeService(database, accounts),
-            knowledge_search=KnowledgeSearch(database, foundation.embedder),
-            document_versions=DocumentVersions(database),
-            publication=Publication(database),
-            tools=ToolService(catalogue, accounts),
-            tool_administration=ToolAdministration(database, tools),
-            tool_trials=ToolTrials(database, catalogue),
-            tool_tester=ToolTester(client),
-            approvals=make_approvals(foundation),
-            approval_teller=ApprovalTeller(client),
-            mcp_servers=McpServerService(database, vault),
-            workflow_tools=WorkflowToolService(database, tools, vault),
-            tool_callbacks=ToolCallbacks(database, vault, foundation.events),
-            callback_completer=CallbackCompleter(client),
-            server_refresher=ServerRefresher(client),
-            starter=TurnStarter(client, eager=eager),
-            ingestions=IngestionStarter(client),
-            rate_limits=_rate_limits(foundation),
-            answer_wait_s=settings.answer_wait_s,
-            max_document_bytes=settings.max_document_bytes,
+            turns=_turns(foundation, known, hub),
+            memories=MemoryServices(
+                store=MemoryService(database, foundation.embedder, known.accounts),
+                search=MemorySearch(database, foundation.embedder),
+            ),
+            knowledge=KnowledgeServices(
+                documents=KnowledgeService(database, known.accounts),
+                versions=DocumentVersions(database),
+                publication=Publication(database),
+                search=KnowledgeSearch(database, foundation.embedder),
+                max_document_bytes=settings.max_document_bytes,
+            ),
+            tools=_tools(foundation, known),
+            prompts=PromptService(database, max_tokens=settings.prompt_tokens // 2),
+            operations=OperationServices(
+                database=database,
+                redis=foundation.redis,
+                rate_limits=_rate_limits(foundation),
+                audit=AuditService(database),
+                alerts=AlertService(database),
+            ),
+            temporal=TemporalGateway(client, eager=eager),
         )
+
+
+def _turns(foundation: Foundation, known: KnownPeople, hub: EventHub) -> TurnServices:
+    settings, database = foundation.settings, foundation.database
+    return TurnServices(
+        acceptance=TurnAcceptance(database, _limits(settings), known.accounts),
+        reading=TurnReading(database),
+        cancellation=TurnCancellation(database),
+        regeneration=TurnRegeneration(database, known.accounts, models=settings.models),
+        approvals=make_approvals(foundation),
+        inspection=TurnInspection(database),
+        ending=foundation.ending,
+        erasure=Erasure(database, foundation.events.erase),
+        feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
+        answer_wait_s=settings.answer_wait_s,
+    )
+
+
+def _tools(foundation: Foundation, known: KnownPeople) -> ToolServices:
+    database = foundation.database
+    tools = make_local_tools(foundation, known.accounts)
+    catalogue, vault = make_catalogue(foundation, tools), make_vault(foundation.settings)
+    return ToolServices(
+        available=ToolService(catalogue, known.accounts),
+        administration=ToolAdministration(database, tools),
+        trials=ToolTrials(database, catalogue),
+        mcp_servers=McpServerService(database, vault),
+        workflow_tools=WorkflowToolService(database, tools, vault),
+        callbacks=ToolCallbacks(database, vault, foundation.events),
+    )
 
 
 def _rate_limits(foundation: Foundation) -> RateLimitService:

@@ -28,4 +28,4 @@ async def list_alerts(
     chosen: Annotated[AlertFilter, Query()],
 ) -> ListEnvelope[Alert]:
     """Return what administrators should know of, newest first."""
-    return list_envelope(request, await services.alerts.list_alerts(actor, chosen, page))
+    return list_envelope(request, await services.operations.alerts.list_alerts(actor, chosen, page))

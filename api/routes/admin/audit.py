@@ -28,4 +28,4 @@ async def list_entries(
     chosen: Annotated[AuditFilter, Query()],
 ) -> ListEnvelope[AuditEntry]:
     """Return who did what to which thing, newest first."""
-    return list_envelope(request, await services.audit.list_entries(actor, chosen, page))
+    return list_envelope(request, await services.operations.audit.list_entries(actor, chosen, page))

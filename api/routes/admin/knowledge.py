@@ -33,7 +33,7 @@ async def list_all_documents(
     sort: DocumentSort = DocumentSort.CREATED_LAST,
 ) -> ListEnvelope[OwnedDocument]:
     """Return documents without their texts, newest first unless sorted otherwise."""
-    found = await services.knowledge.list_all(actor, chosen, page, sort=sort)
+    found = await services.knowledge.documents.list_all(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
@@ -50,5 +50,7 @@ async def unpublish_any_document(
     services: Services,
 ) -> Envelope[Document]:
     """Make a document a draft again, which its owner alone finds; this is audited."""
-    document = value_or_raise(await services.publication.unpublish(actor, document_id), _refused)
+    document = value_or_raise(
+        await services.knowledge.publication.unpublish(actor, document_id), _refused
+    )
     return tagged(request, response, document)

@@ -11,7 +11,7 @@ from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import ApiError, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, IfMatch, ServerNamePath
-from api.server_refresher import RefreshProgress
+from api.temporal_gateway import RefreshProgress
 from api.tool_refusals import tool_refused
 from schema.actors import Actor
 from schema.errors import ErrorCode
@@ -47,7 +47,7 @@ async def create_mcp_server(
 ) -> Envelope[McpServer]:
     """Register a server; its tools are listed in the background."""
     server = value_or_raise(
-        await services.mcp_servers.create(actor, body, key=idempotency_key), _refused
+        await services.tools.mcp_servers.create(actor, body, key=idempotency_key), _refused
     )
     _list_tools(services, server)
     return created(request, response, server, at=f"{request.url.path}/{server.name}")
@@ -58,7 +58,7 @@ async def list_mcp_servers(
     request: Request, actor: Reader, services: Services, page: WantedPage
 ) -> ListEnvelope[McpServer]:
     """Return the registered servers, by name."""
-    return list_envelope(request, await services.mcp_servers.list_servers(actor, page))
+    return list_envelope(request, await services.tools.mcp_servers.list_servers(actor, page))
 
 
 @router.get("/{name}", summary="Read an MCP server", responses=error_docs(*OF_ONE))
@@ -66,7 +66,7 @@ async def get_mcp_server(
     request: Request, response: Response, name: ServerNamePath, actor: Reader, services: Services
 ) -> Envelope[McpServer]:
     """Return one server, with what came of the last attempt to list its tools."""
-    server = value_or_raise(await services.mcp_servers.get(actor, name), _refused)
+    server = value_or_raise(await services.tools.mcp_servers.get(actor, name), _refused)
     return tagged(request, response, server)
 
 
@@ -86,7 +86,7 @@ async def change_mcp_server(
 ) -> Envelope[McpServer]:
     """Change how a server is reached, or switch it off or on; its tools are listed anew."""
     server = value_or_raise(
-        await services.mcp_servers.change(actor, name, body, versions=versions), _refused
+        await services.tools.mcp_servers.change(actor, name, body, versions=versions), _refused
     )
     _list_tools(services, server)
     return tagged(request, response, server)
@@ -97,7 +97,7 @@ async def change_mcp_server(
 )
 async def delete_mcp_server(name: ServerNamePath, actor: Writer, services: Services) -> Response:
     """Delete a server with its tools and what was decided about them."""
-    value_or_raise(await services.mcp_servers.delete(actor, name), _refused)
+    value_or_raise(await services.tools.mcp_servers.delete(actor, name), _refused)
     return Response(status_code=204)
 
 
@@ -113,18 +113,18 @@ async def refresh_mcp_server(
     request: Request, response: Response, name: ServerNamePath, actor: Writer, services: Services
 ) -> Envelope[McpServer]:
     """Connect to the server and list its tools; `status` and `problem` say what came of it."""
-    wanted = value_or_raise(await services.mcp_servers.ask_for_refresh(actor, name), _refused)
-    progress = await services.server_refresher.refresh(wanted)
+    wanted = value_or_raise(await services.tools.mcp_servers.ask_for_refresh(actor, name), _refused)
+    progress = await services.temporal.refresh_server(wanted)
     if progress is RefreshProgress.UNAVAILABLE:
         raise ApiError(
             ErrorCode.SERVICE_UNAVAILABLE, "No worker could list the tools. Try again shortly."
         )
-    server = value_or_raise(await services.mcp_servers.get(actor, name), _refused)
-    response.status_code = 202 if progress is RefreshProgress.UNDER_WAY else 200
+    server = value_or_raise(await services.tools.mcp_servers.get(actor, name), _refused)
+    response.status_code = 202 if progress is RefreshProgress.RUNNING else 200
     return tagged(request, response, server)
 
 
 def _list_tools(services: Services, server: McpServer) -> None:
     if server.enabled:
         configured = RefreshMcpServerInput(name=server.name, configured_at=server.updated_at)
-        services.server_refresher.begin(configured)
+        services.temporal.refresh_server_in_background(configured)

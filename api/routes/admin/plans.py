@@ -37,7 +37,9 @@ async def list_plans(
     sort: PlanSort = PlanSort.CREATED,
 ) -> ListEnvelope[Plan]:
     """Return all plans, oldest first unless sorted otherwise."""
-    return list_envelope(request, await services.plans.list_plans(actor, chosen, page, sort=sort))
+    return list_envelope(
+        request, await services.subscriptions.plans.list_plans(actor, chosen, page, sort=sort)
+    )
 
 
 @router.post(
@@ -55,7 +57,9 @@ async def create_plan(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Plan]:
     """Make a plan; as the default it takes the place of the one that was."""
-    plan = value_or_raise(await services.plans.create(actor, body, key=idempotency_key), _refused)
+    plan = value_or_raise(
+        await services.subscriptions.plans.create(actor, body, key=idempotency_key), _refused
+    )
     return created(request, response, plan, at=f"{request.url.path}/{plan.id}")
 
 
@@ -69,7 +73,9 @@ async def get_plan(
 ) -> Envelope[Plan]:
     """Return one plan."""
     return tagged(
-        request, response, value_or_raise(await services.plans.get(actor, plan_id), _refused)
+        request,
+        response,
+        value_or_raise(await services.subscriptions.plans.get(actor, plan_id), _refused),
     )
 
 
@@ -92,7 +98,7 @@ async def change_plan(
     What changes holds for its subscribers within seconds.
     """
     plan = value_or_raise(
-        await services.plans.change(actor, plan_id, body, versions=versions), _refused
+        await services.subscriptions.plans.change(actor, plan_id, body, versions=versions), _refused
     )
     return tagged(request, response, plan)
 

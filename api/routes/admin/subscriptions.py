@@ -39,7 +39,8 @@ async def assign_plan(
     Where periods begin anew, so do usage and budget.
     """
     assignment = value_or_raise(
-        await services.subscriptions.assign(actor, user_id, body, versions=versions), _refused
+        await services.subscriptions.assignments.assign(actor, user_id, body, versions=versions),
+        _refused,
     )
     return tagged(request, response, assignment)
 

@@ -40,7 +40,7 @@ async def list_all_tools(
     kind: Annotated[ToolKind | None, Query(description="Only tools of this kind.")] = None,
 ) -> ListEnvelope[AdministeredTool]:
     """Return the tools of every kind, by name, with what was decided about each."""
-    found = await services.tool_administration.list_tools(actor, page, kind=kind)
+    found = await services.tools.administration.list_tools(actor, page, kind=kind)
     return list_envelope(request, found)
 
 
@@ -60,7 +60,7 @@ async def change_tool(
 ) -> Envelope[AdministeredTool]:
     """Switch a tool off or on, or say whether its calls need approval and who may use it."""
     tool = value_or_raise(
-        await services.tool_administration.change(actor, name, body, versions=versions), _refused
+        await services.tools.administration.change(actor, name, body, versions=versions), _refused
     )
     return tagged(request, response, tool)
 
@@ -81,10 +81,10 @@ async def test_tool(
 
     What the tool does wrong is an outcome; it has 30 seconds, or fewer if it says so.
     """
-    trial = value_or_raise(await services.tool_trials.begin(actor, name, body), _refused)
-    if not await services.tool_tester.run(trial):
+    trial = value_or_raise(await services.tools.trials.begin(actor, name, body), _refused)
+    if not await services.temporal.run_trial(trial):
         raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "No worker took the tool. Try again later.")
-    outcome = await services.tool_trials.outcome(actor, trial)
+    outcome = await services.tools.trials.outcome(actor, trial)
     if outcome is None:
         raise ApiError(ErrorCode.NOT_FOUND, "The trial was deleted meanwhile.")
     return envelope(request, outcome)

@@ -6,12 +6,13 @@ from typing import Annotated
 from fastapi import Query, Request
 
 from api import turn_control
-from api.dependencies import ApiServices, Services, WantedPage, may
+from api.dependencies import Services, WantedPage, may
 from api.documentation import OF_ONE, SIGNED_IN, error_docs
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
 from api.errors import refused, value_or_raise
 from api.group_router import GroupRouter
 from api.parameters import IdempotencyKey, TurnIdPath
+from api.service_groups import ApiServices
 from schema.actors import Actor, acting_user
 from schema.audit import AuditAction
 from schema.errors import ErrorCode
@@ -42,7 +43,7 @@ async def list_turns(
     sort: TurnSort = TurnSort.CREATED_LAST,
 ) -> ListEnvelope[OwnedTurn]:
     """Return turns without their content, newest first unless sorted otherwise."""
-    found = await services.inspection.list_turns(actor, chosen, page, sort=sort)
+    found = await services.turns.inspection.list_turns(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
@@ -51,7 +52,7 @@ async def inspect_turn(
     request: Request, turn_id: TurnIdPath, actor: Reader, services: Services
 ) -> Envelope[InspectedTurn]:
     """Return a turn with its messages, prompt, steps, tool calls and charges; this is audited."""
-    turn = value_or_raise(await services.inspection.inspect(actor, turn_id), _refused)
+    turn = value_or_raise(await services.turns.inspection.inspect(actor, turn_id), _refused)
     return envelope(request, turn)
 
 
@@ -63,7 +64,7 @@ async def cancel_turn(
 ) -> Envelope[Turn]:
     """Stop somebody's turn; one that has ended stays as it is."""
     owner = await _owner(services, actor, turn_id)
-    await services.inspection.note(actor, AuditAction.TURN_CANCELLED, turn_id, owner=owner)
+    await services.turns.inspection.note(actor, AuditAction.TURN_CANCELLED, turn_id, owner=owner)
     return envelope(request, await turn_control.cancel_turn(services, acting_user(owner), turn_id))
 
 
@@ -77,14 +78,14 @@ async def rerun_turn(
 ) -> Envelope[Turn]:
     """Answer somebody's newest message again, in their name; the new turn is the answer."""
     owner = await _owner(services, actor, turn_id)
-    result = await services.regeneration.regenerate(
+    result = await services.turns.regeneration.regenerate(
         acting_user(owner), turn_id, RegenerateTurnRequest(), key=idempotency_key
     )
     accepted = value_or_raise(result, turn_control.regeneration_refused)
-    await services.inspection.note(actor, AuditAction.TURN_RERUN, turn_id, owner=owner)
-    services.starter.dispatch(accepted)
+    await services.turns.inspection.note(actor, AuditAction.TURN_RERUN, turn_id, owner=owner)
+    services.temporal.dispatch_turn(accepted)
     return envelope(request, accepted.turn)
 
 
 async def _owner(services: ApiServices, actor: Actor, turn_id: TurnId) -> UserId:
-    return value_or_raise(await services.inspection.owner_of(actor, turn_id), _refused)
+    return value_or_raise(await services.turns.inspection.owner_of(actor, turn_id), _refused)

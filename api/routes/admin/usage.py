@@ -46,7 +46,7 @@ async def get_usage(
 
     A user, model or day without any call has no row.
     """
-    report = await services.usage_reports.report(actor, chosen, page)
+    report = await services.subscriptions.reports.report(actor, chosen, page)
     meta = UsageMeta(
         request_id=request_id_of(request),
         next_cursor=report.rows.next_cursor,

@@ -45,7 +45,7 @@ async def list_users(
     sort: UserSort = UserSort.CREATED_LAST,
 ) -> ListEnvelope[ManagedUser]:
     """Return all users, newest first unless sorted otherwise."""
-    found = await services.user_administration.list_users(actor, chosen, page, sort=sort)
+    found = await services.accounts.administration.list_users(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
@@ -58,7 +58,7 @@ async def get_user(
     request: Request, response: Response, user_id: UserIdPath, actor: Reader, services: Services
 ) -> Envelope[ManagedUser]:
     """Return one user."""
-    user = value_or_raise(await services.user_administration.get(actor, user_id), _refused)
+    user = value_or_raise(await services.accounts.administration.get(actor, user_id), _refused)
     return tagged(request, response, user)
 
 
@@ -81,7 +81,7 @@ async def change_user(
     Disabling ends the user's sign-ins for good; API keys work again once the user is enabled.
     """
     user = value_or_raise(
-        await services.user_administration.change(actor, user_id, body, versions=versions),
+        await services.accounts.administration.change(actor, user_id, body, versions=versions),
         _not_changed,
     )
     return tagged(request, response, user)

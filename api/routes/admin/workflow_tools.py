@@ -45,7 +45,7 @@ async def create_workflow_tool(
 ) -> Envelope[WorkflowTool]:
     """Register a webhook as a tool; its secret is kept encrypted and never shown."""
     tool = value_or_raise(
-        await services.workflow_tools.create(actor, body, key=idempotency_key), _refused
+        await services.tools.workflow_tools.create(actor, body, key=idempotency_key), _refused
     )
     return created(request, response, tool, at=f"{request.url.path}/{tool.name}")
 
@@ -55,7 +55,7 @@ async def list_workflow_tools(
     request: Request, actor: Reader, services: Services, page: WantedPage
 ) -> ListEnvelope[WorkflowTool]:
     """Return the registered workflow tools, by name."""
-    return list_envelope(request, await services.workflow_tools.list_tools(actor, page))
+    return list_envelope(request, await services.tools.workflow_tools.list_tools(actor, page))
 
 
 @router.get("/{name}", summary="Read a workflow tool", responses=error_docs(*OF_ONE))
@@ -63,7 +63,7 @@ async def get_workflow_tool(
     request: Request, response: Response, name: ToolNamePath, actor: Reader, services: Services
 ) -> Envelope[WorkflowTool]:
     """Return one workflow tool."""
-    tool = value_or_raise(await services.workflow_tools.get(actor, name), _refused)
+    tool = value_or_raise(await services.tools.workflow_tools.get(actor, name), _refused)
     return tagged(request, response, tool)
 
 
@@ -83,7 +83,7 @@ async def change_workflow_tool(
 ) -> Envelope[WorkflowTool]:
     """Change some fields of a workflow tool, its secret among them."""
     tool = value_or_raise(
-        await services.workflow_tools.change(actor, name, body, versions=versions), _refused
+        await services.tools.workflow_tools.change(actor, name, body, versions=versions), _refused
     )
     return tagged(request, response, tool)
 
@@ -93,5 +93,5 @@ async def change_workflow_tool(
 )
 async def delete_workflow_tool(name: ToolNamePath, actor: Writer, services: Services) -> Response:
     """Delete a workflow tool with what was decided about it."""
-    value_or_raise(await services.workflow_tools.delete(actor, name), _refused)
+    value_or_raise(await services.tools.workflow_tools.delete(actor, name), _refused)
     return Response(status_code=204)

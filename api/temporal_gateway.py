@@ -1,0 +1,274 @@
+"""The API's only access to Temporal: starts workflows, cancels, signals and waits for them.
+
+An unavailable Temporal is not an error for what is stored already: a turn, an ingestion, a decision
+or a callback is picked up later by the sweep.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+import structlog
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from activities.turn_workflows import TurnWorkflows
+from schema.ids import DocumentId, TurnId, UserId, ingestion_workflow_id, turn_workflow_id
+from schema.ingestion import DocumentVersionReference
+from schema.mcp_servers import RefreshMcpServerInput, refresh_workflow_id
+from schema.names import BACKGROUND_QUEUE, TASK_TIMEOUT, TOOLS_QUEUE, TURNS_QUEUE
+from schema.tool_callbacks import AnsweredCall
+from schema.tools import ToolTrialReference
+from schema.turns import DecidedToolCall, ToolCallKey, TurnReference
+from services.turns.acceptance import Accepted
+from workflows.chat_turn import ChatTurn
+from workflows.ingest_document import IngestDocument, ingestion_attributes
+from workflows.refresh_mcp_server import RefreshMcpServer
+from workflows.search_attributes import turn_attributes
+from workflows.try_tool import TryTool
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+_TEMPORAL_TIMEOUT_S: Final = 3.0
+"""For all attempts together: Temporal's client retries for ten seconds by itself."""
+_UNAVAILABLE: Final = (RPCError, RuntimeError, TimeoutError)
+_REFRESH_TIMEOUT: Final = timedelta(minutes=5)
+"""No worker ran the refresh within this time; the next request starts a new one."""
+_QUEUEING_S: Final = 6.0
+"""How long a trial may wait for a worker, in addition to its tool's timeout."""
+
+
+class RefreshProgress(StrEnum):
+    """The state of a refresh when the request stops waiting."""
+
+    DONE = "done"
+    RUNNING = "running"
+    UNAVAILABLE = "unavailable"
+
+
+class TemporalGateway:
+    """Starts and reaches workflows on behalf of requests.
+
+    With `eager`, a worker in this process runs the first task of a turn.
+    Units: `refresh_wait_s` is how long a request waits for a refresh.
+    """
+
+    def __init__(self, client: Client, *, eager: bool, refresh_wait_s: float = 36.0) -> None:
+        self._client = client
+        self._turns = TurnWorkflows(client)
+        self._eager = eager
+        self._refresh_wait_s = refresh_wait_s
+        self._background: set[asyncio.Future[Any]] = set()
+
+    async def is_reachable(self) -> bool:
+        """Return whether Temporal answers."""
+        try:
+            async with temporal_timeout():
+                return await self._client.service_client.check_health()
+        except _UNAVAILABLE as error:
+            unavailable_cause(error)
+            return False
+
+    def dispatch_turn(self, accepted: Accepted) -> Awaitable[bool]:
+        """Start the turn, and cancel the one that it interrupts, even if the client disconnects.
+
+        The result is False if the sweep has to start the turn.
+        """
+        return self._run_in_background(self._dispatch_turn(accepted))
+
+    async def _dispatch_turn(self, accepted: Accepted) -> bool:
+        if accepted.interrupts is not None:
+            await self.cancel_turn(accepted.interrupts)
+        if accepted.starts_now:
+            return await self.start_turn(accepted.reference)
+        return True
+
+    async def start_turn(self, turn: TurnReference) -> bool:
+        """Start the turn's workflow; False if Temporal is unavailable.
+
+        Idempotency: a turn has one workflow, however often it is started.
+        """
+        try:
+            async with temporal_timeout():
+                await self._client.start_workflow(
+                    ChatTurn.run,
+                    turn,
+                    id=turn_workflow_id(turn.turn_id),
+                    task_queue=TURNS_QUEUE,
+                    task_timeout=TASK_TIMEOUT,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    search_attributes=turn_attributes(turn),
+                    request_eager_start=self._eager,
+                )
+        except WorkflowAlreadyStartedError:
+            return True
+        except _UNAVAILABLE as error:
+            cause = unavailable_cause(error)
+            _log.warning("turn_start_postponed", turn_id=str(turn.turn_id), cause=cause)
+            return False
+        return True
+
+    async def cancel_turn(self, turn_id: TurnId) -> bool:
+        """Cancel the turn's workflow; False if there is none, or Temporal is unavailable."""
+        try:
+            async with temporal_timeout():
+                return await self._turns.cancel(turn_id)
+        except _UNAVAILABLE as error:
+            cause = unavailable_cause(error)
+            _log.warning("turn_cancel_postponed", turn_id=str(turn_id), cause=cause)
+            return False
+
+    async def cancel_turns(self, turn_ids: Sequence[TurnId]) -> None:
+        """Cancel the workflows of deleted turns."""
+        await asyncio.gather(*map(self.cancel_turn, turn_ids))
+
+    async def signal_decision(self, call: DecidedToolCall) -> None:
+        """Signal an approval or a denial to the call's turn; repeating it is harmless."""
+        key = ToolCallKey(step=call.step, tool_call_id=call.tool_call_id)
+        try:
+            async with temporal_timeout():
+                await self._turns.signal_decision(call.turn_id, key)
+        except _UNAVAILABLE as error:
+            cause = unavailable_cause(error)
+            _log.warning("decision_signal_postponed", turn_id=str(call.turn_id), cause=cause)
+
+    async def complete_callback(self, call: AnsweredCall) -> bool:
+        """Complete the activity that waits for a tool's callback; False if none waits.
+
+        A turn that starts to wait later finds the answer in the database.
+        """
+        try:
+            async with temporal_timeout():
+                return await self._turns.complete_callback(call)
+        except _UNAVAILABLE as error:
+            cause = unavailable_cause(error)
+            _log.warning("callback_postponed", turn_id=str(call.turn_id), cause=cause)
+            return False
+
+    async def start_ingestion(self, document_id: DocumentId, number: int, *, owner: UserId) -> bool:
+        """Start the ingestion of a document's version; False if Temporal is unavailable.
+
+        Idempotency: a version is ingested once at a time; a finished ingestion changes nothing.
+        """
+        version = DocumentVersionReference(document_id=document_id, number=number, user_id=owner)
+        workflow_id = ingestion_workflow_id(document_id, number)
+        try:
+            async with temporal_timeout():
+                await self._client.start_workflow(
+                    IngestDocument.run,
+                    version,
+                    id=workflow_id,
+                    task_queue=BACKGROUND_QUEUE,
+                    task_timeout=TASK_TIMEOUT,
+                    search_attributes=ingestion_attributes(version),
+                )
+        except WorkflowAlreadyStartedError:
+            return True
+        except _UNAVAILABLE as error:
+            cause = unavailable_cause(error)
+            _log.warning("ingestion_postponed", workflow_id=workflow_id, cause=cause)
+            return False
+        return True
+
+    async def refresh_server(self, server: RefreshMcpServerInput) -> RefreshProgress:
+        """List an MCP server's tools, and wait for the result as long as a request may take.
+
+        Idempotency: a configuration has one refresh at a time, which all requests share.
+        """
+        handle = await self._start_refresh(server)
+        if handle is None:
+            return RefreshProgress.UNAVAILABLE
+        try:
+            async with asyncio.timeout(self._refresh_wait_s):
+                await handle.result()
+        except TimeoutError:
+            return RefreshProgress.RUNNING
+        except (WorkflowFailureError, RPCError) as error:
+            _log.warning("mcp_refresh_failed", server=server.name, cause=type(error).__name__)
+            return RefreshProgress.UNAVAILABLE
+        return RefreshProgress.DONE
+
+    def refresh_server_in_background(self, server: RefreshMcpServerInput) -> None:
+        """List an MCP server's tools without waiting; an administrator can request it again."""
+        self._run_in_background(self._start_refresh(server))
+
+    async def _start_refresh(
+        self, server: RefreshMcpServerInput
+    ) -> WorkflowHandle[Any, Any] | None:
+        """Return the running refresh, or None if Temporal is unavailable."""
+        try:
+            async with temporal_timeout():
+                return await self._client.start_workflow(
+                    RefreshMcpServer.run,
+                    server,
+                    id=refresh_workflow_id(server),
+                    task_queue=TOOLS_QUEUE,
+                    task_timeout=TASK_TIMEOUT,
+                    execution_timeout=_REFRESH_TIMEOUT,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    static_summary=f"MCP server {server.name}",
+                )
+        except _UNAVAILABLE as error:
+            _log.warning("mcp_refresh_not_started", cause=unavailable_cause(error))
+            return None
+
+    async def run_trial(self, trial: ToolTrialReference) -> bool:
+        """Run a trial of a tool to its end; False if no worker finished it in time."""
+        timeout_s = trial.within_s + _QUEUEING_S
+        try:
+            async with temporal_timeout():
+                running = await self._start_trial(trial, within=timedelta(seconds=timeout_s))
+            async with asyncio.timeout(timeout_s):
+                await running.result()
+        except WorkflowFailureError as error:
+            _log.warning("tool_trial_not_run", tool=trial.tool, cause=type(error).__name__)
+            return False
+        except _UNAVAILABLE as error:
+            _log.warning("tool_trial_not_run", tool=trial.tool, cause=unavailable_cause(error))
+            return False
+        return True
+
+    async def _start_trial(
+        self, trial: ToolTrialReference, *, within: timedelta
+    ) -> WorkflowHandle[Any, Any]:
+        return await self._client.start_workflow(
+            TryTool.run,
+            trial,
+            id=f"try-{trial.trial_id}",
+            task_queue=TOOLS_QUEUE,
+            task_timeout=TASK_TIMEOUT,
+            # A worker that comes back later must not run a tool whose result is not awaited.
+            execution_timeout=within,
+            static_summary=f"try {trial.tool}",
+        )
+
+    def _run_in_background(self, work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+def temporal_timeout() -> asyncio.Timeout:
+    """Return the time limit for a call to Temporal; exceeding it raises TimeoutError."""
+    return asyncio.timeout(_TEMPORAL_TIMEOUT_S)
+
+
+def unavailable_cause(error: RPCError | RuntimeError | TimeoutError) -> str:
+    """Return why a call did not reach Temporal; re-raise an error of our own.
+
+    A client that has not connected yet raises a bare RuntimeError.
+    """
+    if isinstance(error, RPCError):
+        return error.status.name
+    if isinstance(error, TimeoutError):
+        return "TIMED_OUT"
+    if "Failed client connect" not in str(error):
+        raise error
+    return "NOT_CONNECTED"
