@@ -1,4 +1,4 @@
-"""Owns the activities of a turn's tool calls."""
+"""Activities of tool calls and trials."""
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -14,7 +14,7 @@ from services.turns.tool_calls import ToolCalls
 
 
 class ToolActivities:
-    """Runs tools: at once within a workflow task, or from the queue `tools`."""
+    """Runs tools, as local activities or from the queue `tools`."""
 
     def __init__(self, tool_calls: ToolCalls, approvals: ToolApprovals) -> None:
         self._tool_calls = tool_calls
@@ -23,14 +23,14 @@ class ToolActivities:
 
     @activity.defn(name=names.ASK_APPROVAL)
     async def ask_approval(self, call: RunToolInput) -> AskApprovalOutput:
-        """Let a tool call wait for its user."""
+        """Make a tool call wait for approval."""
         return await self._approvals.ask(call)
 
     @activity.defn(name=names.RUN_TOOL)
     async def run_tool(self, call: RunToolInput) -> RunToolOutput:
         """Run one tool call and store its outcome.
 
-        Errors: ApplicationError `ToolPostponed` where the tool did not answer; it is retried.
+        Errors: ApplicationError `ToolPostponed` if the tool did not answer; it is retried.
         """
         if activity.info().is_local:
             return await self._run(call)
@@ -47,7 +47,7 @@ class ToolActivities:
 
 
 class ToolTrialActivities:
-    """What the workflow `TryTool` does outside itself."""
+    """Runs trials for the workflow `TryTool`."""
 
     def __init__(self, trials: ToolTrialRuns) -> None:
         self._trials = trials

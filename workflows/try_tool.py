@@ -1,4 +1,4 @@
-"""Owns trying one tool in a worker, where tools run."""
+"""Trial of one tool in a worker, where tools run."""
 
 from datetime import timedelta
 
@@ -15,11 +15,11 @@ _STORING = timedelta(seconds=10)
 
 @workflow.defn(name=TRY_TOOL)
 class TryTool:
-    """One trial. It is made once: what it does to the world is not for us to repeat."""
+    """A trial of a tool, without retries: the tool may have side effects."""
 
     @workflow.run
     async def run(self, trial: ToolTrialReference) -> None:
-        """Run the tool; the outcome is in the database."""
+        """Run the tool; its outcome is stored in the database."""
         await workflow.execute_activity(
             names.TRY_TOOL,
             trial,

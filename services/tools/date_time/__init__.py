@@ -1,4 +1,4 @@
-"""The `datetime` tool: the time now, in other zones, between two moments and after a while."""
+"""The `datetime` tool: the current time, conversions between zones, differences and sums."""
 
 from services.tools.date_time.tool import DateTime
 
