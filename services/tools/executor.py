@@ -16,7 +16,7 @@ from schema.tools import ApprovalPolicy, ToolDefinition, ToolKind
 from services.auth.accounts import AccountCache
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import ToolExecution, ToolOutcome, bounded
-from services.tools.permission import Audience, Verdict, verdict
+from services.tools.permission import Verdict, audience_of, verdict
 from services.tools.schema_errors import shortened
 from services.tools.validation import InputValidation
 
@@ -115,8 +115,7 @@ class ToolExecutor:
         if account is None or tool.approval is ApprovalPolicy.DENY:
             return False
         settings = (await self._catalogue.snapshot()).settings_of(tool.name)
-        audience = Audience(account.role, account.entitlements.tools)
-        return verdict(tool.name, settings, audience) is Verdict.PERMITTED
+        return verdict(tool.name, settings, audience_of(account)) is Verdict.PERMITTED
 
 
 def _refusal(sentence: str) -> ToolOutcome:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schema.tools import ApprovalPolicy, RetryClass, ToolDefinition
 from schema.users import UserRole
+from services.auth.accounts import Account
 
 _FROM_LENIENT_TO_STRICT: Final = (ApprovalPolicy.AUTO, ApprovalPolicy.ASK, ApprovalPolicy.DENY)
 
@@ -49,6 +50,13 @@ class Audience:
     role: UserRole
     tools: Collection[str] | None
     approvals: Sequence[Mapping[str, ApprovalPolicy]] = field(default=())
+
+
+def audience_of(account: Account) -> Audience:
+    """Return the audience that an account is."""
+    entitlements = account.entitlements
+    policies = (entitlements.tool_approvals, account.tool_approvals)
+    return Audience(account.role, entitlements.tools, policies)
 
 
 def verdict(name: str, settings: ToolSettings, audience: Audience) -> Verdict:

@@ -9,12 +9,7 @@ from schema.tools import Tool, ToolDefinition
 from services.auth.accounts import Account, AccountCache
 from services.resources import Unreachable
 from services.tools.catalogue import ToolCatalogue
-from services.tools.permission import (
-    Audience,
-    Verdict,
-    for_audience,
-    verdict,
-)
+from services.tools.permission import Verdict, audience_of, for_audience, verdict
 
 _ORDER: Final = "name"
 
@@ -35,7 +30,7 @@ class ToolService:
         account = await self._accounts.of(actor.user_id)
         if account is None:
             return Page([], None)
-        usable = (await self._catalogue.current_snapshot()).permitted_to(_audience(account))
+        usable = (await self._catalogue.current_snapshot()).permitted_to(audience_of(account))
         left = sorted((tool for tool in usable if tool.name > after), key=lambda tool: tool.name)
         shown = left[: page.limit]
         following = encode_cursor(_ORDER, [shown[-1].name]) if len(left) > len(shown) else None
@@ -47,7 +42,7 @@ class ToolService:
         tool, account = snapshot.find(name), await self._accounts.of(actor.user_id)
         if tool is None or account is None:
             return Err(Unreachable.MISSING)
-        audience = _audience(account)
+        audience = audience_of(account)
         match verdict(name, snapshot.settings_of(name), audience):
             case Verdict.SWITCHED_OFF:
                 return Err(Unreachable.MISSING)
@@ -55,12 +50,6 @@ class ToolService:
                 return Err(Unreachable.FORBIDDEN)
             case Verdict.PERMITTED:
                 return Ok(_shown(for_audience(tool, audience), account))
-
-
-def _audience(account: Account) -> Audience:
-    entitlements = account.entitlements
-    policies = (entitlements.tool_approvals, account.tool_approvals)
-    return Audience(account.role, entitlements.tools, policies)
 
 
 def _shown(tool: ToolDefinition, account: Account) -> Tool:
