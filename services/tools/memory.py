@@ -67,7 +67,7 @@ class RememberInput(BaseModel):
         MemoryKind.FACT.value, json_schema_extra={"enum": [kind.value for kind in MemoryKind]}
     )
     importance: float = Field(0.5, ge=0, le=1, description="1 is the most important.")
-    although_alike: bool = Field(
+    allow_similar: bool = Field(
         False,  # noqa: FBT003 -- a default
         description="Set only after a similar memory was reported and this one is not the same.",
     )
@@ -109,7 +109,7 @@ class Remember:
             request,
             key=_key_of(execution),
             source_turn_id=execution.turn_id,
-            even_if_alike=asked.although_alike,
+            even_if_alike=asked.allow_similar,
         )
         if isinstance(result, Err):
             return ToolOutcome(output=_refusal(result.error), is_error=True)
@@ -119,7 +119,7 @@ class Remember:
             case KnownBefore(memory):
                 return ToolOutcome(
                     output=f"Nothing was stored, since a similar memory exists: {_quoted(memory)}. "
-                    "If yours is not the same, call remember again with `although_alike`."
+                    "If yours is not the same, call remember again with `allow_similar`."
                 )
             case _:
                 assert_never(result.value)

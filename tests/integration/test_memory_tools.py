@@ -157,9 +157,9 @@ async def test_a_similar_memory_can_be_stored_anyway(
     await say(remember, user, "Anna introduced Bob to chess.")
     known = await say(remember, user, "Bob introduced Anna to chess.")
 
-    outcome = await say(remember, user, "Bob introduced Anna to chess.", although_alike=True)
+    outcome = await say(remember, user, "Bob introduced Anna to chess.", allow_similar=True)
 
-    assert "`although_alike`" in known.output
+    assert "`allow_similar`" in known.output
     assert outcome.output == "Remembered: “Bob introduced Anna to chess.” (fact)"
     assert len(await kept(stack, user)) == 2
 
