@@ -21,7 +21,7 @@ _OURS: Final = (
     *("EVERTURN_", "ANTHROPIC_", "OTEL_", "BRAVE_"),
     *("DATABASE_URL", "REDIS_URL", "TEMPORAL_"),
 )
-_READY_WITHIN_S: Final = 60.0
+_READY_WITHIN_S: Final = 120.0
 _STOPPED_WITHIN_S: Final = 40.0
 
 
