@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from services.auth.accounts import AccountCache
 from services.knowledge.search import KnowledgeSearch as Passages
 from services.memories.remembering import Remembering
@@ -15,9 +17,9 @@ from services.tools.knowledge_search import KnowledgeSearch
 from services.tools.ledger import ToolLedger
 from services.tools.local_tools import LocalTools, WorkerOnlyTool
 from services.tools.memory import Recall, Remember
+from services.tools.web_search.definition import web_search
 from services.users.preferences import PreferencesReader
 from workers.composition.foundation import Foundation
-from workers.composition.web_search import make_web_search
 
 if TYPE_CHECKING:
     from services.models.gateway import ModelGateway
@@ -55,8 +57,8 @@ def _tools(
     yield KnowledgeSearch(Passages(database, embedder), preferences)
     if settings.deep_reasoning_model:
         yield _deep_reasoning(foundation, settings.deep_reasoning_model, gateway)
-    if web_search := make_web_search(foundation, outgoing):
-        yield web_search
+    if settings.brave_api_key:
+        yield _web_search(foundation, settings.brave_api_key, outgoing)
 
 
 def _deep_reasoning(
@@ -78,3 +80,23 @@ def _deep_reasoning(
         max_tokens=settings.deep_reasoning_tokens,
         effort=settings.deep_reasoning_effort,
     )
+
+
+def _web_search(
+    foundation: Foundation, key: SecretStr, outgoing: "OutgoingClient | None"
+) -> LocalTool:
+    settings = foundation.settings
+    if outgoing is None:
+        return WorkerOnlyTool(web_search(settings.web_search_cost_usd))
+    # Imports an HTTP client, which the API does not need.
+    from services.tools.web_search.brave import BraveSearch  # noqa: PLC0415
+    from services.tools.web_search.tool import SearchQuota, WebSearch  # noqa: PLC0415
+
+    engine = BraveSearch(
+        outgoing,
+        api_key=key.get_secret_value(),
+        base_url=settings.brave_base_url,
+        safe=settings.web_search_safe,
+    )
+    quota = SearchQuota(foundation.database, ToolLedger(foundation.database))
+    return WebSearch(engine, quota, cost_usd=settings.web_search_cost_usd)
