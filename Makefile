@@ -23,7 +23,7 @@ COVERAGE :=
 
 .PHONY: help dev install test test-unit test-services test-fuzz test-system test-nightly test-fresh \
 	check check-format lint types imports house-rules check-generated format audit bench migrate \
-	openapi record-histories lock clean
+	openapi recording record-histories lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ migrate: $(INSTALLED) ## Migrate the database of DATABASE_URL to the latest sche
 
 openapi: $(INSTALLED) ## Generate docs/openapi.json
 	@$(BIN)/python -m workers.openapi docs/openapi.json
+
+recording: $(INSTALLED) ## Record docs/survives-a-kill.svg from a run of `everturn dev`
+	@$(BIN)/python -m tests.running_everturn.recording docs/survives-a-kill.svg
 
 record-histories: $(INSTALLED) ## Record the workflow histories for the replay tests
 	@$(BIN)/python -m tests.replay.record

@@ -25,7 +25,7 @@ ANSWER: Final = ("The sky is blue ", "because air scatters ", "blue light more t
 
 _PROMPT, _EVENT, _KILL, _RESULT = "prompt", "event", "kill", "result"
 _CHAR, _LINE, _MARGIN = 8.4, 22, 24
-_COLUMNS: Final = 96
+_COLUMNS: Final = 104
 _STYLE: Final = """\
 rect { fill: #0f172a; }
 text { font: 14px ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", Consolas, monospace;
@@ -81,7 +81,7 @@ async def record() -> list[Line]:
                     answer = rebuild(stream.events)
                 stored = (await client.messages(chat_id))[-1]["content"]
                 assert answer == stored == "".join(ANSWER)
-                note(_RESULT, f"The client has {answer!r}, which is what is stored.")
+                note(_RESULT, "The client's text equals the stored message, byte for byte.")
     return lines
 
 
