@@ -1,10 +1,12 @@
-"""Owns what of a failure may reach a workflow's history: its kind, never its words.
+"""What of a failure may reach a workflow's history: its kind, never its words.
 
 Messages of exceptions can quote what a person or a model wrote. They are logged where the
 activity ran; Temporal gets the type.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ from temporalio.worker import (
 )
 
 from services.database import DatabaseUnavailableError
+from services.embeddings import EmbeddingRefusedError, EmbeddingUnavailableError
 
 _log = structlog.get_logger(__name__)
 
@@ -54,3 +57,25 @@ class _Translating(ActivityInboundInterceptor):
 def _failure_of(error: Exception) -> ApplicationError:
     name = type(error).__name__
     return ApplicationError(f"{name}: see the worker's log", type=name)
+
+
+@contextmanager
+def embedding_failures(*, refused: str) -> Iterator[None]:
+    """Make a refusal final, and an absence one to be retried, as late as the service asks for.
+
+    Errors: ApplicationError, of the type `refused` for the one.
+    """
+    try:
+        yield
+    except EmbeddingRefusedError as error:
+        _log.warning("embedding_refused", reason=str(error))
+        raise ApplicationError(
+            "The embedding was refused", type=refused, non_retryable=True
+        ) from None
+    except EmbeddingUnavailableError as error:
+        _log.warning("embedding_postponed", reason=str(error))
+        raise ApplicationError(
+            "The embedding service is not available",
+            type=type(error).__name__,
+            next_retry_delay=error.retry_after,
+        ) from None

@@ -1,4 +1,4 @@
-"""Owns telling Temporal that an activity is alive, which is also how it hears of a stop."""
+"""Heartbeats: they keep an activity alive for Temporal, and bring it the request to cancel."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,10 +8,10 @@ from typing import Final
 from temporalio import activity
 
 HEARTBEAT_INTERVAL_S: Final = 0.5
-"""A stop reaches the provider's socket within this and a little more; the promise is 1 s."""
+"""A cancellation reaches the provider's socket within about this time; the promise is 1 s."""
 
 _LONGEST_INTERVAL_S: Final = 2.0
-"""Two of them fit into the time after which an activity that is silent is given up."""
+"""Half the heartbeat timeout of activities that call models or tools."""
 _PER_SECOND: Final = 50
 """Each costs the development server 4 ms: twice a second, 200 tool calls took a core and a half."""
 

@@ -1,33 +1,24 @@
-"""Owns the activities of ingestion: reading a document, embedding its passages, ending it."""
-
-from datetime import timedelta
-from typing import Final
+"""The activities of ingestion and of re-embedding: read documents, embed texts."""
 
 import structlog
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
 from activities import names
-from activities.embedding_failures import embedding_failures
+from activities.failures import embedding_failures
 from activities.heartbeats import heartbeats
-from activities.turn_workflows import workflow_status
-from schema.ids import ingestion_workflow_id
 from schema.ingestion import (
     DocumentVersionReference,
     FinishIngestionInput,
     IngestionProgress,
-    StrandedIngestions,
 )
+from schema.reembedding import EmbedBatchInput, EmbedBatchOutput, StaleCount
 from services.embeddings import EmbeddingAnswerError
-from services.knowledge.extraction.guarded_process import ExtractionProcessError
+from services.knowledge.extraction.extractor import ExtractionProcessError
 from services.knowledge.ingestion import Ingestion
-from services.knowledge.stranded import StrandedIngestionSearch
+from services.reembedding import Reembedding
 
 _log = structlog.get_logger(__name__)
-
-_SETTLED: Final = timedelta(seconds=5)
-"""Younger versions are still being started by whoever accepted them."""
 
 
 class IngestionActivities:
@@ -69,29 +60,6 @@ class IngestionActivities:
         return await self._ingestion.finish(ending)
 
 
-class IngestionSweepActivities:
-    """What the workflow `SweepIngestions` does outside itself."""
-
-    def __init__(self, client: Client, search: StrandedIngestionSearch) -> None:
-        self._client = client
-        self._search = search
-
-    @activity.defn(name=names.FIND_STRANDED_INGESTIONS)
-    async def find_stranded_ingestions(self) -> StrandedIngestions:
-        """Return versions that are not ingested and whose workflow does not run."""
-        to_start: list[DocumentVersionReference] = []
-        for version in await self._search.unfinished(older_than=_SETTLED):
-            is_running = await self._is_running(version)
-            activity.heartbeat()
-            to_start += [] if is_running else [version]
-        return StrandedIngestions(to_start=tuple(to_start))
-
-    async def _is_running(self, version: DocumentVersionReference) -> bool:
-        workflow_id = ingestion_workflow_id(version.document_id, version.number)
-        status = await workflow_status(self._client, workflow_id)
-        return status is WorkflowExecutionStatus.RUNNING
-
-
 def _faltered(error: Exception) -> ApplicationError:
     """Return the failure of an attempt that is worth repeating, but not for ever."""
     _log.warning("ingestion_faltered", error=type(error).__name__, reason=str(error))
@@ -100,3 +68,31 @@ def _faltered(error: Exception) -> ApplicationError:
         type=names.INGESTION_FALTERED,
         non_retryable=True,
     )
+
+
+class ReembeddingActivities:
+    """What the workflow `Reembed` does outside itself."""
+
+    def __init__(self, reembedding: Reembedding) -> None:
+        self._reembedding = reembedding
+
+    async def is_any_stale(self) -> bool:
+        """Whether `Reembed` has anything to do; no activity. Errors: DatabaseUnavailableError."""
+        return await self._reembedding.is_any_stale()
+
+    @activity.defn(name=names.COUNT_STALE)
+    async def count_stale(self) -> StaleCount:
+        """Return how many memories and passages have no vector of the embedder in use."""
+        async with heartbeats():
+            return await self._reembedding.count_stale()
+
+    @activity.defn(name=names.EMBED_BATCH)
+    async def embed_batch(self, wanted: EmbedBatchInput) -> EmbedBatchOutput:
+        """Re-embed one batch of memories or passages.
+
+        Errors: ApplicationError `EmbeddingRefused`, final; any other is retried, after as long
+        as the embedding service asks for.
+        """
+        with embedding_failures(refused=names.EMBEDDING_REFUSED):
+            async with heartbeats():
+                return await self._reembedding.embed_batch(wanted)

@@ -18,6 +18,10 @@ class McpActivities:
     def __init__(self, refresh: McpRefresh) -> None:
         self._refresh = refresh
 
+    async def is_any_configured(self) -> bool:
+        """Whether any server is enabled; no activity. Errors: DatabaseUnavailableError."""
+        return bool(await self._refresh.configured())
+
     @activity.defn(name=names.LIST_MCP_TOOLS)
     async def list_mcp_tools(self, server: RefreshMcpServerInput) -> RefreshMcpServerOutput:
         """List a server's tools and store them, or what was wrong with the server."""

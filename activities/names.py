@@ -1,4 +1,4 @@
-"""Owns the names of activities and of the failures that workflows tell apart: a wire format.
+"""Names of activities, and of failures that workflows distinguish: a wire format.
 
 Running workflows know activities by these names; a changed name breaks them.
 """

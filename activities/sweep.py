@@ -1,6 +1,8 @@
-"""Stranded turns: those whose workflow never started, or is gone."""
+"""The activities of the workflow `Sweep`, and the check whether there is anything to sweep."""
 
+import asyncio
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Final
 
 from temporalio import activity
@@ -8,35 +10,164 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from activities import names
 from activities.turn_workflows import TurnWorkflows, workflow_status
-from schema.ids import turn_workflow_id
+from schema.ids import ingestion_workflow_id, turn_workflow_id
+from schema.ingestion import DocumentVersionReference, StrandedIngestions
+from schema.sweeps import ErasureOutcome, SweepPart
+from schema.tool_callbacks import DeliveryOutcome
 from schema.turns import StrandedTurns, TurnReference
-from services.turns.stranded import StrandedTurnSearch
+from services.erasure import Erasure
+from services.knowledge.ingestion import StrandedIngestionSearch
+from services.turns.approvals import ToolApprovals
+from services.turns.stranded import ActiveTurn, StrandedTurnSearch
+from services.workflow_tools.delivery import CallbackDelivery
 
 _SETTLED: Final = timedelta(seconds=5)
-"""Younger turns are still being started by the process that accepted them."""
+"""Younger work is still being started by the process that accepted it."""
+_DECISION_SETTLED: Final = timedelta(seconds=10)
+"""Workflows usually receive a decision at once."""
+_LONGEST_ERASURE_S: Final = 30.0
+"""A long backlog of erasures is split between sweeps, so that turns don't wait for all of it."""
+
+
+class _Need(Enum):
+    """What a turn that holds its chat needs from the sweep."""
+
+    START = auto()
+    CLOSE = auto()
+    CANCEL = auto()
 
 
 class SweepActivities:
-    """Activities of the workflow `SweepTurns`."""
+    """What the workflow `Sweep` does outside itself; `parts_due` says whether it is needed."""
 
-    def __init__(self, client: Client, search: StrandedTurnSearch) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        turns: StrandedTurnSearch,
+        ingestions: StrandedIngestionSearch,
+        erasure: Erasure,
+        approvals: ToolApprovals,
+        callbacks: CallbackDelivery,
+    ) -> None:
         self._client = client
-        self._search = search
+        self._workflows = TurnWorkflows(client)
+        self._turns = turns
+        self._ingestions = ingestions
+        self._erasure = erasure
+        self._approvals = approvals
+        self._callbacks = callbacks
+
+    async def parts_due(self) -> tuple[SweepPart, ...]:
+        """Return the parts in which something waits; no activity, and it changes nothing.
+
+        Errors: DatabaseUnavailableError; RPCError.
+        """
+        due = {
+            SweepPart.TURNS: self._is_turn_stranded,
+            SweepPart.INGESTIONS: self._is_ingestion_stranded,
+            SweepPart.ERASURES: self._is_erasure_pending,
+            SweepPart.ANSWERS: self._is_answer_awaited,
+            SweepPart.DECISIONS: self._is_decision_awaited,
+        }
+        return tuple([part for part, is_due in due.items() if await is_due()])
 
     @activity.defn(name=names.FIND_STRANDED_TURNS)
     async def find_stranded_turns(self) -> StrandedTurns:
         """Return turns to start, and turns to close because their workflow is gone."""
-        to_start = list(await self._search.activate_waiting(older_than=_SETTLED))
+        to_start = list(await self._turns.activate_waiting(older_than=_SETTLED))
         to_close: list[TurnReference] = []
-        for turn in await self._search.active(older_than=_SETTLED):
-            workflow_id = turn_workflow_id(turn.reference.turn_id)
-            status = await workflow_status(self._client, workflow_id)
+        for turn in await self._turns.active(older_than=_SETTLED):
+            need = await self._need_of(turn)
             activity.heartbeat()
-            if status is None and not turn.has_begun:
-                to_start.append(turn.reference)
-            elif status is not WorkflowExecutionStatus.RUNNING:
-                to_close.append(turn.reference)
-            elif turn.is_to_stop:
-                # Temporal was unavailable when the user cancelled; repeating is harmless.
-                await TurnWorkflows(self._client).cancel(turn.reference.turn_id)
+            match need:
+                case _Need.START:
+                    to_start.append(turn.reference)
+                case _Need.CLOSE:
+                    to_close.append(turn.reference)
+                case _Need.CANCEL:
+                    # Temporal was unavailable when it was asked for; asking twice is harmless.
+                    await self._workflows.cancel(turn.reference.turn_id)
+                case None:
+                    pass
         return StrandedTurns(to_start=tuple(to_start), to_close=tuple(to_close))
+
+    @activity.defn(name=names.FIND_STRANDED_INGESTIONS)
+    async def find_stranded_ingestions(self) -> StrandedIngestions:
+        """Return versions that are not ingested and whose workflow does not run."""
+        to_start: list[DocumentVersionReference] = []
+        for version in await self._ingestions.unfinished(older_than=_SETTLED):
+            is_running = await self._is_ingested_now(version)
+            activity.heartbeat()
+            to_start += [] if is_running else [version]
+        return StrandedIngestions(to_start=tuple(to_start))
+
+    @activity.defn(name=names.ERASE_STREAMS)
+    async def erase_streams(self) -> ErasureOutcome:
+        """Cancel the workflows of deleted turns and erase their streams, for half a minute.
+
+        Idempotency: a stream stays listed until its erasure is stored; erasing it again is
+        harmless.
+        """
+        erased = 0
+        clock = asyncio.get_running_loop().time
+        until = clock() + _LONGEST_ERASURE_S
+        while turn_ids := await self._erasure.pending():
+            for turn_id in turn_ids:
+                await self._workflows.cancel(turn_id)
+                activity.heartbeat()
+            if not await self._erasure.erase(turn_ids) or clock() > until:
+                return ErasureOutcome(erased=erased, is_done=False)
+            erased += len(turn_ids)
+        return ErasureOutcome(erased=erased, is_done=True)
+
+    @activity.defn(name=names.TELL_DECISIONS)
+    async def deliver_decisions(self) -> DeliveryOutcome:
+        """Signal stored decisions to the turns that still wait for them.
+
+        Idempotency: a turn that knows the decision ignores the signal.
+        """
+        delivered = 0
+        for decided in await self._approvals.undelivered(older_than=_DECISION_SETTLED):
+            delivered += await self._workflows.signal_decision(decided.turn_id, decided.call)
+            activity.heartbeat()
+        return DeliveryOutcome(delivered=delivered)
+
+    async def _is_turn_stranded(self) -> bool:
+        if await self._turns.is_any_waiting(older_than=_SETTLED):
+            return True
+        for turn in await self._turns.active(older_than=_SETTLED):
+            if await self._need_of(turn) is not None:
+                return True
+        return False
+
+    async def _is_ingestion_stranded(self) -> bool:
+        for version in await self._ingestions.unfinished(older_than=_SETTLED):
+            if not await self._is_ingested_now(version):
+                return True
+        return False
+
+    async def _is_erasure_pending(self) -> bool:
+        return bool(await self._erasure.pending(limit=1))
+
+    async def _is_answer_awaited(self) -> bool:
+        for call in await self._callbacks.answered():
+            if await self._workflows.awaits_callback(call):
+                return True
+        return False
+
+    async def _is_decision_awaited(self) -> bool:
+        return bool(await self._approvals.undelivered(older_than=_DECISION_SETTLED))
+
+    async def _need_of(self, turn: ActiveTurn) -> _Need | None:
+        status = await workflow_status(self._client, turn_workflow_id(turn.reference.turn_id))
+        if status is None and not turn.has_begun:
+            return _Need.START
+        if status is not WorkflowExecutionStatus.RUNNING:
+            return _Need.CLOSE
+        return _Need.CANCEL if turn.is_to_stop else None
+
+    async def _is_ingested_now(self, version: DocumentVersionReference) -> bool:
+        workflow_id = ingestion_workflow_id(version.document_id, version.number)
+        status = await workflow_status(self._client, workflow_id)
+        return status is WorkflowExecutionStatus.RUNNING

@@ -56,6 +56,16 @@ class TurnWorkflows:
             return _not_found(error)
         return True
 
+    async def awaits_callback(self, call: AnsweredCall) -> bool:
+        """Whether the turn still waits for a tool's callback."""
+        try:
+            described = await self._handle(call.turn_id).describe(rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            return _not_found(error)
+        activity_id = callback_activity_id(call.step, call.tool_call_id)
+        pending = described.raw_description.pending_activities
+        return any(waiting.activity_id == activity_id for waiting in pending)
+
     def _handle(self, turn_id: TurnId) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(turn_workflow_id(turn_id))
 
@@ -66,7 +76,9 @@ async def workflow_status(client: Client, workflow_id: str) -> WorkflowExecution
     Errors: RPCError if Temporal is unavailable.
     """
     try:
-        return (await client.get_workflow_handle(workflow_id).describe()).status
+        return (
+            await client.get_workflow_handle(workflow_id).describe(rpc_timeout=_RPC_TIMEOUT)
+        ).status
     except RPCError as error:
         _not_found(error)
         return None

@@ -1,4 +1,4 @@
-"""Owns the activities of a turn but for its tools: preparing it, calling the model, ending it."""
+"""The activities of a turn except its tools: prepare it, call the model, finish it."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TurnActivities:
-    """What the workflow `ChatTurn` does outside itself, but for tools."""
+    """What the workflow `ChatTurn` does outside itself, except tools."""
 
     def __init__(
         self, preparation: TurnPreparation, model_calls: ModelCalls, ending: TurnEnding
@@ -37,12 +37,12 @@ class TurnActivities:
 
     @activity.defn(name=names.PREPARE_TURN)
     async def prepare_turn(self, turn: TurnReference) -> PrepareTurnOutput:
-        """Mark the turn as running and decide what of its chat the model is sent."""
+        """Mark the turn as running and decide which part of its chat is sent to the model."""
         return await self._preparation.prepare(turn)
 
     @activity.defn(name=names.CALL_MODEL)
     async def call_model(self, call: CallModelInput) -> CallModelOutput:
-        """Ask the model for one step, streaming what it says to the turn's clients.
+        """Call the model for one step, streaming its answer to the turn's clients.
 
         Errors: ApplicationError `ModelExhausted` or `ModelFailed`, final, with the error code
         and its sentence as details; `TurnStopped`, final; any other is retried.

@@ -47,7 +47,7 @@ async def answer_turn(
 ) -> Response:
     """Start the turn's workflow and answer with its events, or with what came of it."""
     dispatched = services.temporal.dispatch_turn(accepted)
-    await _tell_dropped(services, actor, accepted)
+    await _publish_cancelled(services, actor, accepted)
     if stream:
         opening = None if accepted.replayed else _opening(accepted.turn)
         batches = services.turns.feed.stream(actor, accepted.turn.id, opening=opening)
@@ -57,10 +57,10 @@ async def answer_turn(
     return await _answer(request, services, actor, accepted.reference)
 
 
-async def _tell_dropped(services: ApiServices, actor: Actor, accepted: Accepted) -> None:
+async def _publish_cancelled(services: ApiServices, actor: Actor, accepted: Accepted) -> None:
     """End the streams of turns that an interrupting message has pushed out of the queue."""
     for turn_id in accepted.dropped:
-        await services.turns.ending.tell_dropped(actor, turn_id)
+        await services.turns.ending.publish_cancelled(actor, turn_id)
 
 
 def _opening(turn: Turn) -> TurnEvent:
@@ -88,7 +88,7 @@ async def _answer(
     turn = await read_turn(services, actor, reference.turn_id)
     if turn.error is not None:
         raise ApiError(turn.error.code, turn.error.message)
-    messages = await services.turns.reading.list_messages(actor, turn.id)
+    messages = await services.turns.inspection.list_messages(actor, turn.id)
     by_role = {message.role: message for message in messages}
     answer = Answer(
         turn=turn,

@@ -34,7 +34,7 @@ from schema.knowledge import (
     VersionFields,
 )
 from schema.wire import RequestModel, make_storable
-from services.knowledge.submissions import Submission, TitledSubmission
+from services.knowledge.versions import Submission, TitledSubmission
 
 R = TypeVar("R", bound=RequestModel)
 

@@ -27,7 +27,7 @@ from schema.turns import DecidedToolCall, ToolCallKey, TurnReference
 from services.turns.acceptance import Accepted
 from workflows.chat_turn import ChatTurn
 from workflows.ingest_document import IngestDocument, ingestion_attributes
-from workflows.refresh_mcp_server import RefreshMcpServer
+from workflows.mcp_servers import RefreshMcpServer
 from workflows.search_attributes import turn_attributes
 from workflows.try_tool import TryTool
 

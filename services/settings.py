@@ -148,7 +148,9 @@ class Settings(BaseSettings):
     event_retention_s: int = Field(3600, ge=1)
 
     # Workers
-    sweep_interval_s: float = Field(15.0, gt=0)
+    sweep_interval_s: float = Field(
+        15.0, gt=0, description="Between checks for work that waits unstarted."
+    )
     max_concurrent_model_calls: int = Field(200, ge=1)
     shutdown_grace_s: float = Field(10.0, ge=0, description="For running activities.")
     metrics_port: int = Field(0, ge=0, le=65535)

@@ -1,54 +1,26 @@
-"""Owns the Temporal workers: which queue runs what, and how much of it at once."""
+"""Temporal workers: which queue runs what, and how much of it at once."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 import structlog
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-)
-from temporalio.service import RPCError
+from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.failures import FailureTranslation
-from schema.names import (
-    BACKGROUND_QUEUE,
-    CALLBACK_DELIVERY_SCHEDULE_ID,
-    DELIVER_CALLBACKS,
-    ERASURE_SWEEP_SCHEDULE_ID,
-    INGESTION_SWEEP_SCHEDULE_ID,
-    MCP_SWEEP_SCHEDULE_ID,
-    REEMBED,
-    REEMBED_SCHEDULE_ID,
-    SWEEP_ERASURES,
-    SWEEP_INGESTIONS,
-    SWEEP_MCP_SERVERS,
-    SWEEP_SCHEDULE_ID,
-    SWEEP_TURNS,
-    TOOLS_QUEUE,
-    TURNS_QUEUE,
-)
+from schema.names import BACKGROUND_QUEUE, TOOLS_QUEUE, TURNS_QUEUE
 from services.settings import Settings
 from workers.composition.activities import Activities
+from workers.sweeper import Sweeper
 from workflows.chat_turn import ChatTurn
-from workflows.deliver_callbacks import DeliverCallbacks
 from workflows.ingest_document import IngestDocument
+from workflows.mcp_servers import RefreshMcpServer, SweepMcpServers
 from workflows.reembed import Reembed
-from workflows.refresh_mcp_server import RefreshMcpServer
-from workflows.sweep_erasures import SweepErasures
-from workflows.sweep_ingestions import SweepIngestions
-from workflows.sweep_mcp_servers import SweepMcpServers
-from workflows.sweep_turns import SweepTurns
+from workflows.retired import DeliverCallbacks, SweepErasures, SweepIngestions, SweepTurns
+from workflows.sweep import Sweep
 from workflows.try_tool import TryTool
 
 _log = structlog.get_logger(__name__)
@@ -56,8 +28,6 @@ _log = structlog.get_logger(__name__)
 _HEARTBEAT_THROTTLE: Final = timedelta(seconds=0.5)
 _STICKY_TIMEOUT: Final = timedelta(seconds=5)
 """How long a dead worker's cached workflows wait for it before another takes them."""
-_SWEEPS_PER_REEMBEDDING: Final = 4
-"""What was stored while the embedder was away may wait a minute for its vector."""
 
 
 def make_worker(client: Client, queue: str, activities: Activities, settings: Settings) -> Worker:
@@ -80,16 +50,15 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         registered.append(activities.trials.try_tool)
     elif queue == BACKGROUND_QUEUE:
         workflows = (
-            *(SweepTurns, SweepErasures, DeliverCallbacks),
-            *(IngestDocument, SweepIngestions, Reembed, SweepMcpServers),
+            *(Sweep, IngestDocument, Reembed, SweepMcpServers),
+            *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
         )
-        ingestion = activities.ingestion
-        registered = [activities.sweep.find_stranded_turns, activities.erasure.erase_streams]
+        ingestion, sweep = activities.ingestion, activities.sweep
+        registered = [sweep.find_stranded_turns, sweep.find_stranded_ingestions]
+        registered += [sweep.erase_streams, sweep.deliver_decisions]
+        registered.append(activities.callbacks.deliver_callbacks)
         registered += [ingestion.extract_document, ingestion.embed_passages]
         registered.append(ingestion.finish_ingestion)
-        registered.append(activities.ingestion_sweep.find_stranded_ingestions)
-        registered.append(activities.callbacks.deliver_callbacks)
-        registered.append(activities.decisions.tell_decisions)
         registered.append(activities.mcp.find_mcp_servers)
         reembedding = activities.reembedding
         registered += [reembedding.count_stale, reembedding.embed_batch]
@@ -128,61 +97,28 @@ async def run_workers(
         for queue in queues:
             await stack.enter_async_context(make_worker(client, queue, activities, settings))
         if BACKGROUND_QUEUE in queues:
-            await ensure_sweeps(client, settings)
+            await stack.enter_async_context(_sweeping(client, activities, settings))
         _log.info("worker_ready", queues=list(queues))
         on_ready()
         await stop.wait()
 
 
-async def ensure_sweeps(client: Client, settings: Settings) -> None:
-    """Make sure that the sweeps are scheduled, as often as the settings say now."""
-    every = timedelta(seconds=settings.sweep_interval_s)
-    for schedule_id, workflow, workflow_id in (
-        (SWEEP_SCHEDULE_ID, SWEEP_TURNS, "sweep"),
-        (ERASURE_SWEEP_SCHEDULE_ID, SWEEP_ERASURES, "erasure-sweep"),
-        (INGESTION_SWEEP_SCHEDULE_ID, SWEEP_INGESTIONS, "ingestion-sweep"),
-        (CALLBACK_DELIVERY_SCHEDULE_ID, DELIVER_CALLBACKS, "callback-delivery"),
-    ):
-        await _ensure_schedule(client, schedule_id, _sweeping(workflow, workflow_id, every))
-    reembedding = _recurring(REEMBED, "reembed", every * _SWEEPS_PER_REEMBEDDING)
-    await _ensure_schedule(client, REEMBED_SCHEDULE_ID, reembedding)
-    listing = _recurring(SWEEP_MCP_SERVERS, "mcp-sweep", timedelta(seconds=settings.mcp_refresh_s))
-    # Each listing may start a process; that is no reason to start them all whenever a worker is.
-    await _ensure_schedule(client, MCP_SWEEP_SCHEDULE_ID, listing, at_once=False)
-
-
-def _sweeping(workflow: str, workflow_id: str, every: timedelta) -> Schedule:
-    return _recurring(workflow, workflow_id, every, timeout=timedelta(minutes=5))
-
-
-def _recurring(
-    workflow: str, workflow_id: str, every: timedelta, *, timeout: timedelta | None = None
-) -> Schedule:
-    return Schedule(
-        action=ScheduleActionStartWorkflow(
-            workflow, id=workflow_id, task_queue=BACKGROUND_QUEUE, execution_timeout=timeout
-        ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
-        policy=SchedulePolicy(
-            overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=60)
-        ),
+@asynccontextmanager
+async def _sweeping(
+    client: Client, activities: Activities, settings: Settings
+) -> AsyncIterator[None]:
+    """Run the sweeper while the block runs."""
+    sweeper = Sweeper(
+        client,
+        sweep=activities.sweep,
+        reembedding=activities.reembedding,
+        mcp=activities.mcp,
+        interval_s=settings.sweep_interval_s,
+        mcp_refresh_s=settings.mcp_refresh_s,
     )
-
-
-async def _ensure_schedule(
-    client: Client, schedule_id: str, schedule: Schedule, *, at_once: bool = True
-) -> None:
+    running = asyncio.create_task(sweeper.run())
     try:
-        await client.create_schedule(schedule_id, schedule, trigger_immediately=at_once)
-    except ScheduleAlreadyRunningError:
-        await _replace_schedule(client, schedule_id, schedule, at_once=at_once)
-
-
-async def _replace_schedule(
-    client: Client, schedule_id: str, schedule: Schedule, *, at_once: bool
-) -> None:
-    try:
-        await client.get_schedule_handle(schedule_id).delete()
-        await client.create_schedule(schedule_id, schedule, trigger_immediately=at_once)
-    except (RPCError, ScheduleAlreadyRunningError):
-        _log.warning("sweep_schedule_kept", schedule_id=schedule_id)
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Owns the chat turn: prepare, ask the model and run its tools in a loop, finish."""
+"""The chat turn: prepare, call the model and run its tools in a loop, finish."""
 
 import asyncio
 from datetime import timedelta
@@ -30,8 +30,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.retries import PATIENT, QUICK
     from workflows.search_attributes import turn_attributes
-    from workflows.stopping import check_cancelled
-    from workflows.tool_calls import ToolCallRuns
+    from workflows.tool_calls import ToolCallRuns, check_cancelled
 
 
 @workflow.defn(name=CHAT_TURN)
@@ -43,12 +42,12 @@ class ChatTurn:
 
     @workflow.signal(name=TOOL_CALL_DECIDED)
     def tool_call_decided(self, call: ToolCallKey) -> None:
-        """Go on with a tool call that somebody has decided about."""
+        """Continue with a tool call that has been decided."""
         self._tool_calls.decided(call)
 
     @workflow.run
     async def run(self, turn: TurnReference) -> TurnOutcome:
-        """Run the turn and end it, whatever happens on the way."""
+        """Run the turn and end it, whatever happens."""
         try:
             ending = await self._answer(turn)
         except (ActivityError, asyncio.CancelledError) as error:
@@ -61,7 +60,7 @@ class ChatTurn:
             raise ApplicationError(
                 "The turn failed", type=finished.outcome.error_code, non_retryable=True
             )
-        # A turn may be stopped in the database alone; only a cancelled workflow can end as such.
+        # A turn may be cancelled in the database alone; only a cancelled workflow can end as such.
         is_cancelled = workflow.cancellation_reason() is not None
         if is_cancelled and finished.outcome.status is TurnStatus.CANCELLED:
             raise asyncio.CancelledError
@@ -96,7 +95,7 @@ class ChatTurn:
     async def _call_model(
         self, turn: TurnReference, step: int, prepared: PrepareTurnOutput
     ) -> CallModelOutput:
-        """Ask the model, and once it has failed for good the fallback, if there is one."""
+        """Call the model, and after its final failure the fallback model, if there is one."""
         call = CallModelInput(
             turn=turn, step=step, model=prepared.model, prompt_tokens=prepared.prompt_tokens
         )
@@ -124,7 +123,7 @@ class ChatTurn:
         return answer
 
     async def _finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
-        """End the turn. A cancellation that comes now finds it ending already."""
+        """End the turn. A cancellation from now on changes nothing."""
         finishing: asyncio.Future[FinishTurnOutput] = asyncio.ensure_future(
             workflow.execute_local_activity(
                 names.FINISH_TURN,
@@ -141,7 +140,7 @@ class ChatTurn:
 
 
 async def start_turn(turn: TurnReference) -> None:
-    """Start a turn's workflow from within another, which it outlives; twice is harmless."""
+    """Start a turn's workflow from another, which it outlives; starting twice is harmless."""
     try:
         await workflow.start_child_workflow(
             CHAT_TURN,
@@ -153,13 +152,13 @@ async def start_turn(turn: TurnReference) -> None:
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
     except WorkflowAlreadyStartedError:
-        workflow.logger.info("The turn's workflow is there already")
+        workflow.logger.info("The turn's workflow is already running")
 
 
 def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
-    """Say how a turn ends that was stopped or that failed.
+    """Return how a turn ends that was cancelled or that failed.
 
-    An activity that is to stop may fail before it hears of that: nobody asked for its retry.
+    An activity may fail before it learns that it was cancelled; it is not retried then.
     """
     is_stopped = workflow.cancellation_reason() is not None or _is_stopped(error)
     if is_stopped or is_cancelled_exception(error):
@@ -174,13 +173,13 @@ def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
 
 
 def _is_stopped(error: BaseException) -> bool:
-    """Whether the activity found in the database that the turn is to stop."""
+    """Whether the activity found in the database that the turn is to be cancelled."""
     cause = error.cause if isinstance(error, ActivityError) else None
     return isinstance(cause, ApplicationError) and cause.type == names.TURN_STOPPED
 
 
 def _is_exhausted(error: ActivityError) -> bool:
-    """Whether the provider kept failing, so that another model may do better."""
+    """Whether the provider kept failing, so that another model may succeed."""
     return isinstance(error.cause, ApplicationError) and error.cause.type == names.MODEL_EXHAUSTED
 
 

@@ -1,4 +1,4 @@
-"""Owns the ingestion of a document's version: extract, embed batch by batch, finish."""
+"""The ingestion of a document's version: extract, embed batch by batch, finish."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
 _USER_ID: Final = SearchAttributeKey.for_keyword(USER_ID_ATTRIBUTE)
 
 _PAUSES: Final = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=30))
-"""Between attempts at what may fail by its own fault."""
+"""Between attempts, where the document itself may be the reason of a failure."""
 
 
 @workflow.defn(name=INGEST_DOCUMENT)
@@ -38,7 +38,7 @@ class IngestDocument:
 
     @workflow.run
     async def run(self, version: DocumentVersionReference) -> IngestionProgress:
-        """Ingest the version and say how it ended, whatever happens on the way."""
+        """Ingest the version and store how it ended, whatever happens."""
         try:
             progress = await _with_pauses(lambda: self._extract(version))
             while progress.is_under_way and progress.left:
@@ -88,7 +88,7 @@ class IngestDocument:
     async def _finish(
         self, version: DocumentVersionReference, problem: IngestionProblem | None
     ) -> IngestionProgress:
-        """End the ingestion. A cancellation that comes now finds it ending already."""
+        """End the ingestion. A cancellation from now on changes nothing."""
         finishing: asyncio.Future[IngestionProgress] = asyncio.ensure_future(
             workflow.execute_activity(
                 names.FINISH_INGESTION,
@@ -106,7 +106,7 @@ class IngestDocument:
 
 
 async def start_ingestion(version: DocumentVersionReference) -> None:
-    """Start an ingestion from within another workflow, which it outlives; twice is harmless."""
+    """Start an ingestion from another workflow, which it outlives; twice is harmless."""
     try:
         await workflow.start_child_workflow(
             INGEST_DOCUMENT,
@@ -118,16 +118,16 @@ async def start_ingestion(version: DocumentVersionReference) -> None:
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
     except WorkflowAlreadyStartedError:
-        workflow.logger.info("The ingestion's workflow is there already")
+        workflow.logger.info("The ingestion's workflow is already running")
 
 
 def ingestion_attributes(version: DocumentVersionReference) -> TypedSearchAttributes:
-    """Return what operators find an ingestion by."""
+    """Return the search attributes of an ingestion."""
     return TypedSearchAttributes([SearchAttributePair(_USER_ID, str(version.user_id))])
 
 
 async def _with_pauses(attempt: Callable[[], Awaitable[IngestionProgress]]) -> IngestionProgress:
-    """Try a few times what falters: a document may be why its parser or its vectors fail."""
+    """Retry a few times only: the document may be why its parser or its embedding fails."""
     for pause in _PAUSES:
         try:
             return await attempt()

@@ -1,4 +1,4 @@
-"""Owns embedding anew whatever has no vector of the embedder in use, batch by batch."""
+"""Re-embeds everything that has no vector of the embedder in use, batch by batch."""
 
 from datetime import timedelta
 from typing import Final
@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.retries import UNHURRIED
 
 _BATCHES_PER_RUN: Final = 500
-"""After so many the history is begun anew; a batch is five events."""
+"""Then the workflow continues as new; a batch is five events."""
 
 _NEXT: Final = {EmbeddedKind.MEMORIES: EmbeddedKind.PASSAGES, EmbeddedKind.PASSAGES: None}
 
@@ -30,7 +30,7 @@ class Reembed:
 
     @workflow.run
     async def run(self, progress: ReembedProgress | None = None) -> ReembedOutcome:
-        """Embed anew what is stale; `progress` is that of the run before."""
+        """Re-embed what is stale; `progress` is that of the previous run."""
         if progress is None:
             progress = ReembedProgress(total=(await _count()).total)
         batches = 0
@@ -69,7 +69,7 @@ async def _embed(progress: ReembedProgress, kind: EmbeddedKind) -> EmbedBatchOut
 
 
 def _behind(progress: ReembedProgress, batch: EmbedBatchOutput) -> ReembedProgress:
-    """Return the progress behind a batch of its kind."""
+    """Return the progress after a batch of its kind."""
     kind = progress.kind
     if kind is not None and batch.place is None:
         kind = _NEXT[kind]

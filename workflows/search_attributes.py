@@ -1,4 +1,4 @@
-"""Owns what operators find turns by in Temporal: whose they are, and the model asked first."""
+"""Search attributes by which operators find turns in Temporal: user, chat and first model."""
 
 from typing import Final
 

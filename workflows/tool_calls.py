@@ -1,4 +1,4 @@
-"""Owns how a turn's workflow has one tool call run: approved, run where it belongs, answered."""
+"""The tool calls of a step: approval, execution, and answers that come later."""
 
 import asyncio
 from datetime import timedelta
@@ -20,12 +20,13 @@ with workflow.unsafe.imports_passed_through():
         callback_activity_id,
     )
     from workflows.retries import PATIENT, QUICK
-    from workflows.stopping import check_cancelled
 
 _LONGEST_ATTEMPT: Final = timedelta(minutes=10)
 _STORING: Final = timedelta(minutes=2)
-"""What an attempt may take beside its tool: for a database that is away for a moment."""
+"""What an attempt may take besides its tool, e.g. during a short outage of the database."""
 _LONGEST: Final = timedelta(hours=24)
+_PATCH: Final = "a-stop-is-not-overtaken"
+"""Turns that overlooked a cancellation before this existed go on as they did."""
 
 
 class ToolCallRuns:
@@ -35,17 +36,17 @@ class ToolCallRuns:
         self._decided: set[tuple[int, str]] = set()
 
     def decided(self, call: ToolCallKey) -> None:
-        """Take note that somebody has decided about a call."""
+        """Record that a call has been decided."""
         self._decided.add((call.step, call.tool_call_id))
 
     async def run_all(
         self, turn: TurnReference, step: int, calls: tuple[ToolCallReference, ...]
     ) -> None:
-        """Run the calls of a step side by side; none is kept by another's failure."""
+        """Run the calls of a step in parallel; a failure doesn't stop the others."""
         await asyncio.gather(*(self._run(turn, step, call) for call in calls))
 
     async def _run(self, turn: TurnReference, step: int, call: ToolCallReference) -> None:
-        """Run a call to its end: its outcome is stored, whatever happens on the way."""
+        """Run a call to its end; its outcome is stored, whatever happens."""
         check_cancelled()
         run = RunToolInput(turn=turn, step=step, tool_call_id=call.id, name=call.name)
         try:
@@ -61,7 +62,7 @@ class ToolCallRuns:
             await _execute_at_once(run.model_copy(update={"gave_up": True}))
 
     async def _await_approval(self, run: RunToolInput) -> None:
-        """Wait until somebody has decided, or nobody has in time: running the call tells which."""
+        """Wait for a decision or the end of the time for it; running the call finds out which."""
         asked: AskApprovalOutput = await workflow.execute_local_activity(
             names.ASK_APPROVAL,
             run,
@@ -115,7 +116,7 @@ async def _execute_at_once(run: RunToolInput) -> RunToolOutput:
 
 
 async def _await_callback(run: RunToolInput, *, within_s: float) -> None:
-    """Wait for a tool that answers later: whoever takes its answer completes the activity."""
+    """Wait for a tool that answers later; its callback completes the activity."""
     await workflow.execute_activity(
         names.AWAIT_CALLBACK,
         run,
@@ -125,3 +126,14 @@ async def _await_callback(run: RunToolInput, *, within_s: float) -> None:
         schedule_to_close_timeout=timedelta(seconds=max(within_s, 1.0)),
         retry_policy=QUICK,
     )
+
+
+def check_cancelled() -> None:
+    """Raise if the workflow was cancelled while an activity was just ending.
+
+    Temporal cancels what a workflow waits for. Where that is an activity whose cancellation is
+    waited for, and it ends by itself, its result is returned and the cancellation is lost.
+    Errors: asyncio.CancelledError.
+    """
+    if workflow.cancellation_reason() is not None and workflow.patched(_PATCH):
+        raise asyncio.CancelledError

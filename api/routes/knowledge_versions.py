@@ -23,7 +23,7 @@ from schema.knowledge import (
     VersionFields,
 )
 from schema.permissions import Permission
-from services.knowledge.refusals import PublicationRefusal, VersionRefusal
+from services.knowledge.versions import PublicationRefusal, VersionRefusal
 from services.rate_limits.rules import Group
 from services.resources import Conflict, Unreachable
 

@@ -18,7 +18,7 @@ from schema.ids import UserId
 from services.auth.accounts import AccountCache
 from services.auth.api_keys import ApiKeyReader
 from services.auth.live_sessions import LiveSessions
-from services.events.keys import API_CHANNEL
+from services.events.writer import API_CHANNEL
 
 _log = structlog.get_logger(__name__)
 

@@ -1,1 +1,1 @@
-"""What a turn is told besides the conversation: who asks, what is remembered, what is known."""
+"""What a prompt holds besides the conversation: the user, their memories, their knowledge."""

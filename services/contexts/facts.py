@@ -1,4 +1,4 @@
-"""Owns what a turn reads before its prompt is made: all of it in one statement.
+"""What a turn reads before its prompt is assembled, in one statement.
 
 It stands on the way to the first token, where each round trip counts.
 """
@@ -63,11 +63,11 @@ WHERE turns.id = $1
 
 @dataclass(frozen=True, slots=True)
 class TurnFacts:
-    """What is known of a turn before its prompt is made.
+    """What is known of a turn before its prompt is assembled.
 
-    `audience` is who the tools are for, None for somebody who may not sign in any more; `stored`
-    is there where the turn's context was gathered before. `question` is the message, where it is
-    worth searching for.
+    `audience` is who the tools are for, None for a user who may no longer sign in; `stored` is the
+    context that was gathered before, if it was. `question` is the message, if it is worth
+    searching for.
     """
 
     may_run: bool
@@ -87,7 +87,7 @@ class TurnFacts:
 
 
 async def read_facts(connection: Connection, turn: TurnReference) -> TurnFacts | None:
-    """Return what there is to know of a turn, or None where it is gone."""
+    """Return the facts of a turn, or None if the turn was deleted."""
     row = await connection.fetchrow(_FACTS, turn.turn_id, turn.chat_id, turn.user_id, LONGEST_QUERY)
     return None if row is None else _facts(row)
 
@@ -130,5 +130,5 @@ def _stored(
 ) -> tuple[PromptLayers, tuple[ContextSource, ...]] | None:
     if layers is None:
         return None
-    told = tuple(ContextSource.model_validate(source) for source in sources or ())
-    return PromptLayers.model_validate(layers), told
+    cited = tuple(ContextSource.model_validate(source) for source in sources or ())
+    return PromptLayers.model_validate(layers), cited

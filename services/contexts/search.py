@@ -1,4 +1,4 @@
-"""Owns searching memories and knowledge for a turn: at once, and never for long.
+"""Searches memories and knowledge for a turn: in parallel, and never for long.
 
 A turn goes on without what is not found in time; nothing here fails it.
 """
@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter
@@ -15,9 +15,32 @@ from prometheus_client import Counter
 from schema.actors import Actor
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit, MemoryKind
-from services.contexts.findings import KnowledgeSource, MemorySource
 from services.embeddings import Embedder, Purpose
 from services.memories.search import LEAST_SCORE
+
+
+class MemorySource(Protocol):
+    """Finds memories."""
+
+    async def relevant(
+        self, actor: Actor, query_embedding: Sequence[float], *, limit: int, min_score: float
+    ) -> Sequence[MemoryHit]:
+        """Return the actor's accepted memories that are near to the query, the best first."""
+        ...
+
+
+class KnowledgeSource(Protocol):
+    """Finds passages."""
+
+    async def relevant(
+        self, actor: Actor, query: str, query_embedding: Sequence[float] | None, *, limit: int
+    ) -> Sequence[FoundPassage]:
+        """Return passages of the actor's own and of published documents, the best first.
+
+        Without a vector, e.g. while the embedder is unavailable, words alone decide.
+        """
+        ...
+
 
 T = TypeVar("T")
 
@@ -29,7 +52,7 @@ CONTEXT_MISSED: Final = Counter(
 
 _log = structlog.get_logger(__name__)
 
-_PATIENCE: Final = timedelta(seconds=1)
+_TIMEOUT: Final = timedelta(seconds=1)
 _MOST_MEMORIES: Final = 30
 _MOST_PASSAGES: Final = 12
 # These say how to answer, whatever the message is about.
@@ -46,9 +69,9 @@ class Findings:
 
 
 class ContextSearch:
-    """Searches what a process has been given to search.
+    """Searches the sources that the process was given.
 
-    Units: `patience` bounds the whole of a search.
+    Units: `timeout` bounds a whole search.
     """
 
     def __init__(
@@ -57,15 +80,15 @@ class ContextSearch:
         *,
         memories: MemorySource | None = None,
         knowledge: KnowledgeSource | None = None,
-        patience: timedelta = _PATIENCE,
+        timeout: timedelta = _TIMEOUT,
     ) -> None:
         self._embedder = embedder
         self._memories = memories
         self._knowledge = knowledge
-        self._patience_s = patience.total_seconds()
+        self._timeout_s = timeout.total_seconds()
 
     def can_find(self, *, memories: bool, knowledge: bool) -> bool:
-        """Whether a search of what is there is worth its time."""
+        """Whether there is anything to search."""
         return (memories and self._memories is not None) or (
             knowledge and self._knowledge is not None
         )
@@ -73,10 +96,10 @@ class ContextSearch:
     async def find(
         self, actor: Actor, question: str, *, memories: bool, knowledge: bool
     ) -> Findings:
-        """Return what matches the question of what is wanted, both kinds searched at once."""
-        until = asyncio.get_running_loop().time() + self._patience_s
+        """Return what matches the question, of the kinds that are wanted, searched in parallel."""
+        until = asyncio.get_running_loop().time() + self._timeout_s
         # Without a vector, words can still be searched: some of the time is left for that.
-        embedded_by = until - self._patience_s / 5
+        embedded_by = until - self._timeout_s / 5
         vector = await _in_time(self._vector(question), embedded_by, "embedding")
         hits, passages = await asyncio.gather(
             _in_time(self._find_memories(actor, vector, wanted=memories), until, "memories"),
@@ -111,7 +134,7 @@ class ContextSearch:
 
 
 async def _in_time(work: Awaitable[T], until: float, what: str) -> T | None:
-    """Return what the work comes to, or None where it fails or takes too long."""
+    """Return the result of the work, or None if it fails or takes too long."""
     try:
         async with asyncio.timeout_at(until):
             return await work

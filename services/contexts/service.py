@@ -1,7 +1,7 @@
-"""Owns gathering the layers of a turn's prompt, each within its budget.
+"""Gathers the layers of a turn's prompt, each within its budget.
 
-What of the conversation fits behind them is `services/prompts/window.py`'s, keeping them with the
-turn `services/turns/preparation.py`'s.
+`services/prompts/window.py` picks what of the conversation fits behind them, and
+`services/turns/preparation.py` stores them with the turn.
 """
 
 import json
@@ -16,14 +16,11 @@ from schema.events import NoticeEvent
 from schema.ids import UserId
 from schema.tools import ToolDefinition
 from services.contexts.facts import TurnFacts
-from services.contexts.rendering import user_layer
+from services.contexts.rendering import quoted, user_layer
 from services.contexts.search import ContextSearch, Findings
-from services.contexts.selection import quoted
-from services.prompts.base_prompts import BasePrompt, BasePrompts
+from services.prompts.base_prompts import BasePrompt, BasePrompts, filled
 from services.prompts.layers import offered_tools, system_layer, tools_layer
-from services.prompts.placeholders import filled
-from services.prompts.tokens import estimated_tokens, tokens_of
-from services.prompts.window import Window, fit
+from services.prompts.window import Window, estimated_tokens, fit, tokens_of
 from services.tools.catalogue import ToolSnapshot
 
 _NOTHING_FOUND: Final = Findings()
@@ -31,7 +28,7 @@ _NOTHING_FOUND: Final = Findings()
 
 @dataclass(frozen=True, slots=True)
 class PromptBudgets:
-    """How many tokens a prompt may have, and two of its layers at most."""
+    """The most tokens of a prompt, and of two of its layers."""
 
     prompt: int
     user: int
@@ -40,7 +37,7 @@ class PromptBudgets:
 
 @dataclass(frozen=True, slots=True)
 class TurnContext:
-    """What a turn is to be sent; `window` is None where its message does not fit.
+    """The prompt of a turn; `window` is None if its message does not fit.
 
     Units: `tokens` of each layer are estimates.
     """
@@ -53,20 +50,20 @@ class TurnContext:
 
     @property
     def notices(self) -> list[NoticeEvent]:
-        """What the person who waits should know."""
+        """The notices for the user."""
         if not self.missing:
             return []
         what = " and ".join(self.missing)
         return [
             NoticeEvent(
                 code="context_degraded",
-                message=f"Your {what} could not be searched; the answer goes without.",
+                message=f"Unavailable for this answer: your {what}.",
             )
         ]
 
 
 class ToolSource(Protocol):
-    """Knows all tools."""
+    """Provides all tools."""
 
     async def snapshot(self, *, version: int | None = None) -> ToolSnapshot:
         """Return the tools as they were some moments ago, or at `version` at least."""
@@ -74,7 +71,7 @@ class ToolSource(Protocol):
 
 
 class ContextService:
-    """Gathers what turns are sent besides the conversation."""
+    """Gathers the layers of a prompt besides the conversation."""
 
     def __init__(
         self,
@@ -89,16 +86,16 @@ class ContextService:
         self._budgets = budgets
 
     async def known_tools(self) -> ToolSnapshot:
-        """Return what a turn is offered some of; asked for before a transaction begins.
+        """Return all tools, of which a turn is offered some; call it before a transaction begins.
 
         Errors: DatabaseUnavailableError.
         """
         return await self._tools.snapshot()
 
     def gather_known(self, facts: TurnFacts, tools: ToolSnapshot) -> TurnContext | None:
-        """Return the turn's context, or None where something has to be waited for.
+        """Return the turn's context, or None if something has to be read or searched first.
 
-        Idempotency: what was gathered before comes out again.
+        Idempotency: a context that was gathered before is returned again.
         """
         if facts.stored is not None:
             layers, sources = facts.stored
@@ -109,11 +106,11 @@ class ContextService:
         if base is None:
             return None
         without = self._context(facts, tools, base, _NOTHING_FOUND)
-        # Where the message does not fit, nothing is searched for it.
+        # If the message does not fit, nothing is searched for it.
         return without if without.window is None or not self._is_to_search(facts) else None
 
     async def gather(self, user_id: UserId, facts: TurnFacts, tools: ToolSnapshot) -> TurnContext:
-        """Return the turn's context, with what is found for its message.
+        """Return the turn's context, with the memories and passages found for its message.
 
         Errors: DatabaseUnavailableError for the base prompt; a search that fails leaves its layer
         out.
@@ -143,18 +140,18 @@ class ContextService:
         base: BasePrompt,
         findings: Findings,
     ) -> TurnContext:
-        """Give each layer its room: half of what is left at most, so that the rest has some."""
+        """Give each layer at most half of the tokens that are left, so that the next have some."""
         content = filled(base.content, now=datetime.now(UTC), time_zone=facts.time_zone)
         system = system_layer(content)
         # What is never cut comes first.
         left = self._budgets.prompt - tokens_of(system) - _newest(facts)
         offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
-        told = _fitting(offered, budget_tokens=left // 2)
+        fitting = _fitting(offered, budget_tokens=left // 2)
         layers = PromptLayers(
             version=base.version,
             system=system,
-            tools=tools_layer(told),
-            offered=offered_tools(told),
+            tools=tools_layer(fitting),
+            offered=offered_tools(fitting),
         )
         left -= _tools_tokens(layers)
         user = user_layer(
@@ -199,7 +196,7 @@ def _newest(facts: TurnFacts) -> int:
 
 
 def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[ToolDefinition]:
-    """Return the tools; where these are a great many, the first that fit."""
+    """Return the tools, or the first that fit if there are too many."""
     kept: list[ToolDefinition] = []
     for tool in tools:
         schema = json.dumps(tool.input_schema)
@@ -212,9 +209,9 @@ def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[Too
 
 
 def _tools_tokens(layers: PromptLayers) -> int:
-    """Return the tokens of the tools: their instructions, and how the model is told of them."""
-    told = sum(
+    """Return the tokens of the tools: their instructions, descriptions and schemas."""
+    described = sum(
         len(tool.description) + len(json.dumps(tool.input_schema)) for tool in layers.offered
     )
-    chars = len(layers.tools) + told
+    chars = len(layers.tools) + described
     return estimated_tokens(chars) if chars else 0

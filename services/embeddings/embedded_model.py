@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from services.embeddings.embedder import Purpose
-from services.embeddings.texts import prepared
+from services.embeddings.embedder import Purpose, prepared
 
 if TYPE_CHECKING:
     from services.embeddings.word_vectors import WordVectors

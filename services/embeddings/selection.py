@@ -1,9 +1,9 @@
-"""Owns which embedder a process gets, and what has to be set for it.
+"""Selects the embedder of a process from the settings.
 
 SetupError                     services/setup_errors.py
-├── EmbeddingKeyError          the provider's key is missing, or can't be one
-├── EmbeddingAddressError      the address is none
-├── EmbeddingDimensionsError   the size of the vectors is not known, or not to be had
+├── EmbeddingKeyError          the provider's key is missing or malformed
+├── EmbeddingAddressError      the address is invalid
+├── EmbeddingDimensionsError   the size of the vectors is unknown or unsupported
 └── EmbeddedModelMissingError  the files of the model are not installed
 """
 
@@ -11,11 +11,14 @@ from typing import Final, Literal, TypeAlias, assert_never
 
 import httpx2
 
-from services.embeddings import openai_compatible, voyage
 from services.embeddings.embedded_model import MODEL_FILES, EmbeddedModel
 from services.embeddings.embedder import Embedder
-from services.embeddings.openai_compatible import OpenAiCompatibleEmbedder
-from services.embeddings.voyage import VoyageEmbedder
+from services.embeddings.providers import (
+    OPENAI_ADDRESS,
+    VOYAGE_ADDRESS,
+    OpenAiCompatibleEmbedder,
+    VoyageEmbedder,
+)
 from services.setup_errors import SetupError
 
 EmbedderKind: TypeAlias = Literal["embedded", "voyage", "openai"]
@@ -35,8 +38,8 @@ class EmbeddingKeyError(SetupError):
 
     def __init__(self, setting: str) -> None:
         super().__init__(
-            f"{setting} is not set, or holds characters that no key has. Set it, or set "
-            "EVERTURN_EMBEDDER=embedded, which needs none."
+            f"{setting} is not set or malformed. Set it, or set EVERTURN_EMBEDDER=embedded, "
+            "which needs no key."
         )
 
 
@@ -45,8 +48,8 @@ class EmbeddingAddressError(SetupError):
 
     def __init__(self) -> None:
         super().__init__(
-            "EVERTURN_EMBEDDING_BASE_URL is no plain http or https address. Correct it, or leave "
-            "it out for the provider's own."
+            "EVERTURN_EMBEDDING_BASE_URL must be an http or https address without credentials or "
+            "a query. Correct it, or leave it out to use the provider's own."
         )
 
 
@@ -93,7 +96,7 @@ def make_embedder(
                 api_key=_key(voyage_api_key, setting="VOYAGE_API_KEY"),
                 model=model or _VOYAGE_MODEL,
                 dimensions=size,
-                base_url=_address(base_url or voyage.ADDRESS),
+                base_url=_address(base_url or VOYAGE_ADDRESS),
                 timeout_s=timeout_s,
             )
         case "openai":
@@ -104,7 +107,7 @@ def make_embedder(
                 model=name,
                 dimensions=size,
                 shorten=_is_to_shorten(size, own_size, is_openai=not base_url),
-                base_url=_address(base_url or openai_compatible.ADDRESS),
+                base_url=_address(base_url or OPENAI_ADDRESS),
                 timeout_s=timeout_s,
             )
         case _:

@@ -1,4 +1,4 @@
-"""Owns the text of one attempt on its way to clients: coalesced, in order, told again if lost."""
+"""The text of one attempt on its way to clients: coalesced, in order, sent again if lost."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import TurnId
 from services.events.writer import Appended, EventWriter
 
-_RETELL_S: Final = 0.1
+_RESEND_S: Final = 0.1
 
 
 class DeltaBuffer:
@@ -34,7 +34,7 @@ class DeltaBuffer:
         self._flusher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Tell clients that the attempt begins, and that what they had of the step is void."""
+        """Publish the start of the attempt, which voids the step's earlier text at clients."""
         await self.flush()
         if self._last_id is None:
             self._arrived.set()
@@ -47,7 +47,7 @@ class DeltaBuffer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop flushing; what still waits is the caller's to flush.
+        """Stop flushing; the caller flushes what is still buffered.
 
         The lock keeps the end out of an append under way: cut there, its text would be sent
         twice or never.
@@ -71,7 +71,7 @@ class DeltaBuffer:
         self._arrived.set()
 
     async def flush(self) -> None:
-        """Send what waits now; after a loss, send the attempt's whole text anew."""
+        """Send what is buffered now; after a loss, send the attempt's whole text again."""
         async with self._lock:
             waiting, self._waiting = "".join(self._waiting), []
             if self._last_id is not None and waiting:
@@ -104,6 +104,6 @@ class DeltaBuffer:
             await self.flush()
             await asyncio.sleep(self._interval_s)
             if self._last_id is None:
-                # The model may pause here for long: what was lost does not wait for its next word.
-                await asyncio.sleep(_RETELL_S)
+                # The model may pause here for long; lost text is sent again before its next word.
+                await asyncio.sleep(_RESEND_S)
                 self._arrived.set()

@@ -1,7 +1,7 @@
-"""Owns what a client of a turn's stream gets: the live tail, or a snapshot made from the database.
+"""The events that a client of a turn's stream gets: the live tail, or a database snapshot.
 
-The tail comes from Redis. Where Redis has forgotten the stream, or is away, the database tells
-the same story by the same rule: `step` clears, `delta` appends, `done` ends.
+The tail comes from Redis. If Redis has lost the stream or is unavailable, the events are derived
+from the database by the same rule: `step` clears, `delta` appends, `done` ends.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from services.database import DatabaseUnavailableError
 from services.events.hub import EventHub, HubUnavailableError, StreamInterruptedError
 from services.events.snapshots import (
     PASSING,
-    Retelling,
+    PolledEvents,
     Snapshots,
     TurnGoneError,
     event_at,
@@ -44,8 +44,8 @@ class EventFeed:
     async def knows(self, turn_id: TurnId, event_id: EventId) -> bool:
         """Whether this turn's stream may have given out `event_id`.
 
-        Only a stream that is there from its first event can tell; after a loss in Redis any id
-        from the past is accepted, and answered with everything.
+        Only a stream that Redis has from its first event can decide that; after a loss in Redis
+        any id from the past is accepted, and everything is sent.
         """
         if event_id.is_snapshot:
             return True
@@ -66,9 +66,9 @@ class EventFeed:
         after: EventId | None = None,
         opening: EventData | None = None,
     ) -> AsyncIterator[Batch]:
-        """Yield the events behind `after` until `done`; an empty batch where silence is long.
+        """Yield the events after `after` until `done`; an empty batch is a keep-alive.
 
-        `opening` is told first for a turn so new that nothing of it need be looked up.
+        `opening` is sent first for a turn so new that nothing has to be looked up.
         """
         last = after
         if opening is not None:
@@ -97,15 +97,15 @@ class EventFeed:
     async def _live(
         self, actor: Actor, turn_id: TurnId, after: EventId | None, *, is_new: bool
     ) -> AsyncIterator[Batch]:
-        """Yield what Redis holds behind `after`, then what is heard, until `done`.
+        """Yield what Redis holds after `after`, then what is published, until `done`.
 
         Errors: StreamInterruptedError where something may have been missed.
         """
         async with self._hub.listen(turn_id) as subscription:
             resumed = await self._behind(turn_id, after)
             entries = await self._hub.read(turn_id) if resumed is None else resumed
-            is_told = _ends(entries) and (resumed is not None or _is_whole(entries))
-            if not (is_new or is_told):
+            is_complete = _ends(entries) and (resumed is not None or _is_whole(entries))
+            if not (is_new or is_complete):
                 snapshot = await self._snapshots.read(actor, turn_id)
                 if snapshot.is_final:
                     yield final_events(snapshot, after=after)
@@ -116,16 +116,16 @@ class EventFeed:
                 yield entries
             last = entries[-1].id if entries else after or PASSING
             while not last.is_done:
-                heard = await subscription.take(within_s=self._keep_alive_s)
-                if not heard and await self._has_ended(actor, turn_id):
+                received = await subscription.take(within_s=self._keep_alive_s)
+                if not received and await self._has_ended(actor, turn_id):
                     raise StreamInterruptedError
-                fresh = [event for event in heard if event.id > last]
+                fresh = [event for event in received if event.id > last]
                 last = fresh[-1].id if fresh else last
-                if fresh or not heard:
+                if fresh or not received:
                     yield fresh
 
     async def _behind(self, turn_id: TurnId, after: EventId | None) -> Batch | None:
-        """Return what Redis holds behind `after`, or None where it can't resume just there."""
+        """Return what Redis holds after `after`, or None if it can't resume exactly there."""
         if after is None or after.is_snapshot:
             return None
         entries = await self._hub.read(turn_id, since=after)
@@ -134,7 +134,7 @@ class EventFeed:
         return entries[1:]
 
     async def _has_ended(self, actor: Actor, turn_id: TurnId) -> bool:
-        """Say whether the turn has ended unheard, as when Redis was away at that moment."""
+        """Whether the turn has ended without an event, e.g. while Redis was unavailable."""
         try:
             return await self._snapshots.has_ended(actor, turn_id)
         except DatabaseUnavailableError:
@@ -143,15 +143,15 @@ class EventFeed:
     async def _polled(
         self, actor: Actor, turn_id: TurnId, after: EventId | None
     ) -> AsyncIterator[Batch]:
-        """Yield what the database knows, until the turn has ended or Redis is back."""
-        retelling = Retelling()
+        """Yield what the database holds, until the turn has ended or Redis is back."""
+        polled = PolledEvents()
         silent_since = time.monotonic()
         while True:
             snapshot = await self._snapshots.read(actor, turn_id)
-            if snapshot.is_final and not retelling.has_begun:
+            if snapshot.is_final and not polled.has_begun:
                 yield final_events(snapshot, after=after)
                 return
-            batch = retelling.tell(snapshot)
+            batch = polled.new_events(snapshot)
             if batch or time.monotonic() - silent_since >= self._keep_alive_s:
                 silent_since = time.monotonic()
                 yield batch
@@ -163,7 +163,7 @@ class EventFeed:
 
 
 def _is_whole(entries: Batch) -> bool:
-    """Whether the stream is there from its beginning: nothing was lost."""
+    """Whether Redis has the stream from its beginning."""
     return bool(entries) and entries[0].name is EventName.TURN
 
 

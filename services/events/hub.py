@@ -1,6 +1,6 @@
-"""Owns listening: one Redis connection of a process serves all its open streams.
+"""Listens to Redis: one connection of a process serves all its open streams.
 
-Over the same connection the processes of the API tell each other what to forget.
+Over the same connection API processes exchange cache invalidations.
 
 A subscriber first listens, then reads what the stream holds already, and drops from what it
 hears what it has read: so nothing is missed and nothing comes twice.
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from schema.events import EventId, EventName, StreamedEvent, parse_event_id
 from schema.ids import TurnId
-from services.events.keys import API_CHANNEL, channel_name, stream_key
+from services.events.writer import API_CHANNEL, channel_name, stream_key
 
 _log = structlog.get_logger(__name__)
 
@@ -29,10 +29,10 @@ _READ_TIMEOUT_S: Final = 5.0
 
 
 class HubUnavailableError(Exception):
-    """Redis can't be listened to now."""
+    """Redis is unavailable."""
 
     def __init__(self) -> None:
-        super().__init__("Redis can't be reached now; events come from the database.")
+        super().__init__("Redis is unavailable; events come from the database.")
 
 
 class StreamInterruptedError(Exception):
@@ -43,38 +43,38 @@ class StreamInterruptedError(Exception):
 
 
 class Listener(Protocol):
-    """Hears the processes of the API, whatever streams are open."""
+    """Receives messages between API processes, whatever streams are open."""
 
     def hear(self, message: bytes) -> None:
-        """Take in what one of them says, this one included; raises nothing."""
+        """Receive a message of an API process, this one included; raises nothing."""
 
     def interrupt(self) -> None:
-        """Learn that messages may have been missed."""
+        """Handle that messages may have been missed."""
 
 
 class Subscription:
-    """What one client hears of one turn."""
+    """One client's subscription to one turn."""
 
     def __init__(self) -> None:
-        self._heard: list[StreamedEvent] = []
+        self._received: list[StreamedEvent] = []
         self._interrupted = False
         self._changed = asyncio.Event()
 
-    def offer(self, heard: StreamedEvent) -> None:
-        """Take an event in, or give up on a client that lags far behind."""
-        if len(self._heard) < _QUEUE_LIMIT:
-            self._heard.append(heard)
+    def offer(self, received: StreamedEvent) -> None:
+        """Queue an event, or give up on a client that lags far behind."""
+        if len(self._received) < _QUEUE_LIMIT:
+            self._received.append(received)
             self._changed.set()
         else:
             self.interrupt()
 
     def interrupt(self) -> None:
-        """Say that events may have been missed."""
+        """Mark that events may have been missed."""
         self._interrupted = True
         self._changed.set()
 
     async def take(self, *, within_s: float) -> list[StreamedEvent]:
-        """Return what was heard since the last call; an empty list after a silence.
+        """Return the events since the last call; an empty list after a silence.
 
         Errors: StreamInterruptedError where events may have been missed.
         """
@@ -87,14 +87,14 @@ class Subscription:
         if self._interrupted:
             raise StreamInterruptedError
         self._changed.clear()
-        heard, self._heard = self._heard, []
-        return heard
+        received, self._received = self._received, []
+        return received
 
 
 class EventHub:
-    """Listens for the events of many turns over one connection, and for the processes of the API.
+    """Listens over one connection for the events of many turns and for API processes.
 
-    Errors: HubUnavailableError from `listen` and `read` while Redis is away.
+    Errors: HubUnavailableError from `listen` and `read` while Redis is unavailable.
     """
 
     def __init__(self, redis: Redis, listener: Listener) -> None:
@@ -106,7 +106,7 @@ class EventHub:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin to listen; does not wait for Redis."""
+        """Start listening; does not wait for Redis."""
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -118,7 +118,7 @@ class EventHub:
 
     @asynccontextmanager
     async def listen(self, turn_id: TurnId) -> AsyncIterator[Subscription]:
-        """Hear all events of the turn that are appended from now on."""
+        """Subscribe to the events of the turn that are appended from now on."""
         channel = channel_name(turn_id)
         subscription = Subscription()
         self._subscriptions[channel].add(subscription)
@@ -206,13 +206,13 @@ class EventHub:
             self._listener.hear(data)
             return
         try:
-            heard = _announcement(data)
+            received = _announcement(data)
         except ValueError:
-            # Somebody else wrote it; all streams of this process hang on going on.
+            # Another program wrote it; all streams of this process depend on this loop.
             _log.warning("announcement_not_understood", channel=channel)
             return
         for subscription in self._subscriptions.get(channel, ()):
-            subscription.offer(heard)
+            subscription.offer(received)
 
     def _lose_connection(self) -> None:
         if self._pubsub is not None:
@@ -227,7 +227,7 @@ class EventHub:
 def _event_id(raw: bytes) -> EventId:
     event_id = parse_event_id(raw.decode())
     if event_id is None:
-        raise ValueError("Redis gave an id that is none")
+        raise ValueError("Redis returned an invalid id")
     return event_id
 
 

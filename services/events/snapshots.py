@@ -1,4 +1,4 @@
-"""Owns telling a turn's events from what the database holds of it."""
+"""Derives a turn's events from its rows in the database."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeVar
@@ -29,7 +29,7 @@ from services.chats.rows import message_from_row
 from services.database import Database
 
 PASSING: Final = EventId(0, 0)
-"""The id of all events told of a turn under way: resuming behind it tells everything anew."""
+"""The id of all events derived from a running turn: resuming after it sends everything again."""
 
 
 _STATUS: Final = "SELECT status FROM turns WHERE id = $1"
@@ -43,20 +43,20 @@ class TurnGoneError(Exception):
 
 
 class Snapshot(NamedTuple):
-    """A turn's events as the database tells them; `done` is the last where it has ended."""
+    """A turn's events derived from the database; the last is `done` if the turn has ended."""
 
     is_final: bool
     events: list[EventData]
 
 
 class Snapshots:
-    """Reads turns whole. Errors: DatabaseUnavailableError."""
+    """Reads the events of whole turns. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def has_ended(self, actor: Actor, turn_id: TurnId) -> bool:
-        """Say whether the turn has ended: all that a silent stream needs to know.
+        """Whether the turn has ended, which is all that a silent stream needs.
 
         Errors: TurnGoneError.
         """
@@ -69,7 +69,7 @@ class Snapshots:
     async def read(self, actor: Actor, turn_id: TurnId) -> Snapshot:
         """Return the turn's events as far as they are stored.
 
-        Errors: TurnGoneError if there is no such turn.
+        Errors: TurnGoneError if the turn is not found.
         """
         async with self._database.transaction(actor) as session:
             turn = await session.get(TurnRow, turn_id)
@@ -92,30 +92,30 @@ class Snapshots:
         return Snapshot(is_final=status.is_final, events=events)
 
 
-class Retelling:
-    """Tells a turn poll after poll, each time only what the client has not heard."""
+class PolledEvents:
+    """The events of a polled turn: after each poll only those that the client hasn't received."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[object, ...], EventData] = {}
+        self._sent: dict[tuple[object, ...], EventData] = {}
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything was told."""
-        return bool(self._told)
+        """Whether any event was sent."""
+        return bool(self._sent)
 
-    def tell(self, snapshot: Snapshot) -> list[StreamedEvent]:
+    def new_events(self, snapshot: Snapshot) -> list[StreamedEvent]:
         """Return the events that are new since the last call."""
         news = [event for event in map(self._news_in, snapshot.events) if event is not None]
         return [event_at(_passing_id(event), event) for event in news]
 
     def _news_in(self, event: EventData) -> EventData | None:
         key = _identity(event)
-        before = self._told.get(key)
+        before = self._sent.get(key)
         if before == event:
             return None
-        self._told[key] = event
+        self._sent[key] = event
         if isinstance(event, StepEvent):
-            self._told.pop((DeltaEvent.event_name, event.step), None)
+            self._sent.pop((DeltaEvent.event_name, event.step), None)
         if isinstance(event, DeltaEvent) and isinstance(before, DeltaEvent):
             # The step's own event would have dropped `before`, had a new attempt begun.
             return event.model_copy(update={"text": event.text.removeprefix(before.text)})
@@ -128,23 +128,23 @@ def event_at(event_id: EventId, event: EventData) -> StreamedEvent:
 
 
 def passing_events(snapshot: Snapshot) -> list[StreamedEvent]:
-    """Return the events of a turn under way, which can't be resumed in their midst."""
+    """Return the events of a running turn, which can't be resumed between two of them."""
     return [event_at(PASSING, event) for event in snapshot.events]
 
 
 def final_events(snapshot: Snapshot, *, after: EventId | None) -> list[StreamedEvent]:
-    """Return the events of a turn that has ended, from behind `after` if that was one of them.
+    """Return the events of a turn that has ended, those after `after` if it is one of them.
 
-    An ended turn does not change, so its events can be counted: the ids stay the same for ever.
+    An ended turn does not change, so its events are numbered, and the ids stay the same.
     """
-    told = [
+    events = [
         event_at(EventId(0, number), event)
         for number, event in enumerate(snapshot.events[:-1], start=1)
     ]
-    told.append(event_at(EventId(0, DONE_SEQUENCE), snapshot.events[-1]))
+    events.append(event_at(EventId(0, DONE_SEQUENCE), snapshot.events[-1]))
     if after is None or not after.is_snapshot:
-        return told
-    return [event for event in told if event.id > after]
+        return events
+    return [event for event in events if event.id > after]
 
 
 def turn_event(turn: TurnRow) -> TurnEvent:

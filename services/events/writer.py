@@ -1,9 +1,9 @@
-"""Owns appending to a turn's stream, fenced by attempt.
+"""Appends to a turn's stream in Redis, fenced by attempt; and the names of keys and channels.
 
     OvertakenError    a newer attempt writes this step, or the stream has ended
 
-Redis is a fast path, not the truth: while it is away, appends are dropped and clients are served
-from the database.
+Redis is a fast path, not the truth: while it is unavailable, appends are dropped and clients are
+served from the database.
 """
 
 import time
@@ -19,7 +19,25 @@ from redis.exceptions import RedisError
 
 from schema.events import DONE_SEQUENCE, GONE, EventData, ToolCallEvent
 from schema.ids import TurnId
-from services.events.keys import channel_name, fence_key, stream_key
+
+API_CHANNEL: Final = "everturn:api"
+"""API processes exchange cache invalidations on it; all of them always listen."""
+
+
+def stream_key(turn_id: TurnId) -> str:
+    """Return the key of the Redis stream that holds the turn's events."""
+    return f"everturn:{{{turn_id}}}:events"
+
+
+def fence_key(turn_id: TurnId) -> str:
+    """Return the key of the hash from step to its newest attempt; field `done` closes it."""
+    return f"everturn:{{{turn_id}}}:fence"
+
+
+def channel_name(turn_id: TurnId) -> str:
+    """Return the channel on which each appended event is announced."""
+    return f"everturn:{{{turn_id}}}"
+
 
 _log = structlog.get_logger(__name__)
 
@@ -78,7 +96,7 @@ class EventWriter:
     async def append_end_of_call(
         self, turn_id: TurnId, ended: ToolCallEvent
     ) -> Appended | NotAppended:
-        """Append how a tool call has ended; told again by whoever can't know, it is there once.
+        """Append the end of a tool call; appended again after a crash, it is there once.
 
         Errors: OvertakenError if the stream has ended.
         """
@@ -97,7 +115,7 @@ class EventWriter:
         """Append events of an attempt.
 
         With `behind`, answers UNKNOWN and appends nothing where the stream's newest event is not
-        that one: Redis has lost events, and the attempt must be told anew.
+        that one: Redis has lost events, and the attempt must be sent again.
         Errors: OvertakenError if a newer attempt has appended, or the stream has ended.
         """
         return await self._run(
@@ -112,7 +130,7 @@ class EventWriter:
             return NotAppended.PRESENT
 
     async def erase(self, turn_id: TurnId) -> bool:
-        """Delete a stream for good, and tell those who follow it; False where Redis is away.
+        """Delete a stream for good, and end it for its readers; False if Redis is unavailable.
 
         The closed fence stays for a while: a worker that has not heard of it can't write again.
         """

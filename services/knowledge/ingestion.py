@@ -1,13 +1,14 @@
-"""Owns how a version comes to be searched: its bytes become a text, passages, vectors.
+"""Ingestion: a version's bytes become a text, passages and vectors.
 
-Each step is a transaction of its own around work that holds no connection, and finds out from
-the database what is left to do: to repeat a step, or the whole, changes nothing. A document that
-has been deleted meanwhile ends its ingestion without an error.
+Each step is a transaction of its own around work that holds no connection, and reads from the
+database what is left to do, so repeating a step, or all of them, changes nothing. The ingestion of
+a document that was deleted in the meantime ends without an error.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,11 +16,12 @@ from sqlalchemy import delete, func, insert, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.actors import acting_user
+from schema.actors import SERVICE, acting_user
 from schema.ids import new_id
 from schema.ingestion import (
     DocumentVersionReference,
     FinishIngestionInput,
+    IngestionProblem,
     IngestionProgress,
 )
 from schema.knowledge import IngestionStatus
@@ -31,8 +33,29 @@ from services.embeddings import Embedder, Purpose
 from services.knowledge.extraction.documents import ContentType, ExtractionRefusal
 from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.passages import Passage, split
-from services.knowledge.problems import sentence_of
-from services.knowledge.rows import is_version, light, progress_from_row
+from services.knowledge.rows import is_version, light, progress_from_row, reference_from_row
+
+_SENTENCES: Final[Mapping[ExtractionRefusal | IngestionProblem, str]] = {
+    ExtractionRefusal.EMPTY: "The document is empty.",
+    ExtractionRefusal.NOT_ITS_TYPE: "The document does not match its content type.",
+    ExtractionRefusal.TOO_LARGE: "The document has too much text. Split it and upload the parts.",
+    ExtractionRefusal.TOO_COMPLEX: "The document takes too much memory or time to read.",
+    ExtractionRefusal.ENCRYPTED: "The document is encrypted. Upload it without a password.",
+    ExtractionRefusal.NO_TEXT: (
+        "The document has no readable text, e.g. because its pages are images."
+    ),
+    IngestionProblem.EMBEDDING_REFUSED: "The embedding service rejected the document.",
+    IngestionProblem.KEPT_FAILING: (
+        "The document could not be read or embedded after several attempts. Upload it again later."
+    ),
+    IngestionProblem.STOPPED: "An operator stopped the ingestion. Upload the document again.",
+}
+
+
+def sentence_of(problem: ExtractionRefusal | IngestionProblem) -> str:
+    """Return the sentence of a problem; none quotes the document."""
+    return _SENTENCES[problem]
+
 
 _DELETED: Final = IngestionProgress(status=None)
 # A document at the limits, its text and its passages take some 100 MB.
@@ -253,3 +276,35 @@ async def _insert(
 def _is_of(version: DocumentVersionReference) -> Any:  # noqa: ANN401 -- a condition of SQLAlchemy
     is_version_of = col(PassageRow.version) == version.number
     return (col(PassageRow.document_id) == version.document_id) & is_version_of
+
+
+_BATCH: Final = 500
+
+
+class StrandedIngestionSearch:
+    """Searches the versions of all users, as the service."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def unfinished(self, *, older_than: timedelta) -> Sequence[DocumentVersionReference]:
+        """Return versions that are not ingested, those not begun yet before others.
+
+        Errors: DatabaseUnavailableError.
+        """
+        unfinished = (IngestionStatus.PENDING, IngestionStatus.PROCESSING)
+        query = (
+            light()
+            .where(
+                col(DocumentVersionRow.status).in_(unfinished),
+                col(DocumentVersionRow.created_at) < utc_now() - older_than,
+            )
+            # During an outage of the embedding service many are under way, and stay so.
+            .order_by(
+                col(DocumentVersionRow.status) == IngestionStatus.PROCESSING,
+                col(DocumentVersionRow.created_at),
+            )
+            .limit(_BATCH)
+        )
+        async with self._database.transaction(SERVICE) as session:
+            return [reference_from_row(row) for row in await session.exec(query)]

@@ -1,4 +1,4 @@
-"""Owns cutting a text into passages: what is embedded, found and shown as a source.
+"""Splits a text into passages, which are embedded, found and cited as sources.
 
 Boundaries are those of the splitter library: headings, paragraphs, sentences, words, graphemes.
 Does not extract or store anything.
@@ -56,9 +56,9 @@ def split(
     """Return the passages of `text` in their order; together they hold all that can be read.
 
     Spaces around a passage are left out, and so is a passage of spaces alone. Takes up to
-    three seconds for each million characters (Chinese), so it belongs into a thread.
+    three seconds for each million characters (Chinese), so call it in a thread.
 
-    Errors: TOO_LARGE for more passages than may be; EMPTY where there is none.
+    Errors: TOO_LARGE for more passages than allowed; EMPTY if there is none.
     Idempotency: pure; the same text gives the same passages at the same positions.
     """
     sizes = sizes or PassageSizes()

@@ -1,6 +1,6 @@
-"""Owns which version of a document others find: all of its flags change in one transaction.
+"""Publishes and withdraws versions of a document: all flags change in one transaction.
 
-The document's row is locked first, by everybody who publishes or withdraws.
+Publishing and withdrawing both lock the document's row first.
 """
 
 from typing import Final
@@ -17,9 +17,8 @@ from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow, PassageRow
 from services.audit.recording import record
 from services.database import Database
-from services.knowledge.refusals import PublicationRefusal, VersionRefusal
-from services.knowledge.rows import is_version, light
-from services.knowledge.shown_documents import shown_locked
+from services.knowledge.rows import is_version, light, shown_locked
+from services.knowledge.versions import PublicationRefusal, VersionRefusal
 from services.resources import Unreachable, touch, why_unreachable
 
 # What is published enters the index of vectors, which takes milliseconds for each passage; a
@@ -36,7 +35,7 @@ class Publication:
     async def publish(
         self, actor: Actor, document_id: DocumentId, number: int | None
     ) -> Result[Document, Unreachable | VersionRefusal | PublicationRefusal]:
-        """Let others find a version, the latest unless one is named, instead of any other.
+        """Make a version, the latest by default, the one that others find.
 
         Idempotency: publishing what is published changes nothing.
         """
@@ -60,7 +59,7 @@ class Publication:
     async def unpublish(
         self, actor: Actor, document_id: DocumentId
     ) -> Result[Document, Unreachable]:
-        """Let nobody but the owner find a document; administrators may do so too.
+        """Hide a document from everyone except its owner; administrators may do so too.
 
         Idempotency: withdrawing a draft changes nothing.
         """
@@ -75,7 +74,7 @@ class Publication:
 async def _put(
     session: AsyncSession, actor: Actor, row: DocumentRow, version: DocumentVersionRow | None
 ) -> None:
-    """Make `version` the published one, or none."""
+    """Publish `version`, or none."""
     before, after = row.published_version, None if version is None else version.number
     if before == after:
         return

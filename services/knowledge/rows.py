@@ -1,12 +1,15 @@
-"""Owns turning rows of documents and versions into what clients see, and reading no more of them.
+"""Rows of documents and versions, and what clients get of them.
 
-A version's row holds its source and its text, megabytes each: `light` leaves both where they are.
+A version's row holds its source and its text, megabytes each: `light` leaves both in the database.
 """
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
+from sqlalchemy import ARRAY, Integer, Uuid, bindparam, column, func
 from sqlalchemy.orm import defer
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor, ActorType
@@ -22,6 +25,8 @@ from schema.knowledge import (
     PublicationStatus,
 )
 from schema.tables import DocumentRow, DocumentVersionRow
+from services.database import Connection
+from services.database.queries import CompiledQuery
 
 WITHOUT_SOURCE: Final = defer(DocumentVersionRow.source, raiseload=True)  # type: ignore[arg-type]
 _WITHOUT_TEXT: Final = defer(DocumentVersionRow.content, raiseload=True)  # type: ignore[arg-type]
@@ -39,9 +44,9 @@ def is_version(document_id: Any, number: Any) -> Any:  # noqa: ANN401 -- values 
 
 
 def latest_shown(row: DocumentRow, actor: Actor) -> int | None:
-    """Return the number of the version that is the latest to this actor.
+    """Return the number of the latest version that this actor may see.
 
-    Drafts are their owner's business; None where nothing of another's document is published.
+    Drafts are visible to their owner only; None if another user's document is unpublished.
     """
     if row.user_id == actor.user_id or actor.type is ActorType.ADMIN:
         return row.latest_version
@@ -69,7 +74,7 @@ def document_from_row(row: DocumentRow, latest: DocumentVersionRow, actor: Actor
 def owned_document_from_row(
     row: DocumentRow, latest: DocumentVersionRow, actor: Actor
 ) -> OwnedDocument:
-    """Return the document with whose it is."""
+    """Return the document with its owner."""
     document = document_from_row(row, latest, actor)
     return OwnedDocument(**vars(document), user_id=UserId(row.user_id))
 
@@ -93,14 +98,14 @@ def text_from_row(row: DocumentVersionRow) -> DocumentText:
 
 
 def reference_from_row(row: DocumentVersionRow) -> DocumentVersionReference:
-    """Return what workflows know the version by."""
+    """Return the reference by which workflows identify the version."""
     return DocumentVersionReference(
         document_id=DocumentId(row.document_id), number=row.number, user_id=UserId(row.user_id)
     )
 
 
 def progress_from_row(row: DocumentVersionRow) -> IngestionProgress:
-    """Return how far the version's ingestion is."""
+    """Return the progress of the version's ingestion."""
     return IngestionProgress(
         status=IngestionStatus(row.status), passages=row.passage_count, embedded=row.embedded_count
     )
@@ -113,3 +118,41 @@ def _ingestion_from_row(row: DocumentVersionRow) -> Ingestion:
         passage_count=row.passage_count,
         embedded_count=row.embedded_count,
     )
+
+
+D = TypeVar("D", bound=Document)
+Shape: TypeAlias = Callable[[DocumentRow, DocumentVersionRow, Actor], D]
+
+_WANTED: Final = (
+    func.unnest(bindparam("ids", type_=ARRAY(Uuid)), bindparam("numbers", type_=ARRAY(Integer)))
+    .table_valued(column("document_id", Uuid), column("number", Integer), name="wanted")
+    .render_derived()
+)
+_VERSIONS: Final = CompiledQuery(
+    light().join(
+        _WANTED,
+        (col(DocumentVersionRow.document_id) == _WANTED.c.document_id)
+        & (col(DocumentVersionRow.number) == _WANTED.c.number),
+    )
+)
+
+
+async def shown(
+    connection: Connection, actor: Actor, rows: Sequence[DocumentRow], shape: Shape[D]
+) -> list[D]:
+    """Return the documents in the order of their rows.
+
+    Documents withdrawn or deleted since the rows were read are left out.
+    """
+    ids = [row.id for row in rows]
+    numbers = [latest_shown(row, actor) for row in rows]
+    found = await _VERSIONS.all(connection, ids=ids, numbers=numbers) if rows else []
+    latest = {version.document_id: version for version in found}
+    return [shape(row, latest[row.id], actor) for row in rows if row.id in latest]
+
+
+async def shown_locked(session: AsyncSession, actor: Actor, row: DocumentRow) -> Document:
+    """Return a document that is locked, so that its latest version can't be gone."""
+    latest = latest_shown(row, actor) or row.latest_version
+    query = light().where(is_version(DocumentId(row.id), latest))
+    return document_from_row(row, (await session.exec(query)).one(), actor)

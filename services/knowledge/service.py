@@ -1,7 +1,6 @@
-"""Owns documents as people use them: made, listed, found by title, renamed, deleted.
+"""Documents as users manage them: create, list, find by title, rename, delete.
 
-Their versions are in `versions.py`, who finds them in `publication.py`, and how their texts come
-to be searched in `ingestion.py`.
+Versions are in `versions.py`, publishing in `publication.py`, and ingestion in `ingestion.py`.
 """
 
 import asyncio
@@ -33,9 +32,8 @@ from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.connections import lock
 from services.database.queries import Listing, Order, by_id, contains_searched, equals
-from services.knowledge.rows import document_from_row, owned_document_from_row
-from services.knowledge.shown_documents import shown, shown_locked
-from services.knowledge.submissions import TitledSubmission, identity_of, store_version
+from services.knowledge.rows import document_from_row, owned_document_from_row, shown, shown_locked
+from services.knowledge.versions import TitledSubmission, identity_of, store_version
 from services.resources import (
     Conflict,
     LimitReached,
@@ -79,7 +77,7 @@ _DOCUMENTS: Final = Listing(
 
 
 class KnowledgeService:
-    """Keeps the documents of users. Errors: DatabaseUnavailableError."""
+    """Manages the documents of users. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, accounts: AccountCache) -> None:
         self._database = database
@@ -88,9 +86,9 @@ class KnowledgeService:
     async def create(
         self, actor: Actor, submission: TitledSubmission, *, key: str | None
     ) -> Result[Document, LimitReached | Conflict]:
-        """Make a document whose first version is to be ingested.
+        """Create a document whose first version is to be ingested.
 
-        Idempotency: the same key with the same bytes gives the document that it made before.
+        Idempotency: the same key with the same bytes returns the document created before.
         """
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_documents
         identity = await asyncio.to_thread(identity_of, submission)
@@ -138,7 +136,7 @@ class KnowledgeService:
         return Page(documents, rows.next_cursor)
 
     async def get(self, actor: Actor, document_id: DocumentId) -> Result[Document, Unreachable]:
-        """Return one document of the actor's, or one that somebody has published."""
+        """Return a document that is the actor's own or published."""
         async with self._database.statements(actor) as connection:
             rows = await _DOCUMENT.all(connection, id=document_id)
             documents = await shown(connection, actor, rows, document_from_row)
@@ -154,9 +152,9 @@ class KnowledgeService:
         *,
         versions: Versions,
     ) -> Result[Document, Conflict | Unreachable]:
-        """Rename a document; `versions` are those it is meant for."""
+        """Rename a document if its version is one of `versions`."""
         async with self._database.transaction(actor) as session:
-            # Locking asks for the right to change, which nobody has to another's document.
+            # Locking needs the right to update, which only the owner has.
             row = await session.get(DocumentRow, document_id, with_for_update=True)
             if row is not None:
                 if not is_meant(row.version, versions):
@@ -168,7 +166,7 @@ class KnowledgeService:
         return Err(await why_unreachable(self._database, DocumentRow, document_id))
 
     async def delete(self, actor: Actor, document_id: DocumentId) -> Result[None, Unreachable]:
-        """Delete a document with all its versions; an ingestion under way ends by itself."""
+        """Delete a document with all its versions; a running ingestion ends by itself."""
         async with self._database.transaction(actor) as session:
             row = await session.get(DocumentRow, document_id, with_for_update=True)
             if row is not None:
@@ -180,7 +178,7 @@ class KnowledgeService:
 
 
 async def _count_locked(session: AsyncSession, actor: Actor) -> int:
-    """Return how many documents the actor has; nobody adds one before the transaction ends."""
+    """Return how many documents the actor has; none is added before the transaction ends."""
     await lock(session, "documents", of=actor.user_id)
     query = select(func.count()).where(col(DocumentRow.user_id) == actor.user_id)
     return (await session.exec(query)).one()

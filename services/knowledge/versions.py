@@ -1,6 +1,9 @@
-"""Owns the versions of a document: added and read, never changed."""
+"""The versions of a document: added and read, never changed."""
 
 import asyncio
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import Integer, Uuid, bindparam, func
@@ -9,14 +12,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE, Actor
 from schema.ids import DocumentId
-from schema.knowledge import DocumentText, DocumentVersion
+from schema.knowledge import DocumentText, DocumentType, DocumentVersion
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
 from schema.tables.columns import utc_now
+from schema.wire import Payload
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, by_id
-from services.knowledge.refusals import VersionRefusal
 from services.knowledge.rows import (
     WITHOUT_SOURCE,
     is_version,
@@ -24,8 +27,82 @@ from services.knowledge.rows import (
     text_from_row,
     version_from_row,
 )
-from services.knowledge.submissions import Submission, identity_of, store_version
-from services.resources import Conflict, Unreachable, create_once, why_unreachable
+from services.resources import (
+    Conflict,
+    Unreachable,
+    create_once,
+    why_unreachable,
+)
+
+
+class VersionRefusal(StrEnum):
+    """Why a version can't be read or published, although its document can."""
+
+    NO_SUCH_VERSION = "no_such_version"
+    DRAFT_OF_ANOTHER = "draft_of_another"
+
+
+class PublicationRefusal(StrEnum):
+    """Why an existing version can't be published."""
+
+    NOT_READY = "not_ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The bytes of a version as they were uploaded, and their declared content type."""
+
+    content_type: DocumentType
+    source: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TitledSubmission(Submission):
+    """The first version of a document."""
+
+    title: str
+
+
+class SubmissionIdentity(Payload):
+    """What identifies a submission under an idempotency key."""
+
+    document_id: DocumentId | None
+    title: str | None
+    content_type: str
+    source_hash: str
+
+
+def identity_of(
+    submission: Submission, *, document_id: DocumentId | None = None
+) -> SubmissionIdentity:
+    """Return the identity of a submission; call it in a thread, a large one takes time to hash.
+
+    Submitted as a string or as a file, it is the same.
+    """
+    return SubmissionIdentity(
+        document_id=document_id,
+        title=submission.title if isinstance(submission, TitledSubmission) else None,
+        content_type=submission.content_type,
+        source_hash=hashlib.sha256(submission.source).hexdigest(),
+    )
+
+
+async def store_version(
+    session: AsyncSession, row: DocumentRow, submission: Submission
+) -> DocumentVersionRow:
+    """Store a submission as the latest version of a document."""
+    version = DocumentVersionRow(
+        document_id=row.id,
+        number=row.latest_version,
+        user_id=row.user_id,
+        content_type=submission.content_type,
+        source=submission.source,
+    )
+    session.add(version)
+    await session.flush()
+    return version
+
 
 _NEWEST_FIRST: Final = Order("-number", (col(DocumentVersionRow.number),), descending=True)
 _DOCUMENT_ID: Final = bindparam("document_id", type_=Uuid)
@@ -39,7 +116,7 @@ _VERSIONS: Final = Listing(light().where(col(DocumentVersionRow.document_id) == 
 
 
 class DocumentVersions:
-    """Keeps the versions of documents. Errors: DatabaseUnavailableError."""
+    """Manages the versions of documents. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,9 +124,9 @@ class DocumentVersions:
     async def add(
         self, actor: Actor, document_id: DocumentId, submission: Submission, *, key: str | None
     ) -> Result[DocumentVersion, Conflict | Unreachable]:
-        """Add a version that is to be ingested; what is published stays so.
+        """Add a version that is to be ingested; the published version stays published.
 
-        Idempotency: the same key with the same bytes gives the version that it made before.
+        Idempotency: the same key with the same bytes returns the version created before.
         """
         identity = await asyncio.to_thread(identity_of, submission, document_id=document_id)
 
@@ -118,7 +195,7 @@ class DocumentVersions:
         if document is None:
             return await why_unreachable(self._database, DocumentRow, document_id)
         query = select(func.count()).where(is_version(document_id, number))
-        # The policies hide drafts of others, so that they alone can't tell them from nothing.
+        # The policies hide drafts of others, so a hidden draft looks like a missing version.
         async with self._database.transaction(SERVICE) as session:
             is_there = (await session.exec(query)).one() > 0
         return VersionRefusal.DRAFT_OF_ANOTHER if is_there else VersionRefusal.NO_SUCH_VERSION

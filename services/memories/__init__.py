@@ -1,1 +1,1 @@
-"""Memories: what users have said that is worth remembering, kept, found and suggested."""
+"""Memories: what users said that is worth remembering, stored, found and suggested."""

@@ -1,4 +1,4 @@
-"""Owns turning memories into rows, and rows into what clients see."""
+"""Rows of memories, and what clients get of them."""
 
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from schema.memories import (
 from schema.tables import MemoryRow
 from services.database.queries import AttributeRow
 
-# A vector is kilobytes of text on its way here, and no answer shows one.
+# A vector is kilobytes on the wire, and no response has one.
 WITHOUT_VECTOR: Final = defer(MemoryRow.embedding)  # type: ignore[arg-type]  # a column, to SQLModel a list
 
 
@@ -28,7 +28,7 @@ def new_row(
     *,
     embedder: str,
 ) -> MemoryRow:
-    """Return the row of a new memory, accepted; `embedder` is who made the vector, if any did."""
+    """Return the row of a new memory, accepted; `embedder` is the name of the vector's embedder."""
     return MemoryRow(
         id=new_id(),
         user_id=user_id,
@@ -46,7 +46,7 @@ def memory_from_row(row: MemoryRow) -> Memory:
 
 
 def hit_from_row(row: AttributeRow) -> MemoryHit:
-    """Return the memory that the row holds, as one that was found with its `score`."""
+    """Return the memory that the row holds, with its `score` in a search."""
     return MemoryHit(**_fields(row), score=row.score)
 
 

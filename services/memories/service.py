@@ -1,4 +1,4 @@
-"""Owns memories as their owner keeps them: made, listed, changed, decided on, deleted."""
+"""Memories as their owner manages them: create, list, change, accept or reject, delete."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -29,9 +29,9 @@ from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals
 from services.embeddings import Embedder, EmbeddingError, Purpose
-from services.embeddings.vectors import PATIENCE, vector_of
-from services.memories.quota import count_locked
+from services.embeddings.embedder import VECTOR_TIMEOUT, vector_of
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
+from services.memories.writing import accepted_with_same_words, count_locked
 from services.resources import (
     Conflict,
     LimitReached,
@@ -39,6 +39,7 @@ from services.resources import (
     Versions,
     create_once,
     is_meant,
+    release_key,
     touch,
     why_unreachable,
 )
@@ -76,7 +77,7 @@ _MEMORIES: Final = Listing(
 
 
 class MemoryRefusal(StrEnum):
-    """Why a memory is not decided on: it has been, the other way round."""
+    """Why a decision on a memory is refused: the opposite was decided before."""
 
     ACCEPTED_BEFORE = "accepted_before"
     REJECTED_BEFORE = "rejected_before"
@@ -89,11 +90,11 @@ _DECIDED_BEFORE: Final = {
 
 
 class MemoryService:
-    """Keeps the memories of users. Errors: DatabaseUnavailableError.
+    """Manages the memories of users. Errors: DatabaseUnavailableError.
 
-    Vectors are asked for before a transaction begins. Without one a memory is stored all the
-    same: it is found by its text, and by meaning once it has been embedded in the background.
-    Units: `patience` bounds the wait for a vector.
+    Vectors are requested before a transaction begins. A memory is stored even without one: it is
+    found by its text, and by meaning once it has been embedded in the background.
+    Units: `vector_timeout` bounds the wait for a vector.
     """
 
     def __init__(
@@ -102,26 +103,31 @@ class MemoryService:
         embedder: Embedder,
         accounts: AccountCache,
         *,
-        patience: timedelta = PATIENCE,
+        vector_timeout: timedelta = VECTOR_TIMEOUT,
     ) -> None:
         self._database = database
         self._embedder = embedder
         self._accounts = accounts
-        self._patience = patience
+        self._vector_timeout = vector_timeout
 
     async def create(
         self, actor: Actor, request: CreateMemoryRequest, *, key: str | None
     ) -> Result[Memory, LimitReached | Conflict]:
-        """Store what the user wants to be remembered; it is accepted as it is.
+        """Store a memory, accepted; one with the same words that is accepted already is returned.
 
-        Idempotency: the same key with the same request gives the memory that it made before.
+        Idempotency: the same key with the same request returns the memory created before.
         """
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
         vector = await self._vector_of(request.content)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
 
         async def create(session: AsyncSession) -> Result[Memory, LimitReached]:
-            if await count_locked(session, actor) >= limit:
+            count = await count_locked(session, actor)
+            if (known := await accepted_with_same_words(session, row)) is not None:
+                memory = memory_from_row(known)
+                await release_key(session)
+                return Ok(memory)
+            if count >= limit:
                 return Err(LimitReached(limit))
             session.add(row)
             await session.flush()
@@ -140,7 +146,7 @@ class MemoryService:
     async def list_memories(
         self, actor: Actor, chosen: MemoryFilter, page: PageRequest, *, sort: MemorySort
     ) -> Page[Memory]:
-        """Return the actor's memories that the filter leaves, in the order that is asked for.
+        """Return the actor's memories that match the filter, in the given order.
 
         Errors: InvalidCursorError.
         """
@@ -165,8 +171,8 @@ class MemoryService:
         *,
         versions: Versions,
     ) -> Result[Memory, Conflict | Unreachable]:
-        """Change a memory, embed it anew for new words; `versions` are those it is meant for."""
-        # Asked first, so that nobody pays for the vector of what they can't reach.
+        """Change a memory if its version is one of `versions`; a new text is embedded again."""
+        # Read first, so that no vector is paid for a memory that can't be changed.
         found = await self.get(actor, memory_id)
         if isinstance(found, Err):
             return found
@@ -183,7 +189,7 @@ class MemoryService:
         return Err(await why_unreachable(self._database, MemoryRow, memory_id))
 
     async def delete(self, actor: Actor, memory_id: MemoryId) -> Result[None, Unreachable]:
-        """Forget a memory for good; the same may then be suggested again."""
+        """Delete a memory for good; the same may then be suggested again."""
         async with self._database.transaction(actor) as session:
             row = await _locked(session, memory_id)
             if row is not None:
@@ -195,7 +201,7 @@ class MemoryService:
     async def accept(
         self, actor: Actor, memory_id: MemoryId
     ) -> Result[Memory, MemoryRefusal | Unreachable]:
-        """Let a suggestion be found and used.
+        """Accept a suggestion, so that it is found and used.
 
         Idempotency: accepting again changes nothing.
         """
@@ -204,7 +210,7 @@ class MemoryService:
     async def reject(
         self, actor: Actor, memory_id: MemoryId
     ) -> Result[Memory, MemoryRefusal | Unreachable]:
-        """Put a suggestion aside; it is kept, so that the same is not suggested again.
+        """Reject a suggestion; it is kept, so that the same is not suggested again.
 
         Idempotency: rejecting again changes nothing.
         """
@@ -227,17 +233,17 @@ class MemoryService:
         return Err(await why_unreachable(self._database, MemoryRow, memory_id))
 
     async def _vector_of(self, content: str) -> list[float] | None:
-        """Return the vector of a memory, or None where the embedder does not give it in time."""
+        """Return the vector of a memory, or None if the embedder fails or takes too long."""
         try:
             return await vector_of(
-                self._embedder, content, purpose=Purpose.DOCUMENT, patience=self._patience
+                self._embedder, content, purpose=Purpose.DOCUMENT, within=self._vector_timeout
             )
         except EmbeddingError as error:
             _log.warning("memory_not_embedded", cause=type(error).__name__)
             return None
 
     def _apply(self, row: MemoryRow, changes: dict[str, Any], vector: list[float] | None) -> None:
-        # The same words keep the vector that they have where there is no newer one.
+        # An unchanged text keeps its vector if there is no newer one.
         if vector is not None or changes.get("content", row.content) != row.content:
             row.embedding = vector
             row.embedder = None if vector is None else self._embedder.name

@@ -1,4 +1,4 @@
-"""Owns storing what a conversation suggests to remember, without repeating what is known."""
+"""Stores the memories that a conversation suggests, without near-duplicates."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,8 @@ from schema.tables import CreationRow, MemoryRow, TurnRow
 from services.auth.accounts import AccountCache
 from services.database import Database
 from services.embeddings import Embedder, Purpose
-from services.memories.likeness import alike
-from services.memories.quota import count_locked
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
+from services.memories.writing import alike, count_locked
 
 
 class MemorySuggestions:
@@ -34,13 +33,12 @@ class MemorySuggestions:
         source_turn_id: TurnId,
         auto_accept: bool,
     ) -> list[Memory]:
-        """Store what is new among the suggestions of a turn, and return it.
+        """Store the new ones among the suggestions of a turn, and return them.
 
-        What says the same as a memory that is there already, a rejected one included, is left
-        out; so is what the plan has no room for. Nothing is learnt from a turn that has been
-        deleted meanwhile.
+        Near-duplicates of existing memories, rejected ones included, are left out, and so is what
+        exceeds the plan's limit. Nothing is stored for a turn that was deleted in the meantime.
         Errors: EmbeddingError.
-        Idempotency: a turn from which memories have come already gives those, and no others.
+        Idempotency: a turn that already has suggestions returns those, and no others.
         """
         if not suggestions:
             return []
@@ -72,7 +70,7 @@ class MemorySuggestions:
     async def _store_new(
         self, session: AsyncSession, rows: Sequence[MemoryRow], *, room: int
     ) -> list[MemoryRow]:
-        """Add one row after the other, so that each is compared with those before it too."""
+        """Add one row after another, so that each is compared with those before it, too."""
         stored: list[MemoryRow] = []
         for row in rows:
             if len(stored) < room and not await self._is_known(session, row):
@@ -86,7 +84,7 @@ class MemorySuggestions:
 
 
 async def _learnt_from(session: AsyncSession, turn_id: TurnId) -> list[MemoryRow]:
-    """Return what was learnt from the turn; not what its user had the model remember in it."""
+    """Return the suggestions of the turn, without what its user asked the model to remember."""
     wished = select(CreationRow.key).where(
         col(CreationRow.user_id) == col(MemoryRow.user_id),
         col(CreationRow.resource_id) == cast(col(MemoryRow.id), String),

@@ -1,4 +1,4 @@
-"""Owns putting a streamed answer together: its blocks, its stop reason, its usage."""
+"""Assembles a streamed answer: its blocks, its stop reason, its usage."""
 
 import json
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class MessageAssembly:
         self._blocks: dict[int, _Block] = {}
 
     def take(self, event: RawMessageStreamEvent) -> str:
-        """Take one event in; return the text that it adds to the answer."""
+        """Add one event; return the text that it adds to the answer."""
         match event.type:
             case "message_start":
                 self.usage = _usage(event.message.usage, TokenUsage())
@@ -102,7 +102,7 @@ def _is_unreadable(block: _Block) -> bool:
 
 
 def _tool_input(text: str) -> dict[str, Any] | None:
-    """Return the input that the model wrote, or None where that is no JSON object."""
+    """Return the input that the model wrote, or None if it is not a JSON object."""
     try:
         value = json.loads(make_storable(text)) if text else {}
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def _storable_json(value: Any) -> Any:  # noqa: ANN401 -- any JSON value
 
 
 def _usage(reported: Usage | MessageDeltaUsage, before: TokenUsage) -> TokenUsage:
-    """Counts are cumulative; what an event leaves out stays as it was."""
+    """Update usage: counts are cumulative, and those that an event leaves out stay the same."""
 
     def newest(count: int | None, old: int) -> int:
         return old if count is None else count

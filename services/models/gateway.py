@@ -1,4 +1,4 @@
-"""Owns the call of a model: the request, the stream of what it says, the kinds of failure.
+"""The call of a model: the request, the streamed answer, the kinds of failure.
 
     ModelCallError    the call failed; says whether the same call may work later, and when
 
@@ -34,7 +34,7 @@ _NOT_THE_MESSAGES_API: Final = (AttributeError, LookupError, TypeError, ValueErr
 
 
 class FailureKind(StrEnum):
-    """Why a model call failed, as far as it matters to anyone."""
+    """Why a model call failed."""
 
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
@@ -46,23 +46,22 @@ class FailureKind(StrEnum):
 
 
 _WORDS: Final = {
-    FailureKind.RATE_LIMITED: "The model provider is limiting the rate of requests.",
+    FailureKind.RATE_LIMITED: "The model provider's rate limit was reached.",
     FailureKind.OVERLOADED: "The model provider is overloaded or failing.",
     FailureKind.CREDENTIALS: (
-        "The model provider refused the credentials of this server. "
-        "Its operator has to check ANTHROPIC_API_KEY."
+        "The model provider rejected the API key. The operator must check ANTHROPIC_API_KEY."
     ),
     FailureKind.TOO_LARGE: "The conversation is too large for the model.",
-    FailureKind.REFUSED: "The model provider refused the request.",
+    FailureKind.REFUSED: "The model provider rejected the request.",
     FailureKind.UNREACHABLE: "The model provider can't be reached.",
-    FailureKind.BROKEN_STREAM: "The model's answer broke off.",
+    FailureKind.BROKEN_STREAM: "The model's answer was interrupted.",
 }
 
 
 class ModelCallError(Exception):
     """A model call failed. Its text holds nothing that a person or a model wrote.
 
-    `exhausted` says that the same model is not worth asking again for this step.
+    `exhausted` says that the same model must not be called again for this step.
     """
 
     def __init__(
@@ -81,12 +80,12 @@ class ModelCallError(Exception):
 
     @property
     def sentence(self) -> str:
-        """What to tell the person who waits for the answer."""
+        """The message for the user who waits for the answer."""
         return _WORDS[self.kind]
 
     @property
     def code(self) -> ErrorCode:
-        """The code under which the turn fails if nothing helps."""
+        """The error code of the turn if no retry and no fallback helps."""
         if self.kind is FailureKind.TOO_LARGE:
             return ErrorCode.PAYLOAD_TOO_LARGE
         return ErrorCode.MODEL_UNAVAILABLE
@@ -111,7 +110,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class AnswerStarted:
-    """The provider took the request; the input is paid for from here on."""
+    """The provider accepted the request; from now on the input costs."""
 
     usage: TokenUsage
 
@@ -125,14 +124,14 @@ class TextArrived:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtArrived:
-    """The model goes on thinking; what it thinks stays in here, but for its length."""
+    """The model is thinking; only the length of its thoughts is passed on."""
 
     chars: int
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerEnded:
-    """The answer is whole; `unreadable` are the ids of tool calls with an input that is none."""
+    """The answer is complete; `unreadable` are the ids of tool calls with an invalid input."""
 
     blocks: list[dict[str, Any]]
     stop_reason: str
@@ -144,7 +143,7 @@ ModelEvent: TypeAlias = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnd
 
 
 class ModelGateway:
-    """Calls Anthropic's Messages API, or whatever speaks it at `base_url`.
+    """Calls Anthropic's Messages API, or a compatible server at `base_url`.
 
     Units: `idle_timeout_s` is the longest silence within an answer, in seconds.
     """
@@ -167,7 +166,7 @@ class ModelGateway:
         )
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Ask the model and yield what it says as it says it, `AnswerEnded` last.
+        """Call the model and yield its answer as it arrives, `AnswerEnded` last.
 
         Leaving early, by cancellation or `aclose`, closes the connection to the provider.
         Errors: ModelCallError.
@@ -228,7 +227,7 @@ def _classified(error: anthropic.APIError) -> ModelCallError:
 
 def _classified_status(error: anthropic.APIStatusError) -> ModelCallError:
     status = error.status_code
-    # An error in mid-stream comes under the status 200 of its stream; its type tells the kind.
+    # An error in mid-stream comes under the status 200 of its stream; its type gives the kind.
     in_stream = status == 200
     kind = _kind_of(status, error.type or "")
     retryable = (

@@ -1,4 +1,4 @@
-"""Owns what tokens cost: genai-prices, with overrides from the settings.
+"""Prices of tokens: genai-prices, with overrides from the settings.
 
 UnknownPriceError    neither knows the model
 """
@@ -16,7 +16,7 @@ _MILLION: Final = Decimal(1_000_000)
 
 
 class UnknownPriceError(SetupError):
-    """A model without a price can't be held to a budget."""
+    """A model has no price, so no budget can apply to it."""
 
     def __init__(self, model: str) -> None:
         super().__init__(
@@ -36,7 +36,7 @@ class Pricing:
         self._overrides = dict(overrides)
 
     def require(self, models: Iterable[str]) -> None:
-        """Make sure that each model has a price.
+        """Check that each model has a price.
 
         Errors: UnknownPriceError.
         """

@@ -1,13 +1,24 @@
-"""Owns turning stored messages, steps and tool results into the messages of a model call."""
+"""Turns stored messages, steps and tool results into the messages of a model call.
+
+A request may have four cache marks: one ends what is stable for the user, one the history, and two
+stand in the newest tool results, the older of which the previous call wrote.
+Source: the Messages API's documentation of prompt caching.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from anthropic.types import MessageParam, ToolResultBlockParam
+from anthropic.types import CacheControlEphemeralParam, MessageParam, ToolResultBlockParam
 
 from schema.turns import ToolCallStatus
-from services.prompts.cache_marks import CACHE_MARK, MARKED_RESULTS
+
+CACHE_MARK: Final[CacheControlEphemeralParam] = {"type": "ephemeral"}
+"""The mark in the block that ends a cached part."""
+
+MARKED_RESULTS: Final = 2
+"""How many of the newest steps have their tools' results marked."""
+
 
 _NO_RESULT: Final = "This call was not run."
 _EDITED: Final = "The person changed the input of this call to {} before it was made."
@@ -21,7 +32,7 @@ class SaidMessage(NamedTuple):
 
 
 class EarlierStep(NamedTuple):
-    """A step of this turn that is done, as the blocks that the model answered."""
+    """A completed step of this turn, as the blocks of the model's answer."""
 
     step: int
     blocks: list[dict[str, Any]]
@@ -43,7 +54,7 @@ class EarlierCall(NamedTuple):
 
 
 class PromptMaterial(NamedTuple):
-    """What the conversation of a model call is made of, each in its order."""
+    """The parts of a model call's conversation, each in its order."""
 
     messages: Sequence[SaidMessage]
     steps: Sequence[EarlierStep] = ()

@@ -1,9 +1,10 @@
-"""Owns prompts as administrators keep them: made, given new versions, one of these activated.
+"""Prompts as administrators manage them: create one, add versions, activate a version.
 
-Versions never change, so going back is activating an older one. What turns read of it is
+Versions never change, so going back is activating an older one. Turns read them through
 `base_prompts.py`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -17,12 +18,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
-from schema.ids import PromptId, new_id
+from schema.ids import PromptId, UserId, new_id
 from schema.pages import Page, PageRequest
 from schema.prompts import (
     CreatePromptRequest,
     CreatePromptVersionRequest,
     Prompt,
+    PromptActivation,
     PromptDetail,
     PromptSort,
     PromptVersion,
@@ -33,9 +35,72 @@ from schema.tables import PromptActivationRow, PromptRow, PromptVersionRow
 from services.audit.recording import record
 from services.database import Database
 from services.database.queries import Listing, Order, by_id
-from services.prompts.checks import problems_of
-from services.prompts.rows import detail_from_rows, prompt_from_row, version_from_row
+from services.prompts.base_prompts import PLACEHOLDERS, unknown_placeholders
+from services.prompts.window import estimated_tokens
 from services.resources import Conflict, Unreachable, create_once, touch, why_unreachable
+
+
+def prompt_from_row(row: PromptRow) -> Prompt:
+    """Return the prompt that the row holds."""
+    return Prompt(
+        id=PromptId(row.id),
+        name=row.name,
+        description=row.description,
+        latest_version=row.latest_version,
+        active_version=row.active_version,
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def detail_from_rows(row: PromptRow, activations: Iterable[PromptActivationRow]) -> PromptDetail:
+    """Return the prompt with some of its activations."""
+    newest = [
+        PromptActivation(
+            id=activation.id,
+            number=activation.number,
+            activated_by=None
+            if activation.activated_by is None
+            else UserId(activation.activated_by),
+            created_at=activation.created_at,
+        )
+        for activation in activations
+    ]
+    return PromptDetail(**vars(prompt_from_row(row)), activations=newest)
+
+
+def version_from_row(row: PromptVersionRow, prompt: PromptRow) -> PromptVersion:
+    """Return the version that the row holds, of the prompt that it belongs to."""
+    return PromptVersion(
+        prompt_id=PromptId(row.prompt_id),
+        number=row.number,
+        content=row.content,
+        note=row.note,
+        active=row.number == prompt.active_version,
+        created_by=None if row.created_by is None else UserId(row.created_by),
+        created_at=row.created_at,
+    )
+
+
+def problems_of(content: str, *, max_tokens: int) -> tuple[str, ...]:
+    """Return the problems of a prompt, a sentence each; none if it can be used."""
+    problems: list[str] = []
+    if not content.strip():
+        problems.append("The prompt must not be blank.")
+    tokens = estimated_tokens(len(content))
+    if tokens >= max_tokens:
+        problems.append(
+            f"The prompt is about {tokens:,} tokens; the limit is {max_tokens:,} "
+            "(half the context budget)."
+        )
+    known = ", ".join(f"{{{name}}}" for name in sorted(PLACEHOLDERS))
+    problems += [
+        f"Unknown placeholder {{{name[:50]}}}. Known placeholders: {known}."
+        for name in unknown_placeholders(content)[:10]
+    ]
+    return tuple(problems)
+
 
 _ACTIVATIONS_SHOWN: Final = 20
 _ORDERS: Final = {
@@ -59,7 +124,7 @@ _VERSIONS: Final = Listing(
 
 
 class PromptRefusal(StrEnum):
-    """Why a prompt can't be made, or has no such version."""
+    """Why a prompt can't be created, or a version can't be found."""
 
     NAME_TAKEN = "name_taken"
     NO_SUCH_VERSION = "no_such_version"
@@ -73,16 +138,16 @@ class Unusable:
 
 
 class _VersionOf(BaseModel):
-    """What a request for a new version asks for, the prompt included: one key names one thing."""
+    """The identity of a request for a new version: an idempotency key covers the prompt, too."""
 
     prompt_id: PromptId
     request: CreatePromptVersionRequest
 
 
 class PromptService:
-    """Keeps prompts. Errors: DatabaseUnavailableError.
+    """Manages prompts. Errors: DatabaseUnavailableError.
 
-    Units: `max_tokens` is what a version has to stay below to be activated.
+    Units: a version with `max_tokens` or more can't be activated.
     """
 
     def __init__(self, database: Database, *, max_tokens: int) -> None:
@@ -92,9 +157,9 @@ class PromptService:
     async def create(
         self, actor: Actor, request: CreatePromptRequest, *, key: str | None
     ) -> Result[PromptDetail, PromptRefusal | Conflict]:
-        """Make a prompt, with its first version where there is content.
+        """Create a prompt, with its first version if there is content.
 
-        Idempotency: the same key with the same request gives the prompt that it made before.
+        Idempotency: the same key with the same request returns the prompt created before.
         """
         prompt_id = PromptId(new_id())
 
@@ -154,9 +219,9 @@ class PromptService:
         *,
         key: str | None,
     ) -> Result[PromptVersion, Conflict | Unreachable]:
-        """Give a prompt a new version; it is not active yet.
+        """Add a version to a prompt; it is not active yet.
 
-        Idempotency: the same key with the same request gives the version that it made before.
+        Idempotency: the same key with the same request returns the version created before.
         """
 
         async def next_number(session: AsyncSession) -> Result[int, Unreachable]:
@@ -194,7 +259,7 @@ class PromptService:
     async def activate(
         self, actor: Actor, prompt_id: PromptId, number: int
     ) -> Result[PromptDetail, PromptRefusal | Unusable | Unreachable]:
-        """Make a version the one that turns use from now on; turns under way keep theirs.
+        """Activate a version for new turns; running turns keep theirs.
 
         Idempotency: activating the version that is active changes nothing.
         """
@@ -217,7 +282,7 @@ class PromptService:
 async def _insert(
     session: AsyncSession, prompt_id: PromptId, request: CreatePromptRequest
 ) -> PromptRow | None:
-    """Store a prompt without versions, or return None where its name is taken."""
+    """Store a prompt without versions, or return None if its name is taken."""
     values = {"id": prompt_id, "name": request.name, "description": request.description}
     made = insert(PromptRow).values(values).on_conflict_do_nothing(constraint="prompts_name_key")
     if (await session.exec(made.returning(col(PromptRow.id)))).first() is None:

@@ -1,15 +1,32 @@
-"""Owns which part of a conversation still fits into the prompt."""
+"""Estimates tokens, and picks the part of a conversation that fits into the prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
-from services.prompts.tokens import estimated_tokens
+CHARS_PER_TOKEN: Final = 4
+_PER_MESSAGE: Final = 4
+
+
+def estimated_tokens(chars: int) -> int:
+    """Return roughly how many tokens a text of `chars` characters has, framing included."""
+    return -(-chars // CHARS_PER_TOKEN) + _PER_MESSAGE
+
+
+def tokens_of(text: str) -> int:
+    """Return roughly how many tokens a text has; 0 if it is empty."""
+    return estimated_tokens(len(text)) if text else 0
+
+
+def estimated_output(text_chars: int) -> int:
+    """Return roughly how many tokens a model wrote for a text of this many characters."""
+    return -(-text_chars // CHARS_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageSize:
-    """How long a message of the conversation is."""
+    """The size of a message of the conversation."""
 
     turn_id: UUID
     chars: int
@@ -24,7 +41,7 @@ class Window:
 
 
 def fit(sizes: Sequence[MessageSize], *, budget_tokens: int) -> Window | None:
-    """Return the newest turns that fit, or None where the last message alone does not.
+    """Return the newest turns that fit, or None if the last message alone doesn't.
 
     Shapes: `sizes` in the order of the conversation, the new message last; whole turns are kept
     or cut, so that the conversation never begins with an answer.

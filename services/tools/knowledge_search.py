@@ -11,7 +11,7 @@ from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
 from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
 from services.knowledge.search import KnowledgeSearch as Passages
-from services.prompts.quotes import cut
+from services.prompts.layers import cut
 from services.tools.definition import (
     NEEDS_A_USER,
     ToolExecution,

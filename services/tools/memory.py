@@ -18,9 +18,9 @@ from schema.result import Err
 from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
 from services.embeddings import EmbeddingError, EmbeddingRefusedError, EmbeddingUnavailableError
-from services.memories.remembering import KnownBefore, Remembered, Remembering
 from services.memories.search import LEAST_SCORE, MemorySearch
-from services.prompts.quotes import one_line
+from services.memories.writing import AlreadyStored, MemoryWriter, StoredMemory
+from services.prompts.layers import one_line
 from services.resources import Conflict, LimitReached
 from services.tools.definition import (
     NEEDS_A_USER,
@@ -85,8 +85,8 @@ class Remember:
         instructions=_REMEMBER_INSTRUCTIONS,
     )
 
-    def __init__(self, remembering: Remembering) -> None:
-        self._remembering = remembering
+    def __init__(self, writer: MemoryWriter) -> None:
+        self._remembering = writer
 
     async def run(
         self, tool_input: Mapping[str, JsonValue], execution: ToolExecution, /
@@ -114,9 +114,9 @@ class Remember:
         if isinstance(result, Err):
             return ToolOutcome(output=_refusal(result.error), is_error=True)
         match result.value:
-            case Remembered(memory):
+            case StoredMemory(memory):
                 return ToolOutcome(output=f"Remembered: {_quoted(memory)}")
-            case KnownBefore(memory):
+            case AlreadyStored(memory):
                 return ToolOutcome(
                     output=f"Nothing was stored, since a similar memory exists: {_quoted(memory)}. "
                     "If yours is not the same, call remember again with `allow_similar`."

@@ -1,4 +1,4 @@
-"""Owns accepting a message: it and its turn are stored together, or neither is.
+"""Accepts a message: the message and its turn are stored together, or neither is.
 
 The row of the chat is the lock that decides which turn runs now; the workflow is started by the
 caller once the transaction is through, or by the sweep.
@@ -24,7 +24,7 @@ _LOCK_CHAT: Final = "SELECT id FROM chats WHERE id = $1 FOR UPDATE"
 
 _OF_KEY: Final = "SELECT * FROM turns WHERE user_id = $1 AND idempotency_key = $2"
 
-# A statement of its own, behind the lock: only then does it see what the lock was waiting for.
+# A separate statement, after the lock: only then does it see what the lock waited for.
 _UNFINISHED: Final = """
 SELECT id, active FROM turns
 WHERE chat_id = $1 AND status IN ('queued', 'running', 'awaiting_approval')
@@ -39,7 +39,7 @@ UPDATE turns SET status = 'cancelled', finished_at = now()
 WHERE chat_id = $1 AND status = 'queued' AND NOT active RETURNING id
 """
 
-# The key may have been taken meanwhile in another chat; then nothing is stored.
+# The key may have been used in another chat in the meantime; then nothing is stored.
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, idempotency_key,
@@ -56,7 +56,7 @@ SELECT * FROM turn
 
 
 class AcceptanceRefusal(StrEnum):
-    """Why a message was not accepted, apart from a chat that is not there."""
+    """Why a message was not accepted, except that its chat was not found."""
 
     BLANK = "blank"
     UNKNOWN_MODEL = "unknown_model"
@@ -67,7 +67,7 @@ class AcceptanceRefusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A message that has more characters than it may."""
+    """The message is longer than allowed."""
 
     length: int
     limit: int
@@ -75,7 +75,7 @@ class TooLong:
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceLimits:
-    """What bounds a message."""
+    """The limits of messages."""
 
     max_content_chars: int
     max_queued_turns: int
@@ -85,7 +85,7 @@ class AcceptanceLimits:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A turn that is stored, and what has to happen to workflows because of it."""
+    """A stored turn, and the workflows to start or cancel because of it."""
 
     turn: Turn
     reference: TurnReference
@@ -97,7 +97,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class _Queue:
-    """What a message finds in its chat."""
+    """The state of a chat when a message arrives."""
 
     active: TurnId | None
     waiting: int
@@ -105,7 +105,7 @@ class _Queue:
 
 
 class TurnAcceptance:
-    """Takes messages in. Errors: DatabaseUnavailableError."""
+    """Accepts messages. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self, database: Database, limits: AcceptanceLimits, accounts: AccountCache
@@ -153,7 +153,7 @@ class TurnAcceptance:
         key: str | None,
     ) -> Result[Accepted, AcceptanceRefusal | TooLong | Conflict | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
-        # How the answer is delivered is no part of it: a client may ask again without the stream.
+        # Without `stream`: a client may retry with another way of delivery.
         request_hash = hash_of_request(chat_id, request, without="stream")
         earlier = await replayed_turn(connection, actor, key, request_hash=request_hash)
         if earlier is not None:
@@ -164,7 +164,7 @@ class TurnAcceptance:
         refusal = self._refusal_of(queue, request.if_busy)
         if refusal is not None:
             return Err(refusal)
-        # Its id is made under the chat's lock: turns are in the order of their ids.
+        # Created under the chat's lock: turns are in the order of their ids.
         stored = await connection.fetchrow(
             _STORE,
             new_id(),
@@ -187,7 +187,7 @@ class TurnAcceptance:
         )
 
     async def _model(self, actor: Actor, request: SendMessageRequest) -> str | None:
-        """Return the model that is to answer, or None where the actor's plan allows it not."""
+        """Return the model to use, or None if the actor's plan doesn't allow it."""
         account = await self._accounts.of(actor.user_id)
         if account is None:
             return None
@@ -216,7 +216,7 @@ class TurnAcceptance:
 
 
 async def _make_room(connection: Connection, chat_id: ChatId, if_busy: IfBusy) -> _Queue:
-    """Look at what runs and waits in the chat; an interruption stops the one, drops the others."""
+    """Read what runs and waits in the chat; an interruption cancels all of it."""
     unfinished = await connection.fetch(_UNFINISHED, chat_id)
     active = next((TurnId(row["id"]) for row in unfinished if row["active"]), None)
     waiting = sum(not row["active"] for row in unfinished)
@@ -230,7 +230,7 @@ async def _make_room(connection: Connection, chat_id: ChatId, if_busy: IfBusy) -
 async def replayed_turn(
     connection: Connection, actor: Actor, key: str | None, *, request_hash: bytes
 ) -> Result[Accepted, Conflict] | None:
-    """Return the turn that the key gave before, or None where it gave none.
+    """Return the turn that was created with the key, or None.
 
     Errors: `Conflict.KEY_REUSED` where the key came with another request.
     """
@@ -250,7 +250,7 @@ def accepted_turn(
     interrupts: TurnId | None = None,
     dropped: tuple[TurnId, ...] = (),
 ) -> Accepted:
-    """Return what the caller has to know of a turn that is stored."""
+    """Return the stored turn with what the caller needs."""
     return Accepted(
         turn=turn_from_row(turn),
         reference=reference_from_row(turn),

@@ -1,4 +1,4 @@
-"""Owns tool calls that wait for a person: asking, and what the person decides.
+"""Tool calls that await approval: asking the user, and the user's decision.
 
 A decision is kept before the workflow hears of it: one that it does not hear of in time is told
 again by a sweep.
@@ -49,14 +49,14 @@ _DECISIONS: Final = {
 
 
 class ApprovalRefusal(StrEnum):
-    """Why a call can't be decided about."""
+    """Why a decision about a call is refused."""
 
     NOT_AWAITED = "not_awaited"
     DECIDED = "decided"
 
 
 class ToolApprovals:
-    """Asks for approvals and takes them. Errors: DatabaseUnavailableError."""
+    """Asks for approvals and stores decisions. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, events: EventWriter, *, expiry: timedelta) -> None:
         self._database = database
@@ -65,7 +65,7 @@ class ToolApprovals:
         self._validation = InputValidation()
 
     async def ask(self, call: RunToolInput) -> AskApprovalOutput:
-        """Let a call wait for its user, and say how long; not at all if that is settled.
+        """Let a call await approval, and return how long; not at all if it is decided.
 
         Idempotency: asked again, the call waits no longer than it would have.
         """
@@ -81,7 +81,7 @@ class ToolApprovals:
     async def decide(
         self, actor: Actor, turn_id: TurnId, tool_call_id: str, request: DecideToolCallRequest
     ) -> Result[DecidedToolCall, Unreachable | ApprovalRefusal | InvalidField]:
-        """Decide about a call that waits.
+        """Decide about a call that awaits approval.
 
         Idempotency: the same decision again is no mistake; another one is refused.
         """
@@ -99,8 +99,8 @@ class ToolApprovals:
                 return Ok(_decided(call))
         return Err(await why_unreachable(self._database, TurnRow, turn_id))
 
-    async def unheard(self, *, older_than: timedelta) -> Sequence[DecidedToolCallReference]:
-        """Return decisions about calls that wait all the same, oldest first."""
+    async def undelivered(self, *, older_than: timedelta) -> Sequence[DecidedToolCallReference]:
+        """Return decisions about calls that still wait, oldest first."""
         query = (
             select(ToolCallRow.turn_id, ToolCallRow.step, ToolCallRow.tool_call_id)
             .where(
@@ -132,13 +132,13 @@ class ToolApprovals:
             return None
         schema = await _schema_of(session, call)
         problem = self._validation.problem(schema, request.input)
-        return None if problem is None else InvalidField("body.input", f"It is invalid: {problem}.")
+        return None if problem is None else InvalidField("body.input", f"Invalid: {problem}.")
 
 
 async def _locked_call(
     session: AsyncSession, turn_id: TurnId, tool_call_id: str
 ) -> ToolCallRow | None:
-    """Return the call; of several of one id, which a model may make, the newest."""
+    """Return the call; the newest if the model used its id several times."""
     query = (
         select(ToolCallRow)
         .where(col(ToolCallRow.turn_id) == turn_id, col(ToolCallRow.tool_call_id) == tool_call_id)
@@ -150,7 +150,7 @@ async def _locked_call(
 
 
 async def _schema_of(session: AsyncSession, call: ToolCallRow) -> dict[str, JsonValue]:
-    """Return the schema that the model was told; one that can't be found forbids nothing."""
+    """Return the schema that was sent to the model; without one any input is valid."""
     context = await session.get(TurnContextRow, call.turn_id)
     offered = () if context is None else PromptLayers.model_validate(context.layers).offered
     return next((tool.input_schema for tool in offered if tool.name == call.name), {})

@@ -1,4 +1,4 @@
-"""Owns ending a turn: its message, its cost, its last events, and which turn comes next."""
+"""Ends turns: the message, the cost, the last events, the next turn; and takes requests to stop."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -10,11 +10,14 @@ from schema.actors import Actor, acting_user
 from schema.errors import ErrorCode
 from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import ChatId, TurnId, new_id
+from schema.result import Err, Ok, Result
 from schema.tables import MessageRow, TurnRow
+from schema.tables.columns import utc_now
 from schema.turns import (
     FinishTurnInput,
     FinishTurnOutput,
     StepStatus,
+    Turn,
     TurnOutcome,
     TurnReference,
     TurnStatus,
@@ -23,10 +26,12 @@ from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.events.snapshots import ending_events, tool_call_event
 from services.events.writer import EventWriter
+from services.resources import Unreachable, why_unreachable
 from services.turns.rows import (
     message_row,
     reference_from_row,
     tool_call_row,
+    turn_from_row,
     turn_row,
 )
 
@@ -94,11 +99,11 @@ RETURNING turns.*
 _SENTENCES: Final = {
     ErrorCode.PAYLOAD_TOO_LARGE: "The message is too large for the model.",
     ErrorCode.MAX_STEPS_EXCEEDED: (
-        "The model went on calling tools until the limit of steps was reached."
+        "The model kept calling tools until the limit of steps was reached."
     ),
-    ErrorCode.MODEL_UNAVAILABLE: "The model can't be reached now. Try again later.",
-    ErrorCode.SERVICE_UNAVAILABLE: "The turn was ended by an operator or by an outage.",
-    ErrorCode.INTERNAL: "Something went wrong here; it has been logged.",
+    ErrorCode.MODEL_UNAVAILABLE: "The model is unavailable. Try again later.",
+    ErrorCode.SERVICE_UNAVAILABLE: "The turn was terminated.",
+    ErrorCode.INTERNAL: "Internal error. Quote the turn's ID to support.",
 }
 
 
@@ -117,10 +122,10 @@ class TurnEnding:
         self._events = events
 
     async def finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
-        """End the turn; say how it ended, and which turn holds the chat from now on.
+        """End the turn; return how it ended, and which turn holds the chat from now on.
 
-        Idempotency: a turn that has ended stays as it is; its last events are told again where
-        Redis does not have them.
+        Idempotency: a turn that has ended stays as it is; its last events are published again if
+        Redis doesn't have them.
         """
         turn_id = ending.turn.turn_id
         async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
@@ -141,8 +146,8 @@ class TurnEnding:
         await self._events.close(turn_id, [*corrections, *ending_events(turn, answer)])
         return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following)
 
-    async def tell_dropped(self, actor: Actor, turn_id: TurnId) -> None:
-        """Tell the end of a turn that was cancelled before it ever ran."""
+    async def publish_cancelled(self, actor: Actor, turn_id: TurnId) -> None:
+        """Publish the end of a turn that was cancelled before it ran."""
         async with self._database.transaction(actor) as session:
             turn = await session.get(TurnRow, turn_id)
         if turn is not None:
@@ -166,7 +171,7 @@ def _outcome(turn: TurnRow, steps: int) -> TurnOutcome:
 
 
 async def lock_chat(connection: Connection, chat_id: ChatId) -> None:
-    """Take the chat's row, so that this is in order with the messages that come in."""
+    """Lock the chat's row, so that endings and new messages are in order."""
     await connection.execute(_LOCK_CHAT, chat_id)
 
 
@@ -182,10 +187,10 @@ async def activate_next(connection: Connection, chat_id: ChatId) -> TurnReferenc
 async def _give_up(
     connection: Connection, turn: asyncpg.Record, steps: Sequence[asyncpg.Record]
 ) -> list[EventData]:
-    """Settle what died unheard: ledger rows, tool calls, and the text of steps.
+    """Settle what died without a result: ledger rows, tool calls, and the text of steps.
 
-    Clients may have seen more of such a text than was kept. A new attempt that says just what is
-    kept clears the rest, and shuts the dead one out should it wake.
+    Clients may have received more of such a text than was stored. A new attempt with just the
+    stored text clears the rest, and fences the dead one out should it wake.
     """
     if turn["some_open"]:
         await connection.execute(_LOSE_OPEN, turn["id"])
@@ -216,7 +221,7 @@ async def _end(
     answers = bool(text) or ending.status is TurnStatus.COMPLETED
     status, code = ending.status, ending.error_code
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
-        # What failed was to end anyway, and who wanted that is told that it has.
+        # It was to be cancelled anyway, so that is how it ends for its user.
         status, code = TurnStatus.CANCELLED, None
     ended = await connection.fetchrow(
         _END,
@@ -241,3 +246,29 @@ async def _end(
 async def _stored_answer(connection: Connection, turn: TurnRow) -> MessageRow | None:
     found = await connection.fetchrow(_ANSWER, turn.assistant_message_id)
     return None if found is None else message_row(found)
+
+
+class TurnCancellation:
+    """Stores requests to cancel, so that they hold whatever else is down.
+
+    Errors: DatabaseUnavailableError.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def request(
+        self, actor: Actor, turn_id: TurnId
+    ) -> Result[tuple[Turn, TurnReference], Unreachable]:
+        """Request that the turn is cancelled; one that has ended stays as it is.
+
+        Idempotency: the first request counts.
+        """
+        async with self._database.transaction(actor) as session:
+            row = await session.get(TurnRow, turn_id, with_for_update=True)
+            if row is not None and not TurnStatus(row.status).is_final:
+                row.cancel_requested_at = row.cancel_requested_at or utc_now()
+                await session.flush()
+        if row is None:
+            return Err(await why_unreachable(self._database, TurnRow, turn_id))
+        return Ok((turn_from_row(row), reference_from_row(row)))

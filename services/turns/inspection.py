@@ -1,6 +1,6 @@
-"""Owns turns as administrators look at them: listed over all users, and one of them whole.
+"""Turns as clients and administrators read them: one turn, its messages, and all there is of it.
 
-Reading what somebody wrote is a deed of its own: it is recorded with what was read.
+When an administrator reads what a user wrote, that is audited with what was read.
 """
 
 from typing import Any, Final, TypeVar
@@ -12,6 +12,7 @@ from sqlmodel import SQLModel, col, select
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
+from schema.chats import Message
 from schema.ids import TurnId, UserId, turn_workflow_id
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
@@ -26,7 +27,7 @@ from schema.turn_inspection import (
     TurnFilter,
     TurnSort,
 )
-from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus
+from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus, Turn
 from schema.usage import TokenUsage
 from services.audit.recording import record, record_plainly
 from services.chats.rows import message_from_row
@@ -35,12 +36,42 @@ from services.database.queries import (
     CompiledQuery,
     Listing,
     Order,
+    by_id,
     created_within,
     equals,
     ids_within,
 )
-from services.resources import Unreachable
-from services.turns.rows import owned_turn_from_row
+from services.resources import Unreachable, why_unreachable
+from services.turns.rows import owned_turn_from_row, turn_from_row
+
+_ONE_TURN: Final = by_id(TurnRow)
+_MESSAGES_OF_TURN: Final = CompiledQuery(
+    select(MessageRow)
+    .where(col(MessageRow.turn_id) == bindparam("turn_id", type_=Uuid))
+    .order_by(col(MessageRow.id))
+)
+
+
+class TurnReading:
+    """Shows turns. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, actor: Actor, turn_id: TurnId) -> Result[Turn, Unreachable]:
+        """Return one turn."""
+        async with self._database.statements(actor) as connection:
+            row = await _ONE_TURN.first(connection, id=turn_id)
+        if row is None:
+            return Err(await why_unreachable(self._database, TurnRow, turn_id))
+        return Ok(turn_from_row(row))
+
+    async def list_messages(self, actor: Actor, turn_id: TurnId) -> list[Message]:
+        """Return the messages of a turn: the question, and the answer once there is one."""
+        async with self._database.statements(actor) as connection:
+            rows = await _MESSAGES_OF_TURN.all(connection, turn_id=turn_id)
+        return [message_from_row(row) for row in rows]
+
 
 R = TypeVar("R", bound=SQLModel)
 
@@ -95,7 +126,7 @@ class TurnInspection:
     async def list_turns(
         self, actor: Actor, chosen: TurnFilter, page: PageRequest, *, sort: TurnSort
     ) -> Page[OwnedTurn]:
-        """Return the turns of all users that the filter leaves.
+        """Return the turns of all users that match the filter.
 
         Errors: InvalidCursorError.
         """
@@ -105,7 +136,7 @@ class TurnInspection:
         return rows.map(owned_turn_from_row)
 
     async def inspect(self, actor: Actor, turn_id: TurnId) -> Result[InspectedTurn, Unreachable]:
-        """Return everything that is known of a turn, and record that it was read."""
+        """Return everything about a turn, and record that it was read."""
         async with self._database.statements(actor) as connection:
             row = await _TURN.first(connection, turn_id=turn_id)
             if row is None:
@@ -120,7 +151,7 @@ class TurnInspection:
             return Ok(await _inspected(connection, row))
 
     async def owner_of(self, actor: Actor, turn_id: TurnId) -> Result[UserId, Unreachable]:
-        """Return whose turn it is."""
+        """Return the turn's owner."""
         async with self._database.transaction(actor) as session:
             row = await session.get(TurnRow, turn_id)
         return Err(Unreachable.MISSING) if row is None else Ok(UserId(row.user_id))
@@ -128,7 +159,7 @@ class TurnInspection:
     async def note(
         self, actor: Actor, action: AuditAction, turn_id: TurnId, *, owner: UserId
     ) -> None:
-        """Record what an administrator did to somebody's turn."""
+        """Record what an administrator did to a user's turn."""
         async with self._database.transaction(actor) as session:
             record(session, actor, action, (ResourceType.TURN, turn_id), subject_id=owner)
 

@@ -1,20 +1,22 @@
-"""Owns one model call: asked, streamed to clients, stored, paid for, whatever happens to it.
+"""One model call: sent, streamed to clients, stored and paid for, whatever happens to it.
 
-ModelCallError          the provider failed; `exhausted` once trying again is pointless
+ModelCallError          the provider failed; `exhausted` once retrying is pointless
 AttemptOvertakenError   another execution has the step
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
+from uuid import uuid4
 
 import structlog
 
-from schema.events import EventData, UsageEvent
-from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
+from schema.events import EventData, NoticeEvent, ToolCallEvent, UsageEvent
+from schema.turns import CallModelInput, CallModelOutput, ToolCallReference, ToolCallStatus
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
@@ -30,10 +32,9 @@ from services.models.gateway import (
 )
 from services.prompts.conversation import conversation
 from services.prompts.layers import default_layers, system_blocks, tool_params
-from services.prompts.tokens import estimated_output
+from services.prompts.window import estimated_output
 from services.shielding import shielded, until_stored
 from services.tools.executor import ToolExecutor
-from services.turns.answer_events import closing_events, fallback_notice, tool_requests
 from services.turns.steps import (
     AttemptOvertakenError,
     Claim,
@@ -41,7 +42,67 @@ from services.turns.steps import (
     RequestedCall,
     Steps,
     StoredAnswer,
+    ToolRequest,
 )
+
+_USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
+
+_NO_OBJECT: Final = (
+    "The input of this call was not a complete JSON object, so the call was not made. Call the "
+    "tool again with its complete input as one JSON object."
+)
+
+# Stop reasons that the user should know: the text may be incomplete.
+_NOTICES: Final = {
+    "max_tokens": "The answer was cut off at the limit for its length.",
+    "refusal": "The model refused to continue.",
+    "model_context_window_exceeded": "The conversation fills the model's context window.",
+}
+
+
+def tool_requests(
+    blocks: list[dict[str, Any]], unreadable: Collection[str] = ()
+) -> list[ToolRequest]:
+    """Return the tool calls of an answer; ids that can't be keys are replaced in the blocks."""
+    requests: list[ToolRequest] = []
+    seen: set[str] = set()
+    for block in blocks:
+        if block["type"] != "tool_use":
+            continue
+        problem = _NO_OBJECT if block["id"] in unreadable else None
+        if block["id"] in seen or not _USABLE_ID.fullmatch(block["id"]):
+            block["id"] = f"toolu_{uuid4().hex}"
+        seen.add(block["id"])
+        requests.append(ToolRequest(block["id"], block["name"], block["input"], problem))
+    return requests
+
+
+def closing_events(
+    step: int, answer: AnswerEnded, requests: Sequence[ToolRequest]
+) -> list[EventData]:
+    """Return the events after the text and its usage."""
+    events: list[EventData] = [
+        ToolCallEvent(
+            step=step,
+            tool_call_id=request.id,
+            name=request.name,
+            status=ToolCallStatus.REQUESTED,
+            input=request.input,
+        )
+        for request in requests
+    ]
+    notice = _NOTICES.get(answer.stop_reason)
+    if notice is not None:
+        events.append(NoticeEvent(code=answer.stop_reason, message=notice))
+    return events
+
+
+def fallback_notice(model: str) -> NoticeEvent:
+    """Return the notice that the fallback model answers."""
+    return NoticeEvent(
+        code="fallback_model", message=f"The model is unavailable; {model} answers instead."
+    )
+
 
 _log = structlog.get_logger(__name__)
 
@@ -80,11 +141,11 @@ class ModelCalls:
         self._delta_interval_s = delta_interval_s
 
     async def run(self, call: CallModelInput, claim: Claim) -> CallModelOutput:
-        """Ask the model for the step, or return what an earlier attempt has stored.
+        """Call the model for the step, or return what an earlier attempt stored.
 
         Errors: ModelCallError, AttemptOvertakenError, TurnStoppedError,
         DatabaseUnavailableError.
-        Idempotency: a step whose answer is stored is never asked for again.
+        Idempotency: a step whose answer is stored is never requested again.
         """
         attempt = await self._steps.begin(call, claim)
         if isinstance(attempt, StoredAnswer):
@@ -156,7 +217,7 @@ class ModelCalls:
         )
         key = attempt.key
         usage = _usage_event(attempt, answer.usage, completed.cost_usd)
-        await self._tell(attempt, [usage, *closing_events(key.step, answer, requests)])
+        await self._publish(attempt, [usage, *closing_events(key.step, answer, requests)])
         return CallModelOutput(
             stop_reason=answer.stop_reason,
             tool_calls=await self._references(completed.tool_calls),
@@ -165,8 +226,8 @@ class ModelCalls:
             cost_usd=completed.cost_usd,
         )
 
-    async def _tell(self, attempt: NewAttempt, events: Sequence[EventData]) -> None:
-        """Append what follows the text; what is stored stands, even if nobody may be told."""
+    async def _publish(self, attempt: NewAttempt, events: Sequence[EventData]) -> None:
+        """Append the events after the text; the stored answer stands even if this is refused."""
         key = attempt.key
         try:
             await self._events.append_attempt(
@@ -176,7 +237,7 @@ class ModelCalls:
             _log.info("events_overtaken", turn_id=str(key.turn_id), step=key.step)
 
     async def _stop(self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress) -> None:
-        """Keep what was said until it was stopped, and what that cost."""
+        """Store the text until the cancellation, and what it cost."""
         usage, _ = self._used(attempt, text, progress, asked=True)
         try:
             await text.flush()
@@ -187,12 +248,12 @@ class ModelCalls:
                 attempt, answer=text.text, usage=usage, failed=False, estimated=True
             )
         )
-        await self._tell(attempt, [_usage_event(attempt, usage, stopped.cost_usd)])
+        await self._publish(attempt, [_usage_event(attempt, usage, stopped.cost_usd)])
 
     async def _fail(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, error: ModelCallError
     ) -> None:
-        """Keep what a failed attempt came to; mark the error once no attempt is left."""
+        """Store what a failed attempt came to; mark the error once no attempt is left."""
         await text.flush()
         asked = error.kind is FailureKind.BROKEN_STREAM
         usage, estimated = self._used(attempt, text, progress, asked=asked)
@@ -201,7 +262,7 @@ class ModelCalls:
                 attempt, answer=text.text, usage=usage, failed=True, estimated=estimated
             )
         )
-        await self._tell(attempt, [_usage_event(attempt, usage, failed.cost_usd)])
+        await self._publish(attempt, [_usage_event(attempt, usage, failed.cost_usd)])
         error.exhausted = not error.retryable or failed.failures >= self._attempts
 
     def _used(
@@ -223,7 +284,7 @@ class ModelCalls:
     async def _checkpoints(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
     ) -> AsyncIterator[None]:
-        """Keep the answer so far in the database while it is being given."""
+        """Store the answer so far while it is being streamed."""
         keeper = asyncio.create_task(self._keep_checkpoints(attempt, text, progress))
         try:
             yield
@@ -256,7 +317,7 @@ class ModelCalls:
         )
 
     async def _references(self, calls: Sequence[RequestedCall]) -> tuple[ToolCallReference, ...]:
-        """Name only tools that there are: what a model makes up may be anything."""
+        """Name only existing tools: a name that the model invents may be anything."""
         return tuple([await self._reference(call) for call in calls])
 
     async def _reference(self, call: RequestedCall) -> ToolCallReference:

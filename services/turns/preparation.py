@@ -1,4 +1,4 @@
-"""Owns preparing a turn: it becomes `running`, and what the model will be sent is decided."""
+"""Prepares a turn: it becomes `running`, and its prompt is assembled."""
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -13,7 +13,7 @@ from services.contexts.service import ContextService, TurnContext
 from services.database import Connection, Database
 from services.events.writer import EventWriter, NotAppended
 
-# What was decided before stays: a turn that is prepared again sends what it would have sent.
+# What was decided before stays: a turn that is prepared again sends the same.
 _BEGIN: Final = """
 WITH begun AS (
     UPDATE turns SET status = 'running', started_at = coalesce(started_at, now()),
@@ -35,7 +35,7 @@ SELECT status, cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id
 
 
 class TurnNotActiveError(Exception):
-    """The turn does not hold its chat yet; it may once the one before it has ended."""
+    """The turn doesn't hold its chat yet; it may once the previous turn has ended."""
 
     def __init__(self) -> None:
         super().__init__("The turn does not hold its chat yet.")
@@ -43,21 +43,21 @@ class TurnNotActiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TurnRules:
-    """What bounds a turn."""
+    """The limits of a turn."""
 
     max_steps: int
     fallback_model: str | None
 
 
 class _Begun(NamedTuple):
-    """A turn that runs now."""
+    """A turn that is now running."""
 
     model: str
     user_message_id: MessageId
 
 
 class TurnPreparation:
-    """Makes turns ready to run. Errors: DatabaseUnavailableError."""
+    """Prepares turns. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class TurnPreparation:
         self._rules = rules
 
     async def prepare(self, turn: TurnReference) -> PrepareTurnOutput:
-        """Mark the turn as running and decide what the model will be sent.
+        """Mark the turn as running and assemble its prompt.
 
         Errors: TurnNotActiveError.
         Idempotency: doing it again decides the same.
@@ -85,7 +85,7 @@ class TurnPreparation:
             context = self._contexts.gather_known(facts, tools)
             begun = None if context is None else await _begin(connection, turn, context)
         if context is None or begun is None:
-            # What has to be waited for is waited for without a connection.
+            # No connection is held while waiting.
             context = await self._contexts.gather(turn.user_id, facts, tools)
             async with self._database.statements(acting_user(turn.user_id)) as connection:
                 begun = await _begin(connection, turn, context)
@@ -96,7 +96,7 @@ class TurnPreparation:
     async def _begun(
         self, turn: TurnReference, context: TurnContext, begun: _Begun
     ) -> PrepareTurnOutput:
-        """Tell clients that the turn runs, and the workflow how."""
+        """Publish that the turn runs, and return what the workflow needs."""
         first: list[EventData] = [_running(turn, begun.user_message_id), *context.notices]
         if await self._events.open(turn.turn_id, first) is NotAppended.PRESENT and context.notices:
             await self._events.append(turn.turn_id, context.notices)
@@ -113,7 +113,7 @@ class TurnPreparation:
 async def _begin(
     connection: Connection, turn: TurnReference, context: TurnContext
 ) -> _Begun | PrepareTurnOutput:
-    """Mark the turn as running and keep its context, or say how it ends."""
+    """Mark the turn as running and store its context, or return how it ends."""
     layers = sources = None
     if context.window is not None:
         layers = context.layers.model_dump(mode="json", by_alias=True)
@@ -128,7 +128,7 @@ async def _begin(
 
 
 def _prompt(context: TurnContext) -> dict[str, Any] | None:
-    """Return what is kept of the prompt: its version, its tokens, where its history begins."""
+    """Return what is stored of the prompt: its version, its tokens, where its history begins."""
     if context.window is None:
         return None
     kept = {
@@ -140,7 +140,7 @@ def _prompt(context: TurnContext) -> dict[str, Any] | None:
 
 
 async def _why_not(connection: Connection, turn: TurnReference) -> PrepareTurnOutput:
-    """Say how a turn ends that can't begin."""
+    """Return how a turn ends that can't begin."""
     row = await connection.fetchrow(_STATUS, turn.turn_id)
     if row is None or (row["is_to_stop"] and not TurnStatus(row["status"]).is_final):
         return _ending(TurnStatus.CANCELLED)

@@ -1,4 +1,4 @@
-"""Owns answering a message anew: a new turn with the same question takes the old one's place.
+"""Regenerates an answer: a new turn with the same question replaces the old one.
 
 Only the newest answer of a chat can be replaced: whatever came later was said in its knowledge.
 """
@@ -26,8 +26,8 @@ SELECT chats.id FROM chats JOIN turns ON turns.chat_id = chats.id
 WHERE turns.id = $1 FOR UPDATE OF chats
 """
 
-# Statements of their own, behind the lock: only then do they see what it was waiting for.
-_STANDING: Final = """
+# Separate statements, after the lock: only then do they see what it waited for.
+_SITUATION: Final = """
 SELECT turns.*, (
     SELECT max(later.id::text) FROM turns AS later WHERE later.chat_id = turns.chat_id
 ) AS newest, EXISTS (
@@ -57,7 +57,7 @@ SELECT * FROM turn
 
 
 class RegenerationRefusal(StrEnum):
-    """Why an answer can't be given anew."""
+    """Why an answer can't be regenerated."""
 
     BUSY = "busy"
     NOT_NEWEST = "not_newest"
@@ -66,7 +66,7 @@ class RegenerationRefusal(StrEnum):
 
 
 class TurnRegeneration:
-    """Replaces turns by new ones with the same question. Errors: DatabaseUnavailableError."""
+    """Replaces turns by new turns with the same question. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self, database: Database, accounts: AccountCache, *, models: tuple[str, ...]
@@ -104,18 +104,18 @@ async def _replace(
     entitlements: Entitlements | None,
 ) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
     """Decide under the chat's lock, and store what is accepted."""
-    # As for a message, its delivery is left out.
+    # Without `stream`, as for a message.
     request_hash = hash_of_request(f"regenerate {turn_id}", request, without="stream")
     earlier = await replayed_turn(connection, actor, key, request_hash=request_hash)
     if earlier is not None:
         return earlier
-    turn = await connection.fetchrow(_STANDING, turn_id)
+    turn = await connection.fetchrow(_SITUATION, turn_id)
     refusal = _refusal(turn)
     if turn is None or refusal is not None:
         return Err(refusal or Unreachable.MISSING)
     if not may_ask(entitlements, request.model or turn["model"]):
         return Err(RegenerationRefusal.MODEL_NOT_ALLOWED)
-    # Its id is made under the chat's lock: turns are in the order of their ids.
+    # Created under the chat's lock: turns are in the order of their ids.
     stored = await connection.fetchrow(
         _STORE, turn_id, new_id(), new_id(), request.model, key, request_hash
     )
@@ -125,7 +125,7 @@ async def _replace(
 
 
 def _refusal(turn: asyncpg.Record | None) -> RegenerationRefusal | Unreachable | None:
-    """Say why the turn can't be replaced; one that the lock was found for may be gone by now."""
+    """Return why the turn can't be replaced; it may have been deleted after the lock was found."""
     if turn is None:
         return Unreachable.MISSING
     if turn["is_busy"] or not TurnStatus(turn["status"]).is_final:

@@ -1,4 +1,4 @@
-"""Owns turning what statements find of turns into rows, and rows into what clients see."""
+"""Rows of turns, messages and tool calls, and what clients get of turns."""
 
 import asyncpg
 
@@ -11,17 +11,17 @@ from schema.usage import TokenUsage
 
 
 def turn_row(found: asyncpg.Record) -> TurnRow:
-    """Return the row that a statement in plain SQL found; columns of its own are left out."""
+    """Return the row of a plain SQL statement, without the statement's own columns."""
     return TurnRow(**{name: found[name] for name in TurnRow.model_fields})
 
 
 def tool_call_row(found: asyncpg.Record) -> ToolCallRow:
-    """Return the row that a statement in plain SQL found; columns of its own are left out."""
+    """Return the row of a plain SQL statement, without the statement's own columns."""
     return ToolCallRow(**{name: found[name] for name in ToolCallRow.model_fields})
 
 
 def message_row(found: asyncpg.Record) -> MessageRow:
-    """Return the row that a statement in plain SQL found; columns of its own are left out."""
+    """Return the row of a plain SQL statement, without the statement's own columns."""
     return MessageRow(**{name: found[name] for name in MessageRow.model_fields})
 
 
@@ -46,12 +46,12 @@ def turn_from_row(row: TurnRow) -> Turn:
 
 
 def owned_turn_from_row(row: TurnRow) -> OwnedTurn:
-    """Return the turn that the row holds, and whose it is."""
+    """Return the turn that the row holds, with its owner."""
     return OwnedTurn(**vars(turn_from_row(row)), user_id=UserId(row.user_id))
 
 
 def reference_from_row(row: TurnRow) -> TurnReference:
-    """Return what workflows know the turn by."""
+    """Return the reference by which workflows identify the turn."""
     return TurnReference(
         turn_id=TurnId(row.id),
         chat_id=ChatId(row.chat_id),

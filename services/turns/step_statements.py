@@ -1,4 +1,4 @@
-"""Owns the SQL of steps and their ledger rows; `steps.py` says when each statement runs.
+"""The SQL of steps and their ledger rows; `steps.py` shows when each statement runs.
 
 In all but HISTORY $1 is the turn and $2 the step; in those that write to an attempt, but for
 BEGIN, $3 is its number. Tokens and cost stand in the order of the ledger's columns.
@@ -8,9 +8,9 @@ from typing import Final
 
 # An execution takes a step over unless the step is done, or a later attempt of the same
 # activity holds it: so a worker thought dead can't take back what was given to another. The
-# number counts all attempts, whichever activity or run they belong to. With the step its row in
-# the ledger is opened, before anything is asked. A turn that is to stop claims nothing. What was
-# gathered for the turn comes along: every attempt of every step sends the same.
+# number counts all attempts, whichever activity or run they belong to. The step's ledger row is
+# opened with it, before any request is sent. A turn with a requested cancellation claims nothing.
+# The turn's stored context comes along: every attempt of every step sends the same.
 BEGIN: Final = """
 WITH turn AS (
     SELECT cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id = $1
@@ -36,8 +36,7 @@ SELECT turn.is_to_stop, claimed.attempt, turn_contexts.layers
 FROM turn LEFT JOIN claimed ON true LEFT JOIN turn_contexts ON turn_contexts.turn_id = $1
 """
 
-# Attempts of the step that are still open belong to processes that died: what they cost is what
-# was known of them.
+# Open attempts of the step belong to processes that died: they cost what was known of them.
 LOSE_OLDER: Final = """
 UPDATE ledger SET status = 'lost', settled_at = now()
 WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open'
@@ -101,7 +100,7 @@ UPDATE steps SET status = $5, text = $4, updated_at = now()
 WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
 """
 
-# What an attempt has cost is true even where another has taken the step over meanwhile.
+# An attempt's cost is recorded even if another has taken the step over in the meantime.
 CHARGE: Final = """
 UPDATE ledger SET status = $9, estimated = $10, settled_at = now(), input_tokens = $4,
                   output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
@@ -114,7 +113,7 @@ SELECT count(*) FROM ledger
 WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND model = $3 AND status = 'failed'
 """
 
-# What was approved for all of a chat is not asked for again. A call that can't be made has ended.
+# Tools approved for the whole chat need no new approval. A call that can't be made has ended.
 REQUEST_TOOL: Final = """
 INSERT INTO tool_calls
     (turn_id, step, tool_call_id, user_id, position, name, input, approval, status, output,

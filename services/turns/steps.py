@@ -1,7 +1,7 @@
-"""Owns a step and its ledger row: who holds its newest attempt, what came of it, what it cost.
+"""A step and its ledger row: which execution holds its newest attempt, its result, its cost.
 
 AttemptOvertakenError    another execution holds a newer attempt, or the step is done
-TurnStoppedError         the turn is to stop: nothing more is asked for it
+TurnStoppedError         the turn is to be cancelled: no more requests are made for it
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,19 +31,19 @@ class AttemptOvertakenError(Exception):
     """This execution does not hold the step's newest attempt; it must stop."""
 
     def __init__(self) -> None:
-        super().__init__("Another execution has taken this step over.")
+        super().__init__("Another execution has taken over this step.")
 
 
 class TurnStoppedError(Exception):
-    """Somebody wants the turn to stop, so the model is not asked again."""
+    """The turn is to be cancelled, so the model is not called again."""
 
     def __init__(self) -> None:
-        super().__init__("The turn is to stop.")
+        super().__init__("The turn is to be cancelled.")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Which execution of which activity wants to run the step."""
+    """The execution of an activity that is to run the step."""
 
     run_id: str
     activity_id: str
@@ -52,7 +52,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class AttemptKey:
-    """What a step's row and the ledger know an attempt by."""
+    """The key of an attempt in a step's row and in the ledger."""
 
     user_id: UserId
     turn_id: TurnId
@@ -71,7 +71,7 @@ class _Spent(NamedTuple):
 
 
 class RequestedCall(NamedTuple):
-    """A tool call that was stored, and whether a person has to approve it."""
+    """A stored tool call, and whether it needs approval."""
 
     id: str
     name: str
@@ -79,7 +79,7 @@ class RequestedCall(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """What a step cost that is done, and what it asks for."""
+    """The cost of a completed step, and the tool calls that it requests."""
 
     cost_usd: Decimal
     tool_calls: tuple[RequestedCall, ...]
@@ -87,7 +87,7 @@ class Completed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """What a step that is done came to."""
+    """The stored result of a completed step."""
 
     attempt: int
     stop_reason: str
@@ -108,7 +108,7 @@ class NewAttempt:
 
     @property
     def start(self) -> StepEvent:
-        """The event that tells clients of the attempt."""
+        """The event that announces the attempt to clients."""
         return StepEvent(step=self.key.step, attempt=self.key.attempt, model=self.model)
 
 
@@ -123,14 +123,14 @@ class ToolRequest:
 
 
 class Abandoned(NamedTuple):
-    """What an attempt cost that came to nothing, and how many of the step failed at its model."""
+    """The cost of an abandoned attempt, and how many of the step failed at its model."""
 
     failures: int
     cost_usd: Decimal
 
 
 class Steps:
-    """Keeps the steps of turns. Every method is one transaction as the turn's user.
+    """Stores the steps of turns. Every method is one transaction as the turn's user.
 
     Errors: DatabaseUnavailableError.
     """
@@ -140,9 +140,9 @@ class Steps:
         self._pricing = pricing
 
     async def begin(self, call: CallModelInput, claim: Claim) -> NewAttempt | StoredAnswer:
-        """Take the step over and open its ledger row, or return what is already stored.
+        """Take over the step and open its ledger row, or return what is already stored.
 
-        Errors: AttemptOvertakenError; TurnStoppedError, which leaves what was said before.
+        Errors: AttemptOvertakenError; TurnStoppedError, which leaves the earlier text.
         """
         turn = call.turn
         cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=call.prompt_tokens))
@@ -161,7 +161,7 @@ class Steps:
                 cost_usd,
             )
             if begun is None or begun["is_to_stop"]:
-                # Temporal may have been away when the wish came, and retries in its ignorance.
+                # Temporal may have been unavailable for the request to cancel, and retries.
                 raise TurnStoppedError
             if begun["attempt"] is None:
                 return await _stored(connection, turn.turn_id, call.step)
@@ -178,7 +178,7 @@ class Steps:
         )
 
     async def checkpoint(self, attempt: NewAttempt, *, answer: str, usage: TokenUsage) -> None:
-        """Keep what an attempt under way has said and used, for the case that it dies."""
+        """Store the text and usage of a running attempt, in case it dies."""
         key = attempt.key
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
@@ -221,7 +221,7 @@ class Steps:
     async def abandon(
         self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, failed: bool, estimated: bool
     ) -> Abandoned:
-        """Store what an attempt came to that failed or was stopped."""
+        """Store the result of an attempt that failed or was cancelled."""
         key, status = attempt.key, StepStatus.FAILED if failed else StepStatus.CANCELLED
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
@@ -297,7 +297,7 @@ async def _material(connection: Connection, call: CallModelInput) -> PromptMater
 async def _request(
     connection: Connection, attempt: NewAttempt, requests: Sequence[ToolRequest]
 ) -> tuple[RequestedCall, ...]:
-    """Store the tool calls; say of each whether it has to be approved."""
+    """Store the tool calls; return with each whether it needs approval."""
     if not requests:
         return ()
     offered = attempt.layers.offered if attempt.layers is not None else ()

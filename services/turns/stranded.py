@@ -1,10 +1,12 @@
-"""Owns finding turns that nobody works on: what an outage between two systems leaves behind."""
+"""Finds turns without a running workflow, which an outage between two systems leaves behind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from sqlalchemy import ColumnElement, exists
+from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from schema.actors import SERVICE
@@ -30,7 +32,7 @@ class ActiveTurn:
 
 
 class StrandedTurnSearch:
-    """Looks through the turns of all users, as the service. Errors: DatabaseUnavailableError."""
+    """Searches the turns of all users, as the service. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,18 +60,17 @@ class StrandedTurnSearch:
             for row in rows
         ]
 
+    async def is_any_waiting(self, *, older_than: timedelta) -> bool:
+        """Whether a turn waits in a chat that no turn holds."""
+        holder = aliased(TurnRow)
+        is_held = exists().where(col(holder.chat_id) == col(TurnRow.chat_id), col(holder.active))
+        query = select(TurnRow.id).where(*_waiting(older_than), ~is_held).limit(1)
+        async with self._database.transaction(SERVICE) as session:
+            return (await session.exec(query)).first() is not None
+
     async def activate_waiting(self, *, older_than: timedelta) -> Sequence[TurnReference]:
         """Give each chat that no turn holds to the oldest turn that waits in it."""
-        query = (
-            select(TurnRow.chat_id)
-            .where(
-                ~col(TurnRow.active),
-                col(TurnRow.status) == TurnStatus.QUEUED,
-                col(TurnRow.created_at) < utc_now() - older_than,
-            )
-            .distinct()
-            .limit(_BATCH)
-        )
+        query = select(TurnRow.chat_id).where(*_waiting(older_than)).distinct().limit(_BATCH)
         activated: list[TurnReference] = []
         async with self._database.transaction(SERVICE) as session:
             chat_ids = (await session.exec(query)).all()
@@ -79,3 +80,11 @@ class StrandedTurnSearch:
                 turn = await activate_next(connection, ChatId(chat_id))
             activated += [turn] if turn is not None else []
         return activated
+
+
+def _waiting(older_than: timedelta) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ~col(TurnRow.active),
+        col(TurnRow.status) == TurnStatus.QUEUED,
+        col(TurnRow.created_at) < utc_now() - older_than,
+    )

@@ -1,6 +1,6 @@
-"""Owns one attempt at a tool call: what it costs, and whether a failure is worth another one.
+"""One attempt at a tool call: its cost, and whether a failure is worth another attempt.
 
-ToolPostponedError    the tool did not answer; the same call is to be made again
+ToolPostponedError    the tool did not answer; the same call is to be repeated
 """
 
 from datetime import timedelta
@@ -22,14 +22,14 @@ _log = structlog.get_logger(__name__)
 
 OUTCOME_UNKNOWN: Final = (
     "It is not known whether this call had its effect: contact with the tool was lost while it "
-    "ran. It is not made again by itself. Find out, or ask, before you repeat it."
+    "ran. It is not repeated automatically. Find out, or ask, before you repeat it."
 )
-_PERHAPS: Final = "The call may have had its effect: find out before you make it anew."
+_PERHAPS: Final = "The call may have had its effect: find out before you repeat it."
 _FREE: Final = Decimal(0)
 
 
 class ToolPostponedError(Exception):
-    """The tool did not answer; the same call may be made again, after `retry_after` if it says."""
+    """The tool did not answer; the same call may be repeated, after `retry_after` if given."""
 
     def __init__(self, retry_after: timedelta | None) -> None:
         super().__init__("The tool did not answer.")
@@ -76,7 +76,7 @@ class ToolAttempts:
         return outcome
 
     async def _note(self, tool: ToolDefinition, execution: ToolExecution) -> None:
-        """Note what the attempt is expected to cost: not yet made, it can be put off."""
+        """Store what the attempt is expected to cost; before it is made it can be postponed."""
         try:
             await self._ledger.open(
                 execution,
@@ -118,9 +118,9 @@ class ToolAttempts:
         outcome: ToolOutcome | AnswersLater | None,
         status: ChargeStatus,
     ) -> Decimal:
-        """Keep what the attempt cost, tell it, and return it.
+        """Store what the attempt cost, publish it, and return it.
 
-        Whoever did not answer is not paid; a call that was stopped may have been.
+        A tool that did not answer costs nothing; a cancelled call may have cost something.
         """
         known = outcome.cost_usd if isinstance(outcome, ToolOutcome) else None
         if outcome is None and status is ChargeStatus.FAILED:
@@ -141,22 +141,22 @@ class ToolAttempts:
 
 
 def is_once(tool: ToolDefinition) -> bool:
-    """Whether the tool may be called once, and not again where nobody knows if it was."""
+    """Whether the tool may be called at most once, even if it is unknown whether it was."""
     return tool.retry_class is RetryClass.NEVER
 
 
 def _is_paid_once(tool: ToolDefinition) -> bool:
-    """Whether the tool knows a call again by its key, so that it is asked twice and paid once."""
+    """Whether the tool recognises a repeated call by its key, so that it is paid once."""
     return tool.retry_class is RetryClass.KEYED
 
 
 def failed(words: str, *, cost_usd: Decimal | None = None) -> ToolOutcome:
-    """Return what the model is told of a call that came to nothing."""
+    """Return the outcome of a failed call, as the model gets it."""
     return ToolOutcome(output=words, is_error=True, cost_usd=cost_usd)
 
 
 def _unknown(tool: ToolDefinition) -> str:
-    """Return what is said of a call that may have arrived; what only reads has no effect."""
+    """Return what to say of a call that may have arrived; idempotent ones have no effect."""
     match tool.retry_class:
         case RetryClass.NEVER:
             return OUTCOME_UNKNOWN

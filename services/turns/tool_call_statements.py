@@ -1,4 +1,4 @@
-"""Owns the SQL of tool calls; `tool_calls.py` and `approvals.py` say when each runs.
+"""The SQL of tool calls; `tool_calls.py` and `approvals.py` show when each statement runs.
 
 $1 is the turn, $2 the step, $3 the tool call's id.
 """
@@ -7,9 +7,9 @@ from typing import Final
 
 READ: Final = "SELECT * FROM tool_calls WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3"
 
-# The workflow runs a call that has to be approved once somebody has decided, or nobody has in
-# time: then it has expired. What the model was told of the tool comes along: it may call what
-# it was offered, by the schema that it knows. A turn from before that was kept has all tools.
+# The workflow runs a call that needs approval once it is decided, or once the time for that is
+# over: then it has expired. The tool's schema as sent to the model comes along: the model may call
+# what it was offered, by the schema that it knows. Turns of early versions have all tools.
 BEGIN: Final = """
 UPDATE tool_calls SET
     decision = coalesce(decision, CASE WHEN approval = 'ask' THEN 'expired' END),
@@ -35,7 +35,7 @@ RETURNING *, extract(epoch FROM expires_at - now())::float8 AS within_s
 
 AWAIT: Final = "UPDATE turns SET status = 'awaiting_approval' WHERE id = $1 AND status = 'running'"
 
-# The turn goes on when nobody has to be waited for any more.
+# The turn continues when no call awaits approval.
 RESUME: Final = """
 UPDATE turns SET status = 'running'
 WHERE id = $1 AND status = 'awaiting_approval' AND NOT EXISTS (

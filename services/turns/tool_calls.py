@@ -1,10 +1,13 @@
-"""Owns running one tool call: its result is stored before it is reported, and found again.
+"""Runs one tool call: its result is stored before it is reported, and reused after a crash.
 
 ToolCallGoneError     the tool call was deleted, with its turn
-ToolPostponedError    the tool did not answer; the same call is to be made again
+ToolPostponedError    the tool did not answer; the same call is to be repeated
 """
 
-from typing import Any, Final
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Self
 
 import asyncpg
 
@@ -30,10 +33,47 @@ from services.turns.tool_attempts import (
     failed,
     is_once,
 )
-from services.turns.tool_progress import ProgressTeller
 
-_EXPIRED: Final = "Nobody approved this call in time, so it was not made."
-_DENIED: Final = "The person denied this call, so it was not made."
+_PAUSE_S: Final = 0.5
+
+
+class ProgressReporter:
+    """Takes any number of reports, and publishes the newest at most twice a second."""
+
+    def __init__(self, publish: Callable[[ToolProgress], Awaitable[None]]) -> None:
+        self._publish = publish
+        self._newest: ToolProgress | None = None
+        self._publishing: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to take reports."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Publish nothing more: the call's end follows."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+
+    def report(self, progress: ToolProgress) -> None:
+        """Take a report; returns at once."""
+        self._newest = progress
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.create_task(self._publish_newest())
+
+    async def _publish_newest(self) -> None:
+        while self._newest is not None:
+            newest, self._newest = self._newest, None
+            await self._publish(newest)
+            await asyncio.sleep(_PAUSE_S)
+
+
+_EXPIRED: Final = "This call was not approved in time, so it was not made."
+_DENIED: Final = "The user denied this call, so it was not made."
 _GAVE_UP: Final = "The tool did not answer in time."
 
 
@@ -62,22 +102,22 @@ class ToolCalls:
     async def run(self, call: RunToolInput) -> RunToolOutput:
         """Run the call and store its outcome; an outcome stored before is returned again.
 
-        Errors: ToolPostponedError; what a tool raises is a bug, and propagates until it has been
-        tried often enough.
+        Errors: ToolPostponedError; what a tool raises is a bug, and propagates until the attempts
+        are used up.
         Idempotency: a tool that is to run at most once is not run where it may have been.
         """
         begun = await self._begin(call)
         row = tool_call_row(begun)
         if ToolCallStatus(row.status).is_final:
-            # Whoever stored it may have died before it was told.
-            await self._tell_end(call, row)
+            # The execution that stored it may have died before publishing it.
+            await self._publish_end(call, row)
             return RunToolOutput(status=ToolCallStatus(row.status))
         refusal = _refused(call, row)
         if refusal is not None:
             return await self._store(call, refusal, denied=not call.gave_up)
-        await self._tell(call, row)
+        await self._publish(call, row)
         if row.callback_id is not None and row.callback_until is not None:
-            # An earlier execution was told that the answer comes later, and died of something.
+            # An earlier execution learnt that the answer comes later, and died.
             outcome: ToolOutcome | AnswersLater = AnswersLater(row.callback_id)
         else:
             outcome = await self._outcome(call, begun, row)
@@ -92,13 +132,13 @@ class ToolCalls:
         if begun["has_offers"] and schema is None and await self._executor.find(row.name):
             return failed(f"The tool `{row.name}` was not offered in this turn.")
         tool_input = row.input if row.edited_input is None else row.edited_input
-        with ProgressTeller(lambda progress: self._tell(call, row, progress)) as teller:
-            execution = _execution_of(call, row, teller)
+        with ProgressReporter(lambda progress: self._publish(call, row, progress)) as reporter:
+            execution = _execution_of(call, row, reporter)
             ready = await self._executor.ready(row.name, tool_input, execution, schema=schema)
             if isinstance(ready, Err):
                 return ready.error
             if is_once(ready.value) and not await self._send(call):
-                # What was sent may still be answered where there is a way to.
+                # A call that was sent may still be answered by callback.
                 later = row.callback_id
                 return failed(OUTCOME_UNKNOWN) if later is None else AnswersLater(later)
             return await self._attempt(call, ready.value, tool_input, execution)
@@ -114,12 +154,12 @@ class ToolCalls:
             return await self._attempts.run(tool, tool_input, execution)
         except ToolPostponedError:
             if is_once(tool):
-                # Lost, this would leave a call that was never made for one that may have been.
+                # Otherwise a call that was never made would count as one that may have been.
                 await shielded(until_stored(lambda: self._unsend(call, execution)))
             raise
 
     async def _begin(self, call: RunToolInput) -> asyncpg.Record:
-        """Take the call in hand unless it has ended; return it as it stands then."""
+        """Begin the call unless it has ended; return it as it is then."""
         async with self._database.statements(acting_user(call.turn.user_id)) as connection:
             begun = await connection.fetchrow(sql.BEGIN, *_key(call))
             if begun is None:
@@ -129,12 +169,12 @@ class ToolCalls:
         return begun
 
     async def _send(self, call: RunToolInput) -> bool:
-        """Mark a call that may be made once as made; False where it was before."""
+        """Mark a call that runs at most once as sent; False if it was before."""
         async with self._database.statements(acting_user(call.turn.user_id)) as connection:
             return await connection.fetchval(sql.SEND, *_key(call)) is not None
 
     async def _unsend(self, call: RunToolInput, execution: ToolExecution) -> None:
-        """Take the mark back, unless another execution has found it meanwhile."""
+        """Undo the mark, unless another execution has found it in the meantime."""
         async with self._database.statements(acting_user(call.turn.user_id)) as connection:
             await connection.execute(sql.NOT_SENT, *_key(call), execution.attempt)
 
@@ -157,7 +197,7 @@ class ToolCalls:
     async def _store(
         self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool = False
     ) -> RunToolOutput:
-        """Keep the outcome, however long that takes: it exists nowhere else."""
+        """Store the outcome, however long that takes: it exists nowhere else."""
         return await shielded(until_stored(lambda: self._store_once(call, outcome, denied=denied)))
 
     async def _store_once(
@@ -178,21 +218,21 @@ class ToolCalls:
             row = tool_call_row(found or await _stored(connection, call))
             if denied:
                 await connection.execute(sql.RESUME, call.turn.turn_id)
-        await self._tell_end(call, row)
+        await self._publish_end(call, row)
         return RunToolOutput(status=ToolCallStatus(row.status))
 
-    async def _tell_end(self, call: RunToolInput, row: ToolCallRow) -> None:
+    async def _publish_end(self, call: RunToolInput, row: ToolCallRow) -> None:
         await self._events.append_end_of_call(call.turn.turn_id, tool_call_event(row))
 
-    async def _tell(
+    async def _publish(
         self, call: RunToolInput, row: ToolCallRow, progress: ToolProgress | None = None
     ) -> None:
         event = tool_call_event(row)
         if progress is not None:
-            told = ToolCallProgress(
+            reported = ToolCallProgress(
                 progress=progress.progress, total=progress.total, message=progress.message
             )
-            event = event.model_copy(update={"progress": told})
+            event = event.model_copy(update={"progress": reported})
         await self._events.append(call.turn.turn_id, [event])
 
 
@@ -207,7 +247,9 @@ def _key(call: RunToolInput) -> tuple[TurnId, int, str]:
     return call.turn.turn_id, call.step, call.tool_call_id
 
 
-def _execution_of(call: RunToolInput, row: ToolCallRow, teller: ProgressTeller) -> ToolExecution:
+def _execution_of(
+    call: RunToolInput, row: ToolCallRow, reporter: ProgressReporter
+) -> ToolExecution:
     return ToolExecution(
         actor=acting_user(UserId(row.user_id)),
         key=execution_key(row.turn_id, row.step, row.tool_call_id),
@@ -216,12 +258,12 @@ def _execution_of(call: RunToolInput, row: ToolCallRow, teller: ProgressTeller) 
         turn_id=call.turn.turn_id,
         step=row.step,
         tool_call_id=row.tool_call_id,
-        report=teller.report,
+        report=reporter.report,
     )
 
 
 def _refused(call: RunToolInput, row: ToolCallRow) -> ToolOutcome | None:
-    """Return what the model is told of a call that is not to be made."""
+    """Return the outcome of a call that is not to be made, or None."""
     if call.gave_up:
         may_have_run = row.sent_at is not None or row.callback_until is not None
         return failed(f"{_GAVE_UP} {OUTCOME_UNKNOWN}" if may_have_run else _GAVE_UP)

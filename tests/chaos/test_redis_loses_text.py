@@ -7,8 +7,7 @@ from redis.asyncio import Redis
 from schema.events import StepEvent
 from schema.ids import TurnId, new_id
 from services.events.deltas import DeltaBuffer
-from services.events.keys import stream_key
-from services.events.writer import EventWriter
+from services.events.writer import EventWriter, stream_key
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.waiting import eventually
 

@@ -223,7 +223,7 @@ async def test_a_version_with_unknown_placeholders_is_not_activated(
 
     details = check_refused(response, 409, "CONFLICT")["details"]
     assert [detail["path"] for detail in details] == ["content", "content"]
-    assert details[1]["message"] == "There is no placeholder {two}. There are: {date}."
+    assert details[1]["message"] == "Unknown placeholder {two}. Known placeholders: {date}."
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from schema.actors import SERVICE
 from services.database import Database, DatabaseUnavailableError, store
 from services.database.queries import acting_query
-from services.knowledge.search_statement import search_statement
+from services.knowledge.search import search_statement
 from tests.fixtures.actors import actor_of, administrator_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack

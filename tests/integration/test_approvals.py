@@ -234,7 +234,7 @@ async def test_a_decision_that_the_workflow_did_not_hear_of_is_told_by_the_sweep
             "WHERE turn_id = $1",
             UUID(asked.turn_id),
         )
-        told = await ActivityEnvironment().run(stack.activities.decisions.tell_decisions)
+        told = await ActivityEnvironment().run(stack.activities.sweep.deliver_decisions)
         events = await asked.rest()
 
     assert told.delivered >= 1

@@ -21,7 +21,7 @@ from schema.ids import TurnId, new_id
 from services.auth.accounts import Account
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.events.hub import EventHub
-from services.events.keys import API_CHANNEL
+from services.events.writer import API_CHANNEL
 from tests.fixtures.api_user import PASSWORD, ApiUser
 from tests.fixtures.plans import give_plan, make_plan, other_default
 from tests.fixtures.redis_proxy import RedisProxy
@@ -319,11 +319,11 @@ async def test_with_its_connection_a_process_forgets_everything(
     known = await apart.status(user.headers)
     proxy.hang()
     await signed_out(here.user(user), user)
-    unheard = await apart.status(user.headers)
+    undelivered = await apart.status(user.headers)
 
     await proxy.cut()
 
-    assert (known, unheard) == (200, 200)
+    assert (known, undelivered) == (200, 200)
     await soon(lambda: apart.status(user.headers), 401)
 
 
@@ -338,11 +338,11 @@ async def test_once_it_hears_again_a_process_forgets_what_it_learned_meanwhile(
     await soon(is_connected, expected=False)
     known = await apart.status(user.headers)
     await signed_out(here.user(user), user)
-    unheard = await apart.status(user.headers)
+    undelivered = await apart.status(user.headers)
 
     proxy.resume()
 
-    assert (known, unheard) == (200, 200)
+    assert (known, undelivered) == (200, 200)
     await soon(lambda: apart.status(user.headers), 401)
 
 

@@ -19,7 +19,7 @@ from schema.turns import TurnReference
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.embeddings import EmbeddingUnavailableError, Purpose
-from services.events.keys import stream_key
+from services.events.writer import stream_key
 from services.prompts.base_prompts import BasePrompts
 from services.tools.catalogue import ToolSnapshot
 from services.turns.preparation import TurnPreparation, TurnRules
@@ -82,7 +82,7 @@ class LocalTools:
 
 def preparation(stack: Stack, memories: Memories, embedder: Embedder) -> TurnPreparation:
     database = stack.foundation.database
-    search = ContextSearch(embedder, memories=memories, patience=timedelta(milliseconds=100))
+    search = ContextSearch(embedder, memories=memories, timeout=timedelta(milliseconds=100))
     budgets = PromptBudgets(prompt=100_000, user=1_500, context=8_000)
     contexts = ContextService(BasePrompts(database), LocalTools(), search, budgets)
     rules = TurnRules(max_steps=1, fallback_model=None)

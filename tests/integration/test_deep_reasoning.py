@@ -166,7 +166,7 @@ async def test_an_answer_that_breaks_off_is_billed_and_retryable(
     stack.model.add(Script(match=question, text="word " * 50, break_after=20))
     stack.model.add(Script(match=question, text="Whole."))
 
-    with pytest.raises(ToolUnavailableError, match="broke off") as caught:
+    with pytest.raises(ToolUnavailableError, match="was interrupted") as caught:
         await tool.run({"question": question}, execution)
     outcome = await tool.run({"question": question}, replace(execution, attempt=2))
 
@@ -199,7 +199,7 @@ async def test_a_request_that_is_refused_is_an_error_for_the_model(
     outcome = await tool.run({"question": question}, execution)
 
     assert outcome.is_error
-    assert outcome.output == "Deep reasoning failed. The model provider refused the request."
+    assert outcome.output == "Deep reasoning failed. The model provider rejected the request."
     assert outcome.cost_usd == 0
     [row] = await charges(stack, execution)
     assert (row["status"], row["cost_usd"]) == ("failed", 0)

@@ -9,16 +9,15 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from schema.erasure import ErasureOutcome
 from schema.ids import TurnId
 from schema.names import BACKGROUND_QUEUE
+from schema.sweeps import SweepInput, SweepPart
 from services.erasure import Erasure
-from services.events.keys import stream_key
-from services.events.writer import EventWriter
+from services.events.writer import EventWriter, stream_key
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
-from workflows.sweep_erasures import SweepErasures
+from workflows.sweep import Sweep
 
 NOTED = "SELECT count(*) FROM erasures WHERE turn_id = $1"
 DEAD = "redis://127.0.0.1:1/0"  # nothing may listen on a port that low
@@ -41,11 +40,16 @@ async def answered_turn(user: ApiUser, stack: Stack) -> tuple[str, TurnId]:
     return chat, TurnId(UUID(data["turn"]["id"]))
 
 
-async def sweep(stack: Stack) -> ErasureOutcome:
+async def sweep(stack: Stack) -> int:
+    """Sweep erasures, and return how many streams were erased."""
     async with asyncio.timeout(30):
-        return await stack.temporal.execute_workflow(
-            SweepErasures.run, id=f"sweep-{uuid4()}", task_queue=BACKGROUND_QUEUE
+        outcome = await stack.temporal.execute_workflow(
+            Sweep.run,
+            SweepInput(parts=(SweepPart.ERASURES,)),
+            id=f"sweep-{uuid4()}",
+            task_queue=BACKGROUND_QUEUE,
         )
+    return outcome.handled[SweepPart.ERASURES]
 
 
 async def test_a_stream_is_erased_with_its_chat(user: ApiUser, stack: Stack) -> None:
@@ -69,17 +73,15 @@ async def test_what_redis_kept_while_it_was_away_is_erased_by_the_sweep(
 
     assert erased is False
     assert await stack.inspection.value(NOTED, turn_id) == 1
-    outcome = await sweep(stack)
-    assert outcome.is_done
-    assert outcome.erased >= 1
+    assert await sweep(stack) >= 1
     assert await stack.foundation.redis.exists(stream_key(turn_id)) == 0
     assert await stack.inspection.value(NOTED, turn_id) == 0
 
 
-async def test_a_sweep_that_finds_nothing_is_done(stack: Stack) -> None:
+async def test_a_sweep_erases_all_that_is_pending(stack: Stack) -> None:
     await sweep(stack)
 
-    assert await sweep(stack) == ErasureOutcome(erased=0, is_done=True)
+    assert await sweep(stack) == 0
 
 
 async def test_an_erased_stream_takes_no_more_events(user: ApiUser, stack: Stack) -> None:
@@ -104,4 +106,5 @@ async def test_of_a_long_history_the_newest_streams_go_at_once(
 
     left = await stack.inspection.rows("SELECT * FROM erasures WHERE turn_id = ANY($1)", turn_ids)
     assert [row["turn_id"] for row in left] == [min(turn_ids)]
-    assert (await sweep(stack)).is_done
+    assert await sweep(stack) >= 1
+    assert await stack.inspection.value(NOTED, min(turn_ids)) == 0

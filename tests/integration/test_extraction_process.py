@@ -14,8 +14,7 @@ from services.knowledge.extraction.documents import (
     ExtractionLimits,
     ExtractionRefusal,
 )
-from services.knowledge.extraction.extractor import Extractor
-from services.knowledge.extraction.guarded_process import ExtractionProcessError
+from services.knowledge.extraction.extractor import ExtractionProcessError, Extractor
 from tests.fixtures import documents
 from tests.running_everturn.waiting import eventually
 

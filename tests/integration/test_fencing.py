@@ -11,8 +11,7 @@ from schema.ids import ChatId, MessageId, TurnId, UserId, new_id
 from schema.result import Ok
 from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnStatus
 from schema.usage import TokenUsage
-from services.events.keys import stream_key
-from services.events.writer import Appended, NotAppended, OvertakenError
+from services.events.writer import Appended, NotAppended, OvertakenError, stream_key
 from services.turns.steps import AttemptOvertakenError, Claim, NewAttempt, Steps, StoredAnswer
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack

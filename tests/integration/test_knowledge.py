@@ -7,7 +7,7 @@ from uuid import UUID
 from api.temporal_gateway import TemporalGateway
 from schema.ids import DocumentId
 from schema.result import Err, Ok
-from services.knowledge.submissions import TitledSubmission
+from services.knowledge.versions import TitledSubmission
 from services.resources import LimitReached
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.library import (

@@ -17,8 +17,9 @@ from schema.ingestion import (
 )
 from schema.knowledge import DocumentType, IngestionStatus
 from schema.names import BACKGROUND_QUEUE
+from schema.sweeps import SweepInput, SweepPart
 from services.embeddings import Embedder
-from services.embeddings.openai_compatible import OpenAiCompatibleEmbedder
+from services.embeddings.providers import OpenAiCompatibleEmbedder
 from tests.fakes.embedding_api import (
     KEY,
     OWN_DIMENSIONS,
@@ -44,7 +45,7 @@ from tests.fixtures.library import (
 )
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
-from workflows.sweep_ingestions import SweepIngestions
+from workflows.sweep import Sweep
 
 LONG = "\n\n".join(f"Paragraph {number}. " + "Words fill it up. " * 30 for number in range(40))
 READY = IngestionStatus.READY
@@ -121,8 +122,8 @@ async def test_the_history_holds_no_word_and_no_vector(user: ApiUser, stack: Sta
     ("content_type", "source", "problem"),
     [
         ("text/plain", b" \n\t ", "empty"),
-        ("text/plain", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not what its content type says"),
-        ("application/pdf", b"I am no PDF.", "not what its content type says"),
+        ("text/plain", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "does not match its content type"),
+        ("application/pdf", b"I am no PDF.", "does not match its content type"),
         ("application/pdf", documents.pdf(""), "no text"),
         ("application/pdf", documents.encrypted_pdf("x", password="y"), "encrypted"),
         ("application/pdf", documents.bomb(2_000_000_000, layers=2), "too much memory or time"),
@@ -187,7 +188,7 @@ async def test_what_a_document_is_refused_for_by_the_service_is_final(
     assert ended == IngestionProgress(status=FAILED)
     assert len(api.requests) == 2
     failed = await version_of(user, str(version.document_id))
-    assert failed["problem"] == "The embedding service refuses to embed the document."
+    assert failed["problem"] == "The embedding service rejected the document."
     assert await passages_of(stack, version.document_id) == []
     assert (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
 
@@ -394,5 +395,8 @@ async def test_an_ingestion_under_way_is_left_alone_by_the_sweep(
 async def _sweep(stack: Stack) -> None:
     async with asyncio.timeout(30):
         await stack.temporal.execute_workflow(
-            SweepIngestions.run, id=f"ingestion-sweep-{uuid4()}", task_queue=BACKGROUND_QUEUE
+            Sweep.run,
+            SweepInput(parts=(SweepPart.INGESTIONS,)),
+            id=f"sweep-{uuid4()}",
+            task_queue=BACKGROUND_QUEUE,
         )

@@ -1,9 +1,9 @@
-"""All MCP servers that are switched on are listed anew now and then."""
+"""The refresh of all enabled MCP servers."""
 
 from datetime import timedelta
 
 from schema.mcp_servers import McpSweepOutcome
-from schema.names import BACKGROUND_QUEUE, MCP_SWEEP_SCHEDULE_ID, SWEEP_MCP_SERVERS
+from schema.names import BACKGROUND_QUEUE, SWEEP_MCP_SERVERS
 from tests.fakes.mcp_server import serving_mcp
 from tests.fixtures.mcp import McpScene
 from tests.fixtures.stack import Stack
@@ -27,10 +27,3 @@ async def test_a_sweep_lists_the_tools_of_every_server(mcp: McpScene, stack: Sta
     assert outcome == McpSweepOutcome(healthy=1, failing=1)
     statuses = [(await mcp.row(server))["status"] for server in (fine, broken, off)]
     assert statuses == ["healthy", "failing", "unknown"]
-
-
-async def test_the_sweep_is_scheduled(stack: Stack) -> None:
-    described = await stack.temporal.get_schedule_handle(MCP_SWEEP_SCHEDULE_ID).describe()
-
-    (interval,) = described.schedule.spec.intervals
-    assert interval.every == timedelta(seconds=stack.settings.mcp_refresh_s)

@@ -23,9 +23,9 @@ from schema.pages import PageRequest
 from schema.result import Ok
 from services.auth.accounts import AccountCache
 from services.embeddings import Embedder, make_embedder
-from services.memories.remembering import Remembering
 from services.memories.search import MemorySearch
 from services.memories.suggestions import MemorySuggestions
+from services.memories.writing import MemoryWriter
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.memory import Recall, Remember
 from tests.fakes.embedding_api import KEY, OWN_DIMENSIONS, EmbeddingApi, saying, serving
@@ -43,13 +43,13 @@ def remember_of(stack: Stack, embedder: Embedder | None = None) -> Remember:
     foundation = stack.foundation
     used = embedder or foundation.embedder
     accounts = AccountCache(foundation.database, lifetime_s=0)
-    return Remember(Remembering(foundation.database, used, accounts))
+    return Remember(MemoryWriter(foundation.database, used, accounts))
 
 
 def recall_of(stack: Stack, embedder: Embedder | None = None) -> Recall:
     foundation = stack.foundation
     search = MemorySearch(
-        foundation.database, embedder or foundation.embedder, patience=timedelta(seconds=5)
+        foundation.database, embedder or foundation.embedder, vector_timeout=timedelta(seconds=5)
     )
     return Recall(search, stack.services.accounts.preferences)
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.reembedding import ReembeddingActivities
+from activities.knowledge import ReembeddingActivities
 from schema.actors import acting_user
 from schema.ids import UserId
 from schema.names import BACKGROUND_QUEUE, REEMBED
@@ -21,9 +21,9 @@ from schema.reembedding import (
     ReembedOutcome,
 )
 from services.embeddings import EmbeddingRefusedError
-from services.embeddings.openai_compatible import OpenAiCompatibleEmbedder
+from services.embeddings.providers import OpenAiCompatibleEmbedder
 from services.knowledge.search import KnowledgeSearch
-from services.reembedding.service import Reembedding
+from services.reembedding import Reembedding
 from tests.fakes.embedding_api import Answer, EmbeddingApi, honestly, saying, serving, vector_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.passages import Made, add_document, add_version

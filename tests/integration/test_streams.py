@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from schema.ids import TurnId
-from services.events.keys import channel_name, fence_key, stream_key
+from services.events.writer import channel_name, fence_key, stream_key
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named, rebuild
 from tests.fixtures.stack import Stack

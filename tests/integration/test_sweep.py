@@ -9,12 +9,13 @@ from schema.chats import SendMessageRequest
 from schema.ids import ChatId, UserId
 from schema.names import BACKGROUND_QUEUE
 from schema.result import Ok
+from schema.sweeps import SweepInput, SweepPart
 from schema.turns import IfBusy
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import named, rebuild
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script
-from workflows.sweep_turns import SweepTurns
+from workflows.sweep import Sweep
 
 OLD = timedelta(seconds=10)
 
@@ -22,7 +23,10 @@ OLD = timedelta(seconds=10)
 async def sweep(stack: Stack) -> None:
     async with asyncio.timeout(30):
         await stack.temporal.execute_workflow(
-            SweepTurns.run, id=f"sweep-{uuid4()}", task_queue=BACKGROUND_QUEUE
+            Sweep.run,
+            SweepInput(parts=(SweepPart.TURNS,)),
+            id=f"sweep-{uuid4()}",
+            task_queue=BACKGROUND_QUEUE,
         )
 
 

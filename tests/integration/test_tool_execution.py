@@ -21,7 +21,7 @@ from tests.fixtures.stack import Stack
 from tests.fixtures.workflow_tools import RegisteredTool, running_call
 from workers.demo_model.scripts import Script, ToolCall
 
-PERHAPS = "The call may have had its effect: find out before you make it anew."
+PERHAPS = "The call may have had its effect: find out before you repeat it."
 
 
 @asynccontextmanager
@@ -346,5 +346,5 @@ async def test_an_input_that_is_not_a_json_object_is_refused_with_the_reason(
 
     ended = last_calls(events)["it"]
     assert (ended["status"], ended["input"]) == ("failed", {})
-    assert ended["output"].startswith("The input of this call was no JSON object")
+    assert ended["output"].startswith("The input of this call was not a complete JSON object")
     assert events[-1].data["assistantMessage"]["content"] == "I see."

@@ -19,10 +19,11 @@ from activities.tool_callbacks import CallbackActivities
 from api.temporal_gateway import TemporalGateway
 from schema.ids import turn_workflow_id
 from schema.names import BACKGROUND_QUEUE
+from schema.sweeps import SweepInput, SweepPart
 from schema.tool_callbacks import AnsweredCall
 from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, callback_activity_id
 from services.database import Database
-from services.events.keys import stream_key
+from services.events.writer import stream_key
 from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
 from services.workflow_tools.delivery import CallbackDelivery
 from tests.fakes.webhook_engine import WebhookEngine, call_back, later
@@ -36,7 +37,7 @@ from tests.fixtures.workflow_tools import (
     running_call,
 )
 from workers.composition.foundation import connect_temporal
-from workflows.deliver_callbacks import DeliverCallbacks
+from workflows.sweep import Sweep
 
 
 @pytest.fixture
@@ -347,10 +348,13 @@ async def test_an_answer_that_no_turn_was_told_of_is_delivered_by_the_sweep(
 
     async with asyncio.timeout(30):
         outcome = await stack.temporal.execute_workflow(
-            DeliverCallbacks.run, id=f"callback-delivery-{uuid4()}", task_queue=BACKGROUND_QUEUE
+            Sweep.run,
+            SweepInput(parts=(SweepPart.ANSWERS,)),
+            id=f"sweep-{uuid4()}",
+            task_queue=BACKGROUND_QUEUE,
         )
 
-    assert outcome.delivered == 1
+    assert outcome.handled == {SweepPart.ANSWERS: 1}
     assert await result_of(waiting) == RunToolOutput(status=ToolCallStatus.COMPLETED)
 
 
@@ -359,10 +363,13 @@ async def test_a_turn_that_knows_is_not_told_again(stack: Stack, call: RunningCa
 
     async with asyncio.timeout(30):
         outcome = await stack.temporal.execute_workflow(
-            DeliverCallbacks.run, id=f"callback-delivery-{uuid4()}", task_queue=BACKGROUND_QUEUE
+            Sweep.run,
+            SweepInput(parts=(SweepPart.ANSWERS,)),
+            id=f"sweep-{uuid4()}",
+            task_queue=BACKGROUND_QUEUE,
         )
 
-    assert outcome.delivered == 0
+    assert outcome.handled == {SweepPart.ANSWERS: 0}
 
 
 async def test_the_sweep_looks_at_answers_of_turns_under_way_alone(

@@ -11,8 +11,7 @@ import pytest
 from schema.actors import acting_user
 from schema.ids import UserId
 from services.embeddings import make_embedder
-from services.knowledge.search import KnowledgeSearch
-from services.knowledge.search_statement import search_statement
+from services.knowledge.search import KnowledgeSearch, search_statement
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.passages import Made, add_document, publish
 from tests.fixtures.stack import Stack

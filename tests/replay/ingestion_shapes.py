@@ -1,4 +1,4 @@
-"""Owns producing every shape that the history of an ingestion can take, or that of their sweep."""
+"""Shapes that the history of an ingestion can take, and that of their sweep."""
 
 import asyncio
 from contextlib import suppress
@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from schema.ids import DocumentId, ingestion_workflow_id
-from schema.names import INGESTION_SWEEP_SCHEDULE_ID
+from schema.sweeps import SweepPart
 from tests.fakes.embedding_api import honestly, never, saying
 from tests.replay.scene import BACKGROUND_WORKER, SECRET, Scene
 from tests.running_everturn.waiting import eventually
@@ -109,11 +109,7 @@ async def ingestion_of_a_document_deleted_before_start(scene: Scene) -> str:
     return await _ended(scene, _workflow_of(document_id))
 
 
-async def ingestion_sweep_that_finds_nothing(scene: Scene) -> str:
-    return await scene.run_of(INGESTION_SWEEP_SCHEDULE_ID)
-
-
-async def ingestion_sweep_that_starts(scene: Scene) -> str:
+async def sweep_that_starts_an_ingestion(scene: Scene) -> str:
     sweep, _ = await _swept(scene)
     return sweep
 
@@ -129,7 +125,7 @@ async def _swept(scene: Scene) -> tuple[str, str]:
     workflow_id = _workflow_of(await scene.client.add_document(_SHORT))
     await scene.everturn.stack.start("temporal")
     await scene.age("document_versions")
-    sweep = await scene.run_of(INGESTION_SWEEP_SCHEDULE_ID)
+    sweep = await scene.sweep(SweepPart.INGESTIONS)
     return sweep, await _ended(scene, workflow_id)
 
 
@@ -165,7 +161,6 @@ SHAPES: Final = (
     ingestion_cancelled_in_a_pause,
     ingestion_of_a_document_deleted_meanwhile,
     ingestion_of_a_document_deleted_before_start,
-    ingestion_sweep_that_finds_nothing,
-    ingestion_sweep_that_starts,
+    sweep_that_starts_an_ingestion,
     ingestion_started_by_a_sweep,
 )

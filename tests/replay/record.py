@@ -1,8 +1,8 @@
-"""Owns recording the histories: `python -m tests.replay.record` writes those that are missing.
+"""Records histories: `python -m tests.replay.record` writes those that are missing.
 
-A change of a workflow that old runs can't follow is to be patched, not recorded over, so what is
-recorded stays as it is. To record one shape anew delete its file; `--all` records everything anew:
-do so only where no run of the old code can be under way any more.
+Patch a change of a workflow that old runs can't follow instead of recording over it: a recording
+stays as it is. To record one shape again, delete its file. `--all` records everything again; use
+it only where no run of the old code can still be open.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowHistory
 from tests.fakes.embedding_api import EmbeddingApi, serving
 from tests.replay.sanitising import sanitised
 from tests.replay.scene import ADMIN, Person, Scene, settings_with
-from tests.replay.shapes import SHAPES, Shape
+from tests.replay.shapes import RETIRED, SHAPES, Shape
 from tests.running_everturn.stack import scripted_model, scripted_stack
 from tests.running_everturn.waiting import eventually
 
@@ -43,7 +43,7 @@ def main() -> None:
     wanted = {name: shape for name, shape in SHAPES.items() if is_all or not _file(name).exists()}
     if wanted:
         asyncio.run(record(wanted))
-    for stale in set(HISTORIES.glob("*.json")) - set(map(_file, SHAPES)):
+    for stale in set(HISTORIES.glob("*.json")) - set(map(_file, {*SHAPES, *RETIRED})):
         stale.unlink()
 
 

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import uuid4
 
 from temporalio.client import Client as TemporalClient
-from temporalio.client import ScheduleActionExecutionStartWorkflow, ScheduleInfo
 
+from schema.names import BACKGROUND_QUEUE, SWEEP
+from schema.sweeps import SweepInput, SweepPart
 from tests.fakes.embedding_api import OWN_DIMENSIONS, Answer, EmbeddingApi
 from tests.fakes.webhook_engine import call_back
 from tests.running_everturn.client import PASSWORD, Client, data_of
@@ -21,7 +23,7 @@ ADMIN: Final = "admin@example.com"
 SECRET: Final = "marzipan"
 """A word of every document, every memory and every refusal, which no history may hold."""
 
-# Few steps and attempts, so that the limits are reached soon; no sweep but those asked for.
+# Few steps and attempts, so that the limits are reached soon; no sweep but those that are run.
 _SETTINGS: Final = {
     "EVERTURN_ADMIN_EMAIL": ADMIN,
     "EVERTURN_ADMIN_PASSWORD": PASSWORD,
@@ -139,25 +141,14 @@ class Scene:
             f"UPDATE {table} SET created_at = created_at - interval '1 minute'"
         )
 
-    async def run_of(self, schedule_id: str) -> str:
-        """Let what is scheduled run to its end, and return its workflow.
-
-        A new schedule runs once by itself; while that run lasts it would run nothing else.
-        """
-        schedule = self.temporal.get_schedule_handle(schedule_id)
-
-        async def runs() -> ScheduleInfo:
-            return (await schedule.describe()).info
-
-        before = await eventually(runs, lambda info: info.num_actions > 0 and _is_at_rest(info))
-        await schedule.trigger()
-        after = await eventually(
-            runs, lambda info: info.num_actions > before.num_actions and _is_at_rest(info)
+    async def run_in_background(self, workflow: str, *args: object) -> str:
+        """Run what the sweeper of a worker would start, to its end, and return its workflow."""
+        workflow_id = f"{workflow}-{uuid4()}"
+        await self.temporal.execute_workflow(
+            workflow, args=args, id=workflow_id, task_queue=BACKGROUND_QUEUE
         )
-        newest = after.recent_actions[-1].action
-        assert isinstance(newest, ScheduleActionExecutionStartWorkflow)
-        return newest.workflow_id
+        return workflow_id
 
-
-def _is_at_rest(info: ScheduleInfo) -> bool:
-    return not info.running_actions
+    async def sweep(self, *parts: SweepPart) -> str:
+        """Sweep these parts, and return the workflow."""
+        return await self.run_in_background(SWEEP, SweepInput(parts=parts))

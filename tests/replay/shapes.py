@@ -1,4 +1,4 @@
-"""Owns the list of shapes that a workflow's history can take, each produced by the real thing."""
+"""The shapes that a workflow's history can take, each produced by the real thing."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
@@ -18,3 +18,15 @@ SHAPES: Final[Mapping[str, Shape]] = {
         *upkeep_shapes.SHAPES,
     )
 }
+
+RETIRED: Final = frozenset(
+    {
+        "delivery_that_finds_nothing",
+        "erasure_sweep_that_finds_nothing",
+        "ingestion_sweep_that_finds_nothing",
+        "ingestion_sweep_that_starts",
+        "sweep_that_finds_nothing",
+        "sweep_that_starts_and_closes",
+    }
+)
+"""Recorded by earlier versions; their workflow types are registered for one more release."""

@@ -11,13 +11,6 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-from schema.names import (
-    CALLBACK_DELIVERY_SCHEDULE_ID,
-    ERASURE_SWEEP_SCHEDULE_ID,
-    INGESTION_SWEEP_SCHEDULE_ID,
-    REEMBED_SCHEDULE_ID,
-    SWEEP_SCHEDULE_ID,
-)
 from tests.replay.broken_workflows import (
     EmbedsAtOnce,
     NeverFinishes,
@@ -27,8 +20,9 @@ from tests.replay.broken_workflows import (
 )
 from tests.replay.record import HISTORIES
 from tests.replay.scene import SECRET
-from tests.replay.shapes import SHAPES
+from tests.replay.shapes import RETIRED, SHAPES
 from workers import worker
+from workers.sweeper import RETIRED_SCHEDULES
 
 FILES = sorted(HISTORIES.glob("*.json"))
 # Whatever a worker registers it has to import first.
@@ -37,13 +31,6 @@ WORKFLOWS = [
     for imported in vars(worker).values()
     if isinstance(imported, type) and imported.__module__.startswith("workflows.")
 ]
-SCHEDULES = (
-    SWEEP_SCHEDULE_ID,
-    ERASURE_SWEEP_SCHEDULE_ID,
-    INGESTION_SWEEP_SCHEDULE_ID,
-    REEMBED_SCHEDULE_ID,
-    CALLBACK_DELIVERY_SCHEDULE_ID,
-)
 
 
 def history(file: Path) -> WorkflowHistory:
@@ -64,7 +51,7 @@ def workflow_in(file: Path) -> str:
 
 
 def test_every_shape_is_recorded() -> None:
-    assert {file.stem for file in FILES} == SHAPES.keys()
+    assert {file.stem for file in FILES} == SHAPES.keys() | RETIRED
 
 
 def test_every_workflow_has_a_shape() -> None:
@@ -108,7 +95,7 @@ def test_a_recorded_history_names_no_machine(file: Path) -> None:
     text = file.read_text()
 
     processes = set(re.findall('"identity": "(.*)"', text))
-    schedulers = {f"temporal-scheduler-default-{schedule}" for schedule in SCHEDULES}
+    schedulers = {f"temporal-scheduler-default-{schedule}" for schedule in RETIRED_SCHEDULES}
     assert processes <= {"worker", *schedulers}
     assert "stackTrace" not in text
     assert not re.search(r"\d@", text)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from schema.names import CALLBACK_DELIVERY_SCHEDULE_ID, TRY_TOOL
+from schema.names import TRY_TOOL
 from tests.fakes.webhook_engine import (
     SECRET,
     Behaviour,
@@ -93,10 +93,6 @@ async def trial_of_a_tool(scene: Scene) -> str:
     return run
 
 
-async def delivery_that_finds_nothing(scene: Scene) -> str:
-    return await scene.run_of(CALLBACK_DELIVERY_SCHEDULE_ID)
-
-
 async def _decided(scene: Scene, question: str, decision: dict[str, str]) -> str:
     async with _asking(scene), _asked(scene, question) as stream:
         data_of(await scene.client.post(f"/turns/{stream.turn_id}/approvals/sum", decision))
@@ -163,5 +159,4 @@ SHAPES: Final = (
     cancelled_while_a_tool_awaits_approval,
     stopped_while_a_webhook_takes_the_call,
     trial_of_a_tool,
-    delivery_that_finds_nothing,
 )

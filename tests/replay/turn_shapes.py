@@ -1,8 +1,8 @@
-"""Owns producing every shape that the history of a turn can take, or that of their sweep."""
+"""Shapes that the history of a turn can take, and that of their sweep."""
 
 from typing import Final
 
-from schema.names import SWEEP_SCHEDULE_ID
+from schema.sweeps import SweepPart
 from tests.replay.scene import TURNS_WORKER, Scene
 from tests.running_everturn.waiting import eventually
 from workers.demo_model.scripts import Script, ToolCall
@@ -121,11 +121,13 @@ async def started_as_the_following_turn(scene: Scene) -> str:
     return child
 
 
-async def sweep_that_finds_nothing(scene: Scene) -> str:
-    return await scene.run_of(SWEEP_SCHEDULE_ID)
+async def sweep_of_all_parts(scene: Scene) -> str:
+    """Nothing waits, except a stream to be erased."""
+    await scene.everturn.query("INSERT INTO erasures (turn_id) VALUES (gen_random_uuid())")
+    return await scene.sweep(*SweepPart)
 
 
-async def sweep_that_starts_and_closes(scene: Scene) -> str:
+async def sweep_that_starts_and_closes_turns(scene: Scene) -> str:
     """One turn waits unstarted, one has lost its workflow, and another waits behind that one."""
     scene.answer_by("lost", _HELD)
     for question in ("behind the lost", "never started"):
@@ -140,7 +142,7 @@ async def sweep_that_starts_and_closes(scene: Scene) -> str:
     accepted = await scene.client.send(await scene.client.new_chat(), "never started")
     await scene.everturn.stack.start("temporal")
     await scene.age("turns")
-    sweep = await scene.run_of(SWEEP_SCHEDULE_ID)
+    sweep = await scene.sweep(SweepPart.TURNS)
     for turn_id in (behind.turn_id, accepted.json()["data"]["turn"]["id"]):
         await scene.client.events(turn_id)
     return sweep
@@ -162,6 +164,6 @@ SHAPES: Final = (
     stopped_in_the_database_between_steps,
     followed_by_an_enqueued_turn,
     started_as_the_following_turn,
-    sweep_that_finds_nothing,
-    sweep_that_starts_and_closes,
+    sweep_of_all_parts,
+    sweep_that_starts_and_closes_turns,
 )

@@ -1,4 +1,4 @@
-"""Owns producing every shape of what is done behind the scenes: erasing, re-embedding, listing."""
+"""Shapes of what runs in the background: re-embedding, refreshing MCP servers."""
 
 import sys
 from datetime import datetime
@@ -7,10 +7,7 @@ from typing import Final
 
 from schema.mcp_servers import RefreshMcpServerInput, refresh_workflow_id
 from schema.names import (
-    BACKGROUND_QUEUE,
-    ERASURE_SWEEP_SCHEDULE_ID,
     REEMBED,
-    REEMBED_SCHEDULE_ID,
     SWEEP_MCP_SERVERS,
 )
 from schema.reembedding import EmbeddedKind, ReembedProgress
@@ -19,28 +16,20 @@ from tests.replay.scene import SECRET, Scene
 _MCP_SERVER: Final = str(Path(__file__).parents[1] / "fakes" / "mcp_server.py")
 
 
-async def erasure_sweep_that_finds_nothing(scene: Scene) -> str:
-    return await scene.run_of(ERASURE_SWEEP_SCHEDULE_ID)
-
-
 async def reembedding_that_finds_nothing(scene: Scene) -> str:
-    return await scene.run_of(REEMBED_SCHEDULE_ID)
+    return await scene.run_in_background(REEMBED)
 
 
 async def reembedding_of_a_memory(scene: Scene) -> str:
     await scene.client.remember(f"Likes {SECRET}")
     await scene.everturn.query("UPDATE memories SET embedding = NULL, embedder = NULL")
-    return await scene.run_of(REEMBED_SCHEDULE_ID)
+    return await scene.run_in_background(REEMBED)
 
 
 async def reembedding_that_goes_on(scene: Scene) -> str:
     """A run begins so when the history of the run before has become too long."""
     before = ReembedProgress(total=7, kind=EmbeddedKind.PASSAGES, embedded=7)
-    workflow_id = "reembed-that-goes-on"
-    await scene.temporal.execute_workflow(
-        REEMBED, before, id=workflow_id, task_queue=BACKGROUND_QUEUE
-    )
-    return workflow_id
+    return await scene.run_in_background(REEMBED, before)
 
 
 async def refresh_of_an_mcp_server(scene: Scene) -> str:
@@ -53,11 +42,7 @@ async def refresh_of_an_mcp_server_that_fails(scene: Scene) -> str:
 
 async def sweep_of_mcp_servers(scene: Scene) -> str:
     await scene.admin.register_server("swept", sys.executable, _MCP_SERVER, "fine")
-    workflow_id = "mcp-sweep-by-hand"
-    await scene.temporal.execute_workflow(
-        SWEEP_MCP_SERVERS, id=workflow_id, task_queue=BACKGROUND_QUEUE
-    )
-    return workflow_id
+    return await scene.run_in_background(SWEEP_MCP_SERVERS)
 
 
 async def _refreshed(scene: Scene, name: str, command: str, *arguments: str) -> str:
@@ -67,7 +52,6 @@ async def _refreshed(scene: Scene, name: str, command: str, *arguments: str) -> 
 
 
 SHAPES: Final = (
-    erasure_sweep_that_finds_nothing,
     reembedding_that_finds_nothing,
     reembedding_of_a_memory,
     reembedding_that_goes_on,

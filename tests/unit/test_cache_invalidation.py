@@ -19,7 +19,7 @@ from services.auth.api_keys import ApiKeyReader
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.live_sessions import LiveSessions
 from services.database import Database
-from services.events.keys import API_CHANNEL
+from services.events.writer import API_CHANNEL
 
 KEY_HASH = hashlib.sha256(b"evk_x").digest()
 SESSION, OTHER_SESSION = uuid4(), uuid4()

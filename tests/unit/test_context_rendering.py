@@ -11,8 +11,8 @@ from schema.ids import MemoryId
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit, MemoryKind, MemoryStatus
 from services.contexts.rendering import memory_text, passage_text, user_layer
-from services.prompts.quotes import as_data
-from services.prompts.tokens import estimated_tokens
+from services.prompts.layers import as_data
+from services.prompts.window import estimated_tokens
 
 OUR_TAGS = re.compile(r"<\s*/?\s*(memor(y|ies)|passage|knowledge|user|instructions)", re.IGNORECASE)
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from schema.contexts import SourceType
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit
-from services.contexts.selection import quoted
-from services.prompts.tokens import estimated_tokens
+from services.contexts.rendering import quoted
+from services.prompts.window import estimated_tokens
 from tests.unit.test_context_rendering import memory, passage
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.embeddings.answers import most_bytes, vectors_in
-from services.embeddings.errors import EmbeddingAnswerError
+from services.embeddings.embedder import EmbeddingAnswerError
+from services.embeddings.endpoint import most_bytes, vectors_in
 
 SECRET = "words of a person"
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.embeddings.errors import EmbeddingRefusedError
-from services.embeddings.texts import prepared, requests
+from services.embeddings.embedder import EmbeddingRefusedError, prepared, requests
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t ", "\u00a0\u3000"])

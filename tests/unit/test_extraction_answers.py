@@ -4,11 +4,11 @@ import pytest
 
 from schema.result import Err, Ok, Result
 from services.knowledge.extraction.documents import (
+    Answer,
     ContentType,
     ExtractionLimits,
     ExtractionRefusal,
 )
-from services.knowledge.extraction.parser_answers import Answer
 from services.knowledge.extraction.parser_process import answer
 from tests.fixtures import documents
 

@@ -9,8 +9,8 @@ from schema.ids import DocumentId, new_id
 from schema.ingestion import IngestionProblem, IngestionProgress
 from schema.knowledge import DocumentType, IngestionStatus, TextType
 from services.knowledge.extraction.documents import ContentType, ExtractionRefusal
-from services.knowledge.problems import sentence_of
-from services.knowledge.submissions import Submission, TitledSubmission, identity_of
+from services.knowledge.ingestion import sentence_of
+from services.knowledge.versions import Submission, TitledSubmission, identity_of
 
 WORDS = TitledSubmission("text/plain", b"Words.", "T")
 

@@ -4,8 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from schema.knowledge_search import SearchKnowledgeRequest
-from services.knowledge.search_statement import search_statement
-from services.knowledge.search_words import wanted_words
+from services.knowledge.search import search_statement, wanted_words
 
 
 def test_words_that_a_minus_leaves_out_are_not_looked_for() -> None:

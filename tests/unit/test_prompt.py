@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.contexts import PromptLayers
-from services.prompts.cache_marks import CACHE_MARK
 from services.prompts.conversation import (
+    CACHE_MARK,
     EarlierCall,
     EarlierStep,
     PromptMaterial,
@@ -18,8 +18,7 @@ from services.prompts.conversation import (
     conversation,
 )
 from services.prompts.layers import default_layers, system_blocks, tool_params, tools_layer
-from services.prompts.tokens import estimated_output, estimated_tokens
-from services.prompts.window import MessageSize, Window, fit
+from services.prompts.window import MessageSize, Window, estimated_output, estimated_tokens, fit
 from tests.fixtures.local_tools import default_tools
 
 TURNS = [UUID(int=number) for number in range(1, 6)]

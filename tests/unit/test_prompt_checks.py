@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.prompts.checks import problems_of
-from services.prompts.placeholders import filled, unknown_placeholders
+from services.prompts.base_prompts import filled, unknown_placeholders
+from services.prompts.service import problems_of
 
 LATE = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
 
@@ -16,14 +16,14 @@ def test_a_prompt_that_can_be_used_has_no_problems() -> None:
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t\u2003"])
 def test_a_blank_prompt_is_a_problem(blank: str) -> None:
-    assert problems_of(blank, max_tokens=100) == ("The prompt is blank.",)
+    assert problems_of(blank, max_tokens=100) == ("The prompt must not be blank.",)
 
 
-def test_a_prompt_has_to_stay_below_its_tokens() -> None:
+def test_a_prompt_must_stay_below_its_token_limit() -> None:
     # 4 characters are a token, and the layer has 4 more for its framing.
     assert problems_of("x" * 380, max_tokens=100) == ()
     (problem,) = problems_of("x" * 381, max_tokens=100)
-    assert problem.startswith("The prompt has about 100 tokens")
+    assert problem.startswith("The prompt is about 100 tokens")
 
 
 def test_each_unknown_placeholder_is_named_once() -> None:
@@ -31,9 +31,9 @@ def test_each_unknown_placeholder_is_named_once() -> None:
 
     assert unknown_placeholders(content) == ["user", "Date", "user_name2"]
     assert problems_of(content, max_tokens=100) == (
-        "There is no placeholder {user}. There are: {date}.",
-        "There is no placeholder {Date}. There are: {date}.",
-        "There is no placeholder {user_name2}. There are: {date}.",
+        "Unknown placeholder {user}. Known placeholders: {date}.",
+        "Unknown placeholder {Date}. Known placeholders: {date}.",
+        "Unknown placeholder {user_name2}. Known placeholders: {date}.",
     )
 
 

@@ -22,7 +22,7 @@ from schema.turns import ToolCallStatus, TurnStatus
 from schema.usage import TokenUsage
 from services.events.snapshots import (
     PASSING,
-    Retelling,
+    PolledEvents,
     Snapshot,
     event_at,
     final_events,
@@ -75,8 +75,8 @@ def ended(*events: EventData) -> Snapshot:
 
 
 def told(*snapshots: Snapshot) -> list[list[StreamedEvent]]:
-    retelling = Retelling()
-    return [retelling.tell(snapshot) for snapshot in snapshots]
+    polled = PolledEvents()
+    return [polled.new_events(snapshot) for snapshot in snapshots]
 
 
 def test_what_was_told_is_not_told_again() -> None:
@@ -143,11 +143,11 @@ def test_nothing_can_be_resumed_behind_a_passing_event_but_done() -> None:
 
 
 def test_a_retelling_knows_whether_it_has_begun() -> None:
-    retelling = Retelling()
-    before = retelling.has_begun
-    retelling.tell(running())
+    polled = PolledEvents()
+    before = polled.has_begun
+    polled.new_events(running())
 
-    assert (before, retelling.has_begun) == (False, True)
+    assert (before, polled.has_begun) == (False, True)
 
 
 def test_an_ended_turn_has_ids_in_order_that_stay_the_same() -> None:

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from activities.decisions import DecisionActivities
-from activities.erasure import ErasureActivities
-from activities.knowledge import IngestionActivities, IngestionSweepActivities
+from activities.knowledge import IngestionActivities, ReembeddingActivities
 from activities.mcp import McpActivities
-from activities.reembedding import ReembeddingActivities
 from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
@@ -18,10 +15,9 @@ from activities.turns import TurnActivities
 from services.erasure import Erasure
 from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
-from services.knowledge.ingestion import Ingestion
-from services.knowledge.stranded import StrandedIngestionSearch
+from services.knowledge.ingestion import Ingestion, StrandedIngestionSearch
 from services.models.gateway import ModelGateway
-from services.reembedding.service import Reembedding
+from services.reembedding import Reembedding
 from services.setup_errors import MissingApiKeyError
 from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
@@ -46,12 +42,9 @@ class Activities:
     tools: ToolActivities
     trials: ToolTrialActivities
     callbacks: CallbackActivities
-    decisions: DecisionActivities
     sweep: SweepActivities
     mcp: McpActivities
-    erasure: ErasureActivities
     ingestion: IngestionActivities
-    ingestion_sweep: IngestionSweepActivities
     reembedding: ReembeddingActivities
 
 
@@ -93,17 +86,22 @@ def _activities(
         attempts=settings.model_attempts,
         delta_interval_s=settings.delta_interval_ms / 1000,
     )
+    callbacks = CallbackDelivery(database)
     return Activities(
         turns=TurnActivities(preparation, model_calls, foundation.ending),
         tools=_tool_activities(foundation, tools),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
         mcp=McpActivities(tools.mcp_refresh),
-        callbacks=CallbackActivities(client, CallbackDelivery(database)),
-        decisions=DecisionActivities(client, make_approvals(foundation)),
-        sweep=SweepActivities(client, StrandedTurnSearch(database)),
-        erasure=ErasureActivities(client, Erasure(database, foundation.events.erase)),
+        callbacks=CallbackActivities(client, callbacks),
+        sweep=SweepActivities(
+            client,
+            turns=StrandedTurnSearch(database),
+            ingestions=StrandedIngestionSearch(database),
+            erasure=Erasure(database, foundation.events.erase),
+            approvals=make_approvals(foundation),
+            callbacks=callbacks,
+        ),
         ingestion=IngestionActivities(_ingestion(foundation)),
-        ingestion_sweep=IngestionSweepActivities(client, StrandedIngestionSearch(database)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
     )
 

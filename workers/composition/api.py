@@ -42,9 +42,8 @@ from services.tools.administration import ToolAdministration
 from services.tools.service import ToolService
 from services.tools.trials import ToolTrials
 from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
-from services.turns.cancellation import TurnCancellation
-from services.turns.inspection import TurnInspection
-from services.turns.reading import TurnReading
+from services.turns.ending import TurnCancellation
+from services.turns.inspection import TurnInspection, TurnReading
 from services.turns.regeneration import TurnRegeneration
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService

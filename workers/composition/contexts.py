@@ -19,7 +19,7 @@ def make_preparation(foundation: Foundation, tools: ToolCatalogue) -> TurnPrepar
         foundation.embedder,
         memories=MemorySearch(database, foundation.embedder),
         knowledge=KnowledgeSearch(database, foundation.embedder),
-        patience=timedelta(seconds=settings.context_wait_s),
+        timeout=timedelta(seconds=settings.context_wait_s),
     )
     budgets = PromptBudgets(
         prompt=settings.prompt_tokens, user=settings.user_tokens, context=settings.context_tokens

@@ -7,8 +7,8 @@ from pydantic import SecretStr
 
 from services.auth.accounts import AccountCache
 from services.knowledge.search import KnowledgeSearch as Passages
-from services.memories.remembering import Remembering
 from services.memories.search import MemorySearch
+from services.memories.writing import MemoryWriter
 from services.tools.calculator import Calculator
 from services.tools.date_time import DateTime
 from services.tools.deep_reasoning.definition import deep_reasoning
@@ -52,7 +52,7 @@ def _tools(
     preferences = PreferencesReader(database)
     yield Calculator()
     yield DateTime()
-    yield Remember(Remembering(database, embedder, accounts))
+    yield Remember(MemoryWriter(database, embedder, accounts))
     yield Recall(MemorySearch(database, embedder), preferences)
     yield KnowledgeSearch(Passages(database, embedder), preferences)
     if settings.deep_reasoning_model:

@@ -1,1 +1,1 @@
-"""Documents become plain text here: bytes in, text or a refusal out."""
+"""Extraction of plain text from documents: bytes in, a text or a refusal out."""

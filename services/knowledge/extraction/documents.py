@@ -1,7 +1,12 @@
-"""Owns what a document may be: its content type, how much it may ask for, and why it is refused."""
+"""Content types of documents, the limits of extraction, and its result: a text or a refusal."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from schema.result import Err, Ok, Result
 
 
 class ContentType(StrEnum):
@@ -14,7 +19,7 @@ class ContentType(StrEnum):
 
 
 class ExtractionRefusal(StrEnum):
-    """Why a document gives no text; the same bytes are refused again."""
+    """Why no text can be extracted; the same bytes are refused again."""
 
     EMPTY = "empty"
     NOT_ITS_TYPE = "not_its_type"
@@ -26,7 +31,7 @@ class ExtractionRefusal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractionLimits:
-    """What one document may ask for; the limits of the process apply to HTML and PDF.
+    """The limits of one document; those of the process apply to HTML and PDF.
 
     Units: `stream_bytes` bounds what a compressed stream of a PDF expands to, `memory_bytes` the
     address space; `cpu_s` is processor time and `timeout_s` wall-clock time, the start included.
@@ -39,3 +44,27 @@ class ExtractionLimits:
     memory_bytes: int = 1024 * 1024 * 1024
     cpu_s: int = 60
     timeout_s: float = 120.0
+
+
+class Answer(BaseModel):
+    """What a parser process writes: either a text or a refusal, never both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str | None = None
+    refusal: ExtractionRefusal | None = None
+
+    @classmethod
+    def of(cls, result: Result[str, ExtractionRefusal]) -> Self:
+        """Return the answer for a result."""
+        match result:
+            case Ok(text):
+                return cls(text=text)
+            case Err(refusal):
+                return cls(refusal=refusal)
+
+    def result(self) -> Result[str, ExtractionRefusal]:
+        """Return the result."""
+        if self.refusal is not None:
+            return Err(self.refusal)
+        return Ok(self.text or "")

@@ -1,16 +1,100 @@
-"""Owns the way from a document's bytes to its text, and which way is safe for which type."""
+"""Extracts a document's text: HTML and PDF in a process that a hostile document can't outlive.
+
+ExtractionProcessError    the process failed for a reason that is not the document's
+"""
 
 import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
 from typing import Final
+
+from pydantic import TypeAdapter
 
 from schema.result import Err, Result
 from services.knowledge.extraction.documents import (
+    Answer,
     ContentType,
     ExtractionLimits,
     ExtractionRefusal,
 )
-from services.knowledge.extraction.guarded_process import parse_in_process
 from services.knowledge.extraction.plain_text import extract_plain_text
+from services.shielding import shielded
+
+_MODULE: Final = "services.knowledge.extraction.parser_process"
+# What an interpreter needs to start. The rest of the environment holds keys and passwords, which
+# a process that reads strangers' documents must not have.
+_INHERITED: Final = (
+    "DYLD_LIBRARY_PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "TMPDIR",
+)
+# How a process ends at one of its limits, or where a library broke on what it read. The hard
+# limit of processor time is a SIGKILL, as is the kernel's word when memory runs out.
+_TOO_MUCH: Final = frozenset(
+    (
+        *(-signal.SIGABRT, -signal.SIGALRM, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL),
+        *(-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGXCPU, -signal.SIGXFSZ),
+    )
+)
+
+
+class ExtractionProcessError(Exception):
+    """The process that parses a document failed; another attempt may succeed."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"The process that parses a document ended with exit code {exit_code}.")
+
+
+async def parse_in_process(
+    content_type: ContentType, data: bytes, limits: ExtractionLimits
+) -> Result[str, ExtractionRefusal]:
+    """Return the text that the parser extracts from `data`; TOO_COMPLEX at any limit.
+
+    When this call ends, cancelled or not, its process has ended.
+
+    Errors: ExtractionProcessError; OSError where no process can be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", _MODULE),
+        *(content_type, TypeAdapter(ExtractionLimits).dump_json(limits).decode()),
+        env=_environment(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        # Its warnings quote the document.
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            output, _ = await process.communicate(data)
+    except TimeoutError:
+        return Err(ExtractionRefusal.TOO_COMPLEX)
+    finally:
+        await shielded(_end(process))
+    return _result(process.returncode or 0, output)
+
+
+def _result(exit_code: int, output: bytes) -> Result[str, ExtractionRefusal]:
+    if exit_code in _TOO_MUCH:
+        return Err(ExtractionRefusal.TOO_COMPLEX)
+    if exit_code:
+        raise ExtractionProcessError(exit_code)
+    return Answer.model_validate_json(output).result()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+
+
+def _environment() -> Mapping[str, str]:
+    """Return an environment in which the process imports what this one does."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return inherited | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
 
 _PARALLEL_PROCESSES: Final = 2
 
@@ -30,7 +114,7 @@ class Extractor:
     async def extract(
         self, content_type: ContentType, data: bytes
     ) -> Result[str, ExtractionRefusal]:
-        """Return the document's text, or why it has none.
+        """Return the document's text, or why there is none.
 
         Errors: ExtractionProcessError and OSError, where another attempt may succeed.
         Idempotency: pure; the same bytes give the same text.

@@ -1,6 +1,6 @@
-"""Owns reading text/html: the encoding, and which elements are read.
+"""Reads text/html: the encoding, which elements are read, and how their text is laid out.
 
-Time and memory are the business of the process that it runs in: a hostile page makes any HTML
+Time and memory are bounded by the process that it runs in: a hostile page makes any HTML
 parser slow, as the standard's own algorithm is quadratic in the depth of some elements.
 """
 
@@ -11,8 +11,77 @@ from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNod
 
 from schema.result import Err, Result
 from services.knowledge.extraction.documents import ExtractionLimits, ExtractionRefusal
-from services.knowledge.extraction.finished_text import finish, looks_binary
-from services.knowledge.extraction.page_text import PageText
+from services.knowledge.extraction.plain_text import finish, looks_binary
+
+_PARAGRAPHS: Final = frozenset(
+    (
+        *("article", "aside", "body", "footer", "header", "main", "nav", "section"),
+        *("h1", "h2", "h3", "h4", "h5", "h6", "title"),
+        *("blockquote", "dl", "figure", "form", "hr", "ol", "p", "pre", "table", "ul"),
+    )
+)
+_LINES: Final = frozenset(
+    (
+        *("address", "center", "details", "dialog", "div", "fieldset", "hgroup", "legend"),
+        *("caption", "dd", "dir", "dt", "figcaption", "li", "menu", "summary"),
+        *("tbody", "tfoot", "thead", "tr"),
+    )
+)
+_CELLS: Final = frozenset(("td", "th"))
+_AS_WRITTEN: Final = frozenset(("listing", "plaintext", "pre", "xmp"))
+_SPACES: Final = re.compile(r"[ \t\n\f\r]+")
+
+
+class PageText:
+    """Text as it is laid out: runs of spaces collapse, and breaks don't add up."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._breaks = 0
+        self._space = ""
+        self._as_written = 0
+
+    def enter(self, tag: str) -> None:
+        """Begin an element."""
+        if tag == "br":
+            self._breaks = min(self._breaks + 1, 2)
+        self._break(tag)
+        self._as_written += tag in _AS_WRITTEN
+
+    def leave(self, tag: str) -> None:
+        """End an element."""
+        self._break(tag)
+        self._as_written -= tag in _AS_WRITTEN
+        if tag in _CELLS:
+            self._space = "\t"
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        written = text if self._as_written else _SPACES.sub(" ", text)
+        if not self._as_written and written.startswith(" "):
+            self._space = self._space or " "
+            written = written[1:]
+        if not written:
+            return
+        self._pieces.append(self._gap())
+        self._breaks = 0
+        self._space = " " if not self._as_written and written.endswith(" ") else ""
+        self._pieces.append(written.removesuffix(" ") if self._space else written)
+
+    def all(self) -> str:
+        """Return what was written."""
+        lines = "".join(self._pieces).split("\n")
+        return "\n".join(line.rstrip(" \t") for line in lines).strip("\n")
+
+    def _gap(self) -> str:
+        if not self._pieces:
+            return ""
+        return "\n" * self._breaks or self._space
+
+    def _break(self, tag: str) -> None:
+        wanted = 2 if tag in _PARAGRAPHS else 1 if tag in _LINES else 0
+        self._breaks = max(self._breaks, wanted)
+
 
 _UNREAD: Final = frozenset(
     (
@@ -26,7 +95,7 @@ _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 def extract_html(data: bytes, limits: ExtractionLimits) -> Result[str, ExtractionRefusal]:
-    """Return what a person would read of a page, a blank line between its paragraphs.
+    """Return the readable text of a page, a blank line between its paragraphs.
 
     Errors: NOT_ITS_TYPE, TOO_LARGE, TOO_COMPLEX, NO_TEXT.
     Source: HTML Standard, 13.2.3 (how the encoding is found), 15.3 (which elements are blocks).
@@ -63,7 +132,7 @@ class _End:
 
 
 def _read(root: LexborNode) -> str:
-    """Walk the tree without recursion: pages nest as deep as their authors please."""
+    """Walk the tree without recursion: pages may be nested arbitrarily deep."""
     text = PageText()
     ahead: list[LexborNode | _End] = [root]
     while ahead:

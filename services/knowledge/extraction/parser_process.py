@@ -1,10 +1,11 @@
-"""Owns the process that parses one document: its limits, and its words with who started it.
+"""The process that parses one document: its limits, and its exchange with its parent.
 
 Run as `python -m services.knowledge.extraction.parser_process CONTENT_TYPE LIMITS`, the limits as
 JSON; the document comes on standard input, and one `Answer` leaves on standard output. A document
-that is too much for it ends it by a signal, which `guarded_process.py` understands.
+that exceeds a limit ends it by a signal, which `extractor.py` understands.
 """
 
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -15,12 +16,12 @@ from pydantic import TypeAdapter
 
 from schema.result import Err, Result
 from services.knowledge.extraction.documents import (
+    Answer,
     ContentType,
     ExtractionLimits,
     ExtractionRefusal,
 )
 from services.knowledge.extraction.html_text import extract_html
-from services.knowledge.extraction.parser_answers import Answer
 from services.knowledge.extraction.pdf_text import extract_pdf
 
 _PARSERS: Final[
@@ -29,7 +30,7 @@ _PARSERS: Final[
 
 
 def main() -> None:
-    """Answer for the document on standard input."""
+    """Parse the document on standard input and write the answer."""
     content_type, limits_json = sys.argv[1:]
     limits = TypeAdapter(ExtractionLimits).validate_json(limits_json)
     restrict_this_process(limits)
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 def answer(content_type: ContentType, data: bytes, limits: ExtractionLimits) -> bytes:
-    """Return what is written to standard output."""
+    """Return the bytes for standard output."""
     try:
         result = _PARSERS[content_type](data, limits)
     except MemoryError:
@@ -47,16 +48,11 @@ def answer(content_type: ContentType, data: bytes, limits: ExtractionLimits) -> 
 
 
 def restrict_this_process(limits: ExtractionLimits) -> None:
-    """Bound what this process may ever use; a second call can only draw the bounds tighter.
+    """Limit what this process may ever use; a second call can only lower the limits.
 
-    The alarm is for the day on which who started it is gone and can't end it any more. Windows
-    has none of this: there, the timeout of who started it is the only bound.
+    The alarm ends it when its parent is gone and can't.
     """
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 -- a module that Windows lacks
-
-    # A terminal's Ctrl-C is for who started it, who ends this process when it is told to.
+    # A terminal's Ctrl-C is for the parent, which ends this process on time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
     bounds = {

@@ -1,4 +1,4 @@
-"""Owns reading application/pdf: the text of its pages, with the library's own bounds drawn tight.
+"""Reads application/pdf: the text of its pages, under tight limits of the library.
 
 Time and memory are the business of the process that it runs in: the library bounds single
 streams and trees, not the sum of them. No picture is decoded, and nothing is recognised in one.
@@ -12,7 +12,7 @@ from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedErr
 
 from schema.result import Err, Ok, Result
 from services.knowledge.extraction.documents import ExtractionLimits, ExtractionRefusal
-from services.knowledge.extraction.finished_text import finish
+from services.knowledge.extraction.plain_text import finish
 
 _HEADER: Final = b"%PDF-"
 _HEADER_WITHIN: Final = 1024

@@ -23,7 +23,7 @@ from services.models.gateway import (
     ThoughtArrived,
 )
 from services.models.pricing import Pricing
-from services.prompts.tokens import estimated_output, estimated_tokens
+from services.prompts.window import estimated_output, estimated_tokens
 from services.shielding import shielded, until_stored
 from services.tools.deep_reasoning.definition import (
     DeepReasoningInput,

@@ -1,10 +1,11 @@
-"""Owns listing the tools of all MCP servers now and then: not all of them say when those change."""
+"""Refreshing the tools of MCP servers: of one server, and of all of them once in a while."""
 
 import asyncio
 from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -20,30 +21,52 @@ with workflow.unsafe.imports_passed_through():
     from schema.names import REFRESH_MCP_SERVER, SWEEP_MCP_SERVERS, TASK_TIMEOUT, TOOLS_QUEUE
     from workflows.retries import ONCE
 
+_RETRIES: Final = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
+
 _AT_ONCE: Final = 8
-"""Each may be a process to be started, on machines that have turns to run."""
+"""Each may start a process, on machines that have turns to run."""
+
+
+@workflow.defn(name=REFRESH_MCP_SERVER)
+class RefreshMcpServer:
+    """One refresh. A server that fails is an outcome; only failures of our own are retried."""
+
+    @workflow.run
+    async def run(self, server: RefreshMcpServerInput) -> RefreshMcpServerOutput:
+        """List the server's tools, as it is configured now, and store them."""
+        outcome: RefreshMcpServerOutput = await workflow.execute_activity(
+            names.LIST_MCP_TOOLS,
+            server,
+            result_type=RefreshMcpServerOutput,
+            summary=f"list the tools of {server.name}",
+            # Longer than the 30 s that a server has, and the 5 s in which its process is ended.
+            start_to_close_timeout=timedelta(seconds=45),
+            heartbeat_timeout=timedelta(seconds=10),
+            retry_policy=_RETRIES,
+        )
+        return outcome
 
 
 @workflow.defn(name=SWEEP_MCP_SERVERS)
 class SweepMcpServers:
-    """One sweep. What fails is left to the next one."""
+    """One refresh of every enabled server: not all servers announce that their tools changed."""
 
     @workflow.run
     async def run(self) -> McpSweepOutcome:
-        """Refresh each server that is switched on, some at a time."""
+        """Refresh each enabled server, a few at a time. What fails is left to the next run."""
         found = await workflow.execute_activity(
             names.FIND_MCP_SERVERS,
             result_type=McpServersToRefresh,
             start_to_close_timeout=timedelta(minutes=1),
             retry_policy=ONCE,
         )
-        turns = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def in_turn(server: RefreshMcpServerInput) -> McpServerStatus:
-            async with turns:
+        async def refresh(server: RefreshMcpServerInput) -> McpServerStatus:
+            async with slots:
                 return await _refresh(server)
 
-        statuses = await asyncio.gather(*map(in_turn, found.servers))
+        statuses = await asyncio.gather(*map(refresh, found.servers))
         return McpSweepOutcome(
             healthy=statuses.count(McpServerStatus.HEALTHY),
             failing=statuses.count(McpServerStatus.FAILING),
@@ -62,7 +85,7 @@ async def _refresh(server: RefreshMcpServerInput) -> McpServerStatus:
             execution_timeout=timedelta(minutes=5),
         )
     except WorkflowAlreadyStartedError:
-        # Somebody else refreshes it this moment.
+        # Another refresh of this server is running.
         return McpServerStatus.UNKNOWN
     except ChildWorkflowError:
         return McpServerStatus.UNKNOWN

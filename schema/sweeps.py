@@ -1,0 +1,35 @@
+"""Payloads of the workflow `Sweep`: counts of what it handled, no content."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from schema.wire import Payload
+
+
+class SweepPart(StrEnum):
+    """What a sweep looks after."""
+
+    TURNS = "turns"
+    INGESTIONS = "ingestions"
+    ERASURES = "erasures"
+    ANSWERS = "answers"
+    DECISIONS = "decisions"
+
+
+class SweepInput(Payload):
+    """The parts in which something waits."""
+
+    parts: tuple[SweepPart, ...]
+
+
+class SweepOutput(Payload):
+    """How many items of each part were handled."""
+
+    handled: Mapping[SweepPart, int]
+
+
+class ErasureOutcome(Payload):
+    """Streams that were erased; `is_done` is false where some are left for the next sweep."""
+
+    erased: int
+    is_done: bool

@@ -1,0 +1,219 @@
+"""Stores the memories that a user asks for in a chat: at once, and only once.
+
+Unlike suggestions they need no decision. Near-duplicates are found by their words or vectors, and
+the quota is counted under a lock.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Float, func
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from schema.actors import Actor
+from schema.ids import MemoryId, TurnId
+from schema.memories import CreateMemoryRequest, Memory, MemoryStatus
+from schema.result import Err, Ok, Result
+from schema.tables import CreationRow, MemoryRow, TurnRow
+from services.auth.accounts import AccountCache
+from services.database import Database
+from services.database.connections import lock
+from services.embeddings import Embedder, EmbeddingError, Purpose
+from services.embeddings.embedder import VECTOR_TIMEOUT, vector_of
+from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
+from services.resources import (
+    Conflict,
+    LimitReached,
+    Unreachable,
+    create_once,
+    release_key,
+    touch,
+)
+
+
+async def count_locked(session: AsyncSession, actor: Actor) -> int:
+    """Return how many memories the actor has; none is added before the transaction ends.
+
+    Rejected ones count too: they are kept, so that they are not suggested again.
+    """
+    await lock(session, "memories", of=actor.user_id)
+    # A separate statement, after the lock: only then does it see what the lock waited for.
+    query = select(func.count()).where(col(MemoryRow.user_id) == actor.user_id)
+    return (await session.exec(query)).one()
+
+
+_SAME_SCORE: Final = 0.92
+"""The least cosine similarity of two memories that say the same."""
+
+_AROUND: Final = " \t\r\n.!"
+
+
+async def alike(
+    session: AsyncSession, row: MemoryRow, *, embedder: str, status: MemoryStatus | None = None
+) -> MemoryId | None:
+    """Return a memory of the user that says the same as a new one, of any status if None.
+
+    Those without a vector of this embedder are compared by their words only.
+    """
+    same_words = await _with_same_words(session, row, status)
+    if same_words is not None or row.embedding is None:
+        return same_words
+    return await _with_same_meaning(session, row, embedder, status)
+
+
+async def _with_same_words(
+    session: AsyncSession, row: MemoryRow, status: MemoryStatus | None
+) -> MemoryId | None:
+    """Return a memory that differs at most by case, or by surrounding spaces and full stops."""
+    words = func.lower(func.btrim(col(MemoryRow.content), _AROUND))
+    query = select(MemoryRow.id).where(
+        col(MemoryRow.user_id) == row.user_id,
+        words == func.lower(func.btrim(row.content, _AROUND)),
+    )
+    if status is not None:
+        query = query.where(col(MemoryRow.status) == status.value)
+    found = (await session.exec(query.limit(1))).first()
+    return None if found is None else MemoryId(found)
+
+
+async def accepted_with_same_words(session: AsyncSession, row: MemoryRow) -> MemoryRow | None:
+    """Return the accepted memory with the words of a new one, if there is one."""
+    known = await _with_same_words(session, row, MemoryStatus.ACCEPTED)
+    return None if known is None else await _read(session, known)
+
+
+async def _with_same_meaning(
+    session: AsyncSession, row: MemoryRow, embedder: str, status: MemoryStatus | None
+) -> MemoryId | None:
+    """Return the nearest memory, if it is near enough."""
+    distance = col(MemoryRow.embedding).op("<=>", return_type=Float())(row.embedding)
+    query = select(MemoryRow.id).where(
+        col(MemoryRow.user_id) == row.user_id,
+        col(MemoryRow.embedder) == embedder,
+        distance <= 1 - _SAME_SCORE,
+    )
+    if status is not None:
+        query = query.where(col(MemoryRow.status) == status.value)
+    ordered = query.order_by(distance, col(MemoryRow.id).desc()).limit(1)
+    found = (await session.exec(ordered)).first()
+    return None if found is None else MemoryId(found)
+
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMemory:
+    """The memory is stored and accepted."""
+
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyStored:
+    """A memory that says the same is stored already."""
+
+    memory: Memory
+
+
+WrittenMemory = StoredMemory | AlreadyStored
+
+
+class MemoryWriter:
+    """Stores memories on behalf of their users. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, embedder: Embedder, accounts: AccountCache) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._accounts = accounts
+
+    async def remember(
+        self,
+        actor: Actor,
+        request: CreateMemoryRequest,
+        *,
+        key: str,
+        source_turn_id: TurnId | None,
+        even_if_alike: bool,
+    ) -> Result[WrittenMemory, LimitReached | Conflict]:
+        """Store a memory, accepted; a suggestion that says the same is accepted instead.
+
+        Without a vector, e.g. while the embedder is unavailable, only words are compared.
+        Idempotency: the same key with the same request returns the memory stored before.
+        """
+        limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
+        vector = await self._vector_of(request.content)
+        row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
+
+        async def create(session: AsyncSession) -> Result[WrittenMemory, LimitReached]:
+            count = await count_locked(session, actor)
+            if not even_if_alike and (kept := await self._kept(session, actor, row, key=key)):
+                return Ok(kept)
+            if count >= limit:
+                return Err(LimitReached(limit))
+            row.source_turn_id = await _still_there(session, source_turn_id)
+            session.add(row)
+            await session.flush()
+            return Ok(StoredMemory(memory_from_row(row)))
+
+        return await create_once(
+            self._database,
+            actor,
+            key,
+            request=request,
+            resource_id=row.id,
+            create=create,
+            find=lambda earlier: self._find(actor, MemoryId(UUID(earlier))),
+        )
+
+    async def _find(self, actor: Actor, memory_id: MemoryId) -> Result[WrittenMemory, Unreachable]:
+        async with self._database.transaction(actor) as session:
+            row = await session.get(MemoryRow, memory_id, options=[WITHOUT_VECTOR])
+        return Err(Unreachable.MISSING) if row is None else Ok(StoredMemory(memory_from_row(row)))
+
+    async def _kept(
+        self, session: AsyncSession, actor: Actor, new: MemoryRow, *, key: str
+    ) -> WrittenMemory | None:
+        """Return a memory that says the same as `new`; rejected ones don't count."""
+        name = self._embedder.name
+        known = await alike(session, new, embedder=name, status=MemoryStatus.ACCEPTED)
+        if known is not None:
+            memory = memory_from_row(await _read(session, known))
+            await release_key(session)
+            return AlreadyStored(memory)
+        suggested = await alike(session, new, embedder=name, status=MemoryStatus.SUGGESTED)
+        if suggested is None:
+            return None
+        row = await _read(session, suggested)
+        row.status = MemoryStatus.ACCEPTED.value
+        touch(row)
+        creation = await session.get_one(CreationRow, (actor.user_id, key))
+        creation.resource_id = str(suggested)
+        await session.flush()
+        return StoredMemory(memory_from_row(row))
+
+    async def _vector_of(self, content: str) -> list[float] | None:
+        try:
+            return await vector_of(
+                self._embedder, content, purpose=Purpose.DOCUMENT, within=VECTOR_TIMEOUT
+            )
+        except EmbeddingError as error:
+            _log.warning("memory_not_embedded", cause=type(error).__name__)
+            return None
+
+
+async def _read(session: AsyncSession, memory_id: MemoryId) -> MemoryRow:
+    # Locked, so that it is neither changed nor deleted in the meantime.
+    return await session.get_one(
+        MemoryRow, memory_id, with_for_update=True, options=[WITHOUT_VECTOR]
+    )
+
+
+async def _still_there(session: AsyncSession, turn_id: TurnId | None) -> UUID | None:
+    """Return the turn, unless it was deleted in the meantime."""
+    if turn_id is None or await session.get(TurnRow, turn_id) is None:
+        return None
+    return turn_id

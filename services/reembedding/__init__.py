@@ -1,1 +1,0 @@
-"""How memories and passages get vectors of the embedder that is in use now."""

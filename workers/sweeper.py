@@ -1,0 +1,182 @@
+"""The sweeper of a background worker: it starts the sweeping workflows, where something waits.
+
+Every background worker checks, so none is missed when one dies. They need no leader: workflow ids
+are fixed, so that of several workers which start a sweep at once only one gets through. An idle
+system runs no workflow at all.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Gauge
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.knowledge import ReembeddingActivities
+from activities.mcp import McpActivities
+from activities.sweep import SweepActivities
+from schema.names import BACKGROUND_QUEUE, REEMBED, SWEEP, SWEEP_MCP_SERVERS
+from schema.sweeps import SweepInput
+from services.database import DatabaseUnavailableError
+
+_log = structlog.get_logger(__name__)
+
+SWEEP_ID: Final = "sweep"
+REEMBED_ID: Final = "reembed"
+
+RETIRED_SCHEDULES: Final = (
+    "everturn-sweep",
+    "everturn-erasure-sweep",
+    "everturn-ingestion-sweep",
+    "everturn-callback-delivery",
+    "everturn-reembed",
+    "everturn-mcp-sweep",
+)
+"""Schedules of earlier versions; they started workflows whether anything waited or not."""
+
+_CHECKS_PER_REEMBEDDING: Final = 4
+"""What was stored while the embedder was unavailable may wait a minute for its vector."""
+_SWEEP_TIMEOUT: Final = timedelta(minutes=5)
+_RPC_TIMEOUT: Final = timedelta(seconds=10)
+
+_LAST_CHECK: Final = Gauge(
+    "everturn_sweep_last_check_timestamp_seconds",
+    "When this worker last checked whether anything is to be swept.",
+)
+_CHECKS_FAILED: Final = Counter(
+    "everturn_sweep_checks_failed",
+    "Checks that failed since the database or Temporal was unavailable.",
+)
+_STARTED: Final = Counter(
+    "everturn_sweeps_started", "Sweeping workflows started by this worker.", ("workflow",)
+)
+
+
+class Sweeper:
+    """Checks on a timer whether something waits, and starts the workflow that handles it."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        sweep: SweepActivities,
+        reembedding: ReembeddingActivities,
+        mcp: McpActivities,
+        interval_s: float,
+        mcp_refresh_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._sweep = sweep
+        self._reembedding = reembedding
+        self._mcp = mcp
+        self._interval_s = interval_s
+        self._mcp_refresh_s = mcp_refresh_s
+        self._clock = clock
+        # A refresh may start a process for each server: no reason to do that whenever a worker
+        # starts, so the first one comes with the next period.
+        self._mcp_period = self._period_now()
+        self._checks = 0
+        self._are_schedules_deleted = False
+
+    async def run(self) -> None:
+        """Check until cancelled, at once and then every interval, through outages too."""
+        while True:
+            await self.check()
+            await asyncio.sleep(self._interval_s)
+
+    async def check(self) -> None:
+        """Start what is due. Failures are logged and left to the next check."""
+        steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            self._delete_retired_schedules,
+            self._start_sweep,
+            self._start_reembedding,
+            self._start_mcp_refresh,
+        )
+        has_failed = False
+        for step in steps:
+            try:
+                await step()
+            except (DatabaseUnavailableError, RPCError) as error:
+                has_failed = True
+                _log.warning("sweep_check_failed", error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 -- the net must not end with one bad check
+                has_failed = True
+                _log.error("sweep_check_failed", exc_info=error)
+        self._checks += 1
+        if has_failed:
+            _CHECKS_FAILED.inc()
+        else:
+            _LAST_CHECK.set(time.time())
+
+    async def _start_sweep(self) -> None:
+        parts = await self._sweep.parts_due()
+        if not parts:
+            return
+        await self._client.start_workflow(
+            SWEEP,
+            SweepInput(parts=parts),
+            id=SWEEP_ID,
+            task_queue=BACKGROUND_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            execution_timeout=_SWEEP_TIMEOUT,
+            static_summary=", ".join(parts),
+            rpc_timeout=_RPC_TIMEOUT,
+        )
+        _STARTED.labels(SWEEP).inc()
+
+    async def _start_reembedding(self) -> None:
+        if self._checks % _CHECKS_PER_REEMBEDDING or not await self._reembedding.is_any_stale():
+            return
+        await self._client.start_workflow(
+            REEMBED,
+            id=REEMBED_ID,
+            task_queue=BACKGROUND_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            rpc_timeout=_RPC_TIMEOUT,
+        )
+        _STARTED.labels(REEMBED).inc()
+
+    async def _start_mcp_refresh(self) -> None:
+        """Start the refresh of all MCP servers once in each period, whichever worker is first."""
+        period = self._period_now()
+        if period == self._mcp_period:
+            return
+        if await self._mcp.is_any_configured():
+            with suppress(WorkflowAlreadyStartedError):
+                await self._client.start_workflow(
+                    SWEEP_MCP_SERVERS,
+                    id=mcp_sweep_id(period),
+                    task_queue=BACKGROUND_QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    rpc_timeout=_RPC_TIMEOUT,
+                )
+                _STARTED.labels(SWEEP_MCP_SERVERS).inc()
+        self._mcp_period = period
+
+    async def _delete_retired_schedules(self) -> None:
+        if self._are_schedules_deleted:
+            return
+        for schedule_id in RETIRED_SCHEDULES:
+            try:
+                handle = self._client.get_schedule_handle(schedule_id)
+                await handle.delete(rpc_timeout=_RPC_TIMEOUT)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+        self._are_schedules_deleted = True
+
+    def _period_now(self) -> int:
+        return int(self._clock() // self._mcp_refresh_s)
+
+
+def mcp_sweep_id(period: int) -> str:
+    """Return the workflow id of the refresh of all MCP servers in a period."""
+    return f"mcp-sweep-{period}"
