@@ -37,13 +37,19 @@ class MemoryStatus(StrEnum):
     REJECTED = "rejected"
 
 
+def kept_importance(importance: float) -> float:
+    """Return an importance as it is kept: exact to four decimals, which single precision holds."""
+    # Adding zero takes the sign from a minus zero.
+    return round(importance, _IMPORTANCE_DECIMALS) + 0.0
+
+
 class Memory(VersionedModel):
     """Something worth remembering of a user; `source_turn_id` is where it was said."""
 
     id: MemoryId
     kind: MemoryKind
     content: str
-    importance: float
+    importance: Annotated[float, AfterValidator(kept_importance)]
     status: MemoryStatus
     source_turn_id: TurnId | None
     created_at: Timestamp
@@ -60,12 +66,6 @@ def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be blank")
     return text
-
-
-def kept_importance(importance: float) -> float:
-    """Return an importance as it is kept: exact to four decimals, which single precision holds."""
-    # Adding zero takes the sign from a minus zero.
-    return round(importance, _IMPORTANCE_DECIMALS) + 0.0
 
 
 MemoryContent = Annotated[

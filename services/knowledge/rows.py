@@ -81,27 +81,17 @@ def owned_document_from_row(
 
 def version_from_row(row: DocumentVersionRow) -> DocumentVersion:
     """Return the version that the row holds."""
-    return DocumentVersion(
-        **vars(_ingestion_from_row(row)),
-        document_id=DocumentId(row.document_id),
-        number=row.number,
-        content_type=row.content_type,
-        published=row.published,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-    )
+    return DocumentVersion.model_validate(row, from_attributes=True)
 
 
 def text_from_row(row: DocumentVersionRow) -> DocumentText:
     """Return the version with its text."""
-    return DocumentText(**vars(version_from_row(row)), content=row.content)
+    return DocumentText.model_validate(row, from_attributes=True)
 
 
 def reference_from_row(row: DocumentVersionRow) -> DocumentVersionReference:
     """Return the reference by which workflows identify the version."""
-    return DocumentVersionReference(
-        document_id=DocumentId(row.document_id), number=row.number, user_id=UserId(row.user_id)
-    )
+    return DocumentVersionReference.model_validate(row, from_attributes=True)
 
 
 def progress_from_row(row: DocumentVersionRow) -> IngestionProgress:
@@ -112,12 +102,7 @@ def progress_from_row(row: DocumentVersionRow) -> IngestionProgress:
 
 
 def _ingestion_from_row(row: DocumentVersionRow) -> Ingestion:
-    return Ingestion(
-        status=IngestionStatus(row.status),
-        problem=row.problem,
-        passage_count=row.passage_count,
-        embedded_count=row.embedded_count,
-    )
+    return Ingestion.model_validate(row, from_attributes=True)
 
 
 D = TypeVar("D", bound=Document)

@@ -1,18 +1,15 @@
 """Rows of memories, and what clients get of them."""
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.orm import defer
 
-from schema.ids import MemoryId, TurnId, UserId, new_id
+from schema.ids import UserId, new_id
 from schema.memories import (
     CreateMemoryRequest,
     Memory,
     MemoryHit,
-    MemoryKind,
-    MemoryStatus,
     MemorySuggestion,
-    kept_importance,
 )
 from schema.tables import MemoryRow
 from services.database.queries import AttributeRow
@@ -42,23 +39,9 @@ def new_row(
 
 def memory_from_row(row: MemoryRow) -> Memory:
     """Return the memory that the row holds."""
-    return Memory(**_fields(row))
+    return Memory.model_validate(row, from_attributes=True)
 
 
 def hit_from_row(row: AttributeRow) -> MemoryHit:
     """Return the memory that the row holds, with its `score` in a search."""
-    return MemoryHit(**_fields(row), score=row.score)
-
-
-def _fields(row: MemoryRow | AttributeRow) -> dict[str, Any]:
-    return {
-        "id": MemoryId(row.id),
-        "kind": MemoryKind(row.kind),
-        "content": row.content,
-        "importance": kept_importance(row.importance),
-        "status": MemoryStatus(row.status),
-        "source_turn_id": None if row.source_turn_id is None else TurnId(row.source_turn_id),
-        "version": row.version,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-    }
+    return MemoryHit.model_validate(row, from_attributes=True)

@@ -42,29 +42,13 @@ from services.resources import Conflict, Unreachable, create_once, touch, why_un
 
 def prompt_from_row(row: PromptRow) -> Prompt:
     """Return the prompt that the row holds."""
-    return Prompt(
-        id=PromptId(row.id),
-        name=row.name,
-        description=row.description,
-        latest_version=row.latest_version,
-        active_version=row.active_version,
-        version=row.version,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+    return Prompt.model_validate(row, from_attributes=True)
 
 
 def detail_from_rows(row: PromptRow, activations: Iterable[PromptActivationRow]) -> PromptDetail:
     """Return the prompt with some of its activations."""
     newest = [
-        PromptActivation(
-            id=activation.id,
-            number=activation.number,
-            activated_by=None
-            if activation.activated_by is None
-            else UserId(activation.activated_by),
-            created_at=activation.created_at,
-        )
+        PromptActivation.model_validate(activation, from_attributes=True)
         for activation in activations
     ]
     return PromptDetail(**vars(prompt_from_row(row)), activations=newest)

@@ -187,6 +187,27 @@ async def test_nobody_reaches_the_memory_of_another(
     assert await memories.get(actor, memory.id) == Ok(memory)
 
 
+async def test_the_same_content_sent_twice_at_once_gives_one_memory(
+    memories: MemoryService, actor: Actor
+) -> None:
+    first, again = await asyncio.gather(*(kept(memories, actor, "Has a dog.") for _ in range(2)))
+
+    assert first == again
+    assert await listed(memories, actor) == ["Has a dog."]
+
+
+async def test_a_memory_like_a_rejected_suggestion_is_created(
+    stack: Stack, memories: MemoryService, actor: Actor
+) -> None:
+    rejected = await kept(memories, actor, "Has a dog.")
+    await set_status(stack.inspection, rejected, "rejected")
+
+    created = await kept(memories, actor, "Has a dog.")
+
+    assert created.id != rejected.id
+    assert created.status is MemoryStatus.ACCEPTED
+
+
 async def listed(
     memories: MemoryService,
     actor: Actor,
