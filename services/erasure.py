@@ -1,7 +1,7 @@
-"""Owns erasing what a deleted turn leaves outside the database: its stream in Redis.
+"""Erases what a deleted turn leaves outside the database: its stream in Redis.
 
-Asked for in the transaction that deletes the turn, so that no crash between the two leaves words
-behind; done at once where Redis is there, and by the sweep where it was not.
+Requested in the transaction that deletes the turn, so that no crash between the two leaves content
+behind; done at once, or by the sweep if Redis was unavailable.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,11 +31,11 @@ class DeletedTurns:
 
 
 async def ask_for_erasure(session: AsyncSession, of: Any) -> DeletedTurns:  # noqa: ANN401 -- a condition of SQLAlchemy
-    """Note that the turns which the condition names are being deleted, and return them."""
+    """Request erasure of the turns that match the condition, and return them."""
     turns = (await session.exec(select(TurnRow.id, TurnRow.status).where(of))).all()
     turn_ids = tuple(TurnId(turn_id) for turn_id, _ in turns)
     if turn_ids:
-        # What their model calls have cost by now stays; nobody will come to settle it.
+        # The cost of their model calls so far stays; it will not be settled later.
         underway = update(LedgerRow).where(
             col(LedgerRow.turn_id).in_(turn_ids), col(LedgerRow.status) == "open"
         )
@@ -55,10 +55,10 @@ class Erasure:
         self._erase_stream = erase_stream
 
     async def erase(self, turn_ids: Sequence[TurnId]) -> bool:
-        """Erase the streams of turns that are deleted; False where some stay noted for later.
+        """Erase the streams of deleted turns; False if some are left for later.
 
-        The newest come first: their streams are those that live. Whoever deletes is not kept
-        waiting for all of a long history, nor while Redis is away: it is asked no further then.
+        The newest come first: only their streams may still exist. A caller doesn't wait for all
+        of a long history, nor while Redis is unavailable: the first failure ends the loop.
         """
         newest = sorted(turn_ids, reverse=True)[:_AT_ONCE]
         erased: list[TurnId] = []

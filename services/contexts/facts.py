@@ -20,9 +20,8 @@ from services.prompts.base_prompts import ActiveVersion
 from services.prompts.window import MessageSize
 from services.tools.permission import Audience
 
-# The message, or what is searched for of a long one, is read only where there is something to
-# search. Whether there is knowledge is asked of documents, which have an index for each way of
-# seeing one.
+# The message, or the searched part of a long one, is read only if there is something to search.
+# Whether there is knowledge is asked of documents, which have an index for each way of seeing one.
 _FACTS: Final = """
 SELECT turns.active AND turns.cancel_requested_at IS NULL
            AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,

@@ -1,6 +1,6 @@
 """Searches memories and knowledge for a turn: in parallel, and never for long.
 
-A turn goes on without what is not found in time; nothing here fails it.
+A turn continues without what is not found in time; nothing here fails it.
 """
 
 import asyncio

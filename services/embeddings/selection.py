@@ -80,10 +80,10 @@ def make_embedder(
     openai_api_key: str | None = None,
     timeout_s: float = 30.0,
 ) -> Embedder:
-    """Return the embedder that the settings name; what is empty counts as not set.
+    """Return the embedder that the settings name; empty values count as not set.
 
-    Nothing is loaded and nobody is asked yet. An OpenAI-compatible server at a `base_url` of its
-    own may do without a key.
+    Nothing is loaded or requested yet. An OpenAI-compatible server at its own `base_url` may need
+    no key.
     Units: `timeout_s` bounds one request to a provider.
     Errors: SetupError.
     """

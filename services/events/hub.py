@@ -2,8 +2,8 @@
 
 Over the same connection API processes exchange cache invalidations.
 
-A subscriber first listens, then reads what the stream holds already, and drops from what it
-hears what it has read: so nothing is missed and nothing comes twice.
+A subscriber first listens, then reads what the stream already holds, and drops received events that
+it has read: so no event is missed or sent twice.
 """
 
 import asyncio

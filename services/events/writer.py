@@ -86,7 +86,7 @@ class EventWriter:
         self._paused_until = 0.0
 
     async def open(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
-        """Append the first events of a stream; does nothing where it has begun already."""
+        """Append the first events of a stream; does nothing if it has begun."""
         return await self._run(turn_id, events, condition="first")
 
     async def append(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
@@ -132,17 +132,17 @@ class EventWriter:
     async def erase(self, turn_id: TurnId) -> bool:
         """Delete a stream for good, and end it for its readers; False if Redis is unavailable.
 
-        The closed fence stays for a while: a worker that has not heard of it can't write again.
+        The closed fence stays for a while: a worker that doesn't know of it can't write again.
         """
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.delete(stream_key(turn_id), fence_key(turn_id))
         pipeline.hset(fence_key(turn_id), "done", "1")
         pipeline.expire(fence_key(turn_id), _ERASED_RETENTION_S)
-        # Ahead of any clock, so that it is behind whatever was heard.
+        # Ahead of any clock, so that it comes after every published event.
         milliseconds = int(time.time() * 1000) + _AHEAD_MS
         for sequence, data in enumerate(GONE, start=DONE_SEQUENCE + 1 - len(GONE)):
-            heard = f"{milliseconds}-{sequence}\n{data.event_name}\n{data.to_json()}"
-            pipeline.publish(channel_name(turn_id), heard)
+            published = f"{milliseconds}-{sequence}\n{data.event_name}\n{data.to_json()}"
+            pipeline.publish(channel_name(turn_id), published)
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:

@@ -138,7 +138,7 @@ def search_statement(dimensions: int) -> str:
     """Return the statement that finds passages by words and by meaning, the best first.
 
     Its parameters: the question; the same without what a minus leaves out; the user; the
-    question's vector, NULL where there is none; the name of its embedder; how many passages with
+    question's vector, NULL if there is none; the name of its embedder; how many passages with
     all the words are enough, so that none are looked for with some of them; the cosine below
     which nothing is near; and how many to find. Its rows are those of `KnowledgeHit`.
     """

@@ -1,7 +1,7 @@
 """Tool calls that await approval: asking the user, and the user's decision.
 
-A decision is kept before the workflow hears of it: one that it does not hear of in time is told
-again by a sweep.
+A decision is stored before it is signalled to the workflow; the sweep signals again those that did
+not arrive.
 """
 
 from collections.abc import Sequence
