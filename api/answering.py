@@ -88,7 +88,7 @@ async def _answer(
     turn = await read_turn(services, actor, reference.turn_id)
     if turn.error is not None:
         raise ApiError(turn.error.code, turn.error.message)
-    messages = await services.turns.inspection.list_messages(actor, turn.id)
+    messages = await services.turns.reading.list_messages(actor, turn.id)
     by_role = {message.role: message for message in messages}
     answer = Answer(
         turn=turn,

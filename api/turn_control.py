@@ -18,12 +18,14 @@ _refused = partial(refused, noun="turn")
 
 async def read_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Return a turn. Errors: ApiError."""
-    return value_or_raise(await services.turns.inspection.get(actor, turn_id), _refused)
+    return value_or_raise(await services.turns.reading.get(actor, turn_id), _refused)
 
 
 async def cancel_turn(services: ApiServices, actor: Actor, turn_id: TurnId) -> Turn:
     """Ask a turn to stop, and return where it stands then. Errors: ApiError."""
-    turn, reference = value_or_raise(await services.turns.ending.request(actor, turn_id), _refused)
+    turn, reference = value_or_raise(
+        await services.turns.cancellation.request(actor, turn_id), _refused
+    )
     if not turn.status.is_final:
         await _stop(services, reference)
     return await read_turn(services, actor, turn_id)
