@@ -124,7 +124,7 @@ async def test_the_history_holds_no_word_and_no_vector(user: ApiUser, stack: Sta
         ("text/plain", b" \n\t ", "empty"),
         ("text/plain", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "does not match its content type"),
         ("application/pdf", b"I am no PDF.", "does not match its content type"),
-        ("application/pdf", documents.pdf(""), "no text"),
+        ("application/pdf", documents.pdf(""), "no readable text"),
         ("application/pdf", documents.encrypted_pdf("x", password="y"), "encrypted"),
         ("application/pdf", documents.bomb(2_000_000_000, layers=2), "too much memory or time"),
         ("text/plain", b"a b " * 600_000, "too much text"),
