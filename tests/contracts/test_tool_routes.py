@@ -1,4 +1,4 @@
-"""Tools over HTTP, as users have them and as administrators decide about them."""
+"""Tools over HTTP, for users and for administrators."""
 
 import uuid
 from asyncio import Event
@@ -28,7 +28,7 @@ LOCAL = [
 
 @pytest.fixture
 async def keeper(stack: Stack, member: ApiUser) -> ApiUser:
-    """An administrator who speaks through the recording client."""
+    """An administrator with the recording client."""
     await stack.inspection.execute(
         "UPDATE users SET role = 'admin' WHERE id = $1", uuid.UUID(member.id)
     )

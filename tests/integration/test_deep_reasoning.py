@@ -1,4 +1,4 @@
-"""The tool `deep_reasoning`: asked on the wire, paid for whatever happens, never its thoughts."""
+"""The tool `deep_reasoning`: its request, its cost in every case, and no thinking in its output."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ async def tool(stack: Stack) -> AsyncIterator[DeepReasoning]:
 
 @pytest.fixture
 def question() -> str:
-    """Words that nobody else asks."""
+    """A question that no other test asks."""
     return unique()
 
 

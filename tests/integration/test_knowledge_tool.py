@@ -1,4 +1,4 @@
-"""The tool `knowledge_search`: what the user would find, quoted as data."""
+"""The tool `knowledge_search`: passages that the user may read, quoted as data."""
 
 from uuid import UUID
 
@@ -26,7 +26,7 @@ def tool(stack: Stack) -> KnowledgeSearch:
 
 @pytest.fixture(autouse=True)
 async def nothing_published(stack: Stack) -> None:
-    """What other tests have published is found by everybody."""
+    """Documents published by other tests are found by all users."""
     for change in (
         "UPDATE passages SET published = false",
         "UPDATE document_versions SET published = false",

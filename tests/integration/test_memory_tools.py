@@ -1,4 +1,4 @@
-"""The tools `remember` and `recall`: in the name of the user, once, and as data."""
+"""The tools `remember` and `recall`: on behalf of the user, once, and as data."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -74,7 +74,7 @@ def recall(stack: Stack) -> Recall:
 
 @pytest.fixture
 async def away() -> AsyncIterator[Embedder]:
-    """An embedder whose provider is failing, and says until when."""
+    """An embedder whose provider fails with a retry time."""
     provider = EmbeddingApi()
     provider.script = [saying("away", status=503, **{"retry-after": "3"})] * 5
     async with serving(provider) as origin:

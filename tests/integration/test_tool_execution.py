@@ -1,4 +1,4 @@
-"""Tool calls whose tool fails in every way: how often it runs, and what the model is told."""
+"""Tools that fail in every way: how often they run, and what the model reads."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ PERHAPS = "The call may have had its effect: find out before you repeat it."
 
 @asynccontextmanager
 async def set_to(stack: Stack, name: str, column: str, value: object) -> AsyncIterator[None]:
-    """Decide about a tool that the API does not know of."""
+    """Set how a tool runs that only the worker knows."""
     await stack.inspection.execute(
         f"INSERT INTO tool_settings (name, {column}) VALUES ($1, $2)", name, value
     )
@@ -44,7 +44,7 @@ def scripted(stack: Stack, question: str, *calls: ToolCall) -> None:
 async def called(
     stack: Stack, user: ApiUser, retry_class: str, *, of: str, **tool_input: object
 ) -> dict[str, Any]:
-    """Have the tool called in a turn, and return the last event of its call."""
+    """Call the tool in a turn and return the last event of its call."""
     question = unique()
     call = ToolCall(id="it", name=f"effect_{retry_class}", input={"of": of, **tool_input})
     scripted(stack, question, call)
@@ -278,7 +278,7 @@ async def test_progress_is_published_while_a_tool_runs(stack: Stack, user: ApiUs
 async def test_the_end_of_a_call_is_published_once_whichever_process_stored_it(
     stack: Stack, user: ApiUser
 ) -> None:
-    """One execution dies before it has told what it stored, another comes back from the dead."""
+    """One execution dies before it has published what it stored, another is resumed."""
     of, question = unique(), unique()
     tool = stack.effect_tools["never"]
     call = ToolCall(id="it", name="effect_never", input={"of": of, "mode": "wait"})
@@ -314,7 +314,7 @@ async def test_the_end_of_a_call_is_published_once_whichever_process_stored_it(
 async def test_a_call_that_could_not_be_recorded_runs_later(
     stack: Stack, user: ApiUser, retry_class: str
 ) -> None:
-    """Postgres goes away between the mark that a call is made once and the note of its cost."""
+    """Postgres fails between the mark that a call runs once and the record of its cost."""
     of, name = unique(), f"effect_{retry_class}"
     call = await running_call(stack, user, RegisteredTool(name, timeout_s=1))
     await call.change("tool_calls", f"input = jsonb_build_object('of', '{of}')")

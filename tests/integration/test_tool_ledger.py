@@ -1,4 +1,4 @@
-"""What tool calls cost, in the ledger: once for each attempt, whoever records it."""
+"""The cost of tool calls in the ledger: once per attempt, whichever code records it."""
 
 from decimal import Decimal
 from typing import Any
@@ -192,7 +192,7 @@ async def test_users_can_not_settle_calls_of_others(
 async def test_a_call_recognised_by_its_key_is_billed_once(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
-    """The first attempt is given up for dead, and settles after all; the second is settled."""
+    """The first attempt is marked lost but settles after all; the second is settled."""
     turn = new_id()
     first, second = (attempt_of(user, turn=turn, attempt=number) for number in (1, 2))
     price = Decimal("0.25")

@@ -1,4 +1,4 @@
-"""Which tools people have: what administrators, plans and they themselves decided."""
+"""The tools that users have, by the settings of administrators, plans and users."""
 
 import asyncio
 from uuid import UUID
@@ -27,7 +27,7 @@ INSTANT = ("calculator", "datetime")
 
 
 async def offered(services: ApiServices, person: ApiUser) -> list[str]:
-    """Return which of the instant tools somebody's model is offered."""
+    """Return the instant tools that a user's model is offered."""
     page = await services.tools.available.list_tools(actor_of(person), PageRequest(limit=100))
     usable = [tool for tool in page.items if tool.enabled_by_user]
     names = {tool.name for tool in usable if tool.approval is not ApprovalPolicy.DENY}

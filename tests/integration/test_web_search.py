@@ -1,4 +1,4 @@
-"""Searching the web at a scripted engine on loopback: what it is asked, what its answers mean."""
+"""Web searches at a scripted engine on loopback: requests, and the meaning of its answers."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""How many searches of the web a plan allows: counted once for each call, whatever they cost."""
+"""Quotas of web searches: counted once per call, whatever they cost."""
 
 import asyncio
 from collections.abc import AsyncIterator

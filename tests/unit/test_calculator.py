@@ -1,4 +1,4 @@
-"""The calculator: what expressions come to, to the last digit, and an answer to any text."""
+"""The calculator: values to the last digit, and an answer to any text."""
 
 import math
 from collections.abc import Callable

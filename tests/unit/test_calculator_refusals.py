@@ -1,4 +1,4 @@
-"""What the calculator refuses, and why: what is ambiguous, too much, undefined, no arithmetic."""
+"""Expressions that the calculator refuses: ambiguous, too large, undefined, not arithmetic."""
 
 import pytest
 

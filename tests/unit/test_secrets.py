@@ -1,4 +1,4 @@
-"""Sealing secrets: what opens them, and what does not."""
+"""Sealed secrets and the keys that open them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who may use which tool: administrators, roles and plans decide, in this order."""
+"""Permission to use a tool: settings, roles and plans decide, in this order."""
 
 from datetime import timedelta
 

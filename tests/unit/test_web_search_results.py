@@ -1,4 +1,4 @@
-"""What of a search engine's answer the model is shown."""
+"""The part of a search engine's answer that the model sees."""
 
 import json
 from typing import Any
