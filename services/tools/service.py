@@ -34,7 +34,7 @@ class ToolService:
         left = sorted((tool for tool in usable if tool.name > after), key=lambda tool: tool.name)
         shown = left[: page.limit]
         following = encode_cursor(_ORDER, [shown[-1].name]) if len(left) > len(shown) else None
-        return Page([_shown(tool, account) for tool in shown], following)
+        return Page([_tool_for(tool, account) for tool in shown], following)
 
     async def get(self, actor: Actor, name: str) -> Result[Tool, Unreachable]:
         """Return one tool. One that administrators disabled is missing for all users."""
@@ -49,10 +49,10 @@ class ToolService:
             case Verdict.FORBIDDEN:
                 return Err(Unreachable.FORBIDDEN)
             case Verdict.PERMITTED:
-                return Ok(_shown(for_audience(tool, audience), account))
+                return Ok(_tool_for(for_audience(tool, audience), account))
 
 
-def _shown(tool: ToolDefinition, account: Account) -> Tool:
+def _tool_for(tool: ToolDefinition, account: Account) -> Tool:
     return Tool(
         name=tool.name,
         description=tool.description,

@@ -283,7 +283,7 @@ def _to_whole(value: Number, rounding: str) -> Number:
     return int(Decimal(trusted(value)).to_integral_value(rounding))
 
 
-def shown(value: Number) -> str:
+def format_number(value: Number) -> str:
     """Return a result in the shortest plain form, with an exponent only where it is far from 1.
 
     A result that took rounded steps is rounded to 28 digits, so that sqrt(2)**2 prints as 2.

@@ -30,11 +30,11 @@ from services.tools.calculator.numbers import (
     bounded,
     divide,
     floor_divide,
+    format_number,
     modulo,
     multiply,
     negate,
     power,
-    shown,
     subtract,
 )
 from services.tools.calculator.parsing import MAX_CHARS, parse
@@ -109,7 +109,7 @@ def calculate(expression: str) -> str:
     tree, text = parse(expression)
     with localcontext(CONTEXT):
         try:
-            return shown(_Evaluation(text).run(tree))
+            return format_number(_Evaluation(text).run(tree))
         except Overflow as error:
             raise TooLargeError from error
         except Subnormal as error:

@@ -82,7 +82,7 @@ class Moment:
         """Return the later of two instants that an ambiguous wall clock stands for."""
         return None if self.later is None else Moment(self.later, self.zone)
 
-    def described(self) -> dict[str, JsonValue]:
+    def as_json(self) -> dict[str, JsonValue]:
         """Return the moment as the tool prints it."""
         local = self.local
         return {

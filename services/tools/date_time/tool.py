@@ -95,7 +95,7 @@ class DateTime:
     def _answer(self, asked: DateTimeInput) -> dict[str, JsonValue]:
         match asked.operation:
             case "now":
-                return self._now(self._zones.find(asked.timezone)).described()
+                return self._now(self._zones.find(asked.timezone)).as_json()
             case "convert":
                 return self._convert(asked)
             case "difference":
@@ -121,8 +121,8 @@ class DateTime:
         parts = calendar_parts(*((start, there) if is_forward else (there, start)))
         elapsed = abs(end.instant - start.instant)
         return {
-            "from": start.described(),
-            "to": end.described(),
+            "from": start.as_json(),
+            "to": end.as_json(),
             "direction": "forward" if is_forward else "backward",
             "elapsed": {"total_seconds": seconds(elapsed), **_clock_parts(elapsed)},
             "calendar": {
@@ -140,7 +140,7 @@ class DateTime:
             days=asked.weeks * 7 + asked.days,
             exact=timedelta(hours=asked.hours, minutes=asked.minutes, seconds=asked.seconds),
         )
-        return {"from": start.described(), "to": end.described()} | _notes(start.note, *notes)
+        return {"from": start.as_json(), "to": end.as_json()} | _notes(start.note, *notes)
 
     def _moment(self, text: str, asked: DateTimeInput) -> Moment:
         zone = self._zones.find(asked.timezone)
@@ -158,7 +158,7 @@ class DateTime:
 
 
 def _converted(moment: Moment, target: tzinfo) -> dict[str, JsonValue]:
-    return {"from": moment.described(), "to": moment.seen_in(target).described()}
+    return {"from": moment.as_json(), "to": moment.seen_in(target).as_json()}
 
 
 def _clock_parts(duration: timedelta) -> dict[str, JsonValue]:
@@ -168,5 +168,5 @@ def _clock_parts(duration: timedelta) -> dict[str, JsonValue]:
 
 
 def _notes(*notes: str | None) -> dict[str, JsonValue]:
-    said: list[JsonValue] = [note for note in notes if note is not None]
-    return {"notes": said} if said else {}
+    present: list[JsonValue] = [note for note in notes if note is not None]
+    return {"notes": present} if present else {}

@@ -104,7 +104,7 @@ class FoundPage(BaseModel):
     def _plain(cls, value: str | None, info: ValidationInfo) -> str | None:
         return None if value is None else plain(value, limit=_LIMITS[info.field_name or ""])
 
-    def shown(self) -> dict[str, str | list[str]]:
+    def for_model(self) -> dict[str, str | list[str]]:
         """Return the fields for the model, without empty ones."""
         snippets = [plain(text, limit=_LONGEST_SNIPPET) for text in self.extra_snippets or ()]
         fields: dict[str, str | list[str] | None] = {
@@ -269,7 +269,7 @@ def results_as_text(pages: Sequence[FoundPage], *, hint: str | None) -> str:
         return " ".join(filter(None, ["No results.", hint]))
     answer = {"note": " ".join(filter(None, [_NOTE, hint]))}
     return json.dumps(
-        {**answer, "results": [page.shown() for page in pages]},
+        {**answer, "results": [page.for_model() for page in pages]},
         ensure_ascii=False,
         separators=(",", ":"),
     )
