@@ -86,7 +86,7 @@ class Remember:
     )
 
     def __init__(self, writer: MemoryWriter) -> None:
-        self._remembering = writer
+        self._writer = writer
 
     async def run(
         self, tool_input: Mapping[str, JsonValue], execution: ToolExecution, /
@@ -104,7 +104,7 @@ class Remember:
             kind=MemoryKind(asked.kind),
             importance=asked.importance,
         )
-        result = await self._remembering.remember(
+        result = await self._writer.remember(
             actor,
             request,
             key=_key_of(execution),
