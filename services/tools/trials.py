@@ -1,6 +1,7 @@
 """Trials of tools: a worker runs a tool once on an administrator's input.
 
 The input is stored in the database, to keep it out of Temporal's histories.
+The endpoint, the table and the audit action keep the older word `test`.
 """
 
 import time
