@@ -1,6 +1,5 @@
 """Owns what is measured of the API: requests, open streams, refusals; names are for dashboards."""
 
-import os
 import time
 from typing import Final
 
@@ -15,13 +14,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.knowledge.search import KNOWLEDGE_WITHOUT_VECTORS
 
-_SHARED_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _UNMATCHED: Final = "unmatched"
 # Each is a series for every route, method and class of status: as many as questions are asked.
@@ -54,13 +51,11 @@ class ApiMetrics:
         self.in_flight = Gauge(
             "everturn_http_requests_in_flight",
             "Requests that are being answered, open streams among them.",
-            multiprocess_mode="livesum",
             registry=self.registry,
         )
         self.open_streams = Gauge(
             "everturn_event_streams_open",
             "Event streams that are open.",
-            multiprocess_mode="livesum",
             registry=self.registry,
         )
         self.refusals = Counter(
@@ -72,21 +67,13 @@ class ApiMetrics:
         self.limiter_degraded = Gauge(
             "everturn_rate_limiter_degraded",
             "1 while Redis is away and this process counts on its own.",
-            multiprocess_mode="livemax",
             registry=self.registry,
         )
 
     def exposition(self, *, limiter_degraded: bool) -> bytes:
-        """Return all metrics in Prometheus' text format, as they are now.
-
-        Where several processes share a port, they count into files: told is the sum of all.
-        """
+        """Return all metrics in Prometheus' text format, as they are now."""
         self.limiter_degraded.set(limiter_degraded)
-        if _SHARED_COUNTS not in os.environ:
-            return generate_latest(self.registry)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # as above
-        return generate_latest(together)
+        return generate_latest(self.registry)
 
 
 def metrics_of(request: Request) -> ApiMetrics:

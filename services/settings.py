@@ -60,7 +60,6 @@ class Settings(BaseSettings):
     # HTTP
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
-    api_processes: int = Field(1, ge=1, le=64, description="That share the API's port.")
     public_url: Annotated[WebAddress, AfterValidator(_origin)] | None = Field(
         None, description="Under which others reach the API."
     )

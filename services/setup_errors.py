@@ -3,7 +3,6 @@
 SetupError
 MissingApiKeyError         no model can be called
 PortTakenError             another process listens on the port of the API
-ApiProcessFailedError      workers/api_processes.py
 WeakSecretError            services/auth/tokens.py
 WeakEncryptionKeyError     services/tools/secrets.py
 UnknownPriceError          services/models/pricing.py

@@ -1,24 +1,20 @@
-"""Owns the process of the HTTP API."""
+"""The process of the HTTP API."""
 
+import asyncio
 import errno
-import signal
 import socket
 from contextlib import AsyncExitStack
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 from temporalio.client import Client
 
 from api.app import create_app
 from schema.names import TURNS_QUEUE
+from services.models.gateway import load_sdk
 from services.settings import Settings
 from services.setup_errors import PortTakenError
-from workers.api_processes import (
-    HandedServer,
-    end_with_parent,
-    inherited_channel,
-    serve_in_processes,
-)
 from workers.composition.api import open_api_services
 from workers.composition.foundation import (
     Foundation,
@@ -26,10 +22,11 @@ from workers.composition.foundation import (
     open_foundation,
     warm_up,
 )
-from workers.garbage import spare_what_stays
+from workers.garbage import resume_collection
+from workers.start_signal import await_start_signal
 
 _GRACE_S: Final = 3
-"""How long open streams may go on after the API was told to stop; clients resume elsewhere."""
+"""How long open streams go on after a signal to stop; clients resume elsewhere."""
 
 KEEP_ALIVE_S: Final = 75
 """How long an idle connection stays open.
@@ -40,28 +37,19 @@ must be the one that sends, or a request meets a connection that is just being c
 
 
 async def serve_api(settings: Settings) -> None:
-    """Run the API until SIGINT or SIGTERM, in as many processes as the settings say.
+    """Run the API until SIGINT or SIGTERM; with `eager_worker`, a worker for turns beside it.
 
-    Errors: PortTakenError; ApiProcessFailedError where one of several can't start;
-    DatabaseUnavailableError at the start; later outages are answered with 503.
+    Errors: PortTakenError; DatabaseUnavailableError at the start; later outages are answered with
+    503.
     """
-    channel = inherited_channel()
-    if channel is not None:
-        end_with_parent(lambda: signal.raise_signal(signal.SIGTERM))
-        with channel:
-            await _serve(settings, channel, HandedServer)
-        return
-    with _listening(settings) as listener:
-        if settings.api_processes > 1:
-            await serve_in_processes(listener, settings.api_processes)
-        else:
-            await _serve(settings, listener, uvicorn.Server)
-
-
-async def _serve(settings: Settings, source: socket.socket, server: type[uvicorn.Server]) -> None:
-    """Run the API in this process; with `eager_worker`, a worker for turns beside it."""
     async with AsyncExitStack() as stack:
+        # First, so that clients which come early wait in its queue instead of being refused.
+        listener = stack.enter_context(_listen(settings))
         foundation = await stack.enter_async_context(open_foundation(settings))
+        await warm_up(foundation)
+        if settings.eager_worker:
+            load_sdk()
+        await await_start_signal()
         client = await connect_temporal(settings, lazy=not settings.eager_worker)
         services = await stack.enter_async_context(
             open_api_services(foundation, client, eager=settings.eager_worker)
@@ -69,17 +57,32 @@ async def _serve(settings: Settings, source: socket.socket, server: type[uvicorn
         if settings.eager_worker:
             await _host_worker(stack, foundation, client)
         await foundation.database.ping()
-        await warm_up(foundation)
         app = create_app(services, max_body_bytes=settings.max_body_bytes)
-        # It takes a second, in which nobody else would be answered.
-        app.openapi()
-        spare_what_stays()
-        await server(_server_config(app, settings)).serve(sockets=[source])
+        resume_collection()
+        await _Server(app, settings).serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """The HTTP server, which describes its API once it serves: that takes half a second."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(_server_config(app, settings))
+        self._app = app
+
+    async def main_loop(self) -> None:
+        """Serve until the end; meanwhile, once, prepare `/openapi.json` in a thread."""
+        describing = asyncio.create_task(asyncio.to_thread(self._describe))
+        await super().main_loop()
+        await describing
+
+    def _describe(self) -> None:
+        self._app.openapi()
+        resume_collection()
 
 
 async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> None:
-    """Run a worker for turns in this process, which takes the first task of those begun here."""
-    # A process without one has no need of the model provider's package.
+    """Run a worker in this process, which takes the first task of the turns accepted here."""
+    # A process without one needs no package of the model provider.
     from workers.composition.activities import open_activities  # noqa: PLC0415
     from workers.worker import make_worker  # noqa: PLC0415
 
@@ -88,7 +91,7 @@ async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Cl
     await stack.enter_async_context(worker)
 
 
-def _listening(settings: Settings) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
     """Return the socket of the API.
 
     Errors: PortTakenError; OSError for an address that is not this machine's.
@@ -103,15 +106,15 @@ def _listening(settings: Settings) -> socket.socket:
         raise
 
 
-def _server_config(app: object, settings: Settings) -> uvicorn.Config:
+def _server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]  # uvicorn's own type of ASGI is narrower than Starlette's
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
         loop="none",
-        # Without it uvicorn would believe whoever connects from this machine.
+        # Without it uvicorn would trust every client on this machine.
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies or ()],
     )

@@ -13,6 +13,7 @@ import typer
 
 from schema.names import QUEUES
 from workers.administration.command import app as administration
+from workers.garbage import pause_collection
 
 app = typer.Typer(
     name="everturn",
@@ -44,6 +45,7 @@ def dev(
 @app.command()
 def api() -> None:
     """Run the HTTP API."""
+    pause_collection()
     from workers.api_process import serve_api
     from workers.start import run_process
 
@@ -58,6 +60,7 @@ def worker(
     unknown = sorted(set(queue) - set(QUEUES))
     if unknown:
         raise typer.BadParameter(f"no such queue: {', '.join(unknown)}", param_hint="--queue")
+    pause_collection()
     from workers.start import run_process
     from workers.worker_process import serve_queues
 
@@ -66,13 +69,23 @@ def worker(
 
 @app.command()
 def migrate(
-    revision: Annotated[str, typer.Option(help="`head`, or `base` to drop everything.")] = "head",
+    *,
+    revision: Annotated[
+        str, typer.Option(help="`head`, `base` for an empty database, or a number, e.g. 0012.")
+    ] = "head",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete data where the revision is an older one.")
+    ] = False,
 ) -> None:
-    """Bring the database to the newest schema."""
+    """Migrate the database to the newest schema, or to a given revision."""
+    pause_collection()
     from workers.migration import migrate_database
     from workers.start import run_process
 
-    run_process(lambda settings: migrate_database(settings, revision=revision), is_migration=True)
+    run_process(
+        lambda settings: migrate_database(settings, revision=revision, may_revert=yes),
+        is_migration=True,
+    )
 
 
 @app.command()

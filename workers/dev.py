@@ -55,6 +55,7 @@ async def _run_until_stopped(stack: DevelopmentStack, terminal: Terminal, begun:
     """Open the stack, wait for a signal and close it; a second signal kills at once."""
     with _stop_signals(then=stack.kill_all) as stop:
         try:
+            terminal.say("Starting Postgres, Valkey, Temporal, the API and the workers ...")
             await _open(stack, stop)
             if not stop.is_set():
                 _announce(stack, terminal, begun)
@@ -80,7 +81,7 @@ def _announce(stack: DevelopmentStack, terminal: Terminal, begun: float) -> None
         terminal,
         stack.addresses,
         demo=stack.has_demo_model,
-        logs=stack.directory.path / "logs",
+        data=stack.directory.path,
         took=timedelta(seconds=time.monotonic() - begun),
     )
 

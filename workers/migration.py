@@ -1,27 +1,30 @@
-"""Owns the process that brings a database up to date: its schema, and its first administrator."""
+"""The process that migrates a database: its schema, and its first administrator."""
 
 from services.auth.administrators import ensure_administrator
 from services.auth.passwords import Passwords
 from services.database import Database
 from services.database.migrations import migrate
 from services.settings import Settings
+from workers.start_signal import await_start_signal
 
 
-async def migrate_database(settings: Settings, *, revision: str) -> None:
+async def migrate_database(settings: Settings, *, revision: str, may_revert: bool = False) -> None:
     """Bring the database to `revision` with the rights of the migration URL.
 
-    Also makes the first administrator, if the settings name one.
+    At the newest revision, also create the first administrator, if the settings name one.
 
-    Errors: UnsafeRoleError; OSError and driver errors where the database can't be reached.
+    Errors: those of `migrate`; OSError and driver errors where the database can't be reached.
     """
+    await await_start_signal()
     application_url = settings.database_url.get_secret_value()
     migration_url = settings.migration_database_url
     await migrate(
         application_url if migration_url is None else migration_url.get_secret_value(),
         application_url=application_url,
         revision=revision,
+        may_revert=may_revert,
     )
-    if revision != "base" and settings.admin_email and settings.admin_password:
+    if revision == "head" and settings.admin_email and settings.admin_password:
         database = Database(application_url)
         try:
             await ensure_administrator(

@@ -7,10 +7,13 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 from prometheus_client import start_http_server
 
+from schema.names import TURNS_QUEUE
+from services.models.gateway import load_sdk
 from services.settings import Settings
 from workers.composition.activities import open_activities
 from workers.composition.foundation import connect_temporal, open_foundation, warm_up
-from workers.garbage import spare_what_stays
+from workers.garbage import resume_collection
+from workers.start_signal import await_start_signal
 from workers.worker import run_workers
 
 
@@ -19,14 +22,18 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
 
     Errors: DatabaseUnavailableError at the start; later outages are waited for.
     """
-    with _stop_signals() as stop, ExitStack() as metrics:
-        async with AsyncExitStack() as stack:
-            foundation = await stack.enter_async_context(open_foundation(settings))
-            client = await connect_temporal(settings, lazy=False)
-            activities = await stack.enter_async_context(open_activities(foundation, client))
+    async with AsyncExitStack() as stack:
+        foundation = await stack.enter_async_context(open_foundation(settings))
+        await warm_up(foundation)
+        if TURNS_QUEUE in queues:
+            load_sdk()
+        await await_start_signal()
+        client = await connect_temporal(settings, lazy=False)
+        stop = stack.enter_context(_stop_signals())
+        activities = await stack.enter_async_context(open_activities(foundation, client))
+        with ExitStack() as metrics:
             await foundation.database.ping()
-            await warm_up(foundation)
-            spare_what_stays()
+            resume_collection()
             await run_workers(
                 client,
                 queues,

@@ -1,12 +1,18 @@
-"""Owns applying and taking back migrations, and the login role of the processes.
+"""Applies and reverts migrations, and gives the processes' login role its rights.
 
-UnsafeRoleError    the role that the processes use could step over the policies
+UnsafeRoleError          the role of the processes could bypass the policies
+UnknownRevisionError     there is no migration of that name
+UnconfirmedRevertError   reverting migrations deletes data
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -15,6 +21,9 @@ import schema.migrations
 from schema.migrations.policies import APPLICATION_ROLE
 from services.database.store import asyncpg_url
 from services.setup_errors import SetupError
+
+_BASE: Final = "base"
+_HEAD: Final = "head"
 
 
 class UnsafeRoleError(SetupError):
@@ -27,34 +36,71 @@ class UnsafeRoleError(SetupError):
         )
 
 
-async def migrate(migration_url: str, *, application_url: str, revision: str = "head") -> None:
+class UnknownRevisionError(SetupError):
+    """No migration has this revision."""
+
+    def __init__(self, revision: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"Unknown revision {revision!r}. Use `head`, `base` or one of {', '.join(known)}."
+        )
+
+
+class UnconfirmedRevertError(SetupError):
+    """The revision is older than the database, and nobody agreed to lose data."""
+
+    def __init__(self, revision: str, current: str) -> None:
+        what = "all tables" if revision == _BASE else "what later migrations created"
+        super().__init__(
+            f"The database is at revision {current}. Going back to {revision} drops {what}, with "
+            "all data in there. Add --yes to do it."
+        )
+
+
+async def migrate(
+    migration_url: str, *, application_url: str, revision: str = "head", may_revert: bool = False
+) -> None:
     """Bring the database to `revision` and let the role of `application_url` use it.
 
-    Errors: UnsafeRoleError; driver errors propagate.
-    Idempotency: does nothing to a database that is there already.
+    Errors: UnknownRevisionError; UnconfirmedRevertError where `revision` is older than the
+    database and `may_revert` is not set; UnsafeRoleError; driver errors propagate.
+    Idempotency: does nothing to a database that is at `revision`.
     """
     engine = create_async_engine(asyncpg_url(migration_url), connect_args={"timeout": 5})
     try:
         async with engine.connect() as connection:
-            await connection.run_sync(_run, revision)
+            await connection.run_sync(_run, revision, may_revert=may_revert)
             await connection.commit()
-            if revision != "base":
+            if revision != _BASE:
                 await connection.run_sync(_admit, make_url(application_url).username or "")
                 await connection.commit()
     finally:
         await engine.dispose()
 
 
-def _run(connection: Connection, revision: str) -> None:
-    # Several processes may be deployed at once; the second one finds the work done.
+def _run(connection: Connection, revision: str, *, may_revert: bool) -> None:
+    # Several processes may migrate at once; the second one finds the work done.
     connection.execute(text("SELECT pg_advisory_lock(hashtext('everturn migrations'))"))
     config = Config()
     config.set_main_option("script_location", str(Path(schema.migrations.__file__).parent))
     config.attributes["connection"] = connection
-    if revision == "base":
+    # Newest first, as numbers: 0014, 0013, ...
+    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    if revision not in {_HEAD, _BASE, *known}:
+        raise UnknownRevisionError(revision, reversed(known))
+    current = MigrationContext.configure(connection).get_current_revision()
+    if not _is_older(revision, current):
+        command.upgrade(config, revision)
+    elif may_revert:
         command.downgrade(config, revision)
     else:
-        command.upgrade(config, revision)
+        raise UnconfirmedRevertError(revision, str(current))
+
+
+def _is_older(revision: str, current: str | None) -> bool:
+    """Return whether `revision` lies before `current`; they are numbered in their order."""
+    if current is None or revision == _HEAD:
+        return False
+    return revision == _BASE or revision < current
 
 
 def _admit(connection: Connection, role: str) -> None:

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
-
-from anthropic.types import MessageDeltaUsage, RawMessageStreamEvent, Usage
+from typing import TYPE_CHECKING, Any
 
 from schema.usage import TokenUsage
 from schema.wire import make_storable
+
+if TYPE_CHECKING:
+    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    from anthropic.types import MessageDeltaUsage, RawMessageStreamEvent, Usage
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class MessageAssembly:
         self.unreadable: set[str] = set()
         self._blocks: dict[int, _Block] = {}
 
-    def take(self, event: RawMessageStreamEvent) -> str:
+    def take(self, event: "RawMessageStreamEvent") -> str:
         """Add one event; return the text that it adds to the answer."""
         match event.type:
             case "message_start":
@@ -122,7 +124,7 @@ def _storable_json(value: Any) -> Any:  # noqa: ANN401 -- any JSON value
             return value
 
 
-def _usage(reported: Usage | MessageDeltaUsage, before: TokenUsage) -> TokenUsage:
+def _usage(reported: "Usage | MessageDeltaUsage", before: TokenUsage) -> TokenUsage:
     """Update usage: counts are cumulative, and those that an event leaves out stay the same."""
 
     def newest(count: int | None, old: int) -> int:

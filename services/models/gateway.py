@@ -5,27 +5,32 @@
 The SDK's own retries are off: retrying belongs to Temporal.
 """
 
+import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import anthropic
 import httpx2
-from anthropic.types import (
-    MessageParam,
-    OutputConfigParam,
-    RawMessageStreamEvent,
-    TextBlockParam,
-    ThinkingConfigParam,
-    ToolParam,
-)
 
 from schema.errors import ErrorCode
 from schema.usage import TokenUsage
 from services.models.assembly import MessageAssembly
 from services.retry_after import wait_asked_for
+
+if TYPE_CHECKING:
+    import anthropic
+    from anthropic.types import (
+        MessageParam,
+        OutputConfigParam,
+        RawMessageStreamEvent,
+        TextBlockParam,
+        ThinkingConfigParam,
+        ToolParam,
+    )
 
 _RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
 _RETRYABLE_TYPES: Final = frozenset({"overloaded_error", "api_error", "timeout_error"})
@@ -100,12 +105,12 @@ class ModelRequest:
     """
 
     model: str
-    system: list[TextBlockParam]
-    messages: list[MessageParam]
-    tools: list[ToolParam]
+    system: "list[TextBlockParam]"
+    messages: "list[MessageParam]"
+    tools: "list[ToolParam]"
     max_tokens: int
-    thinking: ThinkingConfigParam | None = None
-    output: OutputConfigParam | None = None
+    thinking: "ThinkingConfigParam | None" = None
+    output: "OutputConfigParam | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +156,10 @@ class ModelGateway:
     def __init__(
         self, *, api_key: str, base_url: str | None, idle_timeout_s: float, connections: int
     ) -> None:
-        timeout = httpx2.Timeout(connect=10, read=idle_timeout_s, write=30, pool=30)
-        self._client = anthropic.AsyncAnthropic(
-            api_key=api_key,
-            base_url=base_url,
-            max_retries=0,
-            timeout=timeout,
-            http_client=anthropic.DefaultAsyncHttpxClient(
-                timeout=timeout,
-                limits=httpx2.Limits(
-                    max_connections=connections, max_keepalive_connections=connections
-                ),
-            ),
+        self._api_key, self._base_url = api_key, base_url
+        self._timeout = httpx2.Timeout(connect=10, read=idle_timeout_s, write=30, pool=30)
+        self._limits = httpx2.Limits(
+            max_connections=connections, max_keepalive_connections=connections
         )
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
@@ -171,6 +168,10 @@ class ModelGateway:
         Leaving early, by cancellation or `aclose`, closes the connection to the provider.
         Errors: ModelCallError.
         """
+        if "anthropic" not in sys.modules:
+            await asyncio.to_thread(load_sdk)
+        import anthropic  # noqa: PLC0415 -- see load_sdk
+
         assembly = MessageAssembly()
         try:
             stream = await self._client.messages.create(
@@ -206,10 +207,34 @@ class ModelGateway:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        if "_client" in vars(self):
+            await self._client.close()
+
+    @cached_property
+    def _client(self) -> "anthropic.AsyncAnthropic":
+        import anthropic  # noqa: PLC0415 -- see load_sdk
+
+        return anthropic.AsyncAnthropic(
+            api_key=self._api_key,
+            base_url=self._base_url,
+            max_retries=0,
+            timeout=self._timeout,
+            http_client=anthropic.DefaultAsyncHttpxClient(
+                timeout=self._timeout, limits=self._limits
+            ),
+        )
 
 
-def _events_in(event: RawMessageStreamEvent, assembly: MessageAssembly) -> list[ModelEvent]:
+def load_sdk() -> None:
+    """Import the provider's SDK: 3,000 modules, a second of CPU.
+
+    Workers that call a model in every turn do so before they take one; others with their first
+    call.
+    """
+    import anthropic  # noqa: F401, PLC0415 -- see above
+
+
+def _events_in(event: "RawMessageStreamEvent", assembly: MessageAssembly) -> list[ModelEvent]:
     text = assembly.take(event)
     if event.type == "message_start":
         return [AnswerStarted(assembly.usage)]
@@ -218,14 +243,16 @@ def _events_in(event: RawMessageStreamEvent, assembly: MessageAssembly) -> list[
     return [TextArrived(text)] if text else []
 
 
-def _classified(error: anthropic.APIError) -> ModelCallError:
+def _classified(error: "anthropic.APIError") -> ModelCallError:
+    import anthropic  # noqa: PLC0415 -- see load_sdk
+
     if isinstance(error, anthropic.APIStatusError):
         return _classified_status(error)
     # The request may have reached the provider: with the answer under way it is a broken stream.
     return ModelCallError(FailureKind.UNREACHABLE, retryable=True)
 
 
-def _classified_status(error: anthropic.APIStatusError) -> ModelCallError:
+def _classified_status(error: "anthropic.APIStatusError") -> ModelCallError:
     status = error.status_code
     # An error in mid-stream comes under the status 200 of its stream; its type gives the kind.
     in_stream = status == 200

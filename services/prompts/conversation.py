@@ -7,13 +7,15 @@ Source: the Messages API's documentation of prompt caching.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
-
-from anthropic.types import CacheControlEphemeralParam, MessageParam, ToolResultBlockParam
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from schema.turns import ToolCallStatus
 
-CACHE_MARK: Final[CacheControlEphemeralParam] = {"type": "ephemeral"}
+if TYPE_CHECKING:
+    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    from anthropic.types import CacheControlEphemeralParam, MessageParam, ToolResultBlockParam
+
+CACHE_MARK: "Final[CacheControlEphemeralParam]" = {"type": "ephemeral"}
 """The mark in the block that ends a cached part."""
 
 MARKED_RESULTS: Final = 2
@@ -61,7 +63,7 @@ class PromptMaterial(NamedTuple):
     calls: Sequence[EarlierCall] = ()
 
 
-def conversation(material: PromptMaterial) -> list[MessageParam]:
+def conversation(material: PromptMaterial) -> "list[MessageParam]":
     """Return the messages of a model call: the history, then the steps of this turn so far.
 
     Neighbours of one role are joined, as after an answer that never came. What later calls will
@@ -101,7 +103,7 @@ def _results(
     return [dict(_result(call_id, calls.get(call_id))) for call_id in wanted]
 
 
-def _result(call_id: str, call: EarlierCall | None) -> ToolResultBlockParam:
+def _result(call_id: str, call: EarlierCall | None) -> "ToolResultBlockParam":
     is_error = call is None or call.status != ToolCallStatus.COMPLETED
     return {
         "type": "tool_result",
@@ -122,7 +124,7 @@ def _content(call: EarlierCall | None) -> Any:  # noqa: ANN401 -- text, or the w
     return f"{edited}\n\n{call.output}"
 
 
-def _joined(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> list[MessageParam]:
+def _joined(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> "list[MessageParam]":
     joined: list[tuple[str, list[dict[str, Any]]]] = []
     for role, blocks in turns:
         if not blocks:

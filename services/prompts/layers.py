@@ -5,9 +5,7 @@ What users, memories and documents add is in `services/contexts`.
 
 import re
 from collections.abc import Sequence
-from typing import Final
-
-from anthropic.types import TextBlockParam, ToolParam
+from typing import TYPE_CHECKING, Final
 
 from schema.contexts import OfferedTool, PromptLayers
 from schema.tools import ToolDefinition
@@ -40,6 +38,10 @@ def cut(text: str, *, limit: int) -> str:
     safe = as_data(text)
     return safe if len(safe) <= limit else safe[: limit - len(CUT)].rstrip() + CUT
 
+
+if TYPE_CHECKING:
+    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    from anthropic.types import TextBlockParam, ToolParam
 
 BUILT_IN_VERSION: Final = "built-in 1"
 BUILT_IN_CONTENT: Final = (
@@ -91,7 +93,7 @@ def default_layers(definitions: Sequence[ToolDefinition]) -> PromptLayers:
     )
 
 
-def system_blocks(layers: PromptLayers) -> list[TextBlockParam]:
+def system_blocks(layers: PromptLayers) -> "list[TextBlockParam]":
     """Return the layers before the conversation, marked where what is stable ends.
 
     Tools stand before them in a request, so that the mark keeps these too.
@@ -105,7 +107,7 @@ def system_blocks(layers: PromptLayers) -> list[TextBlockParam]:
     return blocks
 
 
-def tool_params(layers: PromptLayers) -> list[ToolParam]:
+def tool_params(layers: PromptLayers) -> "list[ToolParam]":
     """Return the tools that the model is offered."""
     return [
         {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}

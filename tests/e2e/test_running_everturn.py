@@ -1,7 +1,7 @@
 """What an operator and a script find of a running `everturn dev`."""
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import httpx
 import psutil
@@ -22,10 +22,14 @@ async def test_addresses_json_holds_the_documented_keys_for_its_owner_alone(
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     documented = {"api", "docs", "temporal", "temporalUi", "database", "redis"}
-    assert documented | {"model"} == everturn.addresses.keys()
+    assert documented | {"model", "metrics"} == everturn.addresses.keys()
     assert everturn.addresses["database"].startswith("postgresql://everturn:")
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(everturn.addresses["docs"])).status_code == httpx.codes.OK
+        metrics: Mapping[str, str] = everturn.addresses["metrics"]
+        assert metrics.keys() == {"api", "worker-turns", "worker-tools"}
+        for url in metrics.values():
+            assert (await http.get(url)).status_code == httpx.codes.OK
 
 
 async def test_processes_json_names_what_runs(everturn: EverturnDev) -> None:

@@ -7,7 +7,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.database.migrations import migrate
+from services.database.migrations import (
+    UnconfirmedRevertError,
+    UnknownRevisionError,
+    migrate,
+)
 from tests.fixtures.servers import with_database
 from tests.fixtures.stack import Stack
 
@@ -48,7 +52,7 @@ async def test_migrations_go_up_again_down_and_up(empty_database: tuple[str, str
     first = await objects_in(superuser)
     await migrate(superuser, application_url=application)
     again = await objects_in(superuser)
-    await migrate(superuser, application_url=application, revision="base")
+    await migrate(superuser, application_url=application, revision="base", may_revert=True)
     down = await objects_in(superuser)
     await migrate(superuser, application_url=application)
     up = await objects_in(superuser)
@@ -56,6 +60,33 @@ async def test_migrations_go_up_again_down_and_up(empty_database: tuple[str, str
     assert first["tables"] >= 9
     assert first == again == up
     assert down == {"tables": 0, "functions": 0, "policies": 0}
+
+
+async def test_going_back_to_an_older_revision_needs_a_confirmation(
+    empty_database: tuple[str, str],
+) -> None:
+    superuser, application = empty_database
+    await migrate(superuser, application_url=application)
+    newest = await objects_in(superuser)
+
+    for revision in ("base", "0003"):
+        with pytest.raises(UnconfirmedRevertError, match="Add --yes"):
+            await migrate(superuser, application_url=application, revision=revision)
+    unchanged = await objects_in(superuser)
+    await migrate(superuser, application_url=application, revision="0003", may_revert=True)
+    older = await objects_in(superuser)
+    await migrate(superuser, application_url=application, revision="0004")
+    await migrate(superuser, application_url=application)
+
+    assert unchanged == newest == await objects_in(superuser)
+    assert 0 < older["tables"] < newest["tables"]
+
+
+async def test_an_unknown_revision_is_refused(empty_database: tuple[str, str]) -> None:
+    superuser, application = empty_database
+
+    with pytest.raises(UnknownRevisionError, match="Unknown revision '0099'"):
+        await migrate(superuser, application_url=application, revision="0099")
 
 
 async def has_scratch_space(url: str) -> list[bool]:
@@ -82,7 +113,7 @@ async def test_the_application_has_no_space_that_the_policies_do_not_reach(
 
     await migrate(superuser, application_url=application)
     up = await has_scratch_space(application)
-    await migrate(superuser, application_url=application, revision="base")
+    await migrate(superuser, application_url=application, revision="base", may_revert=True)
     down = await has_scratch_space(application)
 
     assert (up, down) == ([False, False], [True, True])

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -69,7 +69,7 @@ class EverturnDev:
         self._process = process
         self._folder = folder
         self._written = written
-        self.addresses: Mapping[str, str] = {}
+        self.addresses: Mapping[str, Any] = {}
 
     @property
     def data(self) -> Path:

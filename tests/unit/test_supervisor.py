@@ -106,6 +106,58 @@ async def test_processes_json_holds_the_ids_of_what_runs_now(build: Build, tmp_p
     assert expected == written
 
 
+async def test_an_early_process_runs_before_its_dependencies_and_goes_on_after_them(
+    build: Build, tmp_path: Path
+) -> None:
+    launched, migrated = tmp_path / "launched", tmp_path / "migrated"
+    # The dependency ends only once the early process is there.
+    wait_for = "while [ ! -e launched ]; do sleep 0.01; done; touch migrated"
+    script = "touch launched; read signal; [ -e migrated ] && touch ready; exec sleep 1000"
+    supervisor = build(
+        shell("migrate", wait_for, one_shot=True, cwd=tmp_path),
+        shell(
+            "api",
+            script,
+            after=("migrate",),
+            early=True,
+            ready=ready_when_exists(tmp_path / "ready"),
+            cwd=tmp_path,
+        ),
+    )
+
+    await supervisor.start()
+
+    assert launched.exists()
+    assert migrated.exists()
+
+
+async def test_an_early_process_that_is_killed_goes_on_at_once(
+    build: Build, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    script = f"read signal && touch {ready}; exec sleep 1000"
+    spec = shell("api", script, early=True, ready=ready_when_exists(ready))
+    supervisor = build(spec)
+    await supervisor.start()
+    ready.unlink()
+
+    supervisor["api"].kill()
+    await supervisor["api"].wait_ready()
+
+    assert ready.exists()
+
+
+async def test_the_start_signal_comes_after_what_it_announces(build: Build, tmp_path: Path) -> None:
+    written = tmp_path / "addresses"
+    script = f"read signal; [ -e {written} ] && exec sleep 1000"
+    ready = ready_when_exists(written)
+    supervisor = build(shell("api", script, early=True, on_start_signal=written.touch, ready=ready))
+
+    await supervisor.start()
+
+    assert supervisor["api"].pid is not None
+
+
 async def test_a_stopped_process_stays_down_until_it_is_started(build: Build) -> None:
     supervisor = build(sleeper("valkey"))
     await supervisor.start()

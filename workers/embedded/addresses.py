@@ -1,7 +1,8 @@
 """Owns the addresses of a running stack, and the file in which scripts find them."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,10 +22,14 @@ class ServerAddresses:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StackAddresses(ServerAddresses):
-    """Where everything that `everturn dev` runs is; `api` is an origin without a path."""
+    """Where everything that `everturn dev` runs is; `api` is an origin without a path.
+
+    `worker_metrics` are URLs of Prometheus metrics by the worker's name.
+    """
 
     api: str
     model: str
+    worker_metrics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def docs(self) -> str:
@@ -41,6 +46,7 @@ class StackAddresses(ServerAddresses):
             "database": self.database,
             "redis": self.redis,
             "model": self.model,
+            "metrics": {"api": f"{self.api}/metrics", **self.worker_metrics},
         }
         write_private(file, json.dumps(addresses, indent=2) + "\n")
 

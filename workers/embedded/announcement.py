@@ -1,4 +1,4 @@
-"""Owns what `everturn dev` says once everything is ready."""
+"""The banner of `everturn dev`, printed once everything is ready."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from workers.embedded.addresses import StackAddresses, without_password
+from workers.embedded.data_directory import DEFAULT_PATH
 from workers.embedded.logs import Terminal
 
 _CURL = """\
@@ -23,19 +24,24 @@ post "chats/$chat/messages" '{{"content": "What is 6 * 7?", "stream": true}}' \
 
 
 def curl_example(api: str) -> str:
-    """Return shell lines that sign up, or in the second time, and stream an answer."""
+    """Return shell lines that sign up, or log in if the account exists, and stream an answer."""
     return _CURL.format(api=api)
 
 
 def announce(
-    terminal: Terminal, addresses: StackAddresses, *, demo: bool, logs: Path, took: timedelta
+    terminal: Terminal, addresses: StackAddresses, *, demo: bool, data: Path, took: timedelta
 ) -> None:
     """Print the addresses, how to sign in, and lines to paste."""
-    terminal.show(_table(addresses, demo=demo, logs=logs))
+    terminal.show(_table(addresses, demo=demo, logs=data / "logs"))
+    # Without a URL it reads the addresses of the default data directory.
+    chat = "everturn chat"
+    if data != DEFAULT_PATH.absolute():
+        chat += f" --url {addresses.api}"
     terminal.plain(
-        "\nSign in: POST /api/v1/auth/signup with an e-mail address and a password, as below. "
+        f"\nChat in another terminal: {chat}\n"
+        "Sign up: POST /api/v1/auth/signup with an email address and a password, as below. "
         "EVERTURN_ADMIN_EMAIL and EVERTURN_ADMIN_PASSWORD create an administrator.\n"
-        "Chat here: everturn chat. Or paste this into a shell:\n"
+        f"All endpoints: {addresses.docs}. Or paste this into a shell:\n"
     )
     terminal.plain(curl_example(addresses.api))
     terminal.say(f"Ready in {took.total_seconds():.1f} s. Ctrl-C stops everything.")

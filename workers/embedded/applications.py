@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -50,11 +50,17 @@ class Applications:
     port: int
     demo_model_port: int | None
     metrics_ports: Mapping[str, int]
+    on_api_start: Callable[[], None]
 
     @property
     def addresses(self) -> StackAddresses:
         """Where everything is."""
-        return StackAddresses(**asdict(self.servers), api=self.api, model=self.model)
+        return StackAddresses(
+            **asdict(self.servers),
+            api=self.api,
+            model=self.model,
+            worker_metrics={name: self._metrics_url(name) for name in self.metrics_ports},
+        )
 
     @property
     def api(self) -> str:
@@ -102,6 +108,7 @@ class Applications:
             env=self._environment()
             | {"EVERTURN_MIGRATION_DATABASE_URL": self.servers.migration_database},
             after=("postgres",),
+            early=True,
             one_shot=True,
             ready_timeout=timedelta(minutes=5),
         )
@@ -112,6 +119,8 @@ class Applications:
             command=self.commands.api,
             env=self._environment(),
             after=after,
+            early=True,
+            on_start_signal=self.on_api_start,
             ready=lambda: answers(f"{self.api}/api/v1/health/ready"),
             on_terminal=True,
         )
@@ -123,9 +132,13 @@ class Applications:
             command=self.commands.workers[name],
             env=self._environment() | {"EVERTURN_METRICS_PORT": str(port)},
             after=after,
-            ready=lambda: answers(f"http://{LOOPBACK}:{port}/metrics"),
+            early=True,
+            ready=lambda: answers(self._metrics_url(name)),
             on_terminal=True,
         )
+
+    def _metrics_url(self, name: str) -> str:
+        return f"http://{LOOPBACK}:{self.metrics_ports[name]}/metrics"
 
     def _environment(self) -> dict[str, str]:
         """Return the user's environment, with what belongs to this stack put over it."""

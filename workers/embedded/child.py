@@ -14,6 +14,7 @@ from typing import Self
 import psutil
 
 from workers.embedded.os_user import OsUser
+from workers.start_signal import START_SIGNAL_VARIABLE
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,14 +35,17 @@ class Child:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         user: OsUser | None = None,
+        awaits_start_signal: bool = False,
     ) -> Self:
         """Start `command` with its output going to the file descriptor `output`.
 
         Errors: OSError where the program is missing or may not be run.
         """
+        if awaits_start_signal:
+            env = {**(os.environ if env is None else env), START_SIGNAL_VARIABLE: "1"}
         process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if awaits_start_signal else asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
             env=env,
@@ -53,6 +57,12 @@ class Child:
             extra_groups=[] if user else None,
         )
         return cls(process)
+
+    def send_start_signal(self) -> None:
+        """Tell a process that awaits it that it may go on."""
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(b"\n")
+            self._process.stdin.close()
 
     async def wait(self) -> int:
         """Wait until it has ended, then end what it left behind; return its exit code."""

@@ -1,50 +1,67 @@
-"""Owns how to find out whether a server answers yet."""
+"""Probes: whether a server answers yet, asked over plain sockets.
+
+They run every 30 ms while servers start, in a process that is to start quickly itself: an HTTP
+client would cost it more time than all of its questions.
+"""
 
 import asyncio
 import contextlib
-import ssl
+import json
 from collections.abc import Mapping
-
-import httpx2
+from typing import Final
+from urllib.parse import urlsplit
 
 from workers.embedded.ports import LOOPBACK
 
-_TIMEOUT_S = 2.0
+_TIMEOUT_S: Final = 2.0
 
 
 async def accepts(port: int, *, host: str = LOOPBACK) -> bool:
-    """Say whether something takes connections on `port`."""
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
+    """Return whether something takes connections on `port`."""
+    return await ask(port, b"", host=host) is not None
 
 
 async def answers(url: str) -> bool:
-    """Say whether a GET of `url` is answered with 200."""
-    response = await _get(url)
-    return response is not None
+    """Return whether a GET of `url` is answered with 200."""
+    return await _get(url) is not None
 
 
 async def fetch_json(url: str) -> Mapping[str, object]:
     """GET `url` as a JSON object, an empty one unless it is answered with 200."""
-    response = await _get(url)
-    body: Mapping[str, object] = response.json() if response is not None else {}
-    return body
-
-
-async def _get(url: str) -> httpx2.Response | None:
-    # Proxies of the environment don't lead to loopback, and an empty TLS context spares the
-    # 20 ms in which httpx2 would read the certificates that plain HTTP does not use.
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    body = await _get(url)
     try:
-        async with httpx2.AsyncClient(trust_env=False, verify=tls, timeout=_TIMEOUT_S) as client:
-            response = await client.get(url)
-    except httpx2.HTTPError:
+        parsed = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+async def ask(port: int, question: bytes, *, host: str = LOOPBACK) -> bytes | None:
+    """Send `question` and return what comes back until the server closes; None without a server.
+
+    An empty question is answered with nothing, as soon as the connection is accepted.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                if not question:
+                    return b""
+                writer.write(question)
+                return await reader.read()
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except OSError:
         return None
-    return response if response.status_code == httpx2.codes.OK else None
+
+
+async def _get(url: str) -> bytes | None:
+    """Return the body of a 200, None for any other answer or none at all."""
+    parts = urlsplit(url)
+    # HTTP/1.0: the server closes behind the body, which then needs no decoding.
+    request = f"GET {parts.path} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n"
+    answer = await ask(parts.port or 80, request.encode(), host=parts.hostname or LOOPBACK)
+    head, _, body = (answer or b"").partition(b"\r\n\r\n")
+    return body if head.split(b" ", 2)[1:2] == [b"200"] else None

@@ -23,7 +23,10 @@ class ProcessSpec:
     """How to start, to know ready and to stop one process.
 
     `after` names what must be ready before, and is stopped later. `prepare` runs before every
-    start. A process without `ready` is ready once it runs; a `one_shot` once it has succeeded.
+    start. A process without `ready` is ready once it runs; a `one_shot` once it has succeeded. An
+    `early` process is launched at once, to import what it needs while its dependencies start, and
+    gets the start signal at its standard input (`workers.start.await_start_signal`) when they are
+    ready; `on_start_signal` is called just before.
     """
 
     name: str
@@ -32,6 +35,8 @@ class ProcessSpec:
     cwd: Path | None = None
     user: OsUser | None = None
     after: tuple[str, ...] = ()
+    early: bool = False
+    on_start_signal: Callable[[], None] | None = None
     prepare: Callable[[], Awaitable[None]] | None = None
     ready: Probe | None = None
     ready_timeout: timedelta = timedelta(seconds=60)
@@ -72,6 +77,7 @@ class SupervisedProcess:
         self._ready = asyncio.Event()
         self._was_ready = False
         self._held = True
+        self._may_start = asyncio.Event()
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -86,9 +92,22 @@ class SupervisedProcess:
         Errors: ProcessDiedError, ProcessNotReadyError; what `prepare` and `ready` raise.
         """
         if self._task is None or self._task.done():
-            self._held = self._was_ready = False
-            self._task = asyncio.create_task(self._keep_running(), name=self.spec.name)
+            self.launch()
+        self.send_start_signal()
         await self.wait_ready()
+
+    def launch(self) -> None:
+        """Begin to run the process; an early one then waits for the start signal."""
+        self._held = self._was_ready = False
+        self._task = asyncio.create_task(self._keep_running(), name=self.spec.name)
+
+    def send_start_signal(self) -> None:
+        """Let an early process go on: what it depends on is ready."""
+        if self.spec.on_start_signal is not None:
+            self.spec.on_start_signal()
+        self._may_start.set()
+        if self._child is not None:
+            self._child.send_start_signal()
 
     async def wait_ready(self) -> None:
         """Return when the process is ready, at once if it is.
@@ -172,7 +191,10 @@ class SupervisedProcess:
                     env=self.spec.env,
                     cwd=self.spec.cwd,
                     user=self.spec.user,
+                    awaits_start_signal=self.spec.early,
                 )
+                if self._may_start.is_set():
+                    self._child.send_start_signal()
         except OSError as reason:
             return f"{self.spec.command[0]}: {reason.strerror}"
         try:
@@ -204,6 +226,7 @@ class SupervisedProcess:
     async def _become_ready(self) -> None:
         if self.spec.one_shot:
             return
+        await self._may_start.wait()
         # A server can only be asked, so there is no event to wait for.
         while self.spec.ready is not None and not await self.spec.ready():  # noqa: ASYNC110
             await asyncio.sleep(self._restart.probe_interval.total_seconds())

