@@ -55,7 +55,6 @@ async def _run_until_stopped(stack: DevelopmentStack, terminal: Terminal, begun:
     """Open the stack, wait for a signal and close it; a second signal kills at once."""
     with _stop_signals(then=stack.kill_all) as stop:
         try:
-            terminal.say("Starting Postgres, Valkey, Temporal, the API and the workers ...")
             await _open(stack, stop)
             if not stop.is_set():
                 _announce(stack, terminal, begun)

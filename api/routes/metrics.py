@@ -21,7 +21,7 @@ router = APIRouter(tags=["health"])
     },
 )
 async def show_metrics(request: Request, services: Services) -> Response:
-    """Return what the API has counted since it started; where it is several processes, all."""
+    """Return what the API has counted."""
     degraded = services.operations.rate_limits.is_degraded
     text = metrics_of(request).exposition(limiter_degraded=degraded)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

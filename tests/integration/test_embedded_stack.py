@@ -211,7 +211,7 @@ async def test_addresses_json_is_there_while_the_stack_is(data: Path) -> None:
     settings = Settings(api_port=0)
     async with DevelopmentStack(data, settings=settings, commands=STAND_INS) as stack:
         written = json.loads(file.read_text())
-        keys = ["api", "docs", "temporal", "temporalUi", "database", "redis", "model"]
+        keys = ["api", "docs", "temporal", "temporalUi", "database", "redis", "model", "metrics"]
         assert list(written) == keys
         assert written["database"] == stack.addresses.database
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -57,6 +57,7 @@ class DevelopmentStack(EmbeddedServers):
         """
         if self._settings.api_port:
             require_free(self._settings.api_port, host=self._settings.api_host)
+        self._terminal.say("Starting Postgres, Valkey, Temporal, the API and the workers ...")
         await super().open()
 
     async def close(self) -> None:
