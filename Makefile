@@ -7,6 +7,9 @@ SHELL := bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
+# A test run starts dozens of processes: each would compile everything if bytecode were not cached.
+export PYTHONDONTWRITEBYTECODE :=
+
 # PYTHON=… selects the interpreter; ARGS="…" is passed to everturn, pytest or the benchmark.
 PYTHON ?=
 ARGS ?=
@@ -24,7 +27,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PROCESSES ?= 3
 COVERAGE :=
 
-.PHONY: help dev install test test-unit test-services test-fuzz test-system test-nightly test-fresh \
+.PHONY: help dev install test test-unit test-services test-live test-nightly test-fresh \
 	check check-format lint types imports house-rules check-generated format audit bench migrate \
 	openapi recording record-histories lock clean
 
@@ -63,11 +66,11 @@ $(INSTALLED): requirements/install requirements/installer.txt requirements/devel
 
 # Coverage is measured in the ordinary runs: unit tests begin the data, the services' tests add to it.
 test: COVERAGE := --cov --cov-report=
-test: test-unit test-services test-fuzz test-system ## Run all tests but the nightly ones; what CI runs
+test: test-unit test-services test-live ## Run all tests but the nightly ones; what CI runs
 
 test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
-	@$(PYTEST) -n $(PROCESSES) $(COVERAGE) $(ARGS) tests/unit
+	@$(PYTEST) -n 2 $(COVERAGE) $(ARGS) tests/unit
 
 test-services: $(INSTALLED) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
 	@echo "== integration, contracts, replay"
@@ -75,13 +78,10 @@ test-services: $(INSTALLED) ## Integration, contract and replay tests on real Po
 		tests/integration tests/contracts tests/replay
 	$(if $(COVERAGE),@$(BIN)/python -m tests.coverage_gate)
 
-test-fuzz: $(INSTALLED) ## Generated and malformed requests to every endpoint
-	@echo "== fuzz"
-	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
-
-test-system: $(INSTALLED) ## Whole conversations with `everturn dev`, and every part killed in mid-turn
-	@echo "== e2e, chaos"
-	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/e2e tests/chaos
+# Chaos mostly waits for time-outs: fuzzing uses the cores meanwhile.
+test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
+	@echo "== fuzz, e2e, chaos"
+	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
 
 test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, long fuzzing
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/nightly

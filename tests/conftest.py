@@ -54,7 +54,6 @@ TOGETHER = (
     # They start servers on Temporal's default ports.
     "tests/integration/test_embedded_stack.py",
     # They share one running Everturn each; the chaos of tools takes as long as all other chaos.
-    "tests/e2e/test_api_processes.py",
     "tests/e2e/",
     "tests/chaos/test_tools_die.py",
     "tests/chaos/",

@@ -1,4 +1,4 @@
-"""The accounts that fuzzing speaks as, and what exists for each of them.
+"""The accounts of fuzzing, and the resources of each.
 
 Everything here blocks: it runs in a thread beside the event loop that serves the API.
 """
@@ -22,26 +22,26 @@ _PATIENCE_S: Final = 20.0
 
 
 class Actor(StrEnum):
-    """Who asks."""
+    """The kind of caller."""
 
-    NOBODY = "nobody"
+    ANONYMOUS = "anonymous"
     MEMBER = "member"
     ADMINISTRATOR = "administrator"
 
     def may_ask(self, operation: Operation) -> bool:
-        """Return whether there is more than a refusal."""
+        """Return whether the operation is allowed."""
         if operation.is_for_administrators:
             return self is Actor.ADMINISTRATOR
-        return self is not Actor.NOBODY or not operation.is_secured
+        return self is not Actor.ANONYMOUS or not operation.is_secured
 
 
 def asker_of(operation: Operation) -> Actor:
-    """Return who gets furthest with an operation."""
+    """Return the least privileged actor that may use an operation."""
     return next(actor for actor in (Actor.MEMBER, Actor.ADMINISTRATOR) if actor.may_ask(operation))
 
 
 class Account:
-    """Somebody who can sign in; nobody has neither a token nor anything else."""
+    """An account that can sign in; the anonymous one has no token."""
 
     def __init__(self, origin: str, actor: Actor, email: str, things: Things) -> None:
         self.actor = actor
@@ -54,24 +54,39 @@ class Account:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What proves who it is; signs in anew before the token is too old."""
-        if self.actor is Actor.NOBODY:
+        """The authorization; signs in again before the token expires."""
+        if self.actor is Actor.ANONYMOUS:
             return {}
         if time.monotonic() - self._signed_in_at > _TOKEN_LASTS_S:
             self._sign_in()
         return {"Authorization": f"Bearer {self._token}"}
 
     def send(self, case: GeneratedCase) -> httpx.Response | None:
-        """Send a request for what comes of it; None where there is no answer."""
+        """Send a request for its effect; None without a response."""
         make_harmless(case)
         if isinstance(case.body, dict) and "stream" in case.body:
             case.body["stream"] = False
         response = case.call(self._origin, headers=self.headers, timeout=_PATIENCE_S)
         return httpx.Response(response.status_code, content=response.content)
 
-    def _sign_in(self) -> None:
+    def is_usable(self) -> bool:
+        """Return whether it can still sign in and has kept its role."""
+        response = self._log_in()
+        if not response.is_success:
+            return False
+        role: str = response.json()["data"]["user"]["role"]
+        return (role == "admin") is (self.actor is Actor.ADMINISTRATOR)
+
+    def forget_token(self) -> None:
+        """Sign in again before the next request: an operation may have ended the sign-in."""
+        self._signed_in_at = float("-inf")
+
+    def _log_in(self) -> httpx.Response:
         body = {"email": self._email, "password": PASSWORD}
-        response = httpx.post(f"{self._origin}/api/v1/auth/login", json=body, trust_env=False)
+        return httpx.post(f"{self._origin}/api/v1/auth/login", json=body, trust_env=False)
+
+    def _sign_in(self) -> None:
+        response = self._log_in()
         assert response.status_code == 200, response.text
         session = response.json()["data"]
         self.user_id, self._token = session["user"]["id"], session["accessToken"]
@@ -79,32 +94,42 @@ class Account:
 
 
 class Accounts:
-    """Makes accounts. `promote` makes the account of an e-mail address an administrator's."""
+    """Creates accounts. `promote` turns the account of an e-mail address into an administrator."""
 
     def __init__(self, origin: str, promote: Callable[[str], None]) -> None:
         self.origin = origin
         self._promote = promote
         self._spared: set[str] = set()
         self._lasting: dict[Actor, Account] = {}
+        self._expendable: dict[Actor, Account] = {}
         self._stranger: Account | None = None
 
     def stranger(self) -> Account:
-        """Return a member whose things are not those of any other account."""
+        """Return a member who shares no resources with any other account."""
         if self._stranger is None:
             self._stranger = self._furnished(Actor.MEMBER)
         return self._stranger
 
     def of(self, actor: Actor, operation: Operation) -> Account:
-        """Return who asks for an operation: somebody new for what uses up or ends accounts."""
-        if operation.uses_up and actor is not Actor.NOBODY:
+        """Return the caller of an operation: a new account if it deletes something.
+
+        Operations that may end accounts share one until it is ended; others never see that one.
+        """
+        if actor is not Actor.ANONYMOUS and operation.method == "DELETE":
             return self._furnished(actor)
+        if actor is not Actor.ANONYMOUS and operation.ends_accounts:
+            account = self._expendable.get(actor)
+            if account is None or not account.is_usable():
+                account = self._expendable[actor] = self._furnished(actor)
+            account.forget_token()
+            return account
         if actor not in self._lasting:
             self._lasting[actor] = self._furnished(actor)
         return self._lasting[actor]
 
     def bare(self, actor: Actor) -> Account:
-        """Return a new account that has nothing."""
-        if actor is Actor.NOBODY:
+        """Return a new account without resources."""
+        if actor is Actor.ANONYMOUS:
             return Account(self.origin, actor, "", self.stranger().things)
         email = f"{uuid.uuid4().hex}@example.com"
         body = {"email": email, "password": PASSWORD}
@@ -118,7 +143,7 @@ class Accounts:
 
     def _furnished(self, actor: Actor) -> Account:
         account = self.bare(actor)
-        if actor is Actor.NOBODY:
+        if actor is Actor.ANONYMOUS:
             return account
         self._spared.add(account.user_id)
         victim = self.bare(Actor.MEMBER)
@@ -128,7 +153,7 @@ class Accounts:
 
 
 def furnish(account: Account) -> None:
-    """Create one of everything, and look through the lists."""
+    """Create one resource of each kind, and read the lists."""
     creating = [each for each in operations() if each.method == "POST" and each.is_secured]
     listing = [each for each in operations() if each.method == "GET" and each.is_secured]
     creating.sort(key=lambda each: (len(parameters_of(each.path)), len(each.path)))
@@ -139,7 +164,7 @@ def furnish(account: Account) -> None:
 
 
 def _try_out(account: Account, operation: Operation) -> None:
-    """Ask until there is a success, and learn from it."""
+    """Send valid requests until one succeeds, and learn from it."""
     known = {
         name: account.things.values(operation.path, name) for name in parameters_of(operation.path)
     }
@@ -149,6 +174,6 @@ def _try_out(account: Account, operation: Operation) -> None:
         case.path_parameters = {name: values[0] for name, values in known.items()}
         response = account.send(case)
         if response is not None and response.is_success:
-            with suppress(ValueError):  # no JSON: a file, or nothing
+            with suppress(ValueError):  # not JSON: a file, or empty
                 account.things.learn(operation.path, response.json())
             return

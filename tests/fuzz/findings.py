@@ -1,4 +1,4 @@
-"""What is wrong with answers, and how to ask for them again."""
+"""Defects in responses, and commands that reproduce them."""
 
 import shlex
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _SHOWN_CHARS: Final = 4_000
 def one_status_of_those_documented(
     ctx: CheckContext, response: Response, case: GeneratedCase
 ) -> None:
-    """Take no `default` for an answer: a client writes code for the statuses that it is told of."""
+    """Accept no `default` response: clients are written for the documented statuses."""
     documented = set(case.operation.responses.status_codes) - {"default"}
     assert str(response.status_code) in documented, (
         f"Status {response.status_code} is not documented, {', '.join(sorted(documented))} are."
@@ -32,9 +32,9 @@ def one_status_of_those_documented(
 
 
 def errors_name_their_request(ctx: CheckContext, response: Response, case: GeneratedCase) -> None:
-    """Let a failure be found in the logs."""
+    """Failures can be found in the logs by their request ID."""
     named = response.headers.get("x-request-id")
-    assert named, "There is no X-Request-Id."
+    assert named, "X-Request-Id is missing."
     if response.status_code >= 400 and "/health/" not in case.path:
         meta = response.json().get("meta", {})
         assert meta.get("requestId") == named[0], f"meta is {meta}, the header says {named[0]}."
@@ -52,7 +52,7 @@ GENERATED: Final[tuple[CheckFunction, ...]] = (*DOCUMENTED, negative_data_reject
 
 
 class Findings:
-    """The defects that one test has met, each once: a test goes on behind the first."""
+    """The defects found by one test, each once: a test continues after the first."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int | None], str] = {}
@@ -60,28 +60,28 @@ class Findings:
     def judge(
         self, case: GeneratedCase, response: Response, checks: Sequence[CheckFunction]
     ) -> None:
-        """Note what the checks say of an answer."""
-        told = [check for check in checks if _tells(check, response)]
-        if not told:
-            return  # Schemathesis would take none for all the checks that it has
+        """Record the failed checks of a response."""
+        applicable = [check for check in checks if _applies(check, response)]
+        if not applicable:
+            return  # for Schemathesis, no checks would mean all of them
         try:
-            case.validate_response(response, checks=told)
+            case.validate_response(response, checks=applicable)
         except FailureGroup as group:
             for failure in group.exceptions:
                 self._add(failure, response)
 
     def expect(self, response: Response, *, that: bool, what: str) -> None:
-        """Note an answer of which something is not true."""
+        """Record a response that violates a condition."""
         if not that:
             self._add(Failure(operation=None, title=what, message=""), response)
 
     def no_answer(self, error: requests.RequestException) -> None:
-        """Note a request that was not answered, or not in time."""
+        """Record a request without a response in time."""
         asked = "" if error.request is None else curl(_prepared(error.request))
         self._found.setdefault((type(error).__name__, None), f"{error}\n    {asked}")
 
     def check_none(self) -> None:
-        """Fail with all that was found."""
+        """Fail with all findings."""
         shown = "\n\n".join(list(self._found.values())[:_MOST])
         assert not self._found, f"{len(self._found)} kinds of defects\n\n{shown}"
 
@@ -92,7 +92,7 @@ class Findings:
 
 
 def curl(request: requests.PreparedRequest) -> str:
-    """Return the command that sends a request again; whose token it takes is for the reader."""
+    """Return the command that sends a request again; the reader fills in the token."""
     words = [
         "curl",
         "--path-as-is",
@@ -114,11 +114,11 @@ def curl(request: requests.PreparedRequest) -> str:
     return " ".join(words)
 
 
-def _tells(check: CheckFunction, response: Response) -> bool:
-    """Return whether a check is about such answers.
+def _applies(check: CheckFunction, response: Response) -> bool:
+    """Return whether a check applies to such responses.
 
-    The schema of a stream is not its events'; and a body that is too large is refused as such,
-    which Schemathesis does not count among the ways to refuse one.
+    The schema of a stream is not that of its events; and Schemathesis does not count 413 among the
+    ways to reject a body.
     """
     if check is negative_data_rejection and response.status_code == 413:
         return False
@@ -135,7 +135,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote for bash; what can't be seen is written as its escapes."""
+    """Quote for bash, with escapes for unprintable characters."""
     if text.isascii() and text.isprintable():
         return shlex.quote(text)
     escaped = "".join(

@@ -1,4 +1,4 @@
-"""Keeps what is made up from running programs and from leaving this machine."""
+"""Keeps generated requests from running programs and from leaving this machine."""
 
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,13 +10,13 @@ _CLOSED_PORT: Final = "127.0.0.1:9"
 
 
 def make_harmless(case: GeneratedCase) -> None:
-    """Point commands of a request's body to no program, and addresses to where nothing listens."""
+    """Point commands in a request's body to no program, and URLs to a closed port."""
     if isinstance(case.body, dict) and not case.body.keys().isdisjoint({"command", "url"}):
         case.body = tame(case.body)
 
 
 def tame(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body in which `command` and `url` are harmless; what is no text stays."""
+    """Return a body with harmless `command` and `url`; values that are not text stay."""
     tamed = dict(body)
     command, url = tamed.get("command"), tamed.get("url")
     if isinstance(command, str) and command:

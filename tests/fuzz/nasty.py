@@ -1,4 +1,4 @@
-"""What nobody means to send, written by hand. Fuzzing seldom comes upon it by itself."""
+"""Malformed input, written by hand; generators seldom produce it."""
 
 import json
 from collections.abc import Iterable

@@ -60,11 +60,6 @@ class Operation:
         return self.method != "GET" and (own or self.path.startswith(f"{PREFIX}/admin/users/"))
 
     @property
-    def uses_up(self) -> bool:
-        """Whether what it is asked about may be gone afterwards."""
-        return self.method == "DELETE" or self.ends_accounts
-
-    @property
     def parameters(self) -> list[dict[str, Any]]:
         """The parameters, with references followed."""
         return [dict(each.definition) for each in self.described.iter_parameters()]

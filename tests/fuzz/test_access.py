@@ -36,7 +36,7 @@ async def test_without_a_valid_token_nothing_is_answered(
     accounts: Accounts, secured_operation: Operation
 ) -> None:
     def probe() -> None:
-        with Probe(accounts, Actor.NOBODY, secured_operation) as probing:
+        with Probe(accounts, Actor.ANONYMOUS, secured_operation) as probing:
             for value in (None, *_NO_TOKENS):
                 headers = {} if value is None else {"Authorization": value}
                 response = probing.send_by_hand(headers=headers)

@@ -1,4 +1,4 @@
-"""Owns what the engine itself costs: a workflow of a local activity, an activity, a local one.
+"""The cost of the engine itself: a workflow of a local activity, an activity, a local one.
 
 It has the shape of a plain turn and does nothing. Run as a program it is the worker.
 """

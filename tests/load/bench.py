@@ -80,10 +80,10 @@ async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Ef
                 _say(f"{shape}: ready after {time.monotonic() - begun:.1f} s")
                 await _measure_shape(stage, report, sections, effort)
             paces.append(pace_ms())
-    told = ", ".join(f"{pace:.0f}" for pace in paces)
+    listed = ", ".join(f"{pace:.0f}" for pace in paces)
     report.note(
-        "How fast the machine was before the first measurement and after each: a loop of a million "
-        f"additions in Python took {told} ms."
+        "Speed of the machine, before the first measurement and after each: a loop of a million "
+        f"additions in Python took {listed} ms."
     )
     return report
 

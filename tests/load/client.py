@@ -1,4 +1,4 @@
-"""Owns the load: HTTP/1.1 and SSE over bare sockets, in a process of its own.
+"""The load: HTTP/1.1 and SSE over bare sockets, in a separate process.
 
 A full HTTP client costs more CPU per event than the servers that are measured.
 Run as a program it takes jobs as lines of JSON on standard input and answers each with a line.
@@ -225,12 +225,12 @@ async def _run(requests: Sequence[Request], concurrency: int, spread_s: float) -
     return [samples[place] for place in range(len(requests))]
 
 
-def _told(sample: Sample) -> dict[str, Any]:
+def _reported(sample: Sample) -> dict[str, Any]:
     """Read the answer's body only now: meanwhile that would take from those who are measured."""
-    told = asdict(sample)
+    reported = asdict(sample)
     if sample.data is not None:
-        told["data"] = json.loads(sample.data).get("data")
-    return told
+        reported["data"] = json.loads(sample.data).get("data")
+    return reported
 
 
 def _main(lines: TextIO, answers: TextIO) -> None:
@@ -238,7 +238,7 @@ def _main(lines: TextIO, answers: TextIO) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for line in lines:
             samples = runner.run(jobs.do(json.loads(line)))
-            answers.write(json.dumps([_told(sample) for sample in samples]) + "\n")
+            answers.write(json.dumps([_reported(sample) for sample in samples]) + "\n")
             answers.flush()
 
 

@@ -1,4 +1,4 @@
-"""Owns counting CPU over whole trees of processes, those that ended meanwhile included."""
+"""CPU time of whole process trees, including processes that have ended."""
 
 from collections.abc import Mapping
 from contextlib import suppress

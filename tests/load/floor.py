@@ -1,4 +1,4 @@
-"""Owns the floor: a plain proxy that streams from the same model and keeps nothing.
+"""The floor: a plain proxy that streams from the same model and keeps nothing.
 
 What it costs is what any Python server would cost; only what Everturn adds to it is Everturn's.
 """

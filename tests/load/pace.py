@@ -1,4 +1,4 @@
-"""Owns how fast the machine is just now: one that others share is twice as fast at times."""
+"""The current speed of the machine: a shared one is twice as fast at times."""
 
 import time
 from typing import Final

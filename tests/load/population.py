@@ -1,4 +1,4 @@
-"""Owns filling a database with people, conversations, memories and knowledge of real size.
+"""Fills a database with people, conversations, memories and knowledge of real size.
 
     python -m tests.load.population postgresql://superuser@host/database [--scale 0.1]
 
@@ -308,7 +308,7 @@ async def _filling(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.execute("SET maintenance_work_mem = '1GB'")
         await connection.execute(definition, timeout=600)
         await connection.execute("VACUUM ANALYZE", timeout=600)
-        # What was filled is at rest: nobody who reads writes its pages out first.
+        # The data is at rest: no reader has to write out its pages first.
         await connection.execute("CHECKPOINT", timeout=600)
     finally:
         await connection.close()

@@ -1,4 +1,4 @@
-"""Owns measuring requests that are answered with JSON."""
+"""Measures requests with JSON responses."""
 
 from tests.load.report import Line, Report
 from tests.load.samples import Request, spread

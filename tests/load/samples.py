@@ -1,4 +1,4 @@
-"""Owns what a load run reports of each request, and the statistics over many."""
+"""The report of each request in a load run, and statistics over many."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

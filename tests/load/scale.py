@@ -1,4 +1,4 @@
-"""Owns measuring every read of the API on a database of real size, and how much search finds."""
+"""Measures every read of the API on a database of real size, and the recall of search."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -79,8 +79,8 @@ def _tell(report: Report, waited: Mapping[str, float]) -> None:
             label = f"{name}, {_CLIENTS} clients, p95"
             report.add(Line(name=label, shape="a million messages", value=p95, target=_TARGET_MS))
     ordered = sorted(waited.items(), key=lambda pair: -pair[1])
-    told = ", ".join(f"{name} {p95:.0f}" for name, p95 in ordered)
-    report.note(f"Reads on a million messages, {_CLIENTS} clients, p95 in ms: {told}.")
+    listed = ", ".join(f"{name} {p95:.0f}" for name, p95 in ordered)
+    report.note(f"Reads on a million messages, {_CLIENTS} clients, p95 in ms: {listed}.")
 
 
 def _requests(

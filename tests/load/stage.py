@@ -1,4 +1,4 @@
-"""Owns what is measured: a stack as `everturn dev` runs it, the floor beside it, and the load."""
+"""The subject of measurement: a stack like that of `everturn dev`, the floor, and the load."""
 
 import asyncio
 import os
@@ -71,7 +71,7 @@ class Stage:
         return _port(self.stack.addresses.api)
 
     async def sign_up(self) -> None:
-        """Make the users whose turns are measured: nobody's turns wait for another's."""
+        """Create the users whose turns are measured: no turn waits for another user's."""
         path = "/api/v1/auth/signup"
         requests = [
             Request(self.api_port, path, "POST", body=_credentials()) for _ in range(_USERS)

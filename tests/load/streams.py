@@ -1,4 +1,4 @@
-"""Owns measuring what open streams cost the API process."""
+"""Measures what open streams cost the API process."""
 
 import asyncio
 import time

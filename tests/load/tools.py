@@ -1,6 +1,6 @@
-"""Owns measuring tool calls in flight: what they take from turns without tools, and what they hold.
+"""Measures tool calls in flight: how they slow turns without tools, and the memory they hold.
 
-The tool is a webhook in this process that answers when it is told to.
+The tool is a webhook in this process that answers on command.
 """
 
 import asyncio
@@ -129,13 +129,13 @@ def _tell_memory(report: Report, resident_kb: Sequence[float], count: int) -> No
             target=_MOST_GROWN,
         ),
     )
-    told = ", ".join(
+    listed = ", ".join(
         f"{while_kb / 1000:.1f} and {after_kb / 1000:.1f}"
         for while_kb, after_kb in zip(during, after, strict=True)
     )
     report.note(
         f"Memory of the workers: {before / 1000:.1f} MB; while {count} tool calls were in flight "
-        f"and after them, in rounds: {told}."
+        f"and after them, in rounds: {listed}."
     )
 
 
@@ -184,7 +184,7 @@ async def _register(stage: Stage, engine: WebhookEngine) -> None:
         await connection.close()
     tool = {
         "name": _TOOL,
-        "description": "Answers when it is told to.",
+        "description": "Answers on command.",
         "url": engine.url(_TOOL),
         "inputSchema": {"type": "object"},
         "secret": SECRET,

@@ -1,4 +1,4 @@
-"""Owns measuring turns: time to the first token, the whole of a turn, rate, CPU, history."""
+"""Measures turns: time to the first token, whole turns, rate, CPU, history."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
