@@ -20,8 +20,8 @@ from schema.errors import HTTP_STATUS, RETRYABLE, ErrorCode
 from schema.pages import InvalidCursorError
 from schema.result import Err, Result
 from schema.wire import make_storable
+from services.auth.external_accounts import AccountExistsError
 from services.auth.issuer_keys import IssuerUnavailableError
-from services.auth.outside_accounts import AccountExistsError
 from services.database import ActorGoneError, DatabaseUnavailableError
 from services.resources import Conflict, Unreachable
 

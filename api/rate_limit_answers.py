@@ -17,7 +17,7 @@ from api.envelope import ErrorEnvelope
 from api.errors import RATE_LIMIT_HEADERS_KEY, ApiError
 from api.metrics import metrics_of
 from schema.errors import ErrorCode
-from services.rate_limits.counting import Decision
+from services.rate_limits.limiter import Decision
 
 _DECISION_KEY: Final = "everturn.rate_limit"
 

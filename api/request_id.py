@@ -8,7 +8,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.audit.origin import Origin, network_of, set_origin
+from services.audit import Origin, network_of, set_origin
 
 _HEADER: Final = "x-request-id"
 _USABLE: Final = re.compile(r"[\x21-\x7e]{1,128}")

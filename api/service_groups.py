@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from api.temporal_gateway import TemporalGateway
-from services.alerts.service import AlertService
-from services.audit.service import AuditService
+from services.alerts import AlertService
+from services.audit import AuditService
 from services.auth.callers import Callers
 from services.auth.service import AuthService
-from services.chats.service import ChatService
+from services.chats import ChatService
 from services.database import Database
 from services.erasure import Erasure
 from services.events.feed import EventFeed
@@ -21,11 +21,10 @@ from services.mcp.service import McpServerService
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
 from services.prompts.service import PromptService
-from services.rate_limits.service import RateLimitService
+from services.rate_limits.limiter import RateLimitService
 from services.subscriptions.plans import PlanService
 from services.subscriptions.service import SubscriptionService
-from services.subscriptions.usage import SubscriptionUsageService
-from services.subscriptions.usage_reports import UsageReports
+from services.subscriptions.usage import SubscriptionUsageService, UsageReports
 from services.tools.administration import ToolAdministration
 from services.tools.service import ToolService
 from services.tools.trials import ToolTrials
@@ -36,10 +35,9 @@ from services.turns.inspection import TurnInspection, TurnReading
 from services.turns.regeneration import TurnRegeneration
 from services.users.administration import UserAdministration
 from services.users.api_keys import ApiKeyService
-from services.users.deletion import UserDeletion
 from services.users.export import UserExport
 from services.users.preferences import PreferencesService
-from services.users.service import UserService
+from services.users.service import UserDeletion, UserService
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
 

@@ -1,4 +1,4 @@
-"""Owns alerts: what an administrator should know of without having looked for it."""
+"""Alerts: what administrators need to know without looking for it."""
 
 from enum import StrEnum
 from typing import Any
@@ -10,7 +10,7 @@ from schema.wire import Timestamp, WireModel
 
 
 class AlertKind(StrEnum):
-    """What happened, as `noun.verb`; filters take these names."""
+    """What happened, e.g. `budget.reached`; filters take these names."""
 
     BUDGET_REACHED = "budget.reached"
     DOCUMENT_FAILED = "document.failed"
@@ -18,7 +18,7 @@ class AlertKind(StrEnum):
 
 
 class AlertSeverity(StrEnum):
-    """How soon somebody should look."""
+    """How urgent an alert is."""
 
     INFO = "info"
     WARNING = "warning"
@@ -26,7 +26,7 @@ class AlertSeverity(StrEnum):
 
 
 class Alert(WireModel):
-    """Something that happened; `user_id` is whom it concerns, the resource what."""
+    """Something that happened, with the user and the resource that it concerns."""
 
     id: UUID
     kind: str

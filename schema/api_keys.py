@@ -1,37 +1,44 @@
-"""Owns API keys as their owners see them."""
+"""API keys as their owners see them."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from schema.ids import ApiKeyId
 from schema.permissions import Permission
 from schema.wire import Moment, RequestModel, Timestamp, VisibleText, WireModel
 
 
+def _known_permissions(names: Iterable[str]) -> tuple[Permission, ...]:
+    """Return the permissions with these names, without those that no longer exist."""
+    stored = frozenset(names)
+    return tuple(permission for permission in Permission if permission.value in stored)
+
+
 class ApiKey(WireModel):
-    """A key for programs, without the key: it is told once, when it is made."""
+    """An API key without its secret, which is returned once, when the key is created."""
 
     id: ApiKeyId
     name: str
-    start: str = Field(description="The first characters of the key, to know it by.")
-    permissions: tuple[Permission, ...]
+    start: str = Field(description="The first characters of the key, to recognize it by.")
+    permissions: Annotated[tuple[Permission, ...], BeforeValidator(_known_permissions)]
     created_at: Timestamp
     expires_at: Timestamp | None
     last_used_at: Timestamp | None
 
 
 class CreatedApiKey(ApiKey):
-    """A key that was made by this request, or by the same request before."""
+    """A key created by this request, or by an earlier one with the same idempotency key."""
 
     key: str | None = Field(
-        description="The key. It is stored nowhere and told this once: null where the request "
-        "was made before under the same idempotency key."
+        description="The key. It is not stored and returned only once: null when the request is "
+        "a retry with the same idempotency key."
     )
 
 
 class CreateApiKeyRequest(RequestModel):
-    """A new key. It may do what it is given, or all but administration and account changes."""
+    """A new key; without `permissions` it may do all but administration and account changes."""
 
     name: Annotated[VisibleText, Field(min_length=1, max_length=100, examples=["Nightly import"])]
     permissions: (

@@ -1,10 +1,10 @@
-"""Owns the audit log as administrators read it, and the names of what is kept in it."""
+"""The audit log as administrators read it, and the names of its actions and resources."""
 
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from schema.actors import ActorType
 from schema.time_ranges import TimeRange
@@ -12,7 +12,7 @@ from schema.wire import StorableText, Timestamp, WireModel
 
 
 class AuditAction(StrEnum):
-    """What was done, as `noun.verb`; filters take these names."""
+    """What was done, e.g. `chat.deleted`; filters take these names."""
 
     USER_SIGNED_UP = "user.signed_up"
     USER_SIGNED_IN = "user.signed_in"
@@ -50,7 +50,7 @@ class AuditAction(StrEnum):
 
 
 class ResourceType(StrEnum):
-    """The kinds of things that are done to."""
+    """The kinds of resources that actions concern."""
 
     USER = "user"
     API_KEY = "api_key"
@@ -65,8 +65,13 @@ class ResourceType(StrEnum):
     TURN = "turn"
 
 
+def _text_of_network(network: object) -> str | None:
+    """Return a network as text: the driver reads it as an object."""
+    return None if network is None else str(network)
+
+
 class AuditEntry(WireModel):
-    """Who did what to which thing, and from where. `subject_id` is whose thing it was."""
+    """Who did what to which resource, and from where. `subject_id` is the resource's owner."""
 
     id: UUID
     actor_type: ActorType
@@ -76,7 +81,11 @@ class AuditEntry(WireModel):
     resource_id: str | None
     subject_id: UUID | None
     request_id: str | None
-    address: str | None = Field(description="The network it came from, as 203.0.113.0/24.")
+    address: Annotated[
+        str | None,
+        BeforeValidator(_text_of_network),
+        Field(description="The client's network, e.g. 203.0.113.0/24."),
+    ]
     details: dict[str, Any]
     created_at: Timestamp
 
@@ -85,7 +94,7 @@ Word = Annotated[StorableText, Field(min_length=1, max_length=200)]
 
 
 class AuditFilter(TimeRange):
-    """Which entries are listed: those to which all of it applies."""
+    """Which entries are listed: those that match all of it."""
 
     actor_id: UUID | None = None
     subject_id: UUID | None = None
@@ -94,7 +103,7 @@ class AuditFilter(TimeRange):
         Field(
             default_factory=list,
             max_length=len(AuditAction),
-            description="May be repeated: any of them.",
+            description="May be repeated to match any of several actions.",
         ),
     ]
     resource_type: ResourceType | None = None

@@ -27,9 +27,11 @@ class Payload(BaseModel):
 
 
 class WireModel(BaseModel):
-    """A value that a client sees, in camelCase."""
+    """A value that a client sees, in camelCase; `model_validate` reads rows, too."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, from_attributes=True
+    )
 
 
 class VersionedModel(WireModel):

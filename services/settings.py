@@ -162,9 +162,9 @@ class Settings(BaseSettings):
         if not value:
             return ()
         # With it come the libraries of signatures and HTTP, a sixth of a second.
-        from services.auth.issuers import OutsideIssuerList  # noqa: PLC0415
+        from services.auth.issuers import ExternalIssuerList  # noqa: PLC0415
 
-        return TypeAdapter(OutsideIssuerList).validate_python(value)
+        return TypeAdapter(ExternalIssuerList).validate_python(value)
 
     @field_validator("public_url", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 SetupError
 MissingApiKeyError         no model can be called
 PortTakenError             another process listens on the port of the API
-WeakSecretError            services/auth/tokens.py
+WeakSecretError            services/auth/credentials.py
 WeakEncryptionKeyError     services/tools/secrets.py
 UnknownPriceError          services/models/pricing.py
 EmbeddingKeyError          services/embeddings/selection.py

@@ -1,7 +1,7 @@
 """The process that migrates a database: its schema, and its first administrator."""
 
-from services.auth.administrators import ensure_administrator
-from services.auth.passwords import Passwords
+from services.auth.accounts import ensure_administrator
+from services.auth.credentials import Passwords
 from services.database import Database
 from services.database.migrations import migrate
 from services.settings import Settings

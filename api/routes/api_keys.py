@@ -96,12 +96,12 @@ def _not_made(refusal: ApiKeyRefusal | LimitReached | Conflict) -> ApiError:
     match refusal:
         case ApiKeyRefusal.BY_KEY:
             return ApiError(ErrorCode.FORBIDDEN, "An API key can't make keys. Sign in to make one.")
-        case ApiKeyRefusal.TOO_MUCH:
+        case ApiKeyRefusal.MISSING_PERMISSION:
             return ApiError(ErrorCode.FORBIDDEN, "A key can't do more than whoever makes it.")
         case LimitReached(limit):
             message = f"Your plan allows {limit:,} API keys. Revoke some of them first."
             return ApiError(ErrorCode.FORBIDDEN, message)
-        case ApiKeyRefusal.NO_LIFE:
+        case ApiKeyRefusal.INVALID_EXPIRY:
             return invalid("body.expiresAt", "This has to be in the future, by ten years at most.")
         case Conflict():
             return refused(refusal, "API key")

@@ -20,9 +20,8 @@ from schema.preferences import Preferences, PreferencesRequest
 from schema.users import ChangeUserRequest, User
 from services.rate_limits.rules import Group
 from services.resources import Conflict, Unreachable
-from services.users.deletion import DeletionRefusal
 from services.users.preferences import PreferencesRefusal
-from services.users.service import AccountRefusal
+from services.users.service import AccountRefusal, DeletionRefusal
 
 router = GroupRouter("/users/me", tag="users")
 

@@ -1,1 +1,1 @@
-"""Who is asking: accounts, passwords and tokens."""
+"""Authentication: sign-up and sign-in, access tokens, API keys, external issuers, caches."""

@@ -1,7 +1,8 @@
-"""Owns what is known of users at every request: role, status, plan.
+"""Accounts as every request needs them: role, status, plan; and the administrators among them.
 
-A token says who its bearer was when it was issued. What they may do now is asked of the database,
-and remembered for moments, or until it is forgotten (invalidation.py): workers hear of no change.
+A token names its bearer as of its issue. Their present rights come from the database and are
+cached for seconds, or until they are invalidated (invalidation.py); workers receive no
+invalidations.
 """
 
 from collections.abc import Mapping
@@ -10,17 +11,23 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
 from schema.actors import SERVICE
-from schema.ids import UserId
+from schema.ids import UserId, new_id
 from schema.plans import Entitlements
+from schema.tables import CredentialRow, UserRow
 from schema.tools import ApprovalPolicy, approval_policies
 from schema.users import UserRole, UserStatus
+from services.auth.credentials import Passwords
 from services.auth.ttl_cache import AsyncTtlCache
 from services.database import ActorGoneError, Database
 
-_REMEMBERED: Final = 50_000
+_MAX_CACHED: Final = 50_000
 
-_STANDING: Final = """
+_ACCOUNT: Final = """
 SELECT users.role, users.status, plans.id AS plan_id, plans.name AS plan_name,
        plans.entitlements, subscriptions.started_at, preferences.default_model,
        preferences.disabled_tools, preferences.tool_approvals
@@ -35,7 +42,7 @@ WHERE users.id = $1
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a user is, has and prefers; `subscribed_at` is null on the plan that everybody has."""
+    """A user's role, plan and preferences; `subscribed_at` is None on the default plan."""
 
     role: UserRole
     plan_id: UUID
@@ -48,43 +55,80 @@ class Account:
 
 
 class AccountCache:
-    """Looks users up. Errors: DatabaseUnavailableError."""
+    """Looks up accounts. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._known = AsyncTtlCache(self._read, most=_REMEMBERED, lifetime_s=lifetime_s)
+        self._cache = AsyncTtlCache(self._read, max_size=_MAX_CACHED, lifetime_s=lifetime_s)
 
-    async def of(self, user_id: UserId) -> Account | None:
-        """Return the account of a user, or None for one who is gone or disabled."""
-        return await self._known.of(user_id)
+    async def get(self, user_id: UserId) -> Account | None:
+        """Return the account of a user, or None if it is deleted or disabled."""
+        return await self._cache.get(user_id)
 
     async def entitlements_of(self, user_id: UserId) -> Entitlements:
-        """Return what the user's plan allows. Errors: ActorGoneError."""
-        account = await self.of(user_id)
+        """Return the entitlements of the user's plan. Errors: ActorGoneError."""
+        account = await self.get(user_id)
         if account is None:
             raise ActorGoneError
         return account.entitlements
 
-    def forget(self, user_id: UserId) -> None:
-        """Ask anew at the user's next request to this process."""
-        self._known.forget(user_id)
+    def invalidate(self, user_id: UserId) -> None:
+        """Read the account again at its next use in this process."""
+        self._cache.invalidate(user_id)
 
-    def forget_everybody(self) -> None:
-        """Ask anew at the next request of each user to this process."""
-        self._known.forget_all()
+    def invalidate_all(self) -> None:
+        """Read each account again at its next use in this process."""
+        self._cache.invalidate_all()
 
     async def _read(self, user_id: UserId) -> Account | None:
         async with self._database.statements(SERVICE) as connection:
-            found = await connection.fetchrow(_STANDING, user_id)
-        if found is None or found["status"] != UserStatus.ACTIVE:
+            row = await connection.fetchrow(_ACCOUNT, user_id)
+        if row is None or row["status"] != UserStatus.ACTIVE:
             return None
         return Account(
-            role=UserRole(found["role"]),
-            plan_id=found["plan_id"],
-            plan_name=found["plan_name"],
-            entitlements=Entitlements.model_validate(found["entitlements"]),
-            subscribed_at=found["started_at"],
-            preferred_model=found["default_model"],
-            disabled_tools=frozenset(found["disabled_tools"] or ()),
-            tool_approvals=approval_policies(found["tool_approvals"] or {}),
+            role=UserRole(row["role"]),
+            plan_id=row["plan_id"],
+            plan_name=row["plan_name"],
+            entitlements=Entitlements.model_validate(row["entitlements"]),
+            subscribed_at=row["started_at"],
+            preferred_model=row["default_model"],
+            disabled_tools=frozenset(row["disabled_tools"] or ()),
+            tool_approvals=approval_policies(row["tool_approvals"] or {}),
         )
+
+
+async def ensure_administrator(
+    database: Database, passwords: Passwords, *, email: str, password: str
+) -> None:
+    """Make the account an administrator's, and create it if it does not exist.
+
+    An existing account keeps its password.
+    Idempotency: a second call changes nothing.
+    Errors: DatabaseUnavailableError.
+    """
+    password_hash = await passwords.hash(password)
+    admin = insert(UserRow).values(
+        id=new_id(), email=email.lower(), role=UserRole.ADMIN.value, status="active"
+    )
+    upsert = admin.on_conflict_do_update(
+        index_elements=["email"], set_={"role": UserRole.ADMIN.value}
+    )
+    async with database.transaction(SERVICE) as session:
+        user_id = (await session.exec(upsert.returning(col(UserRow.id)))).scalar_one()
+        credential = insert(CredentialRow).values(user_id=user_id, password_hash=password_hash)
+        await session.exec(credential.on_conflict_do_nothing())
+
+
+async def lock_administrators(session: AsyncSession) -> frozenset[UUID]:
+    """Return the active administrators, locked until the transaction ends.
+
+    All transactions lock them in the same order and before any other user, so none deadlocks. Of
+    two administrators who take the role from each other, one finds it gone.
+    """
+    query = (
+        select(UserRow.id)
+        .where(col(UserRow.role) == UserRole.ADMIN, col(UserRow.status) == UserStatus.ACTIVE)
+        .order_by(col(UserRow.id))
+        .with_for_update(key_share=True)
+    )
+    return frozenset((await session.exec(query)).all())

@@ -1,4 +1,4 @@
-"""Owns telling from a bearer token who calls, and what they may do."""
+"""Authentication: the caller of a request by its bearer token, and their permissions."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,18 +8,16 @@ from schema.actors import Actor, ActorType
 from schema.ids import UserId
 from schema.permissions import ADMINISTRATION, Permission, permissions_of
 from services.auth.accounts import Account, AccountCache
-from services.auth.api_keys import API_KEY_START, ApiKeyReader, KeyHolder
-from services.auth.live_sessions import LiveSessions
-from services.auth.outside_accounts import OutsideAccounts
-from services.auth.tokens import AccessTokens
+from services.auth.credentials import API_KEY_PREFIX, AccessTokens, ApiKeyReader, KeyHolder
+from services.auth.external_accounts import ExternalAccounts
+from services.auth.sessions import LiveSessions
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody signed in, with what their role and the key that they use let them do.
+    """An authenticated user, with the permissions of their role and API key.
 
-    `session_id` names the sign-in with a password that the token is of, if it is of one; `key` is
-    the API key, if one was used instead.
+    `session_id` is the sign-in of an access token; `key` is the API key, if one was used.
     """
 
     user_id: UserId
@@ -34,10 +32,10 @@ class Caller:
         return self.key is not None
 
     def acting(self, permission: Permission) -> Actor:
-        """Return the actor for what the permission is about.
+        """Return the actor for a permission.
 
-        An administrator is one in administration alone; in all else their own things are what
-        they reach, as everybody's.
+        Administrators act as such only in administration; otherwise they reach their own
+        resources, like any user.
         """
         kind = ActorType.ADMIN if permission in ADMINISTRATION else ActorType.USER
         return Actor(type=kind, user_id=self.user_id)
@@ -50,13 +48,13 @@ class _Bearer(NamedTuple):
 
 
 class Callers:
-    """Knows callers by their bearer tokens. Errors: DatabaseUnavailableError."""
+    """Authenticates bearer tokens. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
         tokens: AccessTokens,
         api_keys: ApiKeyReader,
-        outside: OutsideAccounts,
+        external: ExternalAccounts,
         accounts: AccountCache,
         *,
         sessions: LiveSessions,
@@ -64,7 +62,7 @@ class Callers:
         self._tokens = tokens
         self._sessions = sessions
         self._api_keys = api_keys
-        self._outside = outside
+        self._external = external
         self._accounts = accounts
 
     async def authenticate(self, bearer_token: str) -> Caller | None:
@@ -73,7 +71,7 @@ class Callers:
         Errors: IssuerUnavailableError; AccountExistsError.
         """
         bearer = await self._bearer(bearer_token)
-        account = None if bearer is None else await self._accounts.of(bearer.user_id)
+        account = None if bearer is None else await self._accounts.get(bearer.user_id)
         if bearer is None or account is None:
             return None
         key = bearer.key
@@ -87,22 +85,22 @@ class Callers:
 
     async def is_signed_in(self, caller: Caller) -> bool:
         """Return whether an authenticated caller still is: not signed out, disabled or deleted."""
-        if caller.session_id is not None and not await self._sessions.holds(caller.session_id):
+        if caller.session_id is not None and not await self._sessions.is_active(caller.session_id):
             return False
-        if caller.key is not None and not await self._api_keys.holds(caller.key.key_hash):
+        if caller.key is not None and not await self._api_keys.is_valid(caller.key.key_hash):
             return False
-        return await self._accounts.of(caller.user_id) is not None
+        return await self._accounts.get(caller.user_id) is not None
 
     async def _bearer(self, bearer_token: str) -> _Bearer | None:
-        """Tell the three kinds of tokens apart: keys by their start, ours by our signature."""
-        if bearer_token.startswith(API_KEY_START):
+        """Read one of three kinds of tokens: keys by their prefix, ours by our signature."""
+        if bearer_token.startswith(API_KEY_PREFIX):
             key = await self._api_keys.read(bearer_token)
             return None if key is None else _Bearer(key.user_id, key=key)
         claims = self._tokens.read(bearer_token)
         if claims is not None:
             session_id = claims.session_id
-            if session_id is not None and not await self._sessions.holds(session_id):
+            if session_id is not None and not await self._sessions.is_active(session_id):
                 return None
             return _Bearer(claims.user_id, session_id=session_id)
-        user_id = await self._outside.read(bearer_token)
+        user_id = await self._external.read(bearer_token)
         return None if user_id is None else _Bearer(user_id)

@@ -1,8 +1,8 @@
-"""Owns that what a change has made wrong is forgotten, by every process of the API at once.
+"""Invalidation of caches after a change, in every process of the API at once.
 
-Each of them remembers for moments who users are, which sign-ins hold and whom keys speak for. The
-one that changes it forgets by itself, and tells the others on a channel of Redis. While Redis is
-away, those learn of it when their moments are over.
+Each process caches accounts, sign-ins and API keys for a few seconds. The process that changes one
+invalidates its own cache, and publishes the invalidation on a Redis channel for the others. While
+Redis is unavailable, their entries expire instead.
 """
 
 import asyncio
@@ -16,34 +16,34 @@ from redis.exceptions import RedisError
 
 from schema.ids import UserId
 from services.auth.accounts import AccountCache
-from services.auth.api_keys import ApiKeyReader
-from services.auth.live_sessions import LiveSessions
+from services.auth.credentials import ApiKeyReader
+from services.auth.sessions import LiveSessions
 from services.events.writer import API_CHANNEL
 
 _log = structlog.get_logger(__name__)
 
-# Redis answers in less than 1 ms; a change is not kept waiting for one that does not.
-_PATIENCE_S: Final = 0.25
+# Redis answers in less than 1 ms; a change does not wait for one that is slow.
+_PUBLISH_TIMEOUT_S: Final = 0.25
 
 
 class Invalidation(BaseModel):
-    """What a change has made wrong, as processes tell each other: ids, and the hashes of keys.
+    """The cache entries that a change made stale, as processes publish them.
 
-    `everybody` are all users: a plan is another, or the one that is the default.
+    `all_users` is for changes of a plan, or of the default plan.
     """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", ser_json_bytes="hex", val_json_bytes="hex"
     )
 
-    everybody: bool = False
+    all_users: bool = False
     users: tuple[UserId, ...] = ()
     sessions: tuple[UUID, ...] = ()
     key_hashes: tuple[bytes, ...] = ()
 
 
 class CacheInvalidation:
-    """Has this process and all others forget."""
+    """Invalidates caches in this process and all others."""
 
     def __init__(
         self,
@@ -57,44 +57,44 @@ class CacheInvalidation:
         self._accounts = accounts
         self._sessions = sessions
         self._api_keys = api_keys
-        self._has_wondered = False
+        self._has_warned = False
 
-    async def forget(self, outdated: Invalidation) -> None:
-        """Forget what was changed, here at once, and tell the others; never fails.
+    async def publish(self, stale: Invalidation) -> None:
+        """Invalidate here at once, and publish it to the other processes; never fails.
 
-        To be called behind the commit: what is asked for before it is as it was.
+        Call it after the commit: entries read before it are still the old ones.
         """
-        self._forget(outdated)
-        told = outdated.model_dump_json(exclude_defaults=True)
+        self._apply(stale)
+        message = stale.model_dump_json(exclude_defaults=True)
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._redis.publish(API_CHANNEL, told)
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                await self._redis.publish(API_CHANNEL, message)
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("cache_invalidation_not_published", error=type(error).__name__)
 
     def hear(self, message: bytes) -> None:
-        """Forget what a process has changed. What can't be read, as of a later version, is left."""
+        """Apply an invalidation of another process; ignore what a later version may publish."""
         try:
-            outdated = Invalidation.model_validate_json(message)
+            stale = Invalidation.model_validate_json(message)
         except ValidationError:
-            if not self._has_wondered:
-                self._has_wondered = True
+            if not self._has_warned:
+                self._has_warned = True
                 _log.warning("cache_invalidation_unreadable", size=len(message))
             return
-        self._forget(outdated)
+        self._apply(stale)
 
     def interrupt(self) -> None:
-        """Forget everything: what was told meanwhile was not heard."""
-        self._accounts.forget_everybody()
-        self._sessions.forget_all()
-        self._api_keys.forget_all()
+        """Invalidate everything, since messages may have been missed."""
+        self._accounts.invalidate_all()
+        self._sessions.invalidate_all()
+        self._api_keys.invalidate_all()
 
-    def _forget(self, outdated: Invalidation) -> None:
-        if outdated.everybody:
-            self._accounts.forget_everybody()
-        for user_id in outdated.users:
-            self._accounts.forget(user_id)
-        for session_id in outdated.sessions:
-            self._sessions.forget(session_id)
-        for key_hash in outdated.key_hashes:
-            self._api_keys.forget(key_hash)
+    def _apply(self, stale: Invalidation) -> None:
+        if stale.all_users:
+            self._accounts.invalidate_all()
+        for user_id in stale.users:
+            self._accounts.invalidate(user_id)
+        for session_id in stale.sessions:
+            self._sessions.invalidate(session_id)
+        for key_hash in stale.key_hashes:
+            self._api_keys.invalidate(key_hash)

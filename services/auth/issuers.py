@@ -1,7 +1,7 @@
-"""Owns which outside issuers are trusted, and whom their access tokens speak for.
+"""External issuers whose access tokens are accepted, and the identities that these tokens name.
 
-Their keys are issuer_keys.py's. Which account an outside identity has is no matter of this module,
-and neither is what it may do: a role in an outside token is not even read.
+Their keys are in issuer_keys.py, the accounts of identities in external_accounts.py. A role in an
+external token is not even read.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ from services.auth.issuer_keys import Clock, IssuerKeys, KeyProvider, trusted_ur
 
 _log = structlog.get_logger(__name__)
 
-_LONGEST_TOKEN: Final = 16 * 1024
-_ANSWER_WITHIN: Final = timedelta(seconds=5)
+_MAX_TOKEN_LENGTH: Final = 16 * 1024
+_TIMEOUT: Final = timedelta(seconds=5)
 
-# No HS*: their key would be a secret that we share with the issuer, and could sign with.
+# No HS*: its key is a secret shared with the issuer, with which we could sign tokens ourselves.
 SigningAlgorithm: TypeAlias = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"
 ]
@@ -41,18 +41,18 @@ SigningAlgorithm: TypeAlias = Literal[
 
 def _issuer_url(text: str) -> str:
     if {"?", "#"} & set(trusted_url(text)):
-        raise ValueError("must have no query and no fragment")
+        raise ValueError("must not have a query or a fragment")
     return text
 
 
-class OutsideIssuer(BaseModel):
-    """An issuer whose access tokens are taken.
+class ExternalIssuer(BaseModel):
+    """An issuer whose access tokens are accepted.
 
-    `issuer` is compared with the claim `iss` to the letter, a slash at the end included. The
-    tokens have to be meant for `audience`: that of this API, not of the page that people sign in
-    to. Without `jwks_url` the issuer is asked where its keys are.
+    `issuer` must equal the claim `iss` exactly, a trailing slash included. Tokens must be issued
+    for `audience`: that of this API, not of the page where people sign in. Without `jwks_url` the
+    URL of the keys is discovered.
 
-    Units: `leeway` is in seconds where it is a number: how far the clocks may be apart.
+    Units: `leeway` is in seconds if it is a number: how far the clocks may differ.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,19 +68,19 @@ class OutsideIssuer(BaseModel):
     )
 
 
-def _each_once(issuers: tuple[OutsideIssuer, ...]) -> tuple[OutsideIssuer, ...]:
+def _each_once(issuers: tuple[ExternalIssuer, ...]) -> tuple[ExternalIssuer, ...]:
     if len({issuer.issuer for issuer in issuers}) < len(issuers):
         raise ValueError("must name each issuer once")
     return issuers
 
 
-OutsideIssuerList: TypeAlias = Annotated[tuple[OutsideIssuer, ...], AfterValidator(_each_once)]
+ExternalIssuerList: TypeAlias = Annotated[tuple[ExternalIssuer, ...], AfterValidator(_each_once)]
 
 
-class OutsideIdentity(BaseModel):
-    """Whom a token of an outside issuer speaks for; only issuer and subject together name them.
+class ExternalIdentity(BaseModel):
+    """The identity in a token of an external issuer; issuer and subject together identify it.
 
-    `email` is there only where the issuer has verified it.
+    `email` is set only if the issuer has verified it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,29 +91,29 @@ class OutsideIdentity(BaseModel):
     name: str | None
 
 
-class OutsideIssuers:
-    """Reads access tokens of the issuers that are trusted.
+class ExternalIssuers:
+    """Reads access tokens of trusted issuers.
 
     Source: RFC 7519; RFC 8725.
     """
 
     def __init__(
         self,
-        issuers: Iterable[OutsideIssuer],
+        issuers: Iterable[ExternalIssuer],
         http: httpx2.AsyncClient,
         *,
-        answer_within: timedelta = _ANSWER_WITHIN,
+        timeout: timedelta = _TIMEOUT,
         clock: Clock = time.monotonic,
     ) -> None:
         self._trusted = {
-            issuer.issuer: _Trusted(issuer, _keys_of(issuer, http, answer_within, clock=clock))
+            issuer.issuer: _Trusted(issuer, _keys_of(issuer, http, timeout, clock=clock))
             for issuer in issuers
         }
 
-    async def read(self, token: str) -> OutsideIdentity | None:
-        """Return whom a token speaks for, or None if it is no valid token of a trusted issuer.
+    async def read(self, token: str) -> ExternalIdentity | None:
+        """Return the identity in a token, or None unless a trusted issuer's token is valid.
 
-        Errors: IssuerUnavailableError where it can't be told now.
+        Errors: IssuerUnavailableError if it can't be verified now.
         """
         unverified = _unverified(token)
         trusted = None if unverified is None else self._trusted.get(unverified.issuer)
@@ -125,17 +125,17 @@ class OutsideIssuers:
         return None if key is None else _verified(token, key, trusted.issuer)
 
     async def close(self) -> None:
-        """Give up asking issuers for keys."""
+        """Cancel requests for keys."""
         await asyncio.gather(*(trusted.keys.close() for trusted in self._trusted.values()))
 
 
 class _Trusted(NamedTuple):
-    issuer: OutsideIssuer
+    issuer: ExternalIssuer
     keys: IssuerKeys
 
 
 class _Unverified(NamedTuple):
-    """What decides whose key has to verify a token; anyone can have written it."""
+    """Claims that choose the key to verify a token with; anyone can have written them."""
 
     issuer: str
     kid: str | None
@@ -143,20 +143,20 @@ class _Unverified(NamedTuple):
 
 
 def _keys_of(
-    issuer: OutsideIssuer, http: httpx2.AsyncClient, answer_within: timedelta, *, clock: Clock
+    issuer: ExternalIssuer, http: httpx2.AsyncClient, timeout: timedelta, *, clock: Clock
 ) -> IssuerKeys:
     provider = KeyProvider(
         issuer.issuer,
         http,
         jwks_url=issuer.jwks_url,
         algorithms=issuer.algorithms,
-        timeout=answer_within,
+        timeout=timeout,
     )
     return IssuerKeys(provider, clock=clock)
 
 
 def _unverified(token: str) -> _Unverified | None:
-    if len(token) > _LONGEST_TOKEN or not token.isascii():
+    if len(token) > _MAX_TOKEN_LENGTH or not token.isascii():
         return None
     try:
         read = jwt.decode_complete(token, options={"verify_signature": False})
@@ -169,8 +169,8 @@ def _unverified(token: str) -> _Unverified | None:
     return _Unverified(issuer, header.get("kid"), algorithm)
 
 
-def _verified(token: str, key: jwt.PyJWK, issuer: OutsideIssuer) -> OutsideIdentity | None:
-    """Not before `nbf`, where there is one: many issuers write none."""
+def _verified(token: str, key: jwt.PyJWK, issuer: ExternalIssuer) -> ExternalIdentity | None:
+    """Return the identity of a valid token. `nbf` is optional: many issuers leave it out."""
     try:
         claims = jwt.decode(
             token,
@@ -183,7 +183,7 @@ def _verified(token: str, key: jwt.PyJWK, issuer: OutsideIssuer) -> OutsideIdent
         )
         return _identity(issuer.issuer, claims)
     except (jwt.PyJWTError, ValidationError) as error:
-        _log.debug("outside_token_refused", issuer=issuer.issuer, reason=type(error).__name__)
+        _log.debug("external_token_refused", issuer=issuer.issuer, reason=type(error).__name__)
         return None
 
 
@@ -203,7 +203,7 @@ _Name: TypeAlias = Annotated[
 
 
 class _Claims(BaseModel):
-    """A subject that can't be stored is refused; a name or an e-mail address is left out."""
+    """A subject that can't be stored is refused; a name or an email is left out."""
 
     sub: _Subject
     email: Annotated[Email | None, WrapValidator(_or_none)] = None
@@ -211,9 +211,9 @@ class _Claims(BaseModel):
     name: Annotated[_Name | None, WrapValidator(_or_none)] = None
 
 
-def _identity(issuer: str, claims: dict[str, Any]) -> OutsideIdentity:
+def _identity(issuer: str, claims: dict[str, Any]) -> ExternalIdentity:
     read = _Claims.model_validate(claims)
-    return OutsideIdentity(
+    return ExternalIdentity(
         issuer=issuer,
         subject=read.sub,
         email=read.email if read.email_verified is True else None,

@@ -1,6 +1,6 @@
-"""Owns letting people in: signup, login, refresh with rotation, logout.
+"""Sign-up, sign-in with a password, refresh with rotation, sign-out.
 
-Works as the service: nobody is signed in yet.
+Works as the service: the caller is not authenticated yet.
 """
 
 from enum import StrEnum
@@ -18,9 +18,9 @@ from schema.result import Err, Ok, Result
 from schema.tables import CreationRow, CredentialRow, RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import LogInRequest, Session, SignUpRequest, UserStatus
-from services.audit.recording import record
+from services.audit import record
+from services.auth.credentials import Passwords
 from services.auth.invalidation import CacheInvalidation, Invalidation
-from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
 from services.database import Database
 from services.resources import hash_of_request
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SignInRefusal(StrEnum):
-    """Why somebody was not let in."""
+    """Why a sign-up or sign-in was refused."""
 
     EMAIL_TAKEN = "email_taken"
     KEY_REUSED = "key_reused"
@@ -38,7 +38,7 @@ class SignInRefusal(StrEnum):
 
 
 class AuthService:
-    """Lets people in. Errors: DatabaseUnavailableError."""
+    """Signs users up, in and out. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class AuthService:
     async def sign_up(
         self, request: SignUpRequest, *, key: str | None
     ) -> Result[Session, SignInRefusal]:
-        """Make an account and sign it in.
+        """Create an account and sign it in.
 
-        Idempotency: the same key with the same request signs the same account in again. A key
-        counts for the e-mail address that it came with: nobody else can take it.
+        Idempotency: retrying with the same key and request signs the same account in again. A key
+        belongs to the email that it came with, so that no other account can use it up.
         """
         password_hash = await self._passwords.hash(request.password)
         user = UserRow(id=new_id(), email=request.email, display_name=request.display_name)
@@ -75,35 +75,35 @@ class AuthService:
     async def _sign_up_again(
         self, request: SignUpRequest, *, key: str | None
     ) -> Result[Session, SignInRefusal]:
-        """Sign in by a request that has made its account before.
+        """Sign in by a retry of the request that created the account.
 
-        What is kept of it tells nothing of the password, so the account's own hash is asked.
+        The stored hash of the request leaves out the password, so the account's own hash decides.
         """
         if key is None:
             return Err(SignInRefusal.EMAIL_TAKEN)
         async with self._database.transaction(SERVICE) as session:
             found = await _user_with_hash(session, request.email)
-            made = None if found is None else await session.get(CreationRow, (found[0].id, key))
-        if found is None or made is None or made.resource_id != str(found[0].id):
+            creation = None if found is None else await session.get(CreationRow, (found[0].id, key))
+        if found is None or creation is None or creation.resource_id != str(found[0].id):
             return Err(SignInRefusal.EMAIL_TAKEN)
-        if made.request_hash != _hash(request):
+        if creation.request_hash != _hash(request):
             return Err(SignInRefusal.KEY_REUSED)
-        entered = await self._enter(found, request.password)
-        return entered if isinstance(entered, Ok) else Err(SignInRefusal.KEY_REUSED)
+        signed_in = await self._sign_in(found, request.password)
+        return signed_in if isinstance(signed_in, Ok) else Err(SignInRefusal.KEY_REUSED)
 
     async def log_in(self, request: LogInRequest) -> Result[Session, SignInRefusal]:
-        """Sign an account in by its password."""
+        """Sign in to an account with its password."""
         async with self._database.transaction(SERVICE) as session:
             found = await _user_with_hash(session, request.email.lower())
-        return await self._enter(found, request.password)
+        return await self._sign_in(found, request.password)
 
-    async def _enter(
+    async def _sign_in(
         self, found: tuple[UserRow, str] | None, password: str
     ) -> Result[Session, SignInRefusal]:
-        """Begin a sign-in if the password is the account's, and the account may sign in.
+        """Start a sign-in if the password is right and the account is active.
 
         Hashing takes long, so no transaction waits for it; what may have changed meanwhile is
-        looked at again.
+        checked again.
         """
         user, password_hash = found if found is not None else (None, None)
         is_right = await self._passwords.verify(password, password_hash)
@@ -125,7 +125,7 @@ class AuthService:
     async def refresh(self, refresh_token: str) -> Result[Session, SignInRefusal]:
         """Exchange a refresh token for new tokens.
 
-        A token that was used before is in two hands, one of them wrong: its whole family ends.
+        A token that was used before was copied: its whole family ends.
         """
         async with self._database.transaction(SERVICE) as session:
             found = await find_token(session, refresh_token)
@@ -140,21 +140,21 @@ class AuthService:
                 token.used_at = utc_now()
                 return Ok(await self._sessions.open(session, user, family_id=token.family_id))
             await _end_reused(session, token)
-        await self._invalidation.forget(Invalidation(sessions=(token.family_id,)))
+        await self._invalidation.publish(Invalidation(sessions=(token.family_id,)))
         return Err(SignInRefusal.INVALID_TOKEN)
 
     async def log_out(self, refresh_token: str) -> None:
-        """End the sign-in of the token, access tokens included; an unknown one is none to end."""
+        """End the sign-in of the token, access tokens included; ignore an unknown token."""
         async with self._database.transaction(SERVICE) as session:
             found = await find_token(session, refresh_token)
             if found is not None:
                 await end_family(session, found[0].family_id)
         if found is not None:
-            await self._invalidation.forget(Invalidation(sessions=(found[0].family_id,)))
+            await self._invalidation.publish(Invalidation(sessions=(found[0].family_id,)))
 
 
 def _refuse(session: AsyncSession, user_id: UUID | None, reason: str) -> Err[SignInRefusal]:
-    """Note who was not let in, and why; whoever asks is not told."""
+    """Record the account and the reason, which the response does not reveal."""
     record(
         session,
         ANONYMOUS,
@@ -186,13 +186,13 @@ def _creation(user_id: UUID, key: str, request: SignUpRequest) -> CreationRow:
 
 
 def _hash(request: SignUpRequest) -> bytes:
-    """Return what tells one request from another, without the password: it could be guessed."""
+    """Return the hash of a request without its password, which could be guessed from it."""
     return hash_of_request(type(request).__name__, request, without="password")
 
 
 async def _insert_user(session: AsyncSession, user: UserRow) -> bool:
-    made = insert(UserRow).values(user.model_dump()).on_conflict_do_nothing()
-    inserted = await session.exec(made.returning(col(UserRow.id)))
+    insertion = insert(UserRow).values(user.model_dump()).on_conflict_do_nothing()
+    inserted = await session.exec(insertion.returning(col(UserRow.id)))
     return inserted.first() is not None
 
 

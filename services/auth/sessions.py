@@ -1,28 +1,40 @@
-"""Owns sign-ins: each is a family of refresh tokens, of which one at a time is good.
+"""Sign-ins: each is a family of refresh tokens, of which one at a time is valid.
 
-Whoever begins or ends a family holds the lock of its user's row. Without it a family that is
-ended could keep a token that is being made at the same moment.
+A transaction that begins or ends a family holds the lock of its user's row. Without it a family
+could keep a token that is created while the family is being ended.
 """
 
 import hashlib
 import secrets
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from schema.actors import SERVICE
 from schema.ids import UserId, new_id
 from schema.tables import RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import Session, User
-from services.auth.tokens import AccessTokens
+from services.auth.credentials import AccessTokens
+from services.auth.ttl_cache import AsyncTtlCache
+from services.database import Database
+
+_MAX_CACHED: Final = 50_000
+
+_IS_ACTIVE: Final = """
+SELECT EXISTS (
+    SELECT FROM refresh_tokens
+    WHERE family_id = $1 AND revoked_at IS NULL AND expires_at > now()
+)
+"""
 
 
 class Sessions:
-    """Makes the tokens of sign-ins, within the transactions of others."""
+    """Creates the tokens of sign-ins, within the transaction of the caller."""
 
     def __init__(self, tokens: AccessTokens, *, refresh_lifetime: timedelta) -> None:
         self._tokens = tokens
@@ -31,7 +43,7 @@ class Sessions:
     async def open(
         self, session: AsyncSession, user: UserRow, *, family_id: UUID | None = None
     ) -> Session:
-        """Return new tokens, those of a new sign-in if no family is named."""
+        """Return new tokens of a family, or of a new sign-in without one."""
         refresh_token, family = secrets.token_urlsafe(32), family_id or new_id()
         session.add(
             RefreshTokenRow(
@@ -47,14 +59,14 @@ class Sessions:
             access_token=self._tokens.issue(UserId(user.id), session_id=family),
             refresh_token=refresh_token,
             expires_in=int(self._tokens.lifetime.total_seconds()),
-            user=User.model_validate(user, from_attributes=True),
+            user=User.model_validate(user),
         )
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> UserRow | None:
-    """Return the user's row as it is now, locked against changes of who they are.
+    """Return the user's present row, locked against changes.
 
-    The lock leaves alone what only refers to the row, as new chats do.
+    The lock does not block rows that refer to it, such as new chats.
     """
     query = (
         select(UserRow)
@@ -68,13 +80,13 @@ async def lock_user(session: AsyncSession, user_id: UUID) -> UserRow | None:
 async def find_token(
     session: AsyncSession, refresh_token: str
 ) -> tuple[RefreshTokenRow, UserRow] | None:
-    """Return a refresh token and its user, whose row is locked; None if there is none."""
+    """Return a refresh token and its user, whose row is locked; None for an unknown token."""
     query = select(RefreshTokenRow).where(col(RefreshTokenRow.token_hash) == _digest(refresh_token))
     token = (await session.exec(query)).first()
     user = None if token is None else await lock_user(session, token.user_id)
     if token is None or user is None:
         return None
-    # It may have been used while the lock was waited for.
+    # It may have been used while this waited for the lock.
     await session.refresh(token)
     return token, user
 
@@ -87,7 +99,7 @@ async def end_family(session: AsyncSession, family_id: UUID) -> None:
 async def end_sessions(
     session: AsyncSession, user_id: UUID, *, but: UUID | None = None
 ) -> frozenset[UUID]:
-    """End all sign-ins of a user, but for one, and return those that did not end before."""
+    """End all sign-ins of a user except `but`, and return those that were still active."""
     which: list[Any] = [col(RefreshTokenRow.user_id) == user_id]
     if but is not None:
         which.append(col(RefreshTokenRow.family_id) != but)
@@ -95,11 +107,36 @@ async def end_sessions(
 
 
 async def _revoke(session: AsyncSession, *which: Any) -> frozenset[UUID]:  # noqa: ANN401 -- conditions of SQLAlchemy
-    good = update(RefreshTokenRow).where(*which, col(RefreshTokenRow.revoked_at).is_(None))
-    ended = good.values(revoked_at=utc_now()).returning(col(RefreshTokenRow.family_id))
+    valid = update(RefreshTokenRow).where(*which, col(RefreshTokenRow.revoked_at).is_(None))
+    ended = valid.values(revoked_at=utc_now()).returning(col(RefreshTokenRow.family_id))
     return frozenset((await session.exec(ended)).scalars())
 
 
 def _digest(refresh_token: str) -> bytes:
     """A random token of 256 bits needs no slow hash."""
     return hashlib.sha256(refresh_token.encode()).digest()
+
+
+class LiveSessions:
+    """Looks up sign-ins, cached like accounts. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, *, lifetime_s: float) -> None:
+        self._database = database
+        self._live = AsyncTtlCache(self._read, max_size=_MAX_CACHED, lifetime_s=lifetime_s)
+
+    async def is_active(self, session_id: UUID) -> bool:
+        """Return whether a sign-in has not ended."""
+        return await self._live.get(session_id) is not None
+
+    def invalidate(self, session_id: UUID) -> None:
+        """Read the sign-in again at its next use in this process."""
+        self._live.invalidate(session_id)
+
+    def invalidate_all(self) -> None:
+        """Read each sign-in again at its next use in this process."""
+        self._live.invalidate_all()
+
+    async def _read(self, session_id: UUID) -> Literal[True] | None:
+        async with self._database.statements(SERVICE) as connection:
+            is_active = await connection.fetchval(_IS_ACTIVE, session_id)
+        return True if is_active else None

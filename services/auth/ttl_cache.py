@@ -1,4 +1,4 @@
-"""Owns remembering for moments what was read of the database; what it means is not its."""
+"""A cache of what an asynchronous function returned, for a short time."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -11,42 +11,41 @@ V = TypeVar("V")
 
 
 class AsyncTtlCache(Generic[K, V]):
-    """What `read` found, of the `most` that came last.
+    """The results of `read` for the `max_size` most recent keys.
 
-    It is asked anew `lifetime_s` after it was read, however often it was needed meanwhile. That
-    there is nothing is not remembered.
+    A result expires `lifetime_s` after it was read, however often it was used. None is not cached.
     """
 
     def __init__(
         self,
         read: Callable[[K], Awaitable[V | None]],
         *,
-        most: int,
+        max_size: int,
         lifetime_s: float,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
-        self._found: TTLCache[K, V] = TTLCache(most, lifetime_s, timer)
-        self._times_forgotten = 0
+        self._found: TTLCache[K, V] = TTLCache(max_size, lifetime_s, timer)
+        self._invalidations = 0
 
-    async def of(self, key: K) -> V | None:
-        """Return what is known, or is found now. Errors: those of `read`."""
-        known = self._found.get(key)
-        if known is not None:
-            return known
-        times_forgotten = self._times_forgotten
+    async def get(self, key: K) -> V | None:
+        """Return the cached result, or that of `read`. Errors: those of `read`."""
+        cached = self._found.get(key)
+        if cached is not None:
+            return cached
+        invalidations = self._invalidations
         found = await self._read(key)
-        # What was read before a change is not remembered after it.
-        if found is not None and times_forgotten == self._times_forgotten:
+        # A result from before an invalidation is not cached after it.
+        if found is not None and invalidations == self._invalidations:
             self._found[key] = found
         return found
 
-    def forget(self, key: K) -> None:
-        """Read anew when it is needed next."""
-        self._times_forgotten += 1
+    def invalidate(self, key: K) -> None:
+        """Read the key again at its next use."""
+        self._invalidations += 1
         self._found.pop(key, None)
 
-    def forget_all(self) -> None:
-        """Read everything anew when it is needed next."""
-        self._times_forgotten += 1
+    def invalidate_all(self) -> None:
+        """Read every key again at its next use."""
+        self._invalidations += 1
         self._found.clear()

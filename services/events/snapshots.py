@@ -7,6 +7,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
+from schema.chats import Message
 from schema.errors import RETRYABLE, ErrorCode
 from schema.events import (
     DONE_SEQUENCE,
@@ -25,7 +26,6 @@ from schema.ids import ChatId, MessageId, TurnId
 from schema.tables import LedgerRow, MessageRow, StepRow, ToolCallRow, TurnRow
 from schema.turns import ToolCallStatus, TurnStatus
 from schema.usage import TokenUsage
-from services.chats.rows import message_from_row
 from services.database import Database
 
 PASSING: Final = EventId(0, 0)
@@ -168,7 +168,7 @@ def ending_events(turn: TurnRow, answer: MessageRow | None) -> list[EventData]:
     events.append(
         DoneEvent(
             status=TurnStatus(turn.status),
-            assistant_message=None if answer is None else message_from_row(answer),
+            assistant_message=None if answer is None else Message.model_validate(answer),
             usage=TokenUsage.model_validate(turn, from_attributes=True),
             cost_usd=turn.cost_usd,
         )

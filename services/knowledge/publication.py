@@ -15,7 +15,7 @@ from schema.ids import DocumentId
 from schema.knowledge import Document, IngestionStatus
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow, PassageRow
-from services.audit.recording import record
+from services.audit import record
 from services.database import Database
 from services.knowledge.rows import is_version, light, shown_locked
 from services.knowledge.versions import PublicationRefusal, VersionRefusal

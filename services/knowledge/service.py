@@ -27,7 +27,7 @@ from schema.knowledge import (
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import DocumentRow, DocumentVersionRow
-from services.audit.recording import record
+from services.audit import record
 from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.connections import lock

@@ -28,7 +28,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import McpServerRow, McpToolRow, ToolSettingsRow
 from schema.tables.columns import utc_now
 from schema.tools import qualified_name
-from services.audit.recording import changed, record
+from services.audit import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order
 from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row

@@ -24,7 +24,7 @@ from schema.memories import (
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import MemoryRow
-from services.audit.recording import record
+from services.audit import record
 from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals

@@ -32,7 +32,7 @@ from schema.prompts import (
 )
 from schema.result import Err, Ok, Result
 from schema.tables import PromptActivationRow, PromptRow, PromptVersionRow
-from services.audit.recording import record
+from services.audit import record
 from services.database import Database
 from services.database.queries import Listing, Order, by_id
 from services.prompts.base_prompts import PLACEHOLDERS, unknown_placeholders

@@ -1,1 +1,1 @@
-"""How often somebody may ask for something: rules, subjects, counting by the library `limits`."""
+"""Rate limits: rules and their subjects, counted by the library `limits`."""

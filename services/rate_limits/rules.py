@@ -1,20 +1,25 @@
-"""Owns what is limited, and by how much; counting is done elsewhere."""
+"""What is limited, by how much, and for whom; counting is in `limiter.py`."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schema.ids import UserId
 from schema.plans import RateLimits
 
 _MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
+_UNKNOWN_ADDRESS: Final = "address:unknown"
+_CUSTOMER_BITS: Final = 64
 
 
 class Group(StrEnum):
-    """What is counted together."""
+    """Requests that are counted together."""
 
     AUTH = "auth"
     LOGINS = "logins"
@@ -28,7 +33,7 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `amount` of a group within any `window`. Units: the window has whole seconds."""
+    """At most `amount` of a group within any `window`. Units: the window is in whole seconds."""
 
     group: Group
     amount: int
@@ -41,33 +46,33 @@ class Limit:
 
 
 LimitSet: TypeAlias = tuple[Limit, ...]
-"""Limits that all have to allow what is asked for; where one refuses, none is charged."""
+"""Limits that must all allow a request; if one refuses, none is charged."""
 
 
 class AuthLimits(BaseModel):
-    """How often one may ask to be let in, before anybody knows who asks."""
+    """Limits of requests that are not authenticated yet."""
 
     model_config = ConfigDict(frozen=True)
 
-    requests_per_minute: int = Field(60, ge=1, description="Of one address.")
+    requests_per_minute: int = Field(60, ge=1, description="From one address.")
     wrong_credentials_per_minute: int = Field(60, ge=1, description="From one address.")
     logins_per_hour: int = Field(30, ge=1, description="To one account, from all addresses.")
 
-    def of_address(self) -> LimitSet:
-        """Return the limits of one address."""
+    def for_address(self) -> LimitSet:
+        """Return the limits of requests from one address."""
         return (Limit(Group.AUTH, self.requests_per_minute, _MINUTE),)
 
-    def of_wrong_credentials(self) -> LimitSet:
-        """Return the limits of guesses at tokens and API keys from one address."""
+    def for_wrong_credentials(self) -> LimitSet:
+        """Return the limits of invalid tokens and API keys from one address."""
         return (Limit(Group.CREDENTIALS, self.wrong_credentials_per_minute, _MINUTE),)
 
-    def of_account(self) -> LimitSet:
-        """Return the limits of guesses at one account."""
+    def for_account(self) -> LimitSet:
+        """Return the limits of sign-in attempts to one account."""
         return (Limit(Group.LOGINS, self.logins_per_hour, _HOUR),)
 
 
-def limits_of(rates: RateLimits, group: Group) -> LimitSet:
-    """Return a plan's limits of a request of this group; each is one of `REQUESTS` too."""
+def limits_for(rates: RateLimits, group: Group) -> LimitSet:
+    """Return a plan's limits for a request of this group; each counts as one of `REQUESTS`, too."""
     requests = Limit(Group.REQUESTS, rates.requests_per_minute, _MINUTE)
     match group:
         case Group.MESSAGES:
@@ -81,3 +86,33 @@ def limits_of(rates: RateLimits, group: Group) -> LimitSet:
         case _:
             return (requests,)
     return (requests, own)
+
+
+def user_subject(user_id: UserId) -> str:
+    """Return the subject for requests of a user."""
+    return f"user:{user_id}"
+
+
+def account_subject(email: str) -> str:
+    """Return the subject for sign-in attempts to the account with this email, if any."""
+    digest = hashlib.sha256(email.lower().encode("utf-8", "surrogatepass")).hexdigest()
+    return f"account:{digest[:32]}"
+
+
+def address_subject(host: str | None) -> str:
+    """Return the subject for a client that is not signed in.
+
+    A customer gets at least a /64 of IPv6 and may use any address in it, so the whole /64 counts
+    as one. Anything else (a Unix socket, a proxy's `unknown`) shares one subject: separate ones
+    would be a way around the limit.
+    Source: RFC 6177, section 2.
+    """
+    try:
+        address = ip_address(host or "")
+    except ValueError:
+        return _UNKNOWN_ADDRESS
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is None:
+            return f"address:{IPv6Network((int(address), _CUSTOMER_BITS), strict=False)}"
+        address = address.ipv4_mapped
+    return f"address:{address}"

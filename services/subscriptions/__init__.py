@@ -1,1 +1,1 @@
-"""Plans, who has which, and what was used: in the periods of subscriptions, and over all users."""
+"""Plans, the subscriptions of users, and usage: per period, and over all users."""

@@ -1,6 +1,6 @@
-"""Owns the arithmetic of periods: months that begin where a subscription did, or at the calendar's.
+"""Periods: months that begin where a subscription did, or with the calendar.
 
-Pure: moments in, periods out. Every moment is in exactly one period of a subscription.
+Pure: times in, periods out. Every time is in exactly one period of a subscription.
 """
 
 import calendar
@@ -11,13 +11,13 @@ from typing import Final
 from schema.subscriptions import Period
 
 CALENDAR: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""Where the periods of those begin who have no subscription: at midnight UTC of each first."""
+"""Where periods begin without a subscription: at midnight UTC of each first of a month."""
 
 _MONTH: Final = re.compile(r"(2[01][0-9]{2})-(0[1-9]|1[0-2])")
 
 
 def period_at(moment: datetime, *, anchor: datetime = CALENDAR) -> Period:
-    """Return the period that holds the moment.
+    """Return the period that contains the moment.
 
     It begins on the anchor's day at the anchor's time, or on the last day of a shorter month:
     from 31 January the next begin on 28 February, 31 March, 30 April.
@@ -30,7 +30,7 @@ def period_at(moment: datetime, *, anchor: datetime = CALENDAR) -> Period:
 
 
 def period_of_month(month: str, *, anchor: datetime = CALENDAR) -> Period | None:
-    """Return the period that begins in a month written as `2026-01`, or None for anything else."""
+    """Return the period that begins in a month, e.g. `2026-01`; None for anything else."""
     found = _MONTH.fullmatch(month)
     if found is None:
         return None
@@ -44,7 +44,7 @@ def _period(anchor: datetime, months: int) -> Period:
 
 
 def _begin(anchor: datetime, months: int) -> datetime:
-    """Return the anchor so many months later; each is counted from it, so no day is lost."""
+    """Return the anchor `months` later; always counted from the anchor, so no day is lost."""
     years, month = divmod(anchor.month - 1 + months, 12)
     year = anchor.year + years
     last_day = calendar.monthrange(year, month + 1)[1]

@@ -1,6 +1,6 @@
-"""Owns plans as administrators keep them: made, listed, changed, one of them the default."""
+"""Plans as administrators manage them, one of them the default, and the models they allow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -23,13 +23,12 @@ from schema.plans import (
 )
 from schema.result import Err, Ok, Result
 from schema.tables import PlanRow
-from services.audit.recording import record
+from services.audit import record
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
 from services.database.connections import lock
 from services.database.queries import Listing, Order, by_id
 from services.resources import Conflict, Unreachable, Versions, create_once, is_meant, touch
-from services.subscriptions.rows import plan_from_row, stored_entitlements
 
 _ORDERS: Final = {
     PlanSort.CREATED: Order("createdAt", (col(PlanRow.id),)),
@@ -48,7 +47,7 @@ _WIRE_NAMES: Final = {
 
 
 class PlanRefusal(StrEnum):
-    """Why a plan can't be as it is wanted."""
+    """Why a plan can't be created or changed."""
 
     NAME_TAKEN = "name_taken"
     DEFAULT_NEEDED = "default_needed"
@@ -57,13 +56,13 @@ class PlanRefusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UnknownModel:
-    """Entitlements name a model that there is not, at this place of their list."""
+    """Entitlements name an unknown model, at this position of their list."""
 
     position: int
 
 
 class PlanService:
-    """Keeps plans. Errors: DatabaseUnavailableError."""
+    """Manages plans. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self, database: Database, invalidation: CacheInvalidation, *, models: tuple[str, ...]
@@ -75,9 +74,9 @@ class PlanService:
     async def create(
         self, actor: Actor, request: CreatePlanRequest, *, key: str | None
     ) -> Result[Plan, PlanRefusal | UnknownModel | Conflict]:
-        """Make a plan.
+        """Create a plan.
 
-        Idempotency: the same key with the same request gives the plan that it made before.
+        Idempotency: retrying with the same key and request returns the plan created before.
         """
         unknown = self._unknown_model(request.entitlements)
         if unknown is not None:
@@ -89,7 +88,7 @@ class PlanService:
             if await _is_taken(session, request.name):
                 return Err(PlanRefusal.NAME_TAKEN)
             # As created: another plan may become the default right after the commit.
-            return Ok(plan_from_row(await _insert(session, actor, plan_id, request)))
+            return Ok(Plan.model_validate(await _insert(session, actor, plan_id, request)))
 
         created = await create_once(
             self._database,
@@ -101,32 +100,32 @@ class PlanService:
             find=lambda earlier: self.get(actor, PlanId(UUID(earlier))),
         )
         if isinstance(created, Ok) and created.value.is_default:
-            await self._invalidation.forget(Invalidation(everybody=True))
+            await self._invalidation.publish(Invalidation(all_users=True))
         return created
 
     async def list_plans(
         self, actor: Actor, chosen: PlanFilter, page: PageRequest, *, sort: PlanSort
     ) -> Page[Plan]:
-        """Return the plans that the filter leaves, in the order that is asked for.
+        """Return the plans that match the filter, in the given order.
 
         Errors: InvalidCursorError.
         """
         async with self._database.statements(actor) as connection:
             rows = await _PLANS.read(connection, page, _ORDERS[sort], vars(chosen))
-        return rows.map(plan_from_row)
+        return rows.map(Plan.model_validate)
 
     async def get(self, actor: Actor, plan_id: PlanId) -> Result[Plan, Unreachable]:
         """Return one plan."""
         async with self._database.statements(actor) as connection:
             row = await _PLAN.first(connection, id=plan_id)
-        return Err(Unreachable.MISSING) if row is None else Ok(plan_from_row(row))
+        return Err(Unreachable.MISSING) if row is None else Ok(Plan.model_validate(row))
 
     async def change(
         self, actor: Actor, plan_id: PlanId, request: ChangePlanRequest, *, versions: Versions
     ) -> Result[Plan, PlanRefusal | UnknownModel | Conflict | Unreachable]:
-        """Change a plan; to make it the default takes that from the one that was.
+        """Change a plan; a new default plan replaces the earlier one.
 
-        What is asked for and is so already changes nothing, its version neither.
+        Values that the plan already has change nothing, not even its version.
         """
         values = _values_of(request)
         unknown = self._unknown_model(request.entitlements) if "entitlements" in values else None
@@ -143,8 +142,8 @@ class PlanService:
             if refusal is not None:
                 return Err(refusal)
             await _change(session, actor, row, values)
-            plan = plan_from_row(row)
-        await self._invalidation.forget(Invalidation(everybody=True))
+            plan = Plan.model_validate(row)
+        await self._invalidation.publish(Invalidation(all_users=True))
         return Ok(plan)
 
     def _unknown_model(self, entitlements: Entitlements) -> UnknownModel | None:
@@ -155,7 +154,7 @@ class PlanService:
 
 
 async def _lock_plans(session: AsyncSession) -> None:
-    # Names and the default are matters of all plans at once: who writes one, locks them all.
+    # Names and the default concern all plans at once: writing one locks them all.
     await lock(session, "plans")
 
 
@@ -199,7 +198,7 @@ async def _refusal(
 async def _change(
     session: AsyncSession, actor: Actor, row: PlanRow, values: dict[str, Any]
 ) -> None:
-    """Write what is new, and record its names."""
+    """Write the changed values, and record their names."""
     changed = list(_changed(row, values))
     if not changed:
         return
@@ -207,18 +206,18 @@ async def _change(
         await _take_default(session, actor)
     for name, value in values.items():
         setattr(row, name, value)
-    await _note_change(session, actor, row, changed)
+    await _record_change(session, actor, row, changed)
 
 
 async def _take_default(session: AsyncSession, actor: Actor) -> None:
-    """Make the plan that is the default none: there is one at any time, and never a second."""
+    """Unset the present default plan: there is exactly one at any time."""
     found = await session.exec(select(PlanRow).where(col(PlanRow.is_default)))
     earlier = found.one()
     earlier.is_default = False
-    await _note_change(session, actor, earlier, ["isDefault"])
+    await _record_change(session, actor, earlier, ["isDefault"])
 
 
-async def _note_change(
+async def _record_change(
     session: AsyncSession, actor: Actor, row: PlanRow, changed: list[str]
 ) -> None:
     touch(row)
@@ -228,7 +227,7 @@ async def _note_change(
 
 
 def _values_of(request: ChangePlanRequest) -> dict[str, Any]:
-    """Return what is asked for, as the columns hold it."""
+    """Return the requested values as the columns hold them."""
     values = request.changes()
     if "entitlements" in values:
         values["entitlements"] = stored_entitlements(request.entitlements)
@@ -236,10 +235,44 @@ def _values_of(request: ChangePlanRequest) -> dict[str, Any]:
 
 
 def _changed(row: PlanRow, values: dict[str, Any]) -> Iterator[str]:
-    """Yield the names of what will be another, those of entitlements with their own."""
+    """Yield the names of changed fields, with the names of changed entitlements."""
     for name, value in values.items():
         if name == "entitlements":
             stored = stored_entitlements(Entitlements.model_validate(row.entitlements))
             yield from (f"entitlements.{part}" for part in value if value[part] != stored[part])
         elif value != getattr(row, name):
             yield _WIRE_NAMES[name]
+
+
+def stored_entitlements(entitlements: Entitlements) -> dict[str, Any]:
+    """Return entitlements as their column holds them."""
+    return entitlements.model_dump(mode="json", by_alias=True)
+
+
+def allows_model(entitlements: Entitlements | None, model: str) -> bool:
+    """Return whether a plan allows a model; without entitlements, none is allowed."""
+    return entitlements is not None and (
+        entitlements.models is None or model in entitlements.models
+    )
+
+
+def choose_model(
+    entitlements: Entitlements,
+    wanted: str | None,
+    *,
+    models: Sequence[str],
+    preferred: Sequence[str | None],
+) -> str | None:
+    """Return the model to use, or None if the plan does not allow it, or allows none.
+
+    `wanted` is one of `models`. Without it, the first preferred model that exists and is allowed
+    is used, or else the first existing one that the plan allows.
+    """
+    if wanted is not None:
+        return wanted if allows_model(entitlements, wanted) else None
+    allowed = models if entitlements.models is None else entitlements.models
+    candidates = (*filter(None, preferred), *allowed)
+    usable = (
+        model for model in candidates if model in models and allows_model(entitlements, model)
+    )
+    return next(usable, None)

@@ -1,9 +1,9 @@
-"""Owns who has which plan: given by administrators, read by everybody for themselves."""
+"""Subscriptions: administrators assign plans, and users read their own."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Uuid, and_, bindparam, or_
 from sqlmodel import col, select
@@ -14,22 +14,27 @@ from schema.audit import AuditAction, ResourceType
 from schema.ids import UserId
 from schema.plans import Entitlements
 from schema.result import Err, Ok, Result
-from schema.subscriptions import AssignPlanRequest, PlanAssignment, Subscription
+from schema.subscriptions import (
+    AssignPlanRequest,
+    PlanAssignment,
+    SubscribedPlan,
+    Subscription,
+)
 from schema.tables import PlanRow, SubscriptionRow, UserRow
 from schema.tables.columns import utc_now
-from services.audit.recording import record
+from services.audit import record
 from services.auth.invalidation import CacheInvalidation, Invalidation
-from services.database import Database
+from services.database import Connection, Database
+from services.database.queries import CompiledQuery
 from services.resources import Conflict, Versions, is_meant, touch
 from services.subscriptions.periods import CALENDAR, period_at
-from services.subscriptions.rows import assignment_from_row, subscribed_plan_from_row
 
 
 class AssignmentRefusal(StrEnum):
-    """Why a plan can't be given to a user."""
+    """Why a plan can't be assigned to a user."""
 
-    NO_SUCH_USER = "no_such_user"
-    NO_SUCH_PLAN = "no_such_plan"
+    UNKNOWN_USER = "unknown_user"
+    UNKNOWN_PLAN = "unknown_plan"
     INACTIVE_PLAN = "inactive_plan"
     IN_THE_FUTURE = "in_the_future"
 
@@ -38,9 +43,9 @@ _IS_THEIRS: Final = and_(
     col(SubscriptionRow.plan_id) == col(PlanRow.id),
     col(SubscriptionRow.user_id) == bindparam("user_id", type_=Uuid),
 )
-_TERMS: Final = (
-    select(PlanRow, SubscriptionRow.started_at)
-    .outerjoin(SubscriptionRow, _IS_THEIRS)
+_WITH_START: Final[Any] = select(PlanRow, SubscriptionRow.started_at)
+_TERMS: Final[CompiledQuery[Any]] = CompiledQuery(
+    _WITH_START.outerjoin(SubscriptionRow, _IS_THEIRS)
     .where(or_(col(SubscriptionRow.user_id).is_not(None), col(PlanRow.is_default)))
     .order_by(col(SubscriptionRow.user_id).is_(None))
     .limit(1)
@@ -49,35 +54,35 @@ _TERMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a user has and since when; `anchor` is where their periods begin."""
+    """The plan of a user and its start; `anchor` is where their periods begin."""
 
-    plan: PlanRow
+    plan: SubscribedPlan
     since: datetime | None
 
     @property
     def anchor(self) -> datetime:
-        """Where periods begin: those without a subscription have the calendar's."""
+        """Where periods begin: without a subscription, with the calendar's months."""
         return CALENDAR if self.since is None else self.since
 
     @property
     def entitlements(self) -> Entitlements:
-        """What the plan allows."""
-        return Entitlements.model_validate(self.plan.entitlements)
+        """The entitlements of the plan."""
+        return self.plan.entitlements
 
 
 class SubscriptionService:
-    """Keeps subscriptions. Errors: DatabaseUnavailableError."""
+    """Manages subscriptions. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
         self._database = database
         self._invalidation = invalidation
 
     async def get(self, actor: Actor) -> Subscription:
-        """Return the actor's plan, and the period that is running."""
-        async with self._database.transaction(actor) as session:
-            terms = await read_terms(session, actor.user_id)
+        """Return the actor's plan and current period."""
+        async with self._database.statements(actor) as connection:
+            terms = await read_terms(connection, actor.user_id)
         return Subscription(
-            plan=subscribed_plan_from_row(terms.plan),
+            plan=terms.plan,
             period=period_at(utc_now(), anchor=terms.anchor),
             since=terms.since,
         )
@@ -85,25 +90,25 @@ class SubscriptionService:
     async def assign(
         self, actor: Actor, user_id: UserId, request: AssignPlanRequest, *, versions: Versions
     ) -> Result[PlanAssignment, AssignmentRefusal | Conflict]:
-        """Give a user a plan in place of the one that they have.
+        """Assign a plan to a user in place of their present one.
 
-        A plan that gets no new subscribers keeps those that it has. Periods go on as they are
-        unless the request says when they begin.
-        Idempotency: to give what is there already changes nothing, its version neither.
+        An inactive plan keeps its subscribers and gets no new ones. Periods continue as they are
+        unless the request sets their start.
+        Idempotency: assigning the present plan changes nothing, not even the version.
         """
         if request.started_at is not None and request.started_at > utc_now():
             return Err(AssignmentRefusal.IN_THE_FUTURE)
         async with self._database.transaction(actor) as session:
             result = await _assign(session, actor, user_id, request, versions=versions)
         if isinstance(result, Ok):
-            await self._invalidation.forget(Invalidation(users=(user_id,)))
+            await self._invalidation.publish(Invalidation(users=(user_id,)))
         return result
 
 
-async def read_terms(session: AsyncSession, user_id: UserId) -> Terms:
+async def read_terms(connection: Connection, user_id: UserId) -> Terms:
     """Return the plan of a user: their own, or the default one."""
-    plan, started_at = (await session.exec(_TERMS, params={"user_id": user_id})).one()
-    return Terms(plan, started_at)
+    row: Any = await _TERMS.first(connection, user_id=user_id)
+    return Terms(SubscribedPlan.model_validate(row), row.started_at)
 
 
 async def _assign(
@@ -114,18 +119,18 @@ async def _assign(
     *,
     versions: Versions,
 ) -> Result[PlanAssignment, AssignmentRefusal | Conflict]:
-    # The user's row is the lock, since there may be no subscription yet. Of this strength it
-    # leaves alone whoever stores rows that refer to the user.
+    # The user's row is the lock, since there may be no subscription yet. This kind of lock does
+    # not block rows that refer to the user.
     lock = {"key_share": True}
     if await session.get(UserRow, user_id, with_for_update=lock) is None:
-        return Err(AssignmentRefusal.NO_SUCH_USER)
+        return Err(AssignmentRefusal.UNKNOWN_USER)
     held = await session.get(SubscriptionRow, user_id)
     if not is_meant(None if held is None else held.version, versions):
         return Err(Conflict.VERSION_CHANGED)
-    # Shared, so that the plan is not deactivated meanwhile.
+    # A shared lock, so that the plan is not deactivated meanwhile.
     plan = await session.get(PlanRow, request.plan_id, with_for_update={"read": True})
     if plan is None:
-        return Err(AssignmentRefusal.NO_SUCH_PLAN)
+        return Err(AssignmentRefusal.UNKNOWN_PLAN)
     is_same = held is not None and held.plan_id == plan.id
     if not plan.active and not is_same:
         return Err(AssignmentRefusal.INACTIVE_PLAN)
@@ -144,11 +149,11 @@ async def _store(
     is_same = earlier_plan == request.plan_id
     started_at = request.started_at
     if started_at is None:
-        # What was used of the running period stays used of it, whatever the plan.
+        # Usage of the current period keeps counting, whatever the plan.
         started_at = period_at(utc_now()).start if held is None else held.started_at
     if held is not None:
         if is_same and started_at == held.started_at:
-            return assignment_from_row(held)
+            return PlanAssignment.model_validate(held)
         touch(held)
     row = held or SubscriptionRow(user_id=user_id, plan_id=request.plan_id)
     row.plan_id, row.started_at = request.plan_id, started_at
@@ -166,4 +171,4 @@ async def _store(
         },
     )
     await session.flush()
-    return assignment_from_row(row)
+    return PlanAssignment.model_validate(row)

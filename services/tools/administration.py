@@ -23,7 +23,7 @@ from schema.tools import (
     ToolDefinition,
     ToolKind,
 )
-from services.audit.recording import changed, record
+from services.audit import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery
 from services.resources import Conflict, Unreachable, Versions, is_meant, touch

@@ -111,7 +111,7 @@ class ToolExecutor:
         """
         if execution.turn_id is None:
             return True
-        account = await self._accounts.of(execution.actor.user_id)
+        account = await self._accounts.get(execution.actor.user_id)
         if account is None or tool.approval is ApprovalPolicy.DENY:
             return False
         settings = (await self._catalogue.snapshot()).settings_of(tool.name)

@@ -27,7 +27,7 @@ class ToolService:
         Errors: InvalidCursorError.
         """
         after = "" if page.cursor is None else decode_cursor(page.cursor, _ORDER, [str])[0]
-        account = await self._accounts.of(actor.user_id)
+        account = await self._accounts.get(actor.user_id)
         if account is None:
             return Page([], None)
         usable = (await self._catalogue.current_snapshot()).permitted_to(audience_of(account))
@@ -39,7 +39,7 @@ class ToolService:
     async def get(self, actor: Actor, name: str) -> Result[Tool, Unreachable]:
         """Return one tool. One that administrators disabled is missing for all users."""
         snapshot = await self._catalogue.current_snapshot()
-        tool, account = snapshot.find(name), await self._accounts.of(actor.user_id)
+        tool, account = snapshot.find(name), await self._accounts.get(actor.user_id)
         if tool is None or account is None:
             return Err(Unreachable.MISSING)
         audience = audience_of(account)

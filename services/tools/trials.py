@@ -20,7 +20,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import ToolTrialRow
 from schema.tables.columns import utc_now
 from schema.tools import ToolTrialReference, ToolTrialRequest, ToolTrialResult
-from services.audit.recording import record
+from services.audit import record
 from services.database import Database
 from services.resources import Unreachable
 from services.tools.catalogue import ToolCatalogue

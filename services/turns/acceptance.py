@@ -17,7 +17,7 @@ from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
-from services.subscriptions.models import choose_model
+from services.subscriptions.plans import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 
 _LOCK_CHAT: Final = "SELECT id FROM chats WHERE id = $1 FOR UPDATE"
@@ -188,7 +188,7 @@ class TurnAcceptance:
 
     async def _model(self, actor: Actor, request: SendMessageRequest) -> str | None:
         """Return the model to use, or None if the actor's plan doesn't allow it."""
-        account = await self._accounts.of(actor.user_id)
+        account = await self._accounts.get(actor.user_id)
         if account is None:
             return None
         return choose_model(

@@ -32,7 +32,7 @@ from schema.turns import (
     ToolCallKey,
     ToolCallStatus,
 )
-from services.audit.recording import record
+from services.audit import record
 from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter

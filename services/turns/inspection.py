@@ -29,8 +29,7 @@ from schema.turn_inspection import (
 )
 from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus, Turn
 from schema.usage import TokenUsage
-from services.audit.recording import record, record_plainly
-from services.chats.rows import message_from_row
+from services.audit import record, record_plainly
 from services.database import Connection, Database
 from services.database.queries import (
     CompiledQuery,
@@ -175,7 +174,7 @@ async def _inspected(connection: Connection, row: Any) -> InspectedTurn:  # noqa
         workflow_id=turn_workflow_id(turn_id),
         prompt=row.prompt,
         context=context,
-        messages=[message_from_row(row) for row in await _MESSAGES.all(connection, **its)],
+        messages=[Message.model_validate(row) for row in await _MESSAGES.all(connection, **its)],
         steps=[_step(row) for row in await _STEPS.all(connection, **its)],
         tool_calls=[_tool_call(row) for row in await _TOOL_CALLS.all(connection, **its)],
         charges=[_charge(row) for row in await _CHARGES.all(connection, **its)],

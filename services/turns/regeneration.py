@@ -17,7 +17,7 @@ from schema.turns import RegenerateTurnRequest, TurnStatus
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
-from services.subscriptions.models import may_ask
+from services.subscriptions.plans import allows_model
 from services.turns.acceptance import Accepted, accepted_turn, replayed_turn
 from services.turns.rows import turn_row
 
@@ -84,7 +84,7 @@ class TurnRegeneration:
         """
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)
-        account = await self._accounts.of(actor.user_id)
+        account = await self._accounts.get(actor.user_id)
         entitlements = None if account is None else account.entitlements
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, turn_id) is not None:
@@ -113,7 +113,7 @@ async def _replace(
     refusal = _refusal(turn)
     if turn is None or refusal is not None:
         return Err(refusal or Unreachable.MISSING)
-    if not may_ask(entitlements, request.model or turn["model"]):
+    if not allows_model(entitlements, request.model or turn["model"]):
         return Err(RegenerationRefusal.MODEL_NOT_ALLOWED)
     # Created under the chat's lock: turns are in the order of their ids.
     stored = await connection.fetchrow(

@@ -1,1 +1,1 @@
-"""People: their accounts, what they prefer, their keys, and taking it all along or away."""
+"""Users: their accounts, preferences and API keys, and the export of their data."""

@@ -1,4 +1,4 @@
-"""Owns accounts as administrators see and change them: roles, account, names."""
+"""Accounts as administrators see and change them: role, status, name."""
 
 from enum import StrEnum
 from typing import Any, Final
@@ -22,17 +22,16 @@ from schema.users import (
     UserSort,
     UserStatus,
 )
-from services.audit.recording import changed, record
-from services.auth.administrators import lock_administrators
+from services.audit import changed, record
+from services.auth.accounts import lock_administrators
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals
 from services.resources import Conflict, Unreachable, Versions, is_meant, touch
-from services.users.rows import managed_user_from_row
 
-# Not everybody has an address, and a cursor holds no null.
-# Its constants are written out: with parameters it is not what the index is of.
+# Not every user has an email, and cursors hold no nulls. The constants are written out: with
+# parameters the expression would not match the index.
 _EMAIL: Final = func.left(
     func.coalesce(col(UserRow.email), literal_column("''")), literal_column("250"), type_=Text
 ).label("sort_email")
@@ -58,7 +57,7 @@ _USERS: Final = Listing(
     {
         **equals(col(UserRow.role), col(UserRow.status)),
         "search": or_(contains_searched(UserRow.email), contains_searched(UserRow.display_name)),
-        # Who was given no plan has the default one.
+        # Users without a subscription have the default plan.
         "plan_id": or_(
             _HAS_SUBSCRIPTION.where(col(SubscriptionRow.plan_id) == _WANTED_PLAN),
             and_(
@@ -87,13 +86,13 @@ class UserAdministration:
     async def list_users(
         self, actor: Actor, chosen: UserFilter, page: PageRequest, *, sort: UserSort
     ) -> Page[ManagedUser]:
-        """Return the users that the filter leaves, in the order that is asked for.
+        """Return the users that match the filter, in the given order.
 
         Errors: InvalidCursorError.
         """
         async with self._database.statements(actor) as connection:
             rows = await _USERS.read(connection, page, _ORDERS[sort], vars(chosen))
-        return rows.map(lambda row: managed_user_from_row(row, plan_id=row.plan_id))
+        return rows.map(ManagedUser.model_validate)
 
     async def get(self, actor: Actor, user_id: UserId) -> Result[ManagedUser, Unreachable]:
         """Return one user."""
@@ -101,20 +100,20 @@ class UserAdministration:
             row = await _USER.first(connection, user_id=user_id)
         if row is None:
             return Err(Unreachable.MISSING)
-        return Ok(managed_user_from_row(row, plan_id=row.plan_id))
+        return Ok(ManagedUser.model_validate(row))
 
     async def change(
         self, actor: Actor, user_id: UserId, request: ManageUserRequest, *, versions: Versions
     ) -> Result[ManagedUser, ManagementRefusal | Conflict | Unreachable]:
-        """Change a user's role, status or name; `versions` are those it is meant for.
+        """Change a user's role, status or name, if the version is one of `versions`.
 
-        Disabling ends the user's sign-ins for good: enabling does not bring them back.
+        Disabling ends the user's sign-ins for good: enabling does not restore them.
         """
         # As the service: sign-ins are hidden from administrators.
         async with self._database.transaction(SERVICE) as session:
             administrators = await lock_administrators(session)
             if actor.user_id not in administrators:
-                # Somebody took the role away while this request was on its way.
+                # The role was taken away after the request was authenticated.
                 return Err(ManagementRefusal.NOT_ADMINISTRATOR)
             row = await lock_user(session, user_id)
             if row is None:
@@ -126,8 +125,8 @@ class UserAdministration:
                 return Err(ManagementRefusal.LAST_ADMINISTRATOR)
             ended = await _apply(session, row, changes)
             _record(session, actor, user_id, changes)
-            changed = await _managed(session, row)
-        await self._invalidation.forget(Invalidation(users=(user_id,), sessions=tuple(ended)))
+            changed = await _managed_user(session, row)
+        await self._invalidation.publish(Invalidation(users=(user_id,), sessions=tuple(ended)))
         return Ok(changed)
 
 
@@ -139,7 +138,7 @@ def _ends_administration(changes: dict[str, Any]) -> bool:
 
 
 async def _apply(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -> frozenset[UUID]:
-    """Write what is new, and return the sign-ins that end by it."""
+    """Write the changes, and return the sign-ins that they end."""
     for name, value in changes.items():
         setattr(row, name, value)
     touch(row)
@@ -150,11 +149,12 @@ async def _apply(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -
 
 
 def _record(session: AsyncSession, actor: Actor, user_id: UserId, changes: dict[str, Any]) -> None:
-    """Note which fields were changed; a name is what a person wrote, so no values."""
+    """Record which fields were changed, without values: people write names."""
     account, details = (ResourceType.USER, user_id), changed(changes)
     record(session, actor, AuditAction.USER_CHANGED, account, subject_id=user_id, details=details)
 
 
-async def _managed(session: AsyncSession, row: UserRow) -> ManagedUser:
+async def _managed_user(session: AsyncSession, row: UserRow) -> ManagedUser:
     plan = select(_PLAN_ID).where(col(UserRow.id) == row.id)
-    return managed_user_from_row(row, plan_id=(await session.exec(plan)).one())
+    plan_id = (await session.exec(plan)).one()
+    return ManagedUser.model_validate({**row.model_dump(), "plan_id": plan_id})

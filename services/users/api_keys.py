@@ -1,7 +1,7 @@
-"""Owns API keys as their owners handle them: made, listed, revoked.
+"""API keys as their owners manage them: created, listed, revoked.
 
-Works as the service: users are kept from the table, which lets people in. So each statement names
-the owner.
+Works as the service: users may not read the table, whose rows authenticate. So each statement
+names the owner.
 """
 
 import secrets
@@ -24,21 +24,20 @@ from schema.permissions import BY_DEFAULT_OF_KEYS
 from schema.result import Err, Ok, Result
 from schema.tables import ApiKeyRow
 from schema.tables.columns import utc_now
-from services.audit.recording import record
-from services.auth.api_keys import API_KEY_START, hash_of
+from services.audit import record
 from services.auth.callers import Caller
+from services.auth.credentials import API_KEY_PREFIX, hash_of_key
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import lock_user
 from services.database import ActorGoneError, Database
-from services.database.queries import Listing, Order
+from services.database.queries import CompiledQuery, Listing, Order
 from services.resources import Conflict, LimitReached, Unreachable, create_once
-from services.users.rows import api_key_from_row
 
 T = TypeVar("T")
 
 _NEWEST_FIRST: Final = Order("-createdAt", (col(ApiKeyRow.id),), descending=True)
 _SHOWN_CHARACTERS: Final = 10
-_LONGEST_LIFE: Final = timedelta(days=10 * 365)
+_MAX_LIFETIME: Final = timedelta(days=10 * 365)
 
 
 def _valid_keys(
@@ -48,19 +47,21 @@ def _valid_keys(
     return theirs.where(col(ApiKeyRow.revoked_at).is_(None))
 
 
-_KEYS: Final = Listing(_valid_keys(select(ApiKeyRow), bindparam("owner_id", type_=Uuid)))
+_OWN_KEYS: Final = _valid_keys(select(ApiKeyRow), bindparam("owner_id", type_=Uuid))
+_KEYS: Final = Listing(_OWN_KEYS)
+_KEY: Final = CompiledQuery(_OWN_KEYS.where(col(ApiKeyRow.id) == bindparam("key_id", type_=Uuid)))
 
 
 class ApiKeyRefusal(StrEnum):
-    """Why a key was not made."""
+    """Why a key was not created."""
 
     BY_KEY = "by_key"
-    TOO_MUCH = "too_much"
-    NO_LIFE = "no_life"
+    MISSING_PERMISSION = "missing_permission"
+    INVALID_EXPIRY = "invalid_expiry"
 
 
 class ApiKeyService:
-    """Keeps the API keys of users. Errors: DatabaseUnavailableError."""
+    """Manages the API keys of users. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
         self._database = database
@@ -69,19 +70,19 @@ class ApiKeyService:
     async def create(
         self, actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, key: str | None
     ) -> Result[CreatedApiKey, ApiKeyRefusal | LimitReached | Conflict]:
-        """Make a key, which is told in the answer and never again.
+        """Create a key, whose secret is returned once and never again.
 
-        A key makes no keys: those would go on after it was revoked.
+        API keys can't create keys, which would stay valid after their creator is revoked.
         Errors: ActorGoneError.
-        Idempotency: the same idempotency key with the same request gives the record of the key
-        that it made before, without the key.
+        Idempotency: retrying with the same idempotency key and request returns the key created
+        before, without its secret.
         """
         refusal = _refusal_of(request, caller)
         if refusal is not None:
             return Err(refusal)
         limit = caller.account.entitlements.max_api_keys
-        secret = f"{API_KEY_START}{secrets.token_urlsafe(32)}"
-        row = _row(actor, request, caller=caller, secret=secret)
+        secret = f"{API_KEY_PREFIX}{secrets.token_urlsafe(32)}"
+        row = _new_row(actor, request, caller=caller, secret=secret)
 
         async def lock_owner(session: AsyncSession) -> Result[UUID, LimitReached]:
             # Concurrent requests for more keys wait here, so that none exceeds the limit.
@@ -120,17 +121,17 @@ class ApiKeyService:
         mine = {"owner_id": actor.user_id}
         async with self._database.statements(SERVICE) as connection:
             rows = await _KEYS.read(connection, page, _NEWEST_FIRST, mine)
-        return rows.map(api_key_from_row)
+        return rows.map(ApiKey.model_validate)
 
     async def get(self, actor: Actor, key_id: ApiKeyId) -> Result[ApiKey, Unreachable]:
-        """Return one of the actor's keys; what is revoked is not there any more."""
+        """Return one of the actor's keys; a revoked key is missing."""
         row = await self._valid_key(actor, key_id)
         if row is None:
             return Err(await self._why_unreachable(actor, key_id))
-        return Ok(api_key_from_row(row))
+        return Ok(ApiKey.model_validate(row))
 
     async def revoke(self, actor: Actor, key_id: ApiKeyId) -> Result[None, Unreachable]:
-        """End a key; what is revoked is not there any more."""
+        """Revoke a key; a revoked key is missing."""
         query = _valid_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
             row = (await session.exec(query.with_for_update())).first()
@@ -140,16 +141,15 @@ class ApiKeyService:
                 await session.flush()
         if row is None:
             return Err(await self._why_unreachable(actor, key_id))
-        await self._invalidation.forget(Invalidation(key_hashes=(row.key_hash,)))
+        await self._invalidation.publish(Invalidation(key_hashes=(row.key_hash,)))
         return Ok(None)
 
     async def _valid_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:
-        query = _valid_keys(select(ApiKeyRow), actor.user_id).where(col(ApiKeyRow.id) == key_id)
-        async with self._database.transaction(SERVICE) as session:
-            return (await session.exec(query)).first()
+        async with self._database.statements(SERVICE) as connection:
+            return await _KEY.first(connection, owner_id=actor.user_id, key_id=key_id)
 
     async def _why_unreachable(self, actor: Actor, key_id: ApiKeyId) -> Unreachable:
-        """Say whose key it is that the actor has not got; their own is one that is revoked."""
+        """Return whether another user has this key; the actor's own revoked key is missing."""
         query = select(ApiKeyRow.user_id).where(col(ApiKeyRow.id) == key_id)
         async with self._database.transaction(SERVICE) as session:
             owner = (await session.exec(query)).first()
@@ -160,32 +160,34 @@ def _refusal_of(request: CreateApiKeyRequest, caller: Caller) -> ApiKeyRefusal |
     if caller.by_key:
         return ApiKeyRefusal.BY_KEY
     if not set(request.permissions or ()) <= caller.permissions:
-        return ApiKeyRefusal.TOO_MUCH
-    if request.expires_at is not None and not _has_life(request.expires_at):
-        return ApiKeyRefusal.NO_LIFE
+        return ApiKeyRefusal.MISSING_PERMISSION
+    if request.expires_at is not None and not _is_valid_expiry(request.expires_at):
+        return ApiKeyRefusal.INVALID_EXPIRY
     return None
 
 
-def _has_life(expires_at: datetime) -> bool:
-    """Whether a key that is to end then is good for a while; far years overflow in UTC."""
-    return utc_now() < expires_at < utc_now() + _LONGEST_LIFE
+def _is_valid_expiry(expires_at: datetime) -> bool:
+    """Return whether an expiry is in the future, and near enough not to overflow in UTC."""
+    return utc_now() < expires_at < utc_now() + _MAX_LIFETIME
 
 
-def _row(actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, secret: str) -> ApiKeyRow:
-    granted = request.permissions or (BY_DEFAULT_OF_KEYS & caller.permissions)
+def _new_row(
+    actor: Actor, request: CreateApiKeyRequest, *, caller: Caller, secret: str
+) -> ApiKeyRow:
+    permissions = request.permissions or (BY_DEFAULT_OF_KEYS & caller.permissions)
     return ApiKeyRow(
         id=new_id(),
         user_id=actor.user_id,
         name=request.name,
         start=secret[:_SHOWN_CHARACTERS],
-        key_hash=hash_of(secret),
-        permissions=sorted(set(granted)),
+        key_hash=hash_of_key(secret),
+        permissions=sorted(set(permissions)),
         expires_at=request.expires_at,
     )
 
 
 async def _count(session: AsyncSession, actor: Actor) -> int:
-    """Return how many keys the actor has that could be used."""
+    """Return how many valid keys the actor has."""
     query = _valid_keys(select(func.count()).select_from(ApiKeyRow), actor.user_id).where(
         or_(col(ApiKeyRow.expires_at).is_(None), col(ApiKeyRow.expires_at) > utc_now())
     )
@@ -193,4 +195,4 @@ async def _count(session: AsyncSession, actor: Actor) -> int:
 
 
 def _with_secret(row: ApiKeyRow, secret: str | None) -> CreatedApiKey:
-    return CreatedApiKey(**vars(api_key_from_row(row)), key=secret)
+    return CreatedApiKey(**vars(ApiKey.model_validate(row)), key=secret)

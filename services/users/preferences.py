@@ -1,8 +1,11 @@
-"""Owns preferences as their owner reads and writes them, and as turns take them into account."""
+"""The preferences of users, as their owners read and write them."""
 
 from enum import StrEnum
+from typing import Final
 
+from sqlalchemy import Uuid, bindparam
 from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
@@ -12,9 +15,13 @@ from schema.tables import PreferencesRow
 from services.auth.accounts import AccountCache
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
+from services.database.queries import CompiledQuery
 from services.resources import Conflict, Versions, is_meant, touch
-from services.subscriptions.models import may_ask
-from services.users.rows import preferences_from_row
+from services.subscriptions.plans import allows_model
+
+_PREFERENCES: Final = CompiledQuery(
+    select(PreferencesRow).where(col(PreferencesRow.user_id) == bindparam("user_id", type_=Uuid))
+)
 
 
 class PreferencesRefusal(StrEnum):
@@ -30,13 +37,14 @@ class PreferencesReader:
         self._database = database
 
     async def get(self, actor: Actor) -> Preferences:
-        """Return the actor's preferences; who has stored none has those by default."""
-        async with self._database.transaction(actor) as session:
-            return await read_preferences(session, actor)
+        """Return the actor's preferences, or the defaults if none are stored."""
+        async with self._database.statements(actor) as connection:
+            row = await _PREFERENCES.first(connection, user_id=actor.user_id)
+        return Preferences(version=1) if row is None else Preferences.model_validate(row)
 
 
 class PreferencesService(PreferencesReader):
-    """Keeps the preferences of users. Errors: DatabaseUnavailableError."""
+    """Stores the preferences of users. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -54,8 +62,8 @@ class PreferencesService(PreferencesReader):
     async def put(
         self, actor: Actor, request: PreferencesRequest, *, versions: Versions
     ) -> Result[Preferences, PreferencesRefusal | Conflict]:
-        """Store all preferences anew; `versions` are those it is meant for."""
-        if not await self._may_ask(actor, request.default_model):
+        """Replace all preferences, if their version is one of `versions`."""
+        if not await self._is_allowed(actor, request.default_model):
             return Err(PreferencesRefusal.UNKNOWN_MODEL)
         async with self._database.transaction(actor) as session:
             row = await _locked_row(session, actor)
@@ -65,26 +73,20 @@ class PreferencesService(PreferencesReader):
                 setattr(row, name, value)
             touch(row)
             await session.flush()
-        await self._invalidation.forget(Invalidation(users=(actor.user_id,)))
-        return Ok(preferences_from_row(row))
+        await self._invalidation.publish(Invalidation(users=(actor.user_id,)))
+        return Ok(Preferences.model_validate(row))
 
-    async def _may_ask(self, actor: Actor, model: str | None) -> bool:
-        """Whether the model is there, and is one of the actor's plan."""
+    async def _is_allowed(self, actor: Actor, model: str | None) -> bool:
+        """Return whether the model exists and the actor's plan allows it."""
         if model is None:
             return True
-        account = await self._accounts.of(actor.user_id)
+        account = await self._accounts.get(actor.user_id)
         entitlements = None if account is None else account.entitlements
-        return model in self._models and may_ask(entitlements, model)
-
-
-async def read_preferences(session: AsyncSession, actor: Actor) -> Preferences:
-    """Return the preferences of the actor, whose transaction it is."""
-    row = await session.get(PreferencesRow, actor.user_id)
-    return Preferences(version=1) if row is None else preferences_from_row(row)
+        return model in self._models and allows_model(entitlements, model)
 
 
 async def _locked_row(session: AsyncSession, actor: Actor) -> PreferencesRow:
-    """Return the row, made if it is not there: of two who store the first, one waits."""
-    made = insert(PreferencesRow).values(user_id=actor.user_id).on_conflict_do_nothing()
-    await session.exec(made)
+    """Return the row, created if it is missing: of two concurrent writers, one waits."""
+    missing = insert(PreferencesRow).values(user_id=actor.user_id).on_conflict_do_nothing()
+    await session.exec(missing)
     return await session.get_one(PreferencesRow, actor.user_id, with_for_update=True)

@@ -1,28 +1,35 @@
-"""Owns accounts as their owners see and change them; deleting one is deletion.py's.
+"""Accounts as their owners see, change and delete them.
 
-What is changed is written as the service: users read who they are, and change nothing of it by
-themselves.
+Changes are written as the service: users may read their own row, but not write it. Deletion
+removes everything that the owner ever wrote; the rows go by foreign keys, the ledger's too. What
+stays: entries of the audit log, which hold ids; a mark of external identities, for a day; and ids
+of turns whose streams are still to be erased.
 """
 
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE, Actor
 from schema.audit import AuditAction, ResourceType
 from schema.result import Err, Ok, Result
-from schema.tables import CredentialRow, UserRow
+from schema.tables import ChatRow, CredentialRow, TurnRow, UserRow
 from schema.tables.columns import utc_now
-from schema.users import ChangeUserRequest, User
-from services.audit.recording import changed, record
+from schema.users import ChangeUserRequest, User, UserRole, UserStatus
+from services.audit import changed, record
+from services.auth.accounts import lock_administrators
+from services.auth.credentials import Passwords
+from services.auth.external_accounts import close_identities
 from services.auth.invalidation import CacheInvalidation, Invalidation
-from services.auth.passwords import Passwords
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.queries import by_id
+from services.erasure import DeletedTurns, ask_for_erasure
 from services.resources import Conflict, Unreachable, Versions, is_meant, touch
 
 _USER: Final = by_id(UserRow)
@@ -38,7 +45,7 @@ class AccountRefusal(StrEnum):
 
 
 class UserService:
-    """Keeps accounts. Errors: DatabaseUnavailableError."""
+    """Manages accounts for their owners. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self, database: Database, passwords: Passwords, invalidation: CacheInvalidation
@@ -48,14 +55,10 @@ class UserService:
         self._passwords = passwords
 
     async def get(self, actor: Actor) -> Result[User, Unreachable]:
-        """Return the actor's own account; it is missing once it is gone."""
+        """Return the actor's own account; missing once it is deleted."""
         async with self._database.statements(actor) as connection:
             row = await _USER.first(connection, id=actor.user_id)
-        return (
-            Err(Unreachable.MISSING)
-            if row is None
-            else Ok(User.model_validate(row, from_attributes=True))
-        )
+        return Err(Unreachable.MISSING) if row is None else Ok(User.model_validate(row))
 
     async def change(
         self,
@@ -65,14 +68,14 @@ class UserService:
         versions: Versions,
         session_id: UUID | None,
     ) -> Result[User, AccountRefusal | Conflict | Unreachable]:
-        """Change the actor's account; `versions` are those it is meant for.
+        """Change the actor's account, if its version is one of `versions`.
 
         A new password ends all sign-ins but `session_id`, their access tokens included.
         """
         changes = request.changes()
-        proven = await self._proven(actor, changes)
-        if isinstance(proven, Err):
-            return proven
+        verified = await self._verified_hash(actor, changes)
+        if isinstance(verified, Err):
+            return verified
         new_password = changes.get("new_password")
         new_hash = None if new_password is None else await self._passwords.hash(new_password)
         ended: frozenset[UUID] = frozenset()
@@ -82,7 +85,7 @@ class UserService:
                 return Err(Unreachable.MISSING)
             if not is_meant(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
-            if not await _holds(session, actor, proven.value):
+            if not await _is_current(session, actor, verified.value):
                 return Err(AccountRefusal.PASSWORD_WRONG)
             if not await _store(session, row, changes):
                 await session.rollback()
@@ -93,18 +96,18 @@ class UserService:
                 ended = await end_sessions(session, actor.user_id, but=session_id)
             _record(session, actor, changes)
         if ended:
-            await self._invalidation.forget(Invalidation(sessions=tuple(ended)))
-        return Ok(User.model_validate(row, from_attributes=True))
+            await self._invalidation.publish(Invalidation(sessions=tuple(ended)))
+        return Ok(User.model_validate(row))
 
-    async def _proven(
+    async def _verified_hash(
         self, actor: Actor, changes: dict[str, Any]
     ) -> Result[str | None, AccountRefusal]:
-        """Return the hash of the password that was given, or None where none is needed."""
+        """Return the hash of the given password, or None if no password is needed."""
         given = changes.get("current_password")
         if given is None:
-            wants_it = {"email", "new_password"} & changes.keys()
-            return Err(AccountRefusal.PASSWORD_MISSING) if wants_it else Ok(None)
-        # Hashes are hidden from everybody but the service.
+            needed = {"email", "new_password"} & changes.keys()
+            return Err(AccountRefusal.PASSWORD_MISSING) if needed else Ok(None)
+        # Only the service may read hashes.
         async with self._database.transaction(SERVICE) as session:
             credential = await session.get(CredentialRow, actor.user_id)
         if credential is None:
@@ -114,16 +117,16 @@ class UserService:
         return Ok(credential.password_hash)
 
 
-async def _holds(session: AsyncSession, actor: Actor, proven: str | None) -> bool:
-    """Whether what was proven is still the password, now that nobody else changes it."""
-    if proven is None:
+async def _is_current(session: AsyncSession, actor: Actor, verified: str | None) -> bool:
+    """Return whether the verified hash is still the account's, whose row is locked now."""
+    if verified is None:
         return True
     credential = await session.get(CredentialRow, actor.user_id)
-    return credential is not None and credential.password_hash == proven
+    return credential is not None and credential.password_hash == verified
 
 
 async def _store(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -> bool:
-    """Write the row; False where the e-mail address is another account's."""
+    """Write the row; return False if another account has the email."""
     if "display_name" in changes:
         row.display_name = changes["display_name"]
     if "email" in changes:
@@ -137,7 +140,63 @@ async def _store(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -
 
 
 def _record(session: AsyncSession, actor: Actor, changes: dict[str, Any]) -> None:
-    """Note which fields were changed, and nothing of what they hold."""
+    """Record which fields were changed, without their values."""
     details = changed(changes.keys() - {"current_password"})
     account = (ResourceType.USER, actor.user_id)
     record(session, actor, AuditAction.USER_CHANGED, account, details=details)
+
+
+class DeletionRefusal(StrEnum):
+    """Why an account was not deleted."""
+
+    LAST_ADMINISTRATOR = "last_administrator"
+
+
+class UserDeletion:
+    """Deletes accounts. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
+        self._database = database
+        self._invalidation = invalidation
+
+    async def delete(self, actor: Actor) -> Result[DeletedTurns, DeletionRefusal | Unreachable]:
+        """Delete the actor's account and its sign-ins, and return its turns."""
+        # Users may not delete their own row: only here is everything else cleaned up.
+        async with self._database.transaction(SERVICE) as session:
+            user = await session.get(UserRow, actor.user_id)
+            others: frozenset[UUID] = frozenset()
+            if user is not None and _administers(user):
+                others = await lock_administrators(session) - {user.id}
+            user = await _locked(session, actor)
+            if user is None:
+                return Err(Unreachable.MISSING)
+            if _administers(user) and not others:
+                return Err(DeletionRefusal.LAST_ADMINISTRATOR)
+            deleted = await _delete(session, actor)
+            record(session, actor, AuditAction.USER_DELETED, (ResourceType.USER, actor.user_id))
+        await self._invalidation.publish(Invalidation(users=(actor.user_id,)))
+        return Ok(deleted)
+
+
+def _administers(user: UserRow) -> bool:
+    return user.role == UserRole.ADMIN and user.status == UserStatus.ACTIVE
+
+
+async def _locked(session: AsyncSession, actor: Actor) -> UserRow | None:
+    """Return the present user, locked even against rows that refer to it."""
+    query = select(UserRow).where(col(UserRow.id) == actor.user_id).with_for_update()
+    return (await session.exec(query.execution_options(populate_existing=True))).first()
+
+
+async def _delete(session: AsyncSession, actor: Actor) -> DeletedTurns:
+    """Delete the rows, locked against new ones.
+
+    A new chat waits for the lock of its user, a new turn for that of its chat: none appears
+    between listing and deletion.
+    """
+    chats = select(ChatRow.id).where(col(ChatRow.user_id) == actor.user_id)
+    await session.exec(chats.order_by(col(ChatRow.id)).with_for_update())
+    turns = await ask_for_erasure(session, col(TurnRow.user_id) == actor.user_id)
+    await close_identities(session, actor.user_id)
+    await session.exec(delete(UserRow).where(col(UserRow.id) == actor.user_id))
+    return turns

@@ -22,7 +22,7 @@ from schema.workflow_tools import (
     CreateWorkflowToolRequest,
     WorkflowTool,
 )
-from services.audit.recording import changed, record
+from services.audit import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order
 from services.resources import (

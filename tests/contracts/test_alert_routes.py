@@ -8,7 +8,7 @@ import pytest
 from schema.actors import SERVICE
 from schema.alerts import AlertKind, AlertSeverity
 from schema.ids import UserId
-from services.alerts.raising import raise_alert
+from services.alerts import raise_alert
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 

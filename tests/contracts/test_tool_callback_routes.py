@@ -10,9 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from api.app import create_app
-from services.rate_limits.limiter import RateLimiter
+from services.rate_limits.limiter import RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits
-from services.rate_limits.service import RateLimitService
 from tests.contracts.conftest import Documented
 from tests.fakes.webhook_engine import (
     SECRET,

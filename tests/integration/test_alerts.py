@@ -13,7 +13,7 @@ from schema.audit import ResourceType
 from schema.ids import UserId
 from schema.pages import PageRequest
 from schema.tables.columns import utc_now
-from services.alerts.raising import raise_alert
+from services.alerts import raise_alert
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 
-from services.auth.api_keys import hash_of
+from services.auth.credentials import hash_of_key
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 
@@ -41,7 +41,7 @@ async def test_a_key_is_stored_as_its_hash(user: ApiUser, stack: Stack) -> None:
     key = await make(user)
 
     (row,) = await stack.inspection.rows("SELECT * FROM api_keys WHERE user_id = $1", UUID(user.id))
-    assert row["key_hash"] == hash_of(key["key"])
+    assert row["key_hash"] == hash_of_key(key["key"])
     assert key["key"] not in str(row)
 
 

@@ -13,8 +13,7 @@ from schema.audit import AuditAction, AuditEntry, AuditFilter, ResourceType
 from schema.ids import UserId, new_id
 from schema.pages import PageRequest
 from schema.tables.columns import utc_now
-from services.audit.origin import Origin, network_of, set_origin
-from services.audit.recording import record
+from services.audit import Origin, network_of, record, set_origin
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 

@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from schema.ids import UserId
-from services.auth.tokens import AccessTokens
+from services.auth.credentials import AccessTokens
 from services.settings import Settings
 from tests.fixtures.api_user import PASSWORD, ApiUser
 from tests.fixtures.database import Inspection

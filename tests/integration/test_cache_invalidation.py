@@ -362,7 +362,7 @@ async def test_a_redis_that_never_answers_holds_up_no_change(
 
         with capture_logs() as logs:
             async with asyncio.timeout(WITHIN_S):
-                await invalidation.forget(Invalidation(sessions=(uuid4(),)))
+                await invalidation.publish(Invalidation(sessions=(uuid4(),)))
 
     (told,) = (log for log in logs if log["event"] == "cache_invalidation_not_published")
     assert told["error"] == "TimeoutError"

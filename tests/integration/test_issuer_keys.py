@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from services.auth.issuer_keys import IssuerUnavailableError
-from services.auth.issuers import OutsideIssuers
+from services.auth.issuers import ExternalIssuers
 from tests.fakes.identity_provider import (
     CONFIGURATION,
     KEY_SET,
@@ -22,7 +22,7 @@ DAY = 24 * 60 * MINUTE
 
 
 async def test_keys_are_fetched_once_for_many_tokens(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     for _ in range(5):
         assert await issuers.read(provider.token()) is not None
@@ -31,7 +31,7 @@ async def test_keys_are_fetched_once_for_many_tokens(
 
 
 async def test_those_who_come_first_at_once_share_one_fetch(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     with provider.hanging():
         readers = [asyncio.create_task(issuers.read(provider.token())) for _ in range(20)]
@@ -43,7 +43,7 @@ async def test_those_who_come_first_at_once_share_one_fetch(
 
 
 async def test_the_first_who_asks_can_leave_without_disturbing_the_others(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     with provider.hanging():
         first = asyncio.create_task(issuers.read(provider.token()))
@@ -58,7 +58,7 @@ async def test_the_first_who_asks_can_leave_without_disturbing_the_others(
 
 
 async def test_keys_are_fetched_again_when_they_are_no_longer_fresh(
-    provider: IdentityProvider, issuers: OutsideIssuers, clock: SetClock
+    provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     provider.cache_control = "max-age=120"
     old = provider.token()
@@ -73,7 +73,7 @@ async def test_keys_are_fetched_again_when_they_are_no_longer_fresh(
 
 
 async def test_a_new_key_is_asked_for_once_and_then_known(
-    provider: IdentityProvider, issuers: OutsideIssuers, clock: SetClock
+    provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     await issuers.read(provider.token())
     provider.rotate(SigningKey.new("second"))
@@ -85,7 +85,7 @@ async def test_a_new_key_is_asked_for_once_and_then_known(
 
 
 async def test_keys_that_are_not_known_make_nobody_ask_more_than_every_ten_seconds(
-    provider: IdentityProvider, issuers: OutsideIssuers, clock: SetClock
+    provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     for number in range(100):
         stranger = SigningKey.new(f"stranger-{number}")
@@ -96,7 +96,7 @@ async def test_keys_that_are_not_known_make_nobody_ask_more_than_every_ten_secon
 
 
 async def test_old_keys_stay_in_use_for_a_day_while_the_provider_is_down(
-    provider: IdentityProvider, issuers: OutsideIssuers, clock: SetClock
+    provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     token = provider.token(exp=moment(days=7))
     await issuers.read(token)
@@ -110,7 +110,7 @@ async def test_old_keys_stay_in_use_for_a_day_while_the_provider_is_down(
 
 
 async def test_a_provider_that_is_down_is_seldom_asked_while_old_keys_are_there(
-    provider: IdentityProvider, issuers: OutsideIssuers, clock: SetClock
+    provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     await issuers.read(provider.token())
     provider.answers[KEY_SET] = Response(status_code=500)
@@ -123,7 +123,7 @@ async def test_a_provider_that_is_down_is_seldom_asked_while_old_keys_are_there(
 
 
 async def test_a_key_that_may_be_new_is_not_called_wrong_while_the_provider_is_down(
-    provider: IdentityProvider, issuers: OutsideIssuers, clock: SetClock
+    provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     known = provider.token()
     await issuers.read(known)
@@ -156,7 +156,7 @@ async def test_a_provider_without_an_answer_is_given_up_after_a_while(
 
 
 async def test_a_provider_that_failed_is_asked_again_after_ten_seconds(
-    provider: IdentityProvider, issuers: OutsideIssuers, clock: SetClock
+    provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     provider.answers[CONFIGURATION] = Response(status_code=500)
     for _ in range(5):
@@ -187,7 +187,7 @@ async def test_a_provider_that_failed_is_asked_again_after_ten_seconds(
     ids=["500", "404", "204", "html", "huge", "packed", "nested", "typed", "moved", "other-host"],
 )
 async def test_an_answer_that_can_not_be_used_is_as_good_as_none(
-    provider: IdentityProvider, issuers: OutsideIssuers, path: str, answer: Response
+    provider: IdentityProvider, issuers: ExternalIssuers, path: str, answer: Response
 ) -> None:
     provider.answers[path] = answer
 
@@ -208,7 +208,7 @@ async def test_an_answer_that_can_not_be_used_is_as_good_as_none(
     ids=ascii,
 )
 async def test_a_configuration_that_can_not_be_right_is_not_followed(
-    provider: IdentityProvider, issuers: OutsideIssuers, configured: dict[str, Any]
+    provider: IdentityProvider, issuers: ExternalIssuers, configured: dict[str, Any]
 ) -> None:
     provider.configured = configured
 
@@ -218,7 +218,7 @@ async def test_a_configuration_that_can_not_be_right_is_not_followed(
 
 
 async def test_an_issuer_without_a_key_has_no_valid_token(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     provider.jwks = []
 
@@ -226,7 +226,7 @@ async def test_an_issuer_without_a_key_has_no_valid_token(
 
 
 async def test_a_key_that_is_meant_for_encrypting_verifies_nothing(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     provider.jwks = [provider.keys[0].jwk(use="enc"), provider.keys[0].jwk(key_ops=["encrypt"])]
 
@@ -234,7 +234,7 @@ async def test_a_key_that_is_meant_for_encrypting_verifies_nothing(
 
 
 async def test_closing_gives_up_what_is_asked(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     with provider.hanging():
         reader = asyncio.create_task(issuers.read(provider.token()))

@@ -8,7 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from services.auth.issuers import OutsideIdentity, OutsideIssuers
+from services.auth.issuers import ExternalIdentity, ExternalIssuers
 from tests.fakes.identity_provider import (
     KEY_SET,
     IdentityProvider,
@@ -25,13 +25,13 @@ def put_together(header: dict[str, Any], claims: object, signature: bytes = b"si
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_a_token_of_a_trusted_issuer_speaks_for_its_subject(
-    provider: IdentityProvider, issuers: OutsideIssuers, algorithm: str
+    provider: IdentityProvider, issuers: ExternalIssuers, algorithm: str
 ) -> None:
     provider.rotate(SigningKey.new("k", algorithm))
 
     identity = await issuers.read(provider.token())
 
-    assert identity == OutsideIdentity(
+    assert identity == ExternalIdentity(
         issuer=provider.origin, subject="user|42", email="ada@example.com", name="Ada Lovelace"
     )
 
@@ -48,7 +48,7 @@ async def test_an_issuer_whose_keys_have_a_fixed_address_is_asked_for_nothing_el
 
 
 async def test_a_token_for_several_audiences_is_read(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     assert await issuers.read(provider.token(aud=["other", "everturn-api"])) is not None
 
@@ -78,13 +78,13 @@ async def test_a_token_for_several_audiences_is_read(
     ids=", ".join,
 )
 async def test_a_token_with_other_claims_speaks_for_nobody(
-    provider: IdentityProvider, issuers: OutsideIssuers, changed: dict[str, Any]
+    provider: IdentityProvider, issuers: ExternalIssuers, changed: dict[str, Any]
 ) -> None:
     assert await issuers.read(provider.token(**changed)) is None
 
 
 async def test_clocks_may_be_apart_by_the_leeway(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     token = provider.token(exp=moment(seconds=-10), iat=moment(seconds=10), nbf=moment(seconds=10))
 
@@ -109,7 +109,7 @@ async def test_clocks_may_be_apart_by_the_leeway(
 )
 async def test_only_an_email_address_that_the_issuer_has_verified_is_told(
     provider: IdentityProvider,
-    issuers: OutsideIssuers,
+    issuers: ExternalIssuers,
     changed: dict[str, Any],
     email: str | None,
 ) -> None:
@@ -133,7 +133,7 @@ async def test_only_an_email_address_that_the_issuer_has_verified_is_told(
     ids=ascii,
 )
 async def test_a_name_that_can_not_be_used_is_left_out(
-    provider: IdentityProvider, issuers: OutsideIssuers, given: object, told: str | None
+    provider: IdentityProvider, issuers: ExternalIssuers, given: object, told: str | None
 ) -> None:
     identity = await issuers.read(provider.token(name=given))
 
@@ -145,7 +145,7 @@ async def test_a_name_that_can_not_be_used_is_left_out(
     "name", [None, "https://example.com", "{origin}/", "{origin}/realms/one", ""], ids=str
 )
 async def test_an_issuer_that_is_not_trusted_is_not_even_asked(
-    provider: IdentityProvider, issuers: OutsideIssuers, name: str | None
+    provider: IdentityProvider, issuers: ExternalIssuers, name: str | None
 ) -> None:
     claimed = None if name is None else name.format(origin=provider.origin)
 
@@ -154,7 +154,7 @@ async def test_an_issuer_that_is_not_trusted_is_not_even_asked(
 
 
 async def test_a_token_of_another_signature_speaks_for_nobody(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     forged = SigningKey.new(provider.keys[0].kid).sign(provider.claims())
 
@@ -162,7 +162,7 @@ async def test_a_token_of_another_signature_speaks_for_nobody(
 
 
 async def test_a_token_whose_claims_were_changed_speaks_for_nobody(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     header, _, signature = provider.token().split(".")
     _, claims, _ = provider.token(sub="somebody else").split(".")
@@ -171,7 +171,7 @@ async def test_a_token_whose_claims_were_changed_speaks_for_nobody(
 
 
 async def test_a_token_that_nobody_signed_speaks_for_nobody(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     for name in ("none", "None", "NONE", ""):
         claims = {"iss": provider.origin, "sub": "user|42", "aud": "everturn-api"}
@@ -182,7 +182,7 @@ async def test_a_token_that_nobody_signed_speaks_for_nobody(
 
 
 async def test_a_public_key_is_no_secret_to_sign_with(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     key = SigningKey.new("first", "RS256")
     provider.rotate(key)
@@ -207,7 +207,7 @@ async def test_an_algorithm_that_is_not_allowed_is_refused(
 
 
 async def test_a_key_is_used_for_its_own_algorithm_alone(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     provider.rotate(SigningKey("k", "RS256", rsa_key()))
     other = SigningKey("k", "PS256", rsa_key()).sign(provider.claims())
@@ -222,7 +222,7 @@ async def test_a_key_is_used_for_its_own_algorithm_alone(
     ids=lambda text: ascii(text[:8]),
 )
 async def test_what_is_no_token_speaks_for_nobody(
-    provider: IdentityProvider, issuers: OutsideIssuers, text: str
+    provider: IdentityProvider, issuers: ExternalIssuers, text: str
 ) -> None:
     assert await issuers.read(text) is None
     assert provider.asked == []
@@ -243,7 +243,7 @@ async def test_what_is_no_token_speaks_for_nobody(
     ids=ascii,
 )
 async def test_a_token_of_another_shape_speaks_for_nobody(
-    provider: IdentityProvider, issuers: OutsideIssuers, header: dict[str, Any], claims: object
+    provider: IdentityProvider, issuers: ExternalIssuers, header: dict[str, Any], claims: object
 ) -> None:
     named = json.loads(json.dumps(claims).replace("{origin}", provider.origin))
 
@@ -252,14 +252,14 @@ async def test_a_token_of_another_shape_speaks_for_nobody(
 
 
 async def test_a_token_that_is_too_large_speaks_for_nobody(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     assert await issuers.read(provider.token(padding="p" * 16 * 1024)) is None
     assert await issuers.read(provider.token(padding="p" * 8 * 1024)) is not None
 
 
 async def test_a_token_without_a_key_id_is_read_with_the_only_key_that_fits(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     provider.keys = [SigningKey.new(None), SigningKey.new("r", "RS256")]
 
@@ -267,7 +267,7 @@ async def test_a_token_without_a_key_id_is_read_with_the_only_key_that_fits(
 
 
 async def test_a_token_without_a_key_id_is_refused_where_several_keys_fit(
-    provider: IdentityProvider, issuers: OutsideIssuers
+    provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     provider.keys = [SigningKey.new(None), SigningKey.new("other")]
 

@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import Response
 
 from api.app import create_app
-from services.auth.issuers import OutsideIssuer
+from services.auth.issuers import ExternalIssuer
 from tests.fakes.identity_provider import KEY_SET, IdentityProvider, identity_provider
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.serving import serving
@@ -28,7 +28,7 @@ async def provider() -> AsyncIterator[IdentityProvider]:
 @asynccontextmanager
 async def trusting(stack: Stack, provider: IdentityProvider) -> AsyncIterator[httpx.AsyncClient]:
     """Serve an API that takes the provider's tokens."""
-    issuer = OutsideIssuer.model_validate(
+    issuer = ExternalIssuer.model_validate(
         {"issuer": provider.origin, "audience": "everturn-api", "algorithms": ["ES256"]}
     )
     settings = stack.settings.model_copy(update={"issuers": (issuer,)})

@@ -188,12 +188,12 @@ async def test_a_changed_plan_holds_at_once_in_the_process_that_changed_it(
 ) -> None:
     user_id, plan = UserId(UUID(user.id)), await made(stack, administrator)
     await give_plan(admin, user, str(plan.id))
-    before = await stack.services.accounts.callers._accounts.of(user_id)
+    before = await stack.services.accounts.callers._accounts.get(user_id)
 
     request = ChangePlanRequest(entitlements=Entitlements(max_memories=7))
     await stack.services.subscriptions.plans.change(administrator, plan.id, request, versions=None)
 
-    after = await stack.services.accounts.callers._accounts.of(user_id)
+    after = await stack.services.accounts.callers._accounts.get(user_id)
     assert before is not None
     assert after is not None
     assert (before.entitlements.max_memories, after.entitlements.max_memories) == (10_000, 7)
@@ -203,10 +203,10 @@ async def test_a_new_default_holds_at_once_for_who_was_given_no_plan(
     stack: Stack, administrator: Actor, user: ApiUser, admin: ApiUser
 ) -> None:
     standard = {"isDefault": True}
-    before = await stack.services.accounts.callers._accounts.of(UserId(UUID(user.id)))
+    before = await stack.services.accounts.callers._accounts.get(UserId(UUID(user.id)))
     try:
         plan = await made(stack, administrator, **standard)
-        after = await stack.services.accounts.callers._accounts.of(UserId(UUID(user.id)))
+        after = await stack.services.accounts.callers._accounts.get(UserId(UUID(user.id)))
     finally:
         await admin.request("PATCH", f"/admin/plans/{STANDARD}", json=standard)
 

@@ -45,7 +45,7 @@ async def client_of(url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def limiter(stack: Stack) -> AsyncIterator[RateLimiter]:
     async with client_of(stack.addresses.redis) as redis:
-        yield RateLimiter(redis, patience=PATIENT)
+        yield RateLimiter(redis, redis_timeout=PATIENT)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ from services.rate_limits.rules import Group, Limit
 
 async def main(url, subject):
     async with Redis.from_url(url, socket_timeout=30) as redis:
-        limiter = RateLimiter(redis, patience=timedelta(seconds=30))
+        limiter = RateLimiter(redis, redis_timeout=timedelta(seconds=30))
         limit = Limit(Group.REQUESTS, 20, timedelta(hours=1))
         hits = [limiter.hit(subject, (limit,)) for _ in range(15)]
         decisions = await asyncio.gather(*hits)
@@ -169,7 +169,7 @@ async def no_redis() -> AsyncIterator[Redis]:
 async def test_without_redis_each_process_counts_on_its_own() -> None:
     subject = somebody()
     async with no_redis() as redis:
-        limiter = RateLimiter(redis, patience=PATIENT, pause=timedelta(hours=1))
+        limiter = RateLimiter(redis, redis_timeout=PATIENT, pause=timedelta(hours=1))
         with capture_logs() as logs:
             hits = [limiter.hit(subject, (HOURLY,)) for _ in range(50)]
             decisions = await asyncio.gather(*hits)
@@ -183,7 +183,9 @@ async def test_without_redis_only_the_subjects_that_came_last_are_counted() -> N
     first, second, third = (somebody() for _ in range(3))
     once = (Limit(Group.REQUESTS, 1, timedelta(hours=1)),)
     async with no_redis() as redis:
-        limiter = RateLimiter(redis, patience=PATIENT, pause=timedelta(hours=1), most_subjects=2)
+        limiter = RateLimiter(
+            redis, redis_timeout=PATIENT, pause=timedelta(hours=1), max_subjects=2
+        )
         for subject in (first, second, first, third):
             await limiter.hit(subject, once)
 

@@ -16,9 +16,8 @@ from api.app import create_app
 from api.rate_limits import limited
 from schema.plans import RateLimits
 from services.auth.callers import Caller, Callers
-from services.rate_limits.limiter import KEY_PREFIX, RateLimiter
+from services.rate_limits.limiter import KEY_PREFIX, RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits, Group
-from services.rate_limits.service import RateLimitService
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
@@ -47,7 +46,7 @@ class NarrowPlans(Callers):
 
 
 def limited_app(stack: Stack, redis: Redis) -> FastAPI:
-    limiter = RateLimiter(redis, patience=PATIENT)
+    limiter = RateLimiter(redis, redis_timeout=PATIENT)
     services = replace(
         stack.services,
         accounts=replace(

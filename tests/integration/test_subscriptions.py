@@ -184,10 +184,10 @@ async def test_what_is_not_there_can_not_be_given(
         AssignmentRefusal.IN_THE_FUTURE
     )
     assert await assign(administrator, user_id, nothing, versions=None) == Err(
-        AssignmentRefusal.NO_SUCH_PLAN
+        AssignmentRefusal.UNKNOWN_PLAN
     )
     assert await assign(administrator, UserId(uuid4()), something, versions=None) == Err(
-        AssignmentRefusal.NO_SUCH_USER
+        AssignmentRefusal.UNKNOWN_USER
     )
 
 

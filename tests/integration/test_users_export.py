@@ -8,7 +8,7 @@ import pytest
 
 from schema.actors import acting_user
 from schema.ids import UserId
-from services.users.export_sections import LEFT_OUT, SECTIONS
+from services.users.export import LEFT_OUT, SECTIONS
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script, ToolCall

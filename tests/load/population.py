@@ -23,7 +23,7 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 
-from services.auth.passwords import Passwords
+from services.auth.credentials import Passwords
 
 DIMENSIONS: Final = 256
 EMBEDDER: Final = "wordllama-256"

@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from api.app import create_app
 from schema.ids import UserId
-from services.auth.tokens import AccessTokens
+from services.auth.credentials import AccessTokens
 from services.database import connections
 from services.database.connections import SERVER_SETTINGS
 from services.database.migrations import migrate

@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from schema.ids import UserId
-from services.auth.tokens import AccessClaims, AccessTokens, WeakSecretError
+from services.auth.credentials import AccessClaims, AccessTokens, WeakSecretError
 
 SECRET = "s" * 40
 USER = UserId(uuid4())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.audit.origin import network_of
+from services.audit import network_of
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 
 from schema.ids import UserId
 from services.auth.accounts import AccountCache
-from services.auth.api_keys import ApiKeyReader
+from services.auth.credentials import ApiKeyReader
 from services.auth.invalidation import CacheInvalidation, Invalidation
-from services.auth.live_sessions import LiveSessions
+from services.auth.sessions import LiveSessions
 from services.database import Database
 from services.events.writer import API_CHANNEL
 
@@ -85,9 +85,9 @@ def scene(error: Exception | None = None) -> Scene:
 async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
     user_id, told = UserId(uuid4()), scene()
 
-    await told.invalidation.forget(Invalidation(users=(user_id,), sessions=(SESSION,)))
-    await told.invalidation.forget(Invalidation(key_hashes=(KEY_HASH,)))
-    await told.invalidation.forget(Invalidation(everybody=True))
+    await told.invalidation.publish(Invalidation(users=(user_id,), sessions=(SESSION,)))
+    await told.invalidation.publish(Invalidation(key_hashes=(KEY_HASH,)))
+    await told.invalidation.publish(Invalidation(all_users=True))
 
     assert told.redis.published == [
         (API_CHANNEL, {"users": [str(user_id)], "sessions": [str(SESSION)]}),
@@ -99,7 +99,7 @@ async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "outdated",
     [
-        Invalidation(everybody=True),
+        Invalidation(all_users=True),
         Invalidation(users=(UserId(uuid4()), UserId(uuid4()))),
         Invalidation(sessions=(SESSION,), key_hashes=(KEY_HASH,)),
     ],
@@ -111,19 +111,19 @@ def test_a_message_is_read_as_it_was_meant(outdated: Invalidation) -> None:
 async def test_what_another_process_names_is_forgotten_and_the_rest_is_not() -> None:
     here = scene()
     for session_id in (SESSION, OTHER_SESSION):
-        await here.sessions.holds(session_id)
+        await here.sessions.is_active(session_id)
     here.database.holds = False
 
     here.invalidation.hear(Invalidation(sessions=(SESSION,)).model_dump_json().encode())
 
-    assert not await here.sessions.holds(SESSION)
-    assert await here.sessions.holds(OTHER_SESSION)
+    assert not await here.sessions.is_active(SESSION)
+    assert await here.sessions.is_active(OTHER_SESSION)
 
 
 async def test_what_was_read_before_a_message_came_is_not_remembered_after_it() -> None:
     here = scene()
     here.database.may_answer.clear()
-    asked = asyncio.create_task(here.sessions.holds(SESSION))
+    asked = asyncio.create_task(here.sessions.is_active(SESSION))
     await here.database.asked.wait()
 
     here.database.holds = False
@@ -131,17 +131,17 @@ async def test_what_was_read_before_a_message_came_is_not_remembered_after_it() 
     here.database.may_answer.set()
 
     assert await asked
-    assert not await here.sessions.holds(SESSION)
+    assert not await here.sessions.is_active(SESSION)
 
 
 async def test_where_messages_may_have_been_missed_everything_is_forgotten() -> None:
     here = scene()
-    await here.sessions.holds(SESSION)
+    await here.sessions.is_active(SESSION)
     here.database.holds = False
 
     here.invalidation.interrupt()
 
-    assert not await here.sessions.holds(SESSION)
+    assert not await here.sessions.is_active(SESSION)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ async def test_where_messages_may_have_been_missed_everything_is_forgotten() -> 
 )
 async def test_what_can_not_be_read_is_left_and_logged_once(message: bytes) -> None:
     here = scene()
-    await here.sessions.holds(SESSION)
+    await here.sessions.is_active(SESSION)
     here.database.holds = False
 
     with capture_logs() as logs:
@@ -168,17 +168,17 @@ async def test_what_can_not_be_read_is_left_and_logged_once(message: bytes) -> N
         here.invalidation.hear(message)
 
     assert [log["event"] for log in logs] == ["cache_invalidation_unreadable"]
-    assert await here.sessions.holds(SESSION)
+    assert await here.sessions.is_active(SESSION)
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), TimeoutError()])
 async def test_what_no_other_process_can_be_told_is_forgotten_here(error: Exception) -> None:
     here = scene(error)
-    await here.sessions.holds(SESSION)
+    await here.sessions.is_active(SESSION)
     here.database.holds = False
 
     with capture_logs() as logs:
-        await here.invalidation.forget(Invalidation(sessions=(SESSION,)))
+        await here.invalidation.publish(Invalidation(sessions=(SESSION,)))
 
     assert [log["event"] for log in logs] == ["cache_invalidation_not_published"]
-    assert not await here.sessions.holds(SESSION)
+    assert not await here.sessions.is_active(SESSION)

@@ -8,9 +8,14 @@ import httpx2
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from services.auth.issuer_keys import KeyProvider, freshness, trusted_url
-from services.auth.issuers import OutsideIssuer, OutsideIssuerList
-from services.auth.key_sets import KeySet, UnusableAnswerError
+from services.auth.issuer_keys import (
+    KeyProvider,
+    KeySet,
+    UnusableAnswerError,
+    freshness,
+    trusted_url,
+)
+from services.auth.issuers import ExternalIssuer, ExternalIssuerList
 from tests.fakes.identity_provider import SigningKey
 
 ISSUER = "https://auth.example.com/realms/everturn"
@@ -19,8 +24,8 @@ WIDE = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
 MODULUS = "_" * 341 + "w"
 
 
-def issuer(**given: Any) -> OutsideIssuer:  # noqa: ANN401 -- any field
-    return OutsideIssuer.model_validate({"issuer": ISSUER, "audience": "everturn-api", **given})
+def issuer(**given: Any) -> ExternalIssuer:  # noqa: ANN401 -- any field
+    return ExternalIssuer.model_validate({"issuer": ISSUER, "audience": "everturn-api", **given})
 
 
 def key_set(*keys: object, algorithms: tuple[str, ...] = WIDE) -> KeySet:
@@ -35,7 +40,7 @@ def rsa(**changed: object) -> dict[str, Any]:
 def test_issuers_are_read_from_json() -> None:
     text = json.dumps([{"issuer": ISSUER, "audience": "api", "algorithms": ["PS256"], "leeway": 5}])
 
-    (read,) = TypeAdapter(OutsideIssuerList).validate_json(text)
+    (read,) = TypeAdapter(ExternalIssuerList).validate_json(text)
 
     assert read.issuer == ISSUER
     assert read.jwks_url is None
@@ -77,7 +82,7 @@ def test_an_issuer_that_could_not_be_trusted_is_refused(given: dict[str, Any]) -
 
 def test_an_issuer_that_is_named_twice_is_refused() -> None:
     with pytest.raises(ValidationError, match="each issuer once"):
-        TypeAdapter(OutsideIssuerList).validate_python([issuer(), issuer(audience="another")])
+        TypeAdapter(ExternalIssuerList).validate_python([issuer(), issuer(audience="another")])
 
 
 @pytest.mark.parametrize(

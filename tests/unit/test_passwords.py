@@ -2,11 +2,11 @@
 
 import runpy
 
-from services.auth import passwords
+from services.auth import credentials
 
 
 async def test_passwords_are_hashed_at_the_cost_that_rfc_9106_recommends() -> None:
     # A fresh copy of the module: a stack of the tests may have made this process's cheap.
-    hashed = await runpy.run_path(passwords.__file__)["Passwords"]().hash("secret")
+    hashed = await runpy.run_path(credentials.__file__)["Passwords"]().hash("secret")
 
     assert hashed.startswith("$argon2id$v=19$m=65536,t=3,p=4$")

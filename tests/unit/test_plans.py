@@ -7,8 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from schema.plans import ChangePlanRequest, CreatePlanRequest, Entitlements
-from services.subscriptions.models import choose_model, may_ask
-from services.subscriptions.rows import stored_entitlements
+from services.subscriptions.plans import allows_model, choose_model, stored_entitlements
 
 MODELS = ("small", "middle", "large")
 
@@ -136,7 +135,7 @@ def test_the_plan_decides_which_model_answers(
 def test_a_model_may_be_asked_under_a_plan_that_allows_it_and_under_no_plan_never(
     entitlements: Entitlements | None, *, expected: bool
 ) -> None:
-    assert may_ask(entitlements, "small") == expected
+    assert allows_model(entitlements, "small") == expected
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,16 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from schema.ids import UserId
 from schema.plans import RateLimits
-from services.rate_limits.counting import Decision, take
-from services.rate_limits.rules import AuthLimits, Group, Limit, LimitSet, limits_of
-from services.rate_limits.service import RateLimitService
-from services.rate_limits.subjects import account_subject, address_subject
+from services.rate_limits.limiter import Decision, RateLimitService, take
+from services.rate_limits.rules import (
+    AuthLimits,
+    Group,
+    Limit,
+    LimitSet,
+    account_subject,
+    address_subject,
+    limits_for,
+)
 
 HOUR = timedelta(hours=1)
 SOMEBODY = "user:somebody"
@@ -90,14 +96,14 @@ async def test_where_limits_are_switched_off_nothing_is_decided() -> None:
 def test_each_request_is_counted_as_one_whatever_else_it_is() -> None:
     rates = RateLimits(requests_per_minute=5, messages_per_minute=2)
 
-    assert [limit.group for limit in limits_of(rates, Group.MESSAGES)] == ["requests", "messages"]
-    assert [limit.amount for limit in limits_of(rates, Group.MESSAGES)] == [5, 2]
-    assert [limit.group for limit in limits_of(rates, Group.REQUESTS)] == ["requests"]
+    assert [limit.group for limit in limits_for(rates, Group.MESSAGES)] == ["requests", "messages"]
+    assert [limit.amount for limit in limits_for(rates, Group.MESSAGES)] == [5, 2]
+    assert [limit.group for limit in limits_for(rates, Group.REQUESTS)] == ["requests"]
 
 
 @pytest.mark.parametrize("group", [Group.MESSAGES, Group.SEARCHES, Group.UPLOADS, Group.EXPORTS])
 def test_a_group_of_a_plan_has_a_limit_of_its_own(group: Group) -> None:
-    assert [limit.group for limit in limits_of(RateLimits(), group)] == [Group.REQUESTS, group]
+    assert [limit.group for limit in limits_for(RateLimits(), group)] == [Group.REQUESTS, group]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is remembered for moments: how long, and that a change is not outlived."""
+"""The TTL cache: how long it keeps results, and that none outlives an invalidation."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ class Source:
     reading: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def remembered(self) -> AsyncTtlCache[str, str]:
-        return AsyncTtlCache(self.read, most=10, lifetime_s=LIFETIME_S, timer=lambda: self.now)
+    def cache(self) -> AsyncTtlCache[str, str]:
+        return AsyncTtlCache(self.read, max_size=10, lifetime_s=LIFETIME_S, timer=lambda: self.now)
 
     async def read(self, key: str) -> str | None:
         self.times_read += 1
@@ -37,59 +37,59 @@ def source_of(**things: str) -> Source:
 
 async def test_what_was_read_is_not_read_again() -> None:
     source = source_of(ada="user")
-    remembered = source.remembered()
+    cache = source.cache()
 
-    assert [await remembered.of("ada") for _ in range(3)] == ["user"] * 3
+    assert [await cache.get("ada") for _ in range(3)] == ["user"] * 3
     assert source.times_read == 1
 
 
-async def test_that_there_is_nothing_is_not_remembered() -> None:
+async def test_that_there_is_nothing_is_not_cache() -> None:
     source = source_of()
-    remembered = source.remembered()
-    before = await remembered.of("ada")
+    cache = source.cache()
+    before = await cache.get("ada")
 
     source.things["ada"] = "user"
 
-    assert (before, await remembered.of("ada")) == (None, "user")
+    assert (before, await cache.get("ada")) == (None, "user")
 
 
 async def test_what_is_needed_again_and_again_is_read_anew_all_the_same() -> None:
     source = source_of(ada="admin")
-    remembered = source.remembered()
-    await remembered.of("ada")
+    cache = source.cache()
+    await cache.get("ada")
     source.things["ada"] = "user"
 
     seen = []
     for source.now in (2.0, 4.0, 6.0):
-        seen.append(await remembered.of("ada"))
+        seen.append(await cache.get("ada"))
 
     assert seen == ["admin", "admin", "user"]
 
 
 async def test_what_is_forgotten_is_read_anew_and_the_rest_is_not() -> None:
     source = source_of(ada="admin", bob="admin")
-    remembered = source.remembered()
+    cache = source.cache()
     for name in ("ada", "bob"):
-        await remembered.of(name)
+        await cache.get(name)
     source.things = {"ada": "user", "bob": "user"}
 
-    remembered.forget("ada")
-    one_forgotten = [await remembered.of(name) for name in ("ada", "bob")]
-    remembered.forget_all()
-    all_forgotten = [await remembered.of(name) for name in ("ada", "bob")]
+    cache.invalidate("ada")
+    one_forgotten = [await cache.get(name) for name in ("ada", "bob")]
+    cache.invalidate_all()
+    all_forgotten = [await cache.get(name) for name in ("ada", "bob")]
 
     assert (one_forgotten, all_forgotten) == (["user", "admin"], ["user", "user"])
 
 
-async def test_what_was_read_before_a_change_is_not_remembered_after_it() -> None:
+async def test_what_was_read_before_a_change_is_not_cache_after_it() -> None:
     source = Source({"ada": "admin"})
-    remembered = source.remembered()
-    asked = asyncio.create_task(remembered.of("ada"))
+    cache = source.cache()
+    asked = asyncio.create_task(cache.get("ada"))
     await source.reading.wait()
 
     source.things["ada"] = "user"
-    remembered.forget("ada")
+    cache.invalidate("ada")
     source.may_answer.set()
 
     assert await asked == "admin"
-    assert await remembered.of("ada") == "user"
+    assert await cache.get("ada") == "user"

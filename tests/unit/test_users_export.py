@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from services.users.export_sections import LEFT_OUT, SECTIONS, Section
+from services.users.export import LEFT_OUT, SECTIONS, Section
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)

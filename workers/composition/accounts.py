@@ -9,22 +9,18 @@ import httpx2
 
 from api.service_groups import AccountServices
 from services.auth.accounts import AccountCache
-from services.auth.api_keys import ApiKeyReader
 from services.auth.callers import Callers
+from services.auth.credentials import AccessTokens, ApiKeyReader, Passwords
+from services.auth.external_accounts import ExternalAccounts
 from services.auth.invalidation import CacheInvalidation
-from services.auth.issuers import OutsideIssuers
-from services.auth.live_sessions import LiveSessions
-from services.auth.outside_accounts import OutsideAccounts
-from services.auth.passwords import Passwords
+from services.auth.issuers import ExternalIssuers
 from services.auth.service import AuthService
-from services.auth.sessions import Sessions
-from services.auth.tokens import AccessTokens
+from services.auth.sessions import LiveSessions, Sessions
 from services.users.administration import UserAdministration
 from services.users.api_keys import ApiKeyService
-from services.users.deletion import UserDeletion
 from services.users.export import UserExport
 from services.users.preferences import PreferencesService
-from services.users.service import UserService
+from services.users.service import UserDeletion, UserService
 from workers.composition.foundation import Foundation
 
 
@@ -64,8 +60,8 @@ async def open_accounts(
     sessions = Sessions(tokens, refresh_lifetime=timedelta(days=settings.refresh_token_days))
     passwords, accounts, invalidation = Passwords(), known.accounts, known.invalidation
     async with httpx2.AsyncClient() as http:
-        issuers = OutsideIssuers(settings.issuers, http)
-        outside = OutsideAccounts(database, issuers, lifetime_s=settings.account_cache_s)
+        issuers = ExternalIssuers(settings.issuers, http)
+        outside = ExternalAccounts(database, issuers, lifetime_s=settings.account_cache_s)
         try:
             yield AccountServices(
                 callers=Callers(tokens, known.api_keys, outside, accounts, sessions=known.sessions),

@@ -15,9 +15,9 @@ from api.service_groups import (
     TurnServices,
 )
 from api.temporal_gateway import TemporalGateway
-from services.alerts.service import AlertService
-from services.audit.service import AuditService
-from services.chats.service import ChatService
+from services.alerts import AlertService
+from services.audit import AuditService
+from services.chats import ChatService
 from services.erasure import Erasure
 from services.events.feed import EventFeed
 from services.events.hub import EventHub
@@ -30,14 +30,12 @@ from services.mcp.service import McpServerService
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
 from services.prompts.service import PromptService
-from services.rate_limits.limiter import RateLimiter
+from services.rate_limits.limiter import RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits
-from services.rate_limits.service import RateLimitService
 from services.settings import Settings
 from services.subscriptions.plans import PlanService
 from services.subscriptions.service import SubscriptionService
-from services.subscriptions.usage import SubscriptionUsageService
-from services.subscriptions.usage_reports import UsageReports
+from services.subscriptions.usage import SubscriptionUsageService, UsageReports
 from services.tools.administration import ToolAdministration
 from services.tools.service import ToolService
 from services.tools.trials import ToolTrials

@@ -49,9 +49,9 @@ def _refused(refusal: AssignmentRefusal | Conflict) -> ApiError:
     match refusal:
         case Conflict():
             return refused(refusal, "subscription")
-        case AssignmentRefusal.NO_SUCH_USER:
+        case AssignmentRefusal.UNKNOWN_USER:
             return refused(Unreachable.MISSING, "user")
-        case AssignmentRefusal.NO_SUCH_PLAN:
+        case AssignmentRefusal.UNKNOWN_PLAN:
             return refused(Unreachable.MISSING, "plan")
         case AssignmentRefusal.INACTIVE_PLAN:
             return ApiError(ErrorCode.CONFLICT, "This plan is not active: nobody new can have it.")

@@ -94,11 +94,10 @@ class SearchQuota:
         if execution.turn_id is None:
             return Admission(is_free=False)
         user_id = execution.actor.user_id
-        async with self._database.transaction(execution.actor) as session:
-            terms = await read_terms(session, user_id)
-        limit = terms.entitlements.max_web_searches
-        period = period_at(utc_now(), anchor=terms.anchor)
         async with self._database.statements(execution.actor) as connection:
+            terms = await read_terms(connection, user_id)
+            limit = terms.entitlements.max_web_searches
+            period = period_at(utc_now(), anchor=terms.anchor)
             if limit is not None:
                 await lock(connection, "web searches", of=user_id)
                 if await _count(connection, user_id, period, execution) >= limit:

@@ -1,4 +1,4 @@
-"""Owns chats as their owner uses them: made, listed, searched, renamed, archived, deleted."""
+"""Chats as their owners use them: created, listed, searched, renamed, archived, deleted."""
 
 from typing import Any, Final
 from uuid import UUID
@@ -22,8 +22,7 @@ from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, MessageRow, TurnRow
 from schema.tables.columns import utc_now
-from services.audit.recording import record
-from services.chats.rows import chat_from_row, message_from_row
+from services.audit import record
 from services.database import Database
 from services.database.queries import Listing, Order, by_id, contains_searched
 from services.erasure import DeletedTurns, ask_for_erasure
@@ -70,7 +69,7 @@ _MESSAGES: Final = Listing(
 
 
 class ChatService:
-    """Keeps the chats of users. Errors: DatabaseUnavailableError."""
+    """The chats of users. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -78,16 +77,16 @@ class ChatService:
     async def create(
         self, actor: Actor, request: CreateChatRequest, *, key: str | None
     ) -> Result[Chat, Conflict]:
-        """Make a chat.
+        """Create a chat.
 
-        Idempotency: the same key with the same request gives the chat that it made before.
+        Idempotency: retrying with the same key and request returns the chat created before.
         """
         row = ChatRow(id=new_id(), user_id=actor.user_id, title=request.title)
 
         async def create(session: AsyncSession) -> Result[Chat, Conflict]:
             session.add(row)
             await session.flush()
-            return Ok(chat_from_row(row))
+            return Ok(_chat_from_row(row))
 
         return await create_once(
             self._database,
@@ -102,14 +101,14 @@ class ChatService:
     async def list_chats(
         self, actor: Actor, chosen: ChatFilter, page: PageRequest, *, sort: ChatSort
     ) -> Page[Chat]:
-        """Return the actor's chats that the filter leaves, in the order that is asked for.
+        """Return the actor's chats that match the filter, in the given order.
 
         Errors: InvalidCursorError.
         """
         wanted = {**vars(chosen), "owner_id": actor.user_id}
         async with self._database.statements(actor) as connection:
             rows = await _CHATS.read(connection, page, _ORDERS[sort], wanted)
-        return rows.map(chat_from_row)
+        return rows.map(_chat_from_row)
 
     async def get(self, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
         """Return one chat."""
@@ -117,12 +116,12 @@ class ChatService:
             row = await _CHAT.first(connection, id=chat_id)
         if row is None:
             return Err(await why_unreachable(self._database, ChatRow, chat_id))
-        return Ok(chat_from_row(row))
+        return Ok(_chat_from_row(row))
 
     async def change(
         self, actor: Actor, chat_id: ChatId, request: ChangeChatRequest, *, versions: Versions
     ) -> Result[Chat, Conflict | Unreachable]:
-        """Rename a chat, put it into the archive or back; `versions` are those it is meant for."""
+        """Rename, archive or unarchive a chat, if its version is one of `versions`."""
         async with self._database.transaction(actor) as session:
             row = await session.get(ChatRow, chat_id, with_for_update=True)
             if row is not None:
@@ -130,11 +129,11 @@ class ChatService:
                     return Err(Conflict.VERSION_CHANGED)
                 _apply(row, request.changes())
                 await session.flush()
-                return Ok(chat_from_row(row))
+                return Ok(_chat_from_row(row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
     async def delete(self, actor: Actor, chat_id: ChatId) -> Result[DeletedTurns, Unreachable]:
-        """Delete a chat with all that is in it; return its turns, which leave streams behind."""
+        """Delete a chat and its messages; return its turns, whose streams are yet to be erased."""
         async with self._database.transaction(actor) as session:
             row = await session.get(ChatRow, chat_id, with_for_update=True)
             if row is not None:
@@ -153,10 +152,21 @@ class ChatService:
         """
         async with self._database.statements(actor) as connection:
             if await _CHAT.first(connection, id=chat_id) is not None:
-                its = {"chat_id": chat_id}
-                rows = await _MESSAGES.read(connection, page, _CONVERSATION, its)
-                return Ok(rows.map(message_from_row))
+                chosen = {"chat_id": chat_id}
+                rows = await _MESSAGES.read(connection, page, _CONVERSATION, chosen)
+                return Ok(rows.map(Message.model_validate))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
+
+def _chat_from_row(row: ChatRow) -> Chat:
+    return Chat(
+        id=ChatId(row.id),
+        title=row.title,
+        archived=row.archived_at is not None,
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
 
 
 def _apply(row: ChatRow, changes: dict[str, Any]) -> None:

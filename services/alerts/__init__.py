@@ -1,1 +1,0 @@
-"""Alerts: what administrators should know of without having looked for it."""

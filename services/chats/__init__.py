@@ -1,1 +1,0 @@
-"""Conversations: creating, listing and reading them."""
