@@ -92,7 +92,7 @@ async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
     assert told.redis.published == [
         (API_CHANNEL, {"users": [str(user_id)], "sessions": [str(SESSION)]}),
         (API_CHANNEL, {"key_hashes": [KEY_HASH.hex()]}),
-        (API_CHANNEL, {"everybody": True}),
+        (API_CHANNEL, {"all_users": True}),
     ]
 
 
@@ -151,7 +151,7 @@ async def test_where_messages_may_have_been_missed_everything_is_forgotten() -> 
         b"\xff",
         b"null",
         b"[]",
-        b'"everybody"',
+        b'"all_users"',
         b'{"sessions": "x"}',
         b'{"sessions": ["x"]}',
         b'{"key_hashes": ["x"]}',
