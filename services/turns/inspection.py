@@ -69,7 +69,7 @@ class TurnReading:
         """Return the messages of a turn: the question, and the answer once there is one."""
         async with self._database.statements(actor) as connection:
             rows = await _MESSAGES_OF_TURN.all(connection, turn_id=turn_id)
-        return [message_from_row(row) for row in rows]
+        return [Message.model_validate(row) for row in rows]
 
 
 R = TypeVar("R", bound=SQLModel)
