@@ -1,4 +1,4 @@
-"""Fixtures for all tests; the servers behind them start with the first test that needs them."""
+"""Fixtures for all tests. Their servers start with the first test that needs them."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ pytest_plugins = [
 ]
 
 
-# Tracebacks with all local values, which structlog draws by default, take seconds each.
+# structlog's default tracebacks with all local values take seconds each.
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
@@ -31,7 +31,7 @@ structlog.configure(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Offer the servers to this process or, under xdist, to all its workers."""
+    """Offer the servers to this process or, with xdist, to all its workers."""
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     processes = len(config.getoption("tx", []) or [])
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:  # noqa: ANN401 -- xdist's own type is private
-    """Spread tests over the workers one by one, but for those that belong together."""
+    """Distribute tests over the workers one by one, except those that belong together."""
     return GroupScheduling(config, log)
 
 
@@ -61,10 +61,10 @@ TOGETHER = (
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives each group of `TOGETHER` to one worker.
+    """Assigns each group of `TOGETHER` to one worker.
 
-    xdist's own groups are a suffix that it sets on the ids of tests; since pytest 9.2 these can't
-    be set any more, and the marker `xdist_group` does nothing.
+    xdist's own groups are a suffix on test IDs, which pytest 9.2 made read-only, so its marker
+    `xdist_group` has no effect.
     """
 
     def _split_scope(self, nodeid: str) -> str:

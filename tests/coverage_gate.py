@@ -1,8 +1,8 @@
-"""The coverage gates: 80 % of the statements and 70 % of the branches, of the whole project.
+"""The coverage gates: 80 % of statements and 70 % of branches, over the whole project.
 
-And 80 % of the statements of each service, so that none hides behind the others. Reads what
-`coverage json` says of the run before. `coverage report --fail-under` knows only one number, in
-which statements and branches are mixed.
+Also 80 % of the statements of each service, so that none hides behind the others. Reads the data of
+the previous run with `coverage json`: `coverage report --fail-under` has a single number that mixes
+statements and branches.
 """
 
 import json
@@ -21,7 +21,7 @@ _SERVICES: Final = "services"
 
 
 def missed_gates(totals: Mapping[str, float]) -> list[str]:
-    """Print each number beside its gate and return the names of those that are below."""
+    """Print each number beside its gate, and return the names of missed gates."""
     missed = []
     for name, (covered, all_of_them, gate) in GATES.items():
         percent = _percent(totals, covered, all_of_them)
@@ -32,20 +32,20 @@ def missed_gates(totals: Mapping[str, float]) -> list[str]:
 
 
 def missed_services(files: Mapping[str, Any]) -> list[str]:
-    """Print the service that is covered least, and return those that are below the gate.
+    """Print the least covered service, and return those below the gate.
 
-    Shapes: `files` is that of `coverage json`, by path.
+    Shapes: `files` is the part of `coverage json` of that name, by path.
     """
     covered, all_of_them, gate = GATES["statements"]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for path, report in files.items():
         parts = PurePath(path).parts
-        if parts[0] == _SERVICES and len(parts) > 2:  # what stands beside them is none
+        if parts[0] == _SERVICES and len(parts) > 2:  # modules beside the packages are not services
             summary = report["summary"]
             counts[parts[1]].update({name: summary[name] for name in (covered, all_of_them)})
     percents = {name: _percent(count, covered, all_of_them) for name, count in counts.items()}
     least = min(percents, key=lambda name: percents[name])
-    print(f"coverage of each service: {percents[least]:.1f} % or more ({least})")
+    print(f"coverage of services: at least {percents[least]:.1f} % ({least})")
     return [name for name, percent in percents.items() if percent < gate]
 
 
@@ -68,7 +68,7 @@ def _main() -> int:
     report = _report()
     missed = [*missed_gates(report["totals"]), *missed_services(report["files"])]
     if missed:
-        print(f"not met: {', '.join(missed)}")
+        print(f"missed: {', '.join(missed)}")
     return 1 if missed else 0
 
 
