@@ -1,4 +1,4 @@
-"""Owns the base of mistakes in setting a process up, whose sentence says what to do.
+"""Errors in the setup of a process, whose messages say what to do.
 
 SetupError
 MissingApiKeyError         no model can be called
@@ -15,7 +15,7 @@ UnsafeRoleError            services/database/migrations.py
 
 
 class SetupError(Exception):
-    """The process can't start as it was set up."""
+    """The process can't start with this setup."""
 
 
 class MissingApiKeyError(SetupError):
@@ -32,5 +32,5 @@ class PortTakenError(SetupError):
 
     def __init__(self, port: int) -> None:
         super().__init__(
-            f"Port {port} is taken. Stop what listens on it, or set EVERTURN_API_PORT to another."
+            f"Port {port} is in use. Stop the process that uses it, or set EVERTURN_API_PORT."
         )

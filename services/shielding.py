@@ -1,4 +1,4 @@
-"""Owns not giving up where that would lose what was paid for."""
+"""Work that must finish, because stopping it would lose what was paid for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,14 +13,14 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 2.0
+_MAX_PAUSE_S: Final = 2.0
 
 
 async def until_stored(store: Callable[[], Awaitable[T]]) -> T:
-    """Call `store` until the database takes it; other errors propagate.
+    """Call `store` until the database is available; other errors propagate.
 
-    A model's answer exists only in this process until it is stored; failing the activity
-    instead would ask, and pay, for it again.
+    A model's response exists only in this process until it is stored; failing the activity
+    instead would request, and pay for, it again.
     """
     pause_s = _FIRST_PAUSE_S
     while True:
@@ -29,11 +29,11 @@ async def until_stored(store: Callable[[], Awaitable[T]]) -> T:
         except DatabaseUnavailableError:
             _log.warning("database_unavailable", retry_in_s=pause_s)
         await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        pause_s = min(pause_s * 2, _MAX_PAUSE_S)
 
 
 async def shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Bring `work` to its end even if this task is cancelled meanwhile; then be cancelled."""
+    """Finish `work` even if this task is cancelled meanwhile; then raise the cancellation."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

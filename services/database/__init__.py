@@ -1,6 +1,6 @@
 """The gateway to Postgres: transactions in an actor's name, compiled queries, migrations.
 
-There are two ways to query, see docs/decisions/0029-two-ways-to-query.md:
+There are two ways to query, see docs/decisions/0030-two-ways-to-query.md:
 
     Database.transaction    a SQLModel session: writes of resources, and rare queries
     Database.statements     the driver: the hot path, with SQL of its own, and reads (queries.py)
