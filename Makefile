@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest
 # as quick as later ones, also where the environment forbids Python to write bytecode.
 COMPILE := PYTHONDONTWRITEBYTECODE= $(BIN)/python -c
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate
+	--no-header --no-annotate --no-emit-package everturn-client
 
 # Tests wait more than they compute: one process more than the two cores of a CI runner.
 PROCESSES ?= 3
@@ -40,7 +40,7 @@ dev: $(INSTALLED) ## Run everything on this machine (ARGS="--port 9000 --ephemer
 install: $(INSTALLED) ## Create the environment in .venv from locked and hashed packages
 
 $(INSTALLED): requirements/install requirements/installer.txt requirements/development.txt \
-		requirements/embedding-model.txt pyproject.toml
+		requirements/embedding-model.txt pyproject.toml clients/python/pyproject.toml
 	@for python in $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3); do \
 		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 			found=$$python; break; \

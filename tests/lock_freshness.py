@@ -9,7 +9,7 @@ installer must be the version of uv that wrote the locks.
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -29,13 +29,20 @@ class Need(NamedTuple):
     by: str
 
 
-def problems_of(lock: str, needed: Iterable[Requirement]) -> list[str]:
-    """Return a sentence for each difference between `lock` and what `needed` requires."""
+def problems_of(
+    lock: str, needed: Iterable[Requirement], *, local: Collection[str] = ()
+) -> list[str]:
+    """Return a sentence for each difference between `lock` and what `needed` requires.
+
+    `local` packages are in this repository: not pinned themselves, but what they require is.
+    """
     pins = pins_of(lock)
     found: list[str] = []
     reached: set[str] = set()
     for need in _closure(needed):
         name = canonicalize_name(need.requirement.name)
+        if name in local:
+            continue
         reached.add(name)
         pin = pins.get(name)
         if pin is None:
@@ -124,11 +131,14 @@ def main() -> int:
     production = project["project"]["dependencies"]
     embedded = project["project"]["optional-dependencies"]["embedded"]
     development = project["dependency-groups"]["development"]
+    local = project["tool"]["uv"]["sources"].keys()
     locks = {path.name: path.read_text() for path in (ROOT / "requirements").glob("*.txt")}
     problems = {
-        "production.txt": problems_of(locks["production.txt"], _applying(production)),
+        "production.txt": problems_of(locks["production.txt"], _applying(production), local=local),
         "development.txt": problems_of(
-            locks["development.txt"], _applying([*production, *embedded, *development])
+            locks["development.txt"],
+            _applying([*production, *embedded, *development]),
+            local=local,
         ),
         "installer.txt": installer_problems(locks["installer.txt"], locks["development.txt"]),
     }

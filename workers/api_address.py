@@ -1,4 +1,4 @@
-"""Owns where the API is that a command of this machine talks to."""
+"""The address of the API that a command on this machine talks to."""
 
 import json
 from pathlib import Path

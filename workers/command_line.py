@@ -91,13 +91,22 @@ def migrate(
 @app.command()
 def chat(
     *,
-    url: Annotated[str | None, typer.Option(help="The API; else that of `everturn dev`.")] = None,
-    data_dir: DataDir = _DATA_DIR,
-    email: Annotated[str | None, typer.Option(envvar="EVERTURN_EMAIL")] = None,
-    chat_id: Annotated[str | None, typer.Option("--chat", help="Go on with this chat.")] = None,
-    new: Annotated[bool, typer.Option(help="Begin a new chat.")] = False,
-    model: Annotated[str | None, typer.Option(help="The model to ask.")] = None,
-    message: Annotated[str | None, typer.Option(help="Send this, print the answer, end.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="URL of the API, by default that of `everturn dev`.")
+    ] = None,
+    data_dir: Annotated[
+        Path, typer.Option(help="The data directory of `everturn dev`.")
+    ] = _DATA_DIR,
+    email: Annotated[
+        str | None, typer.Option(envvar="EVERTURN_EMAIL", help="The account to sign in to.")
+    ] = None,
+    sign_up: Annotated[bool, typer.Option("--sign-up", help="Create an account first.")] = False,
+    chat_id: Annotated[str | None, typer.Option("--chat", help="Continue this chat.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Start a new chat.")] = False,
+    model: Annotated[str | None, typer.Option(help="The model that answers.")] = None,
+    message: Annotated[
+        str | None, typer.Option(help="Send one message, print the answer and exit.")
+    ] = None,
 ) -> None:
     """Chat in the terminal."""
     from workers.terminal_chat.command import run_chat
@@ -107,6 +116,7 @@ def chat(
             url=url,
             data_dir=data_dir,
             email=email,
+            sign_up=sign_up,
             chat_id=chat_id,
             new=new,
             model=model,

@@ -19,18 +19,54 @@ from starlette.routing import Route
 
 ScriptedEvent = tuple[str, dict[str, Any]]
 
+_WHEN = "2026-01-31T09:00:00.000000Z"
+_USER = {
+    "version": 1,
+    "id": "u",
+    "email": "ada@example.com",
+    "displayName": None,
+    "role": "user",
+    "createdAt": _WHEN,
+    "updatedAt": _WHEN,
+}
+
 
 class ConnectionCutError(Exception):
     """Ends a response in the middle, which makes the server close the connection."""
 
 
+def message(role: str, content: str, **more: object) -> dict[str, Any]:
+    """Return a stored message."""
+    return {
+        "id": str(uuid.uuid4()),
+        "chatId": "c",
+        "turnId": "t",
+        "role": role,
+        "content": content,
+        "status": "completed",
+        "createdAt": _WHEN,
+        **more,
+    }
+
+
+def chat(title: str, chat_id: str | None = None) -> dict[str, Any]:
+    """Return a chat."""
+    return {
+        "version": 1,
+        "id": chat_id or str(uuid.uuid4()),
+        "title": title,
+        "archived": False,
+        "createdAt": _WHEN,
+        "updatedAt": _WHEN,
+    }
+
+
 def done(content: str, *, status: str = "completed") -> ScriptedEvent:
     """Return the last event of a turn whose stored message is `content`."""
     usage = {"inputTokens": 812, "outputTokens": 96, "cacheReadTokens": 0, "cacheWriteTokens": 0}
-    message = {"id": str(uuid.uuid4()), "role": "assistant", "content": content}
     return "done", {
         "status": status,
-        "assistantMessage": message,
+        "assistantMessage": message("assistant", content),
         "usage": usage,
         "costUsd": "0.001200",
     }
@@ -170,14 +206,14 @@ class ScriptedApi:
     async def _sign_up(self, request: Request) -> Response:
         body = await request.json()
         if body["email"] in self.accounts:
-            return failure(409, "CONFLICT", "This e-mail has an account already.")
+            return failure(409, "CONFLICT", "An account with this email already exists.")
         self.accounts[body["email"]] = body["password"]
         return self._issue(body["email"], status=201)
 
     async def _log_in(self, request: Request) -> Response:
         body = await request.json()
         if self.accounts.get(body["email"]) != body["password"]:
-            return failure(401, "UNAUTHENTICATED", "The e-mail or the password is wrong.")
+            return failure(401, "UNAUTHENTICATED", "Wrong email or password.")
         return self._issue(body["email"])
 
     async def _refresh(self, request: Request) -> Response:
@@ -194,7 +230,7 @@ class ScriptedApi:
         self._access_tokens.add(access)
         self._refresh_tokens.add(refresh)
         tokens = {"accessToken": access, "refreshToken": refresh, "tokenType": "bearer"}
-        user = {"id": str(uuid.uuid4()), "email": email, "displayName": None}
+        user = {**_USER, "email": email}
         return _success({**tokens, "expiresIn": 900, "user": user}, status=status)
 
     def _refusal(self, request: Request) -> Response | None:
@@ -203,14 +239,14 @@ class ScriptedApi:
         return failure(401, "UNAUTHENTICATED", "The access token is not valid.")
 
     async def _me(self, request: Request) -> Response:
-        return self._refusal(request) or _success({"email": "ada@example.com"})
+        return self._refusal(request) or _success(_USER)
 
     async def _create_chat(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
-        chat = {"id": str(uuid.uuid4()), "title": (await request.json())["title"]}
-        self.chats.insert(0, chat)
-        return _success(chat, status=201)
+        created = chat((await request.json())["title"])
+        self.chats.insert(0, created)
+        return _success(created, status=201)
 
     async def _list_chats(self, request: Request) -> Response:
         limit = int(request.query_params.get("limit", "20"))
@@ -219,7 +255,7 @@ class ScriptedApi:
     async def _chat(self, request: Request) -> Response:
         found = [chat for chat in self.chats if chat["id"] == request.path_params["chat"]]
         if not found:
-            return self._refusal(request) or failure(404, "NOT_FOUND", "There is no such chat.")
+            return self._refusal(request) or failure(404, "NOT_FOUND", "Chat not found.")
         return self._refusal(request) or _success(found[0])
 
     async def _messages(self, request: Request) -> Response:
@@ -235,7 +271,7 @@ class ScriptedApi:
         turn = self._turns.get(key) or self.script.pop(0)
         self._turns[key] = self._turns[turn.id] = turn
         if self.accept_without_stream:
-            return _success({"turn": {"id": turn.id, "status": "queued"}}, status=202)
+            return _success({"turn": _turn(turn.id, "queued")}, status=202)
         return self._stream(turn, after="")
 
     async def _events(self, request: Request) -> Response:
@@ -248,7 +284,7 @@ class ScriptedApi:
         turn = self._turns[request.path_params["turn"]]
         self.cancelled.append(turn.id)
         turn.cancel()
-        return self._refusal(request) or _success({"id": turn.id, "status": "running"})
+        return self._refusal(request) or _success(_turn(turn.id, "running"))
 
     async def _decide(self, request: Request) -> Response:
         if refusal := self._refusal(request):
@@ -258,7 +294,17 @@ class ScriptedApi:
         if self.decision_refusals:
             return self.decision_refusals.pop(0)
         turn.decide(call_id)
-        return _success({"turnId": turn.id, "toolCallId": call_id, "status": "requested"})
+        return _success(
+            {
+                "turnId": turn.id,
+                "step": 1,
+                "toolCallId": call_id,
+                "name": "calculator",
+                "status": "requested",
+                "decision": "approved",
+                "input": {},
+            }
+        )
 
     def _stream(self, turn: ScriptedTurn, *, after: str) -> Response:
         first = int(after.partition("-")[2]) + 1 if after else 0
@@ -282,6 +328,19 @@ async def _stream(turn: ScriptedTurn, *, first: int, cut: int | None) -> AsyncIt
             raise ConnectionCutError
         yield text.encode()
         number += 1
+
+
+def _turn(turn_id: str, status: str) -> dict[str, Any]:
+    return {
+        "id": turn_id,
+        "chatId": "c",
+        "status": status,
+        "model": "scripted-model",
+        "userMessageId": "m",
+        "usage": {},
+        "costUsd": "0",
+        "createdAt": _WHEN,
+    }
 
 
 def _success(data: object, *, status: int = 200) -> Response:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -15,7 +16,7 @@ from tests.fixtures.plans import STANDARD, make_plan
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_settings import changed_settings
 from workers.command_line import app
-from workers.demo_model.scripts import Script
+from workers.demo_model.scripts import Script, ToolCall
 
 
 class Terminal:
@@ -90,7 +91,7 @@ async def test_a_plan_is_given_by_its_name(
     plan = await make_plan(admin)
 
     given = await terminal.json("subscribe", user.email, plan["name"].upper())
-    plans = await terminal.run("plans", "--limit", "1000")
+    plans = await terminal.run("plans", "list", "--limit", "1000")
 
     assert (given["userId"], given["planId"]) == (user.id, plan["id"])
     assert plan["name"] in plans.stdout
@@ -176,9 +177,93 @@ async def test_a_turn_is_listed_shown_stopped_and_run_again(
     assert [row["id"] for row in listed] == [turn]
     assert question in shown.stdout
     assert "charges" in shown.stdout
+    assert re.search(r'usage +\{"inputTokens": [1-9]', shown.stdout)
     assert stopped["status"] == "completed"
     assert again["regenerates"] == turn
     await user.events(again["id"])
+
+
+async def test_the_inputs_of_tool_calls_are_shown(
+    terminal: Terminal, user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    call = ToolCall(name="calculator", input={"expression": "6*7"})
+    stack.model.add(Script(match=question, tool_calls=(call,)))
+    stack.model.add(Script(match=question, text="Done."))
+    answer = await user.ask(await user.create_chat(), question)
+
+    shown = await terminal.run("turn", answer["turn"]["id"])
+
+    assert '{"expression": "6*7"}' in shown.stdout
+
+
+async def test_plans_are_created_shown_and_updated(terminal: Terminal) -> None:
+    name = unique("plan")
+
+    created = await terminal.json(
+        *("plans", "create", name, "--entitlements", '{"budgetUsd": "5", "maxMemories": 7}')
+    )
+    updated = await terminal.json("plans", "update", name, "--description", "Old", "--inactive")
+    shown = await terminal.json("plans", "show", name)
+    nothing = await terminal.run("plans", "update", name)
+
+    assert created["entitlements"]["budgetUsd"] == "5"
+    assert created["entitlements"]["maxMemories"] == 7
+    assert (updated["description"], updated["active"]) == ("Old", False)
+    assert shown == updated
+    assert nothing.exit_code == 2
+
+
+async def test_prompts_are_written_listed_and_activated(terminal: Terminal, tmp_path: Path) -> None:
+    name, text = f"p{unique()[-12:]}", tmp_path / "prompt.txt"
+    text.write_text("Answer briefly.")
+
+    created = await terminal.json("prompts", "create", name, "--file", str(text))
+    text.write_text("Answer at length.")
+    version = await terminal.json("prompts", "update", name, "--file", str(text), "--note", "More")
+    activated = await terminal.json("prompts", "activate", name, "1")
+    shown = await terminal.run("prompts", "show", name)
+    versions = await terminal.json("prompts", "versions", name)
+    listed = await terminal.json("prompts", "list", "--limit", "1000")
+    missing = await terminal.run("prompts", "create", "x", "--file", str(tmp_path / "none"))
+
+    assert (created["latestVersion"], version["number"]) == (1, 2)
+    assert activated["activeVersion"] == 1
+    assert "Answer at length." in shown.stdout
+    assert [row["note"] for row in versions] == ["More", ""]
+    assert name in {row["name"] for row in listed}
+    assert missing.exit_code == 2
+
+
+async def test_documents_of_all_users_are_listed_and_unpublished(
+    terminal: Terminal, user: ApiUser
+) -> None:
+    body = {"title": unique("document"), "content": "It closes at dusk."}
+    document = await user.request("POST", "/knowledge", json=body)
+
+    listed = await terminal.json("knowledge", "list", "--user", user.email)
+    unpublished = await terminal.json("knowledge", "unpublish", listed[0]["id"])
+
+    assert [row["id"] for row in listed] == [document.json()["data"]["id"]]
+    assert unpublished["status"] == "draft"
+
+
+async def test_alerts_are_filtered_by_user_and_severity(
+    terminal: Terminal, user: ApiUser, stack: Stack
+) -> None:
+    await stack.inspection.execute(
+        "INSERT INTO alerts (id, kind, severity, user_id, details) "
+        "VALUES (gen_random_uuid(), 'budget.reached', 'warning', $1, '{\"percent\": 80}')",
+        UUID(user.id),
+    )
+
+    found = await terminal.json("alerts", "--user", user.email, "--severity", "warning")
+    none = await terminal.json("alerts", "--user", user.email, "--severity", "critical")
+    table = await terminal.run("alerts", "--user", user.email)
+
+    assert [row["kind"] for row in found] == ["budget.reached"]
+    assert none == []
+    assert '{"percent": 80}' in table.stdout
 
 
 async def answered(user: ApiUser, stack: Stack, question: str | None = None) -> str:
@@ -199,10 +284,10 @@ async def test_what_the_api_refuses_is_said_in_its_words(
     results = (missing, nobody, unlisted, plain, nowhere)
     assert [result.exit_code for result in results] == [1] * 5
     assert "There is no such turn." in missing.stderr
-    assert "There is no email nobody@example.com among the users." in nobody.stderr
-    assert "There is no no-such-tool among the tools." in unlisted.stderr
+    assert "No user has the email nobody@example.com." in nobody.stderr
+    assert "Tool no-such-tool not found." in unlisted.stderr
     assert "This needs the permission `admin:read`." in plain.stderr
-    assert "Nothing answers at http://127.0.0.1:1." in nowhere.stderr
+    assert "Can't reach http://127.0.0.1:1." in nowhere.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,29 +10,31 @@ from typing import Any
 
 import pytest
 
+from everturn_client import AsyncEverturn
 from tests.fakes.scripted_api import (
     ScriptedApi,
     ScriptedTurn,
     delta,
     done,
     failure,
+    message,
     serving,
     step,
 )
+from tests.fakes.scripted_api import chat as stored_chat
 from tests.fixtures.terminal_chat import Terminal, open_terminal
 from tests.fixtures.terminal_session import (
     ANSWER,
     EMAIL,
     PASSWORD,
     credentials_of,
+    credentials_path,
     move_to,
     signed_in,
     unfinished_turn,
 )
-from workers.terminal_chat.api_client import ApiClient
 from workers.terminal_chat.command import run_chat
-from workers.terminal_chat.credentials import CredentialFile, credentials_path
-from workers.terminal_chat.errors import CredentialFileError
+from workers.terminal_chat.credentials import CredentialFile, CredentialFileError
 from workers.terminal_chat.keyboard import Keyboard
 
 
@@ -55,7 +57,7 @@ async def url(script: ScriptedApi) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def api(url: str) -> AsyncIterator[ApiClient]:
+async def api(url: str) -> AsyncIterator[AsyncEverturn]:
     async with signed_in(url) as client:
         yield client
 
@@ -74,7 +76,14 @@ def chat(url: str, home: Path) -> Chat:
     """Run the command in a thread, since it runs a loop of its own."""
 
     def run(**options: Any) -> Awaitable[int]:  # noqa: ANN401
-        defaults = {"email": None, "chat_id": None, "new": False, "model": None, "message": None}
+        defaults = {
+            "email": None,
+            "sign_up": False,
+            "chat_id": None,
+            "new": False,
+            "model": None,
+            "message": None,
+        }
         everything: dict[str, Any] = {"url": url, "data_dir": home} | defaults | options
         return asyncio.to_thread(lambda: run_chat(**everything))
 
@@ -119,7 +128,7 @@ async def test_an_address_where_nothing_answers_is_one_line(
     monkeypatch.setenv("EVERTURN_PASSWORD", PASSWORD)
     assert await chat(url="127.0.0.1:1", message="Hello") == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("Nothing answers at http://127.0.0.1:1. Start it with `make dev`")
+    assert line.startswith("Can't reach http://127.0.0.1:1. Start it with `make dev`")
 
 
 async def test_a_script_without_credentials_is_told_what_to_set(
@@ -138,12 +147,12 @@ async def test_a_wrong_password_is_refused_and_never_printed(
     monkeypatch.setenv("EVERTURN_PASSWORD", "wrong secret")
     assert await chat(message="Hello") == 1
     output = capsys.readouterr()
-    assert output.err == "The e-mail and the password do not fit an account.\n"
+    assert output.err.startswith("Wrong email or password. ")
     assert "wrong secret" not in output.out
 
 
 async def test_tokens_are_kept_for_their_owner_alone_and_used_again(
-    script: ScriptedApi, chat: Chat, api: ApiClient
+    script: ScriptedApi, chat: Chat, api: AsyncEverturn, url: str
 ) -> None:
     assert stat.S_IMODE(credentials_path().stat().st_mode) == 0o600
     script.script = [ScriptedTurn([done("")])]
@@ -151,16 +160,16 @@ async def test_tokens_are_kept_for_their_owner_alone_and_used_again(
     script.expire_access_tokens()
     assert await chat(message="Hello") == 0
     assert script.refreshes == 1
-    assert "access-" not in repr(api.credentials.load())
+    assert "access-" not in repr(credentials_of(url).load())
 
 
 async def test_a_file_of_tokens_that_can_not_be_written_is_one_line(
-    url: str, home: Path, api: ApiClient
+    url: str, home: Path, api: AsyncEverturn
 ) -> None:
     (home / "taken").write_text("a file where a folder should be")
     file = CredentialFile(home / "taken" / "credentials.json", url=url)
-    with pytest.raises(CredentialFileError, match="can't be kept"):
-        file.save(credentials_of(api))
+    with pytest.raises(CredentialFileError, match="Can't store credentials"):
+        file.save(await api.auth.login(email=EMAIL, password=PASSWORD))
 
 
 async def test_an_unreadable_file_of_tokens_holds_none(url: str, home: Path) -> None:
@@ -169,13 +178,13 @@ async def test_an_unreadable_file_of_tokens_holds_none(url: str, home: Path) -> 
 
 
 @pytest.mark.usefixtures("signed_in_by_environment")
-async def test_a_session_that_has_ended_is_begun_anew(
-    script: ScriptedApi, chat: Chat, api: ApiClient
+async def test_a_session_that_has_ended_is_started_again(
+    script: ScriptedApi, chat: Chat, api: AsyncEverturn, url: str
 ) -> None:
     script.script = [ScriptedTurn([done("")])]
     script.end_sessions()
     assert await chat(message="Hello") == 0
-    assert api.credentials.load() is not None
+    assert credentials_of(url).email == EMAIL
 
 
 @pytest.mark.usefixtures("signed_in_by_environment")
@@ -185,11 +194,8 @@ async def test_the_prompt_serves_commands_and_messages_until_the_input_ends(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    script.chats = [{"id": "c-2", "title": "Trains"}, {"id": "c-1", "title": "Rivers"}]
-    script.history = [
-        {"id": "2", "role": "assistant", "content": "Deep."},
-        {"id": "1", "role": "user", "content": "How deep?"},
-    ]
+    script.chats = [stored_chat("Trains", "c-2"), stored_chat("Rivers", "c-1")]
+    script.history = [message("assistant", "Deep.", id="2"), message("user", "How deep?", id="1")]
     script.script = [ScriptedTurn([done(text)]) for text in ("one", "two", "three")]
     typed = "/chats\nfirst\n/open 2\nsecond\n/open 9\n/nowhere\n/new\nthird\n/help\n/quit\nnever\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
@@ -200,7 +206,7 @@ async def test_the_prompt_serves_commands_and_messages_until_the_input_ends(
     lines = output.err.splitlines()
     assert lines[:3] == ["Trains · /help lists the commands", "  1  Trains", "  2  Rivers"]
     assert lines[lines.index("> How deep?") + 1] == "Deep."
-    assert "There is no command /nowhere; /help lists them." in lines
+    assert "Unknown command /nowhere; /help lists them." in lines
     assert any(line.startswith("/open N ") for line in lines)
 
 
@@ -209,7 +215,7 @@ async def test_a_chat_that_does_not_exist_is_one_line(
     chat: Chat, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await chat(chat_id="c-9", message="Hello") == 1
-    assert capsys.readouterr().err == "There is no such chat. (NOT_FOUND)\n"
+    assert capsys.readouterr().err == "Chat not found. (NOT_FOUND)\n"
 
 
 @pytest.mark.usefixtures("signed_in_by_environment")
@@ -238,12 +244,14 @@ async def test_a_person_signs_up_stops_an_answer_and_leaves(
     script: ScriptedApi, terminal: Terminal
 ) -> None:
     script.script = [unfinished_turn()]
-    await terminal.shows(lambda text: text.endswith("E-mail: "))
+    await terminal.shows(lambda text: text.endswith("create an account): "))
+    terminal.type("\n")
+    await terminal.shows(lambda text: text.endswith("Email of the new account: "))
     terminal.type("grace@example.com\n")
     await terminal.shows(lambda text: text.endswith("Password: "))
     terminal.type("hopper hopper\n")
-    await terminal.shows(lambda text: text.endswith("[y/N] "))
-    terminal.type("y\n")
+    await terminal.shows(lambda text: text.endswith("Repeat the password: "))
+    terminal.type("hopper hopper\n")
     await terminal.prompts(times=1)
     terminal.type("Tell me a story.\n")
     await terminal.shows(lambda text: "Once upon" in text)
@@ -262,7 +270,7 @@ async def test_a_second_interrupt_leaves_the_terminal_at_once(
 ) -> None:
     script.script = [ScriptedTurn([step(1), delta(1, "Once upon")])]
     script.accounts = {EMAIL: PASSWORD}
-    await terminal.shows(lambda text: text.endswith("E-mail: "))
+    await terminal.shows(lambda text: text.endswith("create an account): "))
     terminal.type(f"{EMAIL}\n")
     await terminal.shows(lambda text: text.endswith("Password: "))
     terminal.type(f"{PASSWORD}\n")
@@ -287,7 +295,7 @@ async def test_an_interrupt_at_the_prompt_leaves_it(
 
 
 async def test_the_end_of_the_input_leaves_the_prompt(
-    script: ScriptedApi, chat: Chat, monkeypatch: pytest.MonkeyPatch, api: ApiClient
+    script: ScriptedApi, chat: Chat, monkeypatch: pytest.MonkeyPatch, api: AsyncEverturn
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert await chat() == 0
@@ -295,7 +303,7 @@ async def test_the_end_of_the_input_leaves_the_prompt(
 
 
 @pytest.mark.usefixtures("signed_in_by_environment")
-async def test_a_session_that_ends_during_the_conversation_is_begun_anew(
+async def test_a_session_that_ends_during_the_conversation_is_started_again(
     script: ScriptedApi, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = iter(["Hello"])

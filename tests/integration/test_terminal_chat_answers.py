@@ -3,13 +3,21 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
+from everturn_client import (
+    AsyncEverturn,
+    BadRequestError,
+    NotFoundError,
+    RateLimitError,
+    StreamInterruptedError,
+    TurnInProgressError,
+    UnexpectedResponseError,
+)
 from tests.fakes.scripted_api import (
     ScriptedApi,
     ScriptedEvent,
@@ -30,15 +38,7 @@ from tests.fixtures.terminal_session import (
     unfinished_turn,
 )
 from workers.terminal_chat.answering import Answering, TurnOutcome
-from workers.terminal_chat.api_client import ApiClient, OutgoingMessage
-from workers.terminal_chat.errors import (
-    ApiError,
-    ConnectionLostError,
-    UnreachableError,
-    UnreadableAnswerError,
-)
-from workers.terminal_chat.plain_screen import PlainScreen
-from workers.terminal_chat.turn_stream import Patience
+from workers.terminal_chat.screen import PlainScreen
 
 EVENTS: list[ScriptedEvent] = [
     ("turn", {"chatId": "c", "status": "running", "userMessageId": "m"}),
@@ -76,55 +76,58 @@ async def url(script: ScriptedApi) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def api(url: str) -> AsyncIterator[ApiClient]:
+async def api(url: str) -> AsyncIterator[AsyncEverturn]:
     async with signed_in(url) as client:
         yield client
 
 
-def eager() -> Patience:
-    return Patience(first_pause_s=0, longest_pause_s=0)
-
-
-def answering(api: ApiClient, screen: Recorder, patience: Patience | None = None) -> Answering:
-    message = OutgoingMessage("chat-1", "6*7?", model="scripted-model")
-    return Answering(api, screen, message, patience=patience or eager())
+def answering(api: AsyncEverturn, screen: Recorder, *, reconnect_s: float = 60) -> Answering:
+    return Answering(
+        api,
+        screen,
+        chat_id="chat-1",
+        content="6*7?",
+        model="scripted-model",
+        reconnect_s=reconnect_s,
+    )
 
 
 @pytest.mark.parametrize("delivered", range(len(EVENTS)))
 async def test_a_stream_cut_within_any_event_is_resumed_to_the_exact_message(
-    script: ScriptedApi, api: ApiClient, delivered: int
+    script: ScriptedApi, api: AsyncEverturn, delivered: int
 ) -> None:
     script.script, script.cuts = [ScriptedTurn(list(EVENTS))], [delivered]
     screen = Recorder()
     turn = answering(api, screen)
     assert await turn.run() is TurnOutcome.COMPLETED
-    assert (turn.transcript.streamed_text, screen.text) == (ANSWER, ANSWER)
+    assert (turn.state.streamed_text, screen.text) == (ANSWER, ANSWER)
     assert script.resumed_after == [f"7-{delivered - 1}" if delivered else ""]
-    assert screen.notes == ["reconnecting…", "connected again"]
+    assert screen.notes == ["reconnecting…", "reconnected"]
     assert len(script.sent) == 1
 
 
 async def test_a_stream_cut_after_each_single_event_rebuilds_the_exact_message(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script, script.cuts = [ScriptedTurn(list(EVENTS))], [1] * (len(EVENTS) - 1)
     turn = answering(api, Recorder())
     assert await turn.run() is TurnOutcome.COMPLETED
-    assert turn.transcript.streamed_text == ANSWER
+    assert turn.state.streamed_text == ANSWER
 
 
 async def test_a_message_whose_answer_is_lost_is_sent_again_under_the_same_key(
-    script: ScriptedApi, url: str, api: ApiClient
+    script: ScriptedApi, url: str, api: AsyncEverturn
 ) -> None:
     script.script = [ScriptedTurn(list(EVENTS))]
-    transport = LosingTheFirstAnswer()
-    async with aclosing(ApiClient(url, api.credentials, transport=transport)) as losing:
+    http = httpx2.AsyncClient(transport=LosingTheFirstAnswer())
+    tokens = credentials_of(url)
+    async with AsyncEverturn(url, token_store=tokens, http_client=http) as losing:
         turn = answering(losing, Recorder())
         assert await turn.run() is TurnOutcome.COMPLETED
     first, second = script.sent
     assert first == second
     assert first.body == {"content": "6*7?", "stream": True, "model": "scripted-model"}
-    assert turn.transcript.streamed_text == ANSWER
+    assert turn.state.streamed_text == ANSWER
 
 
 class LosingTheFirstAnswer(httpx2.AsyncHTTPTransport):
@@ -142,94 +145,82 @@ class LosingTheFirstAnswer(httpx2.AsyncHTTPTransport):
 
 
 async def test_a_message_that_the_api_can_not_take_just_now_is_sent_again(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [ScriptedTurn(list(EVENTS))]
     script.refusals = [failure(503, "SERVICE_UNAVAILABLE", "Away.", retryable=True)]
-    screen = Recorder()
-    assert await answering(api, screen).run() is TurnOutcome.COMPLETED
-    assert screen.notes == ["reconnecting…", "connected again"]
+    turn = answering(api, Recorder())
+    assert await turn.run() is TurnOutcome.COMPLETED
+    assert (len(script.sent), turn.state.streamed_text) == (2, ANSWER)
 
 
 async def test_a_message_that_must_wait_for_its_turn_is_followed_by_its_id(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script, script.accept_without_stream = [ScriptedTurn(list(EVENTS))], True
     screen = Recorder()
     assert await answering(api, screen).run() is TurnOutcome.COMPLETED
-    assert (screen.text, screen.notes) == (ANSWER, ["accepted; the answer will follow…"])
+    assert (screen.text, screen.notes) == (ANSWER, ["queued; the answer will follow…"])
 
 
-async def test_a_busy_chat_is_an_error_at_once(script: ScriptedApi, api: ApiClient) -> None:
+async def test_a_busy_chat_is_an_error_at_once(script: ScriptedApi, api: AsyncEverturn) -> None:
     script.refusals = [failure(409, "TURN_IN_PROGRESS", "A turn is in progress.", retryable=True)]
-    with pytest.raises(ApiError, match=r"A turn is in progress. \(TURN_IN_PROGRESS\)"):
+    with pytest.raises(TurnInProgressError, match=r"A turn is in progress. \(TURN_IN_PROGRESS\)"):
         await answering(api, Recorder()).run()
     assert len(script.sent) == 1
 
 
-async def test_a_limit_on_messages_is_an_error_at_once(script: ScriptedApi, api: ApiClient) -> None:
+async def test_a_limit_on_messages_is_an_error_at_once(
+    script: ScriptedApi, api: AsyncEverturn
+) -> None:
     script.refusals = [failure(429, "RATE_LIMITED", "Too many messages.", retryable=True)]
-    with pytest.raises(ApiError, match="Too many messages"):
+    script.refusals[0].headers["Retry-After"] = "3600"
+    with pytest.raises(RateLimitError, match="Too many messages"):
         await answering(api, Recorder()).run()
 
 
-async def test_a_refused_input_is_named(script: ScriptedApi, api: ApiClient) -> None:
+async def test_a_refused_input_is_named(script: ScriptedApi, api: AsyncEverturn) -> None:
     details = [{"path": "content", "message": "too short"}]
     script.refusals = [failure(400, "VALIDATION_ERROR", "Invalid input.", details=details)]
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(BadRequestError) as caught:
         await answering(api, Recorder()).run()
     assert str(caught.value) == "Invalid input: content: too short (VALIDATION_ERROR)"
 
 
 async def test_what_answers_without_being_this_api_is_named_as_such(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.refusals = [PlainTextResponse("Welcome to nginx!")]
-    with pytest.raises(UnreadableAnswerError, match="can't read"):
+    with pytest.raises(UnexpectedResponseError, match="can't read"):
         await answering(api, Recorder()).run()
     script.refusals = [PlainTextResponse("Away", status_code=404)]
-    with pytest.raises(ApiError, match="HTTP_404"):
+    with pytest.raises(NotFoundError, match="HTTP_404"):
         await answering(api, Recorder()).run()
 
 
 async def test_a_stream_that_never_comes_back_is_given_up(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script, script.cuts = [ScriptedTurn(list(EVENTS))], [3]
     screen = Recorder()
-    with pytest.raises(ConnectionLostError, match="--chat chat-1"):
-        await answering(api, screen, Patience(limit_s=0)).run()
+    with pytest.raises(StreamInterruptedError):
+        await answering(api, screen, reconnect_s=0).run()
     assert screen.text == "Let me "
 
 
-async def test_a_server_that_is_away_is_given_up(api: ApiClient) -> None:
-    async with aclosing(ApiClient("http://127.0.0.1:1", api.credentials)) as nowhere:
-        nowhere.credentials.save(credentials_of(api))
-        with pytest.raises(UnreachableError, match="everturn dev"):
-            await answering(nowhere, Recorder(), Patience(limit_s=0)).run()
-
-
 async def test_a_token_that_expires_while_the_answer_comes_is_refreshed(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script, script.cuts = [ScriptedTurn(list(EVENTS))], [4]
     turn = answering(api, Recorder())
     script.expire_access_tokens()
     assert await turn.run() is TurnOutcome.COMPLETED
     assert script.refreshes == 1
-    assert turn.transcript.streamed_text == ANSWER
-
-
-async def test_requests_at_the_same_time_refresh_an_expired_token_once(
-    script: ScriptedApi, api: ApiClient
-) -> None:
-    script.expire_access_tokens()
-    await asyncio.gather(*(api.check_sign_in() for _ in range(5)))
-    assert script.refreshes == 1
+    assert turn.state.streamed_text == ANSWER
 
 
 async def test_an_interrupt_cancels_the_turn_and_shows_what_was_stored(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [unfinished_turn()]
     screen = Recorder()
@@ -242,7 +233,7 @@ async def test_an_interrupt_cancels_the_turn_and_shows_what_was_stored(
     assert (screen.text, screen.notes) == ("Once upon a", ["stopping…"])
 
 
-async def test_a_second_interrupt_leaves_at_once(script: ScriptedApi, api: ApiClient) -> None:
+async def test_a_second_interrupt_leaves_at_once(script: ScriptedApi, api: AsyncEverturn) -> None:
     script.script = [ScriptedTurn([step(1), delta(1, "Once upon")])]
     screen = Recorder()
     turn = answering(api, screen)
@@ -254,12 +245,12 @@ async def test_a_second_interrupt_leaves_at_once(script: ScriptedApi, api: ApiCl
 
 
 async def test_plain_output_of_a_turn_that_was_cut_is_exact(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     events = [step(1), delta(1, "Let me see. "), step(2), delta(2, "42"), done("Let me see. 42")]
     script.script, script.cuts = [ScriptedTurn(events)], [1, 1, 1, 1]
     answers, lines = io.StringIO(), io.StringIO()
     screen = PlainScreen(answers=answers, lines=lines)
-    message = OutgoingMessage("chat-1", "6*7?")
-    assert await Answering(api, screen, message, patience=eager()).run() is TurnOutcome.COMPLETED
+    turn = Answering(api, screen, chat_id="chat-1", content="6*7?")
+    assert await turn.run() is TurnOutcome.COMPLETED
     assert answers.getvalue() == "Let me see. 42\n"

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
+from everturn_client import AsyncEverturn
 from tests.fakes.scripted_api import (
     ScriptedApi,
     ScriptedEvent,
@@ -20,13 +20,11 @@ from tests.fakes.scripted_api import (
     tool_call,
 )
 from tests.fixtures.terminal_chat import Recorder, Terminal, open_terminal
+from tests.fixtures.terminal_session import credentials_of, move_to, signed_in
 from workers.terminal_chat.answering import Answering, TurnOutcome
-from workers.terminal_chat.api_client import ApiClient, OutgoingMessage
 from workers.terminal_chat.approvals import ApprovalPrompt
-from workers.terminal_chat.credentials import CredentialFile, credentials_path
 from workers.terminal_chat.keyboard import Keyboard
 
-EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
 ASKING = tool_call(1, "awaiting_approval")
 AFTERWARDS = [
     tool_call(1, "completed", output="42"),
@@ -39,10 +37,7 @@ AFTERWARDS = [
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home without credentials, and an environment that signs nobody in."""
-    for name in ("HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path))
-    for name in ("EVERTURN_EMAIL", "EVERTURN_PASSWORD"):
-        monkeypatch.delenv(name, raising=False)
+    move_to(tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -58,10 +53,8 @@ async def url(script: ScriptedApi) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def api(url: str) -> AsyncIterator[ApiClient]:
-    client = ApiClient(url, CredentialFile(credentials_path(), url=url))
-    async with aclosing(client):
-        await client.log_in(email=EMAIL, password=SecretStr(PASSWORD))
+async def api(url: str) -> AsyncIterator[AsyncEverturn]:
+    async with signed_in(url) as client:
         yield client
 
 
@@ -79,9 +72,9 @@ class Person(Keyboard):
         return answer() if callable(answer) else answer
 
 
-def answering(api: ApiClient, screen: Recorder, person: Person | None) -> Answering:
+def answering(api: AsyncEverturn, screen: Recorder, person: Person | None) -> Answering:
     approvals = None if person is None else ApprovalPrompt(screen, person)
-    return Answering(api, screen, OutgoingMessage("chat-1", "6*7?"), approvals=approvals)
+    return Answering(api, screen, chat_id="chat-1", content="6*7?", approvals=approvals)
 
 
 def waiting_turn(*more: ScriptedEvent) -> ScriptedTurn:
@@ -93,7 +86,7 @@ def waiting_turn(*more: ScriptedEvent) -> ScriptedTurn:
     )
 
 
-async def test_an_approval_lets_the_turn_go_on(script: ScriptedApi, api: ApiClient) -> None:
+async def test_an_approval_lets_the_turn_go_on(script: ScriptedApi, api: AsyncEverturn) -> None:
     script.script = [waiting_turn()]
     screen, person = Recorder(), Person("y")
 
@@ -106,7 +99,7 @@ async def test_an_approval_lets_the_turn_go_on(script: ScriptedApi, api: ApiClie
 
 
 async def test_two_calls_are_asked_about_one_after_the_other(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     asking = tool_call(1, "awaiting_approval", call_id="call-2")
     turn = waiting_turn(asking)
@@ -123,7 +116,7 @@ async def test_two_calls_are_asked_about_one_after_the_other(
 
 
 async def test_an_input_that_the_api_refuses_can_be_typed_again(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [waiting_turn()]
     script.decision_refusals = [failure(400, "VALIDATION_ERROR", "`expression` is missing.")]
@@ -139,7 +132,7 @@ async def test_an_input_that_the_api_refuses_can_be_typed_again(
 
 
 async def test_a_call_that_somebody_else_decided_about_is_told_and_gone_on_with(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [ScriptedTurn([step(1), ASKING, *AFTERWARDS])]
     script.decision_refusals = [failure(409, "CONFLICT", "It was denied before.")]
@@ -152,7 +145,7 @@ async def test_a_call_that_somebody_else_decided_about_is_told_and_gone_on_with(
 
 
 async def test_a_decision_that_the_api_can_not_take_just_now_is_sent_again(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [waiting_turn()]
     script.decision_refusals = [failure(503, "SERVICE_UNAVAILABLE", "Away.", retryable=True)]
@@ -165,7 +158,7 @@ async def test_a_decision_that_the_api_can_not_take_just_now_is_sent_again(
 
 
 async def test_a_stream_that_is_cut_after_the_question_does_not_ask_again(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     turn = waiting_turn()
     turn.when_decided = {"call-1": [ASKING, *AFTERWARDS]}
@@ -178,7 +171,7 @@ async def test_a_stream_that_is_cut_after_the_question_does_not_ask_again(
 
 
 async def test_an_interrupt_at_the_question_cancels_the_turn(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     def interrupt() -> str:
         raise KeyboardInterrupt
@@ -194,17 +187,17 @@ async def test_an_interrupt_at_the_question_cancels_the_turn(
 
 @pytest.mark.parametrize("person", [None, Person()])
 async def test_where_nobody_answers_it_is_said_how_to_decide_and_waited_for(
-    script: ScriptedApi, api: ApiClient, person: Person | None
+    script: ScriptedApi, api: AsyncEverturn, person: Person | None
 ) -> None:
     script.script = [turn] = [waiting_turn()]
     screen = Recorder()
     running = asyncio.create_task(answering(api, screen, person).run())
     await screen.notes_hold("curl -X POST")
 
-    await api.decide(turn.id, "call-1", {"decision": "approve"})
+    await api.turns.decide(turn.id, "call-1", "approve")
 
     assert await asyncio.wait_for(running, 10) is TurnOutcome.COMPLETED
-    path = f"{api.url}/api/v1/turns/{turn.id}/approvals/call-1"
+    path = f"{api.base_url}/api/v1/turns/{turn.id}/approvals/call-1"
     assert any(path in note for note in screen.notes)
 
 
@@ -225,7 +218,7 @@ class Pausing(Recorder):
 
 
 async def test_nothing_is_drawn_while_the_person_is_asked(
-    script: ScriptedApi, api: ApiClient
+    script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [waiting_turn()]
     screen, seen = Pausing(), list[bool]()
@@ -240,10 +233,10 @@ async def test_nothing_is_drawn_while_the_person_is_asked(
 
 @pytest.fixture
 async def terminal(
-    url: str, home: Path, script: ScriptedApi, api: ApiClient
+    url: str, home: Path, script: ScriptedApi, api: AsyncEverturn
 ) -> AsyncIterator[Terminal]:
     """A terminal whose person is signed in, and has asked."""
-    assert api.credentials.load() is not None
+    assert credentials_of(url).load() is not None
     async with open_terminal(url, home) as opened:
         await opened.prompts(times=1)
         opened.type("6*7?\n")

@@ -1,8 +1,9 @@
 """Differences between the locks that `make check` finds."""
 
 import pytest
+from packaging.requirements import Requirement
 
-from tests.lock_freshness import installer_problems, unhashed
+from tests.lock_freshness import installer_problems, problems_of, unhashed
 
 HASH = "--hash=sha256:" + "0" * 64
 
@@ -27,3 +28,12 @@ def test_a_pin_without_a_hash_is_found() -> None:
 
     assert unhashed(lock) == []
     assert unhashed(lock + "idna==3\n") == ["idna==3"]
+
+
+def test_a_package_of_this_repository_is_not_pinned_but_what_it_requires_is() -> None:
+    needed = [Requirement("everturn-client")]
+
+    problems = problems_of("", needed, local={"everturn-client"})
+
+    assert "httpx2 is not pinned but required by everturn-client" in problems
+    assert not [problem for problem in problems if problem.startswith("everturn-client")]

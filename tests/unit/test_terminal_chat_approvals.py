@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from everturn_client import ToolCallEvent
 from tests.fixtures.terminal_chat import Recorder
 from workers.terminal_chat.approvals import ApprovalPrompt, Decision, how_to_decide, shown_input
-from workers.terminal_chat.events import ToolCall
 from workers.terminal_chat.keyboard import Keyboard
 
-CALL = ToolCall(
+CALL = ToolCallEvent(
     tool_call_id="c", name="send", status="awaiting_approval", input={"to": "ada", "text": "Hé"}
 )
 
@@ -33,28 +33,25 @@ def decided(*lines: str) -> Decision | None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "body"),
+    ("lines", "decision"),
     [
-        (["y"], {"decision": "approve"}),
-        ([" YES "], {"decision": "approve"}),
-        (["a"], {"decision": "approve", "rememberForChat": True}),
-        (["n", ""], {"decision": "deny"}),
-        (["no", " Too \x00early. "], {"decision": "deny", "reason": "Too early."}),
-        (["n", "x" * 3000], {"decision": "deny", "reason": "x" * 2000}),
-        (["n"], {"decision": "deny"}),
-        (["e", '{"to": "bob"}'], {"decision": "approve", "input": {"to": "bob"}}),
-        (["e", "{}"], {"decision": "approve", "input": {}}),
-        (["", "what?", "y"], {"decision": "approve"}),
-        (["e", "no json", "y"], {"decision": "approve"}),
-        (["e", "[1]", "e", '{"a": 1}'], {"decision": "approve", "input": {"a": 1}}),
-        (["e", "[" * 100_000, "y"], {"decision": "approve"}),
+        (["y"], Decision("approve")),
+        ([" YES "], Decision("approve")),
+        (["a"], Decision("approve", remember_for_chat=True)),
+        (["n", ""], Decision("deny")),
+        (["no", " Too \x00early. "], Decision("deny", reason="Too early.")),
+        (["n", "x" * 3000], Decision("deny", reason="x" * 2000)),
+        (["n"], Decision("deny")),
+        (["e", '{"to": "bob"}'], Decision("approve", input={"to": "bob"})),
+        (["e", "{}"], Decision("approve", input={})),
+        (["", "what?", "y"], Decision("approve")),
+        (["e", "no json", "y"], Decision("approve")),
+        (["e", "[1]", "e", '{"a": 1}'], Decision("approve", input={"a": 1})),
+        (["e", "[" * 100_000, "y"], Decision("approve")),
     ],
 )
-def test_what_is_typed_becomes_a_decision(lines: list[str], body: dict[str, object]) -> None:
-    decision = decided(*lines)
-
-    assert decision is not None
-    assert decision.body() == body
+def test_what_is_typed_becomes_a_decision(lines: list[str], decision: Decision) -> None:
+    assert decided(*lines) == decision
 
 
 @pytest.mark.parametrize("lines", [[], ["maybe"], ["e"]])
@@ -87,12 +84,12 @@ def test_a_huge_input_is_cut_and_says_so(huge: dict[str, object]) -> None:
 
     assert len(shown) < 7_000
     assert len(shown.splitlines()) <= 61
-    assert "cut here: the whole input has " in shown.splitlines()[-1]
+    assert "truncated; the whole input has " in shown.splitlines()[-1]
 
 
 def test_where_nobody_can_be_asked_it_is_said_how_to_decide() -> None:
     said = how_to_decide(CALL, url="http://h/api/v1/turns/t/approvals/c")
 
-    assert said.startswith("send waits for a decision")
+    assert said.startswith("send awaits approval")
     assert "curl -X POST http://h/api/v1/turns/t/approvals/c " in said
     assert """-d '{"decision": "approve"}'""" in said

@@ -1,13 +1,14 @@
+"""What the two screens show of an answer while it grows, and once it is final."""
+
 import io
 import json
 import re
 
+from everturn_client import TurnState, parse_event
+from everturn_client.events import ServerSentEvent
 from tests.fakes.scripted_api import ScriptedEvent, delta, done, step, tool_call
-from workers.terminal_chat.events import read_event
 from workers.terminal_chat.live_screen import LiveScreen
-from workers.terminal_chat.plain_screen import RESTART_MARK, PlainScreen
-from workers.terminal_chat.screen import Screen
-from workers.terminal_chat.transcript import Transcript
+from workers.terminal_chat.screen import RESTART_MARK, PlainScreen, Screen
 
 
 class Terminal(io.StringIO):
@@ -19,13 +20,11 @@ class Terminal(io.StringIO):
 
 
 def show(screen: Screen, *events: ScriptedEvent) -> None:
-    transcript = Transcript()
+    state = TurnState()
     with screen.answer() as view:
         for name, data in events:
-            event = read_event(name, json.dumps(data))
-            assert event is not None
-            transcript.apply(event)
-            view.show(transcript)
+            state.apply(parse_event(ServerSentEvent(name, json.dumps(data), "7-0")))
+            view.show(state)
 
 
 def shown_plainly(*events: ScriptedEvent) -> tuple[str, str]:
@@ -75,7 +74,7 @@ def test_plain_text_that_comes_back_the_same_is_not_printed_twice() -> None:
     assert answer == "Hello world\n"
 
 
-def test_plain_text_that_comes_back_otherwise_is_marked_and_printed_anew() -> None:
+def test_plain_text_that_comes_back_different_is_marked_and_printed_again() -> None:
     other = [step(1, attempt=2), delta(1, "Good ", attempt=2), delta(1, "day", attempt=2)]
     answer, _ = shown_plainly(step(1), delta(1, "Hello"), *other, done("Good day"))
     assert answer == f"Hello\n{RESTART_MARK}\nGood day\n"

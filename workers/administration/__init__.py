@@ -1,1 +1,1 @@
-"""`everturn admin`: the API's administration from the command line."""
+"""`everturn admin`: administration of a running API, from the command line."""

@@ -1,21 +1,39 @@
-"""Owns the commands about users, their plans, what they have used, and the audit log."""
+"""The commands about users, plans, usage, alerts and the audit log."""
 
 from typing import Annotated
 
 import typer
 
-from workers.administration.options import AsJson, Limit, UserName, administration
+from workers.administration.options import (
+    AsJson,
+    Limit,
+    Since,
+    Until,
+    UserFilter,
+    UserName,
+    administration,
+    given,
+    json_object,
+)
 
 app = typer.Typer()
+plans = typer.Typer(no_args_is_help=True, help="Plans, which set limits, models and tools.")
+app.add_typer(plans, name="plans")
+
+PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="The plan's ID or name.")]
+EntitlementsJson = Annotated[
+    str | None,
+    typer.Option(help='What the plan allows, as JSON, e.g. {"budgetUsd": "5"}.'),
+]
 
 _USERS = {
     "id": "id",
-    "e-mail": "email",
+    "email": "email",
     "name": "displayName",
     "role": "role",
     "status": "status",
     "plan": "planId",
-    "made": "createdAt",
+    "created": "createdAt",
 }
 _PLANS = {
     "id": "id",
@@ -34,13 +52,22 @@ _USAGE = {
     "cost in USD": "costUsd",
 }
 _AUDIT = {
-    "when": "createdAt",
-    "who": "actorId",
-    "as": "actorType",
-    "did": "action",
-    "to": "resourceId",
-    "of": "subjectId",
-    "from": "address",
+    "time": "createdAt",
+    "actor": "actorId",
+    "type": "actorType",
+    "action": "action",
+    "resource": "resourceId",
+    "owner": "subjectId",
+    "address": "address",
+}
+_ALERTS = {
+    "time": "createdAt",
+    "severity": "severity",
+    "kind": "kind",
+    "user": "userId",
+    "type": "resourceType",
+    "resource": "resourceId",
+    "details": "details",
 }
 
 
@@ -48,87 +75,166 @@ _AUDIT = {
 def users(
     context: typer.Context,
     *,
-    search: Annotated[str | None, typer.Option(help="In the e-mail address or name.")] = None,
-    role: Annotated[str | None, typer.Option(help="Only those of this role.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
+    search: Annotated[str | None, typer.Option(help="Search in emails and names.")] = None,
+    role: Annotated[str | None, typer.Option(help="Filter by role: user or admin.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Filter by status: active or disabled.")
+    ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List users, the newest first."""
+    """List users, newest first."""
     with administration(context) as admin:
-        rows = admin.rows("users", limit=limit, search=search, role=role, status=status)
-        admin.show_rows(rows, _USERS, as_json=as_json)
+        found = admin.api.users.list(search=search, role=role, status=status)
+        admin.show_rows(found.first(limit), _USERS, as_json=as_json)
 
 
 @app.command()
 def user(
     context: typer.Context,
-    who: UserName,
+    name: UserName,
     *,
-    role: Annotated[str | None, typer.Option(help="Give this role.")] = None,
-    status: Annotated[str | None, typer.Option(help="`active`, or `disabled`.")] = None,
+    role: Annotated[str | None, typer.Option(help="Set the role: user or admin.")] = None,
+    status: Annotated[str | None, typer.Option(help="Set the status: active or disabled.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a user, with another role or status if one is named."""
+    """Show a user, after setting their role or status if given."""
     with administration(context) as admin:
-        wanted = {"role": role, "status": status}
-        change = {name: value for name, value in wanted.items() if value is not None}
-        path = ("users", admin.user_id(who))
-        shown = admin.send("PATCH", *path, body=change) if change else admin.send("GET", *path)
-        admin.show(shown, as_json=as_json)
-
-
-@app.command()
-def plans(context: typer.Context, *, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List plans."""
-    with administration(context) as admin:
-        admin.show_rows(admin.rows("plans", limit=limit), _PLANS, as_json=as_json)
+        user_id, changes = admin.user_id(name), given(role=role, status=status)
+        update, get = admin.api.users.update, admin.api.users.get
+        admin.show(update(user_id, **changes) if changes else get(user_id), as_json=as_json)
 
 
 @app.command()
 def subscribe(
-    context: typer.Context,
-    who: UserName,
-    plan: Annotated[str, typer.Argument(help="An id or a name.")],
-    *,
-    as_json: AsJson = False,
+    context: typer.Context, name: UserName, plan: PlanName, *, as_json: AsJson = False
 ) -> None:
-    """Give a user a plan."""
+    """Assign a plan to a user."""
     with administration(context) as admin:
-        body = {"planId": admin.plan_id(plan)}
-        path = ("users", admin.user_id(who), "subscription")
-        admin.show(admin.send("PUT", *path, body=body), as_json=as_json)
+        plan_id = admin.plan_id(plan)
+        assigned = admin.api.users.assign_plan(admin.user_id(name), plan_id)
+        admin.show(assigned, as_json=as_json)
 
 
 @app.command()
 def usage(
     context: typer.Context,
     *,
-    by: Annotated[str, typer.Option(help="`user`, `model` or `day`.")] = "user",
-    since: Annotated[str | None, typer.Option(help="As 2026-01-31T00:00:00Z.")] = None,
-    until: Annotated[str | None, typer.Option(help="As 2026-01-31T00:00:00Z.")] = None,
+    by: Annotated[str, typer.Option(help="Group by user, model or day.")] = "user",
+    since: Since = None,
+    until: Until = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Add up what was used, by default in the last 30 days."""
+    """Total the usage, by default of the last 30 days."""
     with administration(context) as admin:
-        rows = admin.rows("usage", limit=limit, **{"groupBy": by, "from": since, "to": until})
-        admin.show_rows(rows, {"of": _GROUPS.get(by, by), **_USAGE}, as_json=as_json)
+        found = admin.api.usage(group_by=by, since=since, until=until)
+        columns = {by: _GROUPS.get(by, by), **_USAGE}
+        admin.show_rows(found.first(limit), columns, as_json=as_json)
 
 
 @app.command()
 def audit(
     context: typer.Context,
     *,
-    action: Annotated[str | None, typer.Option(help="As user.changed.")] = None,
-    actor: Annotated[str | None, typer.Option(help="The id of who did it.")] = None,
-    subject: Annotated[str | None, typer.Option(help="The id of whose thing it was.")] = None,
-    resource: Annotated[str | None, typer.Option(help="The id of what it was done to.")] = None,
+    action: Annotated[str | None, typer.Option(help="Filter by action, e.g. user.changed.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Filter by the actor's ID.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Filter by the owner's ID.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Filter by the resource's ID.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Search the audit log, the newest first."""
+    """List entries of the audit log, newest first."""
     with administration(context) as admin:
-        chosen = {"actorId": actor, "subjectId": subject, "resourceId": resource}
-        rows = admin.rows("audit", limit=limit, action=action, **chosen)
-        admin.show_rows(rows, _AUDIT, as_json=as_json)
+        found = admin.api.audit(
+            action=action, actor_id=actor, subject_id=subject, resource_id=resource
+        )
+        admin.show_rows(found.first(limit), _AUDIT, as_json=as_json)
+
+
+@app.command()
+def alerts(
+    context: typer.Context,
+    *,
+    kind: Annotated[str | None, typer.Option(help="Filter by kind, e.g. budget.reached.")] = None,
+    severity: Annotated[
+        str | None, typer.Option(help="Filter by severity: info, warning or critical.")
+    ] = None,
+    user: UserFilter = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List alerts, newest first."""
+    with administration(context) as admin:
+        found = admin.api.alerts(
+            kind=kind,
+            severity=severity,
+            user_id=None if user is None else admin.user_id(user),
+            since=since,
+            until=until,
+        )
+        admin.show_rows(found.first(limit), _ALERTS, as_json=as_json)
+
+
+@plans.command("list")
+def list_plans(context: typer.Context, *, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List plans."""
+    with administration(context) as admin:
+        admin.show_rows(admin.api.plans.list().first(limit), _PLANS, as_json=as_json)
+
+
+@plans.command("show")
+def show_plan(context: typer.Context, plan: PlanName, *, as_json: AsJson = False) -> None:
+    """Show a plan."""
+    with administration(context) as admin:
+        admin.show(admin.api.plans.get(admin.plan_id(plan)), as_json=as_json)
+
+
+@plans.command("create")
+def create_plan(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The plan's name.")],
+    *,
+    description: Annotated[str | None, typer.Option(help="The plan's description.")] = None,
+    entitlements: EntitlementsJson = None,
+    default: Annotated[bool, typer.Option("--default", help="Make it the default plan.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a plan."""
+    allowed = json_object(entitlements, name="--entitlements") if entitlements else None
+    with administration(context) as admin:
+        created = admin.api.plans.create(
+            name=name, description=description, entitlements=allowed, is_default=default or None
+        )
+        admin.show(created, as_json=as_json)
+
+
+@plans.command("update")
+def update_plan(
+    context: typer.Context,
+    plan: PlanName,
+    *,
+    name: Annotated[str | None, typer.Option(help="Rename the plan.")] = None,
+    description: Annotated[str | None, typer.Option(help="Set the description.")] = None,
+    entitlements: EntitlementsJson = None,
+    default: Annotated[bool, typer.Option("--default", help="Make it the default plan.")] = False,
+    active: Annotated[
+        bool | None, typer.Option("--active/--inactive", help="Whether it can be assigned.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Update a plan; `--entitlements` replaces all of them."""
+    allowed = json_object(entitlements, name="--entitlements") if entitlements else None
+    changes = given(
+        name=name,
+        description=description,
+        entitlements=allowed,
+        is_default=default or None,
+        active=active,
+    )
+    if not changes:
+        raise typer.BadParameter("pass at least one option to change")
+    with administration(context) as admin:
+        admin.show(admin.api.plans.update(admin.plan_id(plan), **changes), as_json=as_json)

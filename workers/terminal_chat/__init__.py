@@ -1,1 +1,1 @@
-"""The terminal client: talks to the HTTP API and shares no code with the server behind it."""
+"""The terminal chat, built on the public client; it shares no code with the server behind it."""

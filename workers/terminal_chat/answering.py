@@ -1,20 +1,31 @@
-"""Owns one turn as the person lives it: the answer grows on the screen and can be stopped."""
+"""One turn as the person sees it: the answer grows on the screen and can be stopped."""
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from enum import StrEnum
 
-from workers.terminal_chat.api_client import ApiClient, OutgoingMessage, approval_path
+from everturn_client import (
+    APIConnectionError,
+    APIStatusError,
+    AsyncEverturn,
+    AsyncTurnStream,
+    BadRequestError,
+    EverturnError,
+    PayloadTooLargeError,
+    ToolCallEvent,
+    TurnState,
+)
+from everturn_client.streams import ConnectionState
 from workers.terminal_chat.approvals import AWAITING, ApprovalPrompt, Decision, how_to_decide
-from workers.terminal_chat.errors import ApiError, ChatClientError, UnreachableError
-from workers.terminal_chat.events import ToolCall
-from workers.terminal_chat.interrupts import interrupts_call, interrupts_raise
+from workers.terminal_chat.keyboard import interrupts_call, interrupts_raise
 from workers.terminal_chat.screen import AnswerView, Screen
-from workers.terminal_chat.transcript import Transcript
-from workers.terminal_chat.turn_stream import Patience, TurnStream
+from workers.terminal_chat.session import sentence_of
 
-# What was typed does not suit the API; the person may correct it.
-_ASK_AGAIN = frozenset({400, 413})
+_NOTES: dict[ConnectionState, str] = {
+    "accepted": "queued; the answer will follow…",
+    "lost": "reconnecting…",
+    "restored": "reconnected",
+}
 
 
 class TurnOutcome(StrEnum):
@@ -29,24 +40,33 @@ class TurnOutcome(StrEnum):
 class Answering:
     """Sends one message and shows its answer until the turn is done.
 
-    Without `approvals` nobody can be asked about tool calls: how to decide is shown instead.
+    Without `approvals` there is nobody to ask about tool calls: how to decide is shown instead.
     """
 
     def __init__(
         self,
-        api: ApiClient,
+        client: AsyncEverturn,
         screen: Screen,
-        message: OutgoingMessage,
         *,
-        patience: Patience | None = None,
+        chat_id: str,
+        content: str,
+        model: str | None = None,
         approvals: ApprovalPrompt | None = None,
+        reconnect_s: float = 60.0,
     ) -> None:
-        self.transcript = Transcript()
-        self._api = api
+        self.state = TurnState()
+        self._client = client
         self._screen = screen
         self._approvals = approvals
         self._asked: set[str] = set()
-        self._stream = TurnStream(api, message, patience=patience or Patience(), notify=self._note)
+        self._stream = client.messages.stream(
+            chat_id,
+            content=content,
+            model=model,
+            reconnect_s=reconnect_s,
+            on_connection=lambda state: self._note(_NOTES[state]),
+        )
+        self._opened = asyncio.Event()
         self._view: AnswerView | None = None
         self._following: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -55,7 +75,7 @@ class Answering:
     async def run(self) -> TurnOutcome:
         """Show the answer until `done`; Ctrl-C is `interrupt` meanwhile.
 
-        Errors: those of `TurnStream.events`.
+        Errors: those of the client's streams.
         """
         with self._screen.answer() as view:
             self._view = view
@@ -82,40 +102,50 @@ class Answering:
             self._following.cancel()
 
     async def _follow(self, view: AnswerView) -> None:
-        async with aclosing(self._stream.events()) as events:
-            async for event in events:
-                self.transcript.apply(event)
-                view.show(self.transcript)
-                if isinstance(event, ToolCall) and event.status == AWAITING:
-                    await self._settle(event, view)
+        async with self._stream as stream:
+            self.state = stream.state
+            self._opened.set()
+            async for event in stream:
+                view.show(stream.state)
+                if isinstance(event, ToolCallEvent) and event.status == AWAITING:
+                    await self._settle(event, stream, view)
 
-    async def _settle(self, call: ToolCall, view: AnswerView) -> None:
-        """Have the person decide about a call that waits for it, unless they want all to stop."""
+    async def _settle(self, call: ToolCallEvent, stream: AsyncTurnStream, view: AnswerView) -> None:
+        """Have the person decide about a call, unless they want everything to stop."""
         if call.tool_call_id in self._asked or self._stopping is not None:
             return
         self._asked.add(call.tool_call_id)
-        turn_id = await self._stream.turn_id()
-        if not await self._decided(call, turn_id, view) and self._stopping is None:
-            path = approval_path(turn_id, call.tool_call_id)
-            view.note(how_to_decide(call, url=f"{self._api.url}/api/v1{path}"))
+        decided = await self._decided(call, stream.turn_id, view)
+        if not decided and self._stopping is None:
+            path = f"turns/{stream.turn_id}/approvals/{call.tool_call_id}"
+            view.note(how_to_decide(call, url=f"{self._client.base_url}/api/v1/{path}"))
 
-    async def _decided(self, call: ToolCall, turn_id: str, view: AnswerView) -> bool:
-        """Ask until the API takes the decision or has no use for it; False where nobody decides."""
+    async def _decided(self, call: ToolCallEvent, turn_id: str, view: AnswerView) -> bool:
+        """Ask until the API accepts the decision or no longer needs one; False without one."""
         while (decision := self._ask(call, view)) is not None:
             try:
-                await self._tell(turn_id, call, decision)
-            except ApiError as error:
+                await self._client.turns.decide(
+                    turn_id,
+                    call.tool_call_id,
+                    decision.decision,
+                    reason=decision.reason or None,
+                    input=decision.input,
+                    remember_for_chat=decision.remember_for_chat,
+                )
+            except (BadRequestError, PayloadTooLargeError) as error:
+                # What was typed does not suit the API; the person may correct it.
                 view.note(str(error))
-                if error.status in _ASK_AGAIN:
-                    continue
-            except UnreachableError as error:
+                continue
+            except APIStatusError as error:
                 view.note(str(error))
+            except APIConnectionError as error:
+                view.note(sentence_of(error))
                 return False
             return True
         return False
 
-    def _ask(self, call: ToolCall, view: AnswerView) -> Decision | None:
-        """Stop the loop for a question: what comes meanwhile waits in the connection."""
+    def _ask(self, call: ToolCallEvent, view: AnswerView) -> Decision | None:
+        """Stop the loop for a question: what arrives meanwhile waits in the connection."""
         if self._approvals is None:
             return None
         try:
@@ -125,31 +155,12 @@ class Answering:
             self.interrupt()
             return None
 
-    async def _tell(self, turn_id: str, call: ToolCall, decision: Decision) -> None:
-        patience = Patience()
-        while True:
-            try:
-                return await self._api.decide(turn_id, call.tool_call_id, decision.body())
-            except (ApiError, UnreachableError) as error:
-                passes = isinstance(error, UnreachableError) or error.passes
-                if not passes or not await patience.pause():
-                    raise
-
     async def _stop(self) -> None:
-        turn_id = await self._stream.turn_id()
-        patience = Patience()
+        await self._opened.wait()
         try:
-            while not await self._cancelled(turn_id) and await patience.pause():
-                pass
-        except ChatClientError as error:
-            self._note(str(error))
-
-    async def _cancelled(self, turn_id: str) -> bool:
-        try:
-            await self._api.cancel_turn(turn_id)
-        except UnreachableError:
-            return False
-        return True
+            await self._stream.cancel()
+        except EverturnError as error:
+            self._note(sentence_of(error))
 
     async def _end_stopping(self) -> None:
         if self._stopping is not None:
@@ -162,9 +173,9 @@ class Answering:
             self._view.note(sentence)
 
     def _outcome(self) -> TurnOutcome:
-        if self.transcript.done is None:
+        if self.state.done is None:
             return TurnOutcome.LEFT
-        match self.transcript.done.status:
+        match self.state.done.status:
             case "completed":
                 return TurnOutcome.COMPLETED
             case "cancelled":

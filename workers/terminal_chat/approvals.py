@@ -1,4 +1,4 @@
-"""Owns asking the person about a tool call: what they are shown, and what they may decide."""
+"""Asking the person to approve a tool call: what they see, and what they may decide."""
 
 import json
 import unicodedata
@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from workers.terminal_chat.events import ToolCall
+from everturn_client import ToolCallEvent
 from workers.terminal_chat.keyboard import Keyboard
 from workers.terminal_chat.screen import Screen
 
@@ -17,29 +17,18 @@ _QUESTION = "Allow it? [y]es, [n]o, [a]lways in this chat, [e]dit the input: "
 _SHOWN_LINES = 60
 _SHOWN_CHARS = 6_000
 _REASON_CHARS = 2_000
-# What changes how the text around it looks, or can't be seen: a call must not pass for another.
+# Characters that are invisible or change the text around them: no call may look like another.
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp"}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the person decided; another `input` goes with an approval, a `reason` with a denial."""
+    """A decision; an approval may have another `input`, a denial a `reason`."""
 
     decision: Literal["approve", "deny"]
     reason: str = ""
     input: Mapping[str, JsonValue] | None = None
     remember_for_chat: bool = False
-
-    def body(self) -> dict[str, JsonValue]:
-        """Return the body of the request that tells the API."""
-        body: dict[str, JsonValue] = {"decision": self.decision}
-        if self.reason:
-            body["reason"] = self.reason
-        if self.input is not None:
-            body["input"] = dict(self.input)
-        if self.remember_for_chat:
-            body["rememberForChat"] = True
-        return body
 
 
 class ApprovalPrompt:
@@ -49,7 +38,7 @@ class ApprovalPrompt:
         self._screen = screen
         self._keyboard = keyboard
 
-    def ask(self, call: ToolCall) -> Decision | None:
+    def ask(self, call: ToolCallEvent) -> Decision | None:
         """Return the decision about a call, or None at the end of the input.
 
         Errors: KeyboardInterrupt for Ctrl-C.
@@ -78,44 +67,44 @@ class ApprovalPrompt:
                 return "again"
 
     def _denial(self) -> Decision:
-        reason = self._keyboard.ask("Why not? The assistant is told; may be empty: ") or ""
+        reason = self._keyboard.ask("Reason for the assistant (optional): ") or ""
         return Decision("deny", reason=_storable(reason)[:_REASON_CHARS])
 
     def _edited(self) -> Decision | Literal["again"]:
-        typed = self._keyboard.ask("The input as a JSON object on one line: ") or ""
+        typed = self._keyboard.ask("New input, as a JSON object on one line: ") or ""
         try:
             edited = json.loads(typed)
         except (ValueError, RecursionError) as error:
-            self._screen.line(f"That is no JSON: {error}", style="red")
+            self._screen.line(f"Invalid JSON: {error}", style="red")
             return "again"
         if not isinstance(edited, dict):
-            self._screen.line("That is no JSON object.", style="red")
+            self._screen.line("Not a JSON object.", style="red")
             return "again"
         return Decision("approve", input=edited)
 
 
-def how_to_decide(call: ToolCall, *, url: str) -> str:
-    """Return how a call is decided about at `url`, where nobody can be asked here."""
+def how_to_decide(call: ToolCallEvent, *, url: str) -> str:
+    """Return how to decide at `url`, where there is nobody to ask."""
     return (
-        f"{spelled_out(call.name)} waits for a decision, as somebody signed in can send it:\n"
+        f"{spelled_out(call.name)} awaits approval. To approve it:\n"
         f"curl -X POST {url} -H 'Authorization: Bearer <access token>' "
         "-H 'Content-Type: application/json' -d '{\"decision\": \"approve\"}'\n"
-        'or {"decision": "deny"}; the answer goes on here.'
+        'To deny it, send {"decision": "deny"}. The answer continues here.'
     )
 
 
 def shown_input(value: JsonValue) -> str:
-    """Return an input on indented lines, with every character to be seen; a long one is cut."""
+    """Return an input on indented lines, with every character visible; a long one is cut."""
     pretty = spelled_out(json.dumps(value, ensure_ascii=False, indent=2))
     lines = pretty[:_SHOWN_CHARS].splitlines()[:_SHOWN_LINES]
     shown = "\n".join(f"  {line}" for line in lines)
     if len("\n".join(lines)) < len(pretty):
-        shown += f"\n  … cut here: the whole input has {len(pretty):,} characters"
+        shown += f"\n  … truncated; the whole input has {len(pretty):,} characters"
     return shown
 
 
 def spelled_out(text: str) -> str:
-    """Return a text whose characters that can't be seen stand as their codes."""
+    """Return a text with its invisible characters written as escapes."""
     return "".join(_spelled_out(char) for char in text)
 
 
@@ -126,5 +115,5 @@ def _spelled_out(char: str) -> str:
 
 
 def _storable(text: str) -> str:
-    """Return what was typed without what no request can carry and no database can hold."""
+    """Return what was typed, without what JSON and Postgres can't hold."""
     return text.encode(errors="replace").decode().replace("\x00", "").strip()

@@ -1,20 +1,31 @@
-"""Owns the tokens of the signed-in person, in a file that only its owner can read.
+"""The tokens of the signed-in person, in a file that only its owner can read.
 
-The file is read anew for each use, so that another terminal's refreshed tokens are found.
+The file is read again for each request, so that tokens refreshed by another terminal are found.
 """
 
 import os
 import tempfile
 from pathlib import Path
 
-import typer
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError, field_serializer
 
-from workers.terminal_chat.errors import CredentialFileError
+from everturn_client import Tokens
+from everturn_client.models import Session
+
+
+class TerminalError(Exception):
+    """An error of this program, worded for the person who runs it."""
+
+
+class CredentialFileError(TerminalError):
+    """The tokens can't be read or kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Can't store credentials: {reason}.")
 
 
 class Credentials(BaseModel):
-    """Whose tokens these are, and the tokens."""
+    """The tokens of an account."""
 
     email: str
     access_token: SecretStr
@@ -28,28 +39,37 @@ class Credentials(BaseModel):
 _FILE = TypeAdapter(dict[str, Credentials])
 
 
-def credentials_path() -> Path:
-    """Return where this platform wants an application to keep a person's credentials."""
-    return Path(typer.get_app_dir("everturn")) / "credentials.json"
-
-
 class CredentialFile:
-    """The entry of one API address in the file of credentials."""
+    """The entry of one API in the file: a token store of the client."""
 
     def __init__(self, path: Path, *, url: str) -> None:
         self._path = path
         self._url = url
 
-    def load(self) -> Credentials | None:
-        """Return the credentials for this address, or None where there are none."""
-        return self._entries().get(self._url)
+    @property
+    def email(self) -> str | None:
+        """Whose tokens are kept, or None when signed out."""
+        kept = self._entries().get(self._url)
+        return kept.email if kept else None
 
-    def save(self, credentials: Credentials) -> None:
-        """Keep `credentials` for this address in place of earlier ones."""
-        self._write({**self._entries(), self._url: credentials})
+    def load(self) -> Tokens | None:
+        """Return the tokens, or None when signed out."""
+        kept = self._entries().get(self._url)
+        if kept is None:
+            return None
+        return Tokens(access_token=kept.access_token, refresh_token=kept.refresh_token)
 
-    def forget(self) -> None:
-        """Drop the credentials for this address."""
+    def save(self, session: Session) -> None:
+        """Keep the tokens of a sign-in or a refresh in place of earlier ones."""
+        kept = Credentials(
+            email=session.user.email or "",
+            access_token=session.access_token,
+            refresh_token=session.refresh_token,
+        )
+        self._write({**self._entries(), self._url: kept})
+
+    def clear(self) -> None:
+        """Forget the tokens."""
         self._write({url: kept for url, kept in self._entries().items() if url != self._url})
 
     def _entries(self) -> dict[str, Credentials]:

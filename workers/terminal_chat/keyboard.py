@@ -1,10 +1,15 @@
-"""Owns asking the person: lines, secrets, and whether there is a person at all."""
+"""The person's input: lines, secrets, Ctrl-C, and whether there is a person at all."""
 
-import contextlib
+import asyncio
 import getpass
 import importlib
-import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -16,8 +21,7 @@ class Keyboard:
         if self.attended and sys.stdout.isatty():
             # Importing it gives `input` line editing and a history. Elsewhere it is left alone,
             # since some versions write a control code to the output as they load.
-            with contextlib.suppress(ImportError):  # Windows has none
-                importlib.import_module("readline")
+            importlib.import_module("readline")
 
     @property
     def attended(self) -> bool:
@@ -39,7 +43,7 @@ class Keyboard:
             return SecretStr("")
 
     def _visible(self, prompt: str) -> str:
-        """Keep the prompt out of an output or a transcript that nobody answers from."""
+        """Keep the prompt out of pipes and files, where there is no person to read it."""
         if not self.attended:
             return ""
         if sys.stdout.isatty():
@@ -49,12 +53,33 @@ class Keyboard:
         return ""
 
 
-def email_from_environment() -> str | None:
-    """Return the e-mail that a script signs in with."""
-    return os.environ.get("EVERTURN_EMAIL")
+@contextmanager
+def interrupts_call(callback: Callable[[], None]) -> Iterator[None]:
+    """Call `callback` on the running loop at each Ctrl-C, instead of raising KeyboardInterrupt."""
+    loop = asyncio.get_running_loop()
+
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(callback)
+
+    with _on_interrupt(on_interrupt):
+        yield
 
 
-def password_from_environment() -> SecretStr | None:
-    """Return the password that a script signs in with."""
-    password = os.environ.get("EVERTURN_PASSWORD")
-    return SecretStr(password) if password else None
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Raise KeyboardInterrupt at Ctrl-C, within a block where it does something else."""
+    with _on_interrupt(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _on_interrupt(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle Ctrl-C. Only the main thread gets signals; in another one this does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,4 +1,4 @@
-"""Owns the screen of a terminal: the growing answer can be taken back until it is final."""
+"""The screen of a terminal: the growing answer can be taken back until it is final."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,16 @@ from rich.spinner import Spinner
 from rich.syntax import Syntax
 from rich.text import Text
 
-from workers.terminal_chat.screen import AnswerView, console_of, print_line
-from workers.terminal_chat.transcript import Transcript
-from workers.terminal_chat.wording import failure_line, harmless, summary_line, tool_line
+from everturn_client import TurnState
+from workers.terminal_chat.screen import (
+    AnswerView,
+    console_of,
+    failure_line,
+    harmless,
+    print_line,
+    summary_line,
+    tool_line,
+)
 
 _SPINNER_LINES = 2
 _RESERVED_LINES = _SPINNER_LINES + 1
@@ -55,26 +62,26 @@ class LiveAnswer:
         self._console = console
         self._live: Live | None = None
         self._spinner = Spinner("dots", Text())
-        self._transcript = Transcript()
+        self._state = TurnState()
 
     def draw_on(self, live: Live) -> None:
         """Draw on `live` from now on."""
         self._live = live
-        self.show(self._transcript)
+        self.show(self._state)
 
-    def show(self, transcript: Transcript) -> None:
-        """Draw the end of `transcript`, as much as the terminal's height takes."""
-        self._transcript = transcript
+    def show(self, state: TurnState) -> None:
+        """Draw the end of `state`, as much as the terminal's height takes."""
+        self._state = state
         if self._live is not None:
             height = max(1, self._console.height - _RESERVED_LINES)
             limit = height * self._console.width
-            parts = [*_drawn_parts(transcript, limit=limit), *_notices(transcript)]
+            parts = [*_drawn_parts(state, limit=limit), *_notices(state)]
             self._live.update(Group(Bottom(Group(*parts), height=height), self._spinner))
 
     def note(self, sentence: str) -> None:
         """Show `sentence` beside the spinner, until another one or the end."""
         self._spinner.update(text=Text(sentence, style="dim"))
-        self.show(self._transcript)
+        self.show(self._state)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -83,7 +90,7 @@ class LiveAnswer:
             yield
             return
         self._live.stop()
-        if end := " ".join(self._transcript.streamed_text[-_SHOWN_IN_A_PAUSE:].split()):
+        if end := " ".join(self._state.streamed_text[-_SHOWN_IN_A_PAUSE:].split()):
             print_line(self._console, f"… {end}", style="dim")
         try:
             yield
@@ -92,14 +99,14 @@ class LiveAnswer:
 
     def end(self) -> None:
         """Print the answer for good, exactly and whole."""
-        for part in _final_parts(self._transcript):
+        for part in _final_parts(self._state):
             # Segments, since a Text would be wrapped and its tabs turned into blanks.
             self._console.print(Segments(part.render(self._console, end="\n")), soft_wrap=True)
-        for notice in _notices(self._transcript):
+        for notice in _notices(self._state):
             self._console.print(notice, soft_wrap=True)
-        if (failure := failure_line(self._transcript)) is not None:
+        if (failure := failure_line(self._state)) is not None:
             print_line(self._console, failure, style="red")
-        if self._transcript.done is not None and (summary := summary_line(self._transcript)):
+        if self._state.done is not None and (summary := summary_line(self._state)):
             print_line(self._console, summary, style="dim")
 
 
@@ -118,31 +125,31 @@ class Bottom:
             yield Segment.line()
 
 
-def _drawn_parts(transcript: Transcript, *, limit: int) -> list[Text]:
+def _drawn_parts(state: TurnState, *, limit: int) -> list[Text]:
     """Return the steps and their tool calls; of a long text only the end, as it may be cut."""
     parts: list[Text] = []
-    for step, text in transcript.texts():
+    for step, text in state.texts():
         parts += [_coloured(text[-limit:])] if text else []
-        parts += _tool_calls(transcript, step)
+        parts += _tool_calls(state, step)
     return parts
 
 
-def _final_parts(transcript: Transcript) -> list[Text]:
+def _final_parts(state: TurnState) -> list[Text]:
     """Return the steps and their tool calls, or the stored message where it says otherwise."""
-    steps = transcript.texts()
-    if transcript.text != transcript.streamed_text:
-        tool_calls = [line for step, _ in steps for line in _tool_calls(transcript, step)]
-        return [*tool_calls, _coloured(transcript.text)]
-    return _drawn_parts(transcript, limit=len(transcript.text) or 1)
+    steps = state.texts()
+    if state.text != state.streamed_text:
+        tool_calls = [line for step, _ in steps for line in _tool_calls(state, step)]
+        return [*tool_calls, _coloured(state.text)]
+    return _drawn_parts(state, limit=len(state.text) or 1)
 
 
-def _tool_calls(transcript: Transcript, step: int) -> list[Text]:
-    calls = transcript.tool_calls.values()
+def _tool_calls(state: TurnState, step: int) -> list[Text]:
+    calls = state.tool_calls.values()
     return [Text(harmless(tool_line(call)), "cyan") for call in calls if call.step == step]
 
 
-def _notices(transcript: Transcript) -> list[Text]:
-    return [Text(harmless(notice.message), "yellow") for notice in transcript.notices]
+def _notices(state: TurnState) -> list[Text]:
+    return [Text(harmless(notice.message), "yellow") for notice in state.notices]
 
 
 def _coloured(text: str) -> Text:

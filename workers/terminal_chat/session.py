@@ -1,31 +1,69 @@
-"""Owns what one run of the client works with: the API, the screen, the keyboard and a loop."""
+"""What a run of a terminal client works with, and how its errors are worded for a person."""
 
-from asyncio import Runner
-from collections.abc import Coroutine
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
 
-from workers.terminal_chat.api_client import ApiClient
+import typer
+
+from everturn_client import (
+    APIConnectionError,
+    AuthenticationError,
+    Everturn,
+    EverturnError,
+    SessionExpiredError,
+)
+from workers.terminal_chat.credentials import CredentialFile, TerminalError
 from workers.terminal_chat.keyboard import Keyboard
 from workers.terminal_chat.screen import Screen
 
-T = TypeVar("T")
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
+# A wait of more than a few seconds is reported instead: the person may decide.
+_LONGEST_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
 class Session:
-    """One run of the client.
+    """One run of a client. Answers are streamed on a loop of their own; all else blocks."""
 
-    Asking at the keyboard blocks and requests are coroutines, so the conversation is plain code
-    that runs the loop only while it waits for the API: Ctrl-C at the prompt stays an ordinary
-    KeyboardInterrupt.
-    """
-
-    api: ApiClient
+    client: Everturn
+    credentials: CredentialFile
     screen: Screen
     keyboard: Keyboard
-    runner: Runner
 
-    def wait_for(self, operation: Coroutine[Any, Any, T]) -> T:
-        """Run `operation` to its end and return what it returns."""
-        return self.runner.run(operation)
+    @property
+    def url(self) -> str:
+        """Where the API is."""
+        return self.client.base_url
+
+
+@contextmanager
+def open_session(url: str, screen: Screen) -> Iterator[Session]:
+    """Open a session with the API at `url`. Errors: TerminalError for an invalid URL."""
+    path = Path(typer.get_app_dir("everturn")) / "credentials.json"
+    credentials = CredentialFile(path, url=url)
+    try:
+        client = Everturn(url, token_store=credentials, max_retry_after_s=_LONGEST_WAIT_S)
+    except ValueError as error:
+        raise TerminalError(f"{error}.") from None
+    with client:
+        yield Session(client, credentials, screen, Keyboard())
+
+
+def sentence_of(error: EverturnError | TerminalError) -> str:
+    """Return an error as a person reads it."""
+    match error:
+        case APIConnectionError():
+            return (
+                f"Can't reach {error.url}. Start it with `make dev` or `everturn dev`, "
+                "or pass another address with --url."
+            )
+        case SessionExpiredError():
+            return "Your session has expired."
+        case AuthenticationError():
+            return "You are not signed in."
+        case _:
+            return str(error)

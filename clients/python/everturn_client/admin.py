@@ -1,0 +1,327 @@
+"""The groups under `/admin`, for administrators.
+
+Updates take the fields to change by name, in snake case: `update(plan_id, is_default=True)`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from everturn_client import admin_models as models
+from everturn_client.admin_tools import AdminTools, McpServers, WorkflowTools
+from everturn_client.calls import (
+    Call,
+    change,
+    creation,
+    fields,
+    filters,
+    get,
+    listing,
+    post,
+)
+from everturn_client.endpoints import Endpoint, Group, Listing, RunnerT
+from everturn_client.models import Document, Entitlements, Turn, UsageRow
+
+
+class AdminUsers(Group[RunnerT]):
+    """Users."""
+
+    @Listing
+    def list(
+        self,
+        *,
+        search: str | None = None,
+        role: str | None = None,
+        status: str | None = None,
+        plan_id: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Call[models.ManagedUser]:
+        """List users, the newest first, `limit` on a page."""
+        query = filters(
+            search=search, role=role, status=status, plan_id=plan_id, sort=sort, limit=limit
+        )
+        return listing(models.ManagedUser, "admin", "users", query=query)
+
+    @Endpoint
+    def get(self, user_id: str) -> Call[models.ManagedUser]:
+        """Return a user."""
+        return get(models.ManagedUser, "admin", "users", user_id)
+
+    @Endpoint
+    def update(
+        self,
+        /,
+        user_id: str,
+        *,
+        if_version: int | None = None,
+        **changes: Any,  # noqa: ANN401 -- fields of a request
+    ) -> Call[models.ManagedUser]:
+        """Update a user's `role`, `status` or `display_name`."""
+        body = fields(**changes)
+        return change(models.ManagedUser, "admin", "users", user_id, body=body, version=if_version)
+
+    @Endpoint
+    def assign_plan(
+        self,
+        user_id: str,
+        plan_id: str,
+        *,
+        started_at: datetime | None = None,
+        if_version: int | None = None,
+    ) -> Call[models.PlanAssignment]:
+        """Assign a plan to a user."""
+        return change(
+            models.PlanAssignment,
+            "admin",
+            "users",
+            user_id,
+            "subscription",
+            body=filters(plan_id=plan_id, started_at=started_at),
+            version=if_version,
+            method="PUT",
+        )
+
+
+class Plans(Group[RunnerT]):
+    """Plans."""
+
+    @Listing
+    def list(
+        self, *, active: bool | None = None, sort: str | None = None, limit: int | None = None
+    ) -> Call[models.Plan]:
+        """List plans, `limit` on a page."""
+        query = filters(active=active, sort=sort, limit=limit)
+        return listing(models.Plan, "admin", "plans", query=query)
+
+    @Endpoint
+    def create(
+        self,
+        *,
+        name: str,
+        description: str | None = None,
+        entitlements: Entitlements | Mapping[str, Any] | None = None,
+        is_default: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[models.Plan]:
+        """Create a plan."""
+        body = filters(
+            name=name, description=description, entitlements=entitlements, is_default=is_default
+        )
+        return creation(models.Plan, "admin", "plans", body=body, key=idempotency_key)
+
+    @Endpoint
+    def get(self, plan_id: str) -> Call[models.Plan]:
+        """Return a plan."""
+        return get(models.Plan, "admin", "plans", plan_id)
+
+    @Endpoint
+    def update(
+        self,
+        /,
+        plan_id: str,
+        *,
+        if_version: int | None = None,
+        **changes: Any,  # noqa: ANN401 -- fields of a request
+    ) -> Call[models.Plan]:
+        """Update a plan."""
+        body = fields(**changes)
+        return change(models.Plan, "admin", "plans", plan_id, body=body, version=if_version)
+
+
+class Prompts(Group[RunnerT]):
+    """Prompts of the system layer, and their versions."""
+
+    @Listing
+    def list(self, *, sort: str | None = None, limit: int | None = None) -> Call[models.Prompt]:
+        """List prompts, `limit` on a page."""
+        return listing(models.Prompt, "admin", "prompts", query=filters(sort=sort, limit=limit))
+
+    @Endpoint
+    def create(
+        self,
+        *,
+        name: str,
+        description: str | None = None,
+        content: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[models.PromptDetail]:
+        """Create a prompt, with `content` as its first version."""
+        body = filters(name=name, description=description, content=content)
+        return creation(models.PromptDetail, "admin", "prompts", body=body, key=idempotency_key)
+
+    @Endpoint
+    def get(self, prompt_id: str) -> Call[models.PromptDetail]:
+        """Return a prompt with its latest activations."""
+        return get(models.PromptDetail, "admin", "prompts", prompt_id)
+
+    @Listing
+    def versions(
+        self, prompt_id: str, *, sort: str | None = None, limit: int | None = None
+    ) -> Call[models.PromptVersion]:
+        """List the versions of a prompt, `limit` on a page."""
+        query = filters(sort=sort, limit=limit)
+        return listing(models.PromptVersion, "admin", "prompts", prompt_id, "versions", query=query)
+
+    @Endpoint
+    def create_version(
+        self,
+        prompt_id: str,
+        *,
+        content: str,
+        note: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[models.PromptVersion]:
+        """Create a version of a prompt; it is used once it is activated."""
+        body = filters(content=content, note=note)
+        where = ("admin", "prompts", prompt_id, "versions")
+        return creation(models.PromptVersion, *where, body=body, key=idempotency_key)
+
+    @Endpoint
+    def activate(self, prompt_id: str, number: int) -> Call[models.PromptDetail]:
+        """Use a version of a prompt from now on."""
+        where = ("admin", "prompts", prompt_id, "versions", number, "activate")
+        return post(models.PromptDetail, *where)
+
+
+class AdminTurns(Group[RunnerT]):
+    """Turns of all users."""
+
+    @Listing
+    def list(
+        self,
+        *,
+        user_id: str | None = None,
+        chat_id: str | None = None,
+        status: str | None = None,
+        model: str | None = None,
+        error_code: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Call[models.OwnedTurn]:
+        """List turns, the newest first, `limit` on a page."""
+        query = filters(
+            user_id=user_id,
+            chat_id=chat_id,
+            status=status,
+            model=model,
+            error_code=error_code,
+            limit=limit,
+            **_range(since, until),
+        )
+        return listing(models.OwnedTurn, "admin", "turns", query=query)
+
+    @Endpoint
+    def get(self, turn_id: str) -> Call[models.InspectedTurn]:
+        """Return all that is known of a turn; this is audited."""
+        return get(models.InspectedTurn, "admin", "turns", turn_id)
+
+    @Endpoint
+    def cancel(self, turn_id: str) -> Call[Turn]:
+        """Cancel a turn."""
+        return post(Turn, "admin", "turns", turn_id, "cancel")
+
+    @Endpoint
+    def rerun(self, turn_id: str, *, idempotency_key: str | None = None) -> Call[Turn]:
+        """Answer the message of a chat's latest turn again."""
+        return creation(Turn, "admin", "turns", turn_id, "rerun", body=None, key=idempotency_key)
+
+
+class AdminKnowledge(Group[RunnerT]):
+    """Documents of all users."""
+
+    @Listing
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        user_id: str | None = None,
+        search: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Call[models.OwnedDocument]:
+        """List documents, the newest first, `limit` on a page."""
+        query = filters(status=status, user_id=user_id, search=search, sort=sort, limit=limit)
+        return listing(models.OwnedDocument, "admin", "knowledge", query=query)
+
+    @Endpoint
+    def unpublish(self, document_id: str) -> Call[Document]:
+        """Unpublish a document of any user."""
+        return post(Document, "admin", "knowledge", document_id, "unpublish")
+
+
+class Admin(Group[RunnerT]):
+    """Everything under `/admin`."""
+
+    def __init__(self, runner: RunnerT) -> None:
+        super().__init__(runner)
+        self.users = AdminUsers(runner)
+        self.plans = Plans(runner)
+        self.prompts = Prompts(runner)
+        self.tools = AdminTools(runner)
+        self.mcp_servers = McpServers(runner)
+        self.workflow_tools = WorkflowTools(runner)
+        self.turns = AdminTurns(runner)
+        self.knowledge = AdminKnowledge(runner)
+
+    @Listing
+    def alerts(
+        self,
+        *,
+        kind: str | None = None,
+        severity: str | None = None,
+        user_id: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Call[models.Alert]:
+        """List alerts, the newest first, `limit` on a page."""
+        query = filters(kind=kind, severity=severity, user_id=user_id, limit=limit)
+        return listing(models.Alert, "admin", "alerts", query=query | _range(since, until))
+
+    @Listing
+    def audit(  # noqa: PLR0913 -- one for each filter
+        self,
+        *,
+        action: str | None = None,
+        actor_id: str | None = None,
+        subject_id: str | None = None,
+        resource_type: str | None = None,
+        resource_id: str | None = None,
+        request_id: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Call[models.AuditEntry]:
+        """List entries of the audit log, the newest first, `limit` on a page."""
+        query = filters(
+            action=action,
+            actor_id=actor_id,
+            subject_id=subject_id,
+            resource_type=resource_type,
+            resource_id=resource_id,
+            request_id=request_id,
+            limit=limit,
+        )
+        return listing(models.AuditEntry, "admin", "audit", query=query | _range(since, until))
+
+    @Listing
+    def usage(
+        self,
+        *,
+        group_by: str | None = None,
+        user_id: str | None = None,
+        model: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Call[UsageRow]:
+        """Total the usage by `user`, `model` or `day`, by default of the last 30 days."""
+        query = filters(group_by=group_by, user_id=user_id, model=model, limit=limit)
+        return listing(UsageRow, "admin", "usage", query=query | _range(since, until))
+
+
+def _range(since: datetime | str | None, until: datetime | str | None) -> dict[str, Any]:
+    """Return the parameters of a range of time; `from` is no name for an argument."""
+    return filters(**{"from": since, "to": until})

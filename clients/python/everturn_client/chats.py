@@ -1,0 +1,189 @@
+"""Chats, their messages, and the turns that answer them."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from pydantic import JsonValue
+
+from everturn_client import models
+from everturn_client.calls import (
+    UNSET,
+    Call,
+    Maybe,
+    change,
+    creation,
+    delete,
+    fields,
+    filters,
+    get,
+    listing,
+    post,
+)
+from everturn_client.endpoints import Endpoint, Group, Listing, RunnerT
+from everturn_client.streams import ConnectionState, Opening, Streaming, following
+
+IfBusy = Literal["reject", "enqueue", "interrupt", "steer"]
+OnConnection = Callable[[ConnectionState], None]
+
+
+class Chats(Group[RunnerT]):
+    """Chats."""
+
+    @Endpoint
+    def create(self, *, title: str, idempotency_key: str | None = None) -> Call[models.Chat]:
+        """Create a chat."""
+        return creation(models.Chat, "chats", body=fields(title=title), key=idempotency_key)
+
+    @Listing
+    def list(
+        self,
+        *,
+        search: str | None = None,
+        archived: bool | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Call[models.Chat]:
+        """List chats, the latest first, `limit` on a page."""
+        return listing(
+            models.Chat,
+            "chats",
+            query=filters(search=search, archived=archived, sort=sort, limit=limit),
+        )
+
+    @Endpoint
+    def get(self, chat_id: str) -> Call[models.Chat]:
+        """Return a chat."""
+        return get(models.Chat, "chats", chat_id)
+
+    @Endpoint
+    def update(
+        self,
+        chat_id: str,
+        *,
+        title: Maybe[str] = UNSET,
+        archived: Maybe[bool] = UNSET,
+        if_version: int | None = None,
+    ) -> Call[models.Chat]:
+        """Rename, archive or restore a chat."""
+        body = fields(title=title, archived=archived)
+        return change(models.Chat, "chats", chat_id, body=body, version=if_version)
+
+    @Endpoint
+    def delete(self, chat_id: str) -> Call[None]:
+        """Delete a chat with its messages."""
+        return delete("chats", chat_id)
+
+
+class Messages(Group[RunnerT]):
+    """Messages of a chat, and their answers."""
+
+    @Endpoint
+    def create(
+        self,
+        chat_id: str,
+        *,
+        content: str,
+        model: str | None = None,
+        if_busy: IfBusy | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[models.Answer]:
+        """Send a message and wait for its answer.
+
+        Where the answer takes longer than the API waits, `assistant_message` is None:
+        `client.turns.events(answer.turn.id)` follows the turn from there.
+        """
+        body = filters(content=content, stream=False, model=model, if_busy=if_busy)
+        return creation(models.Answer, "chats", chat_id, "messages", body=body, key=idempotency_key)
+
+    @Streaming
+    def stream(
+        self,
+        chat_id: str,
+        *,
+        content: str,
+        model: str | None = None,
+        if_busy: IfBusy | None = None,
+        idempotency_key: str | None = None,
+        reconnect_s: float = 60.0,
+        on_connection: OnConnection | None = None,
+    ) -> Opening:
+        """Send a message and stream its answer; use it as a context manager.
+
+        A broken connection is resumed for `reconnect_s` seconds; `on_connection` hears of it.
+        """
+        body = filters(content=content, stream=True, model=model, if_busy=if_busy)
+        call = creation(models.Answer, "chats", chat_id, "messages", body=body, key=idempotency_key)
+        return Opening(call=call, reconnect_s=reconnect_s, on_connection=on_connection)
+
+    @Listing
+    def list(self, chat_id: str, *, limit: int | None = None) -> Call[models.Message]:
+        """List the messages of a chat, the oldest first, `limit` on a page."""
+        return listing(models.Message, "chats", chat_id, "messages", query=filters(limit=limit))
+
+
+class Turns(Group[RunnerT]):
+    """Turns: the answers to messages, as they run."""
+
+    @Endpoint
+    def get(self, turn_id: str) -> Call[models.Turn]:
+        """Return a turn."""
+        return get(models.Turn, "turns", turn_id)
+
+    @Streaming
+    def events(
+        self,
+        turn_id: str,
+        *,
+        after: str = "",
+        reconnect_s: float = 60.0,
+        on_connection: OnConnection | None = None,
+    ) -> Opening:
+        """Stream a turn, from its start or after an event; use it as a context manager."""
+        return following(turn_id, after=after, reconnect_s=reconnect_s, on_connection=on_connection)
+
+    @Endpoint
+    def cancel(self, turn_id: str) -> Call[models.Turn]:
+        """Cancel a turn; its stream says when it has ended."""
+        return post(models.Turn, "turns", turn_id, "cancel")
+
+    @Endpoint
+    def regenerate(
+        self, turn_id: str, *, model: str | None = None, idempotency_key: str | None = None
+    ) -> Call[models.Answer]:
+        """Answer the message of the latest turn again, and wait for it."""
+        body = filters(stream=False, model=model)
+        return creation(
+            models.Answer, "turns", turn_id, "regenerate", body=body, key=idempotency_key
+        )
+
+    @Streaming
+    def stream_regenerate(
+        self, turn_id: str, *, model: str | None = None, idempotency_key: str | None = None
+    ) -> Opening:
+        """Answer the message of the latest turn again, and stream that."""
+        body = filters(stream=True, model=model)
+        return Opening(
+            call=creation(
+                models.Answer, "turns", turn_id, "regenerate", body=body, key=idempotency_key
+            )
+        )
+
+    @Endpoint
+    def decide(
+        self,
+        turn_id: str,
+        tool_call_id: str,
+        decision: Literal["approve", "deny"],
+        *,
+        reason: str | None = None,
+        input: Mapping[str, JsonValue] | None = None,  # noqa: A002 -- the name on the wire
+        remember_for_chat: bool = False,
+    ) -> Call[models.DecidedToolCall]:
+        """Approve or deny a tool call that awaits approval; an approval may change its input."""
+        body = filters(
+            decision=decision,
+            reason=reason,
+            input=input,
+            remember_for_chat=remember_for_chat or None,
+        )
+        return post(models.DecidedToolCall, "turns", turn_id, "approvals", tool_call_id, body=body)

@@ -1,0 +1,322 @@
+"""Resources of the API, as its responses carry them.
+
+Fields that a newer server adds are kept (`model_extra`), and the values of enumerations are plain
+strings, so that a new one breaks nothing. Times are aware datetimes, money is `Decimal` in USD.
+"""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, JsonValue, SecretStr
+from pydantic.alias_generators import to_camel
+
+
+class Resource(BaseModel):
+    """Anything that the API sends. `model_dump(by_alias=True)` gives the names on the wire."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class TokenUsage(Resource):
+    """How many tokens were read and written."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class User(Resource):
+    """An account. `role` is `user` or `admin`."""
+
+    version: int
+    id: str
+    email: str | None
+    display_name: str | None = None
+    role: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Session(Resource):
+    """The tokens of a sign-in. Units: `expires_in` is in seconds."""
+
+    access_token: SecretStr
+    refresh_token: SecretStr
+    token_type: str = "bearer"  # noqa: S105 -- the type of a token, not one
+    expires_in: int
+    user: User
+
+
+class Preferences(Resource):
+    """What a user has set for their turns."""
+
+    version: int
+    language: str | None = None
+    time_zone: str | None = None
+    instructions: str | None = None
+    default_model: str | None = None
+    use_memories: bool = True
+    use_knowledge: bool = True
+    auto_accept_memories: bool = False
+    disabled_tools: list[str] = []
+    tool_approvals: dict[str, str] = {}
+
+
+class ApiKey(Resource):
+    """An API key, without the key itself; `start` is how it begins."""
+
+    id: str
+    name: str
+    start: str
+    permissions: list[str]
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class CreatedApiKey(ApiKey):
+    """A new API key with the key itself, which is never shown again."""
+
+    key: SecretStr | None = None
+
+
+class Chat(Resource):
+    """A conversation."""
+
+    version: int
+    id: str
+    title: str | None
+    archived: bool = False
+    created_at: datetime
+    updated_at: datetime
+
+
+class Message(Resource):
+    """A message of a chat. `role` is `user` or `assistant`."""
+
+    id: str
+    chat_id: str
+    turn_id: str
+    role: str
+    content: str
+    status: str
+    created_at: datetime
+
+
+class TurnError(Resource):
+    """Why a turn failed."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class Turn(Resource):
+    """One answer of the model.
+
+    `status` is `queued`, `running`, `awaiting_approval`, `completed`, `failed` or `cancelled`.
+    """
+
+    id: str
+    chat_id: str
+    status: str
+    model: str
+    user_message_id: str
+    assistant_message_id: str | None = None
+    regenerates: str | None = None
+    error: TurnError | None = None
+    usage: TokenUsage
+    cost_usd: Decimal
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Answer(Resource):
+    """A turn with its messages; `assistant_message` is None while the turn is still running."""
+
+    turn: Turn
+    user_message: Message | None = None
+    assistant_message: Message | None = None
+
+
+class DecidedToolCall(Resource):
+    """A tool call after a decision about it."""
+
+    turn_id: str
+    step: int
+    tool_call_id: str
+    name: str
+    status: str
+    decision: str
+    reason: str | None = None
+    input: dict[str, JsonValue]
+
+
+class Memory(Resource):
+    """A fact that is kept about a user. `status` is `suggested`, `accepted` or `rejected`."""
+
+    version: int
+    id: str
+    kind: str
+    content: str
+    importance: float
+    status: str
+    source_turn_id: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class MemoryHit(Memory):
+    """A memory that a search found."""
+
+    score: float
+
+
+class Ingestion(Resource):
+    """How far a document is: `pending`, `processing`, `ready` or `failed`."""
+
+    status: str
+    problem: str | None = None
+    passage_count: int
+    embedded_count: int
+
+
+class Document(Resource):
+    """A document of the knowledge base. `status` is `draft` or `published`."""
+
+    version: int
+    id: str
+    title: str
+    status: str
+    own: bool
+    content_type: str
+    latest_version: int
+    published_version: int | None = None
+    ingestion: Ingestion
+    created_at: datetime
+    updated_at: datetime
+
+
+class DocumentVersion(Ingestion):
+    """A version of a document."""
+
+    document_id: str
+    number: int
+    content_type: str
+    published: bool
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+class DocumentText(DocumentVersion):
+    """A version of a document with its text."""
+
+    content: str | None = None
+
+
+class KnowledgeHit(Resource):
+    """A passage that a search found, and where it is in its document."""
+
+    document_id: str
+    title: str
+    version: int
+    passage_id: str
+    position: int
+    content: str
+    start_char: int
+    end_char: int
+    score: float
+    own: bool
+
+
+class Tool(Resource):
+    """A tool that the caller's turns may use."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    kind: str
+    approval: str
+    retry_class: str
+    timeout_s: float
+    enabled_by_user: bool
+
+
+class Entitlements(Resource):
+    """What a plan allows; None where there is no limit."""
+
+    models: list[str] | None = None
+    tools: list[str] | None = None
+    tool_approvals: dict[str, str] = {}
+    rates: dict[str, int] = {}
+    budget_usd: Decimal | None = None
+
+
+class SubscribedPlan(Resource):
+    """The plan of the caller."""
+
+    id: str
+    name: str
+    description: str
+    entitlements: Entitlements
+
+
+class Period(Resource):
+    """A billing period."""
+
+    start: datetime
+    end: datetime
+
+
+class Subscription(Resource):
+    """The caller's plan and the current period."""
+
+    plan: SubscribedPlan
+    period: Period
+    since: datetime | None = None
+
+
+class Quota(Resource):
+    """How much is used, and how much may be; None where there is no limit."""
+
+    used: int
+    limit: int | None = None
+
+
+class Budget(Resource):
+    """The money of the current period."""
+
+    limit_usd: Decimal | None = None
+    left_usd: Decimal | None = None
+
+
+class SubscriptionUsage(Resource):
+    """What the caller has used in a period."""
+
+    period: Period
+    usage: TokenUsage
+    cost_usd: Decimal
+    turns: int
+    messages: int
+    tool_calls: int
+    memories: Quota
+    documents: Quota
+    web_searches: Quota
+    budget: Budget
+
+
+class UsageRow(Resource):
+    """What was used in total by one user, of one model or on one day."""
+
+    calls: int
+    turns: int
+    usage: TokenUsage
+    cost_usd: Decimal
+    user_id: str | None = None
+    model: str | None = None
+    day: date | None = None

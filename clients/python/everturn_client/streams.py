@@ -1,0 +1,390 @@
+"""Streams of turns: one turn followed over however many connections, up to `done`."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeAlias, overload
+
+import httpx2
+
+from everturn_client.calls import Call, path
+from everturn_client.endpoints import Group
+from everturn_client.errors import (
+    APIConnectionError,
+    APIStatusError,
+    EverturnError,
+    StreamInterruptedError,
+    TurnFailedError,
+    UnexpectedResponseError,
+    error_from_transport,
+)
+from everturn_client.events import (
+    DoneEvent,
+    Event,
+    EventParser,
+    TextPieces,
+    TurnEvent,
+    TurnState,
+    parse_event,
+)
+from everturn_client.exchange import (
+    Close,
+    Connection,
+    Emit,
+    Exchange,
+    Read,
+    Script,
+    Sleep,
+    backoff_s,
+    is_transient,
+)
+from everturn_client.models import Answer, Message, Resource, TokenUsage, Turn
+from everturn_client.runners import Awaiting, Blocking
+
+P = ParamSpec("P")
+
+ConnectionState: TypeAlias = Literal["accepted", "lost", "restored"]
+"""`accepted`: the turn will start later; `lost` and `restored`: its stream was interrupted."""
+
+_STEADY_S: Final = 10.0
+
+
+class TurnResult(Resource):
+    """What a turn came to. `status` is `completed` or `cancelled`."""
+
+    turn_id: str
+    status: str
+    text: str
+    message: Message | None = None
+    usage: TokenUsage | None = None
+    cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a stream is opened and resumed.
+
+    Units: resuming is given up after `reconnect_s` seconds without progress.
+    """
+
+    call: Call[Any]
+    after: str = ""
+    reconnect_s: float = 60.0
+    on_connection: Callable[[ConnectionState], None] | None = None
+
+
+def following(
+    turn_id: str,
+    *,
+    after: str = "",
+    reconnect_s: float = 60.0,
+    on_connection: Callable[[ConnectionState], None] | None = None,
+) -> Opening:
+    """Return how the stream of a turn that exists is opened, after an event if one is named."""
+    call = _events_call(turn_id, after)
+    return Opening(call=call, after=after, reconnect_s=reconnect_s, on_connection=on_connection)
+
+
+class Follower:
+    """The logic of a stream: its connections, its pauses, and the state of its turn. No I/O."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        opening: "Opening",
+    ) -> None:
+        self.state = TurnState()
+        self.turn_id = ""
+        self._exchange = exchange
+        self._opening = opening.call
+        self._after = opening.after
+        self._reconnect_s = opening.reconnect_s
+        self._on_connection = opening.on_connection
+        self._connection: Connection | None = None
+        self._lost = False
+        self._failures = 0
+        self._failing_since: float | None = None
+
+    def open(self) -> Script[None]:
+        """Make the first connection, which names the turn. Errors: EverturnError."""
+        connection = yield from self._exchange.open(self._opening)
+        self._learn_turn(connection.response.headers.get("X-Turn-Id", ""))
+        if _is_stream(connection):
+            self._connection = connection
+            return
+        accepted = yield from self._exchange.read(connection)
+        answer = self._opening.read(accepted)
+        self._learn_turn(answer.turn.id if isinstance(answer, Answer) else "")
+        if not self.turn_id:
+            raise UnexpectedResponseError("something other than a stream")
+        self._tell("accepted")
+
+    def events(self) -> Script[None]:
+        """Emit each event once, resuming after the last one where a connection breaks.
+
+        Errors: APIStatusError where the API refuses, StreamInterruptedError.
+        """
+        while self.state.done is None:
+            failure: EverturnError
+            try:
+                if self._connection is None:
+                    self._connection = yield from self._exchange.open(
+                        _events_call(self.turn_id, self._after), retries=0
+                    )
+                yield from self._read(self._connection)
+                failure = APIConnectionError(self._exchange.url, "the stream ended early")
+            except httpx2.RequestError as error:
+                failure = error_from_transport(error, self._exchange.url)
+            except (APIStatusError, APIConnectionError) as error:
+                if not is_transient(error):
+                    raise
+                failure = error
+            yield from self.close()
+            if self.state.done is None:
+                yield from self._pause(failure)
+
+    def close(self) -> Script[None]:
+        """Close the open connection."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with suppress(httpx2.HTTPError):
+                yield Close(connection)
+
+    def result(self) -> TurnResult:
+        """Return what the turn came to. Errors: TurnFailedError, StreamInterruptedError."""
+        done = self.state.done
+        if done is None:
+            raise StreamInterruptedError(self.turn_id)
+        self.raise_if_failed()
+        return TurnResult(
+            turn_id=self.turn_id,
+            status=done.status,
+            text=self.state.text,
+            message=done.assistant_message,
+            usage=done.usage,
+            cost_usd=done.cost_usd,
+        )
+
+    def raise_if_failed(self) -> None:
+        """Do nothing unless the turn has failed. Errors: TurnFailedError."""
+        if self.state.done is None or self.state.done.status != "failed":
+            return
+        error = self.state.error
+        raise TurnFailedError(
+            error.message if error else "The turn failed.",
+            code=error.code if error else "INTERNAL",
+            retryable=error.retryable if error else False,
+            turn_id=self.turn_id,
+        )
+
+    def cancellation(self) -> Call[Turn]:
+        """Return the call that cancels the turn."""
+        return Call(method="POST", path=path("turns", self.turn_id, "cancel"), answer=Turn)
+
+    def _read(self, connection: Connection) -> Script[None]:
+        if not _is_stream(connection):
+            raise UnexpectedResponseError("something other than a stream")
+        opened = time.monotonic()
+        parser = EventParser(last_event_id=self._after)
+        while (chunk := (yield Read(connection))) is not None:
+            # Comments alone count once they have come for a while, or else a server that
+            # greets and hangs up would be tried for ever.
+            if time.monotonic() - opened > _STEADY_S:
+                self._note_progress()
+            for sent in parser.feed(chunk):
+                event = parse_event(sent)
+                self._after = sent.last_event_id
+                self._note_progress()
+                self.state.apply(event)
+                if isinstance(event, TurnEvent):
+                    self._learn_turn(event.turn_id)
+                yield Emit(event)
+                if isinstance(event, DoneEvent):
+                    return
+
+    def _pause(self, failure: EverturnError) -> Script[None]:
+        """Wait before the next connection; the first one after progress is made at once."""
+        self._tell("lost")
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since >= self._reconnect_s:
+            raise StreamInterruptedError(self.turn_id) from failure
+        pause = backoff_s(self._failures - 1) if self._failures else 0.0
+        if isinstance(failure, APIStatusError) and failure.retry_after_s is not None:
+            pause = min(failure.retry_after_s, self._reconnect_s)
+        self._failures += 1
+        yield Sleep(pause)
+
+    def _note_progress(self) -> None:
+        self._failures, self._failing_since = 0, None
+        if self._lost:
+            self._tell("restored")
+
+    def _tell(self, state: ConnectionState) -> None:
+        """Report a change of the connection."""
+        if state == "lost" and self._lost:
+            return
+        self._lost = state == "lost"
+        if self._on_connection is not None:
+            self._on_connection(state)
+
+    def _learn_turn(self, turn_id: str) -> None:
+        self.turn_id = self.state.turn_id = turn_id or self.turn_id
+
+
+class TurnStream:
+    """An open stream of a turn; a context manager that iterates over the turn's events."""
+
+    def __init__(self, runner: Blocking, follower: Follower) -> None:
+        self._runner = runner
+        self._follower = follower
+        self._events = follower.events()
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id."""
+        return self._follower.turn_id
+
+    @property
+    def state(self) -> TurnState:
+        """The turn, reduced from the events so far."""
+        return self._follower.state
+
+    def __enter__(self) -> Self:
+        self._runner.drive(self._follower.open())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._events.close()
+        self._runner.drive(self._follower.close())
+
+    def __iter__(self) -> Iterator[Event]:
+        while (emitted := self._runner.advance(self._events)[0]) is not None:
+            yield emitted
+
+    @property
+    def text_stream(self) -> Iterator[str]:
+        """Iterate over the answer's text as it grows. Errors: TurnFailedError at the end."""
+        pieces = TextPieces()
+        for _ in self:
+            if piece := pieces.next(self.state):
+                yield piece
+        self._follower.raise_if_failed()
+
+    def final(self) -> TurnResult:
+        """Read to the end and return what the turn came to. Errors: TurnFailedError."""
+        for _ in self:
+            pass
+        return self._follower.result()
+
+    def cancel(self) -> Turn:
+        """Cancel the turn; the stream then ends with what was said so far."""
+        return self._runner.call(self._follower.cancellation())
+
+
+class AsyncTurnStream:
+    """An open stream of a turn; an async context manager that iterates over its events."""
+
+    def __init__(self, runner: Awaiting, follower: Follower) -> None:
+        self._runner = runner
+        self._follower = follower
+        self._events = follower.events()
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id."""
+        return self._follower.turn_id
+
+    @property
+    def state(self) -> TurnState:
+        """The turn, reduced from the events so far."""
+        return self._follower.state
+
+    async def __aenter__(self) -> Self:
+        await self._runner.drive(self._follower.open())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._events.close()
+        await self._runner.drive(self._follower.close())
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while (emitted := (await self._runner.advance(self._events))[0]) is not None:
+            yield emitted
+
+    @property
+    async def text_stream(self) -> AsyncIterator[str]:
+        """Iterate over the answer's text as it grows. Errors: TurnFailedError at the end."""
+        pieces = TextPieces()
+        async for _ in self:
+            if piece := pieces.next(self.state):
+                yield piece
+        self._follower.raise_if_failed()
+
+    async def final(self) -> TurnResult:
+        """Read to the end and return what the turn came to. Errors: TurnFailedError."""
+        async for _ in self:
+            pass
+        return self._follower.result()
+
+    async def cancel(self) -> Turn:
+        """Cancel the turn; the stream then ends with what was said so far."""
+        return await self._runner.call(self._follower.cancellation())
+
+
+class Streaming(Generic[P]):
+    """A method that opens the stream of a turn."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Opening]) -> None:
+        self.build = build
+        self.__doc__ = build.__doc__
+
+    @overload
+    def __get__(self, group: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, group: Group[Blocking], owner: type) -> Callable[P, TurnStream]: ...
+    @overload
+    def __get__(self, group: Group[Awaiting], owner: type) -> Callable[P, AsyncTurnStream]: ...
+    def __get__(self, group: Group[Any] | None, owner: type) -> Any:
+        """Return the method of `group`."""
+        if group is None:
+            return self
+
+        @wraps(self.build)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 -- see the overloads
+            runner = group._runner  # noqa: SLF001 -- the group's own
+            follower = Follower(runner.exchange, self.build(group, *args, **kwargs))
+            return (TurnStream if isinstance(runner, Blocking) else AsyncTurnStream)(
+                runner, follower
+            )
+
+        return method
+
+
+def _events_call(turn_id: str, after: str) -> Call[Any]:
+    headers = {"Accept": "text/event-stream"}
+    if after:
+        headers["Last-Event-ID"] = after
+    return Call(
+        method="GET", path=path("turns", turn_id, "events"), answer=type(None), headers=headers
+    )
+
+
+def _is_stream(connection: Connection) -> bool:
+    kind = connection.response.headers.get("Content-Type", "")
+    return bool(kind.startswith("text/event-stream"))

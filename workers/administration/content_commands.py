@@ -1,0 +1,240 @@
+"""The commands about turns, prompts and documents."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.administration.options import (
+    AsJson,
+    Limit,
+    UserFilter,
+    administration,
+    text_of,
+)
+
+app = typer.Typer()
+prompts = typer.Typer(no_args_is_help=True, help="Prompts of the system layer.")
+knowledge = typer.Typer(no_args_is_help=True, help="Documents of all users.")
+app.add_typer(prompts, name="prompts")
+app.add_typer(knowledge, name="knowledge")
+
+TurnId = Annotated[str, typer.Argument(metavar="TURN", help="The turn's ID.")]
+PromptName = Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt's ID or name.")]
+ContentFile = Annotated[
+    Path | None, typer.Option("--file", help="The file with the text; - for standard input.")
+]
+
+_TURNS = {
+    "id": "id",
+    "user": "userId",
+    "status": "status",
+    "model": "model",
+    "cost in USD": "costUsd",
+    "error": "error.code",
+    "created": "createdAt",
+}
+_PARTS = {
+    "messages": {"role": "role", "content": "content"},
+    "steps": {
+        "step": "step",
+        "attempt": "attempt",
+        "model": "model",
+        "status": "status",
+        "stop reason": "stopReason",
+    },
+    "tool_calls": {
+        "step": "step",
+        "tool": "name",
+        "input": "input",
+        "status": "status",
+        "output": "output",
+    },
+    "charges": {
+        "step": "step",
+        "attempt": "attempt",
+        "kind": "kind",
+        "model": "model",
+        "status": "status",
+        "cost in USD": "costUsd",
+    },
+}
+_PROMPTS = {
+    "id": "id",
+    "name": "name",
+    "latest": "latestVersion",
+    "active": "activeVersion",
+    "description": "description",
+}
+_VERSIONS = {
+    "number": "number",
+    "active": "active",
+    "note": "note",
+    "content": "content",
+    "created": "createdAt",
+}
+_DOCUMENTS = {
+    "id": "id",
+    "title": "title",
+    "user": "userId",
+    "status": "status",
+    "ingestion": "ingestion.status",
+    "problem": "ingestion.problem",
+    "created": "createdAt",
+}
+
+
+@app.command()
+def turns(
+    context: typer.Context,
+    *,
+    user: UserFilter = None,
+    status: Annotated[str | None, typer.Option(help="Filter by status, e.g. failed.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List turns of all users, newest first."""
+    with administration(context) as admin:
+        owner = None if user is None else admin.user_id(user)
+        found = admin.api.turns.list(user_id=owner, status=status)
+        admin.show_rows(found.first(limit), _TURNS, as_json=as_json)
+
+
+@app.command()
+def turn(context: typer.Context, turn_id: TurnId, *, as_json: AsJson = False) -> None:
+    """Show everything about a turn; this is audited."""
+    with administration(context) as admin:
+        inspected = admin.api.turns.get(turn_id)
+        if as_json:
+            admin.show(inspected, as_json=True)
+            return
+        admin.show(inspected.turn, as_json=False)
+        for part, columns in _PARTS.items():
+            title = part.replace("_", " ")
+            admin.show_rows(getattr(inspected, part), columns, title=title, as_json=False)
+
+
+@app.command()
+def cancel(context: typer.Context, turn_id: TurnId, *, as_json: AsJson = False) -> None:
+    """Cancel a turn."""
+    with administration(context) as admin:
+        admin.show(admin.api.turns.cancel(turn_id), as_json=as_json)
+
+
+@app.command()
+def rerun(context: typer.Context, turn_id: TurnId, *, as_json: AsJson = False) -> None:
+    """Answer the message of a chat's latest turn again."""
+    with administration(context) as admin:
+        admin.show(admin.api.turns.rerun(turn_id), as_json=as_json)
+
+
+@prompts.command("list")
+def list_prompts(context: typer.Context, *, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List prompts."""
+    with administration(context) as admin:
+        admin.show_rows(admin.api.prompts.list().first(limit), _PROMPTS, as_json=as_json)
+
+
+@prompts.command("show")
+def show_prompt(
+    context: typer.Context, prompt: PromptName, *, limit: Limit = 10, as_json: AsJson = False
+) -> None:
+    """Show a prompt and its latest versions."""
+    with administration(context) as admin:
+        prompt_id = admin.prompt_id(prompt)
+        admin.show(admin.api.prompts.get(prompt_id), as_json=as_json)
+        if not as_json:
+            versions = admin.api.prompts.versions(prompt_id, sort="-number")
+            admin.show_rows(versions.first(limit), _VERSIONS, title="versions", as_json=False)
+
+
+@prompts.command("versions")
+def list_versions(
+    context: typer.Context, prompt: PromptName, *, limit: Limit = 50, as_json: AsJson = False
+) -> None:
+    """List the versions of a prompt, latest first."""
+    with administration(context) as admin:
+        versions = admin.api.prompts.versions(admin.prompt_id(prompt), sort="-number")
+        admin.show_rows(versions.first(limit), _VERSIONS, as_json=as_json)
+
+
+@prompts.command("create")
+def create_prompt(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The prompt's name.")],
+    *,
+    file: ContentFile = None,
+    description: Annotated[str | None, typer.Option(help="The prompt's description.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a prompt, with the text of a file as its first version."""
+    content = text_of(file, name="--file")
+    with administration(context) as admin:
+        created = admin.api.prompts.create(name=name, description=description, content=content)
+        admin.show(created, as_json=as_json)
+
+
+@prompts.command("update")
+def update_prompt(
+    context: typer.Context,
+    prompt: PromptName,
+    *,
+    file: ContentFile = None,
+    note: Annotated[str | None, typer.Option(help="What has changed.")] = None,
+    activate: Annotated[bool, typer.Option("--activate", help="Activate it at once.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a version of a prompt from the text of a file."""
+    content = text_of(file, name="--file")
+    with administration(context) as admin:
+        prompt_id = admin.prompt_id(prompt)
+        version = admin.api.prompts.create_version(prompt_id, content=content, note=note)
+        if activate:
+            admin.show(admin.api.prompts.activate(prompt_id, version.number), as_json=as_json)
+        else:
+            admin.show(version, as_json=as_json)
+
+
+@prompts.command("activate")
+def activate_prompt(
+    context: typer.Context,
+    prompt: PromptName,
+    number: Annotated[int, typer.Argument(help="The version's number.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Activate a version of a prompt."""
+    with administration(context) as admin:
+        activated = admin.api.prompts.activate(admin.prompt_id(prompt), number)
+        admin.show(activated, as_json=as_json)
+
+
+@knowledge.command("list")
+def list_documents(
+    context: typer.Context,
+    *,
+    user: UserFilter = None,
+    status: Annotated[
+        str | None, typer.Option(help="Filter by status: draft or published.")
+    ] = None,
+    search: Annotated[str | None, typer.Option(help="Search in titles.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List documents of all users, newest first."""
+    with administration(context) as admin:
+        owner = None if user is None else admin.user_id(user)
+        found = admin.api.knowledge.list(user_id=owner, status=status, search=search)
+        admin.show_rows(found.first(limit), _DOCUMENTS, as_json=as_json)
+
+
+@knowledge.command("unpublish")
+def unpublish(
+    context: typer.Context,
+    document_id: Annotated[str, typer.Argument(metavar="DOCUMENT", help="The document's ID.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Unpublish a document, so that only its owner finds it."""
+    with administration(context) as admin:
+        admin.show(admin.api.knowledge.unpublish(document_id), as_json=as_json)
