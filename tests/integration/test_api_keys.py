@@ -31,10 +31,10 @@ async def test_a_key_speaks_for_its_owner_within_its_permissions(
     key = await make(user, permissions=["chats:read", "account:read"])
 
     me = await http.get("/users/me", headers=bearer(key))
-    made = await http.post("/chats", json={"title": "x"}, headers=bearer(key))
+    created = await http.post("/chats", json={"title": "x"}, headers=bearer(key))
 
     assert me.json()["data"]["id"] == user.id
-    assert made.status_code == 403
+    assert created.status_code == 403
 
 
 async def test_a_key_is_stored_as_its_hash(user: ApiUser, stack: Stack) -> None:

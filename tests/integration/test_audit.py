@@ -1,4 +1,4 @@
-"""The audit log: searched by administrators, changed by nobody."""
+"""The audit log: searched by administrators, changed by no one."""
 
 import asyncio
 from datetime import timedelta
@@ -78,7 +78,7 @@ async def test_not_even_the_superuser_changes_the_log(
     ],
     ids=["another user", "the service", "an administrator"],
 )
-async def test_nobody_records_a_deed_in_anothers_name(
+async def test_no_actor_records_an_action_in_anothers_name(
     stack: Stack, user: ApiUser, claimed: Actor | None
 ) -> None:
     own = acting_user(UserId(UUID(user.id)))

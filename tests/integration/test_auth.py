@@ -208,7 +208,7 @@ async def test_the_token_of_an_account_that_is_gone_is_refused(
 
 
 async def audited(inspection: Inspection, user_id: str) -> list[tuple[str, str]]:
-    """Return what the audit log tells of a user: actions and their details."""
+    """Return the audit log entries of a user: actions and their details."""
     rows = await inspection.rows(
         "SELECT action, details FROM audit_log WHERE $1 IN (actor_id, subject_id) ORDER BY id",
         UUID(user_id),
@@ -290,19 +290,19 @@ async def test_a_key_of_a_signup_opens_nothing_without_the_same_request(
     http: httpx.AsyncClient, inspection: Inspection
 ) -> None:
     email, key = f"{uuid4().hex}@example.com", uuid4().hex
-    made = await sign_up(http, email, key)
+    created = await sign_up(http, email, key)
 
     other_password = await sign_up(http, email, key, password="another password")
     other_name = await sign_up(http, email, key, displayName="Ada")
     other_key = await sign_up(http, email, uuid4().hex)
 
-    assert made.status_code == 201
+    assert created.status_code == 201
     for response, code in (
         (other_password, "IDEMPOTENCY_CONFLICT"),
         (other_name, "IDEMPOTENCY_CONFLICT"),
         (other_key, "CONFLICT"),
     ):
         assert (response.status_code, response.json()["error"]["code"]) == (409, code)
-    user_id = UUID(made.json()["data"]["user"]["id"])
+    user_id = UUID(created.json()["data"]["user"]["id"])
     stored = await inspection.rows("SELECT * FROM creations WHERE user_id = $1", user_id)
     assert len(stored) == 1

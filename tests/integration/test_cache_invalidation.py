@@ -53,14 +53,14 @@ class Process:
         return self.services.turns.feed._hub
 
     def user(self, person: ApiUser) -> ApiUser:
-        """Return somebody whose requests come to this process."""
+        """Return a user whose requests come to this process."""
         return ApiUser(self.http, person.session, email=person.email)
 
     async def status(self, headers: dict[str, str], path: str = "/chats") -> int:
         return (await self.http.get(path, headers=headers)).status_code
 
     async def account(self, person: ApiUser) -> Account:
-        """Return what this process knows of somebody."""
+        """Return what this process has cached for a user."""
         caller = await self.services.accounts.callers.authenticate(
             person.headers["Authorization"].split()[1]
         )
@@ -68,7 +68,7 @@ class Process:
         return caller.account
 
     async def listens(self) -> None:
-        """Return once it is told what it is to forget."""
+        """Return once it has received an invalidation."""
 
         async def is_connected() -> bool:
             return self.hub.is_connected
@@ -206,11 +206,11 @@ async def test_a_key_that_is_revoked_on_one_process_opens_nothing_on_any(
     here: Process, there: Process, user: ApiUser
 ) -> None:
     path = "/users/me/api-keys"
-    made = (await here.user(user).request("POST", path, json={"name": "k"})).json()["data"]
-    key = {"Authorization": f"Bearer {made['key']}"}
+    created = (await here.user(user).request("POST", path, json={"name": "k"})).json()["data"]
+    key = {"Authorization": f"Bearer {created['key']}"}
     known = [await process.status(key, "/users/me") for process in (here, there)]
 
-    await here.user(user).request("DELETE", f"{path}/{made['id']}")
+    await here.user(user).request("DELETE", f"{path}/{created['id']}")
 
     assert known == [200, 200]
     assert await here.status(key, "/users/me") == 401
@@ -301,7 +301,7 @@ async def test_a_tool_that_a_user_switches_off_is_off_for_all_processes(
     await soon(lambda: switched_on(there), [])
 
 
-async def test_a_message_that_nobody_understands_ends_nothing(
+async def test_an_unreadable_message_ends_nothing(
     here: Process, there: Process, user: ApiUser, stack: Stack
 ) -> None:
     known = await there.status(user.headers)
@@ -364,5 +364,5 @@ async def test_a_redis_that_never_answers_holds_up_no_change(
             async with asyncio.timeout(WITHIN_S):
                 await invalidation.publish(Invalidation(sessions=(uuid4(),)))
 
-    (told,) = (log for log in logs if log["event"] == "cache_invalidation_not_published")
-    assert told["error"] == "TimeoutError"
+    (found,) = (log for log in logs if log["event"] == "cache_invalidation_not_published")
+    assert found["error"] == "TimeoutError"

@@ -146,7 +146,7 @@ async def test_chats_are_sorted_as_asked(user: ApiUser) -> None:
 
 @pytest.mark.parametrize("sort", ["createdAt", "title", "-title", "updatedAt", "-updatedAt"])
 async def test_pages_of_any_order_tell_everything_once(user: ApiUser, sort: str) -> None:
-    made = [await user.create_chat(title) for title in ("b", "a", "b", "\u202e\u05d0", "b")]
+    created = [await user.create_chat(title) for title in ("b", "a", "b", "\u202e\u05d0", "b")]
     seen: list[str] = []
     cursor: str | None = None
     while True:
@@ -158,7 +158,7 @@ async def test_pages_of_any_order_tell_everything_once(user: ApiUser, sort: str)
         if cursor is None:
             break
 
-    assert sorted(seen) == sorted(made)
+    assert sorted(seen) == sorted(created)
 
 
 async def test_the_cursor_of_another_order_is_refused(user: ApiUser) -> None:
@@ -228,8 +228,8 @@ async def test_a_key_makes_one_chat_however_often_it_is_sent(user: ApiUser) -> N
 
 async def test_a_key_says_that_the_chat_which_it_made_is_deleted(user: ApiUser) -> None:
     request = {"json": {"title": "Once"}, "headers": {"Idempotency-Key": "k"}}
-    made = await user.request("POST", "/chats", **request)
-    await user.request("DELETE", f"/chats/{made.json()['data']['id']}")
+    created = await user.request("POST", "/chats", **request)
+    await user.request("DELETE", f"/chats/{created.json()['data']['id']}")
 
     again = await user.request("POST", "/chats", **request)
 
@@ -242,7 +242,7 @@ async def test_a_key_says_that_the_chat_which_it_made_is_deleted(user: ApiUser) 
 
 
 async def test_the_key_of_another_user_is_another_key(user: ApiUser, other_user: ApiUser) -> None:
-    made = [
+    created = [
         (
             await person.request(
                 "POST", "/chats", json={"title": "Mine"}, headers={"Idempotency-Key": "shared"}
@@ -251,7 +251,7 @@ async def test_the_key_of_another_user_is_another_key(user: ApiUser, other_user:
         for person in (user, other_user)
     ]
 
-    assert made[0] != made[1]
+    assert created[0] != created[1]
 
 
 async def test_a_deleted_chat_leaves_no_word_behind(user: ApiUser, stack: Stack) -> None:

@@ -25,7 +25,7 @@ DEAD = "redis://127.0.0.1:1/0"  # nothing may listen on a port that low
 
 @pytest.fixture
 async def without_redis(stack: Stack) -> AsyncIterator[Erasure]:
-    """Erasing while Redis is away."""
+    """Erasing while Redis is unavailable."""
     redis = Redis.from_url(DEAD, retry=Retry(NoBackoff(), 0))
     yield Erasure(stack.foundation.database, EventWriter(redis, retention_s=60).erase)
     await redis.aclose()

@@ -1,4 +1,4 @@
-"""The keys of outside issuers: fetched once, kept fresh, and kept while their provider is away."""
+"""The keys of external issuers: fetched once, kept fresh, and used while their provider is down."""
 
 import asyncio
 import socket
@@ -84,7 +84,7 @@ async def test_a_new_key_is_asked_for_once_and_then_known(
     assert provider.fetches == 2
 
 
-async def test_keys_that_are_not_known_make_nobody_ask_more_than_every_ten_seconds(
+async def test_unknown_keys_cause_at_most_one_request_in_ten_seconds(
     provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     for number in range(100):
@@ -136,7 +136,7 @@ async def test_a_key_that_may_be_new_is_not_called_wrong_while_the_provider_is_d
     assert await issuers.read(known) is not None
 
 
-async def test_an_issuer_that_nobody_can_reach_is_unavailable(clock: SetClock) -> None:
+async def test_an_unreachable_issuer_is_unavailable(clock: SetClock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     gone = IdentityProvider()

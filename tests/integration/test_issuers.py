@@ -77,7 +77,7 @@ async def test_a_token_for_several_audiences_is_read(
     ],
     ids=", ".join,
 )
-async def test_a_token_with_other_claims_speaks_for_nobody(
+async def test_a_token_with_other_claims_is_invalid(
     provider: IdentityProvider, issuers: ExternalIssuers, changed: dict[str, Any]
 ) -> None:
     assert await issuers.read(provider.token(**changed)) is None
@@ -120,7 +120,7 @@ async def test_only_an_email_address_that_the_issuer_has_verified_is_told(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ("  Ada ", "Ada"),
         (" ", None),
@@ -133,12 +133,12 @@ async def test_only_an_email_address_that_the_issuer_has_verified_is_told(
     ids=ascii,
 )
 async def test_a_name_that_can_not_be_used_is_left_out(
-    provider: IdentityProvider, issuers: ExternalIssuers, given: object, told: str | None
+    provider: IdentityProvider, issuers: ExternalIssuers, given: object, expected: str | None
 ) -> None:
     identity = await issuers.read(provider.token(name=given))
 
     assert identity is not None
-    assert identity.name == told
+    assert identity.name == expected
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ async def test_an_issuer_that_is_not_trusted_is_not_even_asked(
     assert provider.asked == []
 
 
-async def test_a_token_of_another_signature_speaks_for_nobody(
+async def test_a_token_with_another_signature_is_invalid(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     forged = SigningKey.new(provider.keys[0].kid).sign(provider.claims())
@@ -161,7 +161,7 @@ async def test_a_token_of_another_signature_speaks_for_nobody(
     assert await issuers.read(forged) is None
 
 
-async def test_a_token_whose_claims_were_changed_speaks_for_nobody(
+async def test_a_token_with_changed_claims_is_invalid(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     header, _, signature = provider.token().split(".")
@@ -170,7 +170,7 @@ async def test_a_token_whose_claims_were_changed_speaks_for_nobody(
     assert await issuers.read(f"{header}.{claims}.{signature}") is None
 
 
-async def test_a_token_that_nobody_signed_speaks_for_nobody(
+async def test_an_unsigned_token_is_invalid(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     for name in ("none", "None", "NONE", ""):
@@ -221,7 +221,7 @@ async def test_a_key_is_used_for_its_own_algorithm_alone(
     ["", "x", "a.b.c", "...", "\x00", "\u00e9", "\ud800", "a" * 20_000],
     ids=lambda text: ascii(text[:8]),
 )
-async def test_what_is_no_token_speaks_for_nobody(
+async def test_other_text_is_not_a_token(
     provider: IdentityProvider, issuers: ExternalIssuers, text: str
 ) -> None:
     assert await issuers.read(text) is None
@@ -242,7 +242,7 @@ async def test_what_is_no_token_speaks_for_nobody(
     ],
     ids=ascii,
 )
-async def test_a_token_of_another_shape_speaks_for_nobody(
+async def test_a_token_of_another_shape_is_invalid(
     provider: IdentityProvider, issuers: ExternalIssuers, header: dict[str, Any], claims: object
 ) -> None:
     named = json.loads(json.dumps(claims).replace("{origin}", provider.origin))
@@ -251,7 +251,7 @@ async def test_a_token_of_another_shape_speaks_for_nobody(
     assert provider.asked == []
 
 
-async def test_a_token_that_is_too_large_speaks_for_nobody(
+async def test_a_token_that_is_too_large_is_invalid(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     assert await issuers.read(provider.token(padding="p" * 16 * 1024)) is None

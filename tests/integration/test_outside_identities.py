@@ -1,4 +1,4 @@
-"""People whom an outside issuer vouches for: each has one account, and never somebody else's."""
+"""External identities: each has one account, and never another user's."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ async def outside(stack: Stack, provider: IdentityProvider) -> AsyncIterator[htt
 
 
 def bearer(provider: IdentityProvider, subject: str, **claims: object) -> dict[str, str]:
-    """Return the headers of a subject, without an address unless one is told."""
+    """Return the headers of a subject, without an email unless one is given."""
     token = provider.token(**{"sub": subject, "email": None, **claims})
     return {"Authorization": f"Bearer {token}"}
 
@@ -67,7 +67,7 @@ async def me(client: httpx.AsyncClient, headers: dict[str, str]) -> dict[str, An
     return data
 
 
-async def test_the_first_token_of_somebody_makes_their_account(
+async def test_the_first_token_of_an_identity_creates_its_account(
     outside: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
     subject, email = uuid4().hex, f"{uuid4().hex}@Example.com"
@@ -80,7 +80,7 @@ async def test_the_first_token_of_somebody_makes_their_account(
     assert again == first
 
 
-async def test_somebody_without_a_verified_address_has_an_account_without_one(
+async def test_an_identity_without_a_verified_email_has_an_account_without_one(
     outside: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
     headers = bearer(provider, uuid4().hex, email="ada@example.com", email_verified=False)

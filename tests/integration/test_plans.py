@@ -1,4 +1,4 @@
-"""Plans: exactly one is the default, whoever changes what at the same time."""
+"""Plans: exactly one is the default, whatever changes at the same time."""
 
 import asyncio
 from uuid import UUID, uuid4
@@ -23,7 +23,7 @@ from tests.fixtures.plans import STANDARD, give_plan, make_plan, other_default
 from tests.fixtures.stack import Stack
 
 
-async def made(stack: Stack, administrator: Actor, **fields: object) -> Plan:
+async def create_plan(stack: Stack, administrator: Actor, **fields: object) -> Plan:
     request = CreatePlanRequest.model_validate({"name": unique("plan"), **fields})
     result = await stack.services.subscriptions.plans.create(administrator, request, key=None)
     assert isinstance(result, Ok), result
@@ -38,7 +38,7 @@ async def defaults(stack: Stack) -> list[UUID]:
 async def test_of_many_plans_made_the_default_at_once_one_is(
     stack: Stack, administrator: Actor, admin: ApiUser
 ) -> None:
-    plans = [await made(stack, administrator) for _ in range(5)]
+    plans = [await create_plan(stack, administrator) for _ in range(5)]
     request = ChangePlanRequest(is_default=True)
 
     async with other_default(admin, str(plans[0].id)):
@@ -96,7 +96,7 @@ async def test_a_plan_that_is_not_active_becomes_the_default_only_with_being_act
     stack: Stack, administrator: Actor, admin: ApiUser
 ) -> None:
     change = stack.services.subscriptions.plans.change
-    plan = await made(stack, administrator)
+    plan = await create_plan(stack, administrator)
     await change(administrator, plan.id, ChangePlanRequest(active=False), versions=None)
 
     refused = await change(
@@ -133,7 +133,7 @@ async def test_one_key_makes_one_plan_and_a_refusal_does_not_use_it_up(
     stack: Stack, administrator: Actor
 ) -> None:
     create = stack.services.subscriptions.plans.create
-    taken = await made(stack, administrator)
+    taken = await create_plan(stack, administrator)
     free = CreatePlanRequest(name=unique("plan"))
     key = uuid4().hex
 
@@ -151,7 +151,7 @@ async def test_a_model_that_is_not_here_is_refused_with_its_place(
     stack: Stack, administrator: Actor
 ) -> None:
     entitlements = Entitlements(models=("claude-haiku-5-5", "gone"))
-    plan = await made(stack, administrator)
+    plan = await create_plan(stack, administrator)
 
     created = await stack.services.subscriptions.plans.create(
         administrator, CreatePlanRequest(name="x", entitlements=entitlements), key=None
@@ -164,7 +164,7 @@ async def test_a_model_that_is_not_here_is_refused_with_its_place(
 
 
 async def test_of_changes_of_one_version_one_is_made(stack: Stack, administrator: Actor) -> None:
-    plan = await made(stack, administrator)
+    plan = await create_plan(stack, administrator)
 
     results = await asyncio.gather(
         *(
@@ -186,7 +186,7 @@ async def test_of_changes_of_one_version_one_is_made(stack: Stack, administrator
 async def test_a_changed_plan_holds_at_once_in_the_process_that_changed_it(
     stack: Stack, administrator: Actor, user: ApiUser, admin: ApiUser
 ) -> None:
-    user_id, plan = UserId(UUID(user.id)), await made(stack, administrator)
+    user_id, plan = UserId(UUID(user.id)), await create_plan(stack, administrator)
     await give_plan(admin, user, str(plan.id))
     before = await stack.services.accounts.callers._accounts.get(user_id)
 
@@ -205,7 +205,7 @@ async def test_a_new_default_holds_at_once_for_who_was_given_no_plan(
     standard = {"isDefault": True}
     before = await stack.services.accounts.callers._accounts.get(UserId(UUID(user.id)))
     try:
-        plan = await made(stack, administrator, **standard)
+        plan = await create_plan(stack, administrator, **standard)
         after = await stack.services.accounts.callers._accounts.get(UserId(UUID(user.id)))
     finally:
         await admin.request("PATCH", f"/admin/plans/{STANDARD}", json=standard)
@@ -216,7 +216,7 @@ async def test_a_new_default_holds_at_once_for_who_was_given_no_plan(
 
 
 async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: Actor) -> None:
-    plan = await made(stack, administrator, entitlements={"budgetUsd": "1.50"})
+    plan = await create_plan(stack, administrator, entitlements={"budgetUsd": "1.50"})
     same = ChangePlanRequest(name=plan.name, entitlements=plan.entitlements, active=True)
 
     result = await stack.services.subscriptions.plans.change(
@@ -230,7 +230,7 @@ async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: A
 async def test_the_log_names_what_was_changed_and_quotes_nothing(
     stack: Stack, administrator: Actor
 ) -> None:
-    plan = await made(stack, administrator)
+    plan = await create_plan(stack, administrator)
     request = ChangePlanRequest(
         name=unique("secret"),
         entitlements=Entitlements(max_memories=1, tools=("calculator",)),
@@ -259,7 +259,7 @@ async def test_users_can_not_change_plans_and_see_only_what_they_may(
     stack: Stack, user: ApiUser, administrator: Actor
 ) -> None:
     member = Actor(type=ActorType.USER, user_id=UserId(UUID(user.id)))
-    plan = await made(stack, administrator)
+    plan = await create_plan(stack, administrator)
 
     missing = await stack.services.subscriptions.plans.change(
         administrator, PlanId(uuid4()), ChangePlanRequest(active=True), versions=None

@@ -1,4 +1,4 @@
-"""The limiter: counting in Redis, with other processes, and while Redis is away."""
+"""The limiter: counting in Redis, with other processes, and while Redis is unavailable."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ PATIENT = timedelta(seconds=30)
 """Longer than a busy machine ever keeps a test waiting for its Redis."""
 
 
-def somebody() -> str:
+def new_subject() -> str:
     return f"user:{uuid4()}"
 
 
@@ -55,7 +55,7 @@ async def proxy(stack: Stack) -> AsyncIterator[RedisProxy]:
 
 
 async def test_of_many_at_once_no_more_pass_than_the_limit_says(limiter: RateLimiter) -> None:
-    subject = somebody()
+    subject = new_subject()
 
     decisions = await asyncio.gather(*(limiter.hit(subject, (HOURLY,)) for _ in range(50)))
 
@@ -65,7 +65,7 @@ async def test_of_many_at_once_no_more_pass_than_the_limit_says(limiter: RateLim
 
 
 async def test_each_is_counted_alone(limiter: RateLimiter) -> None:
-    first, second = somebody(), somebody()
+    first, second = new_subject(), new_subject()
     for _ in range(20):
         await limiter.hit(first, (HOURLY,))
 
@@ -74,7 +74,7 @@ async def test_each_is_counted_alone(limiter: RateLimiter) -> None:
 
 
 async def test_who_waits_as_long_as_told_is_allowed(limiter: RateLimiter) -> None:
-    subject = somebody()
+    subject = new_subject()
     refusals = 0
     while refusals < 4:
         decision = await limiter.hit(subject, (QUICK,))
@@ -89,7 +89,7 @@ async def test_who_waits_as_long_as_told_is_allowed(limiter: RateLimiter) -> Non
 
 
 async def test_where_one_limit_refuses_none_is_charged(limiter: RateLimiter) -> None:
-    subject = somebody()
+    subject = new_subject()
     narrow = Limit(Group.UPLOADS, 1, timedelta(hours=1))
 
     decisions = [await limiter.hit(subject, (HOURLY, narrow)) for _ in range(10)]
@@ -102,7 +102,7 @@ async def test_where_one_limit_refuses_none_is_charged(limiter: RateLimiter) -> 
 async def test_nothing_is_kept_for_longer_than_it_counts(
     stack: Stack, limiter: RateLimiter
 ) -> None:
-    subject = somebody()
+    subject = new_subject()
     await limiter.hit(subject, (HOURLY,))
 
     keys = [key async for key in stack.foundation.redis.scan_iter(f"{KEY_PREFIX}:*{subject}*")]
@@ -133,7 +133,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def test_processes_share_a_limit(stack: Stack) -> None:
-    subject = somebody()
+    subject = new_subject()
 
     async def other_process() -> int:
         process = await asyncio.create_subprocess_exec(
@@ -153,13 +153,13 @@ async def test_a_restarted_redis_is_given_the_script_again(
 ) -> None:
     await stack.foundation.redis.script_flush()
 
-    assert (await limiter.hit(somebody(), (HOURLY,))).allowed
+    assert (await limiter.hit(new_subject(), (HOURLY,))).allowed
     assert not limiter.is_degraded
 
 
 @asynccontextmanager
 async def no_redis() -> AsyncIterator[Redis]:
-    """Yield a client of a port where nobody listens."""
+    """Yield a client of a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         async with client_of(f"redis://127.0.0.1:{probe.getsockname()[1]}/0") as redis:
@@ -167,7 +167,7 @@ async def no_redis() -> AsyncIterator[Redis]:
 
 
 async def test_without_redis_each_process_counts_on_its_own() -> None:
-    subject = somebody()
+    subject = new_subject()
     async with no_redis() as redis:
         limiter = RateLimiter(redis, redis_timeout=PATIENT, pause=timedelta(hours=1))
         with capture_logs() as logs:
@@ -180,7 +180,7 @@ async def test_without_redis_each_process_counts_on_its_own() -> None:
 
 
 async def test_without_redis_only_the_subjects_that_came_last_are_counted() -> None:
-    first, second, third = (somebody() for _ in range(3))
+    first, second, third = (new_subject() for _ in range(3))
     once = (Limit(Group.REQUESTS, 1, timedelta(hours=1)),)
     async with no_redis() as redis:
         limiter = RateLimiter(
@@ -198,10 +198,10 @@ async def test_a_redis_that_hangs_is_waited_for_once(proxy: RedisProxy) -> None:
     async with client_of(proxy.url) as redis:
         limiter = RateLimiter(redis, pause=timedelta(hours=1))
         proxy.hang()
-        await limiter.hit(somebody(), (HOURLY,))
+        await limiter.hit(new_subject(), (HOURLY,))
         asked = proxy.requests
 
-        decisions = [await limiter.hit(somebody(), (HOURLY,)) for _ in range(20)]
+        decisions = [await limiter.hit(new_subject(), (HOURLY,)) for _ in range(20)]
 
     assert all(decision.allowed for decision in decisions)
     assert limiter.is_degraded
@@ -212,18 +212,18 @@ async def test_after_the_pause_one_request_tries_redis_for_all(proxy: RedisProxy
     async with client_of(proxy.url) as redis:
         limiter = RateLimiter(redis, pause=timedelta(milliseconds=150))
         proxy.hang()
-        await limiter.hit(somebody(), (HOURLY,))
+        await limiter.hit(new_subject(), (HOURLY,))
         asked = proxy.connections
 
         async with asyncio.timeout(30):
             while proxy.connections == asked:
-                await asyncio.gather(*(limiter.hit(somebody(), (HOURLY,)) for _ in range(20)))
+                await asyncio.gather(*(limiter.hit(new_subject(), (HOURLY,)) for _ in range(20)))
 
     assert proxy.connections == asked + 1
 
 
 async def test_redis_decides_again_once_it_is_back(proxy: RedisProxy, limiter: RateLimiter) -> None:
-    subject = somebody()
+    subject = new_subject()
     async with client_of(proxy.url) as redis:
         lonely = RateLimiter(redis, pause=timedelta(0))
         with capture_logs() as logs:

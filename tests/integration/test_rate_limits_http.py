@@ -303,7 +303,7 @@ async def test_one_address_guesses_at_tokens_and_keys_only_so_often(
     assert (valid.status_code, renewed.status_code) == (200, 401)
 
 
-async def test_who_sends_no_credential_is_told_to_and_counts_for_nobody(
+async def test_a_request_without_credentials_is_refused_and_not_counted(
     client: httpx.AsyncClient,
 ) -> None:
     responses = [await client.get("/chats") for _ in range(30)]

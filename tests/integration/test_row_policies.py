@@ -1,7 +1,7 @@
-"""Who may do what to a row of somebody's, for every table: a matrix, tried cell by cell.
+"""Who may do what to a user's row, for every table: a matrix, tried cell by cell.
 
 Each cell is tried as the application's role, with the actor bound as the application binds it. A
-table that is missing here fails, as does one that lets somebody do more, or less, than it says.
+table that is missing here fails, as does one that lets an actor do more, or less, than it says.
 """
 
 import json
@@ -33,7 +33,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "alembic_version": {},
     "alerts": ADMINISTERED,
     "api_keys": HIDDEN,
-    # An administrator's own deeds are written in their own name; this row is somebody else's.
+    # An administrator's own actions are recorded in their own name; this row is another user's.
     "audit_log": {"owner": "rc", "admin": "r", "service": "rc"},
     "chat_tool_approvals": OWNED,
     "chats": OWNED,
@@ -95,7 +95,7 @@ class Furnished:
     role: str
 
     async def rights(self, table: str) -> dict[str, str]:
-        """Return what everybody who may do something may do to the user's row."""
+        """Return what each actor may do to the user's row."""
         row = Row(self.connection, self.role, table)
         await row.find(self.rows.get(table, {}))
         found = {who: await row.rights_of(actor) for who, actor in actors(self.user).items()}
@@ -138,7 +138,7 @@ async def key_of(connection: asyncpg.Connection, table: str) -> list[str]:
 
 
 class Row:
-    """One row of a table, and what somebody may do to it."""
+    """One row of a table, and what each actor may do to it."""
 
     def __init__(self, connection: asyncpg.Connection, role: str, table: str) -> None:
         self._connection = connection
@@ -220,7 +220,7 @@ class Row:
 
 
 @pytest.mark.parametrize("table", RIGHTS)
-async def test_everybody_may_do_to_a_row_what_the_matrix_says(
+async def test_each_actor_may_do_to_a_row_what_the_matrix_says(
     furnished: Furnished, table: str
 ) -> None:
     assert await furnished.rights(table) == RIGHTS[table]

@@ -1,4 +1,4 @@
-"""Row-level security, by reflection: whatever table there is, nobody reads or writes another's."""
+"""Row-level security, by reflection: in every table, no user reads or writes another's rows."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -20,7 +20,7 @@ from tests.fixtures.stack import Stack
 
 @asynccontextmanager
 async def acting(stack: Stack, actor: Actor | None) -> AsyncIterator[asyncpg.Connection]:
-    """Open a transaction as the application's role, with the actor bound or nobody."""
+    """Open a transaction as the application's role, with the actor bound, or none."""
     connection = await asyncpg.connect(stack.addresses.database)
     transaction = connection.transaction()
     try:
@@ -105,7 +105,7 @@ async def test_users_cannot_make_themselves_administrators(user: ApiUser, stack:
         assert await attempted(connection, "UPDATE users SET role = 'admin'") == 0
 
 
-async def test_nobody_deletes_from_the_ledger(user: ApiUser, stack: Stack) -> None:
+async def test_no_actor_deletes_from_the_ledger(user: ApiUser, stack: Stack) -> None:
     for actor in (SERVICE, acting_user(UserId(UUID(user.id)))):
         async with acting(stack, actor) as connection:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -152,7 +152,7 @@ async def test_a_pooled_connection_keeps_no_actor(
         await database.close()
 
 
-async def test_an_actor_in_whose_name_nothing_began_is_inherited_by_nobody(stack: Stack) -> None:
+async def test_an_actor_whose_transaction_never_began_is_not_inherited(stack: Stack) -> None:
     database = Database(stack.addresses.database, pool_size=1)
     try:
         async with database.transaction(SERVICE) as session:

@@ -25,7 +25,7 @@ from workers.demo_model.scripts import Script
 LAST_MONTH_OF_2020 = datetime(2020, 12, 15, tzinfo=UTC)
 
 
-async def test_usage_is_that_of_the_period_and_of_nobody_else(
+async def test_usage_is_of_the_period_and_of_no_other_user(
     stack: Stack, user: ApiUser, other_user: ApiUser, admin: ApiUser
 ) -> None:
     plan = await plan_of(admin, budgetUsd="2", maxMemories=7, maxDocuments=8)

@@ -39,7 +39,7 @@ async def test_who_was_given_no_plan_has_the_default_in_months_of_the_calendar(
     assert subscription.period.start <= utc_now() < subscription.period.end
 
 
-async def test_another_default_is_that_of_everybody_without_a_plan_of_their_own(
+async def test_a_new_default_is_the_plan_of_all_users_without_a_subscription(
     stack: Stack, user: ApiUser, other_user: ApiUser, admin: ApiUser
 ) -> None:
     own, other = await make_plan(admin), await make_plan(admin)
@@ -143,13 +143,13 @@ async def test_another_plan_keeps_its_periods_unless_it_is_said_when_they_begin(
     first = AssignPlanRequest(plan_id=await plan_of(admin), started_at=started_at)
     second = AssignPlanRequest(plan_id=await plan_of(admin))
 
-    told = await assign(administrator, user_id, first, versions=None)
-    untold = await assign(administrator, user_id, second, versions=None)
+    found = await assign(administrator, user_id, first, versions=None)
+    before = await assign(administrator, user_id, second, versions=None)
 
-    assert isinstance(told, Ok)
-    assert isinstance(untold, Ok)
-    assert told.value.started_at == untold.value.started_at == started_at
-    assert untold.value.plan_id == second.plan_id
+    assert isinstance(found, Ok)
+    assert isinstance(before, Ok)
+    assert found.value.started_at == before.value.started_at == started_at
+    assert before.value.plan_id == second.plan_id
 
 
 async def test_a_plan_that_is_not_active_keeps_its_subscribers_and_gets_no_new_ones(
@@ -224,7 +224,7 @@ async def test_a_message_is_answered_only_by_models_of_the_plan(
     assert accepted.value.turn.model == "claude-opus-5-5"
 
 
-async def test_somebody_who_is_gone_can_prefer_no_model(stack: Stack) -> None:
+async def test_a_deleted_user_can_prefer_no_model(stack: Stack) -> None:
     nobody = acting_user(UserId(new_id()))
 
     refused = await stack.services.accounts.preferences.put(

@@ -1,4 +1,4 @@
-"""Deleting an account: nothing of it is left anywhere, and nobody is signed in to it."""
+"""Deleting an account: nothing of it is left anywhere, and no sign-in remains."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -68,8 +68,8 @@ async def marked_user(stack: Stack, marker: str) -> ApiUser:
         ("POST", "/memories", {"content": f"Likes {marker}."}),
         ("POST", "/knowledge", {"title": f"On {marker}", "content": f"All about {marker}."}),
     ):
-        made = await person.request(method, path, json=sent)
-        assert made.is_success, (path, made.text)
+        created = await person.request(method, path, json=sent)
+        assert created.is_success, (path, created.text)
     await stack.http.post("/auth/login", json={"email": body["email"], "password": "wrong words"})
     return person
 
@@ -129,7 +129,7 @@ async def test_an_address_whose_account_was_deleted_can_have_another(
     assert again.json()["data"]["user"]["id"] != user.id
 
 
-async def test_what_is_made_for_somebody_who_has_just_gone_is_refused_as_theirs(
+async def test_creating_for_a_user_who_was_just_deleted_is_refused(
     stack: Stack, user: ApiUser
 ) -> None:
     await user.request("DELETE", "/users/me")
@@ -176,8 +176,8 @@ async def test_an_api_key_deletes_the_account_only_if_it_was_let(
     body = {"name": "let", "permissions": ["account:write"]}
     let = await user.request("POST", "/users/me/api-keys", json=body)
     statuses = []
-    for made in (plain, let):
-        headers = {"Authorization": f"Bearer {made.json()['data']['key']}"}
+    for created in (plain, let):
+        headers = {"Authorization": f"Bearer {created.json()['data']['key']}"}
         statuses.append((await stack.http.delete("/users/me", headers=headers)).status_code)
 
     assert statuses == [403, 204]

@@ -49,8 +49,8 @@ async def test_what_a_user_wrote_and_was_answered_is_in_the_export(
     data = await exported(user)
 
     assert [message["content"] for message in data["messages"]] == [question, "It is 42."]
-    (told,) = data["turns"]
-    assert (told["id"], told["costUsd"]) == (turn["id"], turn["costUsd"])
+    (found,) = data["turns"]
+    assert (found["id"], found["costUsd"]) == (turn["id"], turn["costUsd"])
     assert [call["name"] for call in data["toolCalls"]] == ["calculator"]
     assert [key["name"] for key in data["apiKeys"]] == ["Import"]
     assert [memory["content"] for memory in data["memories"]] == ["Likes sums."]
@@ -61,7 +61,7 @@ async def test_what_a_user_wrote_and_was_answered_is_in_the_export(
     assert actions[-1] == "user.exported"
 
 
-async def test_nothing_of_somebody_else_is_in_an_export(
+async def test_an_export_holds_nothing_of_other_users(
     user: ApiUser, other_user: ApiUser, admin: ApiUser
 ) -> None:
     theirs = await other_user.create_chat("Private")
@@ -74,13 +74,13 @@ async def test_nothing_of_somebody_else_is_in_an_export(
         assert secret not in text
 
 
-async def test_nothing_that_lets_somebody_in_is_in_an_export(user: ApiUser) -> None:
-    made = await user.request("POST", "/users/me/api-keys", json={"name": "k"})
+async def test_an_export_holds_no_credentials(user: ApiUser) -> None:
+    created = await user.request("POST", "/users/me/api-keys", json={"name": "k"})
 
     text = json.dumps(await exported(user))
 
     assert "argon2" not in text
-    assert made.json()["data"]["key"] not in text
+    assert created.json()["data"]["key"] not in text
     assert user.session["refreshToken"] not in text
 
 

@@ -21,14 +21,14 @@ def tokens(minutes: float = 5) -> AccessTokens:
 
 def claims(**changed: object) -> dict[str, Any]:
     now = datetime.now(UTC)
-    made = {
+    created = {
         "iss": "everturn",
         "sub": str(USER),
         "iat": now,
         "exp": now + timedelta(minutes=1),
         **changed,
     }
-    return {name: value for name, value in made.items() if value is not None}
+    return {name: value for name, value in created.items() if value is not None}
 
 
 def test_a_token_speaks_for_whom_it_was_issued() -> None:
@@ -43,7 +43,7 @@ def test_a_token_names_the_sign_in_that_it_belongs_to() -> None:
     assert tokens().read(token) == AccessClaims(USER, session_id)
 
 
-def test_a_token_that_is_too_old_speaks_for_nobody() -> None:
+def test_an_expired_token_is_invalid() -> None:
     assert tokens().read(tokens(minutes=-1).issue(USER)) is None
 
 
@@ -76,7 +76,7 @@ def test_a_token_that_was_read_before_gets_too_old_like_any_other(
     ],
     ids=str,
 )
-def test_a_token_with_other_claims_speaks_for_nobody(changed: dict[str, Any]) -> None:
+def test_a_token_with_other_claims_is_invalid(changed: dict[str, Any]) -> None:
     token = jwt.encode(claims(**changed), SECRET, algorithm="HS256")
 
     assert tokens().read(token) is None
@@ -88,7 +88,7 @@ def test_claims_as_we_write_them_are_read() -> None:
     )
 
 
-def test_a_token_of_another_signature_speaks_for_nobody() -> None:
+def test_a_token_with_another_signature_is_invalid() -> None:
     for forged in (
         jwt.encode(claims(), "t" * 40, algorithm="HS256"),
         jwt.encode(claims(), "s" * 64, algorithm="HS512"),
@@ -98,7 +98,7 @@ def test_a_token_of_another_signature_speaks_for_nobody() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "...", "\x00", "\u00e9"])
-def test_what_is_no_token_speaks_for_nobody(text: str) -> None:
+def test_other_text_is_not_a_token(text: str) -> None:
     assert tokens().read(text) is None
 
 

@@ -1,4 +1,4 @@
-"""What the processes of the API tell each other to forget, and what they make of it."""
+"""Invalidations: what processes of the API publish, and what they do with it."""
 
 import asyncio
 import hashlib
@@ -45,7 +45,7 @@ class FakeDatabase:
 
 
 class FakeRedis:
-    """Notes what is published, or fails as it is told to."""
+    """Records what is published, or fails as configured."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.published: list[tuple[str, Any]] = []
@@ -83,13 +83,13 @@ def scene(error: Exception | None = None) -> Scene:
 
 
 async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
-    user_id, told = UserId(uuid4()), scene()
+    user_id, sender = UserId(uuid4()), scene()
 
-    await told.invalidation.publish(Invalidation(users=(user_id,), sessions=(SESSION,)))
-    await told.invalidation.publish(Invalidation(key_hashes=(KEY_HASH,)))
-    await told.invalidation.publish(Invalidation(all_users=True))
+    await sender.invalidation.publish(Invalidation(users=(user_id,), sessions=(SESSION,)))
+    await sender.invalidation.publish(Invalidation(key_hashes=(KEY_HASH,)))
+    await sender.invalidation.publish(Invalidation(all_users=True))
 
-    assert told.redis.published == [
+    assert sender.redis.published == [
         (API_CHANNEL, {"users": [str(user_id)], "sessions": [str(SESSION)]}),
         (API_CHANNEL, {"key_hashes": [KEY_HASH.hex()]}),
         (API_CHANNEL, {"all_users": True}),

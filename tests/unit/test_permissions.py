@@ -13,7 +13,7 @@ from schema.users import UserRole
 EVERYTHING = frozenset(Permission)
 
 
-def test_somebody_anonymous_may_do_nothing() -> None:
+def test_an_anonymous_actor_may_do_nothing() -> None:
     assert permissions_of(None) == frozenset()
     assert permissions_of(None, key=EVERYTHING) == frozenset()
 

@@ -23,7 +23,7 @@ from services.rate_limits.rules import (
 )
 
 HOUR = timedelta(hours=1)
-SOMEBODY = "user:somebody"
+SUBJECT = "user:someone"
 
 
 def hourly(amount: int, group: Group = Group.REQUESTS) -> Limit:
@@ -34,7 +34,7 @@ def counting(*limits: Limit) -> Callable[..., Awaitable[Decision]]:
     counter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     async def hit(only: LimitSet = limits) -> Decision:
-        return await take(counter, SOMEBODY, only)
+        return await take(counter, SUBJECT, only)
 
     return hit
 

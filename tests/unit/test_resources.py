@@ -1,4 +1,4 @@
-"""What tells a repeated request from another one under the same idempotency key."""
+"""The hash that distinguishes a retry from another request with the same key."""
 
 from hashlib import sha256
 
@@ -24,6 +24,6 @@ class Wish(BaseModel):
 def test_hashes_that_are_stored_stay_those_of_their_requests(
     asked: object, without: str | None, hashed: bytes
 ) -> None:
-    made = hash_of_request(asked, Wish(what="A cat", stream=True), without=without)
+    request_hash = hash_of_request(asked, Wish(what="A cat", stream=True), without=without)
 
-    assert made == sha256(hashed).digest()
+    assert request_hash == sha256(hashed).digest()

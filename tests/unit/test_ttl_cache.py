@@ -53,7 +53,7 @@ async def test_that_there_is_nothing_is_not_cache() -> None:
     assert (before, await cache.get("ada")) == (None, "user")
 
 
-async def test_what_is_needed_again_and_again_is_read_anew_all_the_same() -> None:
+async def test_a_result_in_constant_use_expires_all_the_same() -> None:
     source = source_of(ada="admin")
     cache = source.cache()
     await cache.get("ada")
@@ -66,7 +66,7 @@ async def test_what_is_needed_again_and_again_is_read_anew_all_the_same() -> Non
     assert seen == ["admin", "admin", "user"]
 
 
-async def test_what_is_forgotten_is_read_anew_and_the_rest_is_not() -> None:
+async def test_an_invalidated_key_is_read_again_and_others_are_not() -> None:
     source = source_of(ada="admin", bob="admin")
     cache = source.cache()
     for name in ("ada", "bob"):

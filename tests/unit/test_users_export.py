@@ -1,4 +1,4 @@
-"""Exports: each query is about one user, and what is left out is told."""
+"""Exports: each query names one user, and omissions are listed."""
 
 import re
 
