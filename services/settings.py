@@ -83,7 +83,9 @@ class Settings(BaseSettings):
         le=60,
         description="How long a change of role, status or plan takes in workers, or without Redis.",
     )
-    issuers: tuple[Any, ...] = Field((), description="Outside issuers whose tokens are taken.")
+    issuers: tuple[Any, ...] = Field(
+        (), description="External issuers whose access tokens are accepted."
+    )
     admin_email: str | None = Field(None, description="The first administrator.")
     admin_password: SecretStr | None = Field(None, min_length=8)
 

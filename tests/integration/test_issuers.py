@@ -1,4 +1,4 @@
-"""Access tokens of outside issuers, whose keys are fetched from a provider of loopback."""
+"""Access tokens of external issuers, whose keys are fetched from a provider on loopback."""
 
 import base64
 import json

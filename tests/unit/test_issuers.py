@@ -1,4 +1,4 @@
-"""Outside issuers: which can be set up, which keys of theirs verify, how long those are fresh."""
+"""External issuers: valid configurations, keys that verify, and how long keys are fresh."""
 
 import json
 from datetime import timedelta
