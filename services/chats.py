@@ -31,8 +31,8 @@ from services.resources import (
     Unreachable,
     Versions,
     create_once,
-    is_meant,
     touch,
+    version_matches,
     why_unreachable,
 )
 
@@ -125,7 +125,7 @@ class ChatService:
         async with self._database.transaction(actor) as session:
             row = await session.get(ChatRow, chat_id, with_for_update=True)
             if row is not None:
-                if not is_meant(row.version, versions):
+                if not version_matches(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 _apply(row, request.changes())
                 await session.flush()

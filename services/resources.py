@@ -74,8 +74,8 @@ class Versioned(Protocol):
     updated_at: datetime
 
 
-def is_meant(version: int | None, versions: Versions) -> bool:
-    """Return whether a change for `versions` applies to this version."""
+def version_matches(version: int | None, versions: Versions) -> bool:
+    """Return whether `version` is one of those that a change applies to."""
     return versions is None or version in versions
 
 

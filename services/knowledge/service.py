@@ -40,8 +40,8 @@ from services.resources import (
     Unreachable,
     Versions,
     create_once,
-    is_meant,
     touch,
+    version_matches,
     why_unreachable,
 )
 
@@ -157,7 +157,7 @@ class KnowledgeService:
             # Locking needs the right to update, which only the owner has.
             row = await session.get(DocumentRow, document_id, with_for_update=True)
             if row is not None:
-                if not is_meant(row.version, versions):
+                if not version_matches(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 row.title = request.title
                 touch(row)

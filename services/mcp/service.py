@@ -40,9 +40,9 @@ from services.resources import (
     Versions,
     create_once,
     find_named,
-    is_meant,
     named_id,
     touch,
+    version_matches,
 )
 from services.tools.secrets import SecretVault
 
@@ -142,7 +142,7 @@ class McpServerService:
             row = await session.get(McpServerRow, name, with_for_update=True)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if not is_meant(row.version, versions):
+            if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             problem = _foreign_field(row, changes)
             if problem is not None:

@@ -38,9 +38,9 @@ from services.resources import (
     Unreachable,
     Versions,
     create_once,
-    is_meant,
     release_key,
     touch,
+    version_matches,
     why_unreachable,
 )
 
@@ -181,7 +181,7 @@ class MemoryService:
         async with self._database.transaction(actor) as session:
             row = await _locked(session, memory_id)
             if row is not None:
-                if not is_meant(row.version, versions):
+                if not version_matches(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 self._apply(row, changes, vector)
                 await session.flush()

@@ -28,7 +28,7 @@ from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
 from services.database.connections import lock
 from services.database.queries import Listing, Order, by_id
-from services.resources import Conflict, Unreachable, Versions, create_once, is_meant, touch
+from services.resources import Conflict, Unreachable, Versions, create_once, touch, version_matches
 
 _ORDERS: Final = {
     PlanSort.CREATED: Order("createdAt", (col(PlanRow.id),)),
@@ -136,7 +136,7 @@ class PlanService:
             row = await session.get(PlanRow, plan_id, with_for_update=True)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if not is_meant(row.version, versions):
+            if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             refusal = await _refusal(session, row, values)
             if refusal is not None:

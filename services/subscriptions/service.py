@@ -26,7 +26,7 @@ from services.audit import record
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Connection, Database
 from services.database.queries import CompiledQuery
-from services.resources import Conflict, Versions, is_meant, touch
+from services.resources import Conflict, Versions, touch, version_matches
 from services.subscriptions.periods import CALENDAR, period_at
 
 
@@ -125,7 +125,7 @@ async def _assign(
     if await session.get(UserRow, user_id, with_for_update=lock) is None:
         return Err(AssignmentRefusal.UNKNOWN_USER)
     held = await session.get(SubscriptionRow, user_id)
-    if not is_meant(None if held is None else held.version, versions):
+    if not version_matches(None if held is None else held.version, versions):
         return Err(Conflict.VERSION_CHANGED)
     # A shared lock, so that the plan is not deactivated meanwhile.
     plan = await session.get(PlanRow, request.plan_id, with_for_update={"read": True})

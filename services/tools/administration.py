@@ -26,7 +26,7 @@ from schema.tools import (
 from services.audit import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery
-from services.resources import Conflict, Unreachable, Versions, is_meant, touch
+from services.resources import Conflict, Unreachable, Versions, touch, version_matches
 from services.tools.catalogue import mcp_definition, settings_from_row, workflow_definition
 from services.tools.local_tools import LocalTools
 from services.tools.permission import DEFAULT_SETTINGS
@@ -92,7 +92,7 @@ class ToolAdministration:
             if tool is None:
                 return Err(Unreachable.MISSING)
             row = await _lock_settings(session, name)
-            if not is_meant(row.version, versions):
+            if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             changes = request.changes()
             _apply(row, changes)

@@ -28,7 +28,7 @@ from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals
-from services.resources import Conflict, Unreachable, Versions, is_meant, touch
+from services.resources import Conflict, Unreachable, Versions, touch, version_matches
 
 # Not every user has an email, and cursors hold no nulls. The constants are written out: with
 # parameters the expression would not match the index.
@@ -118,7 +118,7 @@ class UserAdministration:
             row = await lock_user(session, user_id)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if not is_meant(row.version, versions):
+            if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             changes = request.changes()
             if administrators == {row.id} and _ends_administration(changes):

@@ -16,7 +16,7 @@ from services.auth.accounts import AccountCache
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.database import Database
 from services.database.queries import CompiledQuery
-from services.resources import Conflict, Versions, is_meant, touch
+from services.resources import Conflict, Versions, touch, version_matches
 from services.subscriptions.plans import allows_model
 
 _PREFERENCES: Final = CompiledQuery(
@@ -67,7 +67,7 @@ class PreferencesService(PreferencesReader):
             return Err(PreferencesRefusal.UNKNOWN_MODEL)
         async with self._database.transaction(actor) as session:
             row = await _locked_row(session, actor)
-            if not is_meant(row.version, versions):
+            if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             for name, value in request.model_dump().items():
                 setattr(row, name, value)

@@ -30,7 +30,7 @@ from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.queries import by_id
 from services.erasure import DeletedTurns, ask_for_erasure
-from services.resources import Conflict, Unreachable, Versions, is_meant, touch
+from services.resources import Conflict, Unreachable, Versions, touch, version_matches
 
 _USER: Final = by_id(UserRow)
 
@@ -83,7 +83,7 @@ class UserService:
             row = await lock_user(session, actor.user_id)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if not is_meant(row.version, versions):
+            if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             if not await _is_current(session, actor, verified.value):
                 return Err(AccountRefusal.PASSWORD_WRONG)

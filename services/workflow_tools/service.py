@@ -33,9 +33,9 @@ from services.resources import (
     Versions,
     create_once,
     find_named,
-    is_meant,
     named_id,
     touch,
+    version_matches,
 )
 from services.tools.input_schemas import problem_of_schema
 from services.tools.local_tools import LocalTools
@@ -123,7 +123,7 @@ class WorkflowToolService:
             row = await session.get(WorkflowToolRow, name, with_for_update=True)
             if row is None:
                 return Err(Unreachable.MISSING)
-            if not is_meant(row.version, versions):
+            if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             for field, value in changes.items():
                 setattr(row, field, self._sealed(name, value) if field == "secret" else value)
