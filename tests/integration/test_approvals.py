@@ -64,7 +64,7 @@ class Asked:
         return await self.stream.all()
 
     def result(self) -> dict[str, Any]:
-        """Return what the model was told of the call."""
+        """Return the call's result as the model got it."""
         body = self._stack.model.requests_matching(self.question)[1].body
         assert body is not None
         result: dict[str, Any] = body["messages"][-1]["content"][0]
@@ -115,9 +115,9 @@ async def test_an_edited_call_is_made_with_the_other_input(user: ApiUser, stack:
 
     assert last_call(events)["input"] == {"expression": "1 + 1"}
     assert last_call(events)["output"] == "2"
-    told = asked.result()["content"]
-    assert told.startswith('The person changed the input of this call to {"expression": "1 + 1"}')
-    assert told.endswith("2")
+    content = asked.result()["content"]
+    assert content.startswith('The user changed the input of this call to {"expression": "1 + 1"}')
+    assert content.endswith("2")
 
 
 @pytest.mark.usefixtures("asking")
@@ -184,7 +184,7 @@ async def test_a_decision_holds_and_saying_it_twice_is_no_mistake(
     assert late in {200, 409}
 
 
-async def test_a_call_that_waits_for_nobody_can_not_be_decided_about(
+async def test_a_call_that_awaits_no_approval_can_not_be_decided(
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()
@@ -225,7 +225,7 @@ async def test_of_two_calls_one_waits_and_the_other_is_made(user: ApiUser, stack
 
 
 @pytest.mark.usefixtures("asking")
-async def test_a_decision_that_the_workflow_did_not_hear_of_is_told_by_the_sweep(
+async def test_a_decision_that_did_not_reach_the_workflow_is_delivered_by_the_sweep(
     user: ApiUser, stack: Stack
 ) -> None:
     async with Asked(stack, user) as asked:
@@ -234,10 +234,10 @@ async def test_a_decision_that_the_workflow_did_not_hear_of_is_told_by_the_sweep
             "WHERE turn_id = $1",
             UUID(asked.turn_id),
         )
-        told = await ActivityEnvironment().run(stack.activities.sweep.deliver_decisions)
+        delivery = await ActivityEnvironment().run(stack.activities.sweep.deliver_decisions)
         events = await asked.rest()
 
-    assert told.delivered >= 1
+    assert delivery.delivered >= 1
     assert last_call(events)["output"] == "42"
 
 

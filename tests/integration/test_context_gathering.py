@@ -52,7 +52,7 @@ class Memories:
 
 
 class Embedder:
-    """An embedder that counts, and is away if it is told so."""
+    """An embedder that counts, and is unavailable if the test says so."""
 
     name = "counting"
     dimensions = 1
@@ -101,7 +101,7 @@ async def accepted(user: ApiUser, stack: Stack) -> TurnReference:
     return result.value.reference
 
 
-async def told(stack: Stack, turn: TurnReference) -> list[tuple[str, str]]:
+async def published(stack: Stack, turn: TurnReference) -> list[tuple[str, str]]:
     """Return the names and data of the events in a turn's stream."""
     entries: Any = await stack.foundation.redis.xrange(stream_key(turn.turn_id))
     return [(fields[b"n"].decode(), fields[b"d"].decode()) for _, fields in entries]
@@ -120,7 +120,7 @@ def missed(part: str, cause: str) -> float:
         (Memories(hangs=True), Embedder(), ("memories", "timeout")),
         (Memories(), Embedder(away=True), ("embedding", "failure")),
     ],
-    ids=["search fails", "search hangs", "embedder is away"],
+    ids=["search fails", "search hangs", "embedder is unavailable"],
 )
 async def test_a_turn_goes_on_without_a_search_that_fails(
     user: ApiUser,
@@ -141,7 +141,7 @@ async def test_a_turn_goes_on_without_a_search_that_fails(
     row = await stack.inspection.turn(str(turn.turn_id))
     assert row["status"] == "running"
     assert json.loads(row["prompt"])["missing"] == ["memories"]
-    running, notice = await told(stack, turn)
+    running, notice = await published(stack, turn)
     assert running[0] == "turn"
     assert notice[0] == "notice"
     assert json.loads(notice[1])["code"] == "context_degraded"
@@ -156,7 +156,7 @@ async def test_where_there_is_nothing_to_search_nothing_is_embedded(
     await preparation(stack, memories, embedder).prepare(turn)
 
     assert (memories.asked, embedder.asked) == (0, 0)
-    assert len(await told(stack, turn)) == 1
+    assert len(await published(stack, turn)) == 1
 
 
 async def test_a_turn_that_is_prepared_again_keeps_its_context(user: ApiUser, stack: Stack) -> None:

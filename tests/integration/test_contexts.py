@@ -71,7 +71,7 @@ async def test_a_second_turn_is_marked_up_to_its_history(user: ApiUser, stack: S
     ] == [[False], [True], [False]]
 
 
-async def test_nobody_elses_memory_is_in_the_prompt(
+async def test_no_memory_of_another_user_is_in_the_prompt(
     user: ApiUser, other_user: ApiUser, stack: Stack
 ) -> None:
     subject = unique("secret plan")

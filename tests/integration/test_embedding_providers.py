@@ -317,7 +317,7 @@ async def test_a_provider_that_is_not_there_is_unavailable(kind: EmbedderKind) -
         endlessly,
     ],
 )
-async def test_an_answer_that_is_none_is_told_apart(
+async def test_an_invalid_response_is_recognised(
     api: EmbeddingApi, embedder: Embedder, answer: Answer
 ) -> None:
     api.script = [answer]

@@ -1,4 +1,4 @@
-"""Erasing streams: at once where Redis is there, and by the sweep where it was not."""
+"""Erasing streams: at once, or by the sweep if Redis was unavailable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ async def test_a_stream_is_erased_with_its_chat(user: ApiUser, stack: Stack) -> 
     assert await stack.inspection.value(NOTED, turn_id) == 0
 
 
-async def test_what_redis_kept_while_it_was_away_is_erased_by_the_sweep(
+async def test_streams_that_redis_kept_during_an_outage_are_erased_by_the_sweep(
     user: ApiUser, stack: Stack, without_redis: Erasure
 ) -> None:
     _, turn_id = await answered_turn(user, stack)

@@ -42,7 +42,7 @@ async def history_of(stack: Stack, turn_id: str) -> str:
     return (await handle.fetch_history()).to_json()
 
 
-async def told_of(stack: Stack, turn_id: str) -> str:
+async def recorded_of(stack: Stack, turn_id: str) -> str:
     """Return everything that Temporal knows of a turn, decoded."""
     history = json.loads(await history_of(stack, turn_id))
     described = (
@@ -100,10 +100,10 @@ async def test_no_word_of_a_conversation_reaches_temporal(user: ApiUser, stack: 
         assert named(await third.all(), "error")
 
     for stream in (first, second, third):
-        told = await told_of(stack, stream.turn_id)
-        assert stream.turn_id in told
-        assert {where for where, word in words.items() if word in told} == set()
-        assert user.email not in told
+        recorded = await recorded_of(stack, stream.turn_id)
+        assert stream.turn_id in recorded
+        assert {where for where, word in words.items() if word in recorded} == set()
+        assert user.email not in recorded
 
 
 async def test_a_plain_turn_takes_at_most_thirteen_events(user: ApiUser, stack: Stack) -> None:

@@ -159,7 +159,7 @@ async def test_a_list_is_searched_as_it_is_written_and_sorted(user: ApiUser) -> 
     assert len(await titles(user, status="draft")) == 4
 
 
-async def test_a_document_is_renamed_by_whoever_has_read_its_newest_version(user: ApiUser) -> None:
+async def test_a_document_is_renamed_only_with_its_newest_version(user: ApiUser) -> None:
     document_id = await add_ready_document(user)
     path = f"/knowledge/{document_id}"
 
@@ -212,7 +212,7 @@ REQUESTS: list[tuple[str, str, dict[str, object] | None]] = [
 ]
 
 
-async def test_a_draft_is_nobody_elses_business(user: ApiUser, other_user: ApiUser) -> None:
+async def test_a_draft_is_hidden_from_other_users(user: ApiUser, other_user: ApiUser) -> None:
     document_id = await add_ready_document(user, title=unique("draft"))
 
     for method, path, body in REQUESTS:

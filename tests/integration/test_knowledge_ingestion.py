@@ -154,7 +154,7 @@ async def test_a_pdf_is_ingested(user: ApiUser, stack: Stack) -> None:
     assert (await ingested(user, str(version.document_id)))["content"] == "Hello"
 
 
-async def test_a_service_that_is_away_is_waited_for_and_no_passage_is_embedded_twice(
+async def test_an_outage_of_the_embedder_is_waited_for_and_no_passage_is_embedded_twice(
     user: ApiUser, stack: Stack
 ) -> None:
     api = EmbeddingApi()
@@ -239,7 +239,7 @@ async def _count(api: EmbeddingApi) -> int:
     return len(api.requests)
 
 
-async def test_passages_of_another_embedder_are_embedded_anew(user: ApiUser, stack: Stack) -> None:
+async def test_passages_of_another_embedder_are_embedded_again(user: ApiUser, stack: Stack) -> None:
     version = await store_document(stack, user, LONG.encode())
     async with embedder_of(EmbeddingApi()) as embedder:
         await ingestion_with(stack, stack.foundation.embedder).extract(version)
@@ -347,7 +347,7 @@ async def test_an_ingestion_that_an_operator_cancels_has_failed(
     assert "stopped" in failed["problem"]
 
 
-async def test_a_document_whose_ingestion_nobody_started_is_found_by_the_sweep(
+async def test_an_ingestion_that_was_never_started_is_started_by_the_sweep(
     user: ApiUser, stack: Stack
 ) -> None:
     version = await store_document(stack, user, b"Late, but here.")
@@ -360,7 +360,7 @@ async def test_a_document_whose_ingestion_nobody_started_is_found_by_the_sweep(
     assert (await version_of(user, str(fresh.document_id)))["status"] == "pending"
 
 
-async def test_an_ingestion_that_lost_its_workflow_is_found_by_the_sweep(
+async def test_an_ingestion_that_lost_its_workflow_is_started_by_the_sweep(
     user: ApiUser, stack: Stack
 ) -> None:
     version = await store_document(stack, user, LONG.encode())
@@ -378,7 +378,7 @@ async def test_an_ingestion_under_way_is_left_alone_by_the_sweep(
     version = await store_document(stack, user, b"Under way.")
     await age(stack, version)
     async with ingesting_by(stack, stack.foundation.embedder):
-        # Nobody polls its queue, so that it is under way for as long as the test likes.
+        # No worker polls its queue, so it runs for as long as the test needs.
         handle = await stack.temporal.start_workflow(
             "IngestDocument",
             version,

@@ -1,4 +1,4 @@
-"""The search of knowledge: what somebody finds, by meaning and by words."""
+"""The search of knowledge: by meaning and by words."""
 
 import asyncio
 import math
@@ -286,7 +286,7 @@ async def test_vectors_of_another_embedder_are_not_compared(
     assert await contents(search, user, query) == []
 
 
-async def test_words_alone_answer_while_the_embedder_is_away(
+async def test_words_alone_give_results_while_the_embedder_is_unavailable(
     stack: Stack, user: ApiUser, api: EmbeddingApi, *, search: KnowledgeSearch, embedder: Embedder
 ) -> None:
     query = f"about {word()}"
@@ -346,7 +346,9 @@ async def test_a_turn_finds_the_same_with_and_without_a_vector(
     assert by_both == by_words
 
 
-async def test_an_outage_of_the_database_is_told_as_one(user: ApiUser, embedder: Embedder) -> None:
+async def test_an_outage_of_the_database_is_reported_as_one(
+    user: ApiUser, embedder: Embedder
+) -> None:
     nowhere = Database("postgresql://nobody:nothing@127.0.0.1:9/nothing")
     search = KnowledgeSearch(nowhere, embedder)
 

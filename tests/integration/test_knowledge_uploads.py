@@ -209,7 +209,7 @@ async def test_a_document_just_over_the_limit_is_refused_and_one_at_it_is_not(
     assert "too much text" in failed["problem"]
 
 
-async def test_nobody_uploads_without_signing_in(stack: Stack) -> None:
+async def test_uploading_requires_signing_in(stack: Stack) -> None:
     response = await stack.http.post("/knowledge", files={"file": ("a.txt", b"x" * 5_000_000)})
 
     assert response.status_code == 401

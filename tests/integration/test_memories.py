@@ -1,4 +1,4 @@
-"""Memories as their owner keeps them, in a real database."""
+"""Memories as their owner manages them, in a real database."""
 
 import asyncio
 from uuid import UUID, uuid4
@@ -165,7 +165,7 @@ async def test_a_deleted_memory_is_gone_and_audited(
     ]
 
 
-async def test_nobody_reaches_the_memory_of_another(
+async def test_a_memory_is_out_of_reach_for_other_users(
     memories: MemoryService, actor: Actor, other_user: ApiUser
 ) -> None:
     memory = await kept(memories, actor, "Has a dog.")

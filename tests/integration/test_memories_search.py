@@ -56,7 +56,7 @@ async def test_a_search_gives_no_more_than_it_was_asked_for(
     assert len(await found(search, actor, "Rome", limit=3)) == 3
 
 
-async def test_nobody_finds_the_memories_of_another(
+async def test_a_search_finds_no_memory_of_another_user(
     memories: MemoryService, search: MemorySearch, actor: Actor, other_user: ApiUser
 ) -> None:
     await kept(memories, actor, "Has a dog called Rex.")
@@ -125,7 +125,7 @@ async def test_a_change_of_another_field_asks_for_no_vector(
     assert await found(scripted.search, actor, "Lives in Rome.") == ["Lives in Rome."]
 
 
-async def test_nobody_pays_for_a_vector_of_what_they_can_not_reach(
+async def test_no_vector_is_requested_for_a_memory_out_of_reach(
     scripted: Scripted, actor: Actor, other_user: ApiUser
 ) -> None:
     memories = scripted.memories
@@ -147,7 +147,7 @@ OUTAGES: Final = {
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_a_memory_is_kept_while_the_embedder_is_away(
+async def test_a_memory_is_stored_while_the_embedder_is_unavailable(
     scripted: Scripted, actor: Actor, outage: str
 ) -> None:
     memories = scripted.memories
@@ -160,7 +160,7 @@ async def test_a_memory_is_kept_while_the_embedder_is_away(
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_a_search_fails_in_good_time_while_the_embedder_is_away(
+async def test_a_search_fails_in_good_time_while_the_embedder_is_unavailable(
     scripted: Scripted, actor: Actor, outage: str
 ) -> None:
     scripted.provider.script.append(OUTAGES[outage])
@@ -169,7 +169,7 @@ async def test_a_search_fails_in_good_time_while_the_embedder_is_away(
         await found(scripted.search, actor, "Rome")
 
 
-async def test_content_that_changes_while_the_embedder_is_away_keeps_no_old_vector(
+async def test_content_changed_while_the_embedder_is_unavailable_keeps_no_old_vector(
     inspection: Inspection, scripted: Scripted, actor: Actor
 ) -> None:
     memories = scripted.memories
@@ -184,7 +184,7 @@ async def test_content_that_changes_while_the_embedder_is_away_keeps_no_old_vect
     assert await inspection.value(embedder, memory.id) is None
 
 
-async def test_the_same_words_keep_their_vector_while_the_embedder_is_away(
+async def test_unchanged_content_keeps_its_vector_while_the_embedder_is_unavailable(
     scripted: Scripted, actor: Actor
 ) -> None:
     memories = scripted.memories

@@ -116,10 +116,10 @@ async def test_a_remembered_memory_is_accepted_at_once(
 async def test_a_repeated_call_stores_one_memory_and_answers_the_same(
     stack: Stack, remember: Remember, user: ApiUser, execution: ToolExecution
 ) -> None:
-    wish: dict[str, JsonValue] = {"content": "Has a dog."}
+    call: dict[str, JsonValue] = {"content": "Has a dog."}
 
     outcomes = await asyncio.gather(
-        *(remember.run(wish, replace(execution, attempt=number)) for number in (1, 2, 3))
+        *(remember.run(call, replace(execution, attempt=number)) for number in (1, 2, 3))
     )
 
     assert [outcome.output for outcome in outcomes] == ["Remembered: “Has a dog.” (fact)"] * 3

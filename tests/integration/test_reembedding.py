@@ -1,4 +1,4 @@
-"""Embedding anew: after a change of embedders, and what was stored while one was away."""
+"""Re-embedding: after a change of embedders, and of rows stored during an outage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -58,7 +58,7 @@ MakeEmbedder = Callable[[str, int], OpenAiCompatibleEmbedder]
 
 @pytest.fixture
 async def embedder_of(origin: str) -> AsyncIterator[MakeEmbedder]:
-    """Makes an embedder of a model with so many dimensions."""
+    """Makes an embedder of a model with the given dimensions."""
     all_made: list[OpenAiCompatibleEmbedder] = []
 
     def make(model: str, dimensions: int) -> OpenAiCompatibleEmbedder:

@@ -1,4 +1,4 @@
-"""Answering anew: a new turn takes the place of the newest one, and of no other."""
+"""Regeneration: a new turn replaces the latest one, and no other."""
 
 import asyncio
 
@@ -72,7 +72,7 @@ async def test_a_new_answer_can_be_streamed_and_asked_of_another_model(
     assert (await user.turn(messages[-1]["turnId"]))["model"] == "claude-sonnet-5-5"
 
 
-async def test_a_failed_turn_can_be_answered_anew(user: ApiUser, stack: Stack) -> None:
+async def test_a_failed_turn_can_be_regenerated(user: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, status=400))
     stack.model.add(Script(match=question, text="Now it works."))

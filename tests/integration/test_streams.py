@@ -52,14 +52,12 @@ async def test_a_stream_can_be_resumed_behind_every_one_of_its_events(
         resumed = await user.events(turn_id, after=event.id)
         assert events[:number] + resumed == events, event
 
-    # What comes before the stream itself is no place in it: everything is told.
+    # An id from before the stream is not in it: everything is sent.
     assert await user.events(turn_id, after=events[0].id) == events[1:]
     await user.check_whole(chat, events)
 
 
-async def test_what_somebody_else_says_of_a_turn_ends_no_stream(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_a_message_of_another_program_ends_no_stream(user: ApiUser, stack: Stack) -> None:
     chat = await user.create_chat()
 
     async with user.stream(chat, turn_with_tools(stack, delay_s=0.02)) as stream:
@@ -99,7 +97,7 @@ async def test_nothing_follows_done(user: ApiUser, stack: Stack) -> None:
     assert await user.events(events[0].data["turnId"], after=events[-1].id) == []
 
 
-async def test_a_turn_that_redis_has_forgotten_is_told_from_the_database_for_ever(
+async def test_a_turn_that_redis_has_lost_is_streamed_from_the_database(
     user: ApiUser, stack: Stack
 ) -> None:
     chat = await user.create_chat()
@@ -107,18 +105,18 @@ async def test_a_turn_that_redis_has_forgotten_is_told_from_the_database_for_eve
     turn_id = live[0].data["turnId"]
     await forget(stack, turn_id)
 
-    told = await user.events(turn_id)
+    events = await user.events(turn_id)
 
-    assert await user.events(turn_id) == told
-    await user.check_whole(chat, told)
-    assert rebuild(told) == ANSWER
+    assert await user.events(turn_id) == events
+    await user.check_whole(chat, events)
+    assert rebuild(events) == ANSWER
     # The database knows the failed attempt's cost too.
-    assert len(named(told, "usage")) == 4
-    for number, event in enumerate(told, start=1):
-        assert await user.events(turn_id, after=event.id) == told[number:], event
+    assert len(named(events, "usage")) == 4
+    for number, event in enumerate(events, start=1):
+        assert await user.events(turn_id, after=event.id) == events[number:], event
 
 
-async def test_a_client_that_saw_part_of_a_forgotten_stream_is_told_the_whole(
+async def test_a_client_with_part_of_a_lost_stream_gets_all_of_it(
     user: ApiUser, stack: Stack
 ) -> None:
     chat = await user.create_chat()
@@ -133,7 +131,7 @@ async def test_a_client_that_saw_part_of_a_forgotten_stream_is_told_the_whole(
 
 
 @pytest.mark.parametrize("lost", ["the turn's keys", "everything"])
-async def test_a_stream_lost_in_mid_turn_is_told_anew(
+async def test_a_stream_lost_in_mid_turn_is_sent_again(
     user: ApiUser, stack: Stack, lost: str
 ) -> None:
     question = unique()

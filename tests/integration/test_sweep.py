@@ -1,4 +1,4 @@
-"""The sweep: it starts what nobody started, and closes what nobody works on."""
+"""The sweep: it starts turns without a workflow and closes those whose workflow is gone."""
 
 import asyncio
 from datetime import timedelta
@@ -31,7 +31,7 @@ async def sweep(stack: Stack) -> None:
 
 
 async def store_turn(user: ApiUser, stack: Stack, chat: str, question: str) -> str:
-    """Accept a message as the API does, while Temporal is away."""
+    """Accept a message as the API does while Temporal is unavailable."""
     accepted = await stack.services.turns.acceptance.accept(
         acting_user(UserId(UUID(user.id))),
         ChatId(UUID(chat)),
@@ -42,7 +42,7 @@ async def store_turn(user: ApiUser, stack: Stack, chat: str, question: str) -> s
     return str(accepted.value.turn.id)
 
 
-async def test_a_turn_that_nobody_started_is_started(user: ApiUser, stack: Stack) -> None:
+async def test_a_turn_that_was_never_started_is_started(user: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, text="Late, but here."))
     chat = await user.create_chat()
@@ -114,7 +114,7 @@ async def test_turns_that_wait_in_a_chat_that_none_holds_are_started(
     assert answers == ["Second.", "Third."]
 
 
-async def test_a_wish_to_stop_that_temporal_did_not_hear_is_passed_on(
+async def test_a_cancellation_that_did_not_reach_temporal_is_passed_on(
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()

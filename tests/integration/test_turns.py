@@ -86,8 +86,8 @@ async def test_reported_usage_is_charged_with_its_cached_tokens(
 
     (charge,) = await check_charges(stack, turn_id_of(events), question)
     assert (charge["cache_read_tokens"], charge["cache_write_tokens"]) == (20_000, 3_000)
-    (told,) = named(events, "usage")
-    assert told.data["cacheReadTokens"] == 20_000
+    (usage,) = named(events, "usage")
+    assert usage.data["cacheReadTokens"] == 20_000
     assert events[-1].data["usage"]["cacheWriteTokens"] == 3_000
 
 
@@ -174,7 +174,7 @@ async def test_a_tool_call_that_fails_goes_back_to_the_model(
     assert (result["is_error"], result["content"]) == (True, output)
 
 
-async def test_tool_calls_with_one_id_are_told_apart(user: ApiUser, stack: Stack) -> None:
+async def test_tool_calls_with_the_same_id_are_kept_apart(user: ApiUser, stack: Stack) -> None:
     question = unique()
     calls = tuple(
         ToolCall(id="same", name="calculator", input={"expression": expression})

@@ -1,4 +1,4 @@
-"""Owns copies of workflows, each with a change that a run under way could not follow."""
+"""Copies of workflows, each with a change that a running workflow could not follow."""
 
 from datetime import timedelta
 from decimal import Decimal

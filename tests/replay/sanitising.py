@@ -1,4 +1,4 @@
-"""Owns taking out of a history what belongs to one run on one machine.
+"""Removes from a history what belongs to one run on one machine.
 
 What a workflow decides by stays: types, names, order, results. Ids become the numbers of their
 first appearance, times become a count of seconds, processes become `worker`: to record again

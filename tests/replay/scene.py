@@ -1,4 +1,4 @@
-"""Owns what the shapes of histories are produced with: a stack, two people, scripted providers."""
+"""The stack, the two people and the scripted providers that produce the shapes of histories."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +47,7 @@ def settings_with(embeddings_url: str) -> dict[str, str]:
 
 
 class Person(Client):
-    """Somebody who has documents and memories, and registers MCP servers if they may."""
+    """A user with documents and memories, who registers MCP servers if permitted."""
 
     async def add_document(self, content: str) -> str:
         """Send a text, and return the id of its document."""
@@ -114,7 +114,7 @@ class Scene:
         assert not self.embeddings.script, "the embedding service was not asked as often"
 
     async def embedding_is_asked(self, times: int = 1) -> None:
-        """Wait until so many requests have reached the embedding service."""
+        """Wait until this many requests have reached the embedding service."""
 
         async def asked() -> int:
             return len(self.embeddings.requests)
@@ -130,7 +130,7 @@ class Scene:
         await eventually(found, lambda count: count == 1)
 
     async def want_stopped(self, turn_id: str) -> None:
-        """Write down that the turn is to stop, and tell its workflow nothing."""
+        """Request the turn's cancellation in the database only."""
         await self.everturn.query(
             "UPDATE turns SET cancel_requested_at = now() WHERE id = $1::text::uuid", turn_id
         )

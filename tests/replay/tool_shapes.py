@@ -1,4 +1,4 @@
-"""Owns producing the shapes of turns whose tools take time, wait for somebody, or fail."""
+"""Shapes of turns whose tools take time, await approval, or fail."""
 
 import asyncio
 from collections.abc import AsyncIterator

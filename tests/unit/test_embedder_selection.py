@@ -1,4 +1,4 @@
-"""Which embedder the settings name, and what they are told if they name none."""
+"""Which embedder the settings select, and the errors of invalid settings."""
 
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
     assert "password" not in str(mistake.value)
 
 
-def test_dimensions_that_nobody_knows_or_has_are_refused() -> None:
+def test_unknown_or_unsupported_dimensions_are_refused() -> None:
     with pytest.raises(EmbeddingDimensionsError, match="not known"):
         make_embedder("openai", model="bge-m3", base_url="http://127.0.0.1:1/v1")
     with pytest.raises(EmbeddingDimensionsError, match="1536 dimensions at most"):

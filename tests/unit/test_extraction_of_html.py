@@ -48,7 +48,7 @@ def test_blocks_become_lines(page: str, text: str) -> None:
         "<select><option>x</select>",
     ],
 )
-def test_what_nobody_sees_is_not_read(unread: str) -> None:
+def test_invisible_text_is_not_read(unread: str) -> None:
     assert Ok("before\n\nafter") == extract_html(f"before{unread}<p>after".encode(), LIMITS)
 
 

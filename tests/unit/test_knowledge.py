@@ -22,7 +22,7 @@ def test_every_type_that_can_be_sent_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("problem", [*ExtractionRefusal, *IngestionProblem])
-def test_every_problem_is_told_in_a_sentence(problem: ExtractionRefusal | IngestionProblem) -> None:
+def test_every_problem_has_a_sentence(problem: ExtractionRefusal | IngestionProblem) -> None:
     sentence = sentence_of(problem)
 
     assert sentence.endswith(".")

@@ -1,4 +1,4 @@
-"""Telling a turn from the database: poll after poll while it runs, and for ever once it ended."""
+"""A turn's events derived from the database: poll after poll while it runs, and once it ended."""
 
 from decimal import Decimal
 from itertools import pairwise
@@ -74,26 +74,26 @@ def ended(*events: EventData) -> Snapshot:
     return Snapshot(is_final=True, events=[TURN, *events, DONE])
 
 
-def told(*snapshots: Snapshot) -> list[list[StreamedEvent]]:
+def sent(*snapshots: Snapshot) -> list[list[StreamedEvent]]:
     polled = PolledEvents()
     return [polled.new_events(snapshot) for snapshot in snapshots]
 
 
-def test_what_was_told_is_not_told_again() -> None:
-    first, again = told(running(step(1), delta("One")), running(step(1), delta("One")))
+def test_events_are_not_sent_twice() -> None:
+    first, again = sent(running(step(1), delta("One")), running(step(1), delta("One")))
 
     assert [event.name for event in first] == ["turn", "step", "delta"]
     assert again == []
 
 
 def test_only_what_is_new_of_a_text_is_told() -> None:
-    _, second = told(running(step(1), delta("One")), running(step(1), delta("One, two")))
+    _, second = sent(running(step(1), delta("One")), running(step(1), delta("One, two")))
 
     assert second == [event_at(PASSING, delta(", two"))]
 
 
-def test_a_new_attempt_is_told_from_its_beginning() -> None:
-    _, second, third = told(
+def test_a_new_attempt_is_sent_from_its_beginning() -> None:
+    _, second, third = sent(
         running(step(1), delta("Wrong")),
         running(step(2)),
         running(step(2), delta("Wrong again", attempt=2)),
@@ -103,8 +103,8 @@ def test_a_new_attempt_is_told_from_its_beginning() -> None:
     assert third == [event_at(PASSING, delta("Wrong again", attempt=2))]
 
 
-def test_each_change_of_a_tool_call_is_told_once() -> None:
-    _, second, third = told(
+def test_each_change_of_a_tool_call_is_sent_once() -> None:
+    _, second, third = sent(
         running(call(ToolCallStatus.RUNNING)),
         running(call(ToolCallStatus.COMPLETED, "2")),
         running(call(ToolCallStatus.COMPLETED, "2")),
@@ -115,7 +115,7 @@ def test_each_change_of_a_tool_call_is_told_once() -> None:
 
 
 def test_the_usage_of_a_tool_call_does_not_replace_that_of_its_step() -> None:
-    first, second, third = told(
+    first, second, third = sent(
         running(usage("0.1")),
         running(usage("0.1"), usage("0.2", tool_call_id="c"), usage("0.3", tool_call_id="d")),
         running(usage("0.1"), usage("0.2", tool_call_id="c"), usage("0.4", tool_call_id="d")),
@@ -135,14 +135,14 @@ def test_only_the_usage_of_a_tool_call_names_one() -> None:
 
 
 def test_nothing_can_be_resumed_behind_a_passing_event_but_done() -> None:
-    first, second = told(running(step(1)), ended(step(1)))
+    first, second = sent(running(step(1)), ended(step(1)))
 
     assert {event.id for event in first} == {PASSING}
     assert second[-1].id == EventId(0, DONE_SEQUENCE)
     assert second[-1].name is EventName.DONE
 
 
-def test_a_retelling_knows_whether_it_has_begun() -> None:
+def test_polled_events_know_whether_any_were_sent() -> None:
     polled = PolledEvents()
     before = polled.has_begun
     polled.new_events(running())
@@ -169,7 +169,7 @@ def test_an_ended_turn_can_be_resumed_behind_each_of_its_events() -> None:
         assert final_events(snapshot, after=event.id) == events[number:]
 
 
-def test_behind_an_event_of_redis_an_ended_turn_is_told_whole() -> None:
+def test_after_an_event_of_redis_an_ended_turn_is_sent_whole() -> None:
     snapshot = ended(step(1), delta("One"))
 
     assert final_events(snapshot, after=EventId(1_700_000_000_000, 3)) == final_events(
