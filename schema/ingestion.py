@@ -1,4 +1,4 @@
-"""Owns what Temporal carries of an ingestion: ids and counts, never a document's words."""
+"""Payloads of ingestion: ids and counts, never a document's content."""
 
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ class DocumentVersionReference(Payload):
 
 
 class IngestionProgress(Payload):
-    """How far an ingestion is; `status` is null once the document has been deleted.
+    """Progress of an ingestion; `status` is null once the document has been deleted.
 
     Units: `passages` counts those of the version, `embedded` those with a vector.
     """
@@ -32,12 +32,12 @@ class IngestionProgress(Payload):
 
     @property
     def left(self) -> int:
-        """How many passages have no vector yet."""
+        """The number of passages without a vector."""
         return self.passages - self.embedded
 
 
 class IngestionProblem(StrEnum):
-    """Why an ingestion ended for want of vectors, or of anybody who wants it."""
+    """Why an ingestion ended without vectors, or was stopped."""
 
     EMBEDDING_REFUSED = "embedding_refused"
     KEPT_FAILING = "kept_failing"
@@ -52,7 +52,7 @@ class FinishIngestionInput(Payload):
 
 
 class StrandedIngestions(Payload):
-    """Versions that nobody ingests."""
+    """Versions whose ingestion has no running workflow."""
 
     to_start: tuple[DocumentVersionReference, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Owns what Temporal carries of embedding anew: ids and counts, never what is embedded."""
+"""Payloads of re-embedding: ids and counts, never the embedded content."""
 
 from enum import StrEnum
 from uuid import UUID
@@ -7,21 +7,21 @@ from schema.wire import Payload
 
 
 class EmbeddedKind(StrEnum):
-    """What has vectors."""
+    """Kinds of rows with vectors."""
 
     MEMORIES = "memories"
     PASSAGES = "passages"
 
 
 class EmbeddedPlace(Payload):
-    """Where a batch ended: behind a row, which `embedder` had made a vector of, or nobody."""
+    """Where a batch ended: after a row with a vector of `embedder`, null for no vector."""
 
     embedder: str | None
     id: UUID
 
 
 class EmbedBatchInput(Payload):
-    """Input of `embed_batch`; the batch begins behind `after`. Units: `limit` counts rows."""
+    """Input of `embed_batch`; the batch begins after `after`. Units: `limit` counts rows."""
 
     kind: EmbeddedKind
     after: EmbeddedPlace | None = None
@@ -29,7 +29,7 @@ class EmbedBatchInput(Payload):
 
 
 class EmbedBatchOutput(Payload):
-    """Result of `embed_batch`: how many rows have got vectors, and how many will not.
+    """Result of `embed_batch`: how many rows got vectors, and how many were skipped.
 
     `place` is where the next batch begins, null where nothing is left.
     """
@@ -47,12 +47,12 @@ class StaleCount(Payload):
 
     @property
     def total(self) -> int:
-        """How many rows have no vector of the embedder that is in use."""
+        """The number of rows without a vector of the embedder in use."""
         return self.memories + self.passages
 
 
 class ReembedProgress(Payload):
-    """What the workflow `Reembed` hands to its next run; `kind` is null at its end."""
+    """What a run of the workflow `Reembed` passes to the next; `kind` is null at its end."""
 
     total: int
     kind: EmbeddedKind | None = EmbeddedKind.MEMORIES

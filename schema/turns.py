@@ -291,14 +291,14 @@ class FinishTurnOutput(Payload):
 
 
 class StrandedTurns(Payload):
-    """Turns that a sweep found: to be started, or to be closed since their workflow is gone."""
+    """Turns to start, and turns to close because their workflow is gone."""
 
     to_start: tuple[TurnReference, ...] = ()
     to_close: tuple[TurnReference, ...] = ()
 
 
 class SweepOutcome(Payload):
-    """What one sweep did."""
+    """How many turns a sweep started and closed."""
 
     started: int
     closed: int
