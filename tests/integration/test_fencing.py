@@ -177,8 +177,8 @@ async def test_a_step_that_is_done_is_not_asked_for_again(user: ApiUser, stack: 
     assert stored == StoredAnswer(
         attempt=1, stop_reason="end_turn", tool_calls=(), usage=usage, cost_usd=completed.cost_usd
     )
-    stored = (output.stop_reason, output.usage, output.cost_usd)
-    assert stored == ("end_turn", usage, completed.cost_usd)
+    returned = (output.stop_reason, output.usage, output.cost_usd)
+    assert returned == ("end_turn", usage, completed.cost_usd)
     assert len(stack.model.requests) == asked
     assert len(await stack.inspection.charges(str(turn.turn_id))) == 1
     await finish(stack, turn)

@@ -86,8 +86,8 @@ async def test_reported_usage_is_charged_with_its_cached_tokens(
 
     (charge,) = await check_charges(stack, turn_id_of(events), question)
     assert (charge["cache_read_tokens"], charge["cache_write_tokens"]) == (20_000, 3_000)
-    (usage,) = named(events, "usage")
-    assert usage.data["cacheReadTokens"] == 20_000
+    (reported,) = named(events, "usage")
+    assert reported.data["cacheReadTokens"] == 20_000
     assert events[-1].data["usage"]["cacheWriteTokens"] == 3_000
 
 
