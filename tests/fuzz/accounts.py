@@ -18,7 +18,7 @@ from tests.fuzz.operations import GeneratedCase, Operation, operations
 from tests.fuzz.things import Things, parameters_of
 
 _TOKEN_LASTS_S: Final = 300.0
-_PATIENCE_S: Final = 20.0
+_TIMEOUT_S: Final = 20.0
 
 
 class Actor(StrEnum):
@@ -66,7 +66,7 @@ class Account:
         make_harmless(case)
         if isinstance(case.body, dict) and "stream" in case.body:
             case.body["stream"] = False
-        response = case.call(self._origin, headers=self.headers, timeout=_PATIENCE_S)
+        response = case.call(self._origin, headers=self.headers, timeout=_TIMEOUT_S)
         return httpx.Response(response.status_code, content=response.content)
 
     def is_usable(self) -> bool:
@@ -83,7 +83,9 @@ class Account:
 
     def _log_in(self) -> httpx.Response:
         body = {"email": self._email, "password": PASSWORD}
-        return httpx.post(f"{self._origin}/api/v1/auth/login", json=body, trust_env=False)
+        return httpx.post(
+            f"{self._origin}/api/v1/auth/login", json=body, timeout=_TIMEOUT_S, trust_env=False
+        )
 
     def _sign_in(self) -> None:
         response = self._log_in()
@@ -133,7 +135,9 @@ class Accounts:
             return Account(self.origin, actor, "", self.stranger().things)
         email = f"{uuid.uuid4().hex}@example.com"
         body = {"email": email, "password": PASSWORD}
-        response = httpx.post(f"{self.origin}/api/v1/auth/signup", json=body, trust_env=False)
+        response = httpx.post(
+            f"{self.origin}/api/v1/auth/signup", json=body, timeout=_TIMEOUT_S, trust_env=False
+        )
         assert response.status_code == 201, response.text
         if actor is Actor.ADMINISTRATOR:
             self._promote(email)

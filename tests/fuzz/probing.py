@@ -22,7 +22,7 @@ from tests.fuzz.harmless import make_harmless
 from tests.fuzz.operations import GeneratedCase, Operation
 from tests.fuzz.things import parameters_of
 
-_PATIENCE_S: Final = (5.0, 20.0)
+_TIMEOUT_S: Final = (5.0, 20.0)
 _EITHER: Final[st.SearchStrategy[Any]] = st.booleans()
 _OF_A_STRANGER: Final = 6
 """One in so many ids that exist is someone else's."""
@@ -72,7 +72,7 @@ class Probe:
                 self._accounts.origin,
                 session=self._session,
                 headers=self.token,
-                timeout=_PATIENCE_S,
+                timeout=_TIMEOUT_S,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
@@ -108,7 +108,7 @@ class Probe:
                 url,
                 headers=_as_bytes({**self.token, **(headers or {})}),
                 data=self.valid_body() if body is None else body,
-                timeout=_PATIENCE_S,
+                timeout=_TIMEOUT_S,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
