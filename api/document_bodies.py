@@ -1,10 +1,11 @@
-"""Owns reading documents out of request bodies: a string in JSON, or a file in a form.
+"""Documents in request bodies: a string in JSON, or a file in a form.
 
-FastAPI would read the body before it asks who sent it, and all of it into memory. Here the caller
-is known first, and a file waits on the disk for its limit to be checked.
+FastAPI would read the body before it authenticates the caller, and all of it into memory. Here the
+caller comes first, and a file is buffered on disk until its limit is checked.
 """
 
 import asyncio
+import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from api.charsets import text_encoding
-from api.dependencies import CurrentCaller, Services
-from api.errors import TOO_DEEP, ApiError, invalid
+from api import error_messages
+from api.access import CurrentCaller
+from api.dependencies import Knowledge
+from api.errors import ApiError, invalid
 from schema.errors import ErrorCode
 from schema.knowledge import (
     CreateDocumentRequest,
@@ -40,10 +42,10 @@ R = TypeVar("R", bound=RequestModel)
 
 _PATHS: Final = re.compile(r"/knowledge(/[^/]+/versions)?")
 _AROUND_DOCUMENT_BYTES: Final = 64 * 1024
-"""What a body may hold beside the document: other fields, boundaries, names."""
+"""Room for other fields, boundaries and names beside the document."""
 
 _DOCUMENT_TYPES: Final[Sequence[str]] = (*get_args(TextType), "application/pdf")
-_TYPES_OF_ENDINGS: Final[Mapping[str, DocumentType]] = {
+_TYPES_BY_EXTENSION: Final[Mapping[str, DocumentType]] = {
     ".txt": "text/plain",
     ".md": "text/markdown",
     ".markdown": "text/markdown",
@@ -51,26 +53,31 @@ _TYPES_OF_ENDINGS: Final[Mapping[str, DocumentType]] = {
     ".html": "text/html",
     ".pdf": "application/pdf",
 }
-# What clients say of a file that they know nothing of.
-_SAYS_NOTHING: Final = frozenset({"", "application/octet-stream"})
+# What clients send for a file of unknown type.
+_UNKNOWN_TYPES: Final = frozenset({"", "application/octet-stream"})
 _LONGEST_TITLE: Final = 200
+# Python has other codecs, too: some are not charsets, and some are slow by design.
+_CHARSETS: Final = re.compile(
+    r"ascii|utf-(8|16|32)(-[bl]e)?|iso8859-\d+|iso2022_\w+|cp\d+|koi8-[rtu]|mac-\w+|tis-620"
+    r"|gb2312|gbk|gb18030|hz|big5(hkscs)?|shift_jis(_2004|x0213)?|euc_\w+|johab|ptcp154|kz1048"
+)
 
 
 def takes_document(scope: Scope, *, prefix: str) -> bool:
-    """Say whether a request is for a route that reads its body by this module."""
+    """Return whether a request is for a route that reads its body with this module."""
     path = str(scope["path"])
     is_path = path.startswith(prefix) and _PATHS.fullmatch(path, len(prefix)) is not None
     return scope["method"] == "POST" and is_path
 
 
 def body_limit(max_document_bytes: int) -> int:
-    """Return how large a body with a document in it may be."""
+    """Return the size limit of a body that holds a document."""
     return max_document_bytes + _AROUND_DOCUMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of a form; all but the source is what the client says of it."""
+    """A file of a form, as its client describes it."""
 
     name: str
     content_type: str
@@ -79,11 +86,9 @@ class _File:
 
 
 async def _document(
-    request: Request, services: Services, caller: CurrentCaller
+    request: Request, knowledge: Knowledge, caller: CurrentCaller
 ) -> TitledSubmission:
-    limit = min(
-        services.knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes
-    )
+    limit = min(knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes)
     if _media_type(request) == "multipart/form-data":
         fields, file = await _read_form(request, DocumentFields, limit)
         content_type = _type_of(fields, file)
@@ -93,10 +98,8 @@ async def _document(
     return TitledSubmission(body.content_type, _within(body.content, limit), body.title)
 
 
-async def _version(request: Request, services: Services, caller: CurrentCaller) -> Submission:
-    limit = min(
-        services.knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes
-    )
+async def _version(request: Request, knowledge: Knowledge, caller: CurrentCaller) -> Submission:
+    limit = min(knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes)
     if _media_type(request) == "multipart/form-data":
         fields, file = await _read_form(request, VersionFields, limit)
         content_type = _type_of(fields, file)
@@ -112,13 +115,13 @@ VersionBody = Annotated[Submission, Depends(_version)]
 
 
 def body_docs(text: type[RequestModel], fields: type[RequestModel]) -> dict[str, Any]:
-    """Return the OpenAPI entry of a body that is a string in JSON or a file in a form."""
+    """Return the OpenAPI entry of a body that is JSON with the text, or a form with a file."""
     form = fields.model_json_schema()
     form["properties"]["file"] = {
         "type": "string",
         "format": "binary",
-        "description": "The document. Its type is that of the part unless `contentType` says it. "
-        "A text is read by the `charset` of the part's type, or else as UTF-8.",
+        "description": "The document. Its type is the part's unless `contentType` is set. Text is "
+        "decoded by the `charset` of the part's type, UTF-8 by default.",
     }
     content = {
         "application/json": {"schema": text.model_json_schema()},
@@ -134,15 +137,15 @@ def _media_type(request: Request) -> str:
     is_json = media_type == "application/json" or media_type.endswith("+json")
     if is_json or media_type == "multipart/form-data":
         return media_type
-    raise invalid("header.Content-Type", "Send application/json or multipart/form-data.")
+    raise invalid("header.Content-Type", error_messages.DOCUMENT_MEDIA_TYPE)
 
 
 async def _read_json(request: Request, model: type[R]) -> R:
     try:
         body = await request.body()
     except ClientDisconnect:
-        raise invalid("body", "The body ended too soon.") from None
-    # Megabytes of it would hold up everybody else's requests.
+        raise invalid("body", error_messages.BODY_INCOMPLETE) from None
+    # Parsing megabytes would block other requests.
     return await asyncio.to_thread(_parsed, body, model)
 
 
@@ -152,11 +155,11 @@ def _parsed(body: bytes, model: type[R]) -> R:
     except ValidationError as error:
         raise _in_body(error) from None
     except json.JSONDecodeError as error:
-        raise invalid("body", f"This is not valid JSON, at character {error.pos}.") from None
+        raise invalid("body", error_messages.INVALID_JSON_AT.format(error.pos)) from None
     except RecursionError:
-        raise invalid("body", TOO_DEEP) from None
+        raise invalid("body", error_messages.NESTED_TOO_DEEPLY) from None
     except ValueError:
-        raise invalid("body", "This is not valid JSON.") from None
+        raise invalid("body", error_messages.INVALID_JSON) from None
 
 
 async def _read_form(request: Request, model: type[R], limit: int) -> tuple[R, _File]:
@@ -173,11 +176,11 @@ async def _read_form(request: Request, model: type[R], limit: int) -> tuple[R, _
     except MultiPartException as error:
         raise invalid("body", make_storable(error.message)) from None
     except ClientDisconnect:
-        raise invalid("body", "The body ended too soon.") from None
+        raise invalid("body", error_messages.BODY_INCOMPLETE) from None
     except UnicodeError:
-        raise invalid("body", "The form's charset can't be read.") from None
+        raise invalid("body", error_messages.UNKNOWN_FORM_CHARSET) from None
     finally:
-        # `Request.form` forgets a file whose part never ended.
+        # `Request.form` leaks a file whose part never ended.
         for file in parser._files_to_close_on_error:  # noqa: SLF001 -- see above
             file.close()
 
@@ -193,12 +196,12 @@ def _fields_of(form: FormData, model: type[R]) -> R:
 async def _file_of(form: FormData, limit: int) -> _File:
     given = form.getlist("file")
     if len(given) != 1 or not isinstance(given[0], UploadFile):
-        raise invalid("body.file", "This has to be one file.")
+        raise invalid("body.file", error_messages.ONE_FILE)
     file = given[0]
     if (file.size or 0) > limit:
         raise _too_large(limit)
     if not file.size:
-        raise invalid("body.file", "This file is empty.")
+        raise invalid("body.file", error_messages.FILE_EMPTY)
     header = Message()
     header["content-type"] = file.content_type or ""
     media_type = (file.content_type or "").partition(";")[0].strip().lower()
@@ -206,20 +209,31 @@ async def _file_of(form: FormData, limit: int) -> _File:
 
 
 def _source_of(file: _File, content_type: DocumentType, limit: int) -> bytes:
-    """Return a file's bytes; those of a text that names its charset, in UTF-8.
+    """Return a file's bytes; text with a charset is converted to UTF-8.
 
-    A page gets the mark of UTF-8, so that it is read as that whatever it says of itself.
+    HTML gets a byte order mark, which overrides the charset that the page itself declares.
     """
     if file.charset is None or content_type == "application/pdf":
         return file.source
     try:
         text = file.source.decode(text_encoding(file.charset))
     except LookupError:
-        raise invalid("body.file", "The charset of this file is not known here.") from None
+        raise invalid("body.file", error_messages.UNKNOWN_CHARSET) from None
     except UnicodeError:
-        raise invalid("body.file", "This file is not in the charset that it names.") from None
+        raise invalid("body.file", error_messages.WRONG_CHARSET) from None
     encoding = "utf-8-sig" if content_type == "text/html" else "utf-8"
     return _within(text.removeprefix("\ufeff"), limit, encoding=encoding)
+
+
+def text_encoding(charset: str) -> str:
+    """Return Python's codec for a charset, by any of its names. Errors: LookupError."""
+    try:
+        name = codecs.lookup(charset).name
+    except ValueError:
+        raise LookupError(charset) from None
+    if _CHARSETS.fullmatch(name) is None:
+        raise LookupError(charset)
+    return name
 
 
 def _within(content: str, limit: int, *, encoding: str = "utf-8") -> bytes:
@@ -230,30 +244,29 @@ def _within(content: str, limit: int, *, encoding: str = "utf-8") -> bytes:
 
 
 def _too_large(limit: int) -> ApiError:
-    message = f"A document can have {limit:,} bytes at most here."
+    message = error_messages.DOCUMENT_TOO_LARGE.format(limit)
     return ApiError(ErrorCode.PAYLOAD_TOO_LARGE, message)
 
 
 def _type_of(fields: VersionFields, file: _File) -> DocumentType:
-    """Return what the client says of the file: the form, the part, the ending of its name."""
+    """Return the file's type by the form's field, the part's header, or the name's extension."""
     if fields.content_type is not None:
         return fields.content_type
     if file.content_type in _DOCUMENT_TYPES:
         return cast("DocumentType", file.content_type)
-    by_name = _TYPES_OF_ENDINGS.get(PurePath(file.name).suffix.lower())
-    if file.content_type not in _SAYS_NOTHING or by_name is None:
-        raise invalid(
-            "body.contentType", f"Documents are one of {', '.join(_DOCUMENT_TYPES)}; say which."
-        )
+    by_name = _TYPES_BY_EXTENSION.get(PurePath(file.name).suffix.lower())
+    if file.content_type not in _UNKNOWN_TYPES or by_name is None:
+        message = error_messages.DOCUMENT_TYPE.format(", ".join(_DOCUMENT_TYPES))
+        raise invalid("body.contentType", message)
     return by_name
 
 
 def _title_of(file: _File) -> str:
-    """Return the file's name as a title: without folders and what can't be seen."""
+    """Return the file's name as a title, without folders and unprintable characters."""
     name = re.split(r"[\\/]", make_storable(file.name))[-1]
     title = "".join(char for char in name if char.isprintable()).strip()[:_LONGEST_TITLE]
     if not title:
-        raise invalid("body.title", "This file has no name to be its title: send one.")
+        raise invalid("body.title", error_messages.DOCUMENT_UNTITLED)
     return title
 
 

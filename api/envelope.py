@@ -1,4 +1,4 @@
-"""Owns the shape of every JSON body: `data` with `meta`, or `error` with `meta`."""
+"""The shape of every JSON response: `data` with `meta`, or `error` with `meta`."""
 
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from pydantic import Field
 
 from schema.errors import ErrorCode
+from schema.ids import TurnId
 from schema.pages import Page
 from schema.wire import VersionedModel, WireModel
 
@@ -15,26 +16,28 @@ V = TypeVar("V", bound=VersionedModel)
 
 
 class Meta(WireModel):
-    """What is said about an answer."""
+    """Information about a response."""
 
-    request_id: str = Field(description="Echoed from `X-Request-Id`, or made; name it in reports.")
+    request_id: str = Field(description="The request's ID; quote it to support.")
 
 
 class ListMeta(Meta):
-    """What is said about a page of a list."""
+    """Information about a page of a list."""
 
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="The `cursor` of the next page; null on the last page."
+    )
 
 
 class Envelope(WireModel, Generic[T]):
-    """A successful answer."""
+    """A successful response; in OpenAPI e.g. `ChatResponse`."""
 
     data: T
     meta: Meta
 
 
 class ListEnvelope(WireModel, Generic[T]):
-    """A page of a list."""
+    """A page of a list; in OpenAPI e.g. `ChatListResponse`."""
 
     data: list[T]
     meta: ListMeta
@@ -43,38 +46,39 @@ class ListEnvelope(WireModel, Generic[T]):
 class FieldProblem(WireModel):
     """What is wrong with one part of a request."""
 
-    path: str = Field(description="Where it is, as `body.content`.")
+    path: str = Field(description="The part's path, e.g. `body.content`.")
     message: str
 
 
 class ErrorBody(WireModel):
-    """What went wrong."""
+    """An error."""
 
     code: ErrorCode
-    message: str = Field(description="For a person; may change. Branch on `code`.")
+    message: str = Field(description="For people; it may change. Branch on `code`.")
     details: list[FieldProblem] | None = None
     retryable: bool = Field(description="Whether the same request may succeed later.")
+    turn_id: TurnId | None = Field(None, description="The failed turn, if a turn failed.")
 
 
-class ErrorEnvelope(WireModel):
-    """A failed answer."""
+class ErrorResponse(WireModel):
+    """An error response."""
 
     error: ErrorBody
     meta: Meta
 
 
 def request_id_of(request: Request) -> str:
-    """Return the id under which this request is logged."""
+    """Return the request's ID, which its log lines carry."""
     return str(request.scope["everturn.request_id"])
 
 
 def envelope(request: Request, data: T) -> Envelope[T]:
-    """Wrap a successful answer."""
+    """Wrap a successful response."""
     return Envelope(data=data, meta=Meta(request_id=request_id_of(request)))
 
 
 def tagged(request: Request, response: Response, data: V) -> Envelope[V]:
-    """Wrap an answer whose thing has a version, and name that in `ETag`."""
+    """Wrap a versioned resource, and send its version as `ETag`."""
     _tag(response, data)
     return envelope(request, data)
 
@@ -84,7 +88,7 @@ def _tag(response: Response, data: VersionedModel) -> None:
 
 
 def created(request: Request, response: Response, data: T, *, at: str) -> Envelope[T]:
-    """Wrap what was made, and name in `Location` the path that it is at.
+    """Wrap a created resource, and send its path as `Location`.
 
     Source: RFC 9110, section 10.2.2.
     """

@@ -1,11 +1,12 @@
-"""Owns turning refusals and exceptions into HTTP answers: one shape, no detail leaked.
+"""Errors as HTTP responses: one shape for all, without internal details.
 
 ApiError    raised by routes; everything else is translated here
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, TypeAlias, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request
@@ -14,26 +15,33 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from api.envelope import ErrorBody, ErrorEnvelope, FieldProblem, Meta, request_id_of
-from api.head_requests import takes_head
-from schema.errors import HTTP_STATUS, RETRYABLE, ErrorCode
+from api import error_messages
+from api.envelope import ErrorBody, ErrorResponse, FieldProblem, Meta, request_id_of
+from api.error_messages import REFUSALS, Problem, validation_message
+from api.routing import takes_head
+from schema.errors import HTTP_STATUS, MESSAGES, RETRYABLE, ErrorCode
+from schema.ids import TurnId
 from schema.pages import InvalidCursorError
 from schema.result import Err, Result
 from schema.wire import make_storable
 from services.auth.external_accounts import AccountExistsError
 from services.auth.issuer_keys import IssuerUnavailableError
 from services.database import ActorGoneError, DatabaseUnavailableError
-from services.resources import Conflict, Unreachable
+from services.prompts.service import Unusable
+from services.resources import InvalidField, LimitReached, Unreachable
+from services.subscriptions.plans import UnknownModel
+from services.turns.acceptance import TooLong
 
 T = TypeVar("T")
-E = TypeVar("E")
+
+Refusal: TypeAlias = StrEnum | InvalidField | LimitReached | TooLong | UnknownModel | Unusable
+"""What services return instead of a result; enums are looked up in `error_messages.REFUSALS`."""
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S: Final = "2"
 RATE_LIMIT_HEADERS_KEY: Final = "everturn.rate_limit_headers"
-"""Where the scope of a request has the headers that tell of its rate limit."""
-TOO_DEEP: Final = "This is nested too deep."
+"""The key of a request's rate limit headers in its scope."""
 _BY_STATUS: Final = {
     400: ErrorCode.VALIDATION_ERROR,
     401: ErrorCode.UNAUTHENTICATED,
@@ -46,26 +54,27 @@ _BY_STATUS: Final = {
     429: ErrorCode.RATE_LIMITED,
     503: ErrorCode.SERVICE_UNAVAILABLE,
 }
-_SENTENCES: Final = {
-    ErrorCode.UNAUTHENTICATED: "Sign in first: send a valid access token as a bearer token.",
-    ErrorCode.NOT_FOUND: "There is nothing at this address.",
-    ErrorCode.METHOD_NOT_ALLOWED: "This address does not take this method.",
-    ErrorCode.PAYLOAD_TOO_LARGE: "The body is too large.",
-    ErrorCode.SERVICE_UNAVAILABLE: "Everturn can't reach its database now. Try again shortly.",
-    ErrorCode.INTERNAL: "Something went wrong here; it has been logged under the request id.",
-}
 
 
 class ApiError(Exception):
-    """A refusal on its way to the client."""
+    """An error on its way to the client; `turn_id` is the failed turn's, if one failed."""
 
     def __init__(
-        self, code: ErrorCode, message: str | None = None, *, path: str | None = None
+        self,
+        code: ErrorCode,
+        message: str | None = None,
+        *,
+        path: str | None = None,
+        details: Sequence[FieldProblem] | None = None,
+        turn_id: TurnId | None = None,
     ) -> None:
-        super().__init__(message or _SENTENCES[code])
         self.code = code
-        self.message = message or _SENTENCES[code]
-        self.details = None if path is None else [FieldProblem(path=path, message=self.message)]
+        self.message = message or MESSAGES[code]
+        super().__init__(self.message)
+        self.details = details
+        if path is not None:
+            self.details = [FieldProblem(path=path, message=self.message)]
+        self.turn_id = turn_id
 
 
 def invalid(path: str, message: str) -> ApiError:
@@ -73,46 +82,56 @@ def invalid(path: str, message: str) -> ApiError:
     return ApiError(ErrorCode.VALIDATION_ERROR, message, path=path)
 
 
-def refused(refusal: Conflict | Unreachable, noun: str) -> ApiError:
-    """Return the error for a refusal that all services share; `noun` is what was asked for."""
+def refused(refusal: Refusal, noun: str) -> ApiError:
+    """Return the error for a service's refusal; `noun` is the kind of resource."""
     match refusal:
-        case Unreachable.MISSING:
-            return ApiError(ErrorCode.NOT_FOUND, f"There is no such {noun}.")
-        case Unreachable.FORBIDDEN:
-            return ApiError(ErrorCode.FORBIDDEN, f"This {noun} belongs to someone else.")
-        case Conflict.VERSION_CHANGED:
-            return ApiError(
-                ErrorCode.PRECONDITION_FAILED,
-                f"This {noun} has changed since you read it. Read it again, then change it.",
-            )
-        case Conflict.KEY_REUSED:
-            return ApiError(
-                ErrorCode.IDEMPOTENCY_CONFLICT,
-                "This idempotency key was used for another request.",
-            )
-        case Conflict.RESOURCE_DELETED:
-            return ApiError(
-                ErrorCode.IDEMPOTENCY_CONFLICT,
-                "What this idempotency key made has been deleted since.",
-            )
+        case InvalidField(path=path, message=message):
+            return invalid(path, message)
+        case LimitReached(limit):
+            message = error_messages.LIMIT_REACHED.format(limit, _plural(noun))
+            return ApiError(ErrorCode.FORBIDDEN, message)
+        case TooLong(length, limit):
+            message = error_messages.MESSAGE_TOO_LONG.format(limit, length)
+            return invalid("body.content", message)
+        case UnknownModel(position):
+            return invalid(f"body.entitlements.models.{position}", "Unknown model.")
+        case Unusable(problems):
+            details = [FieldProblem(path="content", message=problem) for problem in problems]
+            message = error_messages.VERSION_UNUSABLE
+            return ApiError(ErrorCode.CONFLICT, message, details=details)
         case _:
-            assert_never(refusal)
+            return _of_problem(REFUSALS[type(refusal)][refusal], noun)
 
 
-def account_gone(_: Unreachable) -> ApiError:
-    """Return the error for a caller whose own account is gone: nobody is signed in any more."""
-    return ApiError(ErrorCode.UNAUTHENTICATED)
+def _of_problem(problem: Problem, noun: str) -> ApiError:
+    capitalised = f"{noun[:1].upper()}{noun[1:]}"
+    message = problem.message.replace("{noun}", noun).replace("{Noun}", capitalised)
+    return ApiError(problem.code, message, path=problem.path)
 
 
-def value_or_raise(result: Result[T, E], refuse: Callable[[E], ApiError]) -> T:
-    """Return what came of a decision, or raise what `refuse` makes of its refusal."""
+def _plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+
+
+def value_or_raise(result: Result[T, Refusal], noun: str) -> T:
+    """Return a decision's value, or raise the error for its refusal."""
     if isinstance(result, Err):
-        raise refuse(result.error)
+        raise refused(result.error, noun)
     return result.value
 
 
+def account_or_raise(result: Result[T, Refusal]) -> T:
+    """Return what a service did for the caller's account, or raise the error for its refusal.
+
+    A caller whose account was deleted meanwhile is not signed in.
+    """
+    if isinstance(result, Err) and result.error is Unreachable.MISSING:
+        raise ApiError(ErrorCode.UNAUTHENTICATED)
+    return value_or_raise(result, "account")
+
+
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every failure of the application in the one shape."""
+    """Respond to every failure of the application in the same shape."""
     _install_caller_handlers(app)
 
     @app.exception_handler(ApiError)
@@ -120,19 +139,20 @@ def install_error_handlers(app: FastAPI) -> None:
         return refusal(request, error)
 
     @app.exception_handler(InvalidCursorError)
-    async def no_such_page(request: Request, error: InvalidCursorError) -> JSONResponse:
+    async def invalid_cursor(request: Request, error: InvalidCursorError) -> JSONResponse:
         return refusal(request, invalid("query.cursor", str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
         allowed = request.app.openapi()["paths"].get(request.url.path)
         if allowed is not None and request.method.lower() not in allowed:
-            # The path of another route has a parameter that this address was taken for.
+            # Another route's path parameter matched this path.
             code = ErrorCode.METHOD_NOT_ALLOWED
             headers = {"Allow": ", ".join(_methods(request.url.path, allowed))}
-            return error_response(request, code, _SENTENCES[code], headers=headers)
-        details = [_problem(problem) for problem in error.errors()]
-        message = f"{details[0].path}: {details[0].message}" if details else "Invalid request."
+            return error_response(request, code, MESSAGES[code], headers=headers)
+        details = [field_problem(problem) for problem in error.errors()]
+        code = ErrorCode.VALIDATION_ERROR
+        message = f"{details[0].path}: {details[0].message}" if details else MESSAGES[code]
         return error_response(request, ErrorCode.VALIDATION_ERROR, message, details=details)
 
     @app.exception_handler(HTTPException)
@@ -140,7 +160,7 @@ def install_error_handlers(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.BAD_REQUEST:
             return refusal(request, invalid("body", _why_unreadable(error.__cause__)))
         code = _BY_STATUS.get(error.status_code, ErrorCode.INTERNAL)
-        message = _SENTENCES.get(code, str(error.detail))
+        message = MESSAGES[code]
         headers = error.headers
         if code is ErrorCode.METHOD_NOT_ALLOWED:
             headers = {"Allow": ", ".join(_allowed_methods(request))}
@@ -150,27 +170,27 @@ def install_error_handlers(app: FastAPI) -> None:
     async def no_database(request: Request, error: DatabaseUnavailableError) -> JSONResponse:
         _log.warning("database_unavailable", cause=type(error.__cause__).__name__)
         code = ErrorCode.SERVICE_UNAVAILABLE
-        return error_response(request, code, _SENTENCES[code])
+        return error_response(request, code, MESSAGES[code])
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("request_failed", path=request.url.path, exc_info=error)
-        return error_response(request, ErrorCode.INTERNAL, _SENTENCES[ErrorCode.INTERNAL])
+        return error_response(request, ErrorCode.INTERNAL, MESSAGES[ErrorCode.INTERNAL])
 
 
 def _why_unreadable(cause: BaseException | None) -> str:
-    """Say why a body could not be read that fails before it can be called invalid JSON."""
+    """Return why a body can't be read, for failures that come before JSON's own."""
     match cause:
         case RecursionError():
-            return TOO_DEEP
+            return error_messages.NESTED_TOO_DEEPLY
         case UnicodeError():
-            return "This is not valid UTF-8."
+            return error_messages.NOT_UTF_8
         case _:
-            return "This can't be read."
+            return error_messages.UNREADABLE
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Return the methods of all routes at this address; Starlette knows those of the first."""
+    """Return the methods of all routes with this path; Starlette knows the first route's."""
     paths = request.app.openapi()["paths"]
     if request.url.path in paths:
         return _methods(request.url.path, paths[request.url.path])
@@ -184,7 +204,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 def _methods(path: str, documented: Iterable[str]) -> list[str]:
-    """Return the methods that a path takes, of which OpenAPI names all but HEAD."""
+    """Return the methods that a path takes; OpenAPI lists all but HEAD."""
     methods = set(map(str.upper, documented))
     if "GET" in methods and takes_head(path):
         methods.add("HEAD")
@@ -192,7 +212,7 @@ def _methods(path: str, documented: Iterable[str]) -> list[str]:
 
 
 def _install_caller_handlers(app: FastAPI) -> None:
-    """Answer failures that come of who calls, at whichever route they do."""
+    """Respond to failures that concern the caller, on any route."""
 
     @app.exception_handler(ActorGoneError)
     async def gone(request: Request, _: ActorGoneError) -> JSONResponse:
@@ -204,13 +224,15 @@ def _install_caller_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(IssuerUnavailableError)
     async def no_issuer(request: Request, _: IssuerUnavailableError) -> JSONResponse:
-        message = "The issuer of this token can't be asked for its keys now. Try again shortly."
+        message = error_messages.ISSUER_UNAVAILABLE
         return refusal(request, ApiError(ErrorCode.SERVICE_UNAVAILABLE, message))
 
 
 def refusal(request: Request, error: ApiError) -> JSONResponse:
-    """Return the answer for a refusal."""
-    return error_response(request, error.code, error.message, details=error.details)
+    """Return the response for an error."""
+    return error_response(
+        request, error.code, error.message, details=error.details, turn_id=error.turn_id
+    )
 
 
 def error_response(
@@ -219,21 +241,25 @@ def error_response(
     message: str,
     *,
     details: Sequence[FieldProblem] | None = None,
+    turn_id: TurnId | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """Return the answer for an error."""
-    body = ErrorEnvelope(
+    """Return the response for an error."""
+    body = ErrorResponse(
         error=ErrorBody(
             code=code,
             message=message,
             details=None if details is None else list(details),
             retryable=code in RETRYABLE,
+            turn_id=turn_id,
         ),
         meta=Meta(request_id=request_id_of(request)),
     )
-    # The middleware that adds these does not see the answer to an unexpected exception.
-    told = request.scope.get(RATE_LIMIT_HEADERS_KEY, {})
-    extra = {**(headers or {}), **told, "X-Request-Id": request_id_of(request)}
+    # The middleware that adds these does not see the response to an unexpected exception.
+    limits = request.scope.get(RATE_LIMIT_HEADERS_KEY, {})
+    extra = {**(headers or {}), **limits, "X-Request-Id": request_id_of(request)}
+    if turn_id is not None:
+        extra["X-Turn-Id"] = str(turn_id)
     if code is ErrorCode.SERVICE_UNAVAILABLE:
         extra["Retry-After"] = _RETRY_AFTER_S
     if code is ErrorCode.UNAUTHENTICATED:
@@ -245,26 +271,15 @@ def error_response(
     )
 
 
-# Which of several shapes a body has is said by a field in it, and is no part of a field's path.
+# The discriminator of a body with several shapes is not part of a field's path.
 _VARIANTS: Final = (["stdio"], ["http"])
 
 
-def _problem(problem: Mapping[str, Any]) -> FieldProblem:
-    """Say where and what, never what was sent: it may be a secret, or no text at all."""
-    where, context = list(problem["loc"]), problem.get("ctx", {})
-    match problem["type"]:
-        case "json_invalid":
-            where, message = where[:1], f"This is not valid JSON, at character {where[-1]}."
-        case "too_short" | "string_too_short":
-            things = "characters" if isinstance(problem.get("input"), str) else "items"
-            message = f"This has to have {context['min_length']} {things} at least."
-        case "too_long" | "string_too_long":
-            things = "characters" if isinstance(problem.get("input"), str) else "items"
-            message = f"This can have {context['max_length']} {things} at most."
-        case "value_error" if "error" in context:
-            message = f"This {context['error']}."
-        case _:
-            message = str(problem["msg"])
+def field_problem(problem: Mapping[str, Any]) -> FieldProblem:
+    """Return one of pydantic's errors as a client sees it: the field's path, and what is valid."""
+    where, message = list(problem["loc"]), validation_message(problem)
+    if problem["type"] == "json_invalid":
+        del where[1:]
     if where[:1] == ["body"] and where[1:2] in _VARIANTS:
         del where[1]
     path = make_storable(".".join(map(str, where)))

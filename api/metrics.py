@@ -1,4 +1,4 @@
-"""Owns what is measured of the API: requests, open streams, refusals; names are for dashboards."""
+"""Metrics of the API: requests, open streams, refusals. Dashboards depend on the names."""
 
 import time
 from typing import Final
@@ -21,7 +21,7 @@ from services.knowledge.search import KNOWLEDGE_WITHOUT_VECTORS
 
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _UNMATCHED: Final = "unmatched"
-# Each is a series for every route, method and class of status: as many as questions are asked.
+# Each bucket is a series for every route, method and class of status.
 _BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 
 
@@ -29,7 +29,7 @@ class ApiMetrics:
     """The metrics of one application, in a registry of its own; searches count by process."""
 
     def __init__(self) -> None:
-        # When a series began, which would be one more for each.
+        # The creation times would be one more series for each.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has no types for it
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -37,36 +37,36 @@ class ApiMetrics:
         labels = ("method", "route", "status")
         self.requests = Counter(
             "everturn_http_requests",
-            "Requests that were answered.",
+            "Requests by route, method and class of status.",
             labels,
             registry=self.registry,
         )
         self.durations = Histogram(
             "everturn_http_request_duration_seconds",
-            "From a request to the head of its answer: a stream counts until it opens.",
+            "From a request to the head of its response; for a stream, until it opens.",
             labels,
             buckets=_BUCKETS,
             registry=self.registry,
         )
         self.in_flight = Gauge(
             "everturn_http_requests_in_flight",
-            "Requests that are being answered, open streams among them.",
+            "Requests in flight, open streams included.",
             registry=self.registry,
         )
         self.open_streams = Gauge(
             "everturn_event_streams_open",
-            "Event streams that are open.",
+            "Open event streams.",
             registry=self.registry,
         )
         self.refusals = Counter(
             "everturn_rate_limit_refusals",
-            "Requests that were too many for a limit.",
+            "Requests refused by a rate limit.",
             ("group",),
             registry=self.registry,
         )
         self.limiter_degraded = Gauge(
             "everturn_rate_limiter_degraded",
-            "1 while Redis is away and this process counts on its own.",
+            "1 while Redis is unavailable and this process counts on its own.",
             registry=self.registry,
         )
 
@@ -91,7 +91,7 @@ class MetricsMiddleware:
         self._templates: dict[int, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and note how it was answered."""
+        """Pass the request on, and record its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -112,7 +112,7 @@ class MetricsMiddleware:
         try:
             await self._app(scope, receive, send_measured)
         except Exception:
-            # Its answer is made further out.
+            # The response is built further out.
             if not status:
                 self._note(scope, 500, time.perf_counter() - begun)
             raise
@@ -121,14 +121,14 @@ class MetricsMiddleware:
             self._metrics.open_streams.dec(opened)
 
     def _note(self, scope: Scope, status: int, duration_s: float) -> None:
-        # Clients make methods and paths up: as labels they would be without number.
+        # Clients can invent methods and paths: as labels they would be unbounded.
         method = scope["method"] if scope["method"] in _METHODS else "other"
         labels = (method, self._template(scope), f"{status // 100}xx")
         self._metrics.requests.labels(*labels).inc()
         self._metrics.durations.labels(*labels).observe(duration_s)
 
     def _template(self, scope: Scope) -> str:
-        """Return the path of the route with all its prefixes, which the route itself lacks."""
+        """Return the route's path with all its prefixes, which the route itself lacks."""
         route = scope.get("route")
         if route is None:
             return _UNMATCHED

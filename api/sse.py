@@ -1,4 +1,4 @@
-"""Owns events on the wire of HTTP: frames, headers, keep-alive."""
+"""Event streams on the wire: frames, headers, keep-alive."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,25 +8,25 @@ from typing import Final
 from fastapi import Request
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
-from api.dependencies import is_still_signed_in
+from api.access import is_still_signed_in
 from schema.events import StreamedEvent
 from schema.ids import TurnId
 from services.events.feed import Batch
 
 _HEADERS: Final = {
     "Cache-Control": "no-cache, no-transform",
-    # nginx and those that follow it hold streams back unless told not to.
+    # Keeps nginx from buffering the stream.
     "X-Accel-Buffering": "no",
 }
 
 _LOOK_AGAIN_S: Final = 15.0
-"""A turn may wait for days: who is signed out meanwhile is told nothing more."""
+"""A turn may wait for days: a client that signs out meanwhile gets no more events."""
 
 
 def event_stream(
     request: Request, turn_id: TurnId, batches: AsyncIterator[Batch]
 ) -> EventSourceResponse:
-    """Return the response that streams a turn's events to who made the request.
+    """Return the response that streams a turn's events.
 
     Source: WHATWG HTML, section 9.2, server-sent events.
     """
@@ -38,8 +38,8 @@ def event_stream(
 async def _frames(
     batches: AsyncIterator[Batch], *, signed_in: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
-    """Yield what is sent, until the end of the turn or of the client's sign-in."""
-    # A comment at once makes proxies and clients see that the stream is open.
+    """Yield frames until the turn ends, or the caller signs out."""
+    # A comment at once lets proxies and clients see that the stream is open.
     yield KEEPALIVE_COMMENT
     looked = time.monotonic()
     async for batch in batches:

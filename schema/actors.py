@@ -1,4 +1,4 @@
-"""Owns `Actor`: in whose name something is done; the database decides by it what is visible."""
+"""`Actor`: on whose behalf something is done; row-level security depends on it."""
 
 from enum import StrEnum
 from uuid import UUID
@@ -11,7 +11,7 @@ _NOBODY = UUID(int=0)
 
 
 class ActorType(StrEnum):
-    """The four kinds of actor that the row-level policies tell apart."""
+    """The kinds of actors."""
 
     ANONYMOUS = "anonymous"
     USER = "user"

@@ -1,4 +1,4 @@
-"""Owns chats and messages as clients see and send them."""
+"""Chats and messages as clients see and send them."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -28,7 +28,7 @@ class MessageRole(StrEnum):
 
 
 class MessageStatus(StrEnum):
-    """Whether an answer is whole; a user's message always is."""
+    """Whether a message is complete; a user's message always is."""
 
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -46,7 +46,7 @@ class Chat(VersionedModel):
 
 
 class Message(WireModel):
-    """One message; `status` other than `completed` marks text that was cut off."""
+    """One message; with a status other than `completed` its text is incomplete."""
 
     id: MessageId
     chat_id: ChatId
@@ -61,7 +61,7 @@ ChatTitle = Annotated[VisibleText, Field(min_length=1, max_length=200, examples=
 
 
 class ChatSort(StrEnum):
-    """The orders of a list of chats; a minus puts the largest first."""
+    """The sort orders of a list of chats; a minus reverses the order."""
 
     CREATED = "createdAt"
     CREATED_LAST = "-createdAt"
@@ -71,14 +71,28 @@ class ChatSort(StrEnum):
     TITLE_LAST = "-title"
 
 
+class ArchivedFilter(StrEnum):
+    """Whether a list holds archived chats, others, or both."""
+
+    TRUE = "true"
+    FALSE = "false"
+    ANY = "any"
+
+
 class ChatFilter(FilterModel):
     """Which chats are listed."""
 
     search: Annotated[
         StorableText | None,
-        Field(min_length=1, max_length=200, description="Words in the title or the messages."),
+        Field(
+            min_length=1,
+            max_length=200,
+            description="Filter by words in the title or the messages.",
+        ),
     ] = None
-    archived: Annotated[bool | None, Field(description="Those in the archive, or not.")] = None
+    archived: Annotated[
+        ArchivedFilter, Field(description="Filter by archived; `any` lists all chats.")
+    ] = ArchivedFilter.FALSE
 
 
 class CreateChatRequest(RequestModel):
@@ -88,14 +102,14 @@ class CreateChatRequest(RequestModel):
 
 
 class ChangeChatRequest(ChangeModel):
-    """A new title, or a place in the archive."""
+    """A new title, or whether the chat is archived."""
 
     title: ChatTitle = unset()
     archived: bool = unset()
 
 
 class SendMessageRequest(RequestModel):
-    """A message to answer. The length limit of `content` is a setting, checked by the service."""
+    """A message to answer. The server's settings limit the length of `content`."""
 
     content: Annotated[StorableText, Field(min_length=1, examples=["What is 12 * 34?"])]
     stream: bool = False

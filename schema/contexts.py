@@ -1,6 +1,6 @@
-"""Owns what a turn's prompt is made of: the text of its layers, and where they came from.
+"""The parts of a turn's prompt: the text of its layers, and their sources.
 
-Kept with the turn, so that every call of the turn sends the same, and it can be explained later.
+Stored with the turn, so that all its calls send the same prompt, and it can be explained later.
 """
 
 from enum import StrEnum
@@ -12,14 +12,14 @@ from schema.wire import WireModel
 
 
 class SourceType(StrEnum):
-    """The kinds of things that a prompt's context quotes."""
+    """The kinds of sources that a prompt's context quotes."""
 
     MEMORY = "memory"
     DOCUMENT = "document"
 
 
 class ContextSource(WireModel):
-    """Something that the context quotes, and how well it matched the message."""
+    """A source that the context quotes, and how well it matched the message."""
 
     type: SourceType
     id: UUID
@@ -28,7 +28,7 @@ class ContextSource(WireModel):
 
 
 class OfferedTool(WireModel):
-    """A tool as the model is told of it, and whether a call of it is to be approved."""
+    """A tool as it is described to the model, and its approval policy."""
 
     name: str
     description: str

@@ -1,10 +1,13 @@
-"""Owns the error codes of the whole system: one enum, the HTTP status of each, whether to retry.
+"""Error codes: one enum for the whole system, with the HTTP status and the message of each.
 
-Exceptions live beside the code that raises them; what is here is the vocabulary that crosses
-boundaries: HTTP bodies, `error` events, turn rows and workflow failures.
+Exceptions live beside the code that raises them; this is the vocabulary that crosses boundaries:
+HTTP bodies, `error` events, turn rows and workflow failures. The messages of single requests are in
+`api/error_messages.py`.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 
 class ErrorCode(StrEnum):
@@ -23,12 +26,13 @@ class ErrorCode(StrEnum):
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     RATE_LIMITED = "RATE_LIMITED"
     MAX_STEPS_EXCEEDED = "MAX_STEPS_EXCEEDED"
+    MODEL_REJECTED = "MODEL_REJECTED"
     MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
 
 
-HTTP_STATUS: dict[ErrorCode, int] = {
+HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.VALIDATION_ERROR: 400,
     ErrorCode.UNAUTHENTICATED: 401,
     ErrorCode.BUDGET_EXCEEDED: 402,
@@ -42,12 +46,13 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.MAX_STEPS_EXCEEDED: 500,
+    ErrorCode.MODEL_REJECTED: 502,
     ErrorCode.MODEL_UNAVAILABLE: 502,
     ErrorCode.SERVICE_UNAVAILABLE: 503,
     ErrorCode.INTERNAL: 500,
 }
 
-RETRYABLE = frozenset(
+RETRYABLE: Final = frozenset(
     {
         ErrorCode.TURN_IN_PROGRESS,
         ErrorCode.RATE_LIMITED,
@@ -55,3 +60,38 @@ RETRYABLE = frozenset(
         ErrorCode.SERVICE_UNAVAILABLE,
     }
 )
+"""The codes with which the same request may succeed later."""
+
+MESSAGES: Final[Mapping[ErrorCode, str]] = {
+    ErrorCode.VALIDATION_ERROR: "Invalid request.",
+    ErrorCode.UNAUTHENTICATED: "Missing or invalid access token.",
+    ErrorCode.BUDGET_EXCEEDED: "The budget for this period is used up.",
+    ErrorCode.FORBIDDEN: "You don't have access to this resource.",
+    ErrorCode.NOT_FOUND: "No such endpoint.",
+    ErrorCode.METHOD_NOT_ALLOWED: "Method not allowed.",
+    ErrorCode.CONFLICT: "The request conflicts with the current state.",
+    ErrorCode.TURN_IN_PROGRESS: "A turn is already in progress in this chat.",
+    ErrorCode.IDEMPOTENCY_CONFLICT: (
+        "This idempotency key was already used for a different request."
+    ),
+    ErrorCode.PRECONDITION_FAILED: "The resource has changed. Read it again and retry.",
+    ErrorCode.PAYLOAD_TOO_LARGE: "The request body is too large.",
+    ErrorCode.RATE_LIMITED: "Too many requests. Try again later.",
+    ErrorCode.MAX_STEPS_EXCEEDED: "The turn reached its limit of steps.",
+    ErrorCode.MODEL_REJECTED: "The model provider rejected the request.",
+    ErrorCode.MODEL_UNAVAILABLE: "The model is unavailable. Try again later.",
+    ErrorCode.SERVICE_UNAVAILABLE: "The database is unavailable. Try again later.",
+    ErrorCode.INTERNAL: "Internal error. Quote the request ID to support.",
+}
+"""The message of a code unless something more specific is known."""
+
+TURN_MESSAGES: Final[Mapping[ErrorCode, str]] = {
+    **MESSAGES,
+    ErrorCode.MAX_STEPS_EXCEEDED: (
+        "The model kept calling tools until the limit of steps was reached."
+    ),
+    ErrorCode.PAYLOAD_TOO_LARGE: "The message is too large for the model.",
+    ErrorCode.SERVICE_UNAVAILABLE: "The turn was terminated.",
+    ErrorCode.INTERNAL: "Internal error. Quote the turn ID to support.",
+}
+"""The message of a failed turn unless something more specific is known."""

@@ -1,4 +1,4 @@
-"""Owns the events of a turn's stream: their names, their data, their ids.
+"""Events of a turn's stream: their names, data and ids.
 
 A client rebuilds the answer by one rule: `step` clears what it has of that step, `delta` appends
 to it, and the answer is the texts of all steps in order.
@@ -35,12 +35,12 @@ class EventName(StrEnum):
 
 
 class EventData(WireModel):
-    """The data of one event; each subclass knows its event's name."""
+    """The data of one event; each subclass has its event's name."""
 
     event_name: ClassVar[EventName]
 
     def to_json(self) -> str:
-        """Return the data as it stands in the SSE field `data`: one line, without what is not."""
+        """Return the data for the SSE field `data`: one line, without null fields."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
@@ -55,7 +55,7 @@ class TurnEvent(EventData):
 
 
 class StepEvent(EventData):
-    """An attempt at a step begins: what was shown of that step is void."""
+    """An attempt at a step starts; it clears the text received for that step."""
 
     event_name = EventName.STEP
     step: int
@@ -64,7 +64,7 @@ class StepEvent(EventData):
 
 
 class DeltaEvent(EventData):
-    """More text of a step."""
+    """More text of a step, to append."""
 
     event_name = EventName.DELTA
     step: int
@@ -73,7 +73,7 @@ class DeltaEvent(EventData):
 
 
 class ToolCallProgress(WireModel):
-    """How far a call has come, as the tool counts it."""
+    """The progress of a call, in the tool's own units."""
 
     progress: float
     total: float | None = None
@@ -81,10 +81,10 @@ class ToolCallProgress(WireModel):
 
 
 class ToolCallEvent(EventData):
-    """A tool call and its state. `output` is there once it has ended.
+    """A tool call and its state; `output` is set once it has ended.
 
-    While it waits for a person, `expires_at` says until when; `progress` is told of a running
-    call, and kept nowhere.
+    `expiresAt` is the deadline of a call that awaits approval; `progress` of a running call isn't
+    stored.
     """
 
     event_name = EventName.TOOL_CALL
@@ -99,9 +99,9 @@ class ToolCallEvent(EventData):
 
 
 class UsageEvent(EventData):
-    """What one attempt used and cost: of the step's model, or of the tool call that is named.
+    """The usage and cost of one attempt of the step's model, or of the tool call `toolCallId`.
 
-    A tool that asks no model stands under its own name in `model`.
+    For a tool that calls no model, `model` is the tool's name.
     """
 
     event_name = EventName.USAGE
@@ -117,7 +117,7 @@ class UsageEvent(EventData):
 
 
 class NoticeEvent(EventData):
-    """Something a person may want to know; the turn goes on."""
+    """Information for the user; the turn continues."""
 
     event_name = EventName.NOTICE
     code: str
@@ -144,10 +144,10 @@ class DoneEvent(EventData):
 
 
 GONE: tuple[EventData, ...] = (
-    ErrorEvent(code=ErrorCode.NOT_FOUND, message="This turn was deleted.", retryable=False),
+    ErrorEvent(code=ErrorCode.NOT_FOUND, message="The turn was deleted.", retryable=False),
     DoneEvent(status=TurnStatus.CANCELLED, usage=TokenUsage(), cost_usd=Decimal(0)),
 )
-"""The end of a stream whose turn was deleted while somebody followed it."""
+"""The end of a stream whose turn was deleted in the meantime."""
 
 
 class EventId(NamedTuple):

@@ -1,4 +1,4 @@
-"""Owns the identifiers: their types, and how a new one is made."""
+"""Identifiers: their types, and how they are generated."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final, NewType

@@ -1,4 +1,4 @@
-"""Owns documents as clients see and send them: their versions, their ingestion, who finds them."""
+"""Documents as clients see and send them: versions, ingestion, publication."""
 
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
@@ -25,14 +25,14 @@ DocumentType: TypeAlias = Literal[TextType, "application/pdf"]
 
 
 class PublicationStatus(StrEnum):
-    """Whether others find a document."""
+    """Whether other users find a document."""
 
     DRAFT = "draft"
     PUBLISHED = "published"
 
 
 class IngestionStatus(StrEnum):
-    """How far a version is on its way to being found."""
+    """The status of a version's ingestion."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -41,7 +41,7 @@ class IngestionStatus(StrEnum):
 
 
 class Ingestion(WireModel):
-    """What has become of a version; `problem` says why it failed."""
+    """A version's ingestion; `problem` is why it failed."""
 
     status: IngestionStatus
     problem: str | None
@@ -50,10 +50,10 @@ class Ingestion(WireModel):
 
 
 class Document(VersionedModel):
-    """A document; to those who do not own it, its published version is the latest there is.
+    """A document. To users who don't own it, the published version is the latest one.
 
-    `version` counts the changes of the document, `latest_version` its texts, and `ingestion` is
-    about the latest of these.
+    `version` counts changes of the document, `latestVersion` those of its text; `ingestion` is that
+    of the latest version.
     """
 
     id: DocumentId
@@ -75,7 +75,7 @@ class OwnedDocument(Document):
 
 
 class DocumentVersion(Ingestion):
-    """One version of a document; what was sent with it never changes."""
+    """One version of a document, which never changes."""
 
     document_id: DocumentId
     number: int
@@ -92,7 +92,7 @@ class DocumentText(DocumentVersion):
 
 
 class DocumentSort(StrEnum):
-    """The orders of a list of documents; a minus puts the largest first."""
+    """The sort orders of a list of documents; a minus reverses the order."""
 
     CREATED = "createdAt"
     CREATED_LAST = "-createdAt"
@@ -103,7 +103,7 @@ class DocumentSort(StrEnum):
 
 
 class DocumentScope(StrEnum):
-    """Whose documents are listed: the caller's own, or what anybody has published."""
+    """Whether to list the caller's own documents, or all published ones."""
 
     OWN = "own"
     PUBLISHED = "published"
@@ -117,15 +117,15 @@ class DocumentFilter(FilterModel):
 
     scope: DocumentScope = DocumentScope.OWN
     status: PublicationStatus | None = None
-    search: SearchedTitle | None = Field(None, description="Words in the title.")
+    search: SearchedTitle | None = Field(None, description="Filter by words in the title.")
 
 
 class OwnedDocumentFilter(FilterModel):
     """Which documents of all users are listed."""
 
     status: PublicationStatus | None = None
-    user_id: UserId | None = Field(None, description="Only those of this user.")
-    search: SearchedTitle | None = Field(None, description="Words in the title.")
+    user_id: UserId | None = Field(None, description="Filter by owner.")
+    search: SearchedTitle | None = Field(None, description="Filter by words in the title.")
 
 
 DocumentTitle = Annotated[
@@ -138,7 +138,7 @@ DocumentContent = Annotated[
 
 
 class CreateDocumentRequest(RequestModel):
-    """A new document, as a string."""
+    """A new document as text."""
 
     title: DocumentTitle
     content: DocumentContent
@@ -146,20 +146,20 @@ class CreateDocumentRequest(RequestModel):
 
 
 class CreateVersionRequest(RequestModel):
-    """A new version of a document, as a string."""
+    """A new version of a document as text."""
 
     content: DocumentContent
     content_type: TextType = "text/plain"
 
 
 class VersionFields(RequestModel):
-    """What a form may say of the file of a new version."""
+    """Form fields for a new version."""
 
     content_type: DocumentType | None = None
 
 
 class DocumentFields(VersionFields):
-    """What a form may say of the file of a new document; its name is the title otherwise."""
+    """Form fields for a new document; the title is the file's name by default."""
 
     title: DocumentTitle | None = None
 
@@ -171,6 +171,6 @@ class ChangeDocumentRequest(ChangeModel):
 
 
 class PublishDocumentRequest(RequestModel):
-    """Which version others are to find; the latest unless an older one is named."""
+    """The version to publish; the latest by default."""
 
     version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None

@@ -1,4 +1,4 @@
-"""Owns the search of knowledge as clients send it and see its answers."""
+"""The search of documents: queries and hits."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,16 +11,16 @@ from schema.wire import RequestModel, StorableText, WireModel
 
 
 class KnowledgeHit(WireModel):
-    """A passage that was found, from `start_char` to `end_char` of the version's text.
+    """A passage that matches a search, from `startChar` to `endChar` of the version's text.
 
-    Units: `score` is in (0, 1]; 1 for what is the best both by meaning and by words.
+    Units: `score` is in (0, 1]; 1 is the best match both by meaning and by words.
     """
 
     document_id: DocumentId
-    title: str = Field(description="The document's.")
-    version: int = Field(description="Which of the document's versions it is from.")
+    title: str = Field(description="The document's title.")
+    version: int = Field(description="The document's version that contains the passage.")
     passage_id: UUID
-    position: int = Field(description="Which passage of the version it is, from 0.")
+    position: int = Field(description="The passage's position in the version, from 0.")
     content: str = Field(description="The passage.")
     start_char: int
     end_char: int
@@ -35,14 +35,14 @@ def _not_blank(text: str) -> str:
 
 
 class SearchKnowledgeRequest(RequestModel):
-    """What is looked for; quotes keep words together, a minus leaves a word out."""
+    """A search; quotes match a phrase, a minus excludes a word."""
 
     query: Annotated[
         StorableText,
         Field(min_length=1, max_length=2000, examples=["How long can goods be returned?"]),
         AfterValidator(_not_blank),
     ]
-    limit: Annotated[int, Field(ge=1, le=50, description="How many hits at most.")] = 10
+    limit: Annotated[int, Field(ge=1, le=50, description="The maximum number of results.")] = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Owns MCP servers as administrators register them, and the payloads of their refresh."""
+"""MCP servers as administrators register them, and the payloads of their refresh."""
 
 import re
 from collections.abc import Iterable
@@ -22,21 +22,21 @@ from schema.wire import (
 
 
 class McpTransport(StrEnum):
-    """How a server is spoken to."""
+    """How a server is reached."""
 
     STDIO = "stdio"
     HTTP = "http"
 
 
 class McpServerStatus(StrEnum):
-    """How a server did when it was last spoken with: to list its tools, or to call one."""
+    """The result of the last contact with a server: a refresh, or a tool call."""
 
     UNKNOWN = "unknown"
     HEALTHY = "healthy"
     FAILING = "failing"
 
 
-# What belongs to the connection or to the protocol is not for an administrator to say.
+# Headers of the connection or the protocol can't be configured.
 _RESERVED_HEADERS: Final = frozenset(
     {
         *("accept", "accept-encoding", "connection", "content-encoding", "content-length"),
@@ -49,36 +49,41 @@ _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
 def _header_name(name: str) -> str:
     if name.lower() in _RESERVED_HEADERS or name.lower().startswith(("mcp-", "proxy-")):
-        raise ValueError("must not be a header that belongs to the connection or the protocol")
+        raise ValueError("must not be a header of the connection or the protocol")
     return name
 
 
 def _header_value(value: str) -> str:
     if not _HEADER_VALUE.fullmatch(value):
-        raise ValueError("must be printable ASCII without spaces around it")
+        raise ValueError("must be printable ASCII without surrounding spaces")
     return value
 
 
 def _each_once(headers: dict[str, str]) -> dict[str, str]:
     if len({name.lower() for name in headers}) < len(headers):
-        raise ValueError("must name each header once, in whichever case")
+        raise ValueError("must not repeat a header, in any case")
     return headers
 
 
 McpServerName = Annotated[
     StorableText, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,31}$", examples=["github"])
 ]
-ONE_AUTHORIZATION: Final = "must not hold Authorization where there is `oauth`, which sets it"
+ONE_AUTHORIZATION: Final = "must not contain Authorization together with `oauth`, which sets it"
 
 
 def names_authorization(headers: Iterable[str]) -> bool:
-    """Say whether one of the headers is the one that OAuth sets."""
+    """Return whether one of the headers is the one that OAuth sets."""
     return any(name.lower() == "authorization" for name in headers)
 
 
 Command = Annotated[
     StorableText,
-    Field(min_length=1, max_length=1000, examples=["npx"], description="What the workers run."),
+    Field(
+        min_length=1,
+        max_length=1000,
+        examples=["npx"],
+        description="The command that the workers run.",
+    ),
 ]
 Arguments = Annotated[
     list[Annotated[StorableText, Field(max_length=4000)]],
@@ -93,7 +98,7 @@ Environment = Annotated[
         max_length=50,
         repr=False,
         examples=[{"GITHUB_TOKEN": "..."}],
-        description="All variables of its environment beside PATH and HOME; never shown again.",
+        description="The process's environment variables, beside PATH and HOME; never returned.",
     ),
 ]
 Headers = Annotated[
@@ -116,7 +121,7 @@ Headers = Annotated[
 
 
 class OAuthClientRequest(RequestModel):
-    """Client credentials with which tokens for a server are got."""
+    """Client credentials to get a server's tokens with."""
 
     client_id: Annotated[StorableText, Field(min_length=1, max_length=500, examples=["everturn"])]
     client_secret: Annotated[
@@ -124,7 +129,7 @@ class OAuthClientRequest(RequestModel):
         Field(min_length=1, max_length=8192, repr=False, description="Never shown again."),
     ]
     token_url: WebAddress | None = Field(
-        None, description="Where tokens are to be had; without it the server is asked."
+        None, description="The token endpoint; discovered from the server by default."
     )
     scope: (
         Annotated[
@@ -143,7 +148,7 @@ class OAuthClient(WireModel):
 
 
 class CreateStdioServerRequest(RequestModel):
-    """A server that the workers run as a process of theirs."""
+    """A server that the workers run as a process."""
 
     name: McpServerName
     transport: Literal["stdio"]
@@ -153,7 +158,7 @@ class CreateStdioServerRequest(RequestModel):
 
 
 class CreateHttpServerRequest(RequestModel):
-    """A server that is reached over streamable HTTP."""
+    """A server reached over streamable HTTP."""
 
     name: McpServerName
     transport: Literal["http"]
@@ -174,10 +179,9 @@ CreateMcpServerRequest = Annotated[
 
 
 class ChangeMcpServerRequest(ChangeModel):
-    """Another configuration, or a server switched off or on.
+    """A change of a server's configuration.
 
-    `env` and `headers` take the place of all that there were; so does `oauth`, which null takes
-    away.
+    `env`, `headers` and `oauth` are replaced as a whole; null removes `oauth`.
     """
 
     enabled: bool = unset()
@@ -190,22 +194,22 @@ class ChangeMcpServerRequest(ChangeModel):
 
 
 class McpServer(VersionedModel):
-    """A registered server. Of its secrets the names alone are shown."""
+    """A registered server. Secrets are listed by name only."""
 
     name: str
     transport: McpTransport
     command: str | None
     args: tuple[str, ...]
     url: str | None
-    secret_names: tuple[str, ...] = Field(description="Of its `env` or its `headers`.")
+    secret_names: tuple[str, ...] = Field(description="The names in its `env` or `headers`.")
     oauth: OAuthClient | None
     enabled: bool
     status: McpServerStatus
     problem: str | None = Field(
-        description="Why it is failing, or which of a healthy server's tools were left out, "
-        "or can't be checked by the output schemas that it declares."
+        description="Why it is failing, or which tools of a healthy server were left out or have "
+        "output schemas that can't be used."
     )
-    tool_count: int = Field(description="How many tools the last successful listing found.")
+    tool_count: int = Field(description="The number of tools at the last successful refresh.")
     checked_at: Timestamp | None
     created_at: Timestamp
     updated_at: Timestamp
@@ -227,7 +231,7 @@ class RefreshMcpServerOutput(Payload):
 
 
 class McpServersToRefresh(Payload):
-    """The servers whose tools are to be listed anew."""
+    """The servers whose tools are due for a refresh."""
 
     servers: tuple[RefreshMcpServerInput, ...] = ()
 

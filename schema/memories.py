@@ -1,4 +1,4 @@
-"""Owns memories as clients see and send them, and as they are suggested."""
+"""Memories as clients see and send them, and as they are suggested."""
 
 from enum import StrEnum
 from typing import Annotated, Final
@@ -21,7 +21,7 @@ _IMPORTANCE_DECIMALS: Final = 4
 
 
 class MemoryKind(StrEnum):
-    """What a memory tells."""
+    """The kind of a memory."""
 
     FACT = "fact"
     PREFERENCE = "preference"
@@ -30,7 +30,7 @@ class MemoryKind(StrEnum):
 
 
 class MemoryStatus(StrEnum):
-    """What the user has decided; only what is accepted is found and used."""
+    """The status of a memory; only accepted memories are found and used."""
 
     SUGGESTED = "suggested"
     ACCEPTED = "accepted"
@@ -44,7 +44,7 @@ def kept_importance(importance: float) -> float:
 
 
 class Memory(VersionedModel):
-    """Something worth remembering of a user; `source_turn_id` is where it was said."""
+    """A memory of a user; `sourceTurnId` is the turn that it comes from."""
 
     id: MemoryId
     kind: MemoryKind
@@ -57,7 +57,7 @@ class Memory(VersionedModel):
 
 
 class MemoryHit(Memory):
-    """A memory that was found. Units: `score` is cosine similarity in [-1, 1], 1 the closest."""
+    """A memory that matches a search. Units: `score` is the cosine similarity in [-1, 1]."""
 
     score: float
 
@@ -83,7 +83,7 @@ ChosenKind = Annotated[MemoryKind, Field(strict=False)]
 
 
 class MemorySort(StrEnum):
-    """The orders of a list of memories; a minus puts the largest first."""
+    """The sort orders of a list of memories; a minus reverses the order."""
 
     CREATED = "createdAt"
     CREATED_LAST = "-createdAt"
@@ -98,12 +98,12 @@ class MemoryFilter(FilterModel):
 
     status: Annotated[
         MemoryStatus | None,
-        Field(description="Only those of this status; without it, all but the rejected ones."),
+        Field(description="Filter by status; all but rejected by default."),
     ] = None
     kind: MemoryKind | None = None
     search: Annotated[
         StorableText | None,
-        Field(min_length=1, max_length=200, description="Words in the content, as they stand."),
+        Field(min_length=1, max_length=200, description="Filter by words in the content."),
     ] = None
 
 
@@ -116,7 +116,7 @@ class CreateMemoryRequest(RequestModel):
 
 
 class ChangeMemoryRequest(ChangeModel):
-    """Other words, another kind or another importance."""
+    """A change of a memory."""
 
     content: MemoryContent = unset()
     kind: ChosenKind = unset()
@@ -124,14 +124,14 @@ class ChangeMemoryRequest(ChangeModel):
 
 
 class SearchMemoriesRequest(RequestModel):
-    """What memories are looked for by meaning."""
+    """A search for memories by meaning."""
 
     query: Annotated[
         StorableText,
         Field(min_length=1, max_length=4000, examples=["How do they like to travel?"]),
         AfterValidator(_not_blank),
     ]
-    limit: Annotated[int, Field(ge=1, le=100, description="How many hits at most.")] = 10
+    limit: Annotated[int, Field(ge=1, le=100, description="The maximum number of results.")] = 10
 
 
 class MemorySuggestion(WireModel):

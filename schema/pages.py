@@ -1,4 +1,4 @@
-"""Owns pages of lists: a cursor names the last row that was seen, so that new rows move nothing.
+"""Pages of lists: a cursor names the last row returned, so that new rows move nothing.
 
 InvalidCursorError    no list of this order gave this cursor out
 """
@@ -22,7 +22,7 @@ class InvalidCursorError(Exception):
     """The cursor was not given out by this list in this order."""
 
     def __init__(self) -> None:
-        super().__init__("This cursor was not given out by this list.")
+        super().__init__("Invalid cursor.")
 
 
 @dataclass(frozen=True, slots=True)

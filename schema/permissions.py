@@ -1,6 +1,6 @@
-"""Owns permissions: what there is to be allowed, and what each role is.
+"""Permissions: what exists, and what each role has.
 
-An API key holds some of its owner's; a route names the one that it asks for.
+An API key has some of its owner's; each route requires one.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ from schema.users import UserRole
 
 
 class Permission(StrEnum):
-    """Something that a caller may do."""
+    """What a caller may do."""
 
     ACCOUNT_READ = "account:read"
     ACCOUNT_WRITE = "account:write"

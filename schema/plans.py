@@ -1,4 +1,4 @@
-"""Owns plans: what their subscribers may use, how often, and for how much."""
+"""Plans: what subscribers may use, how often, and for how much."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -45,7 +45,7 @@ ToolApprovals = Annotated[
 
 
 class RateLimits(RequestModel):
-    """How often a user may do what."""
+    """A user's rate limits."""
 
     requests_per_minute: Annotated[Count, Field(ge=1)] = 600
     messages_per_minute: Annotated[Count, Field(ge=1)] = 60
@@ -55,33 +55,37 @@ class RateLimits(RequestModel):
 
 
 class Entitlements(RequestModel):
-    """What a plan allows; null allows all that there is. Units: USD for a period of a month."""
+    """What a plan includes; null means no limit. Units: budgets are USD for a month."""
 
     models: Annotated[
         _ModelNames | None,
-        Field(description="Each has to be one of this server's.", examples=[["claude-haiku-5-5"]]),
+        Field(
+            description="Names of this server's models; null allows all.",
+            examples=[["claude-haiku-5-5"]],
+        ),
     ] = None
     tools: Annotated[
         _ToolNames | None,
-        Field(description="Names may be of tools that are added later.", examples=[["calculator"]]),
+        Field(
+            description="Names of tools; null allows all. They need not exist yet.",
+            examples=[["calculator"]],
+        ),
     ] = None
     tool_approvals: Annotated[
         ToolApprovals,
-        Field(description="The least that has to be approved, by the names of tools."),
+        Field(description="Minimum approval policies, by tool."),
     ] = Field(default_factory=dict)
     rates: RateLimits = RateLimits()
     budget_usd: Annotated[
         _Budget | None,
         Field(
-            description="What may be spent in a period. It is recorded, and shown with the usage; "
-            "it is not yet a limit of turns."
+            description="The budget of a period. It is shown with the usage, but not enforced yet."
         ),
     ] = None
     max_web_searches: Annotated[
         Count | None,
         Field(
-            description="How often `web_search` may search in a period. Searches that failed do "
-            "not count."
+            description="The number of `web_search` calls in a period. Failed searches don't count."
         ),
     ] = None
     max_memories: Annotated[Count, Field(le=50_000)] = 10_000
@@ -91,21 +95,21 @@ class Entitlements(RequestModel):
         Field(
             ge=1,
             le=100 * 1024 * 1024,
-            description="How large a document may be. The server's own limit, "
-            "`EVERTURN_MAX_DOCUMENT_BYTES`, holds too: the smaller of both wins.",
+            description="The size limit of a document. The server's own limit, "
+            "`EVERTURN_MAX_DOCUMENT_BYTES`, applies too.",
         ),
     ] = 20 * 1024 * 1024
     max_api_keys: Annotated[Count, Field(le=1_000)] = 20
 
 
 class Plan(VersionedModel):
-    """A plan. One that is not active keeps its subscribers and gets no new ones."""
+    """A plan. An inactive plan keeps its subscribers and can't be assigned."""
 
     id: PlanId
     name: str
     description: str
     entitlements: Entitlements
-    is_default: bool = Field(description="Whether it is that of everybody who was given none.")
+    is_default: bool = Field(description="Whether this is the default plan.")
     active: bool
     created_at: Timestamp
     updated_at: Timestamp
@@ -116,7 +120,7 @@ PlanDescription = Annotated[StorableText, Field(max_length=1000, examples=["For 
 
 
 class PlanSort(StrEnum):
-    """The orders of a list of plans; a minus puts the largest first."""
+    """The sort orders of a list of plans; a minus reverses the order."""
 
     CREATED = "createdAt"
     CREATED_LAST = "-createdAt"
@@ -127,13 +131,11 @@ class PlanSort(StrEnum):
 class PlanFilter(FilterModel):
     """Which plans are listed."""
 
-    active: Annotated[bool | None, Field(description="Only those that are given out, or not.")] = (
-        None
-    )
+    active: Annotated[bool | None, Field(description="Filter by active.")] = None
 
 
 class CreatePlanRequest(RequestModel):
-    """A new plan, which is active; what its entitlements leave out is as it is by default."""
+    """A new, active plan; omitted entitlements get their defaults."""
 
     name: PlanName
     description: PlanDescription = ""
@@ -142,7 +144,7 @@ class CreatePlanRequest(RequestModel):
 
 
 class ChangePlanRequest(ChangeModel):
-    """A change of a plan. Entitlements come as a whole: what they leave out is the default."""
+    """A change of a plan; `entitlements` are replaced as a whole."""
 
     name: PlanName = unset()
     description: PlanDescription = unset()

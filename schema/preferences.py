@@ -1,4 +1,4 @@
-"""Owns how a user wants to be answered, as they say it."""
+"""Users' preferences."""
 
 import re
 from typing import Annotated, Final
@@ -15,17 +15,17 @@ _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 
 def _known_zone(name: str) -> str:
     if not _ZONE.fullmatch(name):
-        raise ValueError("must be the name of a time zone, as Europe/Berlin")
+        raise ValueError("must be a time zone, e.g. Europe/Berlin")
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder such as `America`
-        raise ValueError("must be the name of a time zone, as Europe/Berlin") from None
+        raise ValueError("must be a time zone, e.g. Europe/Berlin") from None
     return name
 
 
 def _language_tag(tag: str) -> str:
     if not _LANGUAGE.fullmatch(tag):
-        raise ValueError("must be a language tag, as en or pt-BR")
+        raise ValueError("must be a language tag, e.g. en or pt-BR")
     return tag
 
 
@@ -45,7 +45,7 @@ ModelName = Annotated[StorableText, Field(min_length=1, max_length=100)]
 
 
 class Preferences(VersionedModel):
-    """How a user wants to be answered; what is null is left to what there is by default."""
+    """A user's preferences; null stands for the default."""
 
     language: str | None = None
     time_zone: str | None = None
@@ -59,7 +59,7 @@ class Preferences(VersionedModel):
 
 
 class PreferencesRequest(RequestModel):
-    """All preferences; those that are left out are as they are by default."""
+    """All preferences; omitted fields return to their defaults."""
 
     language: Language | None = None
     time_zone: TimeZone | None = None
@@ -76,7 +76,7 @@ class PreferencesRequest(RequestModel):
         Field(
             max_length=200,
             examples=[{"github__create_issue": "ask"}],
-            description="Which tools have to ask first, or never run. Where a plan or an "
-            "administrator is stricter, that holds.",
+            description="Approval policies by tool; stricter ones of the plan or the "
+            "administrators take precedence.",
         ),
     ] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Owns prompts as administrators write them: names, versions that never change, activations."""
+"""Prompts as administrators write them: names, immutable versions, activations."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -11,19 +11,21 @@ from schema.wire import RequestModel, StorableText, Timestamp, VersionedModel, W
 
 
 class Prompt(VersionedModel):
-    """A prompt that is known by its name; the one called `base` opens every turn's prompt."""
+    """A named prompt; the prompt named `base` starts every turn's prompt."""
 
     id: PromptId
     name: str
     description: str
-    latest_version: int = Field(description="The newest version's number; 0 where there is none.")
-    active_version: int | None = Field(description="The version that turns use; null for none.")
+    latest_version: int = Field(description="The latest version's number; 0 if there is none.")
+    active_version: int | None = Field(
+        description="The version that turns use; null if there is none."
+    )
     created_at: Timestamp
     updated_at: Timestamp
 
 
 class PromptActivation(WireModel):
-    """A version became the active one."""
+    """An activation of a version."""
 
     id: UUID
     number: int
@@ -32,13 +34,13 @@ class PromptActivation(WireModel):
 
 
 class PromptDetail(Prompt):
-    """A prompt, and the newest of its activations, the last one first."""
+    """A prompt with its latest activations, newest first."""
 
     activations: list[PromptActivation]
 
 
 class PromptVersion(WireModel):
-    """One version of a prompt's words, which never change."""
+    """One version of a prompt, which never changes."""
 
     prompt_id: PromptId
     number: int
@@ -50,7 +52,7 @@ class PromptVersion(WireModel):
 
 
 class PromptSort(StrEnum):
-    """The orders of a list of prompts; a minus puts the last first."""
+    """The sort orders of a list of prompts; a minus reverses the order."""
 
     NAME = "name"
     NAME_LAST = "-name"
@@ -59,7 +61,7 @@ class PromptSort(StrEnum):
 
 
 class PromptVersionSort(StrEnum):
-    """The orders of a list of versions; a minus puts the newest first."""
+    """The sort orders of a list of versions; a minus reverses the order."""
 
     NUMBER = "number"
     NUMBER_LAST = "-number"
@@ -79,7 +81,7 @@ PromptContent = Annotated[
 
 
 class CreatePromptRequest(RequestModel):
-    """A new prompt; with `content` it has a first version, which is not active yet."""
+    """A new prompt; `content` becomes its first version, which isn't active yet."""
 
     name: Annotated[
         StorableText, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", max_length=63, examples=["base"])
@@ -91,7 +93,7 @@ class CreatePromptRequest(RequestModel):
 
 
 class CreatePromptVersionRequest(RequestModel):
-    """A new version; `note` says what is new in it."""
+    """A new version; `note` describes the change."""
 
     content: PromptContent
     note: Annotated[StorableText, Field(max_length=1000, examples=["Shorter answers."])] = ""

@@ -1,4 +1,4 @@
-"""Owns `Result`, what a service returns for a decision that its caller must branch on."""
+"""`Result`: what a service returns for a decision that its caller must branch on."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar

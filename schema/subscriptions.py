@@ -1,4 +1,4 @@
-"""Owns who has which plan, the periods that this counts in, and what was used in them."""
+"""Subscriptions: assigned plans, periods and usage."""
 
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -21,7 +21,7 @@ from schema.wire import (
 
 
 class Period(WireModel):
-    """A month of a subscription: from `start` on, until just before `end`."""
+    """A month of a subscription, from `start` (inclusive) to `end` (exclusive)."""
 
     start: Timestamp
     end: Timestamp
@@ -37,7 +37,7 @@ class SubscribedPlan(WireModel):
 
 
 class Subscription(WireModel):
-    """The plan of a user; `since` is null where it is the one that everybody has."""
+    """A user's plan; `since` is null for the default plan."""
 
     plan: SubscribedPlan
     period: Period
@@ -45,31 +45,31 @@ class Subscription(WireModel):
 
 
 class Quota(WireModel):
-    """How many there are now of what a plan limits."""
+    """The current number of a resource that a plan limits."""
 
     used: int
     limit: int
 
 
 class PeriodQuota(WireModel):
-    """How many there were in a period of what a plan limits; null where nothing limits it."""
+    """The number used in a period; `limit` is null if the plan sets none."""
 
     used: int
     limit: int | None
 
 
 class Budget(WireModel):
-    """What may be spent in a period, and what is left of it; null where nothing limits it."""
+    """The budget of a period and what is left; null if the plan sets none."""
 
     limit_usd: Usd | None
     left_usd: Usd | None
 
 
 class SubscriptionUsage(WireModel):
-    """What a user has used in a period.
+    """A user's usage in a period.
 
-    Tokens, costs and turns stay counted when a chat is deleted; messages and tool calls do not.
-    Memories and documents are those that there are now.
+    Tokens, costs and turns still count after a chat is deleted; messages and tool calls don't.
+    Memories and documents are current numbers.
     """
 
     period: Period
@@ -85,7 +85,7 @@ class SubscriptionUsage(WireModel):
 
 
 class PlanAssignment(VersionedModel):
-    """Which plan an administrator gave to a user; its periods begin at `started_at`."""
+    """The assignment of a plan to a user; its periods start at `startedAt`."""
 
     user_id: UserId
     plan_id: PlanId
@@ -94,7 +94,7 @@ class PlanAssignment(VersionedModel):
 
 
 class AssignPlanRequest(RequestModel):
-    """The plan that a user is to have."""
+    """The plan to assign."""
 
     plan_id: Annotated[
         PlanId,
@@ -103,16 +103,16 @@ class AssignPlanRequest(RequestModel):
     started_at: Annotated[
         Annotated[Moment, Field(ge=datetime(2000, 1, 1, tzinfo=UTC))] | None,
         Field(
-            description="When its periods begin, not in the future. Left out, the periods go on as "
-            "they are: from where they began, or for who was given no plan before, from the first "
-            "of this month in UTC. So what was used of the running period stays counted.",
+            description="The start of the first period, not in the future. By default the current "
+            "periods continue, or start on the first of this month in UTC if no plan was assigned "
+            "before, so that usage in the current period still counts.",
             examples=["2026-01-31T09:00:00Z"],
         ),
     ] = None
 
 
 class UsageGrouping(StrEnum):
-    """By what usage is added up; a day is one of UTC."""
+    """How usage is grouped; days are in UTC."""
 
     USER = "user"
     MODEL = "model"
@@ -120,26 +120,26 @@ class UsageGrouping(StrEnum):
 
 
 class UsageFilter(TimeRange):
-    """Which part of the ledger is added up, and by what: the last 30 days unless told otherwise."""
+    """What part of the ledger to sum up, and how to group it; the last 30 days by default."""
 
-    group_by: Annotated[
-        UsageGrouping, Field(description="What each row of the answer stands for.")
-    ] = UsageGrouping.USER
+    group_by: Annotated[UsageGrouping, Field(description="How to group the rows.")] = (
+        UsageGrouping.USER
+    )
     user_id: UserId | None = None
     model: ModelName | None = None
 
 
 class UsageSums(WireModel):
-    """What calls of models and of paid tools came to; those under way count as they stand."""
+    """The sum of model calls and paid tool calls, running ones included."""
 
     calls: int
-    turns: int = Field(description="Turns that began within; each counts where its first call is.")
+    turns: int = Field(description="Turns whose first call is in this group.")
     usage: TokenUsage
     cost_usd: Usd
 
 
 class UsageRow(UsageSums):
-    """The usage of one user, model or day; the other two are null."""
+    """The usage of one user, model or day; the other two fields are null."""
 
     user_id: UserId | None = None
     model: str | None = None

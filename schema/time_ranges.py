@@ -1,4 +1,4 @@
-"""Owns ranges of time in filters: from one moment on, until just before another."""
+"""Filters by time: from one moment (inclusive) to another (exclusive)."""
 
 from typing import Annotated
 
@@ -8,15 +8,15 @@ from schema.wire import FilterModel, Moment
 
 
 class TimeRange(FilterModel):
-    """A filter by when something was made; an end that is left out is open."""
+    """A filter by time of creation; an omitted end is open."""
 
-    since: Annotated[Moment | None, Field(alias="from", description="Made then or later.")] = None
-    until: Annotated[Moment | None, Field(alias="to", description="Made before then.")] = None
+    since: Annotated[Moment | None, Field(alias="from", description="Created at or after.")] = None
+    until: Annotated[Moment | None, Field(alias="to", description="Created before.")] = None
 
     @field_validator("until")
     @classmethod
     def _ends_behind_its_start(cls, until: Moment | None, info: ValidationInfo) -> Moment | None:
         since = info.data.get("since")
         if since is not None and until is not None and until <= since:
-            raise ValueError("has to be later than `from`")
+            raise ValueError("must be later than `from`")
         return until

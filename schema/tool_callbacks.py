@@ -1,4 +1,4 @@
-"""Owns the later answers of workflow tools: what a callback says, and what Temporal is told."""
+"""Callbacks: the later answers of workflow tools, and their payloads."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ from schema.wire import Payload, RequestModel, WireModel
 
 
 class ToolCallbackRequest(RequestModel):
-    """The answer of a call that a workflow tool had taken."""
+    """The answer to a call that a workflow tool accepted."""
 
     output: Annotated[
         JsonValue,
         Field(
-            description="What the model reads: text as it is, anything else as JSON.",
+            description="The output for the model: text as it is, anything else as JSON.",
             examples=["Ticket 4711 was opened.", {"ticket": 4711}],
         ),
     ]
@@ -25,13 +25,13 @@ class ToolCallbackRequest(RequestModel):
 
 
 class ToolCallbackReceipt(WireModel):
-    """Where the call stands with its answer: `completed` or `failed`."""
+    """The call's status after its answer: `completed` or `failed`."""
 
     status: ToolCallStatus
 
 
 class AnsweredCall(Payload):
-    """A call whose answer is stored, and who waits for it."""
+    """A call whose answer is stored, and its turn."""
 
     turn_id: TurnId
     chat_id: ChatId
@@ -42,6 +42,6 @@ class AnsweredCall(Payload):
 
 
 class DeliveryOutcome(Payload):
-    """How many turns one sweep told of answers that they had not heard of."""
+    """How many missed answers one sweep delivered."""
 
     delivered: int

@@ -57,7 +57,7 @@ class ApprovalPolicy(StrEnum):
 
 
 class Tool(WireModel):
-    """A tool that the caller may use. Units: `timeout_s` is in seconds."""
+    """A tool that the caller may use. Units: `timeoutS` is in seconds."""
 
     name: str
     description: str
@@ -74,7 +74,7 @@ class Tool(WireModel):
 class AdministeredTool(VersionedModel):
     """A tool of any kind, with its settings.
 
-    `enabled`, `approval` and `roles` are set by administrators. Units: `timeout_s` is in seconds.
+    `enabled`, `approval` and `roles` are set by administrators. Units: `timeoutS` is in seconds.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Owns turns as administrators see them: whose they are, and everything that happened in them."""
+"""Turns as administrators see them, with all details."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from schema.wire import StorableText, Timestamp, Usd, WireModel
 
 
 class TurnSort(StrEnum):
-    """The orders of a list of turns; a minus puts the newest first."""
+    """The sort orders of a list of turns; a minus reverses the order."""
 
     CREATED = "createdAt"
     CREATED_LAST = "-createdAt"
@@ -32,13 +32,13 @@ class TurnFilter(TimeRange):
 
 
 class OwnedTurn(Turn):
-    """A turn, and whose it is."""
+    """A turn with its owner."""
 
     user_id: UserId
 
 
 class InspectedStep(WireModel):
-    """One model call of a turn: its newest attempt."""
+    """One model call of a turn: its latest attempt."""
 
     step: int
     attempt: int
@@ -57,11 +57,15 @@ class InspectedToolCall(WireModel):
     tool_call_id: str
     name: str
     input: dict[str, Any]
-    edited_input: dict[str, Any] | None = Field(description="What a person made of the input.")
+    edited_input: dict[str, Any] | None = Field(
+        description="The input as changed by the person who approved the call."
+    )
     status: ToolCallStatus
     output: str | None
     attempts: int
-    decision: ToolCallDecision | None = Field(description="Where it had to be approved.")
+    decision: ToolCallDecision | None = Field(
+        description="The decision, if the call needed approval."
+    )
     decision_reason: str | None
     cost_usd: Usd
     created_at: Timestamp
@@ -70,7 +74,7 @@ class InspectedToolCall(WireModel):
 
 
 class InspectedCharge(WireModel):
-    """One attempt that was paid for; `estimated` where the provider did not count its tokens."""
+    """The cost of one attempt; `estimated` if the provider didn't report its tokens."""
 
     step: int
     attempt: int
@@ -86,14 +90,14 @@ class InspectedCharge(WireModel):
 
 
 class InspectedContext(WireModel):
-    """What the prompt was made of: the text of each layer, and where it came from."""
+    """The prompt's layers with their text, and their sources."""
 
     layers: dict[str, Any]
     sources: list[dict[str, Any]]
 
 
 class InspectedTurn(WireModel):
-    """Everything that is known of a turn. `prompt` holds its version, and tokens by layer."""
+    """All details of a turn. `prompt` holds its version, and tokens by layer."""
 
     turn: OwnedTurn
     workflow_id: str

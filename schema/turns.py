@@ -1,4 +1,4 @@
-"""Owns the turn: its states, what its workflow and activities pass, what clients see of it.
+"""Turns: their states, the payloads of their workflow and activities, and what clients see.
 
 Workflow payloads carry references only. Content stays in Postgres, under its policies.
 """
@@ -24,7 +24,7 @@ from schema.wire import (
 
 
 class TurnStatus(StrEnum):
-    """Where a turn stands; the last three are final."""
+    """The status of a turn; the last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -40,7 +40,7 @@ class TurnStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """Where one model call of a turn stands."""
+    """The status of a model call."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -49,7 +49,7 @@ class StepStatus(StrEnum):
 
 
 class ToolCallStatus(StrEnum):
-    """Where one tool call stands; the last three are final."""
+    """The status of a tool call; the last three are final."""
 
     REQUESTED = "requested"
     AWAITING_APPROVAL = "awaiting_approval"
@@ -65,14 +65,14 @@ class ToolCallStatus(StrEnum):
 
 
 class ApprovalDecision(StrEnum):
-    """What a person wants of a tool call that waits for them."""
+    """A decision about a tool call."""
 
     APPROVE = "approve"
     DENY = "deny"
 
 
 class ToolCallDecision(StrEnum):
-    """What became of a tool call that waited for a person."""
+    """The outcome of an approval."""
 
     APPROVED = "approved"
     DENIED = "denied"
@@ -80,7 +80,7 @@ class ToolCallDecision(StrEnum):
 
 
 class IfBusy(StrEnum):
-    """What a message does that finds a turn under way in its chat."""
+    """What happens to a message while a turn is in progress in its chat."""
 
     REJECT = "reject"
     ENQUEUE = "enqueue"
@@ -88,7 +88,7 @@ class IfBusy(StrEnum):
 
 
 class TurnError(WireModel):
-    """Why a turn failed, in words for the person who waits for it."""
+    """Why a turn failed, for its user."""
 
     code: ErrorCode
     message: str
@@ -114,43 +114,43 @@ class Turn(WireModel):
 
 
 class RegenerateTurnRequest(RequestModel):
-    """How the answer is to be given anew; by the same model unless another is named."""
+    """How to regenerate the answer; by the same model by default."""
 
     stream: bool = False
     model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
 
 
 class DecideToolCallRequest(RequestModel):
-    """A decision about a tool call. Only what is approved can be edited, or remembered."""
+    """A decision about a tool call; `input` and `rememberForChat` need an approval."""
 
     decision: Annotated[ApprovalDecision, Field(strict=False, examples=["approve"])]
     reason: Annotated[
         StorableText | None,
-        Field(min_length=1, max_length=2000, description="What the model is told of a denial."),
+        Field(min_length=1, max_length=2000, description="The reason for a denial, for the model."),
     ] = None
     input: Annotated[
         StorableObject | None,
         Field(
-            description="Another input than the model's, to run the tool with.",
+            description="The input to run the tool with, instead of the model's.",
             examples=[{"expression": "2 + 2"}],
         ),
     ] = None
     remember_for_chat: Annotated[
-        bool, Field(description="Whether to run this tool without asking in all of this chat.")
+        bool, Field(description="Whether to approve all calls of this tool in this chat.")
     ] = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.decision is ApprovalDecision.DENY:
             if self.input is not None or self.remember_for_chat:
-                raise ValueError("can't have another input or a memory where the call is denied")
+                raise ValueError("must not have `input` or `rememberForChat` with a denial")
         elif self.reason is not None:
-            raise ValueError("can't have a reason where the call is approved")
+            raise ValueError("must not have `reason` with an approval")
         return self
 
 
 class DecidedToolCall(WireModel):
-    """A tool call that its owner decided about."""
+    """A tool call that was approved or denied."""
 
     turn_id: TurnId
     step: int
@@ -236,7 +236,7 @@ class RunToolOutput(Payload):
 
 
 class AskApprovalOutput(Payload):
-    """Within how many seconds somebody may decide; None where nothing is waited for."""
+    """The seconds left for a decision; None if the call isn't awaiting approval."""
 
     within_s: float | None = None
 
@@ -249,7 +249,7 @@ class ToolCallKey(Payload):
 
 
 class DecidedToolCallReference(Payload):
-    """Which tool call of which turn somebody decided about."""
+    """A tool call of a turn that was approved or denied."""
 
     turn_id: TurnId
     call: ToolCallKey

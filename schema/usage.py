@@ -8,7 +8,7 @@ from schema.wire import WireModel
 
 
 class TokenUsage(WireModel):
-    """Tokens of one model call or of several. `input_tokens` leaves out the cached ones."""
+    """Tokens of one or more model calls. `inputTokens` excludes cached tokens."""
 
     input_tokens: int = Field(0, ge=0)
     output_tokens: int = Field(0, ge=0)

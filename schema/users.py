@@ -1,4 +1,4 @@
-"""Owns users as they and administrators see them, and what signing up and in exchange."""
+"""Users as they and administrators see them, and the requests of sign-up and sign-in."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -19,7 +19,7 @@ from schema.wire import (
 
 
 class UserRole(StrEnum):
-    """What a user may do."""
+    """A user's role."""
 
     USER = "user"
     ADMIN = "admin"
@@ -33,7 +33,7 @@ class UserStatus(StrEnum):
 
 
 class User(VersionedModel):
-    """A person, as they see themselves; `email` is null where an outside issuer told of none."""
+    """A user's own account; `email` is null if an external issuer gave none."""
 
     id: UserId
     email: str | None
@@ -44,14 +44,14 @@ class User(VersionedModel):
 
 
 class ManagedUser(User):
-    """A person, as administrators see them."""
+    """A user, as administrators see them."""
 
     status: UserStatus
     plan_id: PlanId
 
 
 class Session(WireModel):
-    """The tokens of a sign-in. Units: `expires_in` is in seconds."""
+    """The tokens of a session. Units: `expiresIn` is in seconds."""
 
     access_token: str
     refresh_token: str
@@ -84,22 +84,22 @@ class SignUpRequest(RequestModel):
 
 
 class LogInRequest(RequestModel):
-    """An e-mail address and its password."""
+    """An email address and its password."""
 
     email: Annotated[StorableText, Field(min_length=1, max_length=254)]
     password: GivenPassword
 
 
 class RefreshRequest(RequestModel):
-    """A refresh token, which is used up by this."""
+    """A refresh token, which can be used once."""
 
     refresh_token: Annotated[StorableText, Field(min_length=1, max_length=512)]
 
 
 class ChangeUserRequest(ChangeModel):
-    """What somebody changes of their own account.
+    """A change of one's own account.
 
-    A new e-mail address and a new password want the current password beside them.
+    A new email address or password requires `currentPassword`.
     """
 
     display_name: DisplayName | None = unset()
@@ -108,8 +108,16 @@ class ChangeUserRequest(ChangeModel):
     current_password: GivenPassword = unset()
 
 
+class DeleteUserRequest(RequestModel):
+    """The confirmation of an account's deletion."""
+
+    current_password: Annotated[
+        GivenPassword | None, Field(description="Required for accounts with a password.")
+    ] = None
+
+
 class ManageUserRequest(ChangeModel):
-    """What an administrator changes of an account."""
+    """A change of an account by an administrator."""
 
     display_name: DisplayName | None = unset()
     role: Annotated[UserRole, Field(strict=False)] = unset()
@@ -117,7 +125,7 @@ class ManageUserRequest(ChangeModel):
 
 
 class UserSort(StrEnum):
-    """The orders of a list of users; a minus puts the largest first."""
+    """The sort orders of a list of users; a minus reverses the order."""
 
     CREATED = "createdAt"
     CREATED_LAST = "-createdAt"
@@ -130,8 +138,8 @@ class UserFilter(FilterModel):
 
     search: Annotated[
         StorableText | None,
-        Field(min_length=1, max_length=200, description="In the e-mail address or the name."),
+        Field(min_length=1, max_length=200, description="Filter by email address or display name."),
     ] = None
     role: UserRole | None = None
     status: UserStatus | None = None
-    plan_id: Annotated[PlanId | None, Field(description="Only those who have this plan.")] = None
+    plan_id: Annotated[PlanId | None, Field(description="Filter by plan.")] = None

@@ -1,6 +1,6 @@
-"""Owns the shape of addresses that the workers send requests to: http or https, no credentials.
+"""URLs that the workers send requests to: http or https, without credentials.
 
-Where such an address leads is decided when it is used: names change what they stand for.
+The destination is checked when the URL is used, because a name's address can change.
 """
 
 import re
@@ -14,18 +14,20 @@ _SIMPLE: Final = re.compile(r"[\x21-\x7e]+")
 
 def _web_address(address: str) -> str:
     if not _SIMPLE.fullmatch(address):
-        raise ValueError("must be ASCII without spaces; a name in another script is written xn--…")
+        raise ValueError("must be ASCII without spaces; write international names as xn--…")
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError:
         raise ValueError("must be a valid URL") from None
     if parts.scheme not in {"http", "https"} or not host or port == 0:
-        raise ValueError("must be a URL that begins with http:// or https:// and names a host")
+        raise ValueError("must be an http:// or https:// URL with a host")
     if "@" in parts.netloc:
-        raise ValueError("must not hold a user name or a password; send them as a header or secret")
+        raise ValueError(
+            "must not contain a user name or password; send them as a header or secret"
+        )
     if "\\" in address or "#" in address:
-        raise ValueError("must hold neither a fragment nor a backslash")
+        raise ValueError("must not contain a fragment or a backslash")
     return address
 
 

@@ -1,4 +1,4 @@
-"""Owns the models' shapes on the wire: camelCase JSON for clients, snake_case inside."""
+"""Base models on the wire: camelCase JSON for clients, snake_case inside."""
 
 import json
 import re
@@ -64,7 +64,7 @@ class ChangeModel(RequestModel):
     @model_validator(mode="after")
     def _names_something(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("has to name at least one field to change")
+            raise ValueError("must have at least one field to change")
         return self
 
     def changes(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _written_out(value: object) -> object:
     """Keep numbers from being read as seconds since 1970, and dates as midnights."""
     if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
         return value
-    raise ValueError("has to be a date and a time with its offset, as 2026-01-31T09:00:00Z")
+    raise ValueError("must be a date and time with an offset, e.g. 2026-01-31T09:00:00Z")
 
 
 Moment = Annotated[
@@ -128,7 +128,7 @@ StorableText = Annotated[str, AfterValidator(_storable)]
 
 def _visible(text: str) -> str:
     if not any(char.isprintable() and not char.isspace() for char in text):
-        raise ValueError("has to have a character that can be seen")
+        raise ValueError("must not be blank")
     return text
 
 
@@ -149,7 +149,7 @@ def _storable_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
-        raise ValueError("must not contain numbers that are none") from None
+        raise ValueError("must not contain NaN or Infinity") from None
     waiting: list[JsonValue] = [value]
     while waiting:
         part = waiting.pop()

@@ -1,4 +1,4 @@
-"""Owns workflow tools, which are webhooks, as administrators register them."""
+"""Workflow tools, which are webhooks, as administrators register them."""
 
 from typing import Annotated
 
@@ -18,7 +18,9 @@ from schema.wire import (
 
 def _own_name(name: str) -> str:
     if SERVER_SEPARATOR in name:
-        raise ValueError("must not hold two underscores in a row: tools of MCP servers do")
+        raise ValueError(
+            "must not contain two underscores in a row, which mark tools of MCP servers"
+        )
     return name
 
 
@@ -33,13 +35,13 @@ Description = Annotated[
         min_length=1,
         max_length=2000,
         examples=["Opens a ticket with the help desk."],
-        description="What the model reads.",
+        description="The description for the model.",
     ),
 ]
 InputSchema = Annotated[
     dict[str, JsonValue],
     Field(
-        description="A JSON schema (2020-12) of type `object`, without references to elsewhere.",
+        description="A JSON schema (2020-12) of type `object`, without external references.",
         examples=[
             {
                 "type": "object",
@@ -65,7 +67,7 @@ Approval = Annotated[ApprovalPolicy, Field(strict=False)]
 
 
 class CreateWorkflowToolRequest(RequestModel):
-    """A new workflow tool. Units: `timeout_s` is in seconds."""
+    """A new workflow tool. Units: `timeoutS` is in seconds."""
 
     name: WorkflowToolName
     description: Description
@@ -78,7 +80,7 @@ class CreateWorkflowToolRequest(RequestModel):
 
 
 class ChangeWorkflowToolRequest(ChangeModel):
-    """Other values of some fields of a workflow tool."""
+    """A change of a workflow tool."""
 
     description: Description = unset()
     url: WebAddress = unset()
@@ -91,7 +93,7 @@ class ChangeWorkflowToolRequest(ChangeModel):
 
 
 class WorkflowTool(VersionedModel):
-    """A registered workflow tool; its secret is never shown."""
+    """A registered workflow tool; its secret is never returned."""
 
     name: str
     description: str

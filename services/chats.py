@@ -10,6 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
 from schema.chats import (
+    ArchivedFilter,
     ChangeChatRequest,
     Chat,
     ChatFilter,
@@ -55,7 +56,7 @@ _IN_MESSAGES: Final = exists().where(
 _CHATS: Final = Listing(
     select(ChatRow).where(col(ChatRow.user_id) == bindparam("owner_id", type_=Uuid)),
     {
-        "archived": {True: _IS_ARCHIVED, False: ~_IS_ARCHIVED},
+        "archived": {ArchivedFilter.TRUE: _IS_ARCHIVED, ArchivedFilter.FALSE: ~_IS_ARCHIVED},
         "search": or_(contains_searched(ChatRow.title), _IN_MESSAGES),
     },
 )

@@ -1,4 +1,4 @@
-"""Owns reading how long an answer over HTTP asks to wait before the next attempt."""
+"""`Retry-After`: how long an HTTP response asks to wait before the next attempt."""
 
 import math
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ def wait_asked_for(
     now: datetime | None = None,
     if_over: timedelta | None = None,
 ) -> timedelta | None:
-    """Return the wait of `Retry-After`, cut to `longest`; None where nothing says one.
+    """Return the wait that `Retry-After` asks for, at most `longest`; None without a valid one.
 
-    Dates are read by whoever tells what is `now`. A wait that is less than none, or over by now,
-    is `if_over`.
-    Shapes: `headers` has its names in lower case, or finds them in any.
+    A date is read relative to `now`, the current time by default. A negative wait, or a date in
+    the past, gives `if_over`.
+    Shapes: names in `headers` are in lower case, or matched in any case.
     Source: RFC 9110, section 10.2.3.
     """
-    seconds = _seconds(headers.get("retry-after", ""), now)
+    seconds = _seconds(headers.get("retry-after", ""), now or datetime.now(UTC))
     if math.isnan(seconds):
         return None
     if seconds < 0:
@@ -31,11 +31,11 @@ def wait_asked_for(
     return timedelta(seconds=min(seconds, longest.total_seconds()))
 
 
-def _seconds(given: str, now: datetime | None) -> float:
+def _seconds(given: str, now: datetime) -> float:
     try:
         return float(given)
     except ValueError:
-        return math.nan if now is None else _seconds_until(given, now)
+        return _seconds_until(given, now)
 
 
 def _seconds_until(date: str, now: datetime) -> float:

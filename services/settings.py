@@ -51,6 +51,7 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"), validation_alias=_standard("REDIS_URL")
     )
     temporal_address: str = Field("127.0.0.1:7233", validation_alias=_standard("TEMPORAL_ADDRESS"))
+    temporal_ui_url: WebAddress | None = None
     temporal_namespace: str = Field("default", validation_alias=_standard("TEMPORAL_NAMESPACE"))
     anthropic_api_key: SecretStr | None = Field(
         None, validation_alias=_standard("ANTHROPIC_API_KEY")

@@ -57,7 +57,11 @@ async def serve_api(settings: Settings) -> None:
         if settings.eager_worker:
             await _host_worker(stack, foundation, client)
         await foundation.database.ping()
-        app = create_app(services, max_body_bytes=settings.max_body_bytes)
+        app = create_app(
+            services,
+            max_body_bytes=settings.max_body_bytes,
+            temporal_ui_url=settings.temporal_ui_url,
+        )
         resume_collection()
         await _Server(app, settings).serve(sockets=[listener])
 

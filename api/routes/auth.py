@@ -1,32 +1,30 @@
-"""Owns signing up, in and out."""
+"""Sign-up, sign-in and sign-out."""
 
-from typing import Annotated, assert_never
+from typing import Annotated
 
 from fastapi import Request, Response
 
-from api.dependencies import Services, may
-from api.documentation import SIGNED_IN, error_docs
+from api.access import AUTH_LIMITED, LOGIN_LIMITED, RATE_LIMITED_DOCS, limited, may
+from api.dependencies import Accounts
 from api.envelope import Envelope, created, envelope, tagged
-from api.errors import ApiError, account_gone, refused, value_or_raise
-from api.group_router import GroupRouter
+from api.errors import account_or_raise, value_or_raise
+from api.openapi import SIGNED_IN, error_docs
 from api.parameters import IdempotencyKey
-from api.rate_limit_answers import RATE_LIMITED_DOCS
-from api.rate_limits import AUTH_LIMITED, LOGIN_LIMITED, limited
+from api.routing import GroupRouter
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
-from services.auth.service import SignInRefusal
 from services.rate_limits.rules import Group
-from services.resources import Conflict
 
 router = GroupRouter("/auth", tag="auth")
 
 
 @router.post(
     "/signup",
+    name="auth.signup",
     status_code=201,
-    summary="Make an account",
+    summary="Create an account",
     responses=error_docs(ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT) | RATE_LIMITED_DOCS,
     dependencies=[AUTH_LIMITED],
 )
@@ -34,61 +32,61 @@ async def sign_up(
     request: Request,
     response: Response,
     body: SignUpRequest,
-    services: Services,
+    accounts: Accounts,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Session]:
-    """Make an account and sign it in. An e-mail address has one account.
+    """Create an account and sign in to it. An email address has one account.
 
-    The same request with the same idempotency key signs the account that it made in again; a key
-    counts for the e-mail address that it came with.
+    Retrying with the same idempotency key and body signs in to the created account; keys are
+    separate for each email address.
     """
-    session = value_or_raise(
-        await services.accounts.sign_in.sign_up(body, key=idempotency_key), _refused
-    )
-    return created(request, response, session, at=request.url_for("get_me").path)
+    session = value_or_raise(await accounts.sign_in.sign_up(body, key=idempotency_key), "account")
+    return created(request, response, session, at=request.url_for("account.get").path)
 
 
 @router.post(
     "/login",
+    name="auth.login",
     summary="Sign in",
     responses=error_docs(ErrorCode.UNAUTHENTICATED) | RATE_LIMITED_DOCS,
     dependencies=[AUTH_LIMITED, LOGIN_LIMITED],
 )
-async def log_in(request: Request, body: LogInRequest, services: Services) -> Envelope[Session]:
-    """Exchange an e-mail address and its password for tokens."""
-    return envelope(request, value_or_raise(await services.accounts.sign_in.log_in(body), _refused))
+async def log_in(request: Request, body: LogInRequest, accounts: Accounts) -> Envelope[Session]:
+    """Exchange an email address and a password for tokens."""
+    return envelope(request, value_or_raise(await accounts.sign_in.log_in(body), "account"))
 
 
 @router.post(
     "/refresh",
-    summary="Renew the tokens",
+    name="auth.refresh",
+    summary="Refresh the tokens",
     responses=error_docs(ErrorCode.UNAUTHENTICATED) | RATE_LIMITED_DOCS,
     dependencies=[AUTH_LIMITED],
 )
-async def refresh(request: Request, body: RefreshRequest, services: Services) -> Envelope[Session]:
-    """Exchange a refresh token for new tokens; using one twice ends all that came of it."""
-    return envelope(
-        request,
-        value_or_raise(await services.accounts.sign_in.refresh(body.refresh_token), _refused),
-    )
+async def refresh(request: Request, body: RefreshRequest, accounts: Accounts) -> Envelope[Session]:
+    """Exchange a refresh token for new tokens. Reusing one revokes all tokens issued from it."""
+    refreshed = await accounts.sign_in.refresh(body.refresh_token)
+    return envelope(request, value_or_raise(refreshed, "account"))
 
 
 @router.post(
     "/logout",
+    name="auth.logout",
     status_code=204,
     summary="Sign out",
     responses=error_docs() | RATE_LIMITED_DOCS,
     dependencies=[AUTH_LIMITED],
 )
-async def log_out(body: RefreshRequest, services: Services) -> Response:
-    """End the sign-in that the refresh token belongs to."""
-    await services.accounts.sign_in.log_out(body.refresh_token)
+async def log_out(body: RefreshRequest, accounts: Accounts) -> Response:
+    """End the session that the refresh token belongs to."""
+    await accounts.sign_in.log_out(body.refresh_token)
     return Response(status_code=204)
 
 
 @router.get(
     "/me",
-    summary="Who am I?",
+    name="auth.me",
+    summary="Get the signed-in account",
     responses=error_docs(*SIGNED_IN) | RATE_LIMITED_DOCS,
     dependencies=[limited(Group.REQUESTS)],
 )
@@ -96,26 +94,7 @@ async def me(
     request: Request,
     response: Response,
     actor: Annotated[Actor, may(Permission.ACCOUNT_READ)],
-    services: Services,
+    accounts: Accounts,
 ) -> Envelope[User]:
-    """Return the account that the token speaks for."""
-    user = value_or_raise(await services.accounts.users.get(actor), account_gone)
-    return tagged(request, response, user)
-
-
-def _refused(refusal: SignInRefusal) -> ApiError:
-    match refusal:
-        case SignInRefusal.EMAIL_TAKEN:
-            return ApiError(
-                ErrorCode.CONFLICT, "There is an account with this e-mail address already."
-            )
-        case SignInRefusal.KEY_REUSED:
-            return refused(Conflict.KEY_REUSED, "account")
-        case SignInRefusal.WRONG_CREDENTIALS:
-            return ApiError(ErrorCode.UNAUTHENTICATED, "The e-mail address or password is wrong.")
-        case SignInRefusal.INVALID_TOKEN:
-            return ApiError(
-                ErrorCode.UNAUTHENTICATED, "The refresh token is not valid any more; sign in again."
-            )
-        case _:
-            assert_never(refusal)
+    """Return the account that the token belongs to."""
+    return tagged(request, response, account_or_raise(await accounts.users.get(actor)))

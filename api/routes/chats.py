@@ -1,16 +1,17 @@
-"""Owns chats over HTTP."""
+"""Chats and their messages."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from api.dependencies import Services, WantedPage, may
-from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.access import limited, may
+from api.dependencies import Chats, Services
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import refused, value_or_raise
-from api.group_router import GroupRouter
-from api.parameters import ChatIdPath, IdempotencyKey, IfMatch
+from api.errors import value_or_raise
+from api.openapi import OF_ONE, SIGNED_IN, error_docs
+from api.parameters import ChatIdPath, IdempotencyKey, IfMatch, RequestedPage
+from api.routing import GroupRouter
+from api.turns import ANSWER_DOCS, answer_turn
 from schema.actors import Actor
 from schema.chats import (
     ChangeChatRequest,
@@ -19,22 +20,23 @@ from schema.chats import (
     ChatSort,
     CreateChatRequest,
     Message,
+    SendMessageRequest,
 )
 from schema.errors import ErrorCode
 from schema.permissions import Permission
+from services.rate_limits.rules import Group
 
 router = GroupRouter("/chats", tag="chats")
 
 Reader = Annotated[Actor, may(Permission.CHATS_READ)]
 Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]
 
-_refused = partial(refused, noun="chat")
-
 
 @router.post(
     "",
+    name="chats.create",
     status_code=201,
-    summary="Begin a chat",
+    summary="Create a chat",
     responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_chat(
@@ -42,42 +44,41 @@ async def create_chat(
     response: Response,
     body: CreateChatRequest,
     actor: Writer,
-    services: Services,
+    chats: Chats,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Chat]:
-    """Make an empty chat."""
-    chat = value_or_raise(await services.chats.create(actor, body, key=idempotency_key), _refused)
+    """Create an empty chat."""
+    chat = value_or_raise(await chats.create(actor, body, key=idempotency_key), "chat")
     return created(request, response, chat, at=f"{request.url.path}/{chat.id}")
 
 
-@router.get("", summary="List chats", responses=error_docs(*SIGNED_IN))
+@router.get("", name="chats.list", summary="List chats", responses=error_docs(*SIGNED_IN))
 async def list_chats(
     request: Request,
     actor: Reader,
-    services: Services,
-    page: WantedPage,
+    chats: Chats,
+    page: RequestedPage,
     chosen: Annotated[ChatFilter, Query()],
     sort: ChatSort = ChatSort.CREATED_LAST,
 ) -> ListEnvelope[Chat]:
-    """Return the caller's chats, newest first unless sorted otherwise."""
-    return list_envelope(request, await services.chats.list_chats(actor, chosen, page, sort=sort))
+    """Return the caller's chats, newest first by default.
+
+    Archived chats are left out unless `archived` is set to `true` or `any`.
+    """
+    return list_envelope(request, await chats.list_chats(actor, chosen, page, sort=sort))
 
 
-@router.get("/{chat_id}", summary="Read a chat", responses=error_docs(*OF_ONE))
+@router.get("/{chat_id}", name="chats.get", summary="Get a chat", responses=error_docs(*OF_ONE))
 async def get_chat(
-    request: Request,
-    response: Response,
-    chat_id: ChatIdPath,
-    actor: Reader,
-    services: Services,
+    request: Request, response: Response, chat_id: ChatIdPath, actor: Reader, chats: Chats
 ) -> Envelope[Chat]:
     """Return one chat."""
-    chat = value_or_raise(await services.chats.get(actor, chat_id), _refused)
-    return tagged(request, response, chat)
+    return tagged(request, response, value_or_raise(await chats.get(actor, chat_id), "chat"))
 
 
 @router.patch(
     "/{chat_id}",
+    name="chats.update",
     summary="Rename or archive a chat",
     responses=error_docs(*OF_ONE, ErrorCode.PRECONDITION_FAILED),
 )
@@ -87,31 +88,59 @@ async def change_chat(
     chat_id: ChatIdPath,
     body: ChangeChatRequest,
     actor: Writer,
-    services: Services,
+    chats: Chats,
     versions: IfMatch,
 ) -> Envelope[Chat]:
-    """Change a chat's title, or put it into the archive or back."""
-    chat = value_or_raise(
-        await services.chats.change(actor, chat_id, body, versions=versions), _refused
-    )
+    """Change a chat's title, or archive or unarchive it."""
+    chat = value_or_raise(await chats.change(actor, chat_id, body, versions=versions), "chat")
     return tagged(request, response, chat)
 
 
 @router.delete(
-    "/{chat_id}", status_code=204, summary="Delete a chat", responses=error_docs(*OF_ONE)
+    "/{chat_id}",
+    name="chats.delete",
+    status_code=204,
+    summary="Delete a chat",
+    responses=error_docs(*OF_ONE),
 )
 async def delete_chat(chat_id: ChatIdPath, actor: Writer, services: Services) -> Response:
-    """Delete a chat with its messages, turns and streams; a turn under way is stopped."""
-    turns = value_or_raise(await services.chats.delete(actor, chat_id), _refused)
+    """Delete a chat with its messages, turns and streams; a running turn is cancelled."""
+    turns = value_or_raise(await services.chats.delete(actor, chat_id), "chat")
     await services.temporal.cancel_turns(turns.unfinished)
     await services.turns.erasure.erase(turns.all)
     return Response(status_code=204)
 
 
-@router.get("/{chat_id}/messages", summary="List messages", responses=error_docs(*OF_ONE))
+@router.get(
+    "/{chat_id}/messages",
+    name="messages.list",
+    summary="List messages",
+    responses=error_docs(*OF_ONE),
+)
 async def list_messages(
-    request: Request, chat_id: ChatIdPath, actor: Reader, services: Services, page: WantedPage
+    request: Request, chat_id: ChatIdPath, actor: Reader, chats: Chats, page: RequestedPage
 ) -> ListEnvelope[Message]:
-    """Return the messages of a chat in the order of the conversation, oldest first."""
-    found = value_or_raise(await services.chats.list_messages(actor, chat_id, page), _refused)
-    return list_envelope(request, found)
+    """Return the messages of a chat in conversation order, oldest first."""
+    messages = value_or_raise(await chats.list_messages(actor, chat_id, page), "chat")
+    return list_envelope(request, messages)
+
+
+@router.post(
+    "/{chat_id}/messages",
+    name="messages.create",
+    summary="Send a message",
+    responses=ANSWER_DOCS,
+    dependencies=[limited(Group.MESSAGES)],
+)
+async def send_message(
+    request: Request,
+    chat_id: ChatIdPath,
+    body: SendMessageRequest,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Store a message and start a turn that answers it. Disconnecting doesn't stop the turn."""
+    result = await services.turns.acceptance.accept(actor, chat_id, body, key=idempotency_key)
+    accepted = value_or_raise(result, "chat")
+    return await answer_turn(request, services, actor, accepted, stream=body.stream)

@@ -1,4 +1,4 @@
-"""Owns the health of the process: alive, and which dependencies answer."""
+"""Health: whether the process runs, and which dependencies respond."""
 
 import asyncio
 from enum import StrEnum
@@ -6,10 +6,12 @@ from enum import StrEnum
 from fastapi import Request, Response
 from redis.exceptions import RedisError
 
-from api.dependencies import Services
+from api.dependencies import Operations, Temporal
 from api.envelope import Envelope, envelope
-from api.group_router import GroupRouter
-from api.service_groups import ApiServices
+from api.openapi import error_docs
+from api.routing import GroupRouter
+from api.service_groups import OperationServices
+from api.temporal_gateway import TemporalGateway
 from schema.wire import WireModel
 from services.database import DatabaseUnavailableError
 
@@ -17,7 +19,7 @@ router = GroupRouter("/health", tag="health")
 
 
 class Health(StrEnum):
-    """How something is."""
+    """Health status."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -25,16 +27,16 @@ class Health(StrEnum):
 
 
 class Liveness(WireModel):
-    """The process answers."""
+    """The process responds."""
 
     status: Health = Health.OK
 
 
 class Readiness(WireModel):
-    """Whether requests can be served, and how each dependency is.
+    """Whether requests can be served, and the health of each dependency.
 
-    Without Redis streams come from the database; without Temporal messages are taken and run
-    later: both are `degraded`. Without the database nothing can be served.
+    Without Redis, streams are read from the database; without Temporal, messages are accepted and
+    run later: both are `degraded`. Without the database nothing can be served.
     """
 
     status: Health
@@ -43,45 +45,51 @@ class Readiness(WireModel):
     temporal: Health
 
 
-@router.get("/live", summary="Is the process alive?")
+@router.get("/live", name="health.live", summary="Check liveness", responses=error_docs())
 async def live(request: Request) -> Envelope[Liveness]:
-    """Answer without looking at anything else."""
+    """Return that the process responds, without checking its dependencies."""
     return envelope(request, Liveness())
 
 
 @router.get(
     "/ready",
-    summary="Can requests be served?",
-    responses={503: {"model": Envelope[Readiness], "description": "The database is away."}},
+    name="health.ready",
+    summary="Check readiness",
+    responses={
+        **error_docs(),
+        503: {"model": Envelope[Readiness], "description": "The database is unavailable."},
+    },
 )
-async def ready(request: Request, response: Response, services: Services) -> Envelope[Readiness]:
-    """Ask each dependency for a sign of life."""
-    database, redis, temporal = await asyncio.gather(
-        _database(services), _redis(services), _temporal(services)
+async def ready(
+    request: Request, response: Response, operations: Operations, temporal: Temporal
+) -> Envelope[Readiness]:
+    """Check each dependency."""
+    database, redis, workflows = await asyncio.gather(
+        _database(operations), _redis(operations), _temporal(temporal)
     )
-    status = Health.OK if redis is temporal is Health.OK else Health.DEGRADED
+    status = Health.OK if redis is workflows is Health.OK else Health.DEGRADED
     if database is not Health.OK:
         status, response.status_code = Health.UNAVAILABLE, 503
     return envelope(
-        request, Readiness(status=status, database=database, redis=redis, temporal=temporal)
+        request, Readiness(status=status, database=database, redis=redis, temporal=workflows)
     )
 
 
-async def _database(services: ApiServices) -> Health:
+async def _database(operations: OperationServices) -> Health:
     try:
-        await services.operations.database.ping()
+        await operations.database.ping()
     except DatabaseUnavailableError:
         return Health.UNAVAILABLE
     return Health.OK
 
 
-async def _redis(services: ApiServices) -> Health:
+async def _redis(operations: OperationServices) -> Health:
     try:
-        await services.operations.redis.ping()
+        await operations.redis.ping()
     except (RedisError, OSError):
         return Health.UNAVAILABLE
     return Health.OK
 
 
-async def _temporal(services: ApiServices) -> Health:
-    return Health.OK if await services.temporal.is_reachable() else Health.UNAVAILABLE
+async def _temporal(temporal: TemporalGateway) -> Health:
+    return Health.OK if await temporal.is_reachable() else Health.UNAVAILABLE

@@ -1,16 +1,17 @@
-"""Owns memories over HTTP."""
+"""Memories of the caller."""
 
-from typing import Annotated, assert_never
+from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from api.dependencies import Services, WantedPage, may
-from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.access import limited, may
+from api.dependencies import Memories
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.errors import ApiError, refused, value_or_raise
-from api.group_router import GroupRouter
-from api.parameters import IdempotencyKey, IfMatch, MemoryIdPath
-from api.rate_limits import limited
+from api.error_messages import NO_QUERY_EMBEDDING
+from api.errors import ApiError, value_or_raise
+from api.openapi import OF_ONE, SIGNED_IN, error_docs
+from api.parameters import IdempotencyKey, IfMatch, MemoryIdPath, RequestedPage
+from api.routing import GroupRouter
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.memories import (
@@ -25,9 +26,7 @@ from schema.memories import (
 from schema.pages import Page
 from schema.permissions import Permission
 from services.embeddings import EmbeddingError
-from services.memories.service import MemoryRefusal
 from services.rate_limits.rules import Group
-from services.resources import Conflict, LimitReached, Unreachable
 
 router = GroupRouter("/memories", tag="memories")
 
@@ -39,8 +38,9 @@ _OF_A_DECISION = error_docs(*OF_ONE, ErrorCode.CONFLICT)
 
 @router.post(
     "",
+    name="memories.create",
     status_code=201,
-    summary="Remember something",
+    summary="Create a memory",
     responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_memory(
@@ -48,73 +48,67 @@ async def create_memory(
     response: Response,
     body: CreateMemoryRequest,
     actor: Writer,
-    services: Services,
+    memories: Memories,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Memory]:
-    """Store a memory, accepted. How many there may be is a matter of the caller's plan."""
-    memory = value_or_raise(
-        await services.memories.store.create(actor, body, key=idempotency_key), _refused
-    )
+    """Store an accepted memory. The caller's plan limits the number of memories."""
+    memory = value_or_raise(await memories.store.create(actor, body, key=idempotency_key), "memory")
     return created(request, response, memory, at=f"{request.url.path}/{memory.id}")
 
 
-@router.get("", summary="List memories", responses=error_docs(*SIGNED_IN))
+@router.get("", name="memories.list", summary="List memories", responses=error_docs(*SIGNED_IN))
 async def list_memories(
     request: Request,
     actor: Reader,
-    services: Services,
-    page: WantedPage,
+    memories: Memories,
+    page: RequestedPage,
     chosen: Annotated[MemoryFilter, Query()],
     sort: MemorySort = MemorySort.CREATED_LAST,
 ) -> ListEnvelope[Memory]:
-    """Return the caller's memories, newest first unless sorted otherwise.
+    """Return the caller's memories, newest first by default.
 
-    Rejected ones are left out unless `status=rejected` asks for them.
+    Rejected memories are left out unless `status=rejected` is set.
     """
-    found = await services.memories.store.list_memories(actor, chosen, page, sort=sort)
+    found = await memories.store.list_memories(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
 @router.post(
     "/search",
-    summary="Search memories by meaning",
+    name="memories.search",
+    summary="Search memories",
     responses=error_docs(*SIGNED_IN),
     dependencies=[limited(Group.SEARCHES)],
 )
 async def search_memories(
-    request: Request, body: SearchMemoriesRequest, actor: Reader, services: Services
+    request: Request, body: SearchMemoriesRequest, actor: Reader, memories: Memories
 ) -> ListEnvelope[MemoryHit]:
-    """Return the accepted memories nearest to the query, closest first; it is one page.
+    """Return the accepted memories closest in meaning to the query, as a single page.
 
-    `score` is cosine similarity. A memory that could not be embedded yet is not found.
+    `score` is the cosine similarity. Memories without an embedding are not found.
     """
     try:
-        hits = await services.memories.search.search(actor, body)
+        hits = await memories.search.search(actor, body)
     except EmbeddingError as error:
-        raise ApiError(
-            ErrorCode.SERVICE_UNAVAILABLE,
-            "Memories can't be searched by meaning now: the query can't be embedded. "
-            "Try again shortly.",
-        ) from error
+        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, NO_QUERY_EMBEDDING) from error
     return list_envelope(request, Page(hits, None))
 
 
-@router.get("/{memory_id}", summary="Read a memory", responses=error_docs(*OF_ONE))
+@router.get(
+    "/{memory_id}", name="memories.get", summary="Get a memory", responses=error_docs(*OF_ONE)
+)
 async def get_memory(
-    request: Request,
-    response: Response,
-    memory_id: MemoryIdPath,
-    actor: Reader,
-    services: Services,
+    request: Request, response: Response, memory_id: MemoryIdPath, actor: Reader, memories: Memories
 ) -> Envelope[Memory]:
     """Return one memory."""
-    memory = value_or_raise(await services.memories.store.get(actor, memory_id), _refused)
+    memory = value_or_raise(await memories.store.get(actor, memory_id), "memory")
     return tagged(request, response, memory)
 
 
 @router.patch(
     "/{memory_id}",
-    summary="Change a memory",
+    name="memories.update",
+    summary="Update a memory",
     responses=error_docs(*OF_ONE, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_memory(
@@ -123,68 +117,52 @@ async def change_memory(
     memory_id: MemoryIdPath,
     body: ChangeMemoryRequest,
     actor: Writer,
-    services: Services,
+    memories: Memories,
     versions: IfMatch,
 ) -> Envelope[Memory]:
-    """Change what a memory says, its kind or its importance; new words are found as such."""
+    """Change a memory's content, kind or importance; new content is embedded again."""
     memory = value_or_raise(
-        await services.memories.store.change(actor, memory_id, body, versions=versions), _refused
+        await memories.store.change(actor, memory_id, body, versions=versions), "memory"
     )
     return tagged(request, response, memory)
 
 
 @router.delete(
-    "/{memory_id}", status_code=204, summary="Delete a memory", responses=error_docs(*OF_ONE)
+    "/{memory_id}",
+    name="memories.delete",
+    status_code=204,
+    summary="Delete a memory",
+    responses=error_docs(*OF_ONE),
 )
-async def delete_memory(memory_id: MemoryIdPath, actor: Writer, services: Services) -> Response:
-    """Forget a memory for good."""
-    value_or_raise(await services.memories.store.delete(actor, memory_id), _refused)
+async def delete_memory(memory_id: MemoryIdPath, actor: Writer, memories: Memories) -> Response:
+    """Delete a memory for good."""
+    value_or_raise(await memories.store.delete(actor, memory_id), "memory")
     return Response(status_code=204)
 
 
-@router.post("/{memory_id}/accept", summary="Accept a suggestion", responses=_OF_A_DECISION)
+@router.post(
+    "/{memory_id}/accept",
+    name="memories.accept",
+    summary="Accept a suggested memory",
+    responses=_OF_A_DECISION,
+)
 async def accept_memory(
-    request: Request,
-    response: Response,
-    memory_id: MemoryIdPath,
-    actor: Writer,
-    services: Services,
+    request: Request, response: Response, memory_id: MemoryIdPath, actor: Writer, memories: Memories
 ) -> Envelope[Memory]:
-    """Let a suggested memory be found and used from now on; accepting it again is harmless."""
-    memory = value_or_raise(await services.memories.store.accept(actor, memory_id), _refused)
+    """Accept a suggestion, so that it is found and used. Repeating this is harmless."""
+    memory = value_or_raise(await memories.store.accept(actor, memory_id), "memory")
     return tagged(request, response, memory)
 
 
-@router.post("/{memory_id}/reject", summary="Reject a suggestion", responses=_OF_A_DECISION)
+@router.post(
+    "/{memory_id}/reject",
+    name="memories.reject",
+    summary="Reject a suggested memory",
+    responses=_OF_A_DECISION,
+)
 async def reject_memory(
-    request: Request,
-    response: Response,
-    memory_id: MemoryIdPath,
-    actor: Writer,
-    services: Services,
+    request: Request, response: Response, memory_id: MemoryIdPath, actor: Writer, memories: Memories
 ) -> Envelope[Memory]:
-    """Put a suggested memory aside, never to be suggested again; once more is harmless."""
-    memory = value_or_raise(await services.memories.store.reject(actor, memory_id), _refused)
+    """Reject a suggestion, so that it isn't suggested again. Repeating this is harmless."""
+    memory = value_or_raise(await memories.store.reject(actor, memory_id), "memory")
     return tagged(request, response, memory)
-
-
-def _refused(refusal: LimitReached | MemoryRefusal | Conflict | Unreachable) -> ApiError:
-    match refusal:
-        case Conflict() | Unreachable():
-            return refused(refusal, "memory")
-        case LimitReached(limit):
-            return ApiError(
-                ErrorCode.FORBIDDEN,
-                f"Your plan allows {limit:,} memories, suggested and rejected ones included. "
-                "Delete some of them first.",
-            )
-        case MemoryRefusal.ACCEPTED_BEFORE:
-            return ApiError(
-                ErrorCode.CONFLICT, "This memory is accepted. Delete it if it is wrong."
-            )
-        case MemoryRefusal.REJECTED_BEFORE:
-            return ApiError(
-                ErrorCode.CONFLICT, "This memory was rejected. Make a new one if it is right."
-            )
-        case _:
-            assert_never(refusal)

@@ -1,17 +1,18 @@
-"""Owns the address at which workflow tools answer calls that they had taken."""
+"""Callbacks: the later answers of workflow tools to calls that they accepted."""
 
-from typing import Annotated, Any, Final, assert_never
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, Header, Path, Request
 from starlette.requests import ClientDisconnect
 
-from api.dependencies import Services, client_host
-from api.documentation import error_docs
+from api.access import RATE_LIMITED_DOCS, client_host, enforce
+from api.dependencies import Services
 from api.envelope import Envelope, envelope
-from api.errors import ApiError, invalid
-from api.group_router import GroupRouter
-from api.rate_limit_answers import RATE_LIMITED_DOCS, tell
+from api.error_messages import BODY_INCOMPLETE
+from api.errors import invalid, value_or_raise
+from api.openapi import error_docs
+from api.routing import GroupRouter
 from schema.errors import ErrorCode
 from schema.result import Err
 from schema.tool_callbacks import ToolCallbackReceipt, ToolCallbackRequest
@@ -22,10 +23,10 @@ router = GroupRouter("/tool-callbacks", tag="tools")
 
 
 def _body_schema() -> dict[str, Any]:
-    """Return the schema of a body, without references: in a document they would lead nowhere."""
+    """Return the schema of a body without references, which a document could not resolve."""
     schema = ToolCallbackRequest.model_json_schema()
     schema.pop("$defs", None)
-    # Any JSON at all, which has no schema to be referred to.
+    # `JsonValue` allows any JSON and has no schema.
     schema["properties"]["output"].pop("$ref", None)
     return schema
 
@@ -36,38 +37,30 @@ _BODY: Final[dict[str, Any]] = {
         "content": {"application/json": {"schema": _body_schema()}},
     }
 }
-_UNBELIEVED: Final = {
-    CallbackRefusal.UNSIGNED: (
-        f"Sign the answer: send {ID_HEADER}, {TIMESTAMP_HEADER} and {SIGNATURE_HEADER}."
-    ),
-    CallbackRefusal.OUT_OF_TIME: (
-        f"{TIMESTAMP_HEADER} has to be the time in seconds, within five minutes of now."
-    ),
-    CallbackRefusal.WRONG_SIGNATURE: (
-        f"{SIGNATURE_HEADER} is not that of this id, time and body by the tool's secret."
-    ),
-}
-_OVER: Final = {
-    CallbackRefusal.ANSWERED: "This call was answered already.",
-    CallbackRefusal.TURN_OVER: "The turn that made this call is over.",
-    CallbackRefusal.TOO_LATE: "This call is not waited for any more.",
-}
+_UNAUTHENTICATED: Final = frozenset(
+    {
+        CallbackRefusal.UNKNOWN,
+        CallbackRefusal.UNSIGNED,
+        CallbackRefusal.OUT_OF_TIME,
+        CallbackRefusal.WRONG_SIGNATURE,
+    }
+)
 
 
 # Async although nothing waits: FastAPI hands plain functions to a thread.
 async def _signature(
     message_id: Annotated[
-        str, Header(alias=ID_HEADER, description="The callback's id, as in the address.")
+        str, Header(alias=ID_HEADER, description="The callback's ID, as in the URL.")
     ] = "",
     timestamp: Annotated[
-        str, Header(alias=TIMESTAMP_HEADER, description="Now, in seconds since 1970.")
+        str, Header(alias=TIMESTAMP_HEADER, description="The current Unix time in seconds.")
     ] = "",
     signature: Annotated[
         str,
         Header(
             alias=SIGNATURE_HEADER,
-            description="`v1,` and base64 of the HMAC-SHA256 of `id.timestamp.body`, by the "
-            "tool's secret; several are separated by spaces.",
+            description="`v1,` and the base64 HMAC-SHA256 of `id.timestamp.body` with the tool's "
+            "secret; separate several with spaces.",
         ),
     ] = "",
 ) -> dict[str, str]:
@@ -76,7 +69,8 @@ async def _signature(
 
 @router.post(
     "/{callback_id}",
-    summary="Answer a tool call later",
+    name="toolCallbacks.create",
+    summary="Answer a tool call",
     responses=error_docs(ErrorCode.UNAUTHENTICATED, ErrorCode.NOT_FOUND, ErrorCode.CONFLICT)
     | RATE_LIMITED_DOCS,
     openapi_extra=_BODY,
@@ -87,42 +81,25 @@ async def answer_tool_call(
     signature: Annotated[dict[str, str], Depends(_signature)],
     services: Services,
 ) -> Envelope[ToolCallbackReceipt]:
-    """Give the answer of a call that a workflow tool took with 202.
+    """Answer a call that a workflow tool accepted with 202.
 
-    Who sends it is known by the signature, as Standard Webhooks has it, by the secret of the tool;
-    nobody is signed in. A call is answered once: another answer is refused, and so is one for a
-    turn that is over.
+    The sender is authenticated by a signature with the tool's secret, as in Standard Webhooks. A
+    call is answered once: another answer is refused, and so is one for a turn that has ended.
     """
-    accepted = await services.tools.callbacks.accept(callback_id, signature, await _body(request))
-    if isinstance(accepted, Err):
-        if accepted.error is CallbackRefusal.UNKNOWN or accepted.error in _UNBELIEVED:
-            # Those whose answers are in order are let through, however many they send.
-            guess = await services.operations.rate_limits.wrong_credential(client_host(request))
-            tell(request, guess)
-        raise _refused(accepted.error)
-    await services.temporal.complete_callback(accepted.value)
-    return envelope(request, ToolCallbackReceipt(status=accepted.value.status))
+    body = await _body(request)
+    accepted = await services.tools.callbacks.accept(callback_id, signature, body)
+    if isinstance(accepted, Err) and accepted.error in _UNAUTHENTICATED:
+        # Valid answers are not limited, however many arrive.
+        limits = services.operations.rate_limits
+        enforce(request, await limits.wrong_credential(client_host(request)))
+    answered = value_or_raise(accepted, "callback")
+    await services.temporal.complete_callback(answered)
+    return envelope(request, ToolCallbackReceipt(status=answered.status))
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body as it was signed, to the byte."""
+    """Return the body byte for byte, as it was signed."""
     try:
         return await request.body()
     except ClientDisconnect:
-        raise invalid("body", "The body ended too soon.") from None
-
-
-def _refused(refusal: CallbackRefusal) -> ApiError:
-    match refusal:
-        case CallbackRefusal.UNKNOWN:
-            return ApiError(ErrorCode.NOT_FOUND, "There is no such callback.")
-        case (
-            CallbackRefusal.UNSIGNED | CallbackRefusal.OUT_OF_TIME | CallbackRefusal.WRONG_SIGNATURE
-        ):
-            return ApiError(ErrorCode.UNAUTHENTICATED, _UNBELIEVED[refusal])
-        case CallbackRefusal.ANSWERED | CallbackRefusal.TURN_OVER | CallbackRefusal.TOO_LATE:
-            return ApiError(ErrorCode.CONFLICT, _OVER[refusal])
-        case CallbackRefusal.MALFORMED:
-            return invalid("body", 'Send {"output": anything, "isError": true or false} as JSON.')
-        case _:
-            assert_never(refusal)
+        raise invalid("body", BODY_INCOMPLETE) from None

@@ -1,28 +1,23 @@
-"""Owns turns over HTTP: reading, following, stopping."""
+"""Turns: reading, following, cancelling and regenerating them, and approving their tool calls."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import Request, Response
 
-from api import turn_control
-from api.answering import ANSWERS, answer_turn
-from api.dependencies import Services, may
-from api.documentation import OF_ONE, error_docs
+from api.access import limited, may
+from api.dependencies import Services
 from api.envelope import Envelope, envelope
+from api.error_messages import NO_SUCH_EVENT
 from api.errors import invalid, value_or_raise
-from api.group_router import GroupRouter
+from api.openapi import EVENT_STREAM, OF_ONE, error_docs
 from api.parameters import IdempotencyKey, ResumeAfter, ToolCallIdPath, TurnIdPath
-from api.rate_limits import limited
+from api.routing import GroupRouter
 from api.sse import event_stream
+from api.turns import ANSWER_DOCS, answer_turn, cancel_turn, read_turn
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.turns import (
-    DecidedToolCall,
-    DecideToolCallRequest,
-    RegenerateTurnRequest,
-    Turn,
-)
+from schema.turns import DecidedToolCall, DecideToolCallRequest, RegenerateTurnRequest, Turn
 from services.rate_limits.rules import Group
 
 router = GroupRouter("/turns", tag="turns")
@@ -30,35 +25,26 @@ router = GroupRouter("/turns", tag="turns")
 Reader = Annotated[Actor, may(Permission.CHATS_READ)]
 Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]
 
-_OF_ANSWERING_ANEW: Final[dict[int | str, dict[str, Any]]] = {
-    **ANSWERS,
-    **error_docs(
-        *OF_ONE,
-        ErrorCode.TURN_IN_PROGRESS,
-        ErrorCode.CONFLICT,
-        ErrorCode.IDEMPOTENCY_CONFLICT,
-        ErrorCode.MODEL_UNAVAILABLE,
-    ),
-}
 _OF_ONE_TURN = error_docs(*OF_ONE)
 
 
-@router.get("/{turn_id}", summary="Read a turn", responses=_OF_ONE_TURN)
+@router.get("/{turn_id}", name="turns.get", summary="Get a turn", responses=_OF_ONE_TURN)
 async def get_turn(
     request: Request, turn_id: TurnIdPath, actor: Reader, services: Services
 ) -> Envelope[Turn]:
-    """Return where a turn stands, what it used and what it cost."""
-    return envelope(request, await turn_control.read_turn(services, actor, turn_id))
+    """Return a turn's status, usage and cost."""
+    return envelope(request, await read_turn(services, actor, turn_id))
 
 
 @router.get(
     "/{turn_id}/events",
-    summary="Follow a turn",
+    name="turns.events",
+    summary="Stream a turn's events",
     response_class=Response,
     responses={
         200: {
-            "description": "The turn's events from its beginning, or behind the one given.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "The turn's events from the start, or after the given one.",
+            "content": EVENT_STREAM,
         },
         **_OF_ONE_TURN,
     },
@@ -66,25 +52,33 @@ async def get_turn(
 async def follow_turn(
     request: Request, turn_id: TurnIdPath, actor: Reader, services: Services, after: ResumeAfter
 ) -> Response:
-    """Stream a turn's events until `done`, while it runs and for ever after."""
-    await turn_control.read_turn(services, actor, turn_id)
-    if after is not None and not await services.turns.feed.knows(turn_id, after):
-        raise invalid("header.Last-Event-ID", "This turn has no event with this id.")
-    return event_stream(request, turn_id, services.turns.feed.stream(actor, turn_id, after=after))
+    """Stream a turn's events until `done`, while it runs and afterwards."""
+    await read_turn(services, actor, turn_id)
+    feed = services.turns.feed
+    if after is not None and not await feed.knows(turn_id, after):
+        raise invalid("header.Last-Event-ID", NO_SUCH_EVENT)
+    return event_stream(request, turn_id, feed.stream(actor, turn_id, after=after))
 
 
-@router.post("/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=_OF_ONE_TURN)
-async def cancel_turn(
+@router.post(
+    "/{turn_id}/cancel",
+    name="turns.cancel",
+    status_code=202,
+    summary="Cancel a turn",
+    responses=_OF_ONE_TURN,
+)
+async def request_cancellation(
     request: Request, turn_id: TurnIdPath, actor: Writer, services: Services
 ) -> Envelope[Turn]:
-    """Stop a turn; its `done` event says when it has. One that has ended stays as it is."""
-    return envelope(request, await turn_control.cancel_turn(services, actor, turn_id))
+    """Cancel a turn; its `done` event follows. A turn that has ended stays unchanged."""
+    return envelope(request, await cancel_turn(services, actor, turn_id))
 
 
 @router.post(
     "/{turn_id}/regenerate",
-    summary="Answer anew",
-    responses=_OF_ANSWERING_ANEW,
+    name="turns.regenerate",
+    summary="Regenerate an answer",
+    responses=ANSWER_DOCS,
     dependencies=[limited(Group.MESSAGES)],
 )
 async def regenerate_turn(
@@ -95,16 +89,17 @@ async def regenerate_turn(
     services: Services,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Answer the newest message of a chat again, in a new turn that takes the old one's place."""
+    """Answer the latest message of a chat again, in a new turn that replaces the old one."""
     result = await services.turns.regeneration.regenerate(actor, turn_id, body, key=idempotency_key)
-    accepted = value_or_raise(result, turn_control.regeneration_refused)
+    accepted = value_or_raise(result, "turn")
     return await answer_turn(request, services, actor, accepted, stream=body.stream)
 
 
 @router.post(
     "/{turn_id}/approvals/{tool_call_id}",
-    summary="Decide about a tool call",
-    responses={**_OF_ONE_TURN, **error_docs(ErrorCode.CONFLICT)},
+    name="toolCalls.decide",
+    summary="Approve or deny a tool call",
+    responses={**_OF_ONE_TURN, **error_docs(*OF_ONE, ErrorCode.CONFLICT)},
 )
 async def decide_tool_call(
     request: Request,
@@ -114,11 +109,11 @@ async def decide_tool_call(
     actor: Writer,
     services: Services,
 ) -> Envelope[DecidedToolCall]:
-    """Let a tool call that waits for you be made, as it is or with another input, or not.
+    """Approve a tool call that awaits approval, as it is or with another input, or deny it.
 
-    The same decision twice is no mistake; one against another is a conflict.
+    Repeating a decision is harmless; a different decision is a conflict.
     """
     result = await services.turns.approvals.decide(actor, turn_id, tool_call_id, body)
-    decided = value_or_raise(result, turn_control.decision_refused)
+    decided = value_or_raise(result, "tool call")
     await services.temporal.signal_decision(decided)
     return envelope(request, decided)

@@ -1,49 +1,47 @@
-"""Owns what people do with their own account over HTTP."""
+"""The caller's own account: profile, preferences, export, deletion and API keys."""
 
 from collections.abc import Iterator
-from typing import IO, Annotated, Final, assert_never
+from typing import IO, Annotated, Final
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.dependencies import CurrentCaller, Services, may
-from api.documentation import SIGNED_IN, error_docs
-from api.envelope import Envelope, envelope, tagged
-from api.errors import ApiError, account_gone, invalid, refused, value_or_raise
-from api.group_router import GroupRouter
-from api.parameters import IfMatch
-from api.rate_limits import limited
+from api.access import CurrentCaller, limited, may
+from api.dependencies import Accounts, Services
+from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
+from api.errors import account_or_raise, value_or_raise
+from api.openapi import OF_ONE, SIGNED_IN, error_docs
+from api.parameters import ApiKeyIdPath, IdempotencyKey, IfMatch, RequestedPage
+from api.routing import GroupRouter
 from schema.actors import Actor
+from schema.api_keys import ApiKey, CreateApiKeyRequest, CreatedApiKey
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.preferences import Preferences, PreferencesRequest
-from schema.users import ChangeUserRequest, User
+from schema.users import ChangeUserRequest, DeleteUserRequest, User
 from services.rate_limits.rules import Group
-from services.resources import Conflict, Unreachable
-from services.users.preferences import PreferencesRefusal
-from services.users.service import AccountRefusal, DeletionRefusal
 
 router = GroupRouter("/users/me", tag="users")
 
 Reader = Annotated[Actor, may(Permission.ACCOUNT_READ)]
 Writer = Annotated[Actor, may(Permission.ACCOUNT_WRITE)]
 
-_PIECE: Final = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
 _READING: Final = error_docs(*SIGNED_IN)
 
 
-@router.get("", summary="Read one's account", responses=_READING)
+@router.get("", name="account.get", summary="Get my account", responses=_READING)
 async def get_me(
-    request: Request, response: Response, actor: Reader, services: Services
+    request: Request, response: Response, actor: Reader, accounts: Accounts
 ) -> Envelope[User]:
-    """Return the account that the token speaks for."""
-    user = value_or_raise(await services.accounts.users.get(actor), account_gone)
-    return tagged(request, response, user)
+    """Return the account that the token belongs to."""
+    return tagged(request, response, account_or_raise(await accounts.users.get(actor)))
 
 
 @router.patch(
     "",
-    summary="Change one's account",
+    name="account.update",
+    summary="Update my account",
     responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_me(
@@ -52,52 +50,56 @@ async def change_me(
     body: ChangeUserRequest,
     actor: Writer,
     caller: CurrentCaller,
-    services: Services,
+    accounts: Accounts,
     versions: IfMatch,
 ) -> Envelope[User]:
-    """Change one's name, e-mail address or password.
+    """Change the display name, the email address or the password.
 
-    The latter two want `currentPassword`. A new password ends all other sign-ins; their access
-    tokens are refused within seconds.
+    The latter two require `currentPassword`. A new password ends all other sessions; their access
+    tokens are rejected within seconds.
     """
-    user = value_or_raise(
-        await services.accounts.users.change(
-            actor, body, versions=versions, session_id=caller.session_id
-        ),
-        _not_changed,
+    changed = await accounts.users.change(
+        actor, body, versions=versions, session_id=caller.session_id
     )
-    return tagged(request, response, user)
+    return tagged(request, response, account_or_raise(changed))
 
 
 @router.delete(
     "",
+    name="account.delete",
     status_code=204,
-    summary="Delete one's account",
+    summary="Delete my account",
     responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT),
 )
-async def delete_me(actor: Writer, services: Services) -> Response:
-    """Delete the account with all that its owner ever wrote, and stop what is under way.
+async def delete_me(
+    actor: Writer, services: Services, body: DeleteUserRequest | None = None
+) -> Response:
+    """Delete the account and everything in it, and cancel its running turns.
 
-    There is no way back. No password is asked for: an API key can do it only if it was given the
-    permission `account:write` by name. The last administrator can't.
+    This can't be undone. An account with a password requires `currentPassword`; one that signs in
+    through an external provider doesn't. The last administrator can't be deleted.
     """
-    turns = value_or_raise(await services.accounts.deletion.delete(actor), _not_deleted)
+    password = None if body is None else body.current_password
+    turns = account_or_raise(await services.accounts.deletion.delete(actor, password))
     await services.temporal.cancel_turns(turns.unfinished)
     await services.turns.erasure.erase(turns.all)
     return Response(status_code=204)
 
 
-@router.get("/preferences", summary="Read one's preferences", responses=_READING)
+@router.get(
+    "/preferences", name="preferences.get", summary="Get my preferences", responses=_READING
+)
 async def get_preferences(
-    request: Request, response: Response, actor: Reader, services: Services
+    request: Request, response: Response, actor: Reader, accounts: Accounts
 ) -> Envelope[Preferences]:
-    """Return how the caller wants to be answered; null stands for what there is by default."""
-    return tagged(request, response, await services.accounts.preferences.get(actor))
+    """Return the preferences; null stands for the default."""
+    return tagged(request, response, await accounts.preferences.get(actor))
 
 
 @router.put(
     "/preferences",
-    summary="Store one's preferences",
+    name="preferences.replace",
+    summary="Replace my preferences",
     responses=error_docs(*SIGNED_IN, ErrorCode.PRECONDITION_FAILED),
 )
 async def put_preferences(
@@ -105,36 +107,35 @@ async def put_preferences(
     response: Response,
     body: PreferencesRequest,
     actor: Writer,
-    services: Services,
+    accounts: Accounts,
     versions: IfMatch,
 ) -> Envelope[Preferences]:
-    """Store all preferences anew; what is left out becomes as it is by default."""
-    preferences = value_or_raise(
-        await services.accounts.preferences.put(actor, body, versions=versions), _not_stored
-    )
-    return tagged(request, response, preferences)
+    """Replace all preferences; omitted fields return to their defaults."""
+    stored = await accounts.preferences.put(actor, body, versions=versions)
+    return tagged(request, response, value_or_raise(stored, "set of preferences"))
 
 
 @router.get(
     "/export",
-    summary="Export one's account",
+    name="account.export",
+    summary="Export my account",
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "All that is kept of the caller, as of one moment, in the envelope of "
-            "every answer: `data` has a list for each kind of thing.",
+            "description": "All data of the account at one point in time; `data` holds a list for "
+            "each kind of resource.",
             "content": {"application/json": {"schema": {"type": "object"}}},
         },
         **_READING,
     },
     dependencies=[limited(Group.EXPORTS)],
 )
-async def export_me(request: Request, actor: Reader, services: Services) -> StreamingResponse:
-    """Return everything that is kept of the caller as one JSON document to be saved."""
-    file = await services.accounts.exports.write(actor)
+async def export_me(request: Request, actor: Reader, accounts: Accounts) -> StreamingResponse:
+    """Return all data of the account as one JSON document to save."""
+    file = await accounts.exports.write(actor)
     meta = envelope(request, None).meta.model_dump_json(by_alias=True)
     return StreamingResponse(
-        _pieces(file, end=f',"meta":{meta}}}'),
+        _chunks(file, end=f',"meta":{meta}}}'),
         media_type="application/json",
         headers={
             "Cache-Control": "no-store",
@@ -143,54 +144,76 @@ async def export_me(request: Request, actor: Reader, services: Services) -> Stre
     )
 
 
-def _pieces(file: IO[bytes], *, end: str) -> Iterator[bytes]:
+def _chunks(file: IO[bytes], *, end: str) -> Iterator[bytes]:
     with file:
         yield b'{"data":'
-        while piece := file.read(_PIECE):
-            yield piece
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
         yield end.encode()
 
 
-def _not_changed(refusal: AccountRefusal | Conflict | Unreachable) -> ApiError:
-    match refusal:
-        case AccountRefusal.PASSWORD_MISSING:
-            return invalid("body.currentPassword", "This wants the current password beside it.")
-        case AccountRefusal.PASSWORD_WRONG:
-            return ApiError(ErrorCode.FORBIDDEN, "The current password is wrong.")
-        case AccountRefusal.NO_PASSWORD:
-            return ApiError(
-                ErrorCode.CONFLICT, "This account has no password: an outside issuer signs it in."
-            )
-        case AccountRefusal.EMAIL_TAKEN:
-            return ApiError(
-                ErrorCode.CONFLICT, "There is an account with this e-mail address already."
-            )
-        case Conflict():
-            return refused(refusal, "account")
-        case Unreachable():
-            return account_gone(refusal)
-        case _:
-            assert_never(refusal)
+@router.get(
+    "/api-keys",
+    name="apiKeys.list",
+    summary="List my API keys",
+    responses=_READING,
+)
+async def list_api_keys(
+    request: Request, actor: Reader, accounts: Accounts, page: RequestedPage
+) -> ListEnvelope[ApiKey]:
+    """Return the caller's active keys, newest first, each with its first characters only."""
+    return list_envelope(request, await accounts.api_keys.list_keys(actor, page))
 
 
-def _not_stored(refusal: PreferencesRefusal | Conflict) -> ApiError:
-    match refusal:
-        case PreferencesRefusal.UNKNOWN_MODEL:
-            return invalid("body.defaultModel", "There is no such model in your plan.")
-        case Conflict():
-            return refused(refusal, "set of preferences")
-        case _:
-            assert_never(refusal)
+@router.post(
+    "/api-keys",
+    name="apiKeys.create",
+    status_code=201,
+    summary="Create an API key",
+    responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
+)
+async def create_api_key(
+    request: Request,
+    response: Response,
+    body: CreateApiKeyRequest,
+    actor: Writer,
+    caller: CurrentCaller,
+    accounts: Accounts,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[CreatedApiKey]:
+    """Create a key. The response is the only one that contains it.
+
+    Without `permissions` the key may do everything but administration and changes to the account.
+    A retry with the same idempotency key returns `key: null`, because the key isn't stored; revoke
+    a key that was lost this way. API keys can't create API keys.
+    """
+    result = await accounts.api_keys.create(actor, body, caller=caller, key=idempotency_key)
+    key = value_or_raise(result, "API key")
+    return created(request, response, key, at=f"{request.url.path}/{key.id}")
 
 
-def _not_deleted(refusal: DeletionRefusal | Unreachable) -> ApiError:
-    match refusal:
-        case DeletionRefusal.LAST_ADMINISTRATOR:
-            return ApiError(
-                ErrorCode.CONFLICT,
-                "This is the last administrator. Make somebody else one before you go.",
-            )
-        case Unreachable():
-            return account_gone(refusal)
-        case _:
-            assert_never(refusal)
+@router.get(
+    "/api-keys/{key_id}",
+    name="apiKeys.get",
+    summary="Get an API key",
+    responses=error_docs(*OF_ONE),
+)
+async def get_api_key(
+    request: Request, key_id: ApiKeyIdPath, actor: Reader, accounts: Accounts
+) -> Envelope[ApiKey]:
+    """Return one of the caller's active keys, with its first characters only."""
+    key = value_or_raise(await accounts.api_keys.get(actor, key_id), "API key")
+    return envelope(request, key)
+
+
+@router.delete(
+    "/api-keys/{key_id}",
+    name="apiKeys.revoke",
+    status_code=204,
+    summary="Revoke an API key",
+    responses=error_docs(*OF_ONE),
+)
+async def revoke_api_key(key_id: ApiKeyIdPath, actor: Writer, accounts: Accounts) -> Response:
+    """Revoke a key for good."""
+    value_or_raise(await accounts.api_keys.revoke(actor, key_id), "API key")
+    return Response(status_code=204)

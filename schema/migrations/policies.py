@@ -1,4 +1,4 @@
-"""Owns the SQL of row-level security, so that every table's policies read the same.
+"""The SQL of row-level security, so that every table's policies read the same.
 
 The actor is bound to a transaction by two settings, `everturn.actor_type` and
 `everturn.user_id`. Where they are missing or empty, nothing is visible.

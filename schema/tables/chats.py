@@ -1,4 +1,4 @@
-"""Owns the rows of chats and messages."""
+"""Rows of chats and messages."""
 
 from datetime import datetime
 from uuid import UUID
@@ -25,7 +25,7 @@ class ChatRow(SQLModel, table=True):
 class MessageRow(SQLModel, table=True):
     """One message. The order of a conversation is that of `(turn_id, id)`.
 
-    `superseded` marks those of a turn whose answer was asked for anew.
+    `superseded` marks messages of a turn whose answer was regenerated.
     """
 
     __tablename__ = "messages"

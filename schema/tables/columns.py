@@ -1,4 +1,4 @@
-"""Owns the column types that several tables share.
+"""Column types that several tables share.
 
 A column object belongs to one table, so each use makes its own: these are functions.
 """

@@ -1,4 +1,4 @@
-"""Owns the rows of documents, their versions and the passages that search finds."""
+"""Rows of documents, their versions and their passages."""
 
 from datetime import datetime
 from uuid import UUID

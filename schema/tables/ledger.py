@@ -1,4 +1,4 @@
-"""Owns the rows of the ledger: what was asked of a provider, and what it cost."""
+"""Rows of the ledger: provider calls and their cost."""
 
 from datetime import datetime
 from decimal import Decimal

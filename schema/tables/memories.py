@@ -1,4 +1,4 @@
-"""Owns the rows of memories."""
+"""Rows of memories."""
 
 from datetime import datetime
 from uuid import UUID

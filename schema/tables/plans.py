@@ -1,4 +1,4 @@
-"""Owns the rows of plans and of who has which."""
+"""Rows of plans and subscriptions."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Owns the rows of prompts, their versions and which was active when."""
+"""Rows of prompts, their versions and activations."""
 
 from datetime import datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Owns the rows of what is kept about requests: creations, the audit log, alerts."""
+"""Rows about requests: idempotent creations, the audit log, alerts."""
 
 from datetime import datetime
 from typing import Any

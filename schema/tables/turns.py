@@ -1,4 +1,4 @@
-"""Owns the rows of turns, their steps and their tool calls."""
+"""Rows of turns, their steps and their tool calls."""
 
 from datetime import datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Owns the rows of people and of what proves who they are."""
+"""Rows of users and their credentials."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from schema.tables.columns import creation_moment, moment
 
 
 class UserRow(SQLModel, table=True):
-    """A person. `email` is kept in lower case and is unique; not everybody has told one."""
+    """A user. `email` is in lower case and unique; accounts of external issuers may have none."""
 
     __tablename__ = "users"
 

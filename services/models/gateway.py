@@ -93,7 +93,7 @@ class ModelCallError(Exception):
         """The error code of the turn if no retry and no fallback helps."""
         if self.kind is FailureKind.TOO_LARGE:
             return ErrorCode.PAYLOAD_TOO_LARGE
-        return ErrorCode.MODEL_UNAVAILABLE
+        return ErrorCode.MODEL_UNAVAILABLE if self.retryable else ErrorCode.MODEL_REJECTED
 
 
 @dataclass(frozen=True, slots=True)

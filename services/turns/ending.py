@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from schema.actors import Actor, acting_user
-from schema.errors import ErrorCode
+from schema.errors import TURN_MESSAGES, ErrorCode
 from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import ChatId, TurnId, new_id
 from schema.result import Err, Ok, Result
@@ -95,16 +95,6 @@ UPDATE turns SET active = true FROM following
 WHERE turns.id = following.id AND following.status = 'queued'
 RETURNING turns.*
 """
-
-_SENTENCES: Final = {
-    ErrorCode.PAYLOAD_TOO_LARGE: "The message is too large for the model.",
-    ErrorCode.MAX_STEPS_EXCEEDED: (
-        "The model kept calling tools until the limit of steps was reached."
-    ),
-    ErrorCode.MODEL_UNAVAILABLE: "The model is unavailable. Try again later.",
-    ErrorCode.SERVICE_UNAVAILABLE: "The turn was terminated.",
-    ErrorCode.INTERNAL: "Internal error. Quote the turn's ID to support.",
-}
 
 
 class TurnVanishedError(Exception):
@@ -230,7 +220,7 @@ async def _end(
         text,
         status,
         code,
-        None if code is None else ending.failure or _SENTENCES[code],
+        None if code is None else ending.failure or TURN_MESSAGES[code],
         turn["spent_input"],
         turn["spent_output"],
         turn["spent_cache_read"],

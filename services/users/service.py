@@ -150,17 +150,30 @@ class DeletionRefusal(StrEnum):
     """Why an account was not deleted."""
 
     LAST_ADMINISTRATOR = "last_administrator"
+    PASSWORD_MISSING = "password_missing"  # noqa: S105 -- a reason, not a secret
+    PASSWORD_WRONG = "password_wrong"  # noqa: S105 -- as above
 
 
 class UserDeletion:
     """Deletes accounts. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, invalidation: CacheInvalidation) -> None:
+    def __init__(
+        self, database: Database, passwords: Passwords, invalidation: CacheInvalidation
+    ) -> None:
         self._database = database
+        self._passwords = passwords
         self._invalidation = invalidation
 
-    async def delete(self, actor: Actor) -> Result[DeletedTurns, DeletionRefusal | Unreachable]:
-        """Delete the actor's account and its sign-ins, and return its turns."""
+    async def delete(
+        self, actor: Actor, password: str | None
+    ) -> Result[DeletedTurns, DeletionRefusal | Unreachable]:
+        """Delete the actor's account and its sign-ins, and return its turns.
+
+        An account with a password is deleted only with it.
+        """
+        refusal = await self._unproven(actor, password)
+        if refusal is not None:
+            return Err(refusal)
         # Users may not delete their own row: only here is everything else cleaned up.
         async with self._database.transaction(SERVICE) as session:
             user = await session.get(UserRow, actor.user_id)
@@ -176,6 +189,19 @@ class UserDeletion:
             record(session, actor, AuditAction.USER_DELETED, (ResourceType.USER, actor.user_id))
         await self._invalidation.publish(Invalidation(users=(actor.user_id,)))
         return Ok(deleted)
+
+    async def _unproven(self, actor: Actor, password: str | None) -> DeletionRefusal | None:
+        """Return why the password doesn't allow the deletion, or None if it does."""
+        # Hashes are hidden from every actor but the service.
+        async with self._database.transaction(SERVICE) as session:
+            credential = await session.get(CredentialRow, actor.user_id)
+        if credential is None:
+            return None
+        if password is None:
+            return DeletionRefusal.PASSWORD_MISSING
+        if not await self._passwords.verify(password, credential.password_hash):
+            return DeletionRefusal.PASSWORD_WRONG
+        return None
 
 
 def _administers(user: UserRow) -> bool:

@@ -108,5 +108,6 @@ MATRIX: Final[dict[str, Row]] = {
     "POST /admin/turns/{turn_id}/rerun": Row(401, 403, 403, 403, 202),
     "GET /admin/knowledge": Row(401, 403, 403, 403, 200),
     "POST /admin/knowledge/{document_id}/unpublish": Row(401, 403, 403, 403, 200),
+    "GET /": Row(200, 200, 200, 200, 200),
     "GET /metrics": Row(200, 200, 200, 200, 200),
 }

@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from api.group_router import API_PREFIX
+from api.routing import API_PREFIX
 from tests.contracts.authorisation import MATRIX, Row
 from tests.contracts.conftest import Documented
 from tests.fixtures.api_user import PASSWORD, ApiUser
@@ -85,6 +85,7 @@ BODIES: Final[dict[str, Callable[[Scene], dict[str, Any]]]] = {
     "POST /auth/refresh": lambda scene: {"refreshToken": scene.session["refreshToken"]},
     "POST /auth/logout": lambda scene: {"refreshToken": scene.session["refreshToken"]},
     "PATCH /users/me": always(displayName="Ada"),
+    "DELETE /users/me": always(currentPassword=PASSWORD),
     "PUT /users/me/preferences": always(language="en"),
     "POST /users/me/api-keys": naming(),
     "POST /chats": always(title="A chat"),
@@ -166,7 +167,7 @@ async def status_of(client: httpx.AsyncClient, scene: Scene, route: str, actor: 
     method, template = route.split()
     body = BODIES[route](scene) if route in BODIES else None
     origin = client.base_url.copy_with(raw_path=b"/")
-    prefix = "" if template == "/metrics" else API_PREFIX
+    prefix = "" if template in {"/", "/metrics"} else API_PREFIX
     response = await client.request(
         method,
         origin.join(f"{prefix}{scene.path(template)}"),

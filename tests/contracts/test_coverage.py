@@ -40,4 +40,4 @@ def test_errors_are_documented_in_their_one_shape(documented: Documented) -> Non
         for status, answer in documented.paths[path][method.lower()]["responses"].items():
             if status.startswith(("4", "5")) and "/health/" not in path:
                 schema = answer["content"]["application/json"]["schema"]
-                assert schema["$ref"].endswith("/ErrorEnvelope"), (method, path, status)
+                assert schema["$ref"].endswith("/ErrorResponse"), (method, path, status)

@@ -188,7 +188,7 @@ async def test_a_failed_turn_says_why(member: ApiUser, stack: Stack) -> None:
     turn = data_of(await member.request("GET", f"/turns/{await failed_turn(member, chat)}"))
     assert set(turn["error"]) == {"code", "message", "retryable"}
     error = {**response.json()["error"]}
-    assert error == turn["error"]
+    assert error == {**turn["error"], "turnId": turn["id"]}
 
 
 async def failed_turn(member: ApiUser, chat: str) -> str:
@@ -207,7 +207,7 @@ async def test_an_address_that_is_none_is_not_found(recorded: httpx.AsyncClient,
     assert response.status_code == 404
     assert response.json()["error"] == {
         "code": "NOT_FOUND",
-        "message": "There is nothing at this address.",
+        "message": "No such endpoint.",
         "retryable": False,
     }
 

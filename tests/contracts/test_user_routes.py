@@ -173,8 +173,27 @@ async def test_an_export_is_a_document_to_be_saved(member: ApiUser) -> None:
     assert [(row["id"], row["title"]) for row in body["data"]["chats"]] == [(chat, "Rome")]
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (None, 400, "VALIDATION_ERROR"),
+        ({}, 400, "VALIDATION_ERROR"),
+        ({"currentPassword": None}, 400, "VALIDATION_ERROR"),
+        ({"currentPassword": "not this one"}, 403, "FORBIDDEN"),
+        ({"password": PASSWORD}, 400, "VALIDATION_ERROR"),
+    ],
+)
+async def test_an_account_is_not_deleted_without_its_password(
+    member: ApiUser, body: dict[str, Any] | None, status: int, code: str
+) -> None:
+    refused = await member.request("DELETE", "/users/me", json=body)
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+    assert (await member.request("GET", "/users/me")).status_code == 200
+
+
 async def test_an_account_is_deleted(member: ApiUser) -> None:
-    deleted = await member.request("DELETE", "/users/me")
+    deleted = await member.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
     gone = await member.request("GET", "/users/me")
 
     assert (deleted.status_code, deleted.content, gone.status_code) == (204, b"", 401)

@@ -142,7 +142,7 @@ async def test_a_wrong_key_fails_the_turn_and_is_named_in_the_workers_log(
 
     assert names(events)[-2:] == ["error", "done"]
     error, done = events[-2:]
-    assert error.data["code"] == "MODEL_UNAVAILABLE"
+    assert error.data["code"] == "MODEL_REJECTED"
     assert "rejected the API key" in error.data["message"]
     assert done.status == "failed"
     assert turn["error"]["message"] == error.data["message"]

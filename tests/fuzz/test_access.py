@@ -5,7 +5,7 @@ import re
 from base64 import urlsafe_b64encode
 from typing import Final
 
-from api.head_requests import takes_head
+from api.routing import takes_head
 from tests.fuzz.accounts import Accounts, Actor, asker_of
 from tests.fuzz.findings import CONFORMS
 from tests.fuzz.operations import METHODS, Operation, operations

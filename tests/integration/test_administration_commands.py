@@ -283,10 +283,10 @@ async def test_what_the_api_refuses_is_said_in_its_words(
 
     results = (missing, nobody, unlisted, plain, nowhere)
     assert [result.exit_code for result in results] == [1] * 5
-    assert "There is no such turn." in missing.stderr
+    assert "Turn not found." in missing.stderr
     assert "No user has the email nobody@example.com." in nobody.stderr
     assert "Tool no-such-tool not found." in unlisted.stderr
-    assert "This needs the permission `admin:read`." in plain.stderr
+    assert "Missing permission: `admin:read`." in plain.stderr
     assert "Can't reach http://127.0.0.1:1." in nowhere.stderr
 
 

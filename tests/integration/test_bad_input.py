@@ -98,9 +98,9 @@ async def test_a_body_has_to_be_a_json_object(user: ApiUser, stack: Stack, case:
 @pytest.mark.parametrize(
     ("path", "case", "message"),
     [
-        ("/chats", "deeply nested", "This is nested too deep."),
-        ("/knowledge", "deeply nested", "This is nested too deep."),
-        ("/chats", "no UTF-8", "This is not valid UTF-8."),
+        ("/chats", "deeply nested", "Nested too deeply."),
+        ("/knowledge", "deeply nested", "Nested too deeply."),
+        ("/chats", "no UTF-8", "Must be valid UTF-8."),
     ],
 )
 async def test_a_body_that_can_not_be_read_is_refused_with_the_reason(
@@ -116,7 +116,7 @@ async def test_a_message_that_is_too_long_is_told_by_how_much(user: ApiUser) -> 
 
     response = await user.request("POST", f"/chats/{chat}/messages", json={"content": "x" * 32_001})
 
-    sentence = "The message has 32,001 characters; it can have 32,000 at most."
+    sentence = "Must be at most 32,000 characters, not 32,001."
     refused = check_refused(response, 400, "VALIDATION_ERROR")
     assert refused["error"]["details"] == [{"path": "body.content", "message": sentence}]
 

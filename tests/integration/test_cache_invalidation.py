@@ -157,7 +157,7 @@ async def disabled_and_enabled(user: ApiUser, admin: ApiUser) -> httpx.Response:
 
 
 async def deleted(user: ApiUser, _: ApiUser) -> httpx.Response:
-    return await user.request("DELETE", "/users/me")
+    return await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
 
 
 ENDS = pytest.mark.parametrize(

@@ -76,6 +76,17 @@ async def test_a_change_that_makes_no_sense_is_refused(user: ApiUser, body: dict
     assert (await change(user, chat, **body)).status_code == 400
 
 
+async def test_archived_chats_are_listed_only_on_request(user: ApiUser) -> None:
+    archived = await user.create_chat("Archived")
+    await user.create_chat("Current")
+    await change(user, archived, archived=True)
+
+    assert await titles(user) == ["Current"]
+    assert await titles(user, archived="false") == ["Current"]
+    assert await titles(user, archived="true") == ["Archived"]
+    assert await titles(user, archived="any", sort="title") == ["Archived", "Current"]
+
+
 async def test_a_change_meant_for_an_older_version_is_refused(user: ApiUser) -> None:
     chat = await user.create_chat("First")
     tag = await version_of(user, chat)
@@ -236,7 +247,7 @@ async def test_a_key_says_that_the_chat_which_it_made_is_deleted(user: ApiUser) 
     assert again.status_code == 409
     assert again.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
     assert again.json()["error"]["message"] == (
-        "What this idempotency key made has been deleted since."
+        "The resource created with this key has been deleted."
     )
     assert await titles(user) == []
 

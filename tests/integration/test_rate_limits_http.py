@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from api.access import limited
 from api.app import create_app
-from api.rate_limits import limited
 from schema.plans import RateLimits
 from services.auth.callers import Caller, Callers
 from services.rate_limits.limiter import KEY_PREFIX, RateLimiter, RateLimitService
@@ -342,7 +342,7 @@ def test_what_is_limited_documents_the_refusal(stack: Stack) -> None:
     for path, operations in stack.app.openapi()["paths"].items():
         for method, operation in operations.items():
             refusal = operation["responses"].get("429")
-            if path == "/metrics" or "/health/" in path:
+            if path in {"/", "/metrics"} or "/health/" in path:
                 assert refusal is None, (method, path)
             else:
                 assert {"Retry-After", "RateLimit-Reset"} <= set(refusal["headers"]), (method, path)

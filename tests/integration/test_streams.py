@@ -9,7 +9,7 @@ import pytest
 from schema.ids import TurnId
 from services.events.writer import channel_name, fence_key, stream_key
 from tests.fixtures.api_user import ApiUser, unique
-from tests.fixtures.event_stream import Event, named, rebuild
+from tests.fixtures.event_stream import Event, named, rebuild, turn_id_of
 from tests.fixtures.stack import Stack
 from workers.demo_model.scripts import Script, ToolCall
 
@@ -184,7 +184,7 @@ async def test_a_loss_between_steps_loses_nothing_of_the_answer(
 
 @pytest.mark.parametrize(
     "event_id",
-    ["", "nonsense", "1", "-", "1-", "1-2-3", "-1-2", "9999999999999-0", "\u0661-\u0662"],
+    ["nonsense", "1", "-", "1-", "1-2-3", "-1-2", "9999999999999-0", "\u0661-\u0662"],
 )
 async def test_an_id_that_is_none_or_of_the_future_is_refused(
     user: ApiUser, stack: Stack, event_id: str
@@ -202,6 +202,19 @@ async def test_an_id_that_is_none_or_of_the_future_is_refused(
     for response in responses:
         assert response.status_code == 400, response.text
         assert response.json()["error"]["code"] == "VALIDATION_ERROR"
+
+
+async def test_an_empty_last_event_id_starts_at_the_beginning(user: ApiUser, stack: Stack) -> None:
+    chat = await user.create_chat()
+    events = await user.events_of(chat, turn_with_tools(stack))
+    path = f"/turns/{turn_id_of(events)}/events"
+
+    whole = await user.request("GET", path)
+    empty = await user.request("GET", path, headers={"Last-Event-ID": ""})
+    both = await user.request("GET", path, headers={"Last-Event-ID": ""}, params={"after": ""})
+
+    assert (empty.status_code, both.status_code) == (200, 200)
+    assert empty.text == both.text == whole.text
 
 
 async def test_an_id_of_another_turn_is_refused(user: ApiUser, stack: Stack) -> None:

@@ -56,10 +56,10 @@ async def test_a_stream_that_falls_silent_is_given_up_and_asked_for_again(tight:
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        (400, "MODEL_UNAVAILABLE"),
-        (401, "MODEL_UNAVAILABLE"),
-        (403, "MODEL_UNAVAILABLE"),
-        (404, "MODEL_UNAVAILABLE"),
+        (400, "MODEL_REJECTED"),
+        (401, "MODEL_REJECTED"),
+        (403, "MODEL_REJECTED"),
+        (404, "MODEL_REJECTED"),
         (413, "PAYLOAD_TOO_LARGE"),
     ],
 )
@@ -74,6 +74,7 @@ async def test_a_final_refusal_of_the_provider_ends_the_turn_at_once(
 
     await user.check_whole(chat, events)
     assert [event.data["code"] for event in named(events, "error")] == [code]
+    assert named(events, "error")[0].data["retryable"] is False
     assert question not in named(events, "error")[0].data["message"]
     assert events[-1].data["status"] == "failed"
     (charge,) = await check_charges(stack, turn_id_of(events), question)
@@ -90,7 +91,12 @@ async def test_the_answer_of_a_failed_turn_without_a_stream_is_its_error(
     response = await user.post(chat, question)
 
     assert response.status_code == 502
-    assert response.json()["error"]["code"] == "MODEL_UNAVAILABLE"
+    error = response.json()["error"]
+    assert (error["code"], error["retryable"]) == ("MODEL_REJECTED", False)
+    turn_id = response.headers["x-turn-id"]
+    assert error["turnId"] == turn_id
+    turn = (await user.request("GET", f"/turns/{turn_id}")).json()["data"]
+    assert (turn["status"], turn["error"]["code"]) == ("failed", "MODEL_REJECTED")
 
 
 async def test_a_turn_fails_when_its_attempts_are_used_up(user: ApiUser, stack: Stack) -> None:

@@ -91,7 +91,7 @@ async def test_after_a_deletion_nothing_that_its_owner_wrote_is_left(stack: Stac
     assert {"users", "chats", "messages", "memories"} <= await tables_with(stack, marker)
     assert await keys_with(redis, marker) != set()
 
-    response = await person.request("DELETE", "/users/me")
+    response = await person.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
 
     assert (response.status_code, response.content) == (204, b"")
     assert await tables_with(stack, marker) == set()
@@ -102,13 +102,13 @@ async def test_after_a_deletion_nothing_that_its_owner_wrote_is_left(stack: Stac
 async def test_a_deleted_account_is_signed_in_to_by_nothing(stack: Stack, user: ApiUser) -> None:
     key = (await user.request("POST", "/users/me/api-keys", json={"name": "k"})).json()["data"]
 
-    await user.request("DELETE", "/users/me")
+    await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
 
     for headers in (user.headers, {"Authorization": f"Bearer {key['key']}"}):
         gone = await stack.http.get("/users/me", headers=headers)
         assert gone.status_code == 401
     chat = await user.request("POST", "/chats", json={"title": "Still here?"})
-    again = await user.request("DELETE", "/users/me")
+    again = await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
     refreshed = await stack.http.post(
         "/auth/refresh", json={"refreshToken": user.session["refreshToken"]}
     )
@@ -120,7 +120,7 @@ async def test_a_deleted_account_is_signed_in_to_by_nothing(stack: Stack, user: 
 async def test_an_address_whose_account_was_deleted_can_have_another(
     stack: Stack, user: ApiUser
 ) -> None:
-    await user.request("DELETE", "/users/me")
+    await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
 
     body = {"email": user.email, "password": PASSWORD}
     again = await stack.http.post("/auth/signup", json=body)
@@ -132,7 +132,7 @@ async def test_an_address_whose_account_was_deleted_can_have_another(
 async def test_creating_for_a_user_who_was_just_deleted_is_refused(
     stack: Stack, user: ApiUser
 ) -> None:
-    await user.request("DELETE", "/users/me")
+    await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
 
     with pytest.raises(ActorGoneError):
         await stack.services.chats.create(
@@ -145,7 +145,7 @@ async def test_a_request_that_comes_between_the_check_and_the_deletion_is_unauth
 ) -> None:
     responses = await asyncio.gather(
         *(user.request("POST", "/chats", json={"title": "Race"}) for _ in range(10)),
-        user.request("DELETE", "/users/me"),
+        user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD}),
         *(user.request("POST", "/chats", json={"title": "Race"}) for _ in range(10)),
     )
 
@@ -160,7 +160,9 @@ async def test_a_turn_under_way_is_stopped_with_its_account(stack: Stack, user: 
         await stream.until_text(half)
         handle = stack.temporal.get_workflow_handle(f"turn-{stream.turn_id}")
 
-        assert (await user.request("DELETE", "/users/me")).status_code == 204
+        assert (
+            await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
+        ).status_code == 204
 
         async with asyncio.timeout(20):
             with pytest.raises(WorkflowFailureError):
@@ -178,13 +180,16 @@ async def test_an_api_key_deletes_the_account_only_if_it_was_let(
     statuses = []
     for created in (plain, let):
         headers = {"Authorization": f"Bearer {created.json()['data']['key']}"}
-        statuses.append((await stack.http.delete("/users/me", headers=headers)).status_code)
+        response = await stack.http.request(
+            "DELETE", "/users/me", headers=headers, json={"currentPassword": PASSWORD}
+        )
+        statuses.append(response.status_code)
 
     assert statuses == [403, 204]
 
 
 async def test_that_an_account_was_deleted_is_in_the_audit_log(stack: Stack, user: ApiUser) -> None:
-    await user.request("DELETE", "/users/me")
+    await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
 
     rows = await stack.inspection.rows(
         "SELECT * FROM audit_log WHERE action = 'user.deleted' AND actor_id = $1", UUID(user.id)
@@ -207,7 +212,10 @@ async def test_of_two_administrators_who_leave_at_once_one_stays(
     only_two_administrators: tuple[ApiUser, ApiUser],
 ) -> None:
     responses = await asyncio.gather(
-        *(admin.request("DELETE", "/users/me") for admin in only_two_administrators)
+        *(
+            admin.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
+            for admin in only_two_administrators
+        )
     )
 
     assert sorted(response.status_code for response in responses) == [204, 409]

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 
-from api.group_router import API_PREFIX
+from api.routing import API_PREFIX
 from services.database.connections import SERVER_SETTINGS
 from tests.load.population import ADMIN_EMAIL, DIMENSIONS, EMBEDDER, PASSWORD, email_of
 from tests.load.report import Line, Report

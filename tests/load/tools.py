@@ -14,7 +14,7 @@ import asyncpg
 import psutil
 from starlette.responses import JSONResponse, Response
 
-from api.group_router import API_PREFIX
+from api.routing import API_PREFIX
 from tests.fakes.webhook_engine import SECRET, ReceivedCall, WebhookEngine, webhook_engine
 from tests.load.report import Line, Report
 from tests.load.samples import Request, Sample, Spread, spread

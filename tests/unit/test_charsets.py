@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.charsets import text_encoding
+from api.document_bodies import text_encoding
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,7 @@ def test_a_request_that_may_have_arrived_is_repeated_only_where_that_is_safe(
         (413, "PAYLOAD_TOO_LARGE", everturn.PayloadTooLargeError),
         (429, "RATE_LIMITED", everturn.RateLimitError),
         (500, "INTERNAL", everturn.ServerError),
+        (502, "MODEL_REJECTED", everturn.ModelRejectedError),
         (502, "MODEL_UNAVAILABLE", everturn.ModelUnavailableError),
         (503, "SERVICE_UNAVAILABLE", everturn.ServiceUnavailableError),
         (418, "TEAPOT", everturn.APIStatusError),

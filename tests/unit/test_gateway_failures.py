@@ -6,7 +6,7 @@ import anthropic
 import httpx2
 import pytest
 
-from schema.errors import ErrorCode
+from schema.errors import RETRYABLE, ErrorCode
 from services.models.gateway import FailureKind, ModelCallError, _classified
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/messages")
@@ -41,12 +41,12 @@ def test_passing_failures_are_retried(status: int, kind: FailureKind) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
-        (400, FailureKind.REFUSED, ErrorCode.MODEL_UNAVAILABLE),
-        (401, FailureKind.CREDENTIALS, ErrorCode.MODEL_UNAVAILABLE),
-        (403, FailureKind.CREDENTIALS, ErrorCode.MODEL_UNAVAILABLE),
-        (404, FailureKind.REFUSED, ErrorCode.MODEL_UNAVAILABLE),
+        (400, FailureKind.REFUSED, ErrorCode.MODEL_REJECTED),
+        (401, FailureKind.CREDENTIALS, ErrorCode.MODEL_REJECTED),
+        (403, FailureKind.CREDENTIALS, ErrorCode.MODEL_REJECTED),
+        (404, FailureKind.REFUSED, ErrorCode.MODEL_REJECTED),
         (413, FailureKind.TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE),
-        (422, FailureKind.REFUSED, ErrorCode.MODEL_UNAVAILABLE),
+        (422, FailureKind.REFUSED, ErrorCode.MODEL_REJECTED),
     ],
 )
 def test_final_failures_are_not(status: int, kind: FailureKind, code: ErrorCode) -> None:
@@ -54,6 +54,7 @@ def test_final_failures_are_not(status: int, kind: FailureKind, code: ErrorCode)
 
     assert (error.kind, error.retryable, error.exhausted) == (kind, False, True)
     assert error.code is code
+    assert code not in RETRYABLE
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,9 @@ def test_a_provider_that_cannot_be_reached_is_asked_again() -> None:
         ("30", timedelta(seconds=30)),
         ("-5", timedelta(0)),
         ("86400", timedelta(minutes=5)),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2020 07:28:00 GMT", timedelta(0)),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", timedelta(minutes=5)),
+        ("Wed, 99 Oct 2026", None),
         ("", None),
     ],
 )

@@ -1,4 +1,4 @@
-"""Owns putting together what knows people: who calls, who may sign in, what is whose."""
+"""Account services and their caches, built from the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ from workers.composition.foundation import Foundation
 
 @dataclass(frozen=True, slots=True)
 class KnownPeople:
-    """What a process remembers of people, and what has all processes forget it."""
+    """A process's caches of accounts, and what invalidates them in all processes."""
 
     accounts: AccountCache
     sessions: LiveSessions
@@ -35,7 +35,7 @@ class KnownPeople:
 
 
 def make_known_people(foundation: Foundation) -> KnownPeople:
-    """Return what remembers people, which is nobody yet."""
+    """Return the empty caches of accounts, sessions and keys."""
     database, lifetime_s = foundation.database, foundation.settings.account_cache_s
     accounts = AccountCache(database, lifetime_s=lifetime_s)
     sessions = LiveSessions(database, lifetime_s=lifetime_s)
@@ -50,7 +50,7 @@ def make_known_people(foundation: Foundation) -> KnownPeople:
 async def open_accounts(
     foundation: Foundation, known: KnownPeople
 ) -> AsyncIterator[AccountServices]:
-    """Make what knows people.
+    """Build the account services.
 
     Errors: WeakSecretError.
     """
@@ -72,7 +72,7 @@ async def open_accounts(
                 ),
                 api_keys=ApiKeyService(database, invalidation),
                 exports=UserExport(database),
-                deletion=UserDeletion(database, invalidation),
+                deletion=UserDeletion(database, passwords, invalidation),
                 administration=UserAdministration(database, invalidation),
             )
         finally:

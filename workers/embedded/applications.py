@@ -150,6 +150,7 @@ class Applications:
             "REDIS_URL": self.servers.redis,
             "TEMPORAL_ADDRESS": self.servers.temporal,
             "TEMPORAL_NAMESPACE": DEFAULT_NAMESPACE,
+            "EVERTURN_TEMPORAL_UI_URL": self.servers.temporal_ui,
             "EVERTURN_API_HOST": self.settings.api_host,
             "EVERTURN_API_PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",

@@ -1,1 +1,1 @@
-"""What administrators do, one module for each noun; all of it is under `/admin`."""
+"""The administrators' routes; all of them are under `/admin`."""

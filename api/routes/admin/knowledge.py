@@ -1,16 +1,16 @@
-"""Owns documents over HTTP as administrators see them: of all users, to be withdrawn if need be."""
+"""Documents of all users, as administrators see them."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from api.dependencies import Services, WantedPage, may
-from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.access import may
+from api.dependencies import Knowledge
 from api.envelope import Envelope, ListEnvelope, list_envelope, tagged
-from api.errors import refused, value_or_raise
-from api.group_router import GroupRouter
-from api.parameters import DocumentIdPath
+from api.errors import value_or_raise
+from api.openapi import OF_ONE, SIGNED_IN, error_docs
+from api.parameters import DocumentIdPath, RequestedPage
+from api.routing import GroupRouter
 from schema.actors import Actor
 from schema.knowledge import Document, DocumentSort, OwnedDocument, OwnedDocumentFilter
 from schema.permissions import Permission
@@ -20,26 +20,30 @@ router = GroupRouter("/admin/knowledge", tag="admin")
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_refused = partial(refused, noun="document")
 
-
-@router.get("", summary="List documents of all users", responses=error_docs(*SIGNED_IN))
+@router.get(
+    "",
+    name="admin.knowledge.list",
+    summary="List all users' documents",
+    responses=error_docs(*SIGNED_IN),
+)
 async def list_all_documents(
     request: Request,
     actor: Reader,
-    services: Services,
-    page: WantedPage,
+    knowledge: Knowledge,
+    page: RequestedPage,
     chosen: Annotated[OwnedDocumentFilter, Query()],
     sort: DocumentSort = DocumentSort.CREATED_LAST,
 ) -> ListEnvelope[OwnedDocument]:
-    """Return documents without their texts, newest first unless sorted otherwise."""
-    found = await services.knowledge.documents.list_all(actor, chosen, page, sort=sort)
+    """Return documents without their text, newest first by default."""
+    found = await knowledge.documents.list_all(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
 @router.post(
     "/{document_id}/unpublish",
-    summary="Withdraw somebody's document",
+    name="admin.knowledge.unpublish",
+    summary="Unpublish a user's document",
     responses=error_docs(*OF_ONE),
 )
 async def unpublish_any_document(
@@ -47,10 +51,8 @@ async def unpublish_any_document(
     response: Response,
     document_id: DocumentIdPath,
     actor: Writer,
-    services: Services,
+    knowledge: Knowledge,
 ) -> Envelope[Document]:
-    """Make a document a draft again, which its owner alone finds; this is audited."""
-    document = value_or_raise(
-        await services.knowledge.publication.unpublish(actor, document_id), _refused
-    )
-    return tagged(request, response, document)
+    """Make a document a draft again, which only its owner can find. This is audited."""
+    unpublished = await knowledge.publication.unpublish(actor, document_id)
+    return tagged(request, response, value_or_raise(unpublished, "document"))

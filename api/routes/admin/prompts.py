@@ -1,22 +1,16 @@
-"""Owns prompts over HTTP, for administrators."""
+"""Prompts and their versions."""
 
-from typing import Annotated, assert_never
+from typing import Annotated
 
 from fastapi import Request, Response
 
-from api.dependencies import Services, WantedPage, may
-from api.documentation import OF_ONE, SIGNED_IN, error_docs
-from api.envelope import (
-    Envelope,
-    FieldProblem,
-    ListEnvelope,
-    created,
-    list_envelope,
-    tagged,
-)
-from api.errors import ApiError, refused, value_or_raise
-from api.group_router import GroupRouter
-from api.parameters import IdempotencyKey, PromptIdPath, VersionNumberPath
+from api.access import may
+from api.dependencies import Prompts
+from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
+from api.errors import value_or_raise
+from api.openapi import OF_ONE, SIGNED_IN, error_docs
+from api.parameters import IdempotencyKey, PromptIdPath, RequestedPage, VersionNumberPath
+from api.routing import GroupRouter
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
@@ -29,8 +23,6 @@ from schema.prompts import (
     PromptVersion,
     PromptVersionSort,
 )
-from services.prompts.service import PromptRefusal, Unusable
-from services.resources import Conflict, Unreachable
 
 router = GroupRouter("/admin/prompts", tag="admin")
 
@@ -40,8 +32,9 @@ Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
 @router.post(
     "",
+    name="admin.prompts.create",
     status_code=201,
-    summary="Make a prompt",
+    summary="Create a prompt",
     responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_prompt(
@@ -49,48 +42,48 @@ async def create_prompt(
     response: Response,
     body: CreatePromptRequest,
     actor: Writer,
-    services: Services,
+    prompts: Prompts,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[PromptDetail]:
-    """Make a prompt; with `content` it has a version 1, which is not active yet.
+    """Create a prompt; `content` becomes its version 1, which isn't active yet.
 
-    The prompt called `base` opens what every turn sends to the model, once a version is active.
+    The active version of the prompt named `base` starts every turn's prompt.
     """
-    prompt = value_or_raise(
-        await services.prompts.create(actor, body, key=idempotency_key), _refused
-    )
+    prompt = value_or_raise(await prompts.create(actor, body, key=idempotency_key), "prompt")
     return created(request, response, prompt, at=f"{request.url.path}/{prompt.id}")
 
 
-@router.get("", summary="List prompts", responses=error_docs(*SIGNED_IN))
+@router.get("", name="admin.prompts.list", summary="List prompts", responses=error_docs(*SIGNED_IN))
 async def list_prompts(
     request: Request,
     actor: Reader,
-    services: Services,
-    page: WantedPage,
+    prompts: Prompts,
+    page: RequestedPage,
     sort: PromptSort = PromptSort.NAME,
 ) -> ListEnvelope[Prompt]:
-    """Return the prompts, by name unless sorted otherwise."""
-    return list_envelope(request, await services.prompts.list_prompts(actor, page, sort=sort))
+    """Return the prompts, by name by default."""
+    return list_envelope(request, await prompts.list_prompts(actor, page, sort=sort))
 
 
-@router.get("/{prompt_id}", summary="Read a prompt", responses=error_docs(*OF_ONE))
+@router.get(
+    "/{prompt_id}",
+    name="admin.prompts.get",
+    summary="Get a prompt",
+    responses=error_docs(*OF_ONE),
+)
 async def get_prompt(
-    request: Request,
-    response: Response,
-    prompt_id: PromptIdPath,
-    actor: Reader,
-    services: Services,
+    request: Request, response: Response, prompt_id: PromptIdPath, actor: Reader, prompts: Prompts
 ) -> Envelope[PromptDetail]:
-    """Return one prompt with its newest activations."""
-    prompt = value_or_raise(await services.prompts.get(actor, prompt_id), _refused)
+    """Return one prompt with its latest activations."""
+    prompt = value_or_raise(await prompts.get(actor, prompt_id), "prompt")
     return tagged(request, response, prompt)
 
 
 @router.post(
     "/{prompt_id}/versions",
+    name="admin.prompts.versions.create",
     status_code=201,
-    summary="Add a version",
+    summary="Create a prompt's version",
     responses=error_docs(*OF_ONE, ErrorCode.IDEMPOTENCY_CONFLICT),
 )
 async def create_prompt_version(
@@ -99,35 +92,37 @@ async def create_prompt_version(
     prompt_id: PromptIdPath,
     body: CreatePromptVersionRequest,
     actor: Writer,
-    services: Services,
+    prompts: Prompts,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[PromptVersion]:
-    """Give a prompt a new version, which never changes and is not active yet."""
-    added = value_or_raise(
-        await services.prompts.add_version(actor, prompt_id, body, key=idempotency_key), _refused
-    )
-    return created(request, response, added, at=request.url.path)
+    """Add a version, which never changes and isn't active yet."""
+    result = await prompts.add_version(actor, prompt_id, body, key=idempotency_key)
+    return created(request, response, value_or_raise(result, "prompt"), at=request.url.path)
 
 
-@router.get("/{prompt_id}/versions", summary="List versions", responses=error_docs(*OF_ONE))
+@router.get(
+    "/{prompt_id}/versions",
+    name="admin.prompts.versions.list",
+    summary="List a prompt's versions",
+    responses=error_docs(*OF_ONE),
+)
 async def list_prompt_versions(
     request: Request,
     prompt_id: PromptIdPath,
     actor: Reader,
-    services: Services,
-    page: WantedPage,
+    prompts: Prompts,
+    page: RequestedPage,
     sort: PromptVersionSort = PromptVersionSort.NUMBER_LAST,
 ) -> ListEnvelope[PromptVersion]:
-    """Return the versions of a prompt, newest first unless sorted otherwise."""
-    found = value_or_raise(
-        await services.prompts.list_versions(actor, prompt_id, page, sort=sort), _refused
-    )
-    return list_envelope(request, found)
+    """Return a prompt's versions, newest first by default."""
+    found = await prompts.list_versions(actor, prompt_id, page, sort=sort)
+    return list_envelope(request, value_or_raise(found, "prompt"))
 
 
 @router.post(
     "/{prompt_id}/versions/{number}/activate",
-    summary="Activate a version",
+    name="admin.prompts.versions.activate",
+    summary="Activate a prompt's version",
     responses=error_docs(*OF_ONE, ErrorCode.CONFLICT),
 )
 async def activate_prompt_version(
@@ -136,32 +131,12 @@ async def activate_prompt_version(
     prompt_id: PromptIdPath,
     number: VersionNumberPath,
     actor: Writer,
-    services: Services,
+    prompts: Prompts,
 ) -> Envelope[PromptDetail]:
-    """Make a version, newer or older, the one that turns use from now on.
+    """Make a version, newer or older, the one that new turns use.
 
-    Turns under way keep theirs. A version that is blank, takes half of a prompt's tokens or more,
-    or holds an unknown placeholder is refused; `{date}` is the only one that is known.
+    Running turns keep theirs. A version is refused if it is blank, takes half of the context
+    budget or more, or has an unknown placeholder; `{date}` is the only known one.
     """
-    prompt = value_or_raise(await services.prompts.activate(actor, prompt_id, number), _refused)
+    prompt = value_or_raise(await prompts.activate(actor, prompt_id, number), "prompt")
     return tagged(request, response, prompt)
-
-
-def _refused(refusal: PromptRefusal | Unusable | Conflict | Unreachable) -> ApiError:
-    match refusal:
-        case PromptRefusal.NAME_TAKEN:
-            return ApiError(
-                ErrorCode.CONFLICT, "There is a prompt of this name already.", path="body.name"
-            )
-        case PromptRefusal.NO_SUCH_VERSION:
-            return ApiError(ErrorCode.NOT_FOUND, "There is no such version of this prompt.")
-        case Unusable():
-            error = ApiError(ErrorCode.CONFLICT, "This version can't be activated.")
-            error.details = [
-                FieldProblem(path="content", message=text) for text in refusal.problems
-            ]
-            return error
-        case Conflict() | Unreachable():
-            return refused(refusal, "prompt")
-        case _:
-            assert_never(refusal)

@@ -1,17 +1,17 @@
-"""Owns the administration of tools of all kinds over HTTP."""
+"""Administration of tools of all kinds."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from api.dependencies import Services, WantedPage, may
-from api.documentation import SIGNED_IN, error_docs
+from api.access import may
+from api.dependencies import Services, Tools
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope, tagged
+from api.error_messages import NO_TRIAL, TRIAL_DELETED
 from api.errors import ApiError, value_or_raise
-from api.group_router import GroupRouter
-from api.parameters import IfMatch, ToolNamePath
-from api.tool_refusals import tool_refused
+from api.openapi import SIGNED_IN, error_docs
+from api.parameters import IfMatch, RequestedPage, ToolNamePath
+from api.routing import GroupRouter
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
@@ -28,25 +28,23 @@ router = GroupRouter("/admin/tools", tag="admin")
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_refused = partial(tool_refused, noun="tool")
 
-
-@router.get("", summary="List all tools", responses=error_docs(*SIGNED_IN))
+@router.get("", name="admin.tools.list", summary="List all tools", responses=error_docs(*SIGNED_IN))
 async def list_all_tools(
     request: Request,
     actor: Reader,
-    services: Services,
-    page: WantedPage,
-    kind: Annotated[ToolKind | None, Query(description="Only tools of this kind.")] = None,
+    tools: Tools,
+    page: RequestedPage,
+    kind: Annotated[ToolKind | None, Query(description="Filter by kind.")] = None,
 ) -> ListEnvelope[AdministeredTool]:
-    """Return the tools of every kind, by name, with what was decided about each."""
-    found = await services.tools.administration.list_tools(actor, page, kind=kind)
-    return list_envelope(request, found)
+    """Return the tools of every kind, by name, with their settings."""
+    return list_envelope(request, await tools.administration.list_tools(actor, page, kind=kind))
 
 
 @router.patch(
     "/{name}",
-    summary="Decide about a tool",
+    name="admin.tools.update",
+    summary="Update a tool's settings",
     responses=error_docs(*SIGNED_IN, ErrorCode.NOT_FOUND, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_tool(
@@ -55,36 +53,32 @@ async def change_tool(
     name: ToolNamePath,
     body: ChangeToolRequest,
     actor: Writer,
-    services: Services,
+    tools: Tools,
     versions: IfMatch,
 ) -> Envelope[AdministeredTool]:
-    """Switch a tool off or on, or say whether its calls need approval and who may use it."""
-    tool = value_or_raise(
-        await services.tools.administration.change(actor, name, body, versions=versions), _refused
-    )
-    return tagged(request, response, tool)
+    """Enable or disable a tool, or set whether its calls need approval and who may use it."""
+    changed = await tools.administration.change(actor, name, body, versions=versions)
+    return tagged(request, response, value_or_raise(changed, "tool"))
 
 
 @router.post(
     "/{name}/test",
-    summary="Try a tool",
+    name="admin.tools.test",
+    summary="Test a tool",
     responses=error_docs(*SIGNED_IN, ErrorCode.NOT_FOUND),
 )
 async def test_tool(
-    request: Request,
-    name: ToolNamePath,
-    body: ToolTrialRequest,
-    actor: Writer,
-    services: Services,
+    request: Request, name: ToolNamePath, body: ToolTrialRequest, actor: Writer, services: Services
 ) -> Envelope[ToolTrialResult]:
-    """Run a tool of any kind on an input, switched off or not, as a turn of yours would.
+    """Run any tool, enabled or not, on an input, as a turn of yours would.
 
-    What the tool does wrong is an outcome; it has 30 seconds, or fewer if it says so.
+    A tool error is a result. The tool has 30 seconds, or its own timeout if that is shorter.
     """
-    trial = value_or_raise(await services.tools.trials.begin(actor, name, body), _refused)
+    trials = services.tools.trials
+    trial = value_or_raise(await trials.begin(actor, name, body), "tool")
     if not await services.temporal.run_trial(trial):
-        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, "No worker took the tool. Try again later.")
-    outcome = await services.tools.trials.outcome(actor, trial)
+        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, NO_TRIAL)
+    outcome = await trials.outcome(actor, trial)
     if outcome is None:
-        raise ApiError(ErrorCode.NOT_FOUND, "The trial was deleted meanwhile.")
+        raise ApiError(ErrorCode.NOT_FOUND, TRIAL_DELETED)
     return envelope(request, outcome)

@@ -1,18 +1,18 @@
-"""Owns turns over HTTP as administrators see them: of all users, with all that happened."""
+"""Turns of all users, as administrators see them."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Request
 
-from api import turn_control
-from api.dependencies import Services, WantedPage, may
-from api.documentation import OF_ONE, SIGNED_IN, error_docs
+from api.access import may
+from api.dependencies import Services, Turns
 from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
-from api.errors import refused, value_or_raise
-from api.group_router import GroupRouter
-from api.parameters import IdempotencyKey, TurnIdPath
-from api.service_groups import ApiServices
+from api.errors import value_or_raise
+from api.openapi import OF_ONE, SIGNED_IN, error_docs
+from api.parameters import IdempotencyKey, RequestedPage, TurnIdPath
+from api.routing import GroupRouter
+from api.service_groups import TurnServices
+from api.turns import cancel_turn
 from schema.actors import Actor, acting_user
 from schema.audit import AuditAction
 from schema.errors import ErrorCode
@@ -26,49 +26,67 @@ router = GroupRouter("/admin/turns", tag="admin")
 Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
-_refused = partial(refused, noun="turn")
-
 _OF_RERUN = error_docs(
     *OF_ONE, ErrorCode.TURN_IN_PROGRESS, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT
 )
 
 
-@router.get("", summary="List turns of all users", responses=error_docs(*SIGNED_IN))
+@router.get(
+    "",
+    name="admin.turns.list",
+    summary="List all users' turns",
+    responses=error_docs(*SIGNED_IN),
+)
 async def list_turns(
     request: Request,
     actor: Reader,
-    services: Services,
-    page: WantedPage,
+    turns: Turns,
+    page: RequestedPage,
     chosen: Annotated[TurnFilter, Query()],
     sort: TurnSort = TurnSort.CREATED_LAST,
 ) -> ListEnvelope[OwnedTurn]:
-    """Return turns without their content, newest first unless sorted otherwise."""
-    found = await services.turns.inspection.list_turns(actor, chosen, page, sort=sort)
+    """Return turns without their content, newest first by default."""
+    found = await turns.inspection.list_turns(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
 
 
-@router.get("/{turn_id}", summary="Inspect a turn", responses=error_docs(*OF_ONE))
+@router.get(
+    "/{turn_id}",
+    name="admin.turns.get",
+    summary="Inspect a turn",
+    responses=error_docs(*OF_ONE),
+)
 async def inspect_turn(
-    request: Request, turn_id: TurnIdPath, actor: Reader, services: Services
+    request: Request, turn_id: TurnIdPath, actor: Reader, turns: Turns
 ) -> Envelope[InspectedTurn]:
-    """Return a turn with its messages, prompt, steps, tool calls and charges; this is audited."""
-    turn = value_or_raise(await services.turns.inspection.inspect(actor, turn_id), _refused)
+    """Return a turn with its messages, prompt, steps, tool calls and charges. This is audited."""
+    turn = value_or_raise(await turns.inspection.inspect(actor, turn_id), "turn")
     return envelope(request, turn)
 
 
 @router.post(
-    "/{turn_id}/cancel", status_code=202, summary="Stop a turn", responses=error_docs(*OF_ONE)
+    "/{turn_id}/cancel",
+    name="admin.turns.cancel",
+    status_code=202,
+    summary="Cancel a user's turn",
+    responses=error_docs(*OF_ONE),
 )
-async def cancel_turn(
+async def cancel_any_turn(
     request: Request, turn_id: TurnIdPath, actor: Writer, services: Services
 ) -> Envelope[Turn]:
-    """Stop somebody's turn; one that has ended stays as it is."""
-    owner = await _owner(services, actor, turn_id)
+    """Cancel a user's turn; one that has ended stays unchanged."""
+    owner = await _owner(services.turns, actor, turn_id)
     await services.turns.inspection.note(actor, AuditAction.TURN_CANCELLED, turn_id, owner=owner)
-    return envelope(request, await turn_control.cancel_turn(services, acting_user(owner), turn_id))
+    return envelope(request, await cancel_turn(services, acting_user(owner), turn_id))
 
 
-@router.post("/{turn_id}/rerun", status_code=202, summary="Run a turn again", responses=_OF_RERUN)
+@router.post(
+    "/{turn_id}/rerun",
+    name="admin.turns.rerun",
+    status_code=202,
+    summary="Rerun a user's turn",
+    responses=_OF_RERUN,
+)
 async def rerun_turn(
     request: Request,
     turn_id: TurnIdPath,
@@ -76,16 +94,16 @@ async def rerun_turn(
     services: Services,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Turn]:
-    """Answer somebody's newest message again, in their name; the new turn is the answer."""
-    owner = await _owner(services, actor, turn_id)
+    """Answer a user's latest message again, on their behalf; returns the new turn."""
+    owner = await _owner(services.turns, actor, turn_id)
     result = await services.turns.regeneration.regenerate(
         acting_user(owner), turn_id, RegenerateTurnRequest(), key=idempotency_key
     )
-    accepted = value_or_raise(result, turn_control.regeneration_refused)
+    accepted = value_or_raise(result, "turn")
     await services.turns.inspection.note(actor, AuditAction.TURN_RERUN, turn_id, owner=owner)
     services.temporal.dispatch_turn(accepted)
     return envelope(request, accepted.turn)
 
 
-async def _owner(services: ApiServices, actor: Actor, turn_id: TurnId) -> UserId:
-    return value_or_raise(await services.turns.inspection.owner_of(actor, turn_id), _refused)
+async def _owner(turns: TurnServices, actor: Actor, turn_id: TurnId) -> UserId:
+    return value_or_raise(await turns.inspection.owner_of(actor, turn_id), "turn")

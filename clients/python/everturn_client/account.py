@@ -100,9 +100,9 @@ class Users(Group[RunnerT]):
         return change(models.User, "users", "me", body=body, version=if_version)
 
     @Endpoint
-    def delete(self) -> Call[None]:
-        """Delete the account and everything in it."""
-        return delete("users", "me")
+    def delete(self, *, current_password: Maybe[str | SecretStr] = UNSET) -> Call[None]:
+        """Delete the account and everything in it; an account with a password requires it."""
+        return delete("users", "me", body=fields(current_password=current_password))
 
     @Endpoint
     def preferences(self) -> Call[models.Preferences]:

@@ -162,9 +162,9 @@ def change(
     )
 
 
-def delete(*parts: str | int) -> Call[None]:
+def delete(*parts: str | int, body: Mapping[str, Any] | None = None) -> Call[None]:
     """Return a call that deletes a resource."""
-    return Call(method="DELETE", path=path(*parts), answer=type(None))
+    return Call(method="DELETE", path=path(*parts), answer=type(None), body=body)
 
 
 def path(*parts: str | int) -> str:

@@ -39,11 +39,11 @@ class Chats(Group[RunnerT]):
         self,
         *,
         search: str | None = None,
-        archived: bool | None = None,
+        archived: bool | Literal["any"] | None = None,
         sort: str | None = None,
         limit: int | None = None,
     ) -> Call[models.Chat]:
-        """List chats, the latest first, `limit` on a page."""
+        """List chats, the latest first, `limit` on a page; archived ones only if asked for."""
         return listing(
             models.Chat,
             "chats",

@@ -20,6 +20,7 @@ EverturnError
     ├── PayloadTooLargeError        413
     ├── RateLimitError              429
     └── ServerError                 5xx
+        ├── ModelRejectedError          502: the provider refuses the request for good
         ├── ModelUnavailableError       502
         └── ServiceUnavailableError     503
 """
@@ -153,8 +154,12 @@ class ServerError(APIStatusError):
     """The API, or something that it needs, failed."""
 
 
+class ModelRejectedError(ServerError):
+    """The model provider rejected the request; retrying doesn't help."""
+
+
 class ModelUnavailableError(ServerError):
-    """The model could not be reached, or refused."""
+    """The model is unavailable."""
 
 
 class ServiceUnavailableError(ServerError):
@@ -164,6 +169,7 @@ class ServiceUnavailableError(ServerError):
 _BY_CODE: dict[str, type[APIStatusError]] = {
     "TURN_IN_PROGRESS": TurnInProgressError,
     "IDEMPOTENCY_CONFLICT": IdempotencyConflictError,
+    "MODEL_REJECTED": ModelRejectedError,
 }
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,

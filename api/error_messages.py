@@ -1,0 +1,357 @@
+"""The catalogue of error messages: every refusal of a service and every invalid input, in English.
+
+A code's default message stands beside the code, in `schema/errors.py`. To add a refusal, add its
+enum member to the table; a test checks that no member is missing.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from schema.errors import MESSAGES, ErrorCode
+from services.auth.service import SignInRefusal
+from services.knowledge.versions import PublicationRefusal, VersionRefusal
+from services.memories.service import MemoryRefusal
+from services.prompts.service import PromptRefusal
+from services.resources import Conflict, ToolRefusal, Unreachable
+from services.subscriptions.plans import PlanRefusal
+from services.subscriptions.service import AssignmentRefusal
+from services.turns.acceptance import AcceptanceRefusal
+from services.turns.approvals import ApprovalRefusal
+from services.turns.regeneration import RegenerationRefusal
+from services.users.administration import ManagementRefusal
+from services.users.api_keys import ApiKeyRefusal
+from services.users.preferences import PreferencesRefusal
+from services.users.service import AccountRefusal, DeletionRefusal
+from services.workflow_tools.callbacks import CallbackRefusal
+from services.workflow_tools.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+
+
+class Problem(NamedTuple):
+    """An error for a client; `path` names the invalid field, if one is to blame.
+
+    `{noun}` and `{Noun}` in the message stand for the kind of resource.
+    """
+
+    code: ErrorCode
+    message: str
+    path: str | None = None
+
+
+def _invalid(path: str, message: str) -> Problem:
+    return Problem(ErrorCode.VALIDATION_ERROR, message, path)
+
+
+def _conflict(message: str, path: str | None = None) -> Problem:
+    return Problem(ErrorCode.CONFLICT, message, path)
+
+
+def _forbidden(message: str) -> Problem:
+    return Problem(ErrorCode.FORBIDDEN, message)
+
+
+def _unauthenticated(message: str) -> Problem:
+    return Problem(ErrorCode.UNAUTHENTICATED, message)
+
+
+_UNKNOWN_MODEL: Final = _invalid("body.model", "Unknown model.")
+_MODEL_NOT_ALLOWED: Final = _forbidden("Your plan doesn't include this model.")
+_EMAIL_TAKEN: Final = _conflict("An account with this email already exists.")
+_LAST_ADMINISTRATOR: Final = _conflict(
+    "This is the last administrator. Promote another administrator first."
+)
+_KEY_REUSED: Final = Problem(
+    ErrorCode.IDEMPOTENCY_CONFLICT, MESSAGES[ErrorCode.IDEMPOTENCY_CONFLICT]
+)
+
+REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
+    Unreachable: {
+        Unreachable.MISSING: Problem(ErrorCode.NOT_FOUND, "{Noun} not found."),
+        Unreachable.FORBIDDEN: _forbidden("You don't have access to this {noun}."),
+    },
+    Conflict: {
+        Conflict.VERSION_CHANGED: Problem(
+            ErrorCode.PRECONDITION_FAILED,
+            "The {noun} has changed since you read it. Read it again and retry.",
+        ),
+        Conflict.KEY_REUSED: _KEY_REUSED,
+        Conflict.RESOURCE_DELETED: Problem(
+            ErrorCode.IDEMPOTENCY_CONFLICT, "The resource created with this key has been deleted."
+        ),
+    },
+    SignInRefusal: {
+        SignInRefusal.EMAIL_TAKEN: _EMAIL_TAKEN,
+        SignInRefusal.KEY_REUSED: _KEY_REUSED,
+        SignInRefusal.WRONG_CREDENTIALS: _unauthenticated("Wrong email or password."),
+        SignInRefusal.INVALID_TOKEN: _unauthenticated(
+            "The refresh token is invalid or expired. Sign in again."
+        ),
+    },
+    AccountRefusal: {
+        AccountRefusal.PASSWORD_MISSING: _invalid(
+            "body.currentPassword", "`currentPassword` is required to change this."
+        ),
+        AccountRefusal.PASSWORD_WRONG: _forbidden("The current password is wrong."),
+        AccountRefusal.NO_PASSWORD: _conflict(
+            "This account signs in through an external provider."
+        ),
+        AccountRefusal.EMAIL_TAKEN: _EMAIL_TAKEN,
+    },
+    DeletionRefusal: {
+        DeletionRefusal.LAST_ADMINISTRATOR: _LAST_ADMINISTRATOR,
+        DeletionRefusal.PASSWORD_MISSING: _invalid(
+            "body.currentPassword", "`currentPassword` is required to delete the account."
+        ),
+        DeletionRefusal.PASSWORD_WRONG: _forbidden("The current password is wrong."),
+    },
+    ManagementRefusal: {
+        ManagementRefusal.LAST_ADMINISTRATOR: _LAST_ADMINISTRATOR,
+        ManagementRefusal.NOT_ADMINISTRATOR: _forbidden("You are no longer an administrator."),
+    },
+    PreferencesRefusal: {
+        PreferencesRefusal.UNKNOWN_MODEL: _invalid(
+            "body.defaultModel", "Unknown model, or not included in your plan."
+        ),
+    },
+    ApiKeyRefusal: {
+        ApiKeyRefusal.BY_KEY: _forbidden("API keys can't create API keys."),
+        ApiKeyRefusal.MISSING_PERMISSION: _forbidden(
+            "A key can't have permissions that you don't have."
+        ),
+        ApiKeyRefusal.INVALID_EXPIRY: _invalid(
+            "body.expiresAt", "Must be in the future, at most ten years ahead."
+        ),
+    },
+    AcceptanceRefusal: {
+        AcceptanceRefusal.BLANK: _invalid("body.content", "Must not be blank."),
+        AcceptanceRefusal.UNKNOWN_MODEL: _UNKNOWN_MODEL,
+        AcceptanceRefusal.MODEL_NOT_ALLOWED: _MODEL_NOT_ALLOWED,
+        AcceptanceRefusal.BUSY: Problem(
+            ErrorCode.TURN_IN_PROGRESS,
+            "A turn is already in progress in this chat. Wait for it, cancel it, or set `ifBusy` "
+            "to `enqueue` or `interrupt`.",
+        ),
+        AcceptanceRefusal.QUEUE_FULL: _conflict("Too many queued messages in this chat."),
+    },
+    RegenerationRefusal: {
+        RegenerationRefusal.BUSY: Problem(
+            ErrorCode.TURN_IN_PROGRESS,
+            "A turn is already in progress in this chat. Wait for it, or cancel it.",
+        ),
+        RegenerationRefusal.NOT_NEWEST: _conflict("Only the latest answer can be regenerated."),
+        RegenerationRefusal.UNKNOWN_MODEL: _UNKNOWN_MODEL,
+        RegenerationRefusal.MODEL_NOT_ALLOWED: _MODEL_NOT_ALLOWED,
+    },
+    ApprovalRefusal: {
+        ApprovalRefusal.NOT_AWAITED: _conflict("This tool call isn't awaiting approval."),
+        ApprovalRefusal.DECIDED: _conflict("This tool call has already been decided differently."),
+    },
+    MemoryRefusal: {
+        MemoryRefusal.ACCEPTED_BEFORE: _conflict(
+            "This memory was already accepted. Delete it instead."
+        ),
+        MemoryRefusal.REJECTED_BEFORE: _conflict(
+            "This memory was already rejected. Create a new one instead."
+        ),
+    },
+    VersionRefusal: {
+        VersionRefusal.NO_SUCH_VERSION: Problem(ErrorCode.NOT_FOUND, "Version not found."),
+        VersionRefusal.DRAFT_OF_ANOTHER: _forbidden("You don't have access to this draft."),
+    },
+    PublicationRefusal: {
+        PublicationRefusal.NOT_READY: _conflict(
+            "This version is still being ingested. Publish it when it is ready."
+        ),
+        PublicationRefusal.FAILED: _conflict(
+            "The ingestion of this version failed; see `problem`. Add a new version."
+        ),
+    },
+    PromptRefusal: {
+        PromptRefusal.NAME_TAKEN: _conflict("A prompt with this name already exists.", "body.name"),
+        PromptRefusal.NO_SUCH_VERSION: Problem(ErrorCode.NOT_FOUND, "Version not found."),
+    },
+    PlanRefusal: {
+        PlanRefusal.NAME_TAKEN: _conflict("A plan with this name already exists."),
+        PlanRefusal.DEFAULT_NEEDED: _conflict("Make another plan the default first."),
+        PlanRefusal.DEFAULT_INACTIVE: _conflict("The default plan must be active."),
+    },
+    AssignmentRefusal: {
+        AssignmentRefusal.UNKNOWN_USER: Problem(ErrorCode.NOT_FOUND, "User not found."),
+        AssignmentRefusal.UNKNOWN_PLAN: Problem(ErrorCode.NOT_FOUND, "Plan not found."),
+        AssignmentRefusal.INACTIVE_PLAN: _conflict("This plan is inactive and can't be assigned."),
+        AssignmentRefusal.IN_THE_FUTURE: _invalid("body.startedAt", "Must not be in the future."),
+    },
+    ToolRefusal: {
+        ToolRefusal.NAME_TAKEN: _conflict("This name is already in use."),
+        ToolRefusal.NO_ENCRYPTION_KEY: _conflict(
+            "Secrets can't be stored without an encryption key. "
+            "Set EVERTURN_ENCRYPTION_KEYS for the API and the workers."
+        ),
+        ToolRefusal.TOO_MANY: _conflict("Too many MCP servers. Delete one first."),
+    },
+    CallbackRefusal: {
+        CallbackRefusal.UNKNOWN: Problem(ErrorCode.NOT_FOUND, "Callback not found."),
+        CallbackRefusal.UNSIGNED: _unauthenticated(
+            f"Missing signature. Send {ID_HEADER}, {TIMESTAMP_HEADER} and {SIGNATURE_HEADER}."
+        ),
+        CallbackRefusal.OUT_OF_TIME: _unauthenticated(
+            f"`{TIMESTAMP_HEADER}` must be the Unix time, within five minutes of now."
+        ),
+        CallbackRefusal.WRONG_SIGNATURE: _unauthenticated(
+            f"`{SIGNATURE_HEADER}` doesn't match this ID, timestamp and body."
+        ),
+        CallbackRefusal.ANSWERED: _conflict("This call was already answered."),
+        CallbackRefusal.TURN_OVER: _conflict("The turn of this call has ended."),
+        CallbackRefusal.TOO_LATE: _conflict("This call has timed out."),
+        CallbackRefusal.MALFORMED: _invalid(
+            "body", "Must be a JSON object with `output` and, optionally, `isError`."
+        ),
+    },
+}
+
+NESTED_TOO_DEEPLY: Final = "Nested too deeply."
+NOT_UTF_8: Final = "Must be valid UTF-8."
+UNREADABLE: Final = "The body can't be read."
+BODY_INCOMPLETE: Final = "The body is incomplete."
+INVALID_JSON: Final = "Invalid JSON."
+INVALID_JSON_AT: Final = "Invalid JSON at character {}."
+UNKNOWN_PARAMETER: Final = "Unknown query parameter."
+MISSING_PERMISSION: Final = "Missing permission: `{}`."
+TOO_MANY_REQUESTS: Final = "Too many requests: the limit is {} in {} s. Try again in {} s."
+LIMIT_REACHED: Final = "Your plan allows {:,} {}. Delete some first."
+MESSAGE_TOO_LONG: Final = "Must be at most {:,} characters, not {:,}."
+VERSION_UNUSABLE: Final = "This version can't be activated."
+TOOL_NOT_ALLOWED: Final = "This tool isn't available to your role or plan."
+NO_REFRESH: Final = "No worker could list the tools. Try again later."
+NO_TRIAL: Final = "No worker was available. Try again later."
+TRIAL_DELETED: Final = "The trial was deleted."
+NO_QUERY_EMBEDDING: Final = "Memories can't be searched right now. Try again later."
+ISSUER_UNAVAILABLE: Final = "The token's issuer can't be reached. Try again later."
+NOT_ENTITY_TAGS: Final = 'Must be a list of entity tags, e.g. `"3", "4"`.'
+NOT_AN_EVENT: Final = "Must be the ID of an event."
+NO_SUCH_EVENT: Final = "This turn has no event with this ID."
+DOCUMENT_MEDIA_TYPE: Final = "Must be application/json or multipart/form-data."
+DOCUMENT_TYPE: Final = "Must be one of {}."
+DOCUMENT_TOO_LARGE: Final = "Documents are limited to {:,} bytes."
+DOCUMENT_UNTITLED: Final = "Provide a title: the file has no name."
+ONE_FILE: Final = "Must be exactly one file."
+FILE_EMPTY: Final = "The file is empty."
+UNKNOWN_CHARSET: Final = "Unknown charset."
+WRONG_CHARSET: Final = "The file doesn't match its charset."
+UNKNOWN_FORM_CHARSET: Final = "The form's charset is unknown."
+
+_TEXT: Final = "Must be a string."
+_INTEGER: Final = "Must be an integer."
+_NUMBER: Final = "Must be a number."
+_BOOLEAN: Final = "Must be true or false."
+_ARRAY: Final = "Must be an array."
+_OBJECT: Final = "Must be an object."
+_TIME: Final = "Must be a date and time with an offset, e.g. 2026-01-31T09:00:00Z."
+_UUID: Final = "Must be a UUID."
+_URL: Final = "Must be a valid URL."
+_DATE: Final = "Must be a date, e.g. 2026-01-31."
+_DURATION: Final = "Must be a duration."
+
+VALIDATION: Final[Mapping[str, str]] = {
+    "missing": "Required.",
+    "missing_argument": "Required.",
+    "extra_forbidden": "Unknown field.",
+    "json_type": INVALID_JSON,
+    "none_required": "Must be null.",
+    "bool_type": _BOOLEAN,
+    "bool_parsing": _BOOLEAN,
+    "string_type": _TEXT,
+    "string_unicode": NOT_UTF_8,
+    "string_not_ascii": "Must be ASCII.",
+    "string_pattern_mismatch": "Must match the pattern {pattern}.",
+    "int_type": _INTEGER,
+    "int_parsing": _INTEGER,
+    "int_from_float": _INTEGER,
+    "int_parsing_size": "Must be closer to zero.",
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": "Must not be NaN or infinite.",
+    "multiple_of": "Must be a multiple of {multiple_of}.",
+    "greater_than": "Must be greater than {gt}.",
+    "greater_than_equal": "Must be at least {ge}.",
+    "less_than": "Must be less than {lt}.",
+    "less_than_equal": "Must be at most {le}.",
+    "decimal_type": _NUMBER,
+    "decimal_parsing": _NUMBER,
+    "decimal_max_digits": "Must have at most {max_digits} digits.",
+    "decimal_max_places": "Must have at most {decimal_places} decimal places.",
+    "decimal_whole_digits": "Must have at most {whole_digits} digits before the decimal point.",
+    "enum": "Must be one of {expected}.",
+    "literal_error": "Must be one of {expected}.",
+    "union_tag_invalid": "Must be one of {expected_tags}.",
+    "union_tag_not_found": "Requires {discriminator}.",
+    "list_type": _ARRAY,
+    "tuple_type": _ARRAY,
+    "set_type": _ARRAY,
+    "frozen_set_type": _ARRAY,
+    "iterable_type": _ARRAY,
+    "dict_type": _OBJECT,
+    "mapping_type": _OBJECT,
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "dataclass_type": _OBJECT,
+    "recursion_loop": NESTED_TOO_DEEPLY,
+    "recursion_depth_exceeded": NESTED_TOO_DEEPLY,
+    "datetime_type": _TIME,
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "datetime_object_invalid": _TIME,
+    "timezone_naive": "Must not have an offset.",
+    "timezone_aware": "Must have an offset, e.g. 2026-01-31T09:00:00Z.",
+    "timezone_offset": "Must have another offset.",
+    "datetime_past": "Must be in the past.",
+    "datetime_future": "Must be in the future.",
+    "date_type": _DATE,
+    "date_parsing": _DATE,
+    "date_from_datetime_parsing": _DATE,
+    "date_from_datetime_inexact": _DATE,
+    "date_past": "Must be in the past.",
+    "date_future": "Must be in the future.",
+    "time_type": "Must be a time of day.",
+    "time_parsing": "Must be a time of day.",
+    "time_delta_type": _DURATION,
+    "time_delta_parsing": _DURATION,
+    "uuid_type": _UUID,
+    "uuid_parsing": _UUID,
+    "uuid_version": "Must be a UUID of version {expected_version}.",
+    "url_type": _URL,
+    "url_parsing": _URL,
+    "url_syntax_violation": _URL,
+    "url_too_long": "Must be at most {max_length} characters.",
+    "url_scheme": "Must be a URL with the scheme {expected_schemes}.",
+}
+"""Messages by pydantic's error types; `{…}` are its context. Sizes and our own checks are below."""
+
+
+def validation_message(problem: Mapping[str, Any]) -> str:
+    """Return our message for one of pydantic's errors.
+
+    It says what is valid, never what was sent: that may be a secret, or not even text.
+    """
+    kind, context = str(problem["type"]), problem.get("ctx", {})
+    unit = "characters" if isinstance(problem.get("input"), str) else "items"
+    match kind:
+        case "json_invalid":
+            place = problem["loc"][-1] if problem["loc"] else None
+            return INVALID_JSON_AT.format(place) if isinstance(place, int) else INVALID_JSON
+        case "too_short" | "string_too_short" | "bytes_too_short":
+            return f"Must be at least {_count(context['min_length'], unit)}."
+        case "too_long" | "string_too_long" | "bytes_too_long":
+            return f"Must be at most {_count(context['max_length'], unit)}."
+        case "value_error" if "reason" in context:  # pydantic's EmailStr
+            return "Must be a valid email address."
+        case "value_error" if isinstance(context.get("error"), ValueError):
+            # Our own validators raise sentences that begin with "must".
+            sentence = str(context["error"])
+            return f"{sentence[:1].upper()}{sentence[1:]}."
+        case _:
+            return VALIDATION.get(kind, "Invalid value.").format_map(context)
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
