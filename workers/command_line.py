@@ -133,6 +133,6 @@ def demo_model(
     delay_between_ms: Annotated[int, typer.Option(min=0)] = 15,
 ) -> None:
     """Run the demo model: it speaks the Messages API, by rules, for trying things out."""
-    from workers.demo_model.command import run_demo_model
+    from workers.demo_model.server import run_demo_model
 
     run_demo_model(host, port, delay_to_first_ms, delay_between_ms)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.running_everturn.checks import assert_paid_for, assert_told_whole
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import scripted_model, scripted_stack
-from workers.demo_model.scripts import Script
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import httpx
 import psutil
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.running_everturn.checks import assert_paid_for, assert_told_whole
 from tests.running_everturn.client import Client, names
 from tests.running_everturn.stack import ScriptedStack
-from workers.demo_model.scripts import Script, ToolCall
 
 SUM = ToolCall(name="calculator", input={"expression": "6 * 7"})
 

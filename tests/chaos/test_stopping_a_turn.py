@@ -4,10 +4,10 @@ import time
 
 import pytest
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.running_everturn.checks import assert_paid_for, assert_told_whole
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import ScriptedStack
-from workers.demo_model.scripts import Script
 
 
 @pytest.mark.parametrize("stopped", [None, "valkey"], ids=["all is well", "redis is away"])

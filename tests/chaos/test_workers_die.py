@@ -1,9 +1,9 @@
 """A worker is killed at every place of a turn: the next attempt goes on, and all of it is paid."""
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.running_everturn.checks import assert_paid_for, assert_told_whole
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import ScriptedStack
-from workers.demo_model.scripts import Script, ToolCall
 
 WORKER = "worker-turns"
 SUM = ToolCall(name="calculator", input={"expression": "6 * 7"})

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from schema.pages import encode_cursor
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 async def page(

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from tests.contracts.conftest import Documented
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 CHAT = {"id", "title", "archived", "version", "createdAt", "updatedAt"}
 MESSAGE = {"id", "chatId", "turnId", "role", "content", "status", "createdAt"}

@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.plans import STANDARD, make_plan
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 USAGE = {
     *("period", "usage", "costUsd", "turns", "messages", "toolCalls", "memories", "documents"),

@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.server import serve
 from tests.running_everturn.client import PASSWORD, Client
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EverturnDev, everturn_dev
@@ -29,8 +31,19 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-async def everturn(shared_folder: Path) -> AsyncIterator[EverturnDev]:
-    settings = {"EVERTURN_ADMIN_EMAIL": ADMIN_EMAIL, "EVERTURN_ADMIN_PASSWORD": PASSWORD}
+async def model_url() -> AsyncIterator[str]:
+    async with serve(ScriptedModel()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def everturn(shared_folder: Path, model_url: str) -> AsyncIterator[EverturnDev]:
+    settings = {
+        "EVERTURN_ADMIN_EMAIL": ADMIN_EMAIL,
+        "EVERTURN_ADMIN_PASSWORD": PASSWORD,
+        "ANTHROPIC_API_KEY": "scripted",
+        "ANTHROPIC_BASE_URL": model_url,
+    }
     async with everturn_dev(shared_folder, ephemeral=True, **settings) as running:
         yield running
 
@@ -48,7 +61,6 @@ async def admin(everturn: EverturnDev) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def model(everturn: EverturnDev) -> AsyncIterator[ModelControl]:
-    url = everturn.addresses["model"]
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+async def model(model_url: str) -> AsyncIterator[ModelControl]:
+    async with httpx.AsyncClient(base_url=model_url, trust_env=False) as http:
         yield ModelControl(http)

@@ -102,7 +102,7 @@ async def test_everturn_chat_prints_the_answer(
 
     assert (ended.exit_code, ended.output) == (
         0,
-        "By its tools the demo model knows: 6 * 7 = 42.\n",
+        "The demo model's tools say: 6 * 7 = 42.\n",
     )
     (chat,) = data_of(await client.get("/chats"))
     _, answer = await client.messages(chat["id"])

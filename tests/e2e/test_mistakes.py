@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.running_everturn.client import Client, names
 from tests.running_everturn.process import EVERTURN, EverturnDev, everturn_dev, run
 from tests.running_everturn.stack import scripted_model
-from workers.demo_model.scripts import Script
 
 SECRET = "s" * 48
 NOWHERE = "127.0.0.1:1"

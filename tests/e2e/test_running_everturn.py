@@ -35,7 +35,7 @@ async def test_addresses_json_holds_the_documented_keys_for_its_owner_alone(
 async def test_processes_json_names_what_runs(everturn: EverturnDev) -> None:
     pids = everturn.pids()
 
-    servers = {"postgres", "valkey", "temporal", "demo-model"}
+    servers = {"postgres", "valkey", "temporal"}
     assert servers | {"api", "worker-turns", "worker-tools"} == pids.keys()
     assert all(psutil.pid_exists(pid) for pid in pids.values())
 

@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.plans import STANDARD, make_plan
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_settings import changed_settings
 from workers.command_line import app
-from workers.demo_model.scripts import Script, ToolCall
 
 
 class Terminal:

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_settings import changed_settings
-from workers.demo_model.scripts import Script, ToolCall
 
 SUM = ToolCall(id="sum", name="calculator", input={"expression": "6 * 7"})
 

@@ -6,12 +6,12 @@ from schema.errors import ErrorCode
 from schema.ids import ChatId, TurnId, UserId
 from schema.names import TOOLS_QUEUE
 from schema.turns import FinishTurnInput, TurnReference, TurnStatus
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import check_charges
 from tests.fixtures.event_stream import named, rebuild
 from tests.fixtures.gate_tool import GATE_TOOL
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 FOREVER_S = 3600.0
 

@@ -14,9 +14,9 @@ from schema.ids import ChatId, TurnId, UserId
 from schema.result import Ok
 from services.erasure import Erasure
 from services.events.writer import EventWriter
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 async def titles(user: ApiUser, **params: str | int | bool) -> list[str]:

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 import everturn_client as everturn
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
-from workers.demo_model.scripts import Script, ToolCall
 
 
 @pytest.fixture

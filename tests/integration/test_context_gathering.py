@@ -23,11 +23,11 @@ from services.events.writer import stream_key
 from services.prompts.base_prompts import BasePrompts
 from services.tools.catalogue import ToolSnapshot
 from services.turns.preparation import TurnPreparation, TurnRules
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.contexts import kept, remember, texts
 from tests.fixtures.local_tools import default_tools
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 class Memories:

@@ -5,10 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from schema.ids import new_id
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.contexts import kept, remember, texts
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 async def ask(user: ApiUser, stack: Stack, question: str) -> tuple[str, dict[str, Any]]:

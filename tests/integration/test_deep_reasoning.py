@@ -19,13 +19,13 @@ from services.tools.deep_reasoning.tool import DeepReasoning
 from services.tools.definition import ToolExecution, ToolProgress, ToolUnavailableError
 from services.tools.ledger import ToolLedger
 from services.tools.local_tools import LocalTools
+from tests.fakes.scripted_model.scripts import Script, ScriptedUsage, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import cost_of, tokens_of, used_by
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_executions import an_execution
 from tests.running_everturn.waiting import eventually
 from workers.composition.local_tools import make_local_tools
-from workers.demo_model.scripts import Script, ScriptedUsage, ToolCall
 
 MODEL = "claude-opus-5-5"
 

@@ -7,11 +7,11 @@ import httpx2
 import pytest
 from anthropic.types import Message, ToolParam, ToolResultBlockParam
 
+from tests.fakes.scripted_model.app import MAX_BODY_BYTES
+from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.scripts import Script, ScriptedUsage, ToolCall
+from tests.fakes.scripted_model.server import serve
 from tests.fixtures.messages_client import ask, only_text, stream, user
-from workers.demo_model.app import MAX_BODY_BYTES
-from workers.demo_model.model import DemoModel
-from workers.demo_model.scripts import Script, ScriptedUsage, ToolCall
-from workers.demo_model.server import serve
 
 TOOLS: list[ToolParam] = [
     {"name": "calculator", "input_schema": {"type": "object"}},
@@ -20,12 +20,12 @@ TOOLS: list[ToolParam] = [
 
 
 @pytest.fixture(scope="module")
-def model() -> DemoModel:
-    return DemoModel()
+def model() -> ScriptedModel:
+    return ScriptedModel()
 
 
 @pytest.fixture(scope="module")
-async def url(model: DemoModel) -> AsyncIterator[str]:
+async def url(model: ScriptedModel) -> AsyncIterator[str]:
     async with serve(model) as url:
         yield url
 
@@ -43,13 +43,13 @@ async def http(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture(autouse=True)
-def no_script_is_left(model: DemoModel) -> Iterator[None]:
+def no_script_is_left(model: ScriptedModel) -> Iterator[None]:
     yield
     model.clear_scripts()
 
 
 async def test_a_stream_names_its_events_as_the_messages_api_does(
-    model: DemoModel, http: httpx2.AsyncClient
+    model: ScriptedModel, http: httpx2.AsyncClient
 ) -> None:
     model.add(Script(pieces=("Hel", "lo")))
 
@@ -80,7 +80,7 @@ async def test_a_stream_names_its_events_as_the_messages_api_does(
 
 
 async def test_every_kind_of_block_arrives_streamed_and_not(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     call = ToolCall(name="clock", input={"zone": "Europe/Zürich", "n": [1, 2]}, id="toolu_1")
     model.add(Script(repeat=2, thinking="Hm, so.", text="One “moment”.\n", tool_calls=(call,)))
@@ -101,7 +101,7 @@ async def test_every_kind_of_block_arrives_streamed_and_not(
 
 
 async def test_deltas_are_the_scripted_pieces(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(pieces=("a", "bc", " ", "d"), delay_to_first_s=0.001, delay_between_s=0.001))
     pieces: list[str] = []
@@ -130,18 +130,18 @@ async def test_a_tool_is_called_and_its_result_answered(client: anthropic.AsyncA
 
     assert called.stop_reason == "tool_use"
     assert only_text(answered) == (
-        "By its tools the demo model knows: 12 * 7 = 84; in Europe/Paris it is noon."
+        "The demo model's tools say: 12 * 7 = 84; in Europe/Paris it is noon."
     )
 
 
 async def test_without_a_script_it_says_that_it_is_a_demo(
     client: anthropic.AsyncAnthropic,
 ) -> None:
-    assert "am no language model" in only_text(await stream(client))
+    assert "am not a language model" in only_text(await stream(client))
 
 
 async def test_an_answer_stops_at_max_tokens(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(text="abcd efgh ijkl", repeat=2))
 
@@ -152,7 +152,7 @@ async def test_an_answer_stops_at_max_tokens(
 
 
 async def test_a_tool_call_cut_at_max_tokens_has_no_input(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(tool_calls=(ToolCall(name="clock", input={"zone": "UTC"}),)))
 
@@ -163,7 +163,7 @@ async def test_a_tool_call_cut_at_max_tokens_has_no_input(
 
 
 async def test_scripted_usage_reaches_the_client_and_the_log(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     usage = ScriptedUsage(
         input_tokens=7,
@@ -208,7 +208,7 @@ async def test_models_are_listed(client: anthropic.AsyncAnthropic) -> None:
     ],
 )
 async def test_a_scripted_status_is_the_clients_error(
-    model: DemoModel,
+    model: ScriptedModel,
     client: anthropic.AsyncAnthropic,
     send: Callable[[anthropic.AsyncAnthropic], Awaitable[Message]],
     *,
@@ -228,7 +228,7 @@ async def test_a_scripted_status_is_the_clients_error(
     assert (record.status, record.finished, record.usage.input_tokens) == (status, False, 0)
 
 
-async def test_a_missing_key_is_refused(model: DemoModel, http: httpx2.AsyncClient) -> None:
+async def test_a_missing_key_is_refused(model: ScriptedModel, http: httpx2.AsyncClient) -> None:
     responses = [
         await http.post("/v1/messages", json={}),
         await http.post("/v1/messages/count_tokens", json={}),
@@ -255,7 +255,7 @@ async def test_a_malformed_body_is_refused(
 
 
 async def test_an_invalid_request_uses_up_no_script(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(text="Hello"))
 

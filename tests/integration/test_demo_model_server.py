@@ -10,21 +10,21 @@ import anthropic
 import httpx2
 import pytest
 
+from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.scripts import Script
+from tests.fakes.scripted_model.server import serve
 from tests.fixtures.messages_client import only_text, stream
-from workers.demo_model.model import DemoModel
-from workers.demo_model.scripts import Script
-from workers.demo_model.server import serve
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def model() -> DemoModel:
-    return DemoModel()
+def model() -> ScriptedModel:
+    return ScriptedModel()
 
 
 @pytest.fixture(scope="module")
-async def url(model: DemoModel) -> AsyncIterator[str]:
+async def url(model: ScriptedModel) -> AsyncIterator[str]:
     async with serve(model) as url:
         yield url
 
@@ -42,18 +42,18 @@ async def http(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture(autouse=True)
-def no_script_is_left(model: DemoModel) -> Iterator[None]:
+def no_script_is_left(model: ScriptedModel) -> Iterator[None]:
     yield
     model.clear_scripts()
 
 
-async def test_waiting_for_a_request_that_does_not_come_times_out(model: DemoModel) -> None:
+async def test_waiting_for_a_request_that_does_not_come_times_out(model: ScriptedModel) -> None:
     with pytest.raises(TimeoutError):
         await model.wait_for_request(timeout_s=0.001, match="nobody says this")
 
 
 async def test_closing_the_server_ends_its_streams() -> None:
-    model = DemoModel()
+    model = ScriptedModel()
     model.add(Script(text="Hello", stall_after=1))
     async with anthropic.AsyncAnthropic(api_key="key", base_url="http://x", max_retries=0) as base:
         async with serve(model) as url:
@@ -67,7 +67,7 @@ async def test_closing_the_server_ends_its_streams() -> None:
 
 
 async def test_another_process_scripts_watches_and_releases(
-    model: DemoModel, client: anthropic.AsyncAnthropic, http: httpx2.AsyncClient
+    model: ScriptedModel, client: anthropic.AsyncAnthropic, http: httpx2.AsyncClient
 ) -> None:
     script = {"match": "from afar", "pieces": ["a", "b"], "hold": "far gate", "hold_after": 1}
     added = await http.post("/demo/scripts", json=[script])
@@ -86,7 +86,7 @@ async def test_another_process_scripts_watches_and_releases(
 
 
 async def test_scripts_from_another_process_are_validated_and_cleared(
-    model: DemoModel, http: httpx2.AsyncClient
+    model: ScriptedModel, http: httpx2.AsyncClient
 ) -> None:
     refused = await http.post("/demo/scripts", json={"txet": "Hello"})
     await http.post("/demo/scripts", json={"text": "Hello"})
@@ -109,13 +109,13 @@ async def test_requests_that_cannot_be_listed_are_an_error(
 
 async def test_only_loopback_addresses_are_served() -> None:
     with pytest.raises(ValueError, match="loopback"):
-        async with serve(DemoModel(), host="0.0.0.0"):
+        async with serve(ScriptedModel(), host="0.0.0.0"):
             pass
 
 
 async def test_a_port_in_use_is_an_error(url: str) -> None:
     with pytest.raises(OSError, match="in use"):
-        async with serve(DemoModel(), port=int(url.rpartition(":")[2])):
+        async with serve(ScriptedModel(), port=int(url.rpartition(":")[2])):
             pass
 
 
@@ -124,7 +124,7 @@ async def test_the_command_answers_until_a_signal_ends_it_cleanly(number: signal
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        "from workers.demo_model.command import run_demo_model as run; run('127.0.0.1', 0, 1, 1)",
+        "from workers.demo_model.server import run_demo_model as run; run('127.0.0.1', 0, 1, 1)",
         cwd=REPOSITORY,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -8,22 +8,22 @@ import httpx2
 import pytest
 from anthropic.types import Message
 
+from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.request_log import RequestRecord
+from tests.fakes.scripted_model.scripts import Script
+from tests.fakes.scripted_model.server import serve
 from tests.fixtures.messages_client import ask, only_text, stream
-from workers.demo_model.model import DemoModel
-from workers.demo_model.request_log import RequestRecord
-from workers.demo_model.scripts import Script
-from workers.demo_model.server import serve
 
 FOREVER_S = 3600.0
 
 
 @pytest.fixture(scope="module")
-def model() -> DemoModel:
-    return DemoModel()
+def model() -> ScriptedModel:
+    return ScriptedModel()
 
 
 @pytest.fixture(scope="module")
-async def client(model: DemoModel) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def client(model: ScriptedModel) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with (
         serve(model) as url,
         anthropic.AsyncAnthropic(api_key="key", base_url=url, max_retries=0) as client,
@@ -32,13 +32,13 @@ async def client(model: DemoModel) -> AsyncIterator[anthropic.AsyncAnthropic]:
 
 
 @pytest.fixture(autouse=True)
-def no_script_is_left(model: DemoModel) -> Iterator[None]:
+def no_script_is_left(model: ScriptedModel) -> Iterator[None]:
     yield
     model.clear_scripts()
 
 
 async def leave(
-    model: DemoModel, asking: asyncio.Task[Message], until: Callable[[RequestRecord], bool]
+    model: ScriptedModel, asking: asyncio.Task[Message], until: Callable[[RequestRecord], bool]
 ) -> RequestRecord:
     """Cancel the request once its record is as wanted; return the record when it has ended."""
     seen = len(model.requests)
@@ -51,7 +51,7 @@ async def leave(
 
 @pytest.mark.parametrize("count", [0, 2, 9])
 async def test_a_broken_stream_ends_in_the_middle_of_a_chunk(
-    model: DemoModel,
+    model: ScriptedModel,
     client: anthropic.AsyncAnthropic,
     caplog: pytest.LogCaptureFixture,
     count: int,
@@ -70,7 +70,7 @@ async def test_a_broken_stream_ends_in_the_middle_of_a_chunk(
 
 
 async def test_an_unstreamed_answer_breaks_before_it_begins(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(text="Hello", break_after=1))
 
@@ -79,7 +79,7 @@ async def test_an_unstreamed_answer_breaks_before_it_begins(
 
 
 async def test_an_error_in_mid_stream_names_its_type(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(pieces=("a", "b"), error_after=1))
     pieces: list[str] = []
@@ -94,7 +94,7 @@ async def test_an_error_in_mid_stream_names_its_type(
 
 
 async def test_an_error_in_an_unstreamed_answer_is_its_status(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(text="Hello", error_after=1))
 
@@ -103,7 +103,7 @@ async def test_an_error_in_an_unstreamed_answer_is_its_status(
 
 
 async def test_a_client_that_leaves_a_stalled_stream_is_noticed(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(pieces=("12345678", "9"), stall_after=1))
     asking = asyncio.create_task(stream(client, "Hello, you"))
@@ -116,7 +116,7 @@ async def test_a_client_that_leaves_a_stalled_stream_is_noticed(
 
 
 async def test_a_client_that_leaves_before_the_first_token_is_billed_nothing(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(text="Hello", delay_to_first_s=FOREVER_S))
     asking = asyncio.create_task(stream(client))
@@ -128,7 +128,7 @@ async def test_a_client_that_leaves_before_the_first_token_is_billed_nothing(
 
 
 async def test_a_client_that_leaves_between_two_deltas_is_noticed(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(pieces=("a", "b"), delay_between_s=FOREVER_S))
     asking = asyncio.create_task(stream(client))
@@ -139,7 +139,7 @@ async def test_a_client_that_leaves_between_two_deltas_is_noticed(
 
 
 async def test_a_client_that_leaves_a_held_stream_is_noticed(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(text="Hello", hold="never opened"))
     asking = asyncio.create_task(stream(client))
@@ -151,7 +151,7 @@ async def test_a_client_that_leaves_a_held_stream_is_noticed(
 
 
 async def test_a_held_stream_goes_on_when_it_is_released(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(match="wait for me", pieces=("a", "b", "c"), hold="gate", hold_after=2))
     asking = asyncio.create_task(stream(client, "Please wait for me"))
@@ -167,7 +167,7 @@ async def test_a_held_stream_goes_on_when_it_is_released(
 
 
 async def test_concurrent_requests_get_the_scripts_that_match_them(
-    model: DemoModel, client: anthropic.AsyncAnthropic
+    model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     numbers = range(8)
     for number in reversed(numbers):
@@ -179,7 +179,7 @@ async def test_concurrent_requests_get_the_scripts_that_match_them(
 
 
 async def test_joined_events_are_the_same_answer() -> None:
-    model = DemoModel(join_events=True)
+    model = ScriptedModel(join_events=True)
     model.add(Script(pieces=("a", "b", "c"), thinking="Hm."))
     async with (
         serve(model) as url,

@@ -14,9 +14,9 @@ from schema.names import BACKGROUND_QUEUE
 from schema.sweeps import SweepInput, SweepPart
 from services.erasure import Erasure
 from services.events.writer import EventWriter, stream_key
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 from workflows.sweep import Sweep
 
 NOTED = "SELECT count(*) FROM erasures WHERE turn_id = $1"

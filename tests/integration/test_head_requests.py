@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from uuid import uuid4
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import named
 from tests.fixtures.gate_tool import GATE_TOOL
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 
 def canary(where: str) -> str:

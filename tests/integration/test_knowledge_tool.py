@@ -9,11 +9,11 @@ from schema.ids import UserId
 from services.knowledge.search import KnowledgeSearch as Passages
 from services.tools.definition import ToolOutcome
 from services.tools.knowledge_search import KnowledgeSearch
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.passages import Made, add_document, publish
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_executions import an_execution
-from workers.demo_model.scripts import Script, ToolCall
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 
 from tests.fakes.mcp_server import serving_mcp
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named, rebuild
 from tests.fixtures.mcp import SCRIPT
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 BY_HAND = str(Path(SCRIPT).with_name("mcp_by_hand.py"))
 LIE = (

@@ -20,11 +20,11 @@ from schema.result import Ok
 from services.auth.accounts import AccountCache
 from services.memories.service import MemoryService
 from services.memories.suggestions import MemorySuggestions
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.database import Inspection
 from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 def actor_of(user: ApiUser) -> Actor:

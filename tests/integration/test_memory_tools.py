@@ -29,10 +29,10 @@ from services.memories.writing import MemoryWriter
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.memory import Recall, Remember
 from tests.fakes.embedding_api import KEY, OWN_DIMENSIONS, EmbeddingApi, saying, serving
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_executions import an_execution
-from workers.demo_model.scripts import Script, ToolCall
 
 
 def actor_of(user: ApiUser) -> Actor:

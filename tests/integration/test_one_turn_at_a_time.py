@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import check_charges
 from tests.fixtures.event_stream import named
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 async def test_a_second_message_while_a_turn_runs_is_refused(user: ApiUser, stack: Stack) -> None:

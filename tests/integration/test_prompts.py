@@ -14,10 +14,10 @@ from schema.prompts import CreatePromptRequest, CreatePromptVersionRequest, Prom
 from schema.result import Err, Ok
 from services.prompts.service import PromptRefusal, PromptService, Unusable
 from services.resources import Conflict, Unreachable
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.gate_tool import GATE_TOOL
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 
 def name() -> str:

@@ -4,9 +4,9 @@ import asyncio
 
 import httpx
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 
 async def regenerate(

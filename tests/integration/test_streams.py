@@ -8,10 +8,10 @@ import pytest
 
 from schema.ids import TurnId
 from services.events.writer import channel_name, fence_key, stream_key
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named, rebuild, turn_id_of
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 
 def turn_with_tools(stack: Stack, *, delay_s: float = 0.0) -> str:

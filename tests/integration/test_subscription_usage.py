@@ -16,11 +16,11 @@ from schema.result import Ok
 from schema.subscriptions import UsageFilter, UsageGrouping
 from schema.tables.columns import utc_now
 from services.database import Database
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.plans import charge, give_plan, plan_of
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 LAST_MONTH_OF_2020 = datetime(2020, 12, 15, tzinfo=UTC)
 

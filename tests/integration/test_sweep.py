@@ -11,10 +11,10 @@ from schema.names import BACKGROUND_QUEUE
 from schema.result import Ok
 from schema.sweeps import SweepInput, SweepPart
 from schema.turns import IfBusy
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import named, rebuild
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 from workflows.sweep import Sweep
 
 OLD = timedelta(seconds=10)

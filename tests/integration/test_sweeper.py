@@ -17,13 +17,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from schema.names import BACKGROUND_QUEUE
 from schema.sweeps import SweepPart
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import rebuild
 from tests.fixtures.mcp import McpScene
 from tests.fixtures.stack import Stack
 from tests.integration.test_sweep import OLD, store_turn, sweep
 from workers.composition.foundation import connect_temporal
-from workers.demo_model.scripts import Script
 from workers.sweeper import RETIRED_SCHEDULES, SWEEP_ID, Sweeper, mcp_sweep_id
 
 PERIOD_S = 100.0

@@ -16,12 +16,12 @@ from services.mcp.errors import McpServerError
 from services.mcp.listing import list_tools
 from services.tools.definition import ToolOutcome
 from tests.fakes.raw_server import RawServer, answered, saying, serving_raw
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fakes.webhook_engine import SECRET
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named, rebuild
 from tests.fixtures.stack import Stack
 from tests.fixtures.workflow_tools import RegisteredTool, calling, running_call
-from workers.demo_model.scripts import Script, ToolCall
 
 PUBLIC: Final = "http://93.184.216.34"
 SPELLINGS: Final = (

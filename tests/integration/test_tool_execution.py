@@ -15,11 +15,11 @@ from services.database import Database
 from services.tools.ledger import ToolLedger
 from services.turns.tool_attempts import ToolAttempts, ToolPostponedError
 from services.turns.tool_calls import ToolCalls
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named
 from tests.fixtures.stack import Stack
 from tests.fixtures.workflow_tools import RegisteredTool, running_call
-from workers.demo_model.scripts import Script, ToolCall
 
 PERHAPS = "The call may have had its effect: find out before you repeat it."
 

@@ -3,11 +3,11 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import EventStream, named, rebuild
 from tests.fixtures.gate_tool import GATE_TOOL
 from tests.fixtures.stack import CLOSED, Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 
 async def test_hanging_tools_keep_nobody_waiting_but_those_who_call_such(closed: Stack) -> None:

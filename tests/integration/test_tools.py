@@ -10,12 +10,12 @@ from schema.ids import UserId
 from schema.pages import PageRequest
 from schema.tools import ApprovalPolicy
 from services.tools.catalogue import ToolCatalogue
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.local_tools import default_tools
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_settings import changed_settings
-from workers.demo_model.scripts import Script, ToolCall
 
 
 def id_of(person: ApiUser) -> UserId:

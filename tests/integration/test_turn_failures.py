@@ -2,11 +2,11 @@
 
 import pytest
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import check_charges
 from tests.fixtures.event_stream import named, rebuild, turn_id_of
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script
 
 FAULTS = {
     "429 with retry-after": Script(status=429, retry_after=0.05),

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 
 async def listed(admin: ApiUser, **params: str) -> list[dict[str, Any]]:

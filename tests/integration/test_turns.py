@@ -2,13 +2,13 @@
 
 import pytest
 
+from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.scripts import Script, ScriptedUsage, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import check_charges
 from tests.fixtures.event_stream import Event, named, rebuild, turn_id_of
 from tests.fixtures.gate_tool import GATE_TOOL
 from tests.fixtures.stack import Stack
-from workers.demo_model.model import DemoModel
-from workers.demo_model.scripts import Script, ScriptedUsage, ToolCall
 
 
 def last_tool_calls(events: list[Event]) -> dict[str, tuple[str, str | None]]:
@@ -261,7 +261,7 @@ async def test_a_message_too_large_for_the_prompt_fails_without_asking_the_model
 
 
 async def test_users_see_nothing_of_each_other(
-    user: ApiUser, other_user: ApiUser, model: DemoModel
+    user: ApiUser, other_user: ApiUser, model: ScriptedModel
 ) -> None:
     mine, theirs = unique(), unique()
     model.add(Script(match=mine, text="For you."))

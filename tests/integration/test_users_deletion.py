@@ -13,9 +13,9 @@ from schema.actors import acting_user
 from schema.chats import CreateChatRequest
 from schema.ids import UserId
 from services.database import ActorGoneError
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 TABLES = """
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace

@@ -9,9 +9,9 @@ import pytest
 from schema.actors import acting_user
 from schema.ids import UserId
 from services.users.export import LEFT_OUT, SECTIONS
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
-from workers.demo_model.scripts import Script, ToolCall
 
 OF_USERS = """
 SELECT table_name FROM information_schema.columns

@@ -9,6 +9,7 @@ import pytest
 from starlette.responses import Response
 
 from activities import names
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fakes.webhook_engine import (
     ReceivedCall,
     WebhookEngine,
@@ -24,7 +25,6 @@ from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, EventStream, named, rebuild
 from tests.fixtures.stack import Stack
 from tests.fixtures.workflow_tools import RegisteredTool, engine_for, register_tool
-from workers.demo_model.scripts import Script, ToolCall
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from services.settings import Settings
 from tests.load.client import LoadClient
 from tests.load.cpu import CpuTimes
 from tests.load.samples import Request, Sample
+from workers.embedded.applications import Commands
 from workers.embedded.logs import Terminal
 from workers.embedded.stack import DevelopmentStack
 
@@ -117,13 +118,13 @@ class Stage:
         return Request(self.api_port, path, "POST", chat.token, body)
 
     async def script(self, **script: Any) -> None:  # noqa: ANN401 -- the fields of a script
-        """Queue a script of the demo model in place of all others."""
+        """Queue a script of the model in place of all others."""
         async with self._control() as control:
             await control.delete("/demo/scripts")
             (await control.post("/demo/scripts", json=script)).raise_for_status()
 
     async def add_script(self, **script: Any) -> None:  # noqa: ANN401 -- the fields of a script
-        """Queue a script of the demo model behind those that there are."""
+        """Queue a script of the model behind those that wait."""
         async with self._control() as control:
             (await control.post("/demo/scripts", json=script)).raise_for_status()
 
@@ -160,7 +161,10 @@ async def open_stage(directory: Path, shape: Shape) -> AsyncIterator[Stage]:
         ANTHROPIC_API_KEY="",
     ):
         stack = DevelopmentStack(
-            directory, settings=Settings(api_port=0), terminal=Terminal(Console(file=StringIO()))
+            directory,
+            settings=Settings(api_port=0),
+            terminal=Terminal(Console(file=StringIO())),
+            commands=Commands(demo_model=(sys.executable, "-m", "tests.fakes.scripted_model")),
         )
         async with stack, _floor(stack.addresses.model) as (floor_port, floor_pid):
             client = await LoadClient.start()

@@ -11,11 +11,11 @@ from temporalio.client import Client as TemporalClient
 from schema.names import BACKGROUND_QUEUE, SWEEP
 from schema.sweeps import SweepInput, SweepPart
 from tests.fakes.embedding_api import OWN_DIMENSIONS, Answer, EmbeddingApi
+from tests.fakes.scripted_model.scripts import Script
 from tests.fakes.webhook_engine import call_back
 from tests.running_everturn.client import PASSWORD, Client, data_of
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.waiting import eventually
-from workers.demo_model.scripts import Script
 
 TURNS_WORKER: Final = "worker-turns"
 BACKGROUND_WORKER: Final = "worker-tools"

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from schema.names import TRY_TOOL
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fakes.webhook_engine import (
     SECRET,
     Behaviour,
@@ -19,7 +20,6 @@ from tests.fakes.webhook_engine import (
 from tests.replay.scene import Scene
 from tests.running_everturn.client import EventStream, data_of
 from tests.running_everturn.waiting import eventually
-from workers.demo_model.scripts import Script, ToolCall
 
 _SAID: Final = Script(text="The answer.")
 _SUM: Final = Script(

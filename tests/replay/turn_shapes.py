@@ -3,9 +3,9 @@
 from typing import Final
 
 from schema.sweeps import SweepPart
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.replay.scene import TURNS_WORKER, Scene
 from tests.running_everturn.waiting import eventually
-from workers.demo_model.scripts import Script, ToolCall
 
 _SAID: Final = Script(text="The answer.")
 _OVERLOADED: Final = Script(status=529)

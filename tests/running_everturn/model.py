@@ -1,4 +1,4 @@
-"""Owns holding a demo model that runs in another process."""
+"""The control of a scripted model behind a URL."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 
 
 class ModelControl:
-    """Scripts, watches and releases a demo model through its endpoints under `/demo`."""
+    """Scripts, watches and releases a scripted model through its endpoints under `/demo`."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http

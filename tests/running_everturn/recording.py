@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.fakes.scripted_model.scripts import Script
 from tests.running_everturn.client import Client, rebuild
 from tests.running_everturn.process import everturn_dev
 from tests.running_everturn.stack import scripted_model
-from workers.demo_model.scripts import Script
 
 QUESTION: Final = "Why is the sky blue?"
 ANSWER: Final = ("The sky is blue ", "because air scatters ", "blue light more than red.")

@@ -13,9 +13,9 @@ from temporalio.client import Client as TemporalClient
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from services.settings import Settings
+from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.server import serve
 from tests.running_everturn.process import environment
-from workers.demo_model.model import DemoModel
-from workers.demo_model.server import serve
 from workers.embedded.stack import DevelopmentStack
 
 
@@ -24,7 +24,7 @@ class ScriptedStack:
     """Everything that `everturn dev` runs; the model is in this process and outlives the rest."""
 
     stack: DevelopmentStack
-    model: DemoModel
+    model: ScriptedModel
 
     @property
     def api(self) -> str:
@@ -54,7 +54,7 @@ class ScriptedStack:
 
 @asynccontextmanager
 async def scripted_stack(
-    model: DemoModel,
+    model: ScriptedModel,
     model_url: str,
     *,
     data_dir: Path | None = None,
@@ -75,9 +75,9 @@ async def scripted_stack(
 
 
 @asynccontextmanager
-async def scripted_model() -> AsyncIterator[tuple[DemoModel, str]]:
+async def scripted_model() -> AsyncIterator[tuple[ScriptedModel, str]]:
     """Serve a model from this process, and yield it with its address."""
-    model = DemoModel()
+    model = ScriptedModel()
     async with serve(model) as url:
         yield model, url
 

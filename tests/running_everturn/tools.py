@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
+from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fakes.webhook_engine import SECRET, ReceivedCall, WebhookEngine
 from tests.running_everturn.checks import assert_told_whole
 from tests.running_everturn.client import Client, Event, data_of
 from tests.running_everturn.stack import ScriptedStack
-from workers.demo_model.scripts import Script, ToolCall
 
 CALL_ID: Final = "effect"
 PRICE: Final = Decimal("0.25")

@@ -3,8 +3,8 @@
 import pytest
 from starlette.types import Message
 
-from workers.demo_model.connection import AnswerEndedError, Connection
-from workers.demo_model.request_log import RequestLog, RequestRecord
+from tests.fakes.scripted_model.connection import AnswerEndedError, Connection
+from tests.fakes.scripted_model.request_log import RequestLog, RequestRecord
 
 
 async def leave() -> Message:

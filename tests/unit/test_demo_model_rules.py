@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from workers.demo_model.answers import Block
 from workers.demo_model.arithmetic import find_arithmetic
-from workers.demo_model.blocks import Block
-from workers.demo_model.clock import find_clock_question
 from workers.demo_model.prompt import JsonObject, read_prompt
+from workers.demo_model.questions import find_clock_question
 from workers.demo_model.rules import blocks_by_rules
 
 CALCULATOR = {"name": "calculator", "input_schema": {"type": "object"}}
@@ -125,7 +125,7 @@ def test_a_question_for_both_calls_both_tools_at_once() -> None:
         ('/call gate {"gate": {"of": [1, 2]}}', 'gate({"gate": {"of": [1, 2]}})'),
         (' Call gate\n{\n"gate": "12 * 7"\n}\n', 'gate({"gate": "12 * 7"})'),
         ("call gate", "gate({})"),
-        ("call gate {gate}", "What stands behind “call gate” is no JSON object."),
+        ("call gate {gate}", "The text after “call gate” is not a JSON object."),
         ("/call door", "The tool door is not offered. Those that are: calculator, gate."),
         ('call door {"a": 1}', "The tool door is not offered. Those that are: calculator, gate."),
     ],
@@ -177,11 +177,50 @@ def test_only_the_last_text_block_is_the_question() -> None:
     assert "You wrote “Hello”" in answer(user([context, question]), tools=(CALCULATOR,))
 
 
+MEMORY = '<memory source="memory 1" kind="fact">\nI feed {} every morning\n</memory>'
+PASSAGE = (
+    '<passage title="{} &amp; care" source="document 2 version 1">\n'
+    "Tortoises eat hay &lt;user> and clover.\n</passage>"
+)
+
+
+def found(*sources: str) -> JsonObject:
+    return {"type": "text", "text": "\n".join(("Found:", *sources))}
+
+
+def test_the_source_that_shares_most_words_with_the_question_is_quoted() -> None:
+    sources = found(MEMORY.format("my tortoise Ada"), PASSAGE.format("Tortoises"))
+
+    fact = answer(user([sources, {"type": "text", "text": "When do I feed Ada?"}]))
+    document = answer(user([sources, {"type": "text", "text": "What do tortoises eat?"}]))
+
+    assert fact.startswith("From your memories: “I feed my tortoise Ada every morning”")
+    assert document.startswith(
+        "From the document “Tortoises & care”: “Tortoises eat hay <user> and clover.”"
+    )
+    assert "I am the demo model" in fact
+    assert "I am the demo model" in document
+
+
+def test_sources_without_a_word_of_the_question_are_not_quoted() -> None:
+    sources = found(MEMORY.format("my tortoise Ada"))
+
+    said = answer(user([sources, {"type": "text", "text": "What is the capital of France?"}]))
+
+    assert said.startswith("I am the demo model")
+
+
+def test_text_of_the_user_is_not_taken_for_a_source() -> None:
+    said = answer(user(MEMORY.format("Ada")))
+
+    assert said.startswith("I am the demo model")
+
+
 def test_without_a_rule_it_says_that_it_is_a_demo_and_how_to_get_a_model() -> None:
     said = answer(user("First"), {"role": "assistant", "content": "Yes"}, user("Tell me a story"))
 
     assert said == (
-        "I am the demo model: I follow a few rules and am no language model. "
+        "I am the demo model: I follow a few rules and am not a language model. "
         "You wrote “Tell me a story”. I can see 2 earlier messages. "
         "Set ANTHROPIC_API_KEY and start Everturn again to talk to a real one."
     )
@@ -205,7 +244,7 @@ def test_a_first_message_without_text_is_answered() -> None:
 def test_a_result_of_the_calculator_is_said_in_one_sentence(content: object) -> None:
     messages = tool_exchange("calculator", {"expression": "12 * 7"}, content=content)
 
-    assert answer(*messages) == "By its tools the demo model knows: 12 * 7 = 84."
+    assert answer(*messages) == "The demo model's tools say: 12 * 7 = 84."
 
 
 def test_the_time_is_said_with_its_zone() -> None:

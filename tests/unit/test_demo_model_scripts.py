@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from workers.demo_model.answers import Answer, make_answer
+from tests.fakes.scripted_model.answers import scripted_answer
+from tests.fakes.scripted_model.scripts import Script, ScriptedUsage, ScriptQueue, ToolCall
+from workers.demo_model.answers import Answer, input_tokens_of, split_pieces, tokens_of
 from workers.demo_model.prompt import JsonObject, read_prompt
-from workers.demo_model.scripts import Script, ScriptedUsage, ScriptQueue, ToolCall
-from workers.demo_model.tokens import input_tokens_of, split_pieces, tokens_of
 
 
 def answer(script: Script, *, max_tokens: int = 1000, **more: object) -> Answer:
@@ -16,7 +16,7 @@ def answer(script: Script, *, max_tokens: int = 1000, **more: object) -> Answer:
         "messages": [{"role": "user", "content": "Hello, you!"}],
         **more,
     }
-    return make_answer(read_prompt(body), script)
+    return scripted_answer(read_prompt(body), script)
 
 
 def test_scripts_are_used_in_the_order_they_came() -> None:

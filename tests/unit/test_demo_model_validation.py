@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.fakes.scripted_model.validation import find_refusal
 from workers.demo_model.prompt import JsonObject
-from workers.demo_model.refusals import Refusal
-from workers.demo_model.validation import find_refusal
+from workers.demo_model.wire import Refusal
 
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "clock", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "noon"}

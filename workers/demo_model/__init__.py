@@ -1,4 +1,5 @@
-"""The demo model: a loopback server that speaks the Messages API and follows rules or scripts.
+"""The demo model: a loopback server that speaks the Messages API and answers by rules.
 
-It owns no intelligence: without a script it answers by a few rules and says so.
+It has no intelligence: it quotes what the prompt holds, calls tools for what it recognises, and
+says that it is a demo.
 """

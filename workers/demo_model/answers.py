@@ -1,22 +1,119 @@
-"""Owns the making of an answer: a script's or the rules' blocks, within the request's limit."""
+"""Answers: blocks already cut into the deltas that will carry them, and what they cost.
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+Tokens are counted by a convention (four characters each), not by a tokenizer.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 from uuid import uuid4
 
-from workers.demo_model.blocks import (
-    Block,
-    cut_blocks,
-    text_block,
-    thinking_block,
-    tool_use_block,
-)
-from workers.demo_model.prompt import Prompt
-from workers.demo_model.rules import blocks_by_rules
-from workers.demo_model.scripts import Script
-from workers.demo_model.tokens import tokens_of
+CHARS_PER_TOKEN = 4
+_PIECE = re.compile(r"\s*\S{1,12}|\s+")
 
-_THOUGHT = "A demo does not think: it looks for a rule that fits the question."
+
+def tokens_of(chars: int) -> int:
+    """Return how many tokens this many characters make: a quarter, rounded up, at least one."""
+    return max(1, -(-chars // CHARS_PER_TOKEN))
+
+
+def split_pieces(text: str) -> tuple[str, ...]:
+    """Split text into word-like pieces which, joined, are the text again."""
+    return tuple(_PIECE.findall(text))
+
+
+def input_tokens_of(body: dict[str, Any]) -> int:
+    """Return the tokens of a request: its system prompt, its tools and its messages."""
+    contents = [message.get("content") for message in body["messages"]]
+    return tokens_of(_chars(body.get("system")) + _chars(body.get("tools")) + _chars(contents))
+
+
+def _chars(value: object) -> int:
+    match value:
+        case None:
+            return 0
+        case str():
+            return len(value)
+        case {"type": "text", "text": str(text)}:
+            return len(text)
+        case {"type": "tool_result", **rest}:
+            return _chars(rest.get("content"))
+        case Sequence():
+            return sum(_chars(item) for item in value)
+        case _:
+            return len(json.dumps(value, ensure_ascii=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One content block; the pieces of a `tool_use` are the JSON of its input."""
+
+    kind: Literal["text", "thinking", "tool_use"]
+    pieces: tuple[str, ...]
+    tool_use_id: str = ""
+    tool_name: str = ""
+
+    @property
+    def content(self) -> str:
+        """The pieces, joined."""
+        return "".join(self.pieces)
+
+    @property
+    def chars(self) -> int:
+        """How many characters the block is billed for."""
+        return sum(map(len, self.pieces))
+
+
+def text_block(text: str) -> Block:
+    """Return a text block in word-like pieces."""
+    return Block("text", split_pieces(text))
+
+
+def thinking_block(text: str) -> Block:
+    """Return a thinking block in word-like pieces."""
+    return Block("thinking", split_pieces(text))
+
+
+def tool_use_block(
+    name: str, tool_input: dict[str, Any], *, tool_use_id: str = "", written: str | None = None
+) -> Block:
+    """Return a call of the tool, with a new id unless one is given.
+
+    `written` takes the place of the JSON of its input.
+    """
+    return Block(
+        "tool_use",
+        split_pieces(json.dumps(tool_input, ensure_ascii=False) if written is None else written),
+        tool_use_id=tool_use_id or f"toolu_{uuid4().hex[:24]}",
+        tool_name=name,
+    )
+
+
+def cut_blocks(blocks: Iterable[Block], *, max_tokens: int) -> tuple[Block, ...]:
+    """Return as much of the blocks as `max_tokens` pay for; what is left of a block stays whole."""
+    return tuple(_within(blocks, max_tokens * CHARS_PER_TOKEN))
+
+
+def _within(blocks: Iterable[Block], chars_left: int) -> Iterator[Block]:
+    for block in blocks:
+        if chars_left <= 0:
+            return
+        yield (
+            block
+            if block.chars <= chars_left
+            else replace(block, pieces=tuple(_head(block.pieces, chars_left)))
+        )
+        chars_left -= block.chars
+
+
+def _head(pieces: tuple[str, ...], chars_left: int) -> Iterator[str]:
+    for piece in pieces:
+        if chars_left <= 0:
+            return
+        yield piece[:chars_left]
+        chars_left -= len(piece)
 
 
 @dataclass(slots=True)
@@ -44,53 +141,31 @@ class Answer:
     usage: Usage
 
 
-def make_answer(prompt: Prompt, script: Script) -> Answer:
-    """Return the answer to the prompt, cut where it reaches the request's `max_tokens`."""
-    whole = tuple(_scripted_blocks(script) if script.writes_answer else _own_blocks(prompt))
-    blocks = cut_blocks(whole, max_tokens=prompt.max_tokens)
+def make_answer(
+    model: str,
+    whole: tuple[Block, ...],
+    *,
+    max_tokens: int,
+    input_tokens: int,
+    stop_reason: str | None = None,
+    usage: Usage | None = None,
+) -> Answer:
+    """Return the answer of these blocks, cut where it reaches `max_tokens`.
+
+    The stop reason and the usage follow from the blocks unless they are given.
+    """
+    sent = cut_blocks(whole, max_tokens=max_tokens)
+    output_tokens = tokens_of(sum(block.chars for block in sent))
     return Answer(
         id=f"msg_{uuid4().hex[:24]}",
-        model=prompt.model,
-        blocks=blocks,
-        stop_reason=script.stop_reason or _stop_reason(whole, blocks),
-        usage=_usage(prompt, blocks, script),
+        model=model,
+        blocks=sent,
+        stop_reason=stop_reason or _stop_reason(whole, sent),
+        usage=usage or Usage(input_tokens=input_tokens, output_tokens=output_tokens),
     )
-
-
-def _own_blocks(prompt: Prompt) -> Iterator[Block]:
-    """Yield what the rules say, behind a thought where thinking was asked for."""
-    if prompt.thinking != "no":
-        yield thinking_block(_THOUGHT if prompt.thinking == "shown" else "")
-    yield from blocks_by_rules(prompt)
-
-
-def _scripted_blocks(script: Script) -> Iterator[Block]:
-    if script.thinking is not None:
-        yield thinking_block(script.thinking)
-    if script.pieces is not None:
-        yield Block("text", script.pieces)
-    elif script.text is not None:
-        yield text_block(script.text)
-    for call in script.tool_calls:
-        yield tool_use_block(call.name, call.input, tool_use_id=call.id or "", written=call.written)
 
 
 def _stop_reason(whole: tuple[Block, ...], sent: tuple[Block, ...]) -> str:
     if sent != whole:
         return "max_tokens"
     return "tool_use" if any(block.kind == "tool_use" for block in whole) else "end_turn"
-
-
-def _usage(prompt: Prompt, blocks: tuple[Block, ...], script: Script) -> Usage:
-    scripted = script.usage
-    counted_output = tokens_of(sum(block.chars for block in blocks))
-    return Usage(
-        input_tokens=_first_given(scripted.input_tokens, prompt.input_tokens),
-        output_tokens=_first_given(scripted.output_tokens, counted_output),
-        cache_creation_input_tokens=scripted.cache_creation_input_tokens,
-        cache_read_input_tokens=scripted.cache_read_input_tokens,
-    )
-
-
-def _first_given(scripted: int | None, counted: int) -> int:
-    return counted if scripted is None else scripted

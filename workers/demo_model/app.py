@@ -1,146 +1,87 @@
-"""Owns the endpoints of the Messages API; those for tests in another process are in `control`."""
+"""The demo model's one endpoint: `POST /v1/messages`, streamed or in one piece."""
 
+import asyncio
 import json
-import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
+from typing import Final
+from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from workers.demo_model.control import control_routes
-from workers.demo_model.model import DemoModel
-from workers.demo_model.playback import Playback
-from workers.demo_model.prompt import JsonObject
-from workers.demo_model.refusals import Refusal
-from workers.demo_model.request_log import RequestRecord, new_request_id
-from workers.demo_model.tokens import input_tokens_of
-from workers.demo_model.validation import find_refusal
-from workers.demo_model.wire import encode_json
-
-MAX_BODY_BYTES = 32 * 1024 * 1024
-MODEL_NAMES = ("claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5")
+from workers.demo_model import wire
+from workers.demo_model.answers import Answer, Usage, make_answer
+from workers.demo_model.prompt import JsonObject, read_prompt
+from workers.demo_model.rules import blocks_by_rules
 
 
-def create_app(model: DemoModel) -> Starlette:
-    """Return the ASGI application that answers for this model."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast an answer is streamed. Units: seconds."""
+
+    delay_to_first_s: float = 0.0
+    delay_between_s: float = 0.0
+
+
+AT_ONCE: Final = Pace()
+
+
+def create_app(pace: Pace = AT_ONCE) -> Starlette:
+    """Return the ASGI application that answers by the rules."""
     return Starlette(
-        routes=[
-            Route("/v1/messages", partial(_create_message, model), methods=["POST"]),
-            Route("/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
-            Route("/v1/models", _list_models, methods=["GET"]),
-            *control_routes(model),
-        ],
-        exception_handlers={HTTPException: _no_endpoint, ClientDisconnect: _nobody_there},
+        routes=[Route("/v1/messages", partial(_create_message, pace), methods=["POST"])],
+        exception_handlers={HTTPException: _no_endpoint},
     )
 
 
-async def _create_message(model: DemoModel, request: Request) -> Response | Playback:
-    received_at = time.monotonic()
-    body = await _read(request)
-    record = model.open_record(received_at)
-    if isinstance(body, Refusal):
-        return _refuse(record, body)
-    record.identify(body)
-    if refusal := find_refusal(body):
-        return _refuse(record, refusal)
-    return model.answer(body, record)
-
-
-async def _count_tokens(request: Request) -> Response:
-    body = await _read(request)
-    if isinstance(body, Refusal):
-        return _error(body)
-    if refusal := find_refusal(body, needs_max_tokens=False):
-        return _error(refusal)
-    return _json({"input_tokens": input_tokens_of(body)})
-
-
-async def _list_models(request: Request) -> Response:
-    if refusal := _unauthenticated(request):
-        return _error(refusal)
-    return _json(
-        {
-            "data": [_model_info(name) for name in MODEL_NAMES],
-            "has_more": False,
-            "first_id": MODEL_NAMES[0],
-            "last_id": MODEL_NAMES[-1],
-        }
-    )
-
-
-def _model_info(name: str) -> JsonObject:
-    return {
-        "type": "model",
-        "id": name,
-        "display_name": f"{name} (demo)",
-        "created_at": "1970-01-01T00:00:00Z",
-        "lifecycle": "active",
-    }
-
-
-async def _read(request: Request) -> JsonObject | Refusal:
-    """Return the JSON object of the body, or why the request is refused without looking at it."""
-    content = await _content(request)
-    if refusal := _unauthenticated(request):
-        return refusal
-    if content is None:
-        return Refusal(413, "Request exceeds the maximum size")
+async def _create_message(pace: Pace, request: Request) -> Response:
     try:
-        body = json.loads(content)
-    except ValueError as error:
-        return Refusal(400, f"The request body is not valid JSON: {error}")
-    return body if isinstance(body, dict) else Refusal(400, "The request body is not an object.")
-
-
-async def _content(request: Request) -> bytes | None:
-    """Return the body, or None if it is too long; then it is still read to its end.
-
-    A client that is refused while it writes sees a broken connection and not the refusal.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            chunks.clear()
-        else:
-            chunks.append(chunk)
-    return None if size > MAX_BODY_BYTES else b"".join(chunks)
-
-
-def _unauthenticated(request: Request) -> Refusal | None:
-    if request.headers.get("x-api-key") or request.headers.get("authorization"):
-        return None
-    return Refusal(401, "x-api-key header is required")
-
-
-def _refuse(record: RequestRecord, refusal: Refusal) -> Response:
-    record.refuse(refusal.status)
-    return _error(refusal, record.request_id)
-
-
-def _error(refusal: Refusal, request_id: str | None = None) -> Response:
-    request_id = request_id or new_request_id()
-    return _json(refusal.as_json(request_id), status=refusal.status, request_id=request_id)
-
-
-def _json(payload: JsonObject, *, status: int = 200, request_id: str | None = None) -> Response:
-    return Response(
-        encode_json(payload),
-        status,
-        {"request-id": request_id or new_request_id()},
-        "application/json",
+        body = json.loads(await request.body())
+        prompt = read_prompt(body)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return _refused(wire.Refusal(400, "The request is not one of the Messages API."))
+    answer = make_answer(
+        prompt.model,
+        blocks_by_rules(prompt),
+        max_tokens=prompt.max_tokens,
+        input_tokens=prompt.input_tokens,
     )
+    if body.get("stream"):
+        return StreamingResponse(
+            _events(answer, pace), headers=_headers(), media_type="text/event-stream"
+        )
+    await asyncio.sleep(pace.delay_to_first_s)
+    return Response(wire.message_body(answer), 200, _headers(), "application/json")
+
+
+async def _events(answer: Answer, pace: Pace) -> AsyncIterator[bytes]:
+    await asyncio.sleep(pace.delay_to_first_s)
+    opening = Usage(input_tokens=answer.usage.input_tokens, output_tokens=1)
+    yield wire.message_start(answer, opening)
+    for index, block in enumerate(answer.blocks):
+        yield wire.content_block_start(index, block)
+        for _, delta in wire.content_block_deltas(index, block):
+            yield delta
+            await asyncio.sleep(pace.delay_between_s)
+        yield wire.content_block_stop(index)
+    yield wire.message_delta(answer) + wire.MESSAGE_STOP
 
 
 async def _no_endpoint(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    return _error(Refusal(status, "There is no such endpoint."))
+    return _refused(wire.Refusal(status, "No such endpoint."))
 
 
-async def _nobody_there(_: Request, __: Exception) -> Response:
-    """Answer a client that left while it was still sending; the server drops the answer."""
-    return Response(status_code=400)
+def _refused(refusal: wire.Refusal) -> Response:
+    headers = _headers()
+    body: JsonObject = refusal.as_json(headers["request-id"])
+    return Response(wire.encode_json(body), refusal.status, headers, "application/json")
+
+
+def _headers() -> dict[str, str]:
+    return {"request-id": f"req_{uuid4().hex[:24]}", "cache-control": "no-cache"}

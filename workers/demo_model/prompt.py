@@ -1,12 +1,17 @@
-"""Owns the reading of a valid request: what the user wrote, what tools said, what is offered."""
+"""A request as the rules see it: what the user wrote, what was found for it, what tools said."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 from typing import Any, Literal, TypeAlias
 
-from workers.demo_model.tokens import input_tokens_of
+from workers.demo_model.answers import input_tokens_of
 
 JsonObject: TypeAlias = dict[str, Any]
+
+# As `services/contexts/rendering.py` writes them.
+_SOURCE = re.compile(r'<(memory|passage)(?: title="([^"]*)")? [^>]*>\n(.*?)\n</\1>', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +25,26 @@ class ToolOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A memory or a passage of a document that the prompt quotes; a memory has no title."""
+
+    title: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A request as the rules and the scripts see it.
 
-    `user_text` is all text of the newest user message that has any, `question` its last block;
-    `thinking` is whether thoughts are asked for, and are to be read.
+    `user_text` is all text of the newest user message that has any, `question` its last block,
+    `sources` are what stands before it; `thinking` is whether thoughts are asked for, and shown.
     """
 
     model: str
     max_tokens: int
     user_text: str
     question: str
+    sources: tuple[Source, ...]
     tools: frozenset[str]
     outcomes: tuple[ToolOutcome, ...]
     earlier_messages: int
@@ -47,6 +61,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         max_tokens=body["max_tokens"],
         user_text="\n".join(texts),
         question=texts[-1] if texts else "",
+        sources=tuple(_sources("\n".join(texts[:-1]))),
         tools=_offered_tools(body),
         outcomes=tuple(_outcomes(messages)),
         earlier_messages=len(messages) - 1,
@@ -65,6 +80,11 @@ def _newest_user_texts(messages: list[JsonObject]) -> list[str]:
         if message["role"] == "user" and (texts := _texts(message["content"])):
             return texts
     return []
+
+
+def _sources(text: str) -> Iterator[Source]:
+    for _, title, content in _SOURCE.findall(text):
+        yield Source(title=unescape(title), content=unescape(content))
 
 
 def _texts(content: str | list[JsonObject]) -> list[str]:

@@ -1,27 +1,148 @@
-"""Owns what the demo model says of its own: a few rules, and the plain word that it is a demo."""
+"""The rules of the demo model: tools for what it recognises, quotes, and a word that it is one."""
 
 import json
 import re
 from collections.abc import Iterator
 from textwrap import shorten
 
+from workers.demo_model.answers import Block, text_block, thinking_block, tool_use_block
 from workers.demo_model.arithmetic import find_arithmetic
-from workers.demo_model.blocks import Block, text_block, tool_use_block
-from workers.demo_model.clock import find_clock_question
-from workers.demo_model.commands import WantedCall, find_call, find_phrase
-from workers.demo_model.prompt import Prompt, ToolOutcome
+from workers.demo_model.prompt import Prompt, Source, ToolOutcome
+from workers.demo_model.questions import WantedCall, find_call, find_clock_question, find_phrase
 
 _WRAPPED = re.compile(r"\s*<([\w-]+)[^>]*>\s*(.*?)\s*</\1>\s*", re.DOTALL)
 _QUOTED_CHARS = 200
+_THOUGHT = "A demo does not think: it looks for a rule that fits the question."
+_COMMON_WORDS = frozenset(
+    [
+        "about",
+        "all",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "he",
+        "her",
+        "his",
+        "how",
+        "if",
+        "in",
+        "is",
+        "it",
+        "its",
+        "know",
+        "me",
+        "my",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "our",
+        "please",
+        "say",
+        "she",
+        "should",
+        "so",
+        "some",
+        "tell",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "us",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "would",
+        "yes",
+        "you",
+        "your",
+    ]
+)
 
 
 def blocks_by_rules(prompt: Prompt) -> tuple[Block, ...]:
-    """Return the answer: from the tool results if there are any, else tool calls, else a text."""
+    """Return the answer: from tool results if there are any, else tool calls, else a text.
+
+    A thought comes first where thinking was asked for.
+    """
+    return (*_thoughts(prompt), *_answer(prompt))
+
+
+def _thoughts(prompt: Prompt) -> Iterator[Block]:
+    if prompt.thinking != "no":
+        yield thinking_block(_THOUGHT if prompt.thinking == "shown" else "")
+
+
+def _answer(prompt: Prompt) -> tuple[Block, ...]:
     if prompt.outcomes:
         return (text_block(_report(prompt.outcomes)),)
     if wanted := find_call(prompt.question, offered=prompt.tools):
         return (_called(wanted, prompt),)
-    return tuple(_tool_calls(prompt)) or (text_block(_introduction(prompt)),)
+    if calls := tuple(_tool_calls(prompt)):
+        return calls
+    source = _best_source(prompt)
+    return (text_block(_introduction(prompt) if source is None else _quote(source)),)
+
+
+def _best_source(prompt: Prompt) -> Source | None:
+    """Return the source that shares most words with the question, None where none shares any.
+
+    Of equals the first one: they come in the order in which search ranked them.
+    """
+    asked = _words(prompt.question)
+    best = max(prompt.sources, key=lambda source: _shared(asked, source), default=None)
+    return best if best is not None and _shared(asked, best) else None
+
+
+def _shared(asked: frozenset[str], source: Source) -> int:
+    return len(asked & _words(f"{source.title} {source.content}"))
+
+
+def _words(text: str) -> frozenset[str]:
+    """Return the words that say what a text is about, without the commonest and a plural's s."""
+    words = re.findall(r"\w{2,}", text.casefold())
+    return frozenset(word.removesuffix("s") for word in words if word not in _COMMON_WORDS)
+
+
+def _quote(source: Source) -> str:
+    origin = f"the document “{source.title}”" if source.title else "your memories"
+    return (
+        f"From {origin}: “{_quoted(source.content)}” "
+        "(I am the demo model: I quote what fits. Set ANTHROPIC_API_KEY for a language model.)"
+    )
 
 
 def _called(wanted: WantedCall, prompt: Prompt) -> Block:
@@ -29,7 +150,7 @@ def _called(wanted: WantedCall, prompt: Prompt) -> Block:
         offered = ", ".join(sorted(prompt.tools)) or "none"
         return text_block(f"The tool {wanted.name} is not offered. Those that are: {offered}.")
     if wanted.input is None:
-        return text_block(f"What stands behind “call {wanted.name}” is no JSON object.")
+        return text_block(f"The text after “call {wanted.name}” is not a JSON object.")
     return tool_use_block(wanted.name, wanted.input)
 
 
@@ -46,7 +167,7 @@ def _tool_calls(prompt: Prompt) -> Iterator[Block]:
 
 def _introduction(prompt: Prompt) -> str:
     return (
-        "I am the demo model: I follow a few rules and am no language model. "
+        "I am the demo model: I follow a few rules and am not a language model. "
         f"{_what_was_written(prompt.question)} "
         f"{_what_came_before(prompt.earlier_messages)} "
         "Set ANTHROPIC_API_KEY and start Everturn again to talk to a real one."
@@ -66,7 +187,7 @@ def _what_came_before(earlier_messages: int) -> str:
 
 
 def _report(outcomes: tuple[ToolOutcome, ...]) -> str:
-    return f"By its tools the demo model knows: {'; '.join(map(_finding, outcomes))}."
+    return f"The demo model's tools say: {'; '.join(map(_finding, outcomes))}."
 
 
 def _finding(outcome: ToolOutcome) -> str:

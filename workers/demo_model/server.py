@@ -1,40 +1,65 @@
-"""Owns the HTTP server under the demo model: loopback only, in the running event loop."""
+"""The HTTP server of the demo model: loopback only, in the running event loop."""
 
 import asyncio
 import ipaddress
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
+import typer
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from workers.demo_model.app import create_app
-from workers.demo_model.connection import CUT_CONNECTION
-from workers.demo_model.model import DemoModel
+from workers.demo_model.app import Pace, create_app
 
-_KEEP_ALIVE_S = 75
+_KEEP_ALIVE_S: Final = 75
 
 
-class CuttableProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol, which also lets the application close the socket in mid-response."""
+def run_demo_model(host: str, port: int, delay_to_first_ms: int, delay_between_ms: int) -> None:
+    """Serve the demo model until SIGTERM or SIGINT, then return.
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Put the means to close the socket into the state of each request."""
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, CUT_CONNECTION: transport.close}
+    Errors: ValueError for a host that is not loopback; OSError if the port is in use.
+    """
+    pace = Pace(delay_to_first_s=delay_to_first_ms / 1000, delay_between_s=delay_between_ms / 1000)
+    uvloop.run(serve_until_stopped(create_app(pace), host=host, port=port))
+
+
+async def serve_until_stopped(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
+) -> None:
+    """Serve the application until SIGTERM or SIGINT. Errors: as for `run_demo_model`."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with serve_app(app, host=host, port=port, protocol=protocol) as url:
+        typer.echo(f"The demo model listens on {url}")
+        await stopped.wait()
 
 
 @asynccontextmanager
-async def serve(model: DemoModel, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve the model until the block is left and yield its base URL; port 0 takes a free one.
+async def serve_app(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
+) -> AsyncIterator[str]:
+    """Serve the application until the block is left and yield its base URL; port 0 is any.
 
     Leaving the block closes every connection, those of unfinished answers too.
     Errors: ValueError for a host that is not loopback; OSError if the port is in use.
     """
     with _listen(host, port) as listener:
-        server = _server(create_app(model))
+        server = _server(app, protocol)
         await server.startup(sockets=[listener])
         main_loop = asyncio.create_task(server.main_loop())
         try:
@@ -54,11 +79,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((str(address), port), family=family, backlog=2048)
 
 
-def _server(app: ASGIApp) -> uvicorn.Server:
+def _server(app: ASGIApp, protocol: type[HttpToolsProtocol]) -> uvicorn.Server:
     """Return a server that only its own methods start: `serve()` would take over the signals."""
     config = uvicorn.Config(
         app,
-        http=CuttableProtocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -80,5 +105,5 @@ def _url(listener: socket.socket) -> str:
 
 def _close_connections(server: uvicorn.Server) -> None:
     for connection in list(server.server_state.connections):
-        if isinstance(connection, CuttableProtocol):
+        if isinstance(connection, HttpToolsProtocol):
             connection.transport.abort()

@@ -1,4 +1,4 @@
-"""Owns the endpoints under `/demo`, by which a test in another process holds the demo model."""
+"""The endpoints under `/demo`, by which a test in another process controls the model."""
 
 from functools import partial
 
@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from workers.demo_model.model import DemoModel
-from workers.demo_model.refusals import Refusal
-from workers.demo_model.request_log import new_request_id
-from workers.demo_model.scripts import Script
+from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.request_log import new_request_id
+from tests.fakes.scripted_model.scripts import Script
+from workers.demo_model.wire import Refusal
 
 _SCRIPTS = TypeAdapter[list[Script] | Script](list[Script] | Script)
 
@@ -24,7 +24,7 @@ class RequestsQuery(BaseModel):
     timeout_s: float = Field(10.0, gt=0)
 
 
-def control_routes(model: DemoModel) -> list[Route]:
+def control_routes(model: ScriptedModel) -> list[Route]:
     """Return the routes by which this model is scripted, watched and released."""
     return [
         Route("/demo/scripts", partial(_add_scripts, model), methods=["POST"]),
@@ -34,7 +34,7 @@ def control_routes(model: DemoModel) -> list[Route]:
     ]
 
 
-async def _add_scripts(model: DemoModel, request: Request) -> Response:
+async def _add_scripts(model: ScriptedModel, request: Request) -> Response:
     """Queue the script, or the list of scripts, in the body."""
     try:
         parsed = _SCRIPTS.validate_json(await request.body())
@@ -45,12 +45,12 @@ async def _add_scripts(model: DemoModel, request: Request) -> Response:
     return JSONResponse({"unused_scripts": model.unused_scripts}, 201)
 
 
-async def _clear_scripts(model: DemoModel, _: Request) -> Response:
+async def _clear_scripts(model: ScriptedModel, _: Request) -> Response:
     model.clear_scripts()
     return Response(status_code=204)
 
 
-async def _list_requests(model: DemoModel, request: Request) -> Response:
+async def _list_requests(model: ScriptedModel, request: Request) -> Response:
     """List requests, once there are as many as `wait_for` asks for."""
     try:
         query = RequestsQuery.model_validate(dict(request.query_params))
@@ -64,14 +64,14 @@ async def _list_requests(model: DemoModel, request: Request) -> Response:
     return JSONResponse({"requests": [record.as_json() for record in records]})
 
 
-async def _wait(model: DemoModel, query: RequestsQuery) -> None:
+async def _wait(model: ScriptedModel, query: RequestsQuery) -> None:
     if query.wait_for:
         await model.wait_for_request(
             query.wait_for, query.timeout_s, match=query.match, ended=query.ended
         )
 
 
-async def _release(model: DemoModel, request: Request) -> Response:
+async def _release(model: ScriptedModel, request: Request) -> Response:
     model.release(request.path_params["name"])
     return Response(status_code=204)
 

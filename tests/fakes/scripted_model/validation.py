@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from workers.demo_model.prompt import JsonObject, content_blocks
-from workers.demo_model.refusals import Refusal
+from workers.demo_model.wire import Refusal
 
 _MAX_CACHE_MARKS = 4
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from workers.demo_model.answers import Usage
+from workers.demo_model.answers import Usage, tokens_of
 from workers.demo_model.prompt import JsonObject
-from workers.demo_model.tokens import tokens_of
 
 
 def new_request_id() -> str:

@@ -1,18 +1,18 @@
-"""Owns the demo model as a test holds it: scripts go in, requests come out."""
+"""The scripted model as a test holds it: scripts go in, requests come out."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from workers.demo_model.answers import make_answer
-from workers.demo_model.playback import Pace, Playback
+from tests.fakes.scripted_model.answers import scripted_answer
+from tests.fakes.scripted_model.playback import Pace, Playback
+from tests.fakes.scripted_model.request_log import RequestLog, RequestRecord
+from tests.fakes.scripted_model.scripts import NO_SCRIPT, Script, ScriptQueue
 from workers.demo_model.prompt import JsonObject, read_prompt
-from workers.demo_model.request_log import RequestLog, RequestRecord
-from workers.demo_model.scripts import NO_SCRIPT, Script, ScriptQueue
 
 
-class DemoModel:
-    """The state behind one demo server: scripts, gates and the log of requests.
+class ScriptedModel:
+    """The state behind one server: scripts, gates and the log of requests.
 
     Units: the delays are seconds and count where a script names none of its own. `join_events`
     sends together what no delay separates; by default each delta is a write of its own. Only the
@@ -88,7 +88,7 @@ class DemoModel:
         script = self._scripts.take(prompt.user_text) or NO_SCRIPT
         record.identify(body, user_text=prompt.user_text)
         return Playback(
-            answer=make_answer(prompt, script),
+            answer=scripted_answer(prompt, script),
             script=script,
             record=record,
             pace=self._pace.overridden_by(script),

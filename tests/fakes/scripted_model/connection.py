@@ -5,7 +5,7 @@ from typing import Self
 
 from starlette.types import Receive, Scope, Send
 
-from workers.demo_model.request_log import RequestRecord
+from tests.fakes.scripted_model.request_log import RequestRecord
 
 CUT_CONNECTION = "cut_connection"
 

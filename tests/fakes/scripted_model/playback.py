@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from tests.fakes.scripted_model.connection import AnswerEndedError, Connection
+from tests.fakes.scripted_model.request_log import RequestRecord
+from tests.fakes.scripted_model.scripts import Script
 from workers.demo_model import wire
-from workers.demo_model.answers import Answer
-from workers.demo_model.blocks import Block
-from workers.demo_model.connection import AnswerEndedError, Connection
-from workers.demo_model.refusals import Refusal
-from workers.demo_model.request_log import RequestRecord
-from workers.demo_model.scripts import Script
+from workers.demo_model.answers import Answer, Block
+from workers.demo_model.wire import Refusal
 
 _OVERLOADED = Refusal(529, "Overloaded")
 
