@@ -202,6 +202,14 @@ def test_the_source_that_shares_most_words_with_the_question_is_quoted() -> None
     assert "I am the demo model" in document
 
 
+def test_a_source_in_the_system_prompt_is_quoted() -> None:
+    system = [{"type": "text", "text": "Be brief."}, found(MEMORY.format("Ada"))]
+
+    said = answer(user("What about Ada?"), system=system)
+
+    assert said.startswith("From your memories: “I feed Ada every morning”")
+
+
 def test_sources_without_a_word_of_the_question_are_not_quoted() -> None:
     sources = found(MEMORY.format("my tortoise Ada"))
 

@@ -37,7 +37,8 @@ class Prompt:
     """A request as the rules and the scripts see it.
 
     `user_text` is all text of the newest user message that has any, `question` its last block,
-    `sources` are what stands before it; `thinking` is whether thoughts are asked for, and shown.
+    `sources` are what the system prompt and the blocks before the question quote; `thinking` is
+    whether thoughts are asked for, and shown.
     """
 
     model: str
@@ -61,7 +62,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         max_tokens=body["max_tokens"],
         user_text="\n".join(texts),
         question=texts[-1] if texts else "",
-        sources=tuple(_sources("\n".join(texts[:-1]))),
+        sources=tuple(_sources("\n".join((*_texts(body.get("system") or []), *texts[:-1])))),
         tools=_offered_tools(body),
         outcomes=tuple(_outcomes(messages)),
         earlier_messages=len(messages) - 1,
