@@ -61,7 +61,7 @@ $(INSTALLED): requirements/install requirements/installer.txt requirements/devel
 	@echo "Compiling what Everturn imports ..."
 	@$(COMPILE) 'import anthropic' & \
 		$(COMPILE) 'import workers.dev, workers.api_process, workers.worker_process, \
-			workers.migration, workers.demo_model.command' && wait $$!
+			workers.migration, workers.demo_model.server' && wait $$!
 	@touch $@
 
 # Coverage is measured in the ordinary runs: unit tests begin the data, the services' tests add to it.
