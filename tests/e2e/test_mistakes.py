@@ -112,7 +112,7 @@ async def test_an_api_without_a_secret_says_how_to_make_one(
         *(folder, "api"), EVERTURN_API_PORT="0", DATABASE_URL=everturn.addresses["database"]
     )
 
-    assert said.startswith("EVERTURN_AUTH_SECRET has to be set, ")
+    assert said.startswith("EVERTURN_AUTH_SECRET must have at least 32 random characters: ")
     assert "python -c 'import secrets; print(secrets.token_urlsafe(48))'" in said
 
 
