@@ -1,4 +1,4 @@
-"""Owns the activities around MCP servers: which there are, and what tools each of them has."""
+"""Activities of MCP servers: find those to refresh, and refresh the tools of one."""
 
 from temporalio import activity
 
@@ -13,7 +13,7 @@ from services.mcp.refresh import McpRefresh
 
 
 class McpActivities:
-    """What `RefreshMcpServer` and `SweepMcpServers` do outside themselves."""
+    """The activities of `RefreshMcpServer` and `SweepMcpServers`."""
 
     def __init__(self, refresh: McpRefresh) -> None:
         self._refresh = refresh
@@ -24,11 +24,11 @@ class McpActivities:
 
     @activity.defn(name=names.LIST_MCP_TOOLS)
     async def list_mcp_tools(self, server: RefreshMcpServerInput) -> RefreshMcpServerOutput:
-        """List a server's tools and store them, or what was wrong with the server."""
+        """List a server's tools and store them, or store what is wrong with the server."""
         async with heartbeats():
             return await self._refresh.refresh(server)
 
     @activity.defn(name=names.FIND_MCP_SERVERS)
     async def find_mcp_servers(self) -> McpServersToRefresh:
-        """Return the servers that are switched on, as they are configured now."""
-        return McpServersToRefresh(servers=await self._refresh.configured())
+        """Return the enabled servers, as they are configured now."""
+        return McpServersToRefresh(servers=await self._refresh.enabled_servers())

@@ -1,24 +1,28 @@
-"""Owns how a server is reached: what its row says, with its secrets opened.
+"""Addresses of MCP servers: what is needed to connect to one, with its secrets decrypted.
 
-Imports nothing of the package `mcp`, so that whoever only asks need not wait for that.
+Does not import the SDK, so that callers that don't connect need not wait for that import.
 """
 
+import json
+import os
+import stat
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from schema.tables import McpServerRow
-from services.mcp.homes import ServerHomes
-from services.mcp.rows import oauth_owner, secret_owner, secrets_from_bytes
+from services.mcp.errors import McpServerError
 from services.tools.secrets import SecretVault
 
 DEFAULT_MEMORY_BYTES: Final = 1024 * 1024 * 1024
+_PRIVATE: Final = 0o700
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a server may take to be connected to, and to list its tools. Units: seconds."""
+    """How long connecting may take, and listing the tools with it. Units: seconds."""
 
     connect_s: float = 10.0
     whole_s: float = 30.0
@@ -26,10 +30,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OAuthClient:
-    """Who gets tokens for a server, by client credentials.
-
-    Without a `token_url`, the server says where tokens are to be had.
-    """
+    """Client credentials for a server. Without a `token_url`, it is discovered."""
 
     client_id: str
     client_secret: str
@@ -39,10 +40,10 @@ class OAuthClient:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ServerAddress:
-    """How to speak with a server, its secrets included.
+    """How to connect to a server, including its secrets.
 
-    `secrets` are the environment of a process or the headers of requests. A process lives in
-    `home`, and may use `memory_bytes` with all that it starts.
+    `secrets` are the environment of a process or the headers of requests. A process runs in
+    `home`, and may use `memory_bytes` together with all that it starts.
     """
 
     command: str | None
@@ -53,50 +54,125 @@ class ServerAddress:
     home: Path | None = None
     memory_bytes: int = DEFAULT_MEMORY_BYTES
 
-    def without_secrets(self, words: str) -> str:
-        """Return words of the server without the secrets, should it have repeated one."""
+    def without_secrets(self, text: str) -> str:
+        """Return a text of the server without the secrets, in case it repeats one."""
         secrets = [*self.secrets.values(), self.oauth.client_secret if self.oauth else ""]
         for secret in sorted(secrets, key=len, reverse=True):
             if secret:
-                words = words.replace(secret, "…")
-        return words
+                text = text.replace(secret, "…")
+        return text
 
 
-class ServerAddresses:
-    """Makes addresses of rows."""
+class HomeDirectories:
+    """A private directory for each server, kept between its runs.
 
-    def __init__(
-        self, vault: SecretVault, homes: ServerHomes, *, memory_bytes: int = DEFAULT_MEMORY_BYTES
-    ) -> None:
-        self._vault = vault
-        self._homes = homes
-        self._memory_bytes = memory_bytes
+    Programs that install themselves when they start, such as `npx`, would otherwise do so each
+    time.
+    """
 
-    def of(self, row: McpServerRow) -> ServerAddress:
-        """Return how the row's server is reached.
+    def __init__(self, base: Path | None = None) -> None:
+        """Take the parent directory; by default one in the system's temporary directory."""
+        self._base = base or Path(tempfile.gettempdir(), f"everturn-mcp-{os.getuid()}")
 
-        Errors: UnreadableSecretError; McpServerError where it can't have a home.
+    def create(self, name: str) -> Path:
+        """Return a server's directory, created if need be.
+
+        Errors: McpServerError if it can't be created, or is not private.
         """
-        sealed, owner = row.secrets, secret_owner(row.name)
-        return ServerAddress(
-            command=row.command,
-            args=tuple(row.args),
-            url=row.url,
-            secrets={} if sealed is None else secrets_from_bytes(self._open(sealed, owner)),
-            oauth=self._oauth_of(row),
-            home=None if row.command is None else self._homes.of(row.name),
-            memory_bytes=self._memory_bytes,
-        )
+        try:
+            _make_private(self._base)
+            home = self._base / name
+            _make_private(home)
+        except OSError as error:
+            raise McpServerError(
+                f"The server's home directory can't be used: {error.strerror}."
+            ) from error
+        return home
 
-    def _oauth_of(self, row: McpServerRow) -> OAuthClient | None:
+
+def _make_private(directory: Path) -> None:
+    """Create a directory, or check that an existing one is ours alone and not a link."""
+    directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(0, "it is a link or belongs to another user")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        directory.chmod(_PRIVATE)
+
+
+class ServerSecrets:
+    """Encrypts what is secret of a server's row, and decrypts it."""
+
+    def __init__(self, vault: SecretVault) -> None:
+        self._vault = vault
+
+    @property
+    def has_key(self) -> bool:
+        """Whether secrets can be stored at all."""
+        return self._vault.has_key
+
+    def seal(self, server: str, secrets: Mapping[str, str]) -> bytes | None:
+        """Return an environment or headers, encrypted; None if there are none."""
+        if not secrets:
+            return None
+        return self._vault.seal(json.dumps(dict(secrets)).encode(), owner=_owner(server))
+
+    def seal_oauth(self, server: str, client_secret: str) -> bytes:
+        """Return an OAuth client secret, encrypted."""
+        return self._vault.seal(client_secret.encode(), owner=_oauth_owner(server))
+
+    def open(self, row: McpServerRow) -> dict[str, str]:
+        """Return a server's environment or headers. Errors: UnreadableSecretError."""
+        if row.secrets is None:
+            return {}
+        secrets: dict[str, str] = json.loads(self._vault.open(row.secrets, owner=_owner(row.name)))
+        return secrets
+
+    def open_oauth(self, row: McpServerRow) -> OAuthClient | None:
+        """Return a server's client credentials. Errors: UnreadableSecretError."""
         if row.oauth is None or row.oauth_secret is None:
             return None
         return OAuthClient(
             client_id=row.oauth["client_id"],
-            client_secret=self._open(row.oauth_secret, oauth_owner(row.name)).decode(),
+            client_secret=self._vault.open(row.oauth_secret, owner=_oauth_owner(row.name)).decode(),
             token_url=row.oauth.get("token_url"),
             scope=row.oauth.get("scope"),
         )
 
-    def _open(self, sealed: bytes, owner: str) -> bytes:
-        return self._vault.open(sealed, owner=owner)
+
+def _owner(server: str) -> str:
+    return f"mcp_server:{server}"
+
+
+def _oauth_owner(server: str) -> str:
+    return f"mcp_server_oauth:{server}"
+
+
+class ServerAddresses:
+    """Reads addresses from rows."""
+
+    def __init__(
+        self,
+        vault: SecretVault,
+        homes: HomeDirectories,
+        *,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    ) -> None:
+        self._secrets = ServerSecrets(vault)
+        self._homes = homes
+        self._memory_bytes = memory_bytes
+
+    def address_of(self, row: McpServerRow) -> ServerAddress:
+        """Return how to connect to the row's server.
+
+        Errors: UnreadableSecretError; McpServerError if it can't have a home directory.
+        """
+        return ServerAddress(
+            command=row.command,
+            args=tuple(row.args),
+            url=row.url,
+            secrets=self._secrets.open(row),
+            oauth=self._secrets.open_oauth(row),
+            home=None if row.command is None else self._homes.create(row.name),
+            memory_bytes=self._memory_bytes,
+        )

@@ -1,4 +1,4 @@
-"""Owns calls of tools that MCP servers have: what goes along with a call, and what comes of it."""
+"""Calls of MCP tools for the tool executor: what is sent with a call, and its outcome."""
 
 import math
 from asyncio import get_running_loop, to_thread
@@ -10,23 +10,22 @@ from pydantic import JsonValue
 
 from schema.tools import ToolDefinition, qualified_name
 from services.database import DatabaseUnavailableError
-from services.mcp.errors import CallLostError, CallRefusedError
+from services.mcp.errors import CallLostError, CallRejectedError, bounded
 from services.mcp.output_schemas import remark_on
 from services.mcp.pool import McpPool
-from services.mcp.words import bounded
 from services.tools.definition import ToolExecution, ToolOutcome, ToolProgress, ToolUnavailableError
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
 _IDEMPOTENCY_KEY: Final = "everturn/idempotencyKey"
-"""Where in `_meta` a server finds the key: the same for every attempt of a call, and for no other.
+"""The key in `_meta`: its value is the same for every attempt of a call, and for no other call.
 
 Source: the MCP specification, basic protocol, `_meta`: a prefix with a slash, and a name.
 """
 
 _REPORT_EVERY_S: Final = 0.5
-_LONGEST_MESSAGE: Final = 200
+_MAX_MESSAGE: Final = 200
 
 
 class McpCalls:
@@ -42,14 +41,14 @@ class McpCalls:
         execution: ToolExecution,
         /,
     ) -> ToolOutcome:
-        """Return what the tool made of the input.
+        """Return the tool's outcome.
 
-        Idempotency: the server gets the execution's key; what it makes of that is its own.
+        Idempotency: the server gets the execution's key; it may or may not use it.
         Errors: ToolUnavailableError.
         """
         server = definition.server
         if server is None:
-            raise ValueError("a tool of MCP is some server's")
+            raise ValueError("an MCP tool belongs to a server")
         tool = definition.name.removeprefix(qualified_name(server, ""))
         try:
             result = await self._pool.call(
@@ -59,21 +58,21 @@ class McpCalls:
                 meta={_IDEMPOTENCY_KEY: execution.key},
                 on_progress=_Progress(execution),
             )
-        except CallRefusedError as error:
+        except CallRejectedError as error:
             return ToolOutcome(output=str(error), is_error=True)
         except CallLostError as error:
             raise _unavailable(server, error) from error
         except DatabaseUnavailableError as error:
-            # It is asked where the server is, and for nothing once that is known.
-            raise ToolUnavailableError("It can't be run now.", reached=False) from error
-        # Imported with the SDK, which the pool has done by now.
+            # Only the server's configuration is read from it, before the call.
+            raise ToolUnavailableError("The tool can't be run right now.", reached=False) from error
+        # Imports the SDK, as the pool has done by now.
         from services.mcp.results import outcome_of  # noqa: PLC0415 -- see above
 
         return outcome_of(result, remark=await _remark_on(result, definition))
 
 
 class _Progress:
-    """Hands progress on, but not all of it."""
+    """Passes progress on, at most twice a second."""
 
     def __init__(self, execution: ToolExecution) -> None:
         self._report = execution.report
@@ -86,12 +85,12 @@ class _Progress:
             return
         self._next_at = now + _REPORT_EVERY_S
         total = total if total is not None and math.isfinite(total) else None
-        words = None if message is None else bounded(message, _LONGEST_MESSAGE)
-        self._report(ToolProgress(progress, total, words))
+        text = None if message is None else bounded(message, _MAX_MESSAGE)
+        self._report(ToolProgress(progress, total, text))
 
 
 async def _remark_on(result: "CallToolResult", definition: ToolDefinition) -> str | None:
-    """Say what is wrong with a result, by the schema that the server listed: it is not asked."""
+    """Return what is wrong with a result by the schema that the server has declared."""
     schema = definition.output_schema
     if schema is None:
         return None
@@ -101,7 +100,7 @@ async def _remark_on(result: "CallToolResult", definition: ToolDefinition) -> st
 def _unavailable(server: str, error: CallLostError) -> ToolUnavailableError:
     wait = None if error.retry_after_s is None else timedelta(seconds=error.retry_after_s)
     return ToolUnavailableError(
-        f"The tool's server `{server}` is not available. {error.sentence}",
+        f"The tool's server `{server}` is unavailable. {error.sentence}",
         reached=error.reached,
         retry_after=wait,
     )

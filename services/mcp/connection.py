@@ -1,10 +1,10 @@
-"""Owns one connection to an MCP server, which calls share: opened once, until it ends.
+"""One connection to an MCP server, shared by calls: opened once, until either side ends it.
 
-A task of its own holds it open; what the SDK enters it has to leave in the same task.
+A task of its own holds it open, because what the SDK enters has to be left by the same task.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -12,30 +12,67 @@ from contextlib import (
     contextmanager,
 )
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from mcp.client._transport import TransportStreams
-from mcp_types import Tool
+from mcp_types import CallToolRequestParams, CallToolResult, Tool
+from pydantic import ValidationError
 
 from services.mcp.addresses import ServerAddress, Timeouts
-from services.mcp.conversation import Conversation, all_tools, conversation
-from services.mcp.errors import McpServerError, SessionLostError
-from services.mcp.http import connect
-from services.mcp.http_failures import FailureAsResponse
+from services.mcp.errors import (
+    CallLostError,
+    CallRejectedError,
+    McpCallError,
+    McpServerError,
+    SessionLostError,
+    bounded,
+)
+from services.mcp.http import FailureAsResponse, connect
+from services.mcp.limits import MAX_ANSWER_BYTES, TOO_LONG
 from services.mcp.oauth import OAuthTokens
-from services.mcp.problems import causes_of, problem_of
+from services.mcp.sdk import (
+    MCPError,
+    McpSession,
+    ProgressFnT,
+    TransportStreams,
+    describe,
+    flattened,
+    is_connection_lost,
+    is_unreadable,
+    open_session,
+)
 from services.mcp.stdio import StdioServer
 from services.outgoing.client import OutgoingClient
 
 _log = structlog.get_logger(__name__)
 
 _CLOSE_S: Final = 8.0
-"""More than it takes to end a process that does not want to."""
+"""More than it takes to end a process that resists."""
+_MAX_ROUNDS: Final = 10
+_PAUSE_S: Final = 0.25
+_CLOSED: Final = "The server closed the connection."
 
 
-def _unheard() -> None:
-    """Do nothing: nobody wants to know."""
+def _ignore() -> None:
+    """Do nothing."""
+
+
+async def list_tools(
+    address: ServerAddress, *, allowed_hosts: Collection[str], timeouts: Timeouts
+) -> list[Tool]:
+    """Return a server's tools, over a connection that is opened and closed for that.
+
+    Errors: McpServerError for whatever the server does wrong, in a sentence without its secrets.
+    """
+    connection = Connection(address, allowed_hosts=allowed_hosts, timeouts=timeouts)
+    try:
+        began_at = monotonic()
+        await connection.open()
+        return await connection.list_tools(spent_s=monotonic() - began_at)
+    except SessionLostError as error:
+        raise McpServerError("The server keeps losing its session.") from error
+    finally:
+        await connection.close()
 
 
 class Connection:
@@ -47,24 +84,24 @@ class Connection:
         *,
         allowed_hosts: Collection[str],
         timeouts: Timeouts,
-        on_tools_changed: Callable[[], None] = _unheard,
-        on_lost: Callable[[], None] = _unheard,
+        on_tools_changed: Callable[[], None] = _ignore,
+        on_lost: Callable[[], None] = _ignore,
     ) -> None:
-        self.seal = FailureAsResponse()
         self.problem: str | None = None
         self.used_at = self.opened_at = monotonic()
+        self._failures = FailureAsResponse()
         self._in_use = 0
-        self._at_rest = asyncio.Event()
-        self._at_rest.set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._address = address
         self._allowed_hosts = allowed_hosts
         self._timeouts = timeouts
         self._on_tools_changed = on_tools_changed
         self._on_lost = on_lost
         self._process: StdioServer | None = None
-        self._conversation: Conversation | None = None
+        self._session: McpSession | None = None
         self._opened = asyncio.Event()
-        self._to_end = asyncio.Event()
+        self._ended = asyncio.Event()
         self._is_closing = False
         self._owner: asyncio.Task[None] | None = None
 
@@ -80,12 +117,12 @@ class Connection:
         finally:
             opened.cancel()
         if not self._opened.is_set():
-            raise McpServerError(self.problem or "It can't be connected to.")
+            raise McpServerError(self.problem or "Connection failed.")
 
     async def close(self) -> None:
         """End the connection, and the server's process with all that it started."""
         self._is_closing = True
-        self._to_end.set()
+        self._ended.set()
         if self._owner is None:
             return
         if not self._opened.is_set():
@@ -95,66 +132,86 @@ class Connection:
             owner.cancel()
             await asyncio.wait({owner}, timeout=_CLOSE_S)
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Count as in use while the block runs."""
-        self._in_use += 1
-        self._at_rest.clear()
-        try:
-            yield
-        finally:
-            self._in_use -= 1
-            self.used_at = monotonic()
-            if not self._in_use:
-                self._at_rest.set()
-
     @property
     def is_in_use(self) -> bool:
-        """Whether a call waits for its answer."""
+        """Whether a call is waiting for its answer."""
         return self._in_use > 0
 
-    async def rest(self) -> None:
-        """Return once no call waits any more."""
-        await self._at_rest.wait()
+    async def wait_until_idle(self) -> None:
+        """Return once no call is waiting."""
+        await self._is_idle.wait()
 
     @property
-    def conversation(self) -> Conversation | None:
-        """What is spoken over, while it is open."""
-        return None if self.is_over else self._conversation
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing can be said over it any more."""
-        return self._to_end.is_set()
+    def has_ended(self) -> bool:
+        """Whether nothing can be sent over it any more."""
+        return self._ended.is_set()
 
     @property
     def ended_by(self) -> str | None:
         """What the server did to end it, as far as that is known already."""
         return self.problem or (self._process.problem if self._process else None)
 
-    def without_secrets(self, words: str) -> str:
-        """Return words of the server without the secrets that it was told."""
-        return self._address.without_secrets(words)
-
     async def list_tools(self, *, spent_s: float = 0.0) -> list[Tool]:
-        """Return the tools that the server lists now; `spent_s` of its time is over already.
+        """Return the tools that the server lists now; `spent_s` of its time has passed already.
 
         Errors: McpServerError; SessionLostError.
         """
-        spoken = self.conversation
-        if spoken is None:
-            raise McpServerError(self.ended_by or "It closed the connection.")
+        if self._session is None or self.has_ended:
+            raise McpServerError(self.ended_by or _CLOSED)
         try:
             async with asyncio.timeout(self._timeouts.whole_s - spent_s):
-                return await all_tools(spoken)
+                return await self._session.list_tools()
         except TimeoutError:
             whole_s = self._timeouts.whole_s
-            raise McpServerError(f"It did not list its tools within {whole_s:g} s.") from None
+            raise McpServerError(f"Listing tools timed out after {whole_s:g} s.") from None
         except Exception as error:
             # The SDK does not say what foreign servers can make it raise, nor is it one thing.
-            if self._is_session_lost(error):
+            failure = self._failures.failure_of(error)
+            if failure is not None and failure.is_session_lost:
                 raise SessionLostError(str(error)) from error
-            raise McpServerError(self._words_for(error)) from error
+            raise McpServerError(self._problem_of(error)) from error
+
+    async def call_tool(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        meta: Mapping[str, Any],
+        on_progress: ProgressFnT,
+    ) -> CallToolResult:
+        """Call a tool by the name that it has on the server. Errors: McpCallError.
+
+        If the call is cancelled, so is the request on the server; the connection stays open.
+        """
+        if self._session is None or self.has_ended:
+            raise CallLostError(self.ended_by or _CLOSED, reached=False)
+        params = CallToolRequestParams.model_validate(
+            {"name": tool, "arguments": dict(arguments), "_meta": dict(meta)}
+        )
+        try:
+            with self._used():
+                return await _result(self._session, params, on_progress)
+        except MCPError as error:
+            raise self._call_error(error) from error
+        except McpServerError as error:
+            raise CallRejectedError(f"The call was rejected. {error}") from error
+        except ValidationError as error:
+            raise CallRejectedError(
+                "Invalid MCP response. The call may have taken effect."
+            ) from error
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Count as in use while the block runs."""
+        self._in_use += 1
+        self._is_idle.clear()
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            self.used_at = monotonic()
+            if not self._in_use:
+                self._is_idle.set()
 
     async def _own(self) -> None:
         try:
@@ -162,25 +219,25 @@ class Connection:
                 await self._enter(stack)
                 self.opened_at = self.used_at = monotonic()
                 self._opened.set()
-                await self._to_end.wait()
+                await self._ended.wait()
             if not self._is_closing:
-                self.problem = self.ended_by or "It closed the connection."
+                self.problem = self.ended_by or _CLOSED
         except TimeoutError:
-            self.problem = self._too_slow()
-        except Exception as error:  # noqa: BLE001 -- as above; it is told to whoever waits
-            self.problem = self._words_for(error)
-            _log.info("mcp_server_failing", cause=type(causes_of(error)[0]).__name__)
+            self.problem = self._timeout_problem()
+        except Exception as error:  # noqa: BLE001 -- as above; `open` reports it
+            self.problem = self._problem_of(error)
+            _log.info("mcp_server_failing", cause=type(flattened(error)[0]).__name__)
         finally:
-            self._to_end.set()
+            self._ended.set()
             if self._opened.is_set() and not self._is_closing:
                 self._on_lost()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         async with asyncio.timeout(self._timeouts.connect_s):
             streams = await stack.enter_async_context(self._transport())
-            self._conversation = await stack.enter_async_context(
-                conversation(
-                    streams, on_end=self._to_end.set, on_tools_changed=self._on_tools_changed
+            self._session = await stack.enter_async_context(
+                open_session(
+                    streams, on_end=self._ended.set, on_tools_changed=self._on_tools_changed
                 )
             )
 
@@ -210,24 +267,60 @@ class Connection:
                     url,
                     headers=self._address.secrets,
                     allowed_hosts=self._allowed_hosts,
-                    seal=self.seal,
+                    failures=self._failures,
                     tokens=tokens,
                 )
             )
 
-    def _words_for(self, error: Exception) -> str:
-        for cause in causes_of(error):
-            failure = self.seal.failure_of(cause)
+    def _problem_of(self, error: Exception) -> str:
+        for cause in flattened(error):
+            failure = self._failures.failure_of(cause)
             if failure is not None:
                 return failure.sentence
-        words = problem_of(error, self._process.problem if self._process else None)
-        return self.without_secrets(words)
+        ended_by = self._process.problem if self._process else None
+        return self._address.without_secrets(describe(error, ended_by))
 
-    def _is_session_lost(self, error: Exception) -> bool:
-        failure = self.seal.failure_of(error)
-        return failure is not None and failure.is_session_lost
+    def _timeout_problem(self) -> str:
+        has_stray_lines = self._process is not None and self._process.has_stray_lines
+        hint = " It writes non-MCP output to stdout." if has_stray_lines else ""
+        return f"Connecting timed out after {self._timeouts.connect_s:g} s.{hint}"
 
-    def _too_slow(self) -> str:
-        has_strayed = self._process is not None and self._process.has_strayed
-        hint = " It writes what is no message of MCP to its standard output." if has_strayed else ""
-        return f"It did not answer within {self._timeouts.connect_s:g} s.{hint}"
+    def _call_error(self, error: MCPError) -> McpCallError:
+        failure = self._failures.failure_of(error)
+        if failure is not None and failure.is_session_lost:
+            return SessionLostError(failure.sentence)
+        if failure is not None and not failure.is_too_long:
+            return CallLostError(
+                failure.sentence,
+                reached=failure.reached,
+                retry_after_s=failure.retry_after_s,
+                is_unreachable=failure.is_unreachable,
+            )
+        if error.message == TOO_LONG:
+            return CallRejectedError(
+                f"The tool's result exceeds the limit of {MAX_ANSWER_BYTES // 2**20} MiB. "
+                "Request less data."
+            )
+        if is_connection_lost(error):
+            return CallLostError(self.ended_by or "The connection was lost.", reached=True)
+        if is_unreadable(error):
+            return CallRejectedError(
+                "The tool's response is too large or incomplete. The call may have taken effect."
+            )
+        text = self._address.without_secrets(bounded(error.message, 1_000))
+        return CallRejectedError(f"The tool's server rejected the call: {text}")
+
+
+async def _result(
+    session: McpSession, params: CallToolRequestParams, on_progress: ProgressFnT
+) -> CallToolResult:
+    for _ in range(_MAX_ROUNDS):
+        answer = await session.call_tool(params, on_progress)
+        if isinstance(answer, CallToolResult):
+            return answer
+        if answer.input_requests:
+            raise CallRejectedError("The tool asked for user input, which is not supported.")
+        # It only asks for the request to be repeated with this state.
+        params = params.model_copy(update={"request_state": answer.request_state})
+        await asyncio.sleep(_PAUSE_S)
+    raise CallRejectedError("The tool kept asking for the call to be repeated.")

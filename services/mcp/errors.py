@@ -1,25 +1,37 @@
-"""Owns the errors of speaking with MCP servers.
+"""Errors of MCP servers, and the bound on text that servers choose.
 
-McpServerError          the server did not do what it has to; a fix of it or of its entry is needed
-McpCallError            a call that has no result
-├── CallLostError       the server did not answer; the same call may work later
-├── SessionLostError    the server has forgotten the session, and did nothing
-└── CallRefusedError    the server answered, with an error or with what is no result
+McpServerError          the server or its configuration needs a fix
+McpCallError            a call without a result
+├── CallLostError       no answer; the same call may work later
+├── SessionLostError    the session has expired, and the server did nothing
+└── CallRejectedError   an answer that is an error, or that is not a result
 """
+
+from typing import Final
+
+from schema.wire import make_storable
+
+_MAX_CHARS: Final = 500
+
+
+def bounded(text: str, max_chars: int = _MAX_CHARS) -> str:
+    """Return a server's text, storable and cut to `max_chars`."""
+    text = make_storable(text[: max_chars + 1])
+    return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
 
 
 class McpServerError(Exception):
-    """What a server did wrong, in a sentence that quotes none of its secrets."""
+    """What a server did wrong, in a sentence without its secrets."""
 
 
 class McpCallError(Exception):
-    """A call that has no result; its text quotes no secret, but may be a stranger's."""
+    """A call without a result; the text holds no secret, but may come from the server."""
 
 
 class CallLostError(McpCallError):
-    """There was no answer; `reached` is whether the call may have had its effect.
+    """No answer came; `reached` is whether the call may have taken effect.
 
-    `is_unreachable` is whether it can be taken that other calls would fare no better.
+    `is_unreachable` is whether other calls can be expected to fail as well.
     """
 
     def __init__(
@@ -38,8 +50,8 @@ class CallLostError(McpCallError):
 
 
 class SessionLostError(McpCallError):
-    """The session is gone, and with it what the server would have done."""
+    """The session has expired; the call had no effect."""
 
 
-class CallRefusedError(McpCallError):
-    """The answer is an error, or can't be read; the text is for the model."""
+class CallRejectedError(McpCallError):
+    """The answer is an error or can't be read; the text is for the model."""

@@ -1,21 +1,43 @@
-"""Owns a connection to an MCP server over streamable HTTP: how much it may answer, and how long."""
+"""Streamable HTTP to an MCP server: each request is bounded, and fails on its own.
 
-from collections.abc import AsyncIterator, Collection, Mapping
+The SDK ends a connection, with all calls in progress, when one of its requests raises. So a failed
+request is answered here as if by the server, with a JSON-RPC error that only we can create.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any, Final, Self
 
+import anyio
 import httpx2
-from mcp.client._transport import TransportStreams
-from mcp.client.streamable_http import streamable_http_client
+from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, RequestId, jsonrpc_message_adapter
+from pydantic import ValidationError
+from pydantic_core import from_json
 
-from services.mcp.exchange import MAX_ANSWER_BYTES
-from services.mcp.http_failures import FailureAsResponse
-from services.mcp.http_requests import SeparateRequests
+from services.mcp.errors import McpServerError
+from services.mcp.limits import MAX_ANSWER_BYTES, MAX_BYTES, REFILL_S, TOO_LONG, TokenBucket
 from services.mcp.oauth import OAuthTokens
+from services.mcp.sdk import MCPError, TransportStreams, streamable_http_client
+from services.outgoing.errors import OutgoingError, TooLargeError
 from services.outgoing.transport import guarded_transport
+from services.retry_after import wait_asked_for
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _WRITE_TIMEOUT_S: Final = 20.0
+_NOTIFICATION_S: Final = 5.0
+"""For what is not a call: other messages wait behind a notification."""
+_MAX_LINES: Final = 80_000
+_MAX_LISTENS: Final = 30
+_SESSION_LOST: Final = 404
+_NOT_REACHED: Final = frozenset({401, 403, 429})
+"""Statuses that say that nothing was done."""
+# Longer than any call is tried: one that has to wait so long ends, and does not come too early.
+_MAX_WAIT: Final = timedelta(days=1)
+_MARK: Final = "everturn"
 
 
 @asynccontextmanager
@@ -24,11 +46,11 @@ async def connect(
     *,
     headers: Mapping[str, str],
     allowed_hosts: Collection[str],
-    seal: FailureAsResponse,
+    failures: "FailureAsResponse",
     tokens: OAuthTokens | None = None,
 ) -> AsyncIterator[TransportStreams]:
-    """Connect while the block runs; what fails of one request is sealed into its answer."""
-    # How long an answer may take is for whoever waits for it.
+    """Connect while the block runs; a failed request gets its failure as its answer."""
+    # The caller bounds how long an answer may take.
     timeout = httpx2.Timeout(
         None, connect=_CONNECT_TIMEOUT_S, write=_WRITE_TIMEOUT_S, pool=_CONNECT_TIMEOUT_S
     )
@@ -38,7 +60,7 @@ async def connect(
             # Compressed, an answer could be a thousand times what was counted.
             headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,
-            transport=SeparateRequests(guarded, seal, tokens),
+            transport=IsolatedRequests(guarded, failures, tokens),
             trust_env=False,
         ) as client,
         streamable_http_client(
@@ -46,3 +68,261 @@ async def connect(
         ) as streams,
     ):
         yield streams
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFailure:
+    """Why a request failed; `reached` is whether the server may have acted on it.
+
+    `is_unreachable` is whether the server can't be reached at all, by this request or another.
+    """
+
+    sentence: str
+    reached: bool
+    is_session_lost: bool = False
+    is_too_long: bool = False
+    is_unreachable: bool = False
+    retry_after_s: float | None = None
+
+
+_CANCELLED: Final = HttpFailure("The call was cancelled.", reached=True)
+_TOO_LONG: Final = HttpFailure(TOO_LONG, reached=True, is_too_long=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureAsResponse:
+    """Failures as JSON-RPC errors, with a random mark that no server can forge."""
+
+    _mark: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    def response(self, failure: HttpFailure, request_id: RequestId) -> httpx2.Response:
+        """Return the HTTP response that carries a failure."""
+        return httpx2.Response(
+            status_code=500,
+            headers={"Content-Type": "application/json"},
+            content=self.message(failure, request_id),
+        )
+
+    def message(self, failure: HttpFailure, request_id: RequestId) -> bytes:
+        """Return the JSON-RPC error that carries a failure."""
+        data = {_MARK: self._mark, **asdict(failure)}
+        error = ErrorData(code=INTERNAL_ERROR, message=failure.sentence, data=data)
+        message = JSONRPCError(jsonrpc="2.0", id=request_id, error=error)
+        return message.model_dump_json(by_alias=True).encode()
+
+    def failure_of(self, error: Exception) -> HttpFailure | None:
+        """Return the failure that an error carries, if it is one of ours."""
+        data = error.error.data if isinstance(error, MCPError) else None
+        if not isinstance(data, dict) or data.get(_MARK) != self._mark:
+            return None
+        found: dict[str, Any] = {key: value for key, value in data.items() if key != _MARK}
+        return HttpFailure(**found)
+
+
+class IsolatedRequests(httpx2.AsyncBaseTransport):
+    """Sends each request through the `inner` transport, with limits and a failure of its own."""
+
+    def __init__(
+        self,
+        inner: httpx2.AsyncBaseTransport,
+        failures: FailureAsResponse,
+        tokens: OAuthTokens | None,
+    ) -> None:
+        self._inner = inner
+        self._failures = failures
+        self._tokens = tokens
+        self._pending: dict[RequestId, _Pending] = {}
+        self._listen_limit = _StreamLimit()
+        self._listens = TokenBucket(_MAX_LISTENS, refill_s=REFILL_S)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; a JSON-RPC request is always answered, if need be with its failure."""
+        if request.method == "GET":
+            return await self._listen(request)
+        message = from_json(request.content) if request.method == "POST" else {}
+        if "method" in message and "id" in message:
+            return await self._call(request, message["id"])
+        return await self._notify(request, message)
+
+    async def _call(self, request: httpx2.Request, request_id: RequestId) -> httpx2.Response:
+        pending = self._pending[request_id] = _Pending()
+        response: httpx2.Response | None = None
+        try:
+            with pending.scope:
+                response = await self._answer(request, request_id, pending)
+        except TooLargeError:
+            response = self._failures.response(_TOO_LONG, request_id)
+        except OutgoingError as error:
+            failure = HttpFailure(
+                error.sentence, reached=error.reached, is_unreachable=not error.reached
+            )
+            response = self._failures.response(failure, request_id)
+        except McpServerError as error:
+            failure = HttpFailure(str(error), reached=False)
+            response = self._failures.response(failure, request_id)
+        if response is None or not isinstance(response.stream, _Stream):
+            self._pending.pop(request_id, None)
+        return response or self._failures.response(_CANCELLED, request_id)
+
+    async def _answer(
+        self, request: httpx2.Request, request_id: RequestId, pending: "_Pending"
+    ) -> httpx2.Response:
+        response = await self._authorized(request)
+        if response.is_success and _media_type(response) == "text/event-stream":
+            # Ends the stream for good, should the call be cancelled.
+            ending = b"\n\ndata: " + self._failures.message(_CANCELLED, request_id) + b"\n\n"
+            pending.on_close = lambda: self._pending.pop(request_id, None)
+            return _with_stream(response, _Stream(response, _StreamLimit(), pending, ending))
+        whole = httpx2.Response(
+            response.status_code, headers=response.headers, content=await _read(response)
+        )
+        if whole.status_code < 400:
+            return whole
+        failure = _status_failure(whole, had_session="mcp-session-id" in request.headers)
+        return whole if failure is None else self._failures.response(failure, request_id)
+
+    async def _notify(self, request: httpx2.Request, message: dict[str, Any]) -> httpx2.Response:
+        """Send what has no answer. Whether it arrives makes no difference to the rest."""
+        try:
+            async with asyncio.timeout(_NOTIFICATION_S):
+                response = await self._authorized(request)
+                await response.aclose()
+        except (OutgoingError, McpServerError, TimeoutError):
+            pass
+        if message.get("method") == "notifications/cancelled":
+            pending = self._pending.pop(message["params"]["requestId"], None)
+            if pending is not None:
+                pending.cancel()
+        return httpx2.Response(202 if request.method == "POST" else 204)
+
+    async def _listen(self, request: httpx2.Request) -> httpx2.Response:
+        """Open the stream for what the server sends unasked; the SDK can do without it."""
+        if not self._listens.take(1):
+            raise McpServerError("The server keeps closing its event stream.")
+        response = await self._authorized(request)
+        return _with_stream(response, _Stream(response, self._listen_limit, _Pending(), b""))
+
+    async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
+        if self._tokens is None:
+            return await self._inner.handle_async_request(request)
+        token = await self._tokens.current()
+        response = await self._inner.handle_async_request(_with_token(request, token))
+        if response.status_code != httpx2.codes.UNAUTHORIZED:
+            return response
+        await response.aclose()
+        token = await self._tokens.renewed(instead_of=token)
+        return await self._inner.handle_async_request(_with_token(request, token))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+
+class _StreamLimit:
+    """How much may come on one stream; it refills over time."""
+
+    def __init__(self) -> None:
+        self._bytes = TokenBucket(MAX_BYTES, refill_s=REFILL_S)
+        self._lines = TokenBucket(_MAX_LINES, refill_s=REFILL_S)
+
+    def count(self, chunk: bytes) -> None:
+        if not self._bytes.take(len(chunk)) or not self._lines.take(chunk.count(b"\n")):
+            raise McpServerError("The server sent too much without answering.")
+
+
+class _Pending:
+    """A request that can be cancelled from elsewhere."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.is_cancelled = False
+        self.on_close: Callable[[], object] = lambda: None
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.scope.cancel()
+
+
+class _Stream(httpx2.AsyncByteStream):
+    """The body of a streamed answer: counted, and ended when the request is cancelled."""
+
+    def __init__(
+        self, response: httpx2.Response, limit: _StreamLimit, pending: _Pending, ending: bytes
+    ) -> None:
+        self._response = response
+        self._chunks = _chunks(response)
+        self._limit = limit
+        self._pending = pending
+        self._ending = ending
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pending.is_cancelled:
+            with anyio.CancelScope() as self._pending.scope:
+                chunk = await anext(self._chunks)
+                self._limit.count(chunk)
+                return chunk
+        ending, self._ending = self._ending, b""
+        if not ending:
+            raise StopAsyncIteration
+        return ending
+
+    async def aclose(self) -> None:
+        self._pending.on_close()
+        await self._response.aclose()
+
+
+def _status_failure(response: httpx2.Response, *, had_session: bool) -> HttpFailure | None:
+    """Return what a status means, unless the body is a JSON-RPC error of the server."""
+    status = response.status_code
+    if status == _SESSION_LOST and had_session:
+        return HttpFailure("The session has expired.", reached=False, is_session_lost=True)
+    if _is_rpc_error(response.content):
+        return None
+    wait = wait_asked_for(response.headers, longest=_MAX_WAIT)
+    return HttpFailure(
+        f"The server responded with HTTP status {status}.",
+        reached=status not in _NOT_REACHED,
+        retry_after_s=None if wait is None else wait.total_seconds(),
+    )
+
+
+def _is_rpc_error(body: bytes) -> bool:
+    try:
+        return isinstance(jsonrpc_message_adapter.validate_json(body, by_name=False), JSONRPCError)
+    except ValidationError:
+        return False
+
+
+def _with_stream(response: httpx2.Response, stream: _Stream) -> httpx2.Response:
+    return httpx2.Response(response.status_code, headers=response.headers, stream=stream)
+
+
+def _media_type(response: httpx2.Response) -> str:
+    return str(response.headers.get("content-type", "")).lower().partition(";")[0].strip()
+
+
+def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+    stream = response.stream
+    if not isinstance(stream, httpx2.AsyncByteStream):  # pragma: no cover -- the library's own
+        raise TypeError("the stream is not asynchronous")
+    return aiter(stream)
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    content = bytearray()
+    try:
+        async for chunk in _chunks(response):
+            content += chunk
+            if len(content) > MAX_ANSWER_BYTES:
+                raise TooLargeError(MAX_ANSWER_BYTES)
+    finally:
+        await response.aclose()
+    return bytes(content)
+
+
+def _with_token(request: httpx2.Request, token: str) -> httpx2.Request:
+    request.headers["Authorization"] = f"Bearer {token}"
+    return request

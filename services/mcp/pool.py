@@ -1,6 +1,6 @@
-"""Owns the connections of a worker to MCP servers: one for each server, opened by its first call.
+"""The connections of a worker to MCP servers: one for each server, opened by its first call.
 
-A server that is dead, slow or hostile costs the calls that it gets, and nobody else's.
+A server that is down, slow or hostile affects only the calls that it gets.
 """
 
 import asyncio
@@ -17,21 +17,19 @@ from schema.mcp_servers import RefreshMcpServerInput
 from schema.tables import McpServerRow
 from services.database import DatabaseUnavailableError
 from services.mcp.addresses import ServerAddresses, Timeouts
-from services.mcp.configured import ConfiguredServers
-from services.mcp.errors import CallLostError, CallRefusedError, SessionLostError
-from services.mcp.health import ServerHealth
-from services.mcp.server_connection import ServerConnection
-from services.mcp.tool_changes import ToolChanges
+from services.mcp.errors import CallLostError, CallRejectedError, SessionLostError
+from services.mcp.refresh import ToolChanges
+from services.mcp.servers import ServerConfigurations, ServerConnection, ServerHealth
 
 if TYPE_CHECKING:
-    from mcp.shared.dispatcher import ProgressFnT
     from mcp_types import CallToolResult, Tool
 
     from services.mcp.connection import Connection
+    from services.mcp.sdk import ProgressFnT
 
 _log = structlog.get_logger(__name__)
 
-_SDK: Final = "services.mcp.calling"
+_SESSIONS_LOST: Final = "The server keeps losing its session."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class PoolTimings:
     """When connections are closed. Units: seconds."""
 
     idle_s: float = 600.0
-    look_every_s: float = 30.0
+    check_every_s: float = 30.0
 
 
 class McpPool:
@@ -47,7 +45,7 @@ class McpPool:
 
     def __init__(
         self,
-        servers: ConfiguredServers,
+        configurations: ServerConfigurations,
         addresses: ServerAddresses,
         *,
         allowed_hosts: Collection[str],
@@ -56,22 +54,22 @@ class McpPool:
         timeouts: Timeouts | None = None,
         timings: PoolTimings | None = None,
     ) -> None:
-        self._servers = servers
+        self._configurations = configurations
         self._addresses = addresses
         self._allowed_hosts = allowed_hosts
         self._health = health
         self._changes = changes
         self._timeouts = timeouts or Timeouts()
         self._timings = timings or PoolTimings()
-        self._slots: dict[str, ServerConnection] = {}
+        self._servers: dict[str, ServerConnection] = {}
         self._retired: set[ServerConnection] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
-        """Begin to close connections that nobody uses."""
-        self._looking = asyncio.create_task(self._look_now_and_then())
+        """Start to close idle connections."""
+        self._checking = asyncio.create_task(self._check_periodically())
         return self
 
     async def __aexit__(
@@ -80,20 +78,20 @@ class McpPool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close all connections, and leave no process behind."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        """Close all connections, and end all processes."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
         self._is_closed = True
-        slots = {*self._slots.values(), *self._retired}
-        self._slots.clear()
-        await asyncio.gather(*(slot.close() for slot in slots), *self._closing)
+        servers = {*self._servers.values(), *self._retired}
+        self._servers.clear()
+        await asyncio.gather(*(server.close() for server in servers), *self._closing)
         await self._changes.close()
         await self._health.close()
 
     async def call(
         self,
-        server: str,
+        name: str,
         tool: str,
         arguments: Mapping[str, Any],
         *,
@@ -102,71 +100,70 @@ class McpPool:
     ) -> "CallToolResult":
         """Call a server's tool by the name that it has there.
 
-        Errors: CallLostError; CallRefusedError.
+        Errors: CallLostError; CallRejectedError.
         """
-        # Imported by the first call, aside: it takes the better part of a second.
-        calling = await asyncio.to_thread(import_module, _SDK)
-        slot = await self._slot_of(server)
+        server = await self._server(name)
         for is_last in (False, True):
-            connection = await slot.connection()
+            connection = await server.connection()
             try:
-                result: CallToolResult = await calling.call_tool(
-                    connection, tool, arguments, meta=meta, on_progress=on_progress
+                result = await connection.call_tool(
+                    tool, arguments, meta=meta, on_progress=on_progress
                 )
             except SessionLostError as error:
-                slot.drop(connection)
+                server.drop(connection)
                 if is_last:
-                    slot.failed("It forgets its sessions.")
-                    raise CallLostError("It forgets its sessions.", reached=False) from error
-            except CallRefusedError:
-                slot.answered()
+                    server.report_failed(_SESSIONS_LOST)
+                    raise CallLostError(_SESSIONS_LOST, reached=False) from error
+            except CallRejectedError:
+                server.report_answered()
                 raise
             except CallLostError as error:
-                _note_lost(slot, connection, error)
+                _report_lost(server, connection, error)
                 raise
             else:
-                slot.answered()
+                server.report_answered()
                 return result
         raise RuntimeError("unreachable")  # pragma: no cover -- the last round returns or raises
 
-    async def list_open(self, server: str, configured_at: datetime) -> "Sequence[Tool] | None":
-        """Return what a server lists over its open connection; nothing without such a one.
+    async def list_open(self, name: str, configured_at: datetime) -> "Sequence[Tool] | None":
+        """Return what a server lists over its open connection; None without one.
 
         Errors: McpServerError.
         """
-        slot = self._slots.get(server)
-        connection = None if slot is None else slot.open_connection
-        if slot is None or connection is None or slot.configured_at != configured_at:
+        server = self._servers.get(name)
+        connection = None if server is None else server.open_connection
+        if server is None or connection is None or server.configured_at != configured_at:
             return None
         try:
             tools = await connection.list_tools()
         except SessionLostError:
-            slot.drop(connection)
+            server.drop(connection)
             return None
         return tools
 
-    async def _slot_of(self, server: str) -> ServerConnection:
-        row = await self._servers.get(server)
+    async def _server(self, name: str) -> ServerConnection:
+        row = await self._configurations.get(name)
         if self._is_closed:
-            raise CallLostError("It is left: this worker ends.", reached=False)
-        slot = self._slots.get(server)
+            raise CallLostError("The worker is shutting down.", reached=False)
+        server = self._servers.get(name)
         if row is None:
-            if slot is not None:
-                self._switch_off(server)
-            raise CallLostError("It is switched off or no longer registered.", reached=False)
-        if slot is not None and slot.configured_at != row.updated_at:
-            self._retire(server)
-            slot = None
-        if slot is None:
-            slot = self._slots[server] = ServerConnection(row, self._connect, self._health)
-        slot.row = row
-        return slot
+            if server is not None:
+                self._close(name)
+            raise CallLostError("The server is disabled or no longer registered.", reached=False)
+        if server is not None and server.configured_at != row.updated_at:
+            self._retire(name)
+            server = None
+        if server is None:
+            server = self._servers[name] = ServerConnection(row, self._connect, self._health)
+        server.row = row
+        return server
 
     async def _connect(self, row: McpServerRow, on_lost: Callable[[], None]) -> "Connection":
+        # Imported by the first call, in a thread: the SDK takes the better part of a second.
         module = await asyncio.to_thread(import_module, "services.mcp.connection")
         changed = RefreshMcpServerInput(name=row.name, configured_at=row.updated_at)
         connection: Connection = module.Connection(
-            self._addresses.of(row),
+            self._addresses.address_of(row),
             allowed_hosts=self._allowed_hosts,
             timeouts=self._timeouts,
             on_tools_changed=lambda: self._changes.note(changed),
@@ -175,41 +172,41 @@ class McpPool:
         await connection.open()
         return connection
 
-    def _retire(self, server: str) -> None:
-        slot = self._slots.pop(server)
-        slot.retire()
-        self._retired.add(slot)
+    def _retire(self, name: str) -> None:
+        server = self._servers.pop(name)
+        server.retire()
+        self._retired.add(server)
 
-    def _switch_off(self, server: str) -> None:
-        closing = asyncio.create_task(self._slots.pop(server).close())
+    def _close(self, name: str) -> None:
+        closing = asyncio.create_task(self._servers.pop(name).close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def _look_now_and_then(self) -> None:
+    async def _check_periodically(self) -> None:
         while True:
-            await asyncio.sleep(self._timings.look_every_s)
-            self._retired = {slot for slot in self._retired if not slot.is_empty}
-            for server in list(self._slots):
+            await asyncio.sleep(self._timings.check_every_s)
+            self._retired = {server for server in self._retired if not server.is_empty}
+            for name in list(self._servers):
                 try:
-                    await self._look_at(server)
+                    await self._check(name)
                 except DatabaseUnavailableError:
-                    # A connection may stay for a little longer.
-                    _log.warning("mcp_pool_not_looked_after")
+                    # A connection may stay open for a little longer.
+                    _log.warning("mcp_pool_check_failed")
 
-    async def _look_at(self, server: str) -> None:
-        row = await self._servers.get(server)
-        slot = self._slots.get(server)
-        if slot is None:
+    async def _check(self, name: str) -> None:
+        row = await self._configurations.get(name)
+        server = self._servers.get(name)
+        if server is None:
             return
         if row is None:
-            self._switch_off(server)
-        elif slot.configured_at != row.updated_at or slot.idle_s > self._timings.idle_s:
-            self._retire(server)
+            self._close(name)
+        elif server.configured_at != row.updated_at or server.idle_s > self._timings.idle_s:
+            self._retire(name)
 
 
-def _note_lost(slot: ServerConnection, connection: "Connection", error: CallLostError) -> None:
+def _report_lost(server: ServerConnection, connection: "Connection", error: CallLostError) -> None:
     if error.is_unreachable:
-        slot.give_up(connection, error.sentence)
-    elif not connection.is_over:
-        # One that has ended has told so by itself.
-        slot.failed(error.sentence)
+        server.drop_unreachable(connection, error.sentence)
+    elif not connection.has_ended:
+        # A connection that has ended reports that itself.
+        server.report_failed(error.sentence)

@@ -1,16 +1,16 @@
-"""Owns taking over what tools an MCP server lists: into the database, under the name of each.
+"""Refreshing the tools of MCP servers: listed by the server, checked, and stored.
 
-The conversation takes seconds, so it is held between two transactions; the second one changes
-nothing where the server was configured anew in between.
+Listing takes seconds, so it happens between two transactions; the second one changes nothing if
+the server was reconfigured in between.
 """
 
 import asyncio
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import structlog
 from sqlalchemy import delete
@@ -23,11 +23,10 @@ from schema.tables import McpServerRow, McpToolRow
 from schema.tables.columns import utc_now
 from schema.tools import RetryClass, qualified_name
 from schema.wire import make_storable
-from services.database import Database
+from services.database import Database, DatabaseUnavailableError
 from services.mcp.addresses import ServerAddresses, Timeouts
-from services.mcp.errors import McpServerError
+from services.mcp.errors import McpServerError, bounded
 from services.mcp.output_schemas import problem_of_output_schema
-from services.mcp.words import bounded
 from services.tools.input_schemas import problem_of_schema
 from services.tools.secrets import UnreadableSecretError
 
@@ -37,13 +36,16 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_LONGEST_DESCRIPTION: Final = 4_000
-_NAMED: Final = 5
+_MAX_DESCRIPTION: Final = 4_000
+_MAX_NAMED: Final = 5
+_DELAY_S: Final = 0.5
+"""Servers send one notification for each of many changed tools."""
+_PAUSE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What came of a conversation; a problem without tools means that it failed."""
+    """The usable tools of a server, and what is wrong with the others."""
 
     tools: Sequence[McpToolRow]
     problem: str | None
@@ -51,15 +53,15 @@ class Listing:
 
 
 class OpenConnections(Protocol):
-    """Connections that there are already: a server may have changed what it lists over its own."""
+    """Connections that are open already: a server may list other tools over each connection."""
 
     async def list_open(self, server: str, configured_at: datetime) -> "Sequence[Tool] | None":
-        """Return what a server lists over its open connection; nothing without such a one."""
+        """Return what a server lists over its open connection; None without one."""
         ...
 
 
 class McpRefresh:
-    """Lists the tools of servers. Errors: DatabaseUnavailableError."""
+    """Refreshes the tools of servers. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -77,19 +79,19 @@ class McpRefresh:
         self._connections = connections
 
     async def refresh(self, request: RefreshMcpServerInput) -> RefreshMcpServerOutput:
-        """List a server's tools and store them; a server that fails keeps those that it had.
+        """List a server's tools and store them; a server that fails keeps its previous tools.
 
-        Idempotency: done twice, it has the effect of the second time.
+        Idempotency: a repeated refresh replaces the result of the one before.
         """
-        # A worker does this in nobody's name: what it reads are secrets that no user may see.
+        # As the service: the row holds secrets that no user may read.
         async with self._database.transaction(SERVICE) as session:
             row = await session.get(McpServerRow, request.name)
         if row is None or row.updated_at != request.configured_at:
             return RefreshMcpServerOutput(status=McpServerStatus.UNKNOWN, superseded=True)
         return await self._store(request, await self._listing_of(row))
 
-    async def configured(self) -> tuple[RefreshMcpServerInput, ...]:
-        """Return the servers that are switched on, as they are configured now."""
+    async def enabled_servers(self) -> tuple[RefreshMcpServerInput, ...]:
+        """Return the enabled servers, as they are configured now."""
         query = select(McpServerRow).where(col(McpServerRow.enabled)).order_by("name")
         async with self._database.transaction(SERVICE) as session:
             rows = (await session.exec(query)).all()
@@ -99,8 +101,8 @@ class McpRefresh:
 
     async def _listing_of(self, row: McpServerRow) -> Listing:
         try:
-            # Aside: hundreds of schemas can be hard to read.
-            return await asyncio.to_thread(usable, row.name, await self._tools_of(row))
+            # In a thread: checking hundreds of schemas takes long.
+            return await asyncio.to_thread(check_tools, row.name, await self._tools_of(row))
         except (McpServerError, UnreadableSecretError) as error:
             return Listing((), bounded(str(error)), has_failed=True)
 
@@ -109,10 +111,12 @@ class McpRefresh:
             tools = await self._connections.list_open(row.name, row.updated_at)
             if tools is not None:
                 return tools
-        # Imported by the first refresh, aside: it takes the better part of a second.
-        listing = await asyncio.to_thread(import_module, "services.mcp.listing")
-        listed: Sequence[Tool] = await listing.list_tools(
-            self._addresses.of(row), allowed_hosts=self._allowed_hosts, timeouts=self._timeouts
+        # Imported by the first refresh, in a thread: the SDK takes the better part of a second.
+        module = await asyncio.to_thread(import_module, "services.mcp.connection")
+        listed: Sequence[Tool] = await module.list_tools(
+            self._addresses.address_of(row),
+            allowed_hosts=self._allowed_hosts,
+            timeouts=self._timeouts,
         )
         return listed
 
@@ -130,40 +134,46 @@ class McpRefresh:
         return RefreshMcpServerOutput(status=status, tool_count=len(listing.tools))
 
 
-def usable(server: str, tools: "Sequence[Tool]") -> Listing:
-    """Return the tools that can be called, and say which can't; with these alone, it has failed.
+def check_tools(server: str, tools: "Sequence[Tool]") -> Listing:
+    """Return the tools that can be called, and name those that can't; with these alone, it failed.
 
-    One whose results can't be checked can be called, and is told of.
+    A tool whose output schema can't be used is kept and named, but its results are not validated.
     """
     rows: dict[str, McpToolRow] = {}
-    left_out: list[str] = []
-    unchecked: list[str] = []
+    skipped: list[str] = []
+    unvalidated: list[str] = []
     for tool in tools:
-        problem = "is listed twice" if tool.name in rows else _problem_of(server, tool)
+        problem = "listed twice" if tool.name in rows else _problem_of(server, tool)
         if problem is not None:
-            left_out.append(f"{_shortened(tool.name)} ({problem})")
+            skipped.append(f"{_shortened(tool.name)} ({problem})")
             continue
         row = rows[tool.name] = _row_of(server, tool)
         problem = _problem_of_output(tool)
         if problem is not None:
             row.output_schema = None
-            unchecked.append(f"{_shortened(tool.name)} ({problem})")
-    if unchecked:
-        _log.warning("mcp_output_schemas_refused", server=server, tools=unchecked[:_NAMED])
-    sentences = [*_told("Left out", left_out), *_told("Results not checked", unchecked)]
+            unvalidated.append(f"{_shortened(tool.name)} ({problem})")
+    if unvalidated:
+        _log.warning("mcp_output_schemas_refused", server=server, tools=unvalidated[:_MAX_NAMED])
+    sentences = [
+        *_summary("Skipped tools", skipped),
+        *_summary("Results not validated", unvalidated),
+    ]
     problem = bounded(" ".join(sentences)) if sentences else None
-    return Listing(tuple(rows.values()), problem, has_failed=bool(left_out) and not rows)
+    return Listing(tuple(rows.values()), problem, has_failed=bool(skipped) and not rows)
 
 
-def _told(what: str, tools: Sequence[str]) -> Iterator[str]:
+def _summary(title: str, tools: Sequence[str]) -> Iterator[str]:
     if tools:
-        more = f"; and {len(tools) - _NAMED} more" if len(tools) > _NAMED else ""
-        yield f"{what}: {'; '.join(tools[:_NAMED])}{more}."
+        more = f"; and {len(tools) - _MAX_NAMED} more" if len(tools) > _MAX_NAMED else ""
+        yield f"{title}: {'; '.join(tools[:_MAX_NAMED])}{more}."
 
 
 def _problem_of(server: str, tool: "Tool") -> str | None:
     if not _NAME.fullmatch(qualified_name(server, tool.name)):
-        return "no name for a model: letters, digits, _ and -, 64 with the server's name at most"
+        return (
+            "invalid name: use letters, digits, _ and -, at most 64 characters including the "
+            "server's name"
+        )
     problem = problem_of_schema(tool.input_schema)
     return None if problem is None else f"its input schema {problem}"
 
@@ -175,7 +185,7 @@ def _problem_of_output(tool: "Tool") -> str | None:
 
 
 def _row_of(server: str, tool: "Tool") -> McpToolRow:
-    description = make_storable(tool.description or "")[:_LONGEST_DESCRIPTION]
+    description = make_storable(tool.description or "")[:_MAX_DESCRIPTION]
     schema: dict[str, Any] = dict(tool.input_schema)
     return McpToolRow(
         server=server,
@@ -188,7 +198,7 @@ def _row_of(server: str, tool: "Tool") -> McpToolRow:
 
 
 def retry_class_of(tool: "Tool") -> RetryClass:
-    """Return whether a call may be made again: as the server says, or else at most once."""
+    """Return whether a call may be repeated: as the server's annotations say, by default never."""
     hints = tool.annotations
     if hints is not None and (hints.read_only_hint or hints.idempotent_hint):
         return RetryClass.IDEMPOTENT
@@ -202,3 +212,47 @@ async def _replace_tools(session: AsyncSession, server: str, tools: Sequence[Mcp
 
 def _shortened(name: str) -> str:
     return f"`{make_storable(name[:40])}`"
+
+
+Refresh: TypeAlias = Callable[[RefreshMcpServerInput], Awaitable[object]]
+
+
+class ToolChanges:
+    """Refreshes servers that report changed tools, each at most every ten seconds."""
+
+    def __init__(self, *, delay_s: float = _DELAY_S, pause_s: float = _PAUSE_S) -> None:
+        self._delay_s = delay_s
+        self._pause_s = pause_s
+        self._refresh: Refresh | None = None
+        self._changed: dict[str, RefreshMcpServerInput] = {}
+        self._following: dict[str, asyncio.Task[None]] = {}
+
+    def refresh_with(self, refresh: Refresh) -> None:
+        """Set what refreshes a server: it needs the pool, which needs this."""
+        self._refresh = refresh
+
+    def note(self, server: RefreshMcpServerInput) -> None:
+        """Note that a server's tools have changed."""
+        self._changed[server.name] = server
+        if server.name not in self._following:
+            following = asyncio.create_task(self._follow(server.name))
+            self._following[server.name] = following
+            following.add_done_callback(lambda _: self._following.pop(server.name, None))
+
+    async def close(self) -> None:
+        """Stop refreshing."""
+        for task in list(self._following.values()):
+            task.cancel()
+        await asyncio.gather(*self._following.values(), return_exceptions=True)
+
+    async def _follow(self, name: str) -> None:
+        while name in self._changed:
+            await asyncio.sleep(self._delay_s)
+            server = self._changed.pop(name)
+            try:
+                if self._refresh is not None:
+                    await self._refresh(server)
+            except DatabaseUnavailableError:
+                # The next sweep lists them.
+                _log.warning("mcp_tools_not_refreshed", server=name)
+            await asyncio.sleep(self._pause_s)

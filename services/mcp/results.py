@@ -1,9 +1,13 @@
-"""Owns what a model is told of a tool's result: text, images, and words for what it can't see.
+"""Results of MCP tools as the model reads them: text, images, and a note for anything else.
 
-All of it is a stranger's: bounded, made storable, and never trusted to be what it says.
+All of it is untrusted: bounded, made storable, and never assumed to be what it claims to be. The
+Messages API rejects a whole request for one invalid or oversized image.
 """
 
+import binascii
 import json
+import struct
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,104 +23,123 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from services.mcp.images import Image, read_image
-from services.mcp.words import bounded
+from services.mcp.errors import bounded
 from services.tools.definition import ToolOutcome
 
 MAX_IMAGES: Final = 4
+MAX_IMAGE_BYTES: Final = 3 * 1024 * 1024
 MAX_CHARS: Final = 400_000
 
-_MAX_PIECES: Final = 500
+_MAX_BLOCKS: Final = 500
 _MAX_RESOURCE_CHARS: Final = 100_000
 _MAX_NAME: Final = 300
-_NOTHING: Final = "The tool ended without any output."
+_NO_OUTPUT: Final = "The tool returned no output."
+_MAX_SIDE: Final = 7_680
+_WEBP_HEAD: Final = 30
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""The markers of JPEG that hold the size of the image."""
 
 
 def outcome_of(result: CallToolResult, *, remark: str | None = None) -> ToolOutcome:
-    """Return what goes back to the model; a remark of ours comes first."""
-    told = _Told()
+    """Return the outcome for the model; a remark of ours comes first."""
+    output = _Output()
     if remark is not None:
-        told.say(remark)
-    for piece in result.content[:_MAX_PIECES]:
-        told.take(piece)
-    if len(result.content) > _MAX_PIECES:
-        told.say(f"({len(result.content) - _MAX_PIECES} more pieces are left out.)")
+        output.add_text(remark)
+    for block in result.content[:_MAX_BLOCKS]:
+        output.add(block)
+    if len(result.content) > _MAX_BLOCKS:
+        output.add_text(f"({len(result.content) - _MAX_BLOCKS} more content blocks omitted.)")
     structured = result.structured_content
-    if structured is not None and not _is_said(structured, list(_texts(result))):
-        told.say(_compact(structured))
-    return told.outcome(is_error=result.is_error)
+    if structured is not None and not _is_in_text(structured, list(_texts(result))):
+        output.add_text(_compact(structured))
+    return output.outcome(is_error=result.is_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that the Messages API accepts. Units: `size` is in bytes."""
+
+    media_type: str
+    data: str
+    size: int
+
+    def block(self) -> dict[str, object]:
+        """Return it as a content block of the Messages API."""
+        source = {"type": "base64", "media_type": self.media_type, "data": self.data}
+        return {"type": "image", "source": source}
 
 
 @dataclass(slots=True)
-class _Told:
-    """What is told so far, piece by piece."""
+class _Output:
+    """The output so far."""
 
     _pieces: list[str | Image] = field(default_factory=list)
-    _left: int = MAX_CHARS
+    _chars_left: int = MAX_CHARS
     _images: int = 0
 
-    def take(self, piece: ContentBlock) -> None:
-        match piece:
+    def add(self, block: ContentBlock) -> None:
+        match block:
             case TextContent(text=text):
-                self.say(text)
+                self.add_text(text)
             case ImageContent(data=data):
-                self._show(data)
+                self._add_image(data)
             case AudioContent(mime_type=kind, data=data):
-                self.say(f"(Audio, {_named(kind)}, {_decoded_size(data):,} bytes: left out.)")
+                self.add_text(f"(Audio omitted: {_short(kind)}, {_decoded_size(data):,} bytes.)")
             case ResourceLink(uri=uri, name=name):
-                self.say(f"(A resource to be read elsewhere: {_named(name)}, {_named(uri)})")
+                self.add_text(f"(Link to a resource: {_short(name)}, {_short(uri)})")
             case EmbeddedResource():
-                self._inline(piece)
+                self._add_resource(block)
 
-    def say(self, words: str) -> None:
-        if self._left <= 0:
+    def add_text(self, text: str) -> None:
+        if self._chars_left <= 0:
             return
-        text = bounded(words, self._left)
-        self._left -= len(text)
+        text = bounded(text, self._chars_left)
+        self._chars_left -= len(text)
         self._pieces.append(text)
 
     def outcome(self, *, is_error: bool) -> ToolOutcome:
         pieces = [piece for piece in self._pieces if piece != ""]
-        output = "\n".join(map(_in_words, pieces)) or _NOTHING
-        blocks = tuple(map(_block, pieces)) if self._images else ()
+        output = "\n".join(map(_as_text, pieces)) or _NO_OUTPUT
+        blocks = tuple(map(_as_block, pieces)) if self._images else ()
         return ToolOutcome(output=output, is_error=is_error, blocks=blocks)
 
-    def _show(self, data: str) -> None:
+    def _add_image(self, data: str) -> None:
         if self._images == MAX_IMAGES:
-            self.say(f"(An image is left out: {MAX_IMAGES} are shown at most.)")
+            self.add_text(f"(Image omitted: the limit is {MAX_IMAGES} images.)")
             return
         image = read_image(data)
         if isinstance(image, str):
-            self.say(f"(An image is left out: {image}.)")
+            self.add_text(f"(Image omitted: {image}.)")
         else:
             self._images += 1
             self._pieces.append(image)
 
-    def _inline(self, piece: EmbeddedResource) -> None:
-        resource = piece.resource
-        named = _named(resource.uri)
+    def _add_resource(self, block: EmbeddedResource) -> None:
+        resource = block.resource
+        uri = _short(resource.uri)
         if isinstance(resource, TextResourceContents):
-            self.say(f"Resource {named}:\n{bounded(resource.text, _MAX_RESOURCE_CHARS)}")
+            self.add_text(f"Resource {uri}:\n{bounded(resource.text, _MAX_RESOURCE_CHARS)}")
         elif (resource.mime_type or "").startswith("image/"):
-            self._show(resource.blob)
+            self._add_image(resource.blob)
         else:
-            kind = _named(resource.mime_type or "of no known kind")
+            kind = _short(resource.mime_type or "unknown type")
             size = _decoded_size(resource.blob)
-            self.say(f"(Resource {named}, {kind}, {size:,} bytes: left out.)")
+            self.add_text(f"(Resource omitted: {uri}, {kind}, {size:,} bytes.)")
 
 
-def _in_words(piece: str | Image) -> str:
+def _as_text(piece: str | Image) -> str:
     if isinstance(piece, str):
         return piece
-    return f"(An image, {piece.media_type}, {piece.size:,} bytes)"
+    return f"(Image: {piece.media_type}, {piece.size:,} bytes)"
 
 
-def _block(piece: str | Image) -> dict[str, Any]:
+def _as_block(piece: str | Image) -> dict[str, Any]:
     return {"type": "text", "text": piece} if isinstance(piece, str) else piece.block()
 
 
-def _named(words: object) -> str:
-    return bounded(str(words), _MAX_NAME)
+def _short(text: object) -> str:
+    return bounded(str(text), _MAX_NAME)
 
 
 def _decoded_size(data: str) -> int:
@@ -124,22 +147,22 @@ def _decoded_size(data: str) -> int:
 
 
 def _texts(result: CallToolResult) -> Iterator[str]:
-    for piece in result.content[:_MAX_PIECES]:
-        if isinstance(piece, TextContent):
-            yield piece.text
+    for block in result.content[:_MAX_BLOCKS]:
+        if isinstance(block, TextContent):
+            yield block.text
 
 
-def _is_said(structured: object, texts: list[str]) -> bool:
-    """Say whether the text holds it already, as servers are asked to do for older clients."""
-    read = [_read(text) for text in texts]
+def _is_in_text(structured: object, texts: list[str]) -> bool:
+    """Return whether the text repeats it, as servers are asked to do for older clients."""
+    parsed = [_parsed(text) for text in texts]
     wanted = [structured]
     if isinstance(structured, dict) and structured.keys() == {"result"}:
-        # How servers wrap what is no object.
+        # How servers wrap what is not an object.
         wanted.append(structured["result"])
-    return any(value in read or value in texts or value in (read, texts) for value in wanted)
+    return any(value in parsed or value in texts or value in (parsed, texts) for value in wanted)
 
 
-def _read(text: str) -> object:
+def _parsed(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -150,4 +173,64 @@ def _compact(structured: object) -> str:
     try:
         return json.dumps(structured, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        return "[Its structured content holds numbers that are none.]"
+        return "[The structured content contains NaN or Infinity.]"
+
+
+def read_image(data: str) -> Image | str:
+    """Return the image that base64 holds, or what is wrong with it.
+
+    Its type is determined by its bytes, whatever type the server declares.
+    """
+    if len(data) > MAX_IMAGE_BYTES * 4 // 3 + 4:
+        return f"larger than {MAX_IMAGE_BYTES // 2**20} MiB"
+    try:
+        content = b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return "invalid base64"
+    try:
+        found = _type_and_size(content)
+    except (struct.error, IndexError):
+        found = None
+    if found is None:
+        return "not a PNG, JPEG, GIF or WebP"
+    media_type, width, height = found
+    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+        return f"width and height must be 1 to {_MAX_SIDE:,} pixels"
+    return Image(media_type, b64encode(content).decode(), len(content))
+
+
+def _type_and_size(content: bytes) -> tuple[str, int, int] | None:
+    if content.startswith(_PNG) and content[12:16] == b"IHDR":
+        return ("image/png", *struct.unpack(">II", content[16:24]))
+    if content.startswith((b"GIF87a", b"GIF89a")):
+        return ("image/gif", *struct.unpack("<HH", content[6:10]))
+    if content.startswith(b"\xff\xd8\xff"):
+        return _of_jpeg(content)
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and len(content) >= _WEBP_HEAD:
+        return _of_webp(content)
+    return None
+
+
+def _of_jpeg(content: bytes) -> tuple[str, int, int] | None:
+    at = 2
+    while content[at] == 0xFF:
+        if content[at + 1] in _FRAMES:
+            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
+            return "image/jpeg", width, height
+        (length,) = struct.unpack(">H", content[at + 2 : at + 4])
+        at += 2 + length
+    return None
+
+
+def _of_webp(content: bytes) -> tuple[str, int, int] | None:
+    kind = content[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(content[24:27], "little") + 1
+        return "image/webp", width, int.from_bytes(content[27:30], "little") + 1
+    if kind == b"VP8L":
+        (packed,) = struct.unpack("<I", content[21:25])
+        return "image/webp", (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", content[26:30])
+        return "image/webp", width & 0x3FFF, height & 0x3FFF
+    return None

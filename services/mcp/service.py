@@ -1,6 +1,6 @@
-"""Owns MCP servers as administrators register, change and delete them.
+"""MCP servers as administrators register, change and delete them.
 
-Does not speak with them: `refresh.py` does, in a worker.
+Does not connect to them: `refresh.py` does, in a worker.
 """
 
 from typing import Any, Final
@@ -31,7 +31,7 @@ from schema.tools import qualified_name
 from services.audit import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order
-from services.mcp.rows import oauth_owner, secret_owner, secrets_to_bytes, server_from_row
+from services.mcp.addresses import ServerSecrets
 from services.resources import (
     Conflict,
     InvalidField,
@@ -69,11 +69,11 @@ _SEALED: Final = _SECRETS | {"oauth"}
 
 
 class McpServerService:
-    """Keeps MCP servers. Errors: DatabaseUnavailableError."""
+    """Registers MCP servers. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, vault: SecretVault) -> None:
         self._database = database
-        self._vault = vault
+        self._secrets = ServerSecrets(vault)
 
     async def create(
         self,
@@ -84,7 +84,7 @@ class McpServerService:
     ) -> Result[McpServer, Conflict | ToolRefusal]:
         """Register a server whose tools are not known yet.
 
-        Idempotency: the same key with the same request gives the server that it made before.
+        Idempotency: the same key with the same request returns the server that was created before.
         """
         columns = self._columns_of(request)
         if isinstance(columns, Err):
@@ -102,7 +102,7 @@ class McpServerService:
                 (ResourceType.MCP_SERVER, request.name),
                 details={"transport": request.transport},
             )
-            return Ok(server_from_row(inserted.value, tool_count=0))
+            return Ok(_server(inserted.value, tool_count=0))
 
         return await create_once(
             self._database,
@@ -121,22 +121,20 @@ class McpServerService:
         """
         async with self._database.statements(actor) as connection:
             rows = await _SERVERS.read(connection, page, _BY_NAME)
-        return rows.map(lambda row: server_from_row(row, tool_count=row.tool_count))
+        return rows.map(_server_with_count)
 
     async def get(self, actor: Actor, name: str) -> Result[McpServer, Unreachable]:
         """Return one server."""
         async with self._database.statements(actor) as connection:
             row = await _SERVER.first(connection, name=name)
-        if row is None:
-            return Err(Unreachable.MISSING)
-        return Ok(server_from_row(row, tool_count=row.tool_count))
+        return Err(Unreachable.MISSING) if row is None else Ok(_server_with_count(row))
 
     async def change(
         self, actor: Actor, name: str, request: ChangeMcpServerRequest, *, versions: Versions
     ) -> Result[McpServer, Conflict | Unreachable | ToolRefusal | InvalidField]:
-        """Configure a server anew, or switch it off or on; `versions` are those it is meant for."""
+        """Change a server, if its version is one of `versions`."""
         changes = request.changes()
-        if any(changes.get(field) for field in _SEALED) and not self._vault.has_key:
+        if any(changes.get(field) for field in _SEALED) and not self._secrets.has_key:
             return Err(ToolRefusal.NO_ENCRYPTION_KEY)
         async with self._database.transaction(actor) as session:
             row = await session.get(McpServerRow, name, with_for_update=True)
@@ -156,10 +154,11 @@ class McpServerService:
                 (ResourceType.MCP_SERVER, name),
                 details=changed(changes),
             )
-            return Ok(await _told(session, row))
+            count = select(_TOOL_COUNT).where(col(McpServerRow.name) == name)
+            return Ok(_server(row, tool_count=(await session.exec(count)).one()))
 
     async def delete(self, actor: Actor, name: str) -> Result[None, Unreachable]:
-        """Delete a server with its tools and what was decided about them."""
+        """Delete a server with its tools and their settings."""
         gone = delete(McpServerRow).where(col(McpServerRow.name) == name)
         of_its_tools = col(ToolSettingsRow.name).startswith(
             qualified_name(name, ""), autoescape=True
@@ -173,10 +172,10 @@ class McpServerService:
             record(session, actor, AuditAction.MCP_SERVER_DELETED, resource)
             return Ok(None)
 
-    async def ask_for_refresh(
+    async def request_refresh(
         self, actor: Actor, name: str
     ) -> Result[RefreshMcpServerInput, Unreachable]:
-        """Note that somebody wants a server's tools listed anew, and return what is to be done."""
+        """Record that an actor requests a refresh, and return the input of its workflow."""
         async with self._database.transaction(actor) as session:
             row = await session.get(McpServerRow, name)
             if row is None:
@@ -207,10 +206,10 @@ class McpServerService:
             if request.oauth is not None:
                 columns |= self._oauth_columns(request.name, request.oauth.model_dump())
             secrets = request.headers
-        if (secrets or columns.get("oauth")) and not self._vault.has_key:
+        if (secrets or columns.get("oauth")) and not self._secrets.has_key:
             return Err(ToolRefusal.NO_ENCRYPTION_KEY)
         columns |= {
-            "secrets": self._sealed(request.name, secrets),
+            "secrets": self._secrets.seal(request.name, secrets),
             "secret_names": sorted(secrets),
         }
         return Ok(columns)
@@ -219,7 +218,7 @@ class McpServerService:
         for field in changes.keys() - _SEALED:
             setattr(row, field, changes[field])
         for field in changes.keys() & _SECRETS:
-            row.secrets = self._sealed(row.name, changes[field])
+            row.secrets = self._secrets.seal(row.name, changes[field])
             row.secret_names = sorted(changes[field])
         if "oauth" in changes:
             for column, value in self._oauth_columns(row.name, changes["oauth"]).items():
@@ -229,19 +228,14 @@ class McpServerService:
         touch(row)
 
     def _oauth_columns(self, name: str, oauth: dict[str, Any] | None) -> dict[str, Any]:
-        """Return what is stored of client credentials; without a key, the caller refuses them."""
+        """Return the columns of client credentials; without a key, the caller refuses them."""
         if oauth is None:
             return {"oauth": None, "oauth_secret": None}
-        shown = {field: oauth.get(field) for field in ("client_id", "token_url", "scope")}
-        if not self._vault.has_key:
-            return {"oauth": shown}
-        sealed = self._vault.seal(oauth["client_secret"].encode(), owner=oauth_owner(name))
-        return {"oauth": shown, "oauth_secret": sealed}
-
-    def _sealed(self, name: str, secrets: dict[str, str]) -> bytes | None:
-        if not secrets:
-            return None
-        return self._vault.seal(secrets_to_bytes(secrets), owner=secret_owner(name))
+        public = {field: oauth.get(field) for field in ("client_id", "token_url", "scope")}
+        if not self._secrets.has_key:
+            return {"oauth": public}
+        sealed = self._secrets.seal_oauth(name, oauth["client_secret"])
+        return {"oauth": public, "oauth_secret": sealed}
 
 
 async def _insert(
@@ -255,9 +249,12 @@ async def _insert(
     return Err(ToolRefusal.TOO_MANY) if total > MAX_SERVERS else Ok(row)
 
 
-async def _told(session: AsyncSession, row: McpServerRow) -> McpServer:
-    count = select(_TOOL_COUNT).where(col(McpServerRow.name) == row.name)
-    return server_from_row(row, tool_count=(await session.exec(count)).one())
+def _server(row: McpServerRow, *, tool_count: int) -> McpServer:
+    return McpServer.model_validate({**row.model_dump(), "tool_count": tool_count})
+
+
+def _server_with_count(row: object) -> McpServer:
+    return McpServer.model_validate(row, from_attributes=True)
 
 
 def _foreign_field(row: McpServerRow, changes: dict[str, Any]) -> InvalidField | None:
@@ -265,7 +262,7 @@ def _foreign_field(row: McpServerRow, changes: dict[str, Any]) -> InvalidField |
     foreign = sorted(changes.keys() - own - {"enabled"})
     if not foreign:
         return _second_authorization(row, changes)
-    return InvalidField(f"body.{foreign[0]}", f"A server over {row.transport} has no such field.")
+    return InvalidField(f"body.{foreign[0]}", f"Not allowed for the transport `{row.transport}`.")
 
 
 def _second_authorization(row: McpServerRow, changes: dict[str, Any]) -> InvalidField | None:

@@ -57,7 +57,7 @@ class UnknownHostError(OutgoingError):
 class ConnectFailedError(OutgoingError):
     """There is no connection, so nothing was sent."""
 
-    def __init__(self, sentence: str = "It can't be connected to.") -> None:
+    def __init__(self, sentence: str = "Connection failed.") -> None:
         super().__init__(sentence, reached=False)
 
 

@@ -98,7 +98,7 @@ async def test_a_refresh_says_what_is_wrong_with_a_server(keeper: ApiUser) -> No
 
     data = response.json()["data"]
     assert response.status_code == 200, response.text
-    assert (data["status"], data["problem"]) == ("failing", "It ended by itself, with status 7.")
+    assert (data["status"], data["problem"]) == ("failing", "The process exited with status 7.")
     assert data["version"] == server["version"]
 
 

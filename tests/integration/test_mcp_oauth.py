@@ -127,13 +127,13 @@ async def test_a_wrong_secret_is_told_without_the_secret(
         HTMLResponse("", status_code=302, headers={"Location": "http://169.254.169.254/"}),
     ],
 )
-async def test_an_endpoint_that_gives_no_token_is_a_problem(
+async def test_an_endpoint_that_returns_no_token_is_a_problem(
     mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint, broken: HTMLResponse
 ) -> None:
     endpoint.broken = broken
     server = await registered(mcp, guarded, endpoint)
 
-    assert "Its token endpoint" in await problem_of(mcp, server)
+    assert "The token endpoint" in await problem_of(mcp, server)
 
 
 async def test_an_endpoint_in_a_private_network_is_refused(
@@ -145,7 +145,7 @@ async def test_an_endpoint_in_a_private_network_is_refused(
     assert "EVERTURN_ALLOWED_PRIVATE_HOSTS" in await problem_of(mcp, server)
 
 
-async def test_a_server_is_asked_where_tokens_are_to_be_had(
+async def test_the_token_endpoint_is_discovered(
     mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
 ) -> None:
     guarded.authorization_server = endpoint.origin
@@ -154,18 +154,18 @@ async def test_a_server_is_asked_where_tokens_are_to_be_had(
     assert not (await mcp.call(server, "echo")).is_error
 
 
-async def test_an_authorization_server_that_is_somebody_else_gets_no_secret(
+async def test_an_authorization_server_with_another_issuer_gets_no_secret(
     mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
 ) -> None:
     guarded.authorization_server = endpoint.origin
     endpoint.names_issuer = "https://other.example.com"
     server = await registered(mcp, guarded, None)
 
-    assert "somebody else" in await problem_of(mcp, server)
+    assert "issuer does not match" in await problem_of(mcp, server)
     assert endpoint.asked == []
 
 
-async def test_a_server_that_does_not_say_where_tokens_are_is_a_problem(
+async def test_a_server_without_a_token_endpoint_is_a_problem(
     mcp: McpScene, guarded: HttpServer
 ) -> None:
     server = await registered(mcp, guarded, None)

@@ -18,12 +18,12 @@ from tests.fixtures.stack import Stack
 
 BY_HAND = str(Path(SCRIPT).with_name("mcp_by_hand.py"))
 LIE = (
-    "(The call is done, but its structured content does not follow the output schema "
+    "(The call succeeded, but its structured content does not match the output schema "
     "that the server declares: `temperature`: expected number, got string.)"
 )
 OMISSION = (
-    "(The call is done, but it returned no structured content, "
-    "for which the server declares an output schema.)"
+    "(The call succeeded, but returned no structured content, although the server declares an "
+    "output schema.)"
 )
 
 
@@ -91,7 +91,7 @@ async def test_a_promise_that_is_no_schema_is_shown_to_administrators(
     server: dict[str, Any],
 ) -> None:
     assert server["problem"] == (
-        "Results not checked: `vow` (its output schema is no JSON schema (2020-12): "
+        "Results not validated: `vow` (its output schema is no JSON schema (2020-12): "
         "look at `properties/temperature/type`)."
     )
 
@@ -105,5 +105,5 @@ async def test_a_tool_whose_promise_is_no_object_is_listed(stack: Stack, admin: 
     )
 
     assert [row["output_schema"] for row in rows] == [None]
-    assert "Results not checked: `vow`" in made["problem"]
+    assert "Results not validated: `vow`" in made["problem"]
     await admin.request("DELETE", f"/admin/mcp-servers/{made['name']}")

@@ -102,11 +102,11 @@ async def test_a_crash_fails_the_calls_under_way_and_the_next_call_starts_it_aga
     lost = await unavailable(mcp, server)
 
     assert lost.reached
-    assert "It ended by itself, with status 5." in lost.sentence
+    assert "The process exited with status 5." in lost.sentence
     assert (await silent).reached
     assert await eventually(status_of(mcp, server), lambda seen: seen[0] == "failing") == (
         "failing",
-        "It ended by itself, with status 5.",
+        "The process exited with status 5.",
     )
     assert await pid_of(mcp, server) != before
     assert await eventually(status_of(mcp, server), lambda seen: seen[0] == "healthy") == (
@@ -136,7 +136,7 @@ async def test_a_flood_ends_the_connection_of_the_server_that_floods(
 
     lost = await unavailable(mcp, flooding)
 
-    assert "without an answer" in lost.sentence
+    assert "without answering" in lost.sentence
     assert await pid_of(mcp, fine) == other
     await gone(pid)
 
@@ -150,8 +150,8 @@ async def test_two_hundred_calls_of_a_dead_server_connect_once_and_fail_at_once(
     later = await unavailable(mcp, server)
 
     assert {one.reached for one in lost} == {False}
-    assert {one.sentence.partition("available. ")[2] for one in [*lost, later]} == {
-        "It can't be connected to."
+    assert {one.sentence.partition("unavailable. ")[2] for one in [*lost, later]} == {
+        "Connection failed."
     }
     assert later.retry_after is not None
     status, _ = await eventually(status_of(mcp, server), lambda seen: seen[0] == "failing")
@@ -171,7 +171,7 @@ async def test_a_server_that_does_not_answer_delays_no_call_of_another(
         lost = await waiting
 
     assert {one.reached for one in lost} == {False}
-    assert "It did not answer within 3 s." in lost[0].sentence
+    assert "Connecting timed out after 3 s." in lost[0].sentence
 
 
 async def test_a_session_that_is_forgotten_is_begun_anew_without_the_model_noticing(
@@ -248,7 +248,7 @@ async def test_a_server_that_is_switched_off_is_not_called_and_ends(mcp: McpScen
     lost = await unavailable(mcp, server)
 
     assert not lost.reached
-    assert "switched off" in lost.sentence
+    assert "disabled" in lost.sentence
     await gone(before)
 
 
@@ -256,7 +256,7 @@ async def test_a_server_that_is_switched_off_is_not_called_and_ends(mcp: McpScen
 async def impatient(stack: Stack, tmp_path: Path) -> AsyncIterator[McpScene]:
     """A pool that closes at once what nobody uses."""
     async with AsyncExitStack() as opened:
-        timings = PoolTimings(idle_s=0.2, look_every_s=0.05)
+        timings = PoolTimings(idle_s=0.2, check_every_s=0.05)
         yield await open_scene(opened, stack, tmp_path, timings=timings, memory_bytes=200 * 2**20)
 
 
@@ -278,7 +278,7 @@ async def test_a_server_that_takes_too_much_memory_is_ended_with_a_sentence(
     with pytest.raises(ToolUnavailableError) as raised:
         await impatient.call(server, "hoard", megabytes=300)
 
-    assert "more than 200 MiB of memory" in raised.value.sentence
+    assert "over 200 MiB of memory" in raised.value.sentence
 
 
 async def test_processes_live_in_private_folders_with_an_environment_of_their_own(

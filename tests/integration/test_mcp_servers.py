@@ -12,10 +12,9 @@ import pytest
 
 from api.temporal_gateway import RefreshProgress, TemporalGateway
 from schema.mcp_servers import RefreshMcpServerInput
-from services.mcp.addresses import ServerAddress, ServerAddresses, Timeouts
+from services.mcp.addresses import HomeDirectories, ServerAddress, ServerAddresses, Timeouts
+from services.mcp.connection import list_tools
 from services.mcp.errors import McpServerError
-from services.mcp.homes import ServerHomes
-from services.mcp.listing import list_tools
 from services.mcp.refresh import McpRefresh
 from services.tools.secrets import SecretVault
 from tests.fakes.mcp_server import DEAF, PROGRAMS, serving_mcp
@@ -99,12 +98,12 @@ async def test_a_process_gets_its_own_environment_and_none_of_ours(
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
-        ("crash", "It ended by itself, with status 7."),
-        ("crash_at_list", "It ended by itself, with status 3."),
-        ("flood", "It wrote more than 16,777,216 bytes without an answer."),
-        ("chatter", "It writes what is no message of MCP to its standard output."),
-        ("many", "It lists more than 500 tools."),
-        ("endless", "It lists its tools on more than 100 pages."),
+        ("crash", "The process exited with status 7."),
+        ("crash_at_list", "The process exited with status 3."),
+        ("flood", "The server sent more than 16,777,216 bytes without answering."),
+        ("chatter", "The server writes non-MCP output to stdout."),
+        ("many", "The server lists more than 500 tools."),
+        ("endless", "The server lists its tools on more than 100 pages."),
     ],
 )
 async def test_a_process_that_misbehaves_is_told_from_one_that_works(
@@ -116,7 +115,7 @@ async def test_a_process_that_misbehaves_is_told_from_one_that_works(
 async def test_a_command_that_is_not_there_is_a_problem() -> None:
     address = ServerAddress("/nonexistent/command", (), None, {})
 
-    assert await problem_of(address) == "The command can't be run: No such file or directory."
+    assert await problem_of(address) == "The command failed to start: No such file or directory."
 
 
 async def test_a_process_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ async def test_a_process_that_hangs_is_ended_with_its_children(tmp_path: Path) -
 
     problem = await problem_of(address, Timeouts(connect_s=3, whole_s=5))
 
-    assert problem == "It did not answer within 3 s."
+    assert problem == "Connecting timed out after 3 s."
 
     left = [int(pid) for pid in pids.read_text().split()]
     assert len(left) == 2
@@ -151,7 +150,7 @@ async def test_a_server_that_hangs_while_it_lists_is_left() -> None:
     async with serving_mcp("hang_at_list") as server:
         problem = await problem_of(http(server.url), Timeouts(connect_s=20, whole_s=2))
 
-    assert problem == "It did not list its tools within 2 s."
+    assert problem == "Listing tools timed out after 2 s."
 
 
 async def test_a_server_over_http_lists_its_tools_to_those_with_its_header() -> None:
@@ -170,13 +169,13 @@ async def test_a_server_over_http_that_misbehaves_is_a_problem(mode: str) -> Non
     async with serving_mcp(mode) as server:
         problem = await problem_of(http(server.url), HASTY)
 
-    assert problem.startswith("It ")
+    assert problem.startswith("The ")
 
 
 async def test_nothing_at_an_address_is_a_problem(unused_tcp_port: int) -> None:
     problem = await problem_of(http(f"http://127.0.0.1:{unused_tcp_port}/mcp"))
 
-    assert problem == "It can't be connected to."
+    assert problem == "Connection failed."
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ async def test_a_refresh_takes_over_what_is_listed_now(admin: ApiUser, stack: St
     after = await refreshed(admin, made["name"])
 
     assert (after["status"], after["toolCount"]) == ("healthy", 1)
-    assert after["problem"].startswith("Left out: `wrong` (its input schema is no JSON schema")
+    assert after["problem"].startswith("Skipped tools: `wrong` (its input schema is no JSON schema")
     assert "`ünnameable`" in after["problem"]
     rows = await stack.inspection.rows("SELECT name FROM mcp_tools WHERE server = $1", made["name"])
     assert [row["name"] for row in rows] == ["right"]
@@ -238,7 +237,7 @@ async def test_a_server_that_fails_keeps_the_tools_that_it_had(admin: ApiUser) -
     after = await refreshed(admin, made["name"])
 
     assert (after["status"], after["toolCount"]) == ("failing", 2)
-    assert after["problem"] == "It ended by itself, with status 7."
+    assert after["problem"] == "The process exited with status 7."
     assert after["checkedAt"] is not None
 
 
@@ -283,7 +282,7 @@ async def test_secrets_whose_key_is_gone_make_a_server_fail(admin: ApiUser, stac
         env={"TOKEN": "hush"},
     )
     await refreshed(admin, made["name"])
-    addresses = ServerAddresses(SecretVault("k" * 32), ServerHomes())
+    addresses = ServerAddresses(SecretVault("k" * 32), HomeDirectories())
     refresh = McpRefresh(stack.foundation.database, addresses, allowed_hosts=())
     configured = await reference(stack, made["name"])
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from services.mcp.addresses import OAuthClient, ServerAddress, Timeouts
+from services.mcp.connection import list_tools
 from services.mcp.errors import McpServerError
-from services.mcp.listing import list_tools
 from services.tools.definition import ToolOutcome
 from tests.fakes.raw_server import RawServer, answered, saying, serving_raw
 from tests.fakes.scripted_model.scripts import Script, ToolCall

@@ -7,19 +7,17 @@ from pathlib import Path
 import pytest
 from mcp_types import JSONRPCRequest, JSONRPCResponse
 
-from services.mcp.allowances import Allowance
+from services.mcp.addresses import HomeDirectories
 from services.mcp.errors import McpServerError
-from services.mcp.exchange import MAX_BYTES, TOO_LONG, Exchange
-from services.mcp.homes import ServerHomes
-from services.mcp.lines import Line, Part, bounded_lines
+from services.mcp.limits import MAX_BYTES, TOO_LONG, Line, Part, TokenBucket, Traffic, bounded_lines
 
 
-async def read(*chunks: bytes, longest: int = 1_000) -> list[Line]:
+async def read(*chunks: bytes, max_bytes: int = 1_000) -> list[Line]:
     stream = asyncio.StreamReader()
     for chunk in chunks:
         stream.feed_data(chunk)
     stream.feed_eof()
-    pieces = [piece async for piece in bounded_lines(stream, longest=longest)]
+    pieces = [piece async for piece in bounded_lines(stream, max_bytes=max_bytes)]
     assert sum(piece.size for piece in pieces) == sum(map(len, chunks))
     return [piece for piece in pieces if not isinstance(piece, Part)]
 
@@ -41,11 +39,11 @@ async def test_a_line_that_is_too_long_leaves_its_ends_alone() -> None:
     assert second.text == b"next"
 
 
-def asked(*numbers: int) -> Exchange:
-    exchange = Exchange()
+def asked(*numbers: int) -> Traffic:
+    traffic = Traffic()
     for number in numbers:
-        exchange.ask(JSONRPCRequest(jsonrpc="2.0", id=number, method="tools/call"))
-    return exchange
+        traffic.note_sent(JSONRPCRequest(jsonrpc="2.0", id=number, method="tools/call"))
+    return traffic
 
 
 def answer(number: int | str) -> JSONRPCResponse:
@@ -53,35 +51,35 @@ def answer(number: int | str) -> JSONRPCResponse:
 
 
 def test_an_answer_is_heard_once() -> None:
-    exchange = asked(1)
+    traffic = asked(1)
 
-    assert [exchange.hear(answer(1)), exchange.hear(answer(1))] == [True, False]
-    assert not exchange.hear(answer(99))
+    assert [traffic.is_expected(answer(1)), traffic.is_expected(answer(1))] == [True, False]
+    assert not traffic.is_expected(answer(99))
 
 
 def test_answers_that_were_waited_for_allow_more() -> None:
-    exchange = asked(1, 2)
-    exchange.count(MAX_BYTES - 10)
-    exchange.hear(answer(77))
-    exchange.hear(answer(1))
-    exchange.count(MAX_BYTES - 10)
+    traffic = asked(1, 2)
+    traffic.count_received(MAX_BYTES - 10)
+    traffic.is_expected(answer(77))
+    traffic.is_expected(answer(1))
+    traffic.count_received(MAX_BYTES - 10)
 
-    with pytest.raises(McpServerError, match="without an answer"):
-        exchange.count(MAX_BYTES)
+    with pytest.raises(McpServerError, match="without answering"):
+        traffic.count_received(MAX_BYTES)
 
 
 def test_stray_lines_are_forgiven_up_to_a_number() -> None:
-    exchange = Exchange()
+    traffic = Traffic()
     for _ in range(1_000):
-        exchange.stray()
+        traffic.count_stray_line()
 
-    with pytest.raises(McpServerError, match="no message of MCP"):
-        stray_often(exchange)
+    with pytest.raises(McpServerError, match="non-MCP output"):
+        stray_often(traffic)
 
 
-def stray_often(exchange: Exchange) -> None:
+def stray_often(traffic: Traffic) -> None:
     for _ in range(100):
-        exchange.stray()
+        traffic.count_stray_line()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +94,7 @@ def stray_often(exchange: Exchange) -> None:
 def test_an_answer_that_is_too_long_fails_the_call_that_it_answers(
     head: bytes, tail: bytes
 ) -> None:
-    error = asked(7).refuse(Line(b"", 10, head, tail))
+    error = asked(7).oversized_answer(Line(b"", 10, head, tail))
 
     assert (error.id, error.error.message) == (7, TOO_LONG)
 
@@ -106,13 +104,13 @@ def test_a_line_that_is_too_long_and_answers_nothing_ends_the_connection(number:
     head = json.dumps({"jsonrpc": "2.0", "id": number, "result": {}}).encode()
 
     with pytest.raises(McpServerError, match="a line of more than"):
-        asked(7).refuse(Line(b"", 10, head, b"x"))
+        asked(7).oversized_answer(Line(b"", 10, head, b"x"))
 
 
 def test_an_allowance_comes_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("services.mcp.allowances.monotonic", lambda: now)
-    allowance = Allowance(100, refill_s=10)
+    monkeypatch.setattr("services.mcp.limits.monotonic", lambda: now)
+    allowance = TokenBucket(100, refill_s=10)
     assert allowance.take(100)
     assert not allowance.take(1)
 
@@ -123,20 +121,20 @@ def test_an_allowance_comes_back_with_time(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_home_is_private_and_stays(tmp_path: Path) -> None:
-    homes = ServerHomes(tmp_path / "homes")
-    (homes.of("a") / "kept").touch()
-    homes.of("a").chmod(0o755)
+    homes = HomeDirectories(tmp_path / "homes")
+    (homes.create("a") / "kept").touch()
+    homes.create("a").chmod(0o755)
 
-    home = homes.of("a")
+    home = homes.create("a")
 
     assert home.stat().st_mode & 0o777 == 0o700
     assert (home / "kept").exists()
 
 
 def test_a_home_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    homes = ServerHomes(tmp_path / "homes")
-    homes.of("a")
+    homes = HomeDirectories(tmp_path / "homes")
+    homes.create("a")
     (tmp_path / "homes" / "b").symlink_to(tmp_path)
 
-    with pytest.raises(McpServerError, match="folder of its own"):
-        homes.of("b")
+    with pytest.raises(McpServerError, match="home directory can't be used"):
+        homes.create("b")

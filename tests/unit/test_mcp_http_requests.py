@@ -10,17 +10,16 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import JSONRPCError
 
-from services.mcp.exchange import MAX_ANSWER_BYTES
-from services.mcp.http_failures import FailureAsResponse, HttpFailure
-from services.mcp.http_requests import SeparateRequests
+from services.mcp.http import FailureAsResponse, HttpFailure, IsolatedRequests
+from services.mcp.limits import MAX_ANSWER_BYTES
 from services.outgoing.errors import BrokenConnectionError, ConnectFailedError, OutgoingError
 
 SEAL = FailureAsResponse()
 URL = "http://mcp.test/mcp"
 
 
-def requests_to(answer: Callable[[httpx2.Request], Any]) -> SeparateRequests:
-    return SeparateRequests(httpx2.MockTransport(answer), SEAL, None)
+def requests_to(answer: Callable[[httpx2.Request], Any]) -> IsolatedRequests:
+    return IsolatedRequests(httpx2.MockTransport(answer), SEAL, None)
 
 
 def a_call(**headers: str) -> httpx2.Request:
@@ -61,7 +60,7 @@ async def test_a_status_is_a_sentence(status: int, *, reached: bool) -> None:
     )
 
     assert failure == HttpFailure(
-        f"It answered with HTTP status {status}.", reached=reached, retry_after_s=7
+        f"The server responded with HTTP status {status}.", reached=reached, retry_after_s=7
     )
 
 
@@ -75,7 +74,7 @@ async def test_a_session_that_is_gone_is_told_from_a_page_that_is() -> None:
     assert lost is not None
     assert lost.is_session_lost
     assert not lost.reached
-    assert missed == HttpFailure("It answered with HTTP status 404.", reached=True)
+    assert missed == HttpFailure("The server responded with HTTP status 404.", reached=True)
 
 
 async def test_an_error_in_words_of_the_protocol_stays_the_servers() -> None:
@@ -131,7 +130,7 @@ async def test_a_stream_that_is_given_up_ends_with_an_error_of_ours() -> None:
     assert told.status_code == 202
     async with asyncio.timeout(5):
         data = (await reading).decode().partition("data: ")[2]
-    assert json.loads(data)["error"]["message"] == "The call was given up."
+    assert json.loads(data)["error"]["message"] == "The call was cancelled."
 
 
 async def test_a_notification_that_fails_is_nobodys_trouble() -> None:

@@ -6,7 +6,7 @@ import pytest
 from mcp_types import CallToolResult, TextContent, Tool
 
 from services.mcp.output_schemas import problem_of_output_schema, remark_on
-from services.mcp.refresh import usable
+from services.mcp.refresh import check_tools
 from services.mcp.results import outcome_of
 
 WARMTH: dict[str, Any] = {
@@ -19,12 +19,12 @@ WARMTH: dict[str, Any] = {
     "additionalProperties": False,
 }
 BROKEN = (
-    "(The call is done, but its structured content does not follow the output schema "
+    "(The call succeeded, but its structured content does not match the output schema "
     "that the server declares: "
 )
 MISSING = (
-    "(The call is done, but it returned no structured content, "
-    "for which the server declares an output schema.)"
+    "(The call succeeded, but returned no structured content, although the server declares an "
+    "output schema.)"
 )
 
 
@@ -178,7 +178,7 @@ def test_schemas_of_any_type_are_accepted(schema: dict[str, Any]) -> None:
         ({"type": "sting"}, "is no JSON schema (2020-12): look at `type`"),
         ({"$ref": "http://169.254.169.254/"}, "refers to something outside of it"),
         ({"description": "x" * 70_000}, "is longer than 65,536 characters"),
-        ({"pattern": "(?:a{1,100}){1,100}b"}, "has a part that results can't be checked by"),
+        ({"pattern": "(?:a{1,100}){1,100}b"}, "has a part that results can't be validated against"),
     ],
 )
 def test_a_schema_that_nothing_can_be_checked_by_is_named(
@@ -189,7 +189,7 @@ def test_a_schema_that_nothing_can_be_checked_by_is_named(
 
 def test_a_tool_with_a_broken_output_schema_can_be_called_and_is_told_of() -> None:
     given: dict[str, Any] = {"type": "object"}
-    listing = usable(
+    listing = check_tools(
         "weather",
         [
             Tool(name="now", input_schema=given, output_schema=WARMTH),
@@ -200,8 +200,8 @@ def test_a_tool_with_a_broken_output_schema_can_be_called_and_is_told_of() -> No
 
     assert {row.name: row.output_schema for row in listing.tools} == {"now": WARMTH, "then": None}
     assert listing.problem == (
-        "Left out: `wrong` (its input schema is no JSON schema (2020-12): look at `type`). "
-        "Results not checked: `then` (its output schema is no JSON schema (2020-12): "
+        "Skipped tools: `wrong` (its input schema is no JSON schema (2020-12): look at `type`). "
+        "Results not validated: `then` (its output schema is no JSON schema (2020-12): "
         "look at `type`)."
     )
     assert not listing.has_failed

@@ -15,8 +15,14 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from services.mcp.images import MAX_IMAGE_BYTES, Image, read_image
-from services.mcp.results import MAX_CHARS, MAX_IMAGES, outcome_of
+from services.mcp.results import (
+    MAX_CHARS,
+    MAX_IMAGE_BYTES,
+    MAX_IMAGES,
+    Image,
+    outcome_of,
+    read_image,
+)
 from tests.fakes.mcp_tools import png
 
 
@@ -35,8 +41,8 @@ def test_texts_are_joined_and_without_blocks() -> None:
 
 
 def test_nothing_is_said_to_be_nothing() -> None:
-    assert outcome_of(result()).output == "The tool ended without any output."
-    assert outcome_of(result(TextContent(text=""))).output == "The tool ended without any output."
+    assert outcome_of(result()).output == "The tool returned no output."
+    assert outcome_of(result(TextContent(text=""))).output == "The tool returned no output."
 
 
 def test_what_can_not_be_stored_is_replaced() -> None:
@@ -86,7 +92,7 @@ def test_images_are_blocks_in_their_places() -> None:
 
     kinds = [block["type"] for block in outcome.blocks]
     assert kinds == ["text", "image", "text"]
-    assert outcome.output.startswith("a\n(An image, image/png, ")
+    assert outcome.output.startswith("a\n(Image: image/png, ")
 
 
 def test_no_more_images_are_shown_than_allowed() -> None:
@@ -118,11 +124,11 @@ def test_an_image_is_what_its_bytes_say() -> None:
         "ü",
     ],
 )
-def test_what_is_no_image_is_left_out_with_a_sentence(data: str) -> None:
+def test_data_that_is_not_an_image_is_omitted_with_a_note(data: str) -> None:
     outcome = outcome_of(result(ImageContent(data=data, mime_type="image/png")))
 
     assert outcome.blocks == ()
-    assert outcome.output.startswith("(An image is left out: ")
+    assert outcome.output.startswith("(Image omitted: ")
 
 
 @pytest.mark.parametrize(
@@ -156,10 +162,10 @@ def test_what_a_model_can_not_hear_or_read_is_described() -> None:
     )
 
     assert outcome.output.splitlines() == [
-        "(Audio, audio/wav, 3 bytes: left out.)",
+        "(Audio omitted: audio/wav, 3 bytes.)",
         "Resource mem:///a:",
         "inside",
-        "(Resource mem:///b, application/zip, 3 bytes: left out.)",
+        "(Resource omitted: mem:///b, application/zip, 3 bytes.)",
     ]
 
 
@@ -173,7 +179,7 @@ def test_an_image_among_resources_is_shown() -> None:
 def test_more_pieces_than_anybody_reads_are_counted() -> None:
     outcome = outcome_of(result(*[TextContent(text="x")] * 600))
 
-    assert outcome.output.endswith("(100 more pieces are left out.)")
+    assert outcome.output.endswith("(100 more content blocks omitted.)")
 
 
 def test_an_error_stays_one() -> None:

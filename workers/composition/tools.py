@@ -4,13 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from services.mcp.addresses import ServerAddresses
-from services.mcp.configured import ConfiguredServers
-from services.mcp.health import ServerHealth
-from services.mcp.homes import ServerHomes
+from services.mcp.addresses import HomeDirectories, ServerAddresses
 from services.mcp.pool import McpPool
-from services.mcp.refresh import McpRefresh
-from services.mcp.tool_changes import ToolChanges
+from services.mcp.refresh import McpRefresh, ToolChanges
+from services.mcp.servers import ServerConfigurations, ServerHealth
 from services.outgoing.client import OutgoingClient
 from services.settings import Settings
 from services.tools.catalogue import ToolCatalogue
@@ -40,10 +37,10 @@ async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, 
     Errors: WeakEncryptionKeyError.
     """
     settings, database = foundation.settings, foundation.database
-    homes = ServerHomes(settings.mcp_home)
+    homes = HomeDirectories(settings.mcp_home)
     memory_bytes = settings.mcp_memory_mb * 1024 * 1024
     addresses = ServerAddresses(make_vault(settings), homes, memory_bytes=memory_bytes)
-    servers = ConfiguredServers(database, lifetime_s=settings.account_cache_s)
+    servers = ServerConfigurations(database, lifetime_s=settings.account_cache_s)
     allowed_hosts, changes = settings.allowed_private_hosts or (), ToolChanges()
     pool = McpPool(
         servers,
@@ -53,7 +50,7 @@ async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, 
         changes=changes,
     )
     refresh = McpRefresh(database, addresses, allowed_hosts=allowed_hosts, connections=pool)
-    changes.follow_with(refresh.refresh)
+    changes.refresh_with(refresh.refresh)
     async with pool:
         yield pool, refresh
 

@@ -137,7 +137,7 @@ async def refresh_mcp_server(
 ) -> Envelope[McpServer]:
     """Connect to the server and list its tools; `status` and `problem` hold the result."""
     servers = services.tools.mcp_servers
-    refresh = value_or_raise(await servers.ask_for_refresh(actor, name), "MCP server")
+    refresh = value_or_raise(await servers.request_refresh(actor, name), "MCP server")
     progress = await services.temporal.refresh_server(refresh)
     if progress is RefreshProgress.UNAVAILABLE:
         raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, NO_REFRESH)

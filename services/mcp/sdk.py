@@ -1,0 +1,298 @@
+"""A session with an MCP server, by the MCP SDK: the only module that imports the package `mcp`.
+
+Most of what it imports is not the SDK's public API: that is why `mcp` is pinned below its next
+minor version. `tests/unit/test_mcp_sdk.py` is the contract of what is needed.
+
+Requests from servers are not served: sampling, elicitation and roots are not offered, and are
+declined.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
+
+import structlog
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
+from mcp import ClientSession, MCPError
+from mcp.client._transport import TransportStreams
+from mcp.client.auth.utils import (
+    build_oauth_authorization_server_metadata_discovery_urls,
+    build_protected_resource_metadata_discovery_urls,
+    issuers_match,
+)
+from mcp.client.session import IncomingMessage
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost, listen
+from mcp.shared.auth_utils import check_resource_allowed
+from mcp.shared.dispatcher import OnNotify, OnNotifyIntercept, OnRequest, ProgressFnT
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    CONNECTION_CLOSED,
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    CallToolRequest,
+    CallToolRequestParams,
+    CallToolResult,
+    Implementation,
+    InputRequiredResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    Tool,
+    ToolListChangedNotification,
+)
+from pydantic import TypeAdapter, ValidationError
+
+from services.mcp.errors import McpServerError, bounded
+from services.outgoing.errors import OutgoingError
+
+__all__ = [
+    "MCPError",
+    "McpSession",
+    "ProgressFnT",
+    "SessionMessage",
+    "TransportStreams",
+    "build_oauth_authorization_server_metadata_discovery_urls",
+    "build_protected_resource_metadata_discovery_urls",
+    "check_resource_allowed",
+    "describe",
+    "flattened",
+    "is_connection_lost",
+    "is_unreadable",
+    "issuers_match",
+    "open_session",
+    "streamable_http_client",
+]
+
+_log = structlog.get_logger(__name__)
+
+ToolAnswer: TypeAlias = CallToolResult | InputRequiredResult
+_TOOL_ANSWER: Final[TypeAdapter[ToolAnswer]] = TypeAdapter(ToolAnswer)
+
+_MAX_TOOLS: Final = 500
+_MAX_PAGES: Final = 100
+_CLIENT_INFO: Final = Implementation(name="everturn", version="1")
+_NO_HANDSHAKE: Final = frozenset(
+    {
+        *(HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST),
+        *(METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION),
+    }
+)
+"""How servers refuse a handshake if they only know the later protocol, which has none."""
+_INVALID_RESPONSE: Final = "Invalid MCP response."
+# The SDK tells these apart by their texts alone.
+_CLOSED_TEXTS: Final = ("Connection closed", "SSE stream ended")
+_UNREADABLE_TEXT: Final = "SSE stream failed"
+_SENTENCES: Final = (McpServerError, OutgoingError)
+"""The errors whose texts are sentences for an administrator."""
+
+
+class McpSession:
+    """A session: the SDK's client, or its dispatcher where the client is too strict."""
+
+    def __init__(self, client: ClientSession, dispatcher: JSONRPCDispatcher) -> None:
+        self._client = client
+        self._dispatcher = dispatcher
+
+    async def list_tools(self) -> list[Tool]:
+        """Return the server's tools, from all pages. Errors: McpServerError; those of the SDK."""
+        tools: list[Tool] = []
+        cursor: str | None = None
+        for _ in range(_MAX_PAGES):
+            page = await self._page(cursor)
+            tools += page.tools
+            if len(tools) > _MAX_TOOLS:
+                raise McpServerError(f"The server lists more than {_MAX_TOOLS} tools.")
+            cursor = page.next_cursor
+            if cursor is None:
+                return tools
+        raise McpServerError(f"The server lists its tools on more than {_MAX_PAGES} pages.")
+
+    async def call_tool(
+        self, params: CallToolRequestParams, on_progress: ProgressFnT
+    ) -> ToolAnswer:
+        """Return the answer to one `tools/call` request. Errors: MCPError, ValidationError.
+
+        The SDK's own method also lists the tools, to compare the result with the declared schema,
+        and raises when it does not match, although the tool has taken effect. `output_schemas.py`
+        compares it with the schema that is stored already.
+        """
+        request = CallToolRequest(params=params)
+        try:
+            return await self._client.send_request(
+                request, _TOOL_ANSWER, progress_callback=on_progress
+            )
+        except MCPError as error:
+            if error.code != HEADER_MISMATCH or self._has_handshake:
+                raise
+        # The server requires headers that only a listing of its tools names.
+        await self.list_tools()
+        return await self._client.send_request(request, _TOOL_ANSWER, progress_callback=on_progress)
+
+    @property
+    def _has_handshake(self) -> bool:
+        """Whether the protocol's version is one before 2026."""
+        return self._client.initialize_result is not None
+
+    async def _page(self, cursor: str | None) -> ListToolsResult:
+        """Return one page. An invalid description of one tool must not hide all others."""
+        if not self._has_handshake:
+            return await self._client.list_tools(params=PaginatedRequestParams(cursor=cursor))
+        version = self._client.protocol_version or ""
+        raw = await self._dispatcher.send_raw_request(
+            "tools/list",
+            None if cursor is None else {"cursor": cursor},
+            {"headers": {MCP_PROTOCOL_VERSION_HEADER: version}},
+        )
+        tools, next_cursor = raw.get("tools"), raw.get("nextCursor")
+        if not isinstance(tools, list) or not isinstance(next_cursor, str | None):
+            raise McpServerError(_INVALID_RESPONSE)
+        return ListToolsResult(tools=[_read(tool) for tool in tools], next_cursor=next_cursor)
+
+
+def _read(tool: object) -> Tool:
+    if isinstance(tool, dict) and not isinstance(tool.get("outputSchema"), dict | None):
+        # The tool can be called all the same; `None` is not a schema either, and is reported.
+        tool = tool | {"outputSchema": {"type": None}}
+    try:
+        return Tool.model_validate(tool, by_name=False)
+    except ValidationError:
+        name = tool.get("name") if isinstance(tool, dict) else None
+        # Skipped for its schema, which administrators see.
+        return Tool(name=name if isinstance(name, str) else "", input_schema={"type": None})
+
+
+@asynccontextmanager
+async def open_session(
+    streams: TransportStreams, *, on_end: Callable[[], None], on_tools_changed: Callable[[], None]
+) -> AsyncIterator[McpSession]:
+    """Negotiate a protocol version, and keep the session while the block runs.
+
+    `on_end` is called when the server ends it. Errors: whatever the SDK raises.
+    """
+
+    async def handle(message: IncomingMessage) -> None:
+        await asyncio.sleep(0)
+        if isinstance(message, ToolListChangedNotification):
+            on_tools_changed()
+
+    dispatcher = _Dispatcher(streams, on_end)
+    async with ClientSession(
+        dispatcher=dispatcher, client_info=_CLIENT_INFO, message_handler=handle
+    ) as client:
+        await _negotiate(client)
+        listening = asyncio.create_task(_listen(client, on_tools_changed))
+        try:
+            yield McpSession(client, dispatcher)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+class _Dispatcher(JSONRPCDispatcher):
+    """The SDK's dispatcher, which also reports its end."""
+
+    def __init__(self, streams: TransportStreams, on_end: Callable[[], None]) -> None:
+        super().__init__(*streams)
+        self._on_end = on_end
+
+    async def run(
+        self,
+        on_request: OnRequest,
+        on_notify: OnNotify,
+        on_notify_intercept: OnNotifyIntercept | None = None,
+        *,
+        task_status: TaskStatus[None] = TASK_STATUS_IGNORED,
+    ) -> None:
+        try:
+            await super().run(on_request, on_notify, on_notify_intercept, task_status=task_status)
+        finally:
+            self._on_end()
+
+
+async def _negotiate(client: ClientSession) -> None:
+    """Shake hands, as nearly all servers expect, or discover the server if it has no handshake.
+
+    The SDK would try the later protocol first, and wait ten seconds for servers that don't answer
+    what they don't know.
+    """
+    try:
+        await client.initialize()
+    except MCPError as error:
+        if error.code not in _NO_HANDSHAKE:
+            raise
+        try:
+            await client.discover()
+        except MCPError:
+            raise error from None
+
+
+async def _listen(client: ClientSession, on_tools_changed: Callable[[], None]) -> None:
+    """Subscribe to changes of the tools: the later protocol only sends them on request."""
+    capabilities = client.server_capabilities
+    if client.discover_result is None or capabilities is None or capabilities.tools is None:
+        return
+    if not capabilities.tools.list_changed:
+        return
+    try:
+        async with listen(client, tools_list_changed=True) as changes:
+            async for _ in changes:
+                on_tools_changed()
+    except (MCPError, SubscriptionLost, TimeoutError) as error:
+        # The sweep lists the tools in any case.
+        _log.info("mcp_subscription_ended", cause=type(error).__name__)
+
+
+def is_connection_lost(error: MCPError) -> bool:
+    """Return whether the connection ended before the answer came."""
+    return error.code == CONNECTION_CLOSED and error.message.startswith(_CLOSED_TEXTS)
+
+
+def is_unreadable(error: MCPError) -> bool:
+    """Return whether an answer came that could not be parsed."""
+    return error.message.startswith(_UNREADABLE_TEXT) or error.code == PARSE_ERROR
+
+
+def describe(error: Exception, ended_by: str | None) -> str:
+    """Return an error as a sentence for an administrator.
+
+    `ended_by` is why the server's process ended, which explains the SDK's errors that follow.
+    """
+    cause = flattened(error)[0]
+    if isinstance(cause, _SENTENCES):
+        return str(cause)
+    return ended_by or _sentence(cause)
+
+
+def flattened(error: Exception) -> list[Exception]:
+    """Return the errors of a group, those with sentences first."""
+    return sorted(_leaves(error), key=lambda cause: not isinstance(cause, _SENTENCES))
+
+
+def _sentence(cause: Exception) -> str:
+    if isinstance(cause, MCPError):
+        if cause.code == CONNECTION_CLOSED:
+            return "The server closed the connection."
+        if cause.code == METHOD_NOT_FOUND:
+            return "The server doesn't support listing tools."
+        return f"The server returned error {cause.code}: {bounded(cause.message, 400)}"
+    if isinstance(cause, ValidationError):
+        return _INVALID_RESPONSE
+    if isinstance(cause, TimeoutError):
+        return "The server did not respond in time."
+    return f"Connection failed ({type(cause).__name__})."
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
