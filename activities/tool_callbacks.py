@@ -11,7 +11,7 @@ from activities.turn_workflows import TurnWorkflows
 from schema.tool_callbacks import DeliveryOutcome
 from schema.turns import RunToolInput, RunToolOutput
 from services.turns.tool_calls import ToolCallGoneError
-from services.workflow_tools.delivery import CallbackDelivery
+from services.workflow_tools.callbacks import CallbackDelivery
 
 
 class CallbackActivities:
@@ -46,7 +46,7 @@ class CallbackActivities:
         Idempotency: an activity that received its answer is no longer open.
         """
         delivered = 0
-        for call in await self._delivery.answered():
+        for call in await self._delivery.answered_calls():
             delivered += await self._workflows.complete_callback(call)
             activity.heartbeat()
         return DeliveryOutcome(delivered=delivered)

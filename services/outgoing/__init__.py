@@ -1,5 +1,6 @@
-"""The one way out for what tools ask of others: addresses checked, answers bounded.
+"""Outgoing requests of tools: addresses checked, responses limited.
 
-Webhooks, MCP over HTTP with its tokens, and the search engine go through here; the providers of
-models and embeddings don't, for whoever runs the workers chose where those are.
+Webhooks, MCP over HTTP with its tokens, and the search engine use this package: `client.py` for
+single requests, `transport.py` for an httpx2 client. Model and embedding providers don't: their
+addresses are chosen by the operator.
 """

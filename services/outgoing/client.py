@@ -1,6 +1,6 @@
-"""Owns single requests to the outside: one answer, whole, in time and within its size, or an error.
+"""Single outgoing requests: one complete response within time and size limits, or an error.
 
-It keeps no cookies, follows no redirect, retries nothing and asks no proxy.
+The client keeps no cookies, follows no redirects, does not retry and uses no proxy.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from services.outgoing.errors import (
     TimedOutError,
     TooLargeError,
 )
-from services.outgoing.resolution import Resolve
+from services.outgoing.network import Resolve
 from services.outgoing.transport import GuardedTransport, Sending, guarded_transport
 
 MAX_BYTES: Final = 1024 * 1024
-"""How much of an answer is read where nobody says otherwise."""
+"""The default limit of a response."""
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_HEADERS: Final = {"User-Agent": "Everturn"}
-# Compressed, an answer could be a thousand times what was counted.
-_IMPOSED_HEADERS: Final = {"Accept-Encoding": "identity"}
+# Decompressed, a response could be a thousand times what was counted.
+_FORCED_HEADERS: Final = {"Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingResponse:
-    """An answer, whatever its status; the names of headers are of any case."""
+    """A response of any status; header names are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,9 +42,9 @@ class OutgoingResponse:
 
 
 class OutgoingClient:
-    """Sends requests for tools; one for a worker process, closed at its end.
+    """Sends requests for tools; one for each worker process, closed at its end.
 
-    `resolve`, `network` and `tls` take the place of the system's, for tests.
+    `resolve`, `network` and `tls` replace the system's in tests.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class OutgoingClient:
         content: bytes | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> OutgoingResponse:
-        """Return the answer to a request.
+        """Return the response to a request.
 
-        Units: `timeout_s` bounds all of it, from the name of the host to the last byte.
+        Units: `timeout_s` bounds all of it, from resolving the host to the last byte.
         Errors: OutgoingError.
         """
         sending = Sending()
@@ -83,7 +83,7 @@ class OutgoingClient:
             raise TimedOutError(reached=sending.reached) from None
 
     async def close(self) -> None:
-        """Close all connections; requests that are under way fail."""
+        """Close all connections; requests in progress fail."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -104,7 +104,7 @@ class OutgoingClient:
                 raise RedirectedError
             body = await _read(response, max_bytes)
         finally:
-            # A connection whose answer was not read to its end is closed by this.
+            # Closes the connection unless the response was read to its end.
             await response.aclose()
         return OutgoingResponse(response.status_code, response.headers, body)
 
@@ -116,7 +116,7 @@ def _request(
     sent = httpx2.Headers(_DEFAULT_HEADERS)
     try:
         sent.update(headers)
-        sent.update(_IMPOSED_HEADERS)
+        sent.update(_FORCED_HEADERS)
         return httpx2.Request(
             method,
             url,

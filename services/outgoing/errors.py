@@ -1,23 +1,23 @@
-"""Owns what can go wrong with an outgoing request, and whether the other side can know of it.
+"""Errors of outgoing requests, and whether the request can have reached the server.
 
 OutgoingError
-├── InvalidRequestError      no address of the web, or no valid request
-├── ForbiddenAddressError    the host is not public, and not allowed by name
-├── UnknownHostError         the host has no address, or nobody could say one in time
-├── ConnectFailedError       no connection: refused, too slow, no valid certificate
-├── TimedOutError            not over within the time given
-├── BrokenConnectionError    the connection ended early, or what came is no HTTP
-├── RedirectedError          an answer that sends elsewhere
-├── CompressedError          a compressed answer, which nobody asked for
-└── TooLargeError            an answer of more than may be read
+├── InvalidRequestError      invalid URL or header
+├── ForbiddenAddressError    the host is not public, and not allowed by an operator
+├── UnknownHostError         the host can't be resolved
+├── ConnectFailedError       no connection: refused, timed out, or an invalid certificate
+├── TimedOutError            no complete response in time
+├── BrokenConnectionError    the connection was lost, or the response is not HTTP
+├── RedirectedError          a redirect
+├── CompressedError          a compressed response, although none was accepted
+└── TooLargeError            a response above the size limit
 
-The sentences begin with `It`, which is the other side. They quote nothing: not the address, which
-may hold a secret, nor a word of the answer, which is a stranger's.
+The sentences follow one that names the server. They quote nothing: the URL may hold a secret, and
+the response is untrusted.
 """
 
 
 class OutgoingError(Exception):
-    """A request without an answer; `reached` is whether it can have had its effect."""
+    """A request without a response; `reached` is whether it may have taken effect."""
 
     def __init__(self, sentence: str, *, reached: bool) -> None:
         super().__init__(sentence)
@@ -26,71 +26,73 @@ class OutgoingError(Exception):
 
 
 class InvalidRequestError(OutgoingError):
-    """What is to be sent is no request over HTTP."""
+    """The request can't be sent over HTTP."""
 
     def __init__(self, *, reached: bool) -> None:
         super().__init__(
-            "Its address or a header is not valid: an address begins with http:// or https://, "
-            "and a header holds no line break.",
+            "The URL or a header is invalid: URLs must start with http:// or https://, and headers "
+            "must not contain line breaks.",
             reached=reached,
         )
 
 
 class ForbiddenAddressError(OutgoingError):
-    """The host leads into a network that is not public."""
+    """The host has a private address."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Its host has an address that is not public. If it is meant, name the host in "
+            "The host has a private address. To allow it, add the host to "
             "EVERTURN_ALLOWED_PRIVATE_HOSTS.",
             reached=False,
         )
 
 
 class UnknownHostError(OutgoingError):
-    """The name of the host stands for no address."""
+    """The host can't be resolved."""
 
     def __init__(self) -> None:
-        super().__init__("Its host is not known.", reached=False)
+        super().__init__("The host could not be resolved.", reached=False)
 
 
 class ConnectFailedError(OutgoingError):
-    """There is no connection, so nothing was sent."""
+    """No connection, so nothing was sent."""
 
     def __init__(self, sentence: str = "Connection failed.") -> None:
         super().__init__(sentence, reached=False)
 
 
 class TimedOutError(OutgoingError):
-    """The time for the request was over before its answer was complete."""
+    """The response was not complete in time."""
 
     def __init__(self, *, reached: bool) -> None:
-        super().__init__("It did not answer in time.", reached=reached)
+        super().__init__("The request timed out.", reached=reached)
 
 
 class BrokenConnectionError(OutgoingError):
-    """The answer broke off, or can't be read."""
+    """The response broke off, or can't be read."""
 
     def __init__(self, *, reached: bool) -> None:
-        super().__init__("The connection to it broke.", reached=reached)
+        super().__init__("The connection was lost.", reached=reached)
 
 
 class RedirectedError(OutgoingError):
-    """The answer sends elsewhere, which is not followed."""
+    """The response is a redirect, which is not followed."""
 
     def __init__(self) -> None:
-        super().__init__("It answered with a redirect, which is not followed.", reached=True)
+        super().__init__(
+            "The response is a redirect, and redirects are not followed.", reached=True
+        )
 
 
 class CompressedError(OutgoingError):
-    """The answer is compressed: what it amounts to is not what was counted."""
+    """The response is compressed, so that its real size is unknown."""
 
     def __init__(self) -> None:
-        super().__init__("It answers compressed, although it was asked not to.", reached=True)
+        super().__init__("The response is compressed, which is not supported.", reached=True)
 
 
 class TooLargeError(OutgoingError):
-    """The answer is larger than what may be read."""
+    """The response is above the size limit."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"It answered more than {limit:,} bytes.", reached=True)
+        super().__init__(f"The response exceeds {limit:,} bytes.", reached=True)

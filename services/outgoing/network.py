@@ -1,23 +1,92 @@
-"""Owns connecting: the host's addresses are asked for once, checked, and connected to as checked.
+"""Connecting: a host is resolved once, its addresses are checked, and exactly those are used.
 
-Here and nowhere before: a name that is checked first and connected to later may stand for
-something else by then. TLS verifies the name of the host all the same; it is not resolved again.
+The check has to be made here: a name that is checked earlier may resolve to another address by the
+time of the connection. TLS verifies the name of the host all the same, without resolving it again.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Final, NoReturn
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
+from typing import Final, NoReturn, TypeAlias
 
 import httpcore2
 from httpcore2 import SOCKET_OPTION
 
-from services.outgoing.addresses import is_public
-from services.outgoing.allowed_hosts import AllowedHosts
 from services.outgoing.errors import ForbiddenAddressError, UnknownHostError
-from services.outgoing.resolution import Resolve
+from services.outgoing.hosts import AllowedHosts, is_public
 
 _CONNECT_TIMEOUT_S: Final = 5.0
-_MOST_TRIED: Final = 6
+_MAX_ADDRESSES: Final = 6
+_THREADS: Final = 16
+
+
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Returns the addresses of a host, best first. Errors: UnknownHostError."""
+
+
+class SystemResolver:
+    """Resolves with `getaddrinfo`, in threads of its own.
+
+    The event loop resolves in threads that can't be stopped, from a pool that the whole process
+    shares: an unresponsive name server would block everything else in it. Here, concurrent
+    lookups of one host share one query, and queries have a pool to themselves.
+    """
+
+    def __init__(self, *, timeout_s: float = 5.0) -> None:
+        self._timeout_s = timeout_s
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolving")
+        self._queries: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a host, best first.
+
+        Errors: UnknownHostError.
+        """
+        if _is_address(host):
+            return [host]
+        query = self._queries.get((host, port)) or self._query(host, port)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                # A caller that times out does not cancel the query for the others.
+                return await asyncio.shield(query)
+        except (OSError, UnicodeError, TimeoutError):
+            raise UnknownHostError from None
+
+    def close(self) -> None:
+        """Start no more queries; those in progress end on their own."""
+        self._threads.shutdown(wait=False)
+
+    def _query(self, host: str, port: int) -> "asyncio.Task[list[str]]":
+        task = asyncio.create_task(self._addresses(host, port))
+        self._queries[host, port] = task
+        task.add_done_callback(lambda done: self._forget((host, port), done))
+        return task
+
+    def _forget(self, key: tuple[str, int], task: "asyncio.Task[list[str]]") -> None:
+        self._queries.pop(key, None)
+        if not task.cancelled():
+            # Retrieves the error, in case all callers have timed out.
+            task.exception()
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, _getaddrinfo, host, port)
+        return list(dict.fromkeys(found))
+
+
+def _getaddrinfo(host: str, port: int) -> list[str]:
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in answers]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class GuardedNetwork(httpcore2.AsyncNetworkBackend):
@@ -45,12 +114,12 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first of the host's addresses that answers."""
-        addresses = (await self._permitted(host, port))[:_MOST_TRIED]
+        addresses = (await self._permitted(host, port))[:_MAX_ADDRESSES]
         loop = asyncio.get_running_loop()
         until = loop.time() + (_CONNECT_TIMEOUT_S if timeout is None else timeout)
         failed: Exception = httpcore2.ConnectTimeout()
         for position, address in enumerate(addresses):
-            # Each gets its share, so that one that is silent leaves time for the next.
+            # Each gets its share, so that an unresponsive one leaves time for the next.
             share_s = (until - loop.time()) / (len(addresses) - position)
             try:
                 return await self._network.connect_tcp(
@@ -70,11 +139,11 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ARG002, ASYNC109 -- as above
         socket_options: Iterable[SOCKET_OPTION] | None = None,  # noqa: ARG002 -- as above
     ) -> NoReturn:
-        """Refuse: what listens there is on this machine."""
+        """Refuse: such sockets are on this machine."""
         raise ForbiddenAddressError
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, as the library asks to between two attempts."""
+        """Wait between two attempts of the library."""
         await asyncio.sleep(seconds)
 
     async def _permitted(self, host: str, port: int) -> Sequence[str]:

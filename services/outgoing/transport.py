@@ -1,7 +1,6 @@
-"""Owns sending one request over a guarded pool of connections, and counting what comes back.
+"""A transport for httpx2 clients that checks where it connects, and limits what it reads.
 
-For clients of httpx2, such as that of MCP. It follows no redirect; whoever does sends a request of
-its own, whose address is checked like any other.
+It follows no redirects; a client that does sends another request, whose address is checked, too.
 """
 
 import ssl
@@ -13,7 +12,6 @@ from typing import Final
 import httpcore2
 import httpx2
 
-from services.outgoing.allowed_hosts import AllowedHosts
 from services.outgoing.errors import (
     BrokenConnectionError,
     CompressedError,
@@ -22,19 +20,19 @@ from services.outgoing.errors import (
     TimedOutError,
     TooLargeError,
 )
-from services.outgoing.network import GuardedNetwork
-from services.outgoing.resolution import Resolve, SystemResolver
+from services.outgoing.hosts import AllowedHosts
+from services.outgoing.network import GuardedNetwork, Resolve, SystemResolver
 
 _MAX_CONNECTIONS: Final = 300
 _MAX_IDLE_CONNECTIONS: Final = 20
-# Below the five seconds of Node's servers: a request on a connection that the other side is just
-# closing fails, and nobody knows whether it was read.
+# Below the five seconds of Node's servers: a request on a connection that the server is closing
+# fails, and it is unknown whether it was read.
 _IDLE_S: Final = 2.0
 _LAST_PORT: Final = 65_535
 
 
 class Sending:
-    """How far a request got, as httpcore2 tells by its trace extension."""
+    """How far a request got, by httpcore2's trace extension."""
 
     def __init__(self) -> None:
         self.reached = False
@@ -44,14 +42,14 @@ class Sending:
         if event == "http11.send_request_headers.started":
             self.reached = True
         elif event == "http11.send_request_headers.failed":
-            # The head is written down as a whole before a byte of it is sent.
+            # The head is serialized as a whole before a byte of it is sent.
             self.reached = not isinstance(info.get("exception"), httpcore2.LocalProtocolError)
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """A pool of connections whose other ends are checked and whose answers are bounded.
+    """A connection pool that checks addresses and limits responses.
 
-    Units: of `max_response_bytes` the body counts, as it is on the wire.
+    Units: `max_response_bytes` limits the body as it is on the wire.
     Errors: OutgoingError.
     """
 
@@ -67,7 +65,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._max_response_bytes = max_response_bytes
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request, and return its answer as soon as its headers are there."""
+        """Send a request, and return the response as soon as its headers have arrived."""
         sending = _sending_of(request)
         with _failures_classified(sending):
             answer = await self._pool.handle_async_request(_wire_request(request, sending))
@@ -86,7 +84,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         return response
 
     def count(self, chunk: bytes, *, before: int) -> int:
-        """Return how much of an answer there is with the chunk. Errors: TooLargeError."""
+        """Return how much has been read with this chunk. Errors: TooLargeError."""
         if self._max_response_bytes is not None and before + len(chunk) > self._max_response_bytes:
             raise TooLargeError(self._max_response_bytes)
         return before + len(chunk)
@@ -104,7 +102,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """The body of an answer, counted as it comes."""
+    """The body of a response, counted as it is read."""
 
     def __init__(self, inner: object, transport: GuardedTransport, sending: Sending) -> None:
         if not isinstance(inner, AsyncIterable):  # pragma: no cover -- the library's own
@@ -134,10 +132,10 @@ def guarded_transport(
     network: httpcore2.AsyncNetworkBackend | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> GuardedTransport:
-    """Return a transport with connections of its own; what owns it closes it."""
+    """Return a transport with its own connections; its owner closes it."""
     resolver = SystemResolver()
     guarded = GuardedNetwork(
-        AllowedHosts.named(allowed_hosts),
+        AllowedHosts.parse(allowed_hosts),
         resolve or resolver,
         network or httpcore2.AnyIOBackend(),
     )
@@ -153,7 +151,7 @@ def guarded_transport(
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Return what verifies certificates. It takes 20 ms and a megabyte, so there is one."""
+    """Return the TLS context. It takes 20 ms and a megabyte, so there is one."""
     return httpx2.create_ssl_context()
 
 
@@ -183,15 +181,15 @@ def _wire_request(request: httpx2.Request, sending: Sending) -> httpcore2.Reques
 
 @contextmanager
 def _failures_classified(sending: Sending) -> Iterator[None]:
-    """Say what the library's errors mean; none of their words is kept, as some are strangers'."""
+    """Translate the library's errors; their texts are dropped, as some come from the server."""
     try:
         yield
     except httpcore2.PoolTimeout:
-        raise ConnectFailedError("Too many connections are open to connect to it.") from None
+        raise ConnectFailedError("Too many connections are open.") from None
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-        # The library takes the cause away from its errors, and leaves it among their arguments.
+        # The library drops the cause of its errors, but keeps it among their arguments.
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args):
-            raise ConnectFailedError("Its certificate is not valid.") from None
+            raise ConnectFailedError("The TLS certificate is invalid.") from None
         raise ConnectFailedError from None
     except httpcore2.TimeoutException:
         raise TimedOutError(reached=sending.reached) from None

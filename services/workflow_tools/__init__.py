@@ -1,1 +1,6 @@
-"""Tools that are webhooks: how administrators register them, how they are called and answer."""
+"""Workflow tools: tools that are webhooks, registered by administrators and called by workers.
+
+- `service.py`: registration, and the webhook behind a tool. `signatures.py`: Standard Webhooks.
+- `calls.py`: the signed request. `answers.py`: what its response means for the model.
+- `callbacks.py`: answers that come later.
+"""

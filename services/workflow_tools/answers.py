@@ -1,6 +1,6 @@
-"""Owns what the answer of a webhook means, given at once or later, for the model.
+"""What a webhook's answer means for the model, whether it comes at once or later.
 
-Whatever it says is data from strangers: bounded by whoever reads it, and never an instruction.
+Its content is untrusted data: its reader bounds it, and it is never an instruction.
 """
 
 import json
@@ -16,21 +16,21 @@ from schema.result import Err, Ok, Result
 from services.retry_after import wait_asked_for
 from services.tools.definition import ToolOutcome, ToolUnavailableError, cut
 
-_EXCERPT_CHARS: Final = 500
-_NOT_NOW: Final = frozenset({408, 425, 429})
+_MAX_EXCERPT: Final = 500
+_RETRIABLE: Final = frozenset({408, 425, 429})
 _ENVELOPES: Final = ({"output"}, {"output", "isError"})
 _SPACE: Final = " \t\r\n"
 
 
 class NotJson(StrEnum):
-    """Why a body is no JSON."""
+    """Why a body is not JSON."""
 
     INVALID = "invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookAnswer:
-    """What a webhook answered with; the names of `headers` are in lower case."""
+    """A webhook's response; header names are lowercase."""
 
     status: int
     headers: Mapping[str, str]
@@ -38,47 +38,47 @@ class WebhookAnswer:
 
     @property
     def media_type(self) -> str:
-        """What the answer says that it is, without parameters; empty where it says nothing."""
+        """The content type without parameters; empty without one."""
         return self.headers.get("content-type", "").partition(";")[0].strip(_SPACE).lower()
 
     @property
     def is_json(self) -> bool:
-        """Whether the answer says that it is JSON."""
+        """Whether the content type is JSON."""
         return self.media_type == "application/json" or self.media_type.endswith("+json")
 
 
 class Later(StrEnum):
-    """The webhook took the call, and will answer by a callback."""
+    """The webhook accepted the call, and will answer by a callback."""
 
     BY_CALLBACK = "by_callback"
 
 
 def meaning_of(answer: WebhookAnswer, *, now: datetime) -> ToolOutcome | Later:
-    """Return what the model is to be told, or that the answer comes later.
+    """Return the outcome for the model, or that the answer comes later.
 
-    Errors: ToolUnavailableError where the webhook asks to be called again.
+    Errors: ToolUnavailableError if the call is to be repeated.
     """
     status = answer.status
     if status == 202:
         return Later.BY_CALLBACK
     if status == 204:
-        return ToolOutcome(output="Done; the workflow has nothing to say about it.")
+        return ToolOutcome(output="Done. The workflow returned no content.")
     if status in {200, 201}:
         return _outcome_of(answer)
-    if status in _NOT_NOW or status >= 500:
+    if status in _RETRIABLE or status >= 500:
         raise ToolUnavailableError(
-            f"The workflow could not take the call now (status {status}).",
+            f"The workflow is unavailable (status {status}).",
             reached=True,
             retry_after=wait_asked_for(answer.headers, now=now, if_over=timedelta()),
         )
-    return _wrong(_refusal_in(answer))
+    return _error(_refusal_in(answer))
 
 
 def outcome_of_json(value: JsonValue) -> ToolOutcome:
-    """Return the outcome that JSON stands for.
+    """Return the outcome of a JSON value.
 
-    An object with `output` and nothing but `isError` beside it says by these what is meant;
-    any other value is the output itself.
+    An object with `output`, and optionally `isError`, is an envelope; any other value is the output
+    itself.
     """
     if isinstance(value, dict) and set(value) in _ENVELOPES:
         is_error = value.get("isError", False)
@@ -88,17 +88,17 @@ def outcome_of_json(value: JsonValue) -> ToolOutcome:
 
 
 def text_of(value: JsonValue) -> str:
-    """Return a value as the model reads it: a string as it is, anything else as compact JSON."""
+    """Return a value as the model reads it: a string unchanged, anything else as compact JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_json(body: bytes) -> Result[JsonValue, NotJson]:
-    """Return what a body holds; what JSON has no word for, as NaN, is no JSON."""
+    """Return the JSON value of a body; NaN and Infinity are not JSON."""
     try:
         value: Any = json.loads(body, parse_constant=_refuse)
-        # What can be read but is nested too deeply to be written is no use either.
+        # A value that is nested too deeply to be written is of no use.
         json.dumps(value)
     except (ValueError, RecursionError):
         return Err(NotJson.INVALID)
@@ -107,40 +107,40 @@ def read_json(body: bytes) -> Result[JsonValue, NotJson]:
 
 def _outcome_of(answer: WebhookAnswer) -> ToolOutcome:
     if not answer.body.strip(_SPACE.encode()):
-        return _wrong("The workflow answered with nothing, which is no result.")
+        return _error("The workflow returned no result.")
     if answer.is_json or not answer.media_type:
         match read_json(answer.body):
             case Ok(value):
                 return outcome_of_json(value)
             case Err():
-                return _wrong("The workflow's answer should be JSON, but is none.")
+                return _error("The workflow returned invalid JSON.")
     if answer.media_type == "text/plain":
         return _text_in(answer.body)
     if answer.media_type in {"text/html", "application/xhtml+xml"}:
-        return _wrong("The workflow answered with a web page, which is no result.")
-    return _wrong("The workflow's answer is neither JSON nor plain text.")
+        return _error("The workflow returned a web page instead of a result.")
+    return _error("The workflow returned neither JSON nor plain text.")
 
 
 def _text_in(body: bytes) -> ToolOutcome:
     try:
         return ToolOutcome(output=body.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return _wrong("The workflow's answer is no text in UTF-8.")
+        return _error("The workflow returned text that is not valid UTF-8.")
 
 
 def _refusal_in(answer: WebhookAnswer) -> str:
     if 300 <= answer.status < 400:
         return (
-            f"The workflow's address leads elsewhere (status {answer.status}), which is not "
-            "followed. An administrator has to change it."
+            f"The workflow's URL redirects (status {answer.status}), which is not followed. "
+            "An administrator must change the URL."
         )
-    refused = f"The workflow did not do it (status {answer.status})."
-    says = answer.is_json or answer.media_type == "text/plain"
-    said = _decoded(answer.body).strip() if says else ""
-    return f"{refused} It says: {cut(said, limit=_EXCERPT_CHARS)}" if said else refused
+    refused = f"The workflow rejected the call (status {answer.status})."
+    is_text = answer.is_json or answer.media_type == "text/plain"
+    text = _decoded(answer.body).strip() if is_text else ""
+    return f"{refused} Response: {cut(text, limit=_MAX_EXCERPT)}" if text else refused
 
 
-def _wrong(sentence: str) -> ToolOutcome:
+def _error(sentence: str) -> ToolOutcome:
     return ToolOutcome(output=sentence, is_error=True)
 
 

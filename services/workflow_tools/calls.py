@@ -1,6 +1,6 @@
-"""Owns calling workflow tools: the signed request, and what becomes of its answer.
+"""Calls of workflow tools: the signed request, and what becomes of its response.
 
-Keeps of a call only the id under which its answer may come later; `callbacks.py` takes that answer.
+All that is stored of a call is the id of its callback; `callbacks.py` accepts that.
 """
 
 import json
@@ -29,19 +29,19 @@ from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailabl
 from services.tools.executor import AnswersLater
 from services.tools.secrets import SecretVault, UnreadableSecretError
 from services.workflow_tools.answers import Later, WebhookAnswer, meaning_of
+from services.workflow_tools.service import Webhook, find_webhook
 from services.workflow_tools.signatures import signature_headers
-from services.workflow_tools.webhooks import Webhook, find_webhook
 
 _log = structlog.get_logger(__name__)
 
 CALLBACKS_PATH: Final = "/api/v1/tool-callbacks"
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
-_PASSING: Final = (BrokenConnectionError, ConnectFailedError, TimedOutError, UnknownHostError)
+_TRANSIENT: Final = (BrokenConnectionError, ConnectFailedError, TimedOutError, UnknownHostError)
 _NOT_AWAITED: Final = (
-    "The workflow took the call, to answer it later. A trial does not wait for that."
+    "The workflow accepted the call and will answer later. Trials don't wait for callbacks."
 )
-# The same for every attempt of a call. It is stored before the request is made: a workflow may
-# call back before its own answer has been read.
+# The same for every attempt of a call. It is stored before the request is made: a workflow may call
+# back before its response has been read.
 _EXPECT_CALLBACK: Final = """
 UPDATE tool_calls SET callback_id = coalesce(callback_id, $4)
 WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
@@ -51,7 +51,7 @@ RETURNING callback_id
 
 
 class WorkflowToolCalls:
-    """Calls webhooks for users, and for administrators who try them."""
+    """Calls webhooks for users, and for trials of administrators."""
 
     def __init__(
         self, database: Database, vault: SecretVault, outgoing: OutgoingClient, *, public_url: str
@@ -68,21 +68,21 @@ class WorkflowToolCalls:
         execution: ToolExecution,
         /,
     ) -> ToolOutcome | AnswersLater:
-        """Call the webhook once, and return what it answers or that it will answer later.
+        """Call the webhook once, and return its outcome, or that it will answer later.
 
-        Idempotency: the workflow's to keep, by `Idempotency-Key`, which is that of the call.
+        Idempotency: the workflow's, by the `Idempotency-Key` of the call.
         Errors: ToolUnavailableError.
         """
         try:
             webhook = await find_webhook(self._database, self._vault, definition.name)
             if webhook is None or not webhook.enabled:
-                return _wrong("This tool was removed, or switched off.")
+                return _error("This tool was removed or disabled.")
             callback_id = await self._expected_callback(execution)
         except UnreadableSecretError:
             _log.error("workflow_tool_secret_unreadable", tool=definition.name)
-            return _wrong("This tool can't be used: an administrator has to enter its secret anew.")
+            return _error("This tool is unavailable: an administrator must enter its secret again.")
         except DatabaseUnavailableError as error:
-            raise ToolUnavailableError("The tool can't be run now.", reached=False) from error
+            raise ToolUnavailableError("The tool can't be run right now.", reached=False) from error
         body = self._body(definition, tool_input, execution, callback_id)
         answer = await self._send(webhook, body, execution, definition.timeout.total_seconds())
         meaning = answer if isinstance(answer, ToolOutcome) else meaning_of(answer, now=utc_now())
@@ -93,14 +93,14 @@ class WorkflowToolCalls:
         return AnswersLater(callback_id)
 
     async def _expected_callback(self, execution: ToolExecution) -> UUID | None:
-        """Return the id of the call's answer, should it come later; a trial has none."""
+        """Return the id of the call's callback; a trial has none."""
         if execution.turn_id is None:
             return None
         call = (execution.turn_id, execution.step, execution.tool_call_id)
         async with self._database.statements(execution.actor) as connection:
             expected: UUID | None = await connection.fetchval(_EXPECT_CALLBACK, *call, uuid4())
         if expected is None:
-            raise ToolUnavailableError("The turn ended before this call was made.", reached=False)
+            raise ToolUnavailableError("The turn ended before the call was sent.", reached=False)
         return expected
 
     def _body(
@@ -110,8 +110,8 @@ class WorkflowToolCalls:
         execution: ToolExecution,
         callback_id: UUID | None,
     ) -> bytes:
-        """Return the request's body, in ASCII: whatever decodes it on its way leaves it whole."""
-        told = {
+        """Return the request's body, in ASCII, so that no decoding on the way changes it."""
+        payload = {
             "tool": definition.name,
             "input": dict(tool_input),
             "key": execution.key,
@@ -124,10 +124,10 @@ class WorkflowToolCalls:
             "callbackId": _text(callback_id),
             "callbackUrl": None if callback_id is None else self.callback_url(callback_id),
         }
-        return json.dumps(told, separators=(",", ":")).encode()
+        return json.dumps(payload, separators=(",", ":")).encode()
 
     def callback_url(self, callback_id: UUID) -> str:
-        """Return where a workflow may send the answer of a call later."""
+        """Return the URL for a workflow's later answer."""
         return f"{self._public_url}{CALLBACKS_PATH}/{callback_id}"
 
     async def _send(
@@ -139,7 +139,7 @@ class WorkflowToolCalls:
             "Accept": "application/json, text/plain;q=0.5",
             "User-Agent": _user_agent(),
             "Idempotency-Key": key,
-            # On a connection that the other side is just closing nobody knows what was read.
+            # On a kept connection that the server is closing, it is unknown what was read.
             "Connection": "close",
             **signature_headers(webhook.key, body, message_id=key, moment=utc_now()),
         }
@@ -152,18 +152,18 @@ class WorkflowToolCalls:
                 timeout_s=timeout_s,
                 max_bytes=_MAX_ANSWER_BYTES,
             )
-        except _PASSING as error:
+        except _TRANSIENT as error:
             _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
-            what = "gave no result" if error.reached else "could not be called"
+            what = "returned no result" if error.reached else "could not be called"
             sentence = f"The workflow {what}. {error.sentence}"
             raise ToolUnavailableError(sentence, reached=error.reached) from None
         except OutgoingError as error:
             _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
-            return _wrong(f"The workflow gave no result. {error.sentence}")
+            return _error(f"The workflow returned no result. {error.sentence}")
         return WebhookAnswer(answer.status, answer.headers, answer.body)
 
 
-def _wrong(sentence: str) -> ToolOutcome:
+def _error(sentence: str) -> ToolOutcome:
     return ToolOutcome(output=sentence, is_error=True)
 
 
@@ -172,7 +172,7 @@ def _text(value: UUID | None) -> str | None:
 
 
 def _in_header(key: str) -> str:
-    """Return a key as a header can hold it: what a model made of its part may be anything."""
+    """Return a key that is valid in a header: the model's part of it may be anything."""
     return quote(key, safe=":~!$&*+=@")
 
 

@@ -1,8 +1,9 @@
-"""Owns workflow tools as administrators register, change and delete them.
+"""Workflow tools as administrators register, change and delete them, and their webhooks.
 
-Does not call them, and does not look where their addresses lead: both are done at each call.
+Does not call them, and does not check where their URLs lead: each call does.
 """
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -11,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.actors import Actor
+from schema.actors import SERVICE, Actor
 from schema.audit import AuditAction, ResourceType
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
@@ -40,7 +41,7 @@ from services.resources import (
 from services.tools.input_schemas import problem_of_schema
 from services.tools.local_tools import LocalTools
 from services.tools.secrets import SecretVault
-from services.workflow_tools.rows import secret_owner, workflow_tool_from_row
+from services.workflow_tools.signatures import signing_key
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
 _IS_NAMED: Final = col(WorkflowToolRow.name) == bindparam("name", type_=Text)
@@ -49,7 +50,7 @@ _TOOLS: Final = Listing(select(WorkflowToolRow))
 
 
 class WorkflowToolService:
-    """Keeps workflow tools. Errors: DatabaseUnavailableError."""
+    """Registers workflow tools. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database, registry: LocalTools, vault: SecretVault) -> None:
         self._database = database
@@ -59,9 +60,9 @@ class WorkflowToolService:
     async def create(
         self, actor: Actor, request: CreateWorkflowToolRequest, *, key: str | None
     ) -> Result[WorkflowTool, Conflict | ToolRefusal | InvalidField]:
-        """Register a tool under a name that no other tool has.
+        """Register a tool, under a name that no other tool has.
 
-        Idempotency: the same key with the same request gives the tool that it made before.
+        Idempotency: the same key with the same request returns the tool that was created before.
         """
         refusal = self._refusal_of(request)
         if refusal is not None:
@@ -77,7 +78,7 @@ class WorkflowToolService:
                 return Err(ToolRefusal.NAME_TAKEN)
             resource = (ResourceType.WORKFLOW_TOOL, row.name)
             record(session, actor, AuditAction.WORKFLOW_TOOL_CREATED, resource)
-            return Ok(workflow_tool_from_row(row))
+            return Ok(_tool(row))
 
         return await create_once(
             self._database,
@@ -96,13 +97,13 @@ class WorkflowToolService:
         """
         async with self._database.statements(actor) as connection:
             rows = await _TOOLS.read(connection, page, _BY_NAME)
-        return rows.map(workflow_tool_from_row)
+        return rows.map(_tool)
 
     async def get(self, actor: Actor, name: str) -> Result[WorkflowTool, Unreachable]:
         """Return one workflow tool."""
         async with self._database.statements(actor) as connection:
             row = await _TOOL.first(connection, name=name)
-        return Err(Unreachable.MISSING) if row is None else Ok(workflow_tool_from_row(row))
+        return Err(Unreachable.MISSING) if row is None else Ok(_tool(row))
 
     async def change(
         self,
@@ -112,7 +113,7 @@ class WorkflowToolService:
         *,
         versions: Versions,
     ) -> Result[WorkflowTool, Conflict | Unreachable | ToolRefusal | InvalidField]:
-        """Change some fields of a tool; `versions` are those it is meant for."""
+        """Change some fields of a tool, if its version is one of `versions`."""
         changes = request.changes()
         problem = _problem_of(request) if "input_schema" in changes else None
         if problem is not None:
@@ -136,10 +137,10 @@ class WorkflowToolService:
                 (ResourceType.WORKFLOW_TOOL, name),
                 details=changed(changes),
             )
-            return Ok(workflow_tool_from_row(row))
+            return Ok(_tool(row))
 
     async def delete(self, actor: Actor, name: str) -> Result[None, Unreachable]:
-        """Delete a tool, with what was decided about it: its name is free again."""
+        """Delete a tool with its settings; its name can be used again."""
         gone = delete(WorkflowToolRow).where(col(WorkflowToolRow.name) == name)
         async with self._database.transaction(actor) as session:
             deleted = (await session.exec(gone.returning(col(WorkflowToolRow.name)))).first()
@@ -169,6 +170,39 @@ class WorkflowToolService:
 
     def _sealed(self, name: str, secret: str) -> bytes:
         return self._vault.seal(secret.encode(), owner=secret_owner(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A tool's webhook, and the key that signs its requests and callbacks."""
+
+    name: str
+    url: str
+    key: bytes = field(repr=False)
+    enabled: bool
+
+
+async def find_webhook(database: Database, vault: SecretVault, name: str) -> Webhook | None:
+    """Return the webhook of a tool; None if the tool was deleted.
+
+    Errors: UnreadableSecretError, DatabaseUnavailableError.
+    """
+    # As the service: users may read neither the URL nor the secret.
+    async with database.transaction(SERVICE) as session:
+        row = await session.get(WorkflowToolRow, name)
+    if row is None:
+        return None
+    secret = vault.open(row.secret, owner=secret_owner(name)).decode()
+    return Webhook(name, row.url, signing_key(secret), row.enabled)
+
+
+def secret_owner(name: str) -> str:
+    """Return what a workflow tool's secret is bound to when it is encrypted."""
+    return f"workflow_tool:{name}"
+
+
+def _tool(row: WorkflowToolRow) -> WorkflowTool:
+    return WorkflowTool.model_validate(row, from_attributes=True)
 
 
 def _problem_of(

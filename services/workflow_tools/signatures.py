@@ -1,4 +1,4 @@
-"""Owns the signatures of webhooks: requests that go out, and callbacks that come in.
+"""Signatures of webhooks: of outgoing requests, and of incoming callbacks.
 
 The scheme is that of Standard Webhooks, symmetric (docs/decisions/0024-webhook-signatures.md).
 """
@@ -16,16 +16,16 @@ ID_HEADER: Final = "webhook-id"
 TIMESTAMP_HEADER: Final = "webhook-timestamp"
 SIGNATURE_HEADER: Final = "webhook-signature"
 TOLERANCE: Final = timedelta(minutes=5)
-"""How far the clocks of both sides, and the way between them, may be apart."""
+"""The allowed difference between the clocks, including the time of transfer."""
 
 _PREFIX: Final = "whsec_"
 _VERSION: Final = "v1"
-_LONGEST_TIMESTAMP: Final = 12
-_MOST_SIGNATURES: Final = 10
+_MAX_TIMESTAMP: Final = 12
+_MAX_SIGNATURES: Final = 10
 
 
 class SignatureProblem(StrEnum):
-    """Why a message is not taken for what it says it is."""
+    """Why a message is not authentic."""
 
     MISSING = "missing"
     OUT_OF_TIME = "out_of_time"
@@ -33,10 +33,7 @@ class SignatureProblem(StrEnum):
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key that a secret stands for.
-
-    `whsec_` and base64 stand for the bytes that these encode, any other text for its own in UTF-8.
-    """
+    """Return the key of a secret: after `whsec_` it is base64, any other text is UTF-8."""
     if secret.startswith(_PREFIX):
         encoded = secret.removeprefix(_PREFIX).rstrip("=")
         try:
@@ -67,10 +64,10 @@ def signature_headers(
 def problem_of_signature(
     key: bytes, body: bytes, headers: Mapping[str, str], *, message_id: str, now: datetime
 ) -> SignatureProblem | None:
-    """Return why a message is not one that the key's owner signed under this id, or None.
+    """Return why a message was not signed with the key under this id, or None.
 
-    The id is not taken from the message: what was signed for one purpose is worth nothing for
-    another. The names of `headers` are in lower case, or the mapping does not mind.
+    The id is not taken from the message: a signature for one purpose can't be used for another.
+    Shapes: `headers` has lowercase names, or is case-insensitive.
     """
     timestamp = headers.get(TIMESTAMP_HEADER, "")
     signatures = headers.get(SIGNATURE_HEADER, "")
@@ -79,9 +76,9 @@ def problem_of_signature(
     if not _is_timely(timestamp, now):
         return SignatureProblem.OUT_OF_TIME
     expected = _digest(key, body, message_id=message_id, timestamp=timestamp)
-    # Several are there while a secret is being replaced; those of other versions are passed over.
-    given = signatures.split(" ", _MOST_SIGNATURES)[:_MOST_SIGNATURES]
-    # All are compared, so that the time it takes does not say which one was right.
+    # There are several while a secret is being replaced; those of other versions are ignored.
+    given = signatures.split(" ", _MAX_SIGNATURES)[:_MAX_SIGNATURES]
+    # All are compared, so that the time taken does not reveal which one matched.
     matches = [hmac.compare_digest(expected, _decoded(signature)) for signature in given]
     return None if any(matches) else SignatureProblem.WRONG
 
@@ -92,7 +89,7 @@ def _digest(key: bytes, body: bytes, *, message_id: str, timestamp: str) -> byte
 
 
 def _decoded(signature: str) -> bytes:
-    """Return the bytes of one signature; none where it is of another version, or no base64."""
+    """Return the bytes of one signature; empty for another version or invalid base64."""
     version, _, encoded = signature.partition(",")
     if version != _VERSION:
         return b""
@@ -103,6 +100,6 @@ def _decoded(signature: str) -> bytes:
 
 
 def _is_timely(timestamp: str, now: datetime) -> bool:
-    if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= _LONGEST_TIMESTAMP):
+    if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= _MAX_TIMESTAMP):
         return False
     return abs(now.timestamp() - int(timestamp)) <= TOLERANCE.total_seconds()

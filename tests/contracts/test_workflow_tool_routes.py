@@ -10,8 +10,7 @@ import pytest
 
 from api.app import create_app
 from services.tools.secrets import SecretVault
-from services.workflow_tools.rows import secret_owner
-from services.workflow_tools.service import WorkflowToolService
+from services.workflow_tools.service import WorkflowToolService, secret_owner
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client

@@ -24,7 +24,7 @@ from services.outgoing.errors import (
     TimedOutError,
     UnknownHostError,
 )
-from services.outgoing.resolution import Resolve, SystemResolver
+from services.outgoing.network import Resolve, SystemResolver
 from services.outgoing.transport import guarded_transport
 from tests.fakes.raw_server import RawServer, answered, saying, serving_raw
 from tests.fixtures.outgoing_failures import HASTY_S, PATIENT_S, failing, kind_of

@@ -139,7 +139,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(
             await server.hung_up.wait()
 
     assert kind_of(error) == (TooLargeError, True)
-    assert str(error) == "It answered more than 1,048,576 bytes."
+    assert str(error) == "The response exceeds 1,048,576 bytes."
 
 
 async def test_an_answer_of_exactly_the_size_is_read(open_client: OutgoingClient) -> None:
@@ -208,7 +208,7 @@ async def test_a_broken_answer_is_an_error_that_quotes_nothing(
         error = await failing(open_client, server.url)
 
     assert kind_of(error) == (BrokenConnectionError, True)
-    assert str(error) == "The connection to it broke."
+    assert str(error) == "The connection was lost."
 
 
 async def test_cancelling_a_request_closes_its_connection(open_client: OutgoingClient) -> None:

@@ -142,7 +142,7 @@ async def test_a_call_that_may_be_repeated_keeps_its_key(
     ("mode", "told"),
     [
         ("broken", f"The connection broke. {PERHAPS}"),
-        ("unreachable", "It can't be connected to."),
+        ("unreachable", "Connection failed."),
     ],
 )
 async def test_a_tool_that_stays_unavailable_is_given_up(

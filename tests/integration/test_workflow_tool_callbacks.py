@@ -25,7 +25,7 @@ from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, callback_a
 from services.database import Database
 from services.events.writer import stream_key
 from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
-from services.workflow_tools.delivery import CallbackDelivery
+from services.workflow_tools.callbacks import CallbackDelivery
 from tests.fakes.webhook_engine import WebhookEngine, call_back, later
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
@@ -378,7 +378,9 @@ async def test_the_sweep_looks_at_answers_of_turns_under_way_alone(
     delivery = CallbackDelivery(stack.foundation.database)
 
     async def looks_at_it() -> bool:
-        return call.execution.turn_id in {found.turn_id for found in await delivery.answered()}
+        return call.execution.turn_id in {
+            found.turn_id for found in await delivery.answered_calls()
+        }
 
     unanswered = await looks_at_it()
     await answer(http, call, {"output": "Done."})

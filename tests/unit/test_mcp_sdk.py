@@ -182,6 +182,8 @@ async def test_changed_tools_are_reported() -> None:
 
     await opened.run(wait_for_change)
 
+    assert opened.changed.is_set()
+
 
 async def test_a_connection_that_ends_fails_the_call_and_is_reported() -> None:
     opened = Opened(Server())

@@ -2,8 +2,7 @@
 
 import pytest
 
-from services.outgoing.addresses import is_public
-from services.outgoing.allowed_hosts import AllowedHosts
+from services.outgoing.hosts import AllowedHosts, is_public
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_all_others_are_not(address: str) -> None:
     ],
 )
 def test_a_host_is_allowed_by_its_name(entry: str, host: str, port: int) -> None:
-    assert AllowedHosts.named([entry]).allows(host, port)
+    assert AllowedHosts.parse([entry]).allows(host, port)
 
 
 @pytest.mark.parametrize(
@@ -133,4 +132,4 @@ def test_a_host_is_allowed_by_its_name(entry: str, host: str, port: int) -> None
     ],
 )
 def test_no_other_host_is(entry: str, host: str, port: int) -> None:
-    assert not AllowedHosts.named([entry]).allows(host, port)
+    assert not AllowedHosts.parse([entry]).allows(host, port)

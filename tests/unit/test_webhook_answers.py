@@ -56,7 +56,10 @@ def test_json_is_the_output_unless_it_names_one(body: bytes, output: str) -> Non
 def test_text_that_is_no_utf_8_is_no_result() -> None:
     wrong = outcome(200, b"gr\xfc\xdfe", "Text/Plain; charset=latin-1")
 
-    assert (wrong.is_error, wrong.output) == (True, "The workflow's answer is no text in UTF-8.")
+    assert (wrong.is_error, wrong.output) == (
+        True,
+        "The workflow returned text that is not valid UTF-8.",
+    )
 
 
 def test_a_workflow_can_say_that_it_failed() -> None:

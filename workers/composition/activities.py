@@ -27,7 +27,7 @@ from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
 from services.turns.tool_attempts import ToolAttempts
 from services.turns.tool_calls import ToolCalls
-from services.workflow_tools.delivery import CallbackDelivery
+from services.workflow_tools.callbacks import CallbackDelivery
 from workers.composition.contexts import make_preparation
 from workers.composition.foundation import Foundation
 from workers.composition.tools import make_approvals
