@@ -20,7 +20,7 @@ class McpActivities:
 
     async def is_any_configured(self) -> bool:
         """Whether any server is enabled; no activity. Errors: DatabaseUnavailableError."""
-        return bool(await self._refresh.configured())
+        return bool(await self._refresh.enabled_servers())
 
     @activity.defn(name=names.LIST_MCP_TOOLS)
     async def list_mcp_tools(self, server: RefreshMcpServerInput) -> RefreshMcpServerOutput:

@@ -19,7 +19,7 @@ from services.erasure import Erasure
 from services.knowledge.ingestion import StrandedIngestionSearch
 from services.turns.approvals import ToolApprovals
 from services.turns.stranded import ActiveTurn, StrandedTurnSearch
-from services.workflow_tools.delivery import CallbackDelivery
+from services.workflow_tools.callbacks import CallbackDelivery
 
 _SETTLED: Final = timedelta(seconds=5)
 """Younger work is still being started by the process that accepted it."""
@@ -151,7 +151,7 @@ class SweepActivities:
         return bool(await self._erasure.pending(limit=1))
 
     async def _is_answer_awaited(self) -> bool:
-        for call in await self._callbacks.answered():
+        for call in await self._callbacks.answered_calls():
             if await self._workflows.awaits_callback(call):
                 return True
         return False

@@ -136,7 +136,7 @@ async def test_a_trial_has_no_turn_and_no_callback(
 
     (got,) = engine.calls[tool.name]
     assert got.body["callbackUrl"] is got.body["callbackId"] is got.body["turnId"] is None
-    assert "does not wait" in outcome.output
+    assert "don't wait" in outcome.output
 
 
 async def test_a_webhook_may_answer_later(
