@@ -99,7 +99,7 @@ async def test_a_busy_chat_and_a_failed_turn_are_errors_of_their_own(
             await stream.final()
 
     assert (busy.value.status_code, busy.value.request_id is not None) == (409, True)
-    assert failed.value.code == "MODEL_UNAVAILABLE"
+    assert (failed.value.code, failed.value.retryable) == ("MODEL_REJECTED", False)
 
 
 async def test_a_tool_call_is_decided_about(client: everturn.AsyncEverturn, stack: Stack) -> None:
