@@ -1,4 +1,4 @@
-"""Owns the command line: one function for each command, each a few lines.
+"""The command line: one function for each command, each a few lines.
 
 A command imports what it runs when it runs: `everturn --help` stays quick, and a production
 image needs none of the embedded servers.
@@ -26,15 +26,15 @@ _DATA_DIR: Final = Path(".everturn")
 
 app.add_typer(administration, name="admin")
 
-DataDir = Annotated[Path, typer.Option(help="Where data, logs and addresses are kept.")]
+DataDir = Annotated[Path, typer.Option(help="Directory for data, logs and addresses.")]
 
 
 @app.command()
 def dev(
     *,
     data_dir: DataDir = _DATA_DIR,
-    ephemeral: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
-    port: Annotated[int | None, typer.Option(help="The API's port; 0 picks a free one.")] = None,
+    ephemeral: Annotated[bool, typer.Option(help="Delete all data on exit.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port of the API; 0 for any free port.")] = None,
 ) -> None:
     """Run everything on this machine: databases, Temporal with its UI, API and workers."""
     from workers.dev import run_dev
@@ -54,12 +54,12 @@ def api() -> None:
 
 @app.command()
 def worker(
-    queue: Annotated[list[str], typer.Option(help=f"One of {', '.join(QUEUES)}; repeatable.")],
+    queue: Annotated[list[str], typer.Option(help=f"Task queue: {', '.join(QUEUES)}. Repeatable.")],
 ) -> None:
-    """Run the workers of one or several task queues."""
+    """Run workers for one or more task queues."""
     unknown = sorted(set(queue) - set(QUEUES))
     if unknown:
-        raise typer.BadParameter(f"no such queue: {', '.join(unknown)}", param_hint="--queue")
+        raise typer.BadParameter(f"unknown queue: {', '.join(unknown)}", param_hint="--queue")
     pause_collection()
     from workers.start import run_process
     from workers.worker_process import serve_queues
@@ -127,12 +127,16 @@ def chat(
 
 @app.command()
 def demo_model(
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 picks a free one.")] = 0,
-    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
-    delay_to_first_ms: Annotated[int, typer.Option(min=0)] = 200,
-    delay_between_ms: Annotated[int, typer.Option(min=0)] = 15,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 0,
+    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    delay_to_first_ms: Annotated[
+        int, typer.Option(min=0, help="Delay before the first event, in milliseconds.")
+    ] = 200,
+    delay_between_ms: Annotated[
+        int, typer.Option(min=0, help="Delay between events, in milliseconds.")
+    ] = 15,
 ) -> None:
-    """Run the demo model: it speaks the Messages API, by rules, for trying things out."""
+    """Run the demo model, a rule-based server that speaks the Messages API."""
     from workers.demo_model.server import run_demo_model
 
     run_demo_model(host, port, delay_to_first_ms, delay_between_ms)

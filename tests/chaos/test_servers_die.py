@@ -1,6 +1,6 @@
 """The API, Redis, Postgres or Temporal is away for a while: turns finish, streams end whole."""
 
-import httpx
+import httpx2
 import psutil
 
 from tests.fakes.scripted_model.scripts import Script, ToolCall
@@ -94,16 +94,16 @@ async def test_an_answer_that_postgres_could_not_take_waits_for_it(
     async with client.ask("postgres stops") as stream:
         await stream.until_text("One, ")
         await everturn.stack.stop("postgres")
-        refused = await client.get("/chats")
+        refused = await client.request("GET", "/chats")
         everturn.model.release("pg")
         await everturn.model.wait_for_request(match="postgres", ended=True)
         await stream.until_text("One, two.")
-        still_refused = await client.get("/chats")
+        still_refused = await client.request("GET", "/chats")
         await everturn.stack.start("postgres")
         events = await stream.to_end()
 
     for response in (refused, still_refused):
-        assert response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert response.status_code == httpx2.codes.SERVICE_UNAVAILABLE
         assert response.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
         assert int(response.headers["Retry-After"]) > 0
     assert await assert_told_whole(client, stream.turn_id, events) == "One, two."
@@ -138,13 +138,14 @@ async def test_a_message_is_accepted_without_temporal_and_answered_when_it_is_ba
     await everturn.stack.stop("temporal")
     chat_id = await client.new_chat()
 
-    accepted = await client.send(chat_id, "no temporal, no stream")
+    body = {"content": "no temporal, no stream"}
+    accepted = await client.request("POST", f"/chats/{chat_id}/messages", body)
     async with client.ask("no temporal, a stream") as stream:
         queued = await stream.next()
         await everturn.stack.start("temporal")
         events = await stream.to_end()
 
-    assert accepted.status_code == httpx.codes.ACCEPTED
+    assert accepted.status_code == httpx2.codes.ACCEPTED
     turn = accepted.json()["data"]["turn"]
     assert turn["status"] == "queued"
     assert accepted.json()["data"]["assistantMessage"] is None

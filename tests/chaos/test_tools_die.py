@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import httpx
@@ -24,7 +24,7 @@ from tests.fakes.webhook_engine import (
     never,
     webhook_engine,
 )
-from tests.running_everturn.client import Client, data_of
+from tests.running_everturn.client import Client
 from tests.running_everturn.holding import Holder
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.tools import (
@@ -63,7 +63,7 @@ class Scene:
 
     async def begin_held(self, retry_class: str) -> CallingTurn:
         """Begin a turn with a tool of its own, whose model waits at the gate."""
-        fields = {"retryClass": retry_class, "timeoutS": PATIENCE_S}
+        fields = {"retry_class": retry_class, "timeout_s": PATIENCE_S}
         return await self.begin(
             await register_webhook(self.admin, self.engine, **fields), hold=self.gate
         )
@@ -213,8 +213,8 @@ async def test_what_comes_while_temporal_is_away_is_told_by_a_sweep(scene: Scene
 @asynccontextmanager
 async def both_waiting(scene: Scene) -> AsyncIterator[tuple[CallingTurn, CallingTurn]]:
     """Have one turn wait for its user and one for a callback; after the block both go on."""
-    asking = await register_webhook(scene.admin, scene.engine, approval="ask", retryClass=NEVER)
-    taking = await register_webhook(scene.admin, scene.engine, retryClass=NEVER, timeoutS=300)
+    asking = await register_webhook(scene.admin, scene.engine, approval="ask", retry_class=NEVER)
+    taking = await register_webhook(scene.admin, scene.engine, retry_class=NEVER, timeout_s=300)
     scene.engine.script(taking, later())
     asked = await scene.begin(asking)
     taken = await scene.begin(taking)
@@ -290,20 +290,14 @@ async def test_a_call_of_mcp_is_made_again_only_where_that_is_harmless(
 async def register_mcp_server(admin: Client, journal: Path) -> str:
     """Register a server that the workers run, have its tools listed, and return its name."""
     name = f"s{uuid4().hex[:12]}"
-    body = {
-        "name": name,
-        "transport": "stdio",
-        "command": sys.executable,
-        "args": [MCP_SERVER],
-        "env": {"JOURNAL": str(journal)},
-    }
-    data_of(await admin.post("/admin/mcp-servers", body), 201)
+    await admin.api.admin.mcp_servers.create_stdio(
+        name=name, command=sys.executable, args=[MCP_SERVER], env={"JOURNAL": str(journal)}
+    )
 
-    async def registered() -> dict[str, Any]:
-        server: dict[str, Any] = data_of(await admin.get(f"/admin/mcp-servers/{name}"))
-        return server
+    async def tool_count() -> int:
+        return (await admin.api.admin.mcp_servers.get(name)).tool_count
 
-    await eventually(registered, lambda server: server["toolCount"] == 2)
+    await eventually(tool_count, lambda count: count == 2)
     return name
 
 

@@ -1,6 +1,9 @@
-"""An administrator sets things up, a person uses them, and the administrator sees what happened."""
+"""An administrator sets things up, a user uses them, and the administrator sees what happened."""
 
-from tests.running_everturn.client import Client, data_of
+import pytest
+
+from everturn_client import PermissionDeniedError
+from tests.running_everturn.client import Client
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.waiting import eventually
 
@@ -8,24 +11,17 @@ from tests.running_everturn.waiting import eventually
 async def test_a_prompt_and_a_document_reach_the_model_and_the_turn_is_found_in_the_audit_log(
     client: Client, admin: Client, model: ModelControl
 ) -> None:
-    prompt = data_of(
-        await admin.post(
-            "/admin/prompts",
-            {"name": "base", "content": "Speak like a sailor of the Undine."},
-        ),
-        201,
-    )
-    path = f"/admin/prompts/{prompt['id']}/versions/1/activate"
-    assert (await admin.post(path)).status_code == 200
+    prompts = admin.api.admin.prompts
+    prompt = await prompts.create(name="base", content="Speak like a sailor of the Undine.")
+    await prompts.activate(prompt.id, 1)
     text = "The harbour of Vlissingen closes at dusk, whatever the tide."
-    document = data_of(await client.post("/knowledge", {"title": "Harbours", "content": text}), 201)
+    document = await client.api.knowledge.create(title="Harbours", content=text)
 
     async def ingestion() -> str:
-        found = data_of(await client.get(f"/knowledge/{document['id']}"))
-        return str(found["ingestion"]["status"])
+        return (await client.api.knowledge.get(document.id)).ingestion.status
 
     await eventually(ingestion, lambda status: status == "ready")
-    assert (await client.post("/memories", {"content": "Sails a boat"})).status_code == 201
+    await client.api.memories.create(content="Sails a boat")
     await model.script(match="harbour of Vlissingen", text="At dusk.")
 
     async with client.ask("When does the harbour of Vlissingen close?") as stream:
@@ -33,12 +29,14 @@ async def test_a_prompt_and_a_document_reach_the_model_and_the_turn_is_found_in_
 
     assert events[-1].data["assistantMessage"]["content"] == "At dusk."
     (request,) = await model.requests("harbour of Vlissingen")
-    told = str(request["body"]["system"])
-    assert "sailor of the Undine" in told
-    assert text in told
-    turn = data_of(await admin.get(f"/admin/turns/{stream.turn_id}"))
-    assert turn["messages"][1]["content"] == "At dusk."
-    assert turn["prompt"]["version"] == "base 1"
-    read = data_of(await admin.get(f"/admin/audit?action=turn.read&resourceId={stream.turn_id}"))
-    assert [entry["resourceId"] for entry in read] == [stream.turn_id]
-    assert (await client.get(f"/admin/turns/{stream.turn_id}")).status_code == 403
+    sent = str(request["body"]["system"])
+    assert "sailor of the Undine" in sent
+    assert text in sent
+    turn = await admin.api.admin.turns.get(stream.turn_id)
+    assert turn.messages[1].content == "At dusk."
+    assert turn.prompt is not None
+    assert turn.prompt["version"] == "base 1"
+    read = admin.api.admin.audit(action="turn.read", resource_id=stream.turn_id)
+    assert [entry.resource_id async for entry in read] == [stream.turn_id]
+    with pytest.raises(PermissionDeniedError):
+        await client.api.admin.turns.get(stream.turn_id)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.running_everturn.checks import assert_told_whole
-from tests.running_everturn.client import PASSWORD, Client, data_of, names
+from tests.running_everturn.client import PASSWORD, Client, names
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EVERTURN, EverturnDev, run
 
@@ -35,7 +35,7 @@ async def test_the_next_message_of_a_chat_knows_the_one_before(client: Client) -
     chat_id = await client.new_chat()
     await client.send(chat_id, "Remember me.")
 
-    answer = data_of(await client.send(chat_id, "What did I say?"))["assistantMessage"]["content"]
+    answer = (await client.send(chat_id, "What did I say?"))["assistantMessage"]["content"]
 
     assert "I can see 2 earlier messages." in answer
     roles = [message["role"] for message in await client.messages(chat_id)]
@@ -68,7 +68,7 @@ async def test_a_tool_answers_what_the_model_asks_it(
 async def test_an_answer_comes_whole_without_a_stream(client: Client) -> None:
     chat_id = await client.new_chat()
 
-    answer = data_of(await client.send(chat_id, "What is 6 * 7?"))
+    answer = await client.send(chat_id, "What is 6 * 7?")
 
     assert answer["userMessage"]["content"] == "What is 6 * 7?"
     assert "6 * 7 = 42" in answer["assistantMessage"]["content"]
@@ -104,8 +104,8 @@ async def test_everturn_chat_prints_the_answer(
         0,
         "The demo model's tools say: 6 * 7 = 42.\n",
     )
-    (chat,) = data_of(await client.get("/chats"))
-    _, answer = await client.messages(chat["id"])
+    (chat,) = await client.api.chats.list().first(2)
+    _, answer = await client.messages(chat.id)
     assert ended.output == f"{answer['content']}\n"
 
 

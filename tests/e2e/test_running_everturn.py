@@ -68,7 +68,7 @@ async def test_an_operator_reads_a_run_without_reading_the_chat(
     )
     handle = temporal.get_workflow_handle(f"turn-{stream.turn_id}")
 
-    # Clients are told of the end just before the workflow has one.
+    # Clients see the end just before the workflow completes.
     await handle.result()
     run = await handle.describe()
     history = await handle.fetch_history()

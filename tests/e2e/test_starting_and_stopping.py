@@ -8,7 +8,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.running_everturn.checks import assert_told_whole
-from tests.running_everturn.client import Client, data_of
+from tests.running_everturn.client import Client
 from tests.running_everturn.process import everturn_dev, still_running
 
 
@@ -40,7 +40,7 @@ async def test_a_second_start_finds_the_chat_of_the_first_and_both_leave_nothing
             ]
             told_again = await client.events(stream.turn_id)
             assert await assert_told_whole(client, stream.turn_id, told_again) == answer
-            once_more = data_of(await client.send(chat_id, "What is 7 * 7?"))
+            once_more = await client.send(chat_id, "What is 7 * 7?")
             assert "7 * 7 = 49" in once_more["assistantMessage"]["content"]
         temporal = await TemporalClient.connect(everturn.addresses["temporal"])
         run = await temporal.get_workflow_handle(f"turn-{stream.turn_id}").describe()

@@ -40,7 +40,7 @@ from workers.terminal_chat.keyboard import Keyboard
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without credentials, and an environment that signs nobody in."""
+    """A home without credentials, and an environment without credentials."""
     move_to(tmp_path, monkeypatch)
     return tmp_path
 
@@ -156,7 +156,7 @@ async def test_tokens_are_kept_for_their_owner_alone_and_used_again(
 ) -> None:
     assert stat.S_IMODE(credentials_path().stat().st_mode) == 0o600
     script.script = [ScriptedTurn([done("")])]
-    script.accounts.clear()  # signing in anew would fail
+    script.accounts.clear()  # signing in again would fail
     script.expire_access_tokens()
     assert await chat(message="Hello") == 0
     assert script.refreshes == 1

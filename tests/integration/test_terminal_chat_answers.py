@@ -59,7 +59,7 @@ EVENTS: list[ScriptedEvent] = [
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without credentials, and an environment that signs nobody in."""
+    """A home without credentials, and an environment without credentials."""
     move_to(tmp_path, monkeypatch)
     return tmp_path
 

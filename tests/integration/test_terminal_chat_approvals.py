@@ -36,7 +36,7 @@ AFTERWARDS = [
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without credentials, and an environment that signs nobody in."""
+    """A home without credentials, and an environment without credentials."""
     move_to(tmp_path, monkeypatch)
     return tmp_path
 
@@ -59,7 +59,7 @@ async def api(url: str) -> AsyncIterator[AsyncEverturn]:
 
 
 class Person(Keyboard):
-    """Somebody who answers the questions in this way."""
+    """A person with prepared answers."""
 
     def __init__(self, *answers: str | Callable[[], str | None]) -> None:
         self._answers = iter(answers)
@@ -131,7 +131,7 @@ async def test_an_input_that_the_api_refuses_can_be_typed_again(
     assert "`expression` is missing. (VALIDATION_ERROR)" in screen.notes
 
 
-async def test_a_call_that_somebody_else_decided_about_is_told_and_gone_on_with(
+async def test_a_call_that_was_already_decided_is_reported_and_the_turn_continues(
     script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [ScriptedTurn([step(1), ASKING, *AFTERWARDS])]
@@ -186,7 +186,7 @@ async def test_an_interrupt_at_the_question_cancels_the_turn(
 
 
 @pytest.mark.parametrize("person", [None, Person()])
-async def test_where_nobody_answers_it_is_said_how_to_decide_and_waited_for(
+async def test_without_an_answer_it_shows_how_to_decide_and_waits(
     script: ScriptedApi, api: AsyncEverturn, person: Person | None
 ) -> None:
     script.script = [turn] = [waiting_turn()]

@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
+import httpx
 from temporalio.client import Client as TemporalClient
 
+from everturn_client.admin_models import McpServer
 from schema.names import BACKGROUND_QUEUE, SWEEP
 from schema.sweeps import SweepInput, SweepPart
 from tests.fakes.embedding_api import OWN_DIMENSIONS, Answer, EmbeddingApi
 from tests.fakes.scripted_model.scripts import Script
 from tests.fakes.webhook_engine import call_back
-from tests.running_everturn.client import PASSWORD, Client, data_of
+from tests.running_everturn.client import PASSWORD, Client
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.waiting import eventually
 
@@ -51,37 +53,34 @@ class Person(Client):
 
     async def add_document(self, content: str) -> str:
         """Send a text, and return the id of its document."""
-        body = {"title": f"About {SECRET}", "content": content}
-        document = data_of(await self._http.post("/knowledge", json=body), 201)
-        return str(document["id"])
+        title = f"About {SECRET}"
+        return (await self.api.knowledge.create(title=title, content=content)).id
 
     async def add_file(self, source: bytes, content_type: str) -> str:
         """Send a file, and return the id of its document."""
-        files = {"file": (f"{SECRET}.pdf", source, content_type)}
-        document = data_of(await self._http.post("/knowledge", files=files), 201)
-        return str(document["id"])
+        document = await self.api.knowledge.upload(
+            source, filename=f"{SECRET}.pdf", content_type=content_type
+        )
+        return document.id
 
     async def delete_document(self, document_id: str) -> None:
-        await self.delete(f"/knowledge/{document_id}")
+        await self.api.knowledge.delete(document_id)
 
     async def remember(self, content: str) -> None:
-        data_of(await self._http.post("/memories", json={"content": content}), 201)
-
-    async def delete(self, path: str) -> None:
-        response = await self._http.delete(path)
-        assert response.status_code == 204, response.text
+        await self.api.memories.create(content=content)
 
     async def call_back(self, path: str, output: str) -> None:
         """Answer a call of a webhook later."""
-        data_of(await call_back(self._http, path, {"output": output}))
+        base_url = f"{self.api.base_url}/api/v1"
+        async with httpx.AsyncClient(base_url=base_url, trust_env=False) as http:
+            response = await call_back(http, path, {"output": output})
+        assert response.status_code == httpx.codes.OK, response.text
 
-    async def register_server(self, name: str, command: str, *arguments: str) -> dict[str, Any]:
+    async def register_server(self, name: str, command: str, *arguments: str) -> McpServer:
         """Register an MCP server, and return it once its tools have been listed, or have not."""
-        server = {"name": name, "transport": "stdio", "command": command, "args": arguments}
-        data_of(await self._http.post("/admin/mcp-servers", json=server), 201)
-        listed = await self._http.post(f"/admin/mcp-servers/{name}/refresh")
-        refreshed: dict[str, Any] = data_of(listed)
-        return refreshed
+        servers = self.api.admin.mcp_servers
+        await servers.create_stdio(name=name, command=command, args=arguments)
+        return await servers.refresh(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Literal
 
 from schema.names import TRY_TOOL
 from tests.fakes.scripted_model.scripts import Script, ToolCall
@@ -18,7 +18,7 @@ from tests.fakes.webhook_engine import (
     webhook_engine,
 )
 from tests.replay.scene import Scene
-from tests.running_everturn.client import EventStream, data_of
+from tests.running_everturn.client import EventStream
 from tests.running_everturn.waiting import eventually
 
 _SAID: Final = Script(text="The answer.")
@@ -54,11 +54,11 @@ async def webhook_that_never_calls_back(scene: Scene) -> str:
 
 
 async def approved_tool(scene: Scene) -> str:
-    return await _decided(scene, "approved", {"decision": "approve"})
+    return await _decided(scene, "approved", "approve")
 
 
 async def denied_tool(scene: Scene) -> str:
-    return await _decided(scene, "denied", {"decision": "deny", "reason": f"No {SECRET}"})
+    return await _decided(scene, "denied", "deny", f"No {SECRET}")
 
 
 async def tool_that_nobody_approved(scene: Scene) -> str:
@@ -86,16 +86,17 @@ async def stopped_while_a_webhook_takes_the_call(scene: Scene) -> str:
 
 
 async def trial_of_a_tool(scene: Scene) -> str:
-    body = {"input": {"expression": "6 * 7"}}
-    tried = data_of(await scene.admin.post("/admin/tools/calculator/test", body))
-    assert tried["output"] == "42"
+    tried = await scene.admin.api.admin.tools.test("calculator", {"expression": "6 * 7"})
+    assert tried.output == "42"
     (run,) = [run.id async for run in scene.temporal.list_workflows(f"WorkflowType = '{TRY_TOOL}'")]
     return run
 
 
-async def _decided(scene: Scene, question: str, decision: dict[str, str]) -> str:
+async def _decided(
+    scene: Scene, question: str, decision: Literal["approve", "deny"], reason: str | None = None
+) -> str:
     async with _asking(scene), _asked(scene, question) as stream:
-        data_of(await scene.client.post(f"/turns/{stream.turn_id}/approvals/sum", decision))
+        await scene.client.api.turns.decide(stream.turn_id, "sum", decision, reason=reason)
         await stream.to_end()
     return f"turn-{stream.turn_id}"
 
@@ -103,9 +104,9 @@ async def _decided(scene: Scene, question: str, decision: dict[str, str]) -> str
 @asynccontextmanager
 async def _asking(scene: Scene) -> AsyncIterator[None]:
     """The calculator has to be approved while the block runs."""
-    await scene.admin.patch("/admin/tools/calculator", {"approval": "ask"})
+    await scene.admin.api.admin.tools.update("calculator", approval="ask")
     yield
-    await scene.admin.patch("/admin/tools/calculator", {"approval": None})
+    await scene.admin.api.admin.tools.update("calculator", approval=None)
 
 
 @asynccontextmanager
@@ -124,17 +125,17 @@ async def _webhook(
     """A webhook that is there while the block runs, and the script of a model that calls it."""
     async with webhook_engine() as engine:
         engine.script(name, *behaviours)
-        tool = {
-            "name": name,
-            "description": "Does something.",
-            "url": engine.url(name),
-            "inputSchema": {"type": "object"},
-            "secret": SECRET,
-            "timeoutS": timeout_s,
-        }
-        data_of(await scene.admin.post("/admin/workflow-tools", tool), 201)
+        tools = scene.admin.api.admin.workflow_tools
+        await tools.create(
+            name=name,
+            description="Does something.",
+            url=engine.url(name),
+            input_schema={"type": "object"},
+            secret=SECRET,
+            timeout_s=timeout_s,
+        )
         yield engine, Script(tool_calls=(ToolCall(id="it", name=name, input={}),))
-        await scene.admin.delete(f"/admin/workflow-tools/{name}")
+        await tools.delete(name)
 
 
 async def _awaits_callback(scene: Scene, workflow_id: str) -> None:

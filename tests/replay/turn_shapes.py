@@ -103,7 +103,9 @@ async def followed_by_an_enqueued_turn(scene: Scene) -> str:
     chat_id = await scene.client.new_chat()
     async with scene.client.ask("before the next", chat_id=chat_id) as stream:
         await scene.everturn.model.wait_for_request(match="before the next")
-        async with scene.client.ask("the enqueued", chat_id=chat_id, ifBusy="enqueue") as following:
+        async with scene.client.ask(
+            "the enqueued", chat_id=chat_id, if_busy="enqueue"
+        ) as following:
             scene.everturn.model.release("next")
             await following.to_end()
     await scene.temporal.get_workflow_handle(f"turn-{stream.turn_id}").result()
@@ -135,7 +137,7 @@ async def sweep_that_starts_and_closes_turns(scene: Scene) -> str:
     chat_id = await scene.client.new_chat()
     async with scene.client.ask("has been lost", chat_id=chat_id) as lost:
         await lost.until_text("Half an ")
-    async with scene.client.ask("behind the lost", chat_id=chat_id, ifBusy="enqueue") as behind:
+    async with scene.client.ask("behind the lost", chat_id=chat_id, if_busy="enqueue") as behind:
         pass
     await scene.temporal.get_workflow_handle(f"turn-{lost.turn_id}").terminate()
     await scene.everturn.stack.stop("temporal")
@@ -143,7 +145,7 @@ async def sweep_that_starts_and_closes_turns(scene: Scene) -> str:
     await scene.everturn.stack.start("temporal")
     await scene.age("turns")
     sweep = await scene.sweep(SweepPart.TURNS)
-    for turn_id in (behind.turn_id, accepted.json()["data"]["turn"]["id"]):
+    for turn_id in (behind.turn_id, accepted["turn"]["id"]):
         await scene.client.events(turn_id)
     return sweep
 

@@ -1,7 +1,6 @@
 """Shapes of what runs in the background: re-embedding, refreshing MCP servers."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -47,8 +46,8 @@ async def sweep_of_mcp_servers(scene: Scene) -> str:
 
 async def _refreshed(scene: Scene, name: str, command: str, *arguments: str) -> str:
     server = await scene.admin.register_server(name, command, *arguments)
-    configured_at = datetime.fromisoformat(server["updatedAt"])
-    return refresh_workflow_id(RefreshMcpServerInput(name=name, configured_at=configured_at))
+    changed = RefreshMcpServerInput(name=name, configured_at=server.updated_at)
+    return refresh_workflow_id(changed)
 
 
 SHAPES: Final = (

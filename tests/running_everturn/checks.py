@@ -1,4 +1,4 @@
-"""Owns what must hold of every turn that has ended, whatever was killed on the way."""
+"""What must hold for every finished turn, whatever was killed on the way."""
 
 from collections.abc import Sequence
 from typing import Any

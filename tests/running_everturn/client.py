@@ -1,14 +1,20 @@
-"""Owns a client of the API that shares no code with Everturn, so that both can't be wrong alike."""
+"""A user of a running Everturn: the public client, on single connections that a test watches.
+
+The client shares no code with the server, so that both can't be wrong in the same way.
+"""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 from uuid import uuid4
 
-import httpx
+import httpx2
+
+from everturn_client import AsyncEverturn, AsyncTurnStream, Session, StreamInterruptedError
+from everturn_client.chats import IfBusy
+from everturn_client.models import Resource
 
 PASSWORD: Final = "correct horse battery staple"
 
@@ -43,27 +49,35 @@ def names(events: Iterable[Event]) -> list[str]:
     return [event.name for event in events]
 
 
-class EventStream:
-    """An open stream and what came out of it until now."""
+def row(resource: Resource) -> dict[str, Any]:
+    """Return a resource as it was on the wire."""
+    return resource.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
-    def __init__(self, response: httpx.Response) -> None:
-        self.turn_id = response.headers["x-turn-id"]
+
+class EventStream:
+    """An open connection to a turn's stream, and the events that it has sent so far."""
+
+    def __init__(self, stream: AsyncTurnStream) -> None:
+        self.turn_id = stream.turn_id
         self.events: list[Event] = []
-        self._coming = _read_events(response.aiter_bytes())
+        self._coming = aiter(stream)
 
     @property
     def last_id(self) -> str | None:
-        """The id from which another connection goes on."""
+        """The id after which another connection resumes."""
         return self.events[-1].id if self.events else None
 
     async def next(self) -> Event | None:
-        """Return the next event, or None where the server has closed the stream.
+        """Return the next event, or None after `done`.
 
-        Errors: httpx.TransportError where the connection broke.
+        Errors: StreamInterruptedError where the connection broke or ended early.
         """
         event = await anext(self._coming, None)
-        self.events += [event] if event is not None else []
-        return event
+        if event is None:
+            return None
+        data = row(event)
+        self.events.append(Event(data.pop("id"), data.pop("type"), data))
+        return self.events[-1]
 
     async def until(self, wanted: Callable[[Event], bool]) -> Event:
         """Return the next event that is wanted. Errors: AssertionError if the stream ends first."""
@@ -85,79 +99,66 @@ class EventStream:
         return self.events
 
     async def until_broken(self) -> list[Event]:
-        """Read until the connection breaks or is closed, and return all events of it."""
+        """Read until the connection breaks or is closed, and return all its events."""
         try:
             return await self.to_end()
-        except httpx.TransportError:
+        except StreamInterruptedError:
             return self.events
 
 
 class Client:
-    """One person at the API."""
+    """One person at the API. Nothing is retried or resumed unless a test does so."""
 
-    def __init__(self, http: httpx.AsyncClient, email: str) -> None:
+    def __init__(self, api: AsyncEverturn, http: httpx2.AsyncClient, session: Session) -> None:
+        self.api = api
+        self.email = str(session.user.email)
         self._http = http
-        self.email = email
+        self._session = session
 
     @classmethod
     @asynccontextmanager
     async def signed_up(cls, api: str) -> AsyncIterator[Self]:
-        """Open a client for somebody new."""
-        async with _http(api) as http:
-            yield await cls(http, f"{uuid4().hex}@example.com")._enter("/auth/signup", 201)
+        """Open a client for a new user."""
+        async with _open(api) as (client, http):
+            email = f"{uuid4().hex}@example.com"
+            yield cls(client, http, await client.auth.signup(email=email, password=PASSWORD))
 
     @classmethod
     @asynccontextmanager
     async def signed_in(cls, api: str, email: str) -> AsyncIterator[Self]:
-        """Open a client for somebody who has signed up before."""
-        async with _http(api) as http:
-            yield await cls(http, email)._enter("/auth/login", 200)
+        """Open a client for a user who has signed up before."""
+        async with _open(api) as (client, http):
+            yield cls(client, http, await client.auth.login(email=email, password=PASSWORD))
 
-    async def _enter(self, path: str, status: int) -> Self:
-        account = {"email": self.email, "password": PASSWORD}
-        entered = data_of(await self._http.post(path, json=account), status)
-        self._http.headers["Authorization"] = f"Bearer {entered['accessToken']}"
-        return self
-
-    @property
-    def authorization(self) -> str:
-        """What it signs in by."""
-        return self._http.headers["Authorization"]
-
-    async def get(self, path: str) -> httpx.Response:
-        return await self._http.get(path)
-
-    async def post(self, path: str, body: object = None) -> httpx.Response:
-        return await self._http.post(path, json=body)
-
-    async def patch(self, path: str, body: object) -> httpx.Response:
-        return await self._http.patch(path, json=body)
+    async def request(self, method: str, path: str, body: object = None) -> httpx2.Response:
+        """Return the response to a request, whatever its status."""
+        token = self._session.access_token.get_secret_value()
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self._http.request(method, path, json=body, headers=headers)
 
     async def new_chat(self) -> str:
-        chat = data_of(await self._http.post("/chats", json={"title": "A test"}), 201)
-        return str(chat["id"])
+        return (await self.api.chats.create(title="A test")).id
 
-    async def send(self, chat_id: str, content: str, **more: object) -> httpx.Response:
-        """Send a message and wait for the response as a whole."""
-        body = {"content": content, "stream": False, **more}
-        return await self._http.post(f"/chats/{chat_id}/messages", json=body)
+    async def send(self, chat_id: str, content: str) -> dict[str, Any]:
+        """Send a message and return its answer."""
+        return row(await self.api.messages.create(chat_id, content=content))
 
     @asynccontextmanager
     async def ask(
-        self, content: str, *, chat_id: str | None = None, **more: object
+        self, content: str, *, chat_id: str | None = None, if_busy: IfBusy | None = None
     ) -> AsyncIterator[EventStream]:
-        """Send a message, in a new chat unless told, and open its stream."""
+        """Send a message, by default in a new chat, and open its stream."""
         chat_id = chat_id or await self.new_chat()
-        body = {"content": content, "stream": True, **more}
-        async with self._streamed("POST", f"/chats/{chat_id}/messages", json=body) as stream:
-            yield stream
+        async with self.api.messages.stream(
+            chat_id, content=content, if_busy=if_busy, reconnect_s=0
+        ) as stream:
+            yield EventStream(stream)
 
     @asynccontextmanager
     async def follow(self, turn_id: str, *, after: str | None = None) -> AsyncIterator[EventStream]:
-        """Open the stream of a turn, behind the event `after` if one is given."""
-        headers = {} if after is None else {"Last-Event-ID": after}
-        async with self._streamed("GET", f"/turns/{turn_id}/events", headers=headers) as stream:
-            yield stream
+        """Open the stream of a turn, after an event if one is given."""
+        async with self.api.turns.events(turn_id, after=after or "", reconnect_s=0) as stream:
+            yield EventStream(stream)
 
     async def events(self, turn_id: str, *, after: str | None = None) -> list[Event]:
         """Return a turn's events, up to the end of its stream."""
@@ -165,52 +166,16 @@ class Client:
             return await stream.to_end()
 
     async def turn(self, turn_id: str) -> dict[str, Any]:
-        turn: dict[str, Any] = data_of(await self.get(f"/turns/{turn_id}"))
-        return turn
+        return row(await self.api.turns.get(turn_id))
 
     async def messages(self, chat_id: str) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = data_of(await self.get(f"/chats/{chat_id}/messages"))
-        return listed
+        return [row(message) async for message in self.api.messages.list(chat_id)]
 
     async def cancel(self, turn_id: str) -> dict[str, Any]:
-        turn: dict[str, Any] = data_of(await self._http.post(f"/turns/{turn_id}/cancel"), 202)
-        return turn
-
-    @asynccontextmanager
-    async def _streamed(self, method: str, path: str, **request: Any) -> AsyncIterator[EventStream]:  # noqa: ANN401 -- passed on to httpx
-        async with self._http.stream(method, path, **request) as response:
-            if response.status_code != httpx.codes.OK:
-                await response.aread()
-                raise AssertionError(f"{response.status_code}: {response.text}")
-            assert response.headers["content-type"].startswith("text/event-stream")
-            yield EventStream(response)
+        return row(await self.api.turns.cancel(turn_id))
 
 
-def _http(api: str) -> httpx.AsyncClient:
-    timeout = httpx.Timeout(30.0, read=_WITHIN_S)
-    return httpx.AsyncClient(base_url=f"{api}/api/v1", timeout=timeout, trust_env=False)
-
-
-def data_of(response: httpx.Response, status: int = 200) -> Any:  # noqa: ANN401 -- any JSON
-    """Return what the response carries. Errors: AssertionError for another status."""
-    assert response.status_code == status, f"{response.status_code}: {response.text}"
-    return response.json()["data"]
-
-
-async def _read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
-    """Read events as browsers do, but for carriage returns, which the server does not send."""
-    waiting = b""
-    async for chunk in chunks:
-        *frames, waiting = (waiting + chunk).split(b"\n\n")
-        for frame in frames:
-            fields = _fields(frame.decode())
-            if "data" in fields:
-                yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
-
-
-def _fields(frame: str) -> Mapping[str, str]:
-    lines = [line for line in frame.split("\n") if line and not line.startswith(":")]
-    parted = [line.partition(":") for line in lines]
-    fields = {name: value.removeprefix(" ") for name, _, value in parted}
-    assert len(fields) == len(lines), f"a field came twice in {frame!r}"
-    return fields
+@asynccontextmanager
+async def _open(api: str) -> AsyncIterator[tuple[AsyncEverturn, httpx2.AsyncClient]]:
+    async with httpx2.AsyncClient(base_url=f"{api}/api/v1", trust_env=False) as http:
+        yield AsyncEverturn(api, max_retries=0, http_client=http), http

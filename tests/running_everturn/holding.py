@@ -1,4 +1,4 @@
-"""Owns holding workers at a statement: a transaction of the test has the row that they want."""
+"""Holds workers at a statement: a transaction of the test locks the row that they need."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager

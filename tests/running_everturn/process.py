@@ -1,4 +1,4 @@
-"""Owns `everturn dev` and its sister commands as processes of their own."""
+"""`everturn dev` and the other commands as processes of their own."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ class EverturnDev:
 
     @property
     def data(self) -> Path:
-        """Its data directory; an ephemeral one has a name that nobody chose."""
+        """Its data directory; an ephemeral one has a random name."""
         (addresses,) = self._folder.glob("*/addresses.json")
         return addresses.parent
 

@@ -1,4 +1,4 @@
-"""Owns a development stack whose servers a test stops and kills, and whose model it scripts."""
+"""A development stack whose servers a test stops and kills, and whose model it scripts."""
 
 import os
 from collections.abc import AsyncIterator, Mapping

@@ -1,15 +1,15 @@
-"""Owns tools that are registered with Everturn as it runs, and the turns whose model calls them."""
+"""Tools registered with a running Everturn, and turns whose model calls them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from uuid import UUID, uuid4
 
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fakes.webhook_engine import SECRET, ReceivedCall, WebhookEngine
 from tests.running_everturn.checks import assert_told_whole
-from tests.running_everturn.client import Client, Event, data_of
+from tests.running_everturn.client import Client, Event
 from tests.running_everturn.stack import ScriptedStack
 
 CALL_ID: Final = "effect"
@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the model was told that nobody knows what became of the call."""
+        """Whether the model learned that the outcome of the call is unknown."""
         return "It is not known whether this call had its effect" in self.output
 
     @property
@@ -72,10 +72,9 @@ class CallingTurn:
         rows = await self.everturn.query(query, UUID(self.turn_id))
         return rows[0] if rows else {}
 
-    async def decide(self, decision: str) -> None:
+    async def decide(self, decision: Literal["approve", "deny"]) -> None:
         """Decide about the call as the person whose turn it is."""
-        path = f"/turns/{self.turn_id}/approvals/{CALL_ID}"
-        data_of(await self.client.post(path, {"decision": decision}))
+        await self.client.api.turns.decide(self.turn_id, CALL_ID, decision)
 
     async def end(self) -> Outcome:
         """Wait for the end, check what holds of every turn, and return what became of the call."""
@@ -101,19 +100,18 @@ async def administrator(everturn: ScriptedStack, client: Client) -> Client:
     return client
 
 
-async def register_webhook(admin: Client, engine: WebhookEngine, **fields: object) -> str:
+async def register_webhook(admin: Client, engine: WebhookEngine, **fields: Any) -> str:  # noqa: ANN401 -- of a tool
     """Register a tool whose webhook is the engine's of the same name, for a price; return it."""
     name = f"w{uuid4().hex[:12]}"
-    body = {
-        "name": name,
-        "description": "Opens a ticket.",
-        "url": engine.url(name),
-        "inputSchema": {"type": "object", "properties": {"title": {"type": "string"}}},
-        "secret": SECRET,
+    await admin.api.admin.workflow_tools.create(
+        name=name,
+        description="Opens a ticket.",
+        url=engine.url(name),
+        input_schema={"type": "object", "properties": {"title": {"type": "string"}}},
+        secret=SECRET,
         **fields,
-    }
-    data_of(await admin.post("/admin/workflow-tools", body), 201)
-    data_of(await admin.patch(f"/admin/tools/{name}", {"costUsd": str(PRICE)}))
+    )
+    await admin.api.admin.tools.update(name, cost_usd=PRICE)
     return name
 
 

@@ -1,4 +1,4 @@
-"""Owns waiting for what no event tells: asked again and again, with a bound."""
+"""Polling, with a bound, for what no event announces."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

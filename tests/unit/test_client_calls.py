@@ -303,6 +303,8 @@ def test_a_response_of_another_shape_is_named_as_such(body: object) -> None:
         Wire(httpx2.Response(200, json=body)).client().chats.get("c-1")
     with pytest.raises(everturn.UnexpectedResponseError):
         Wire(httpx2.Response(200, text="Welcome!")).client().chats.get("c-1")
+    with pytest.raises(everturn.UnexpectedResponseError):
+        list(Wire(success([{"id": 7}])).client().chats.list())
 
 
 def test_a_list_iterates_over_all_its_pages() -> None:
@@ -519,6 +521,16 @@ def test_a_file_is_sent_as_a_form_and_an_export_comes_as_it_is() -> None:
     assert b'filename="notes.txt"' in sent.content
     assert b"Hello" in sent.content
     assert exported == b'{"user": 1}'
+
+
+def test_a_response_may_take_as_long_as_the_timeout() -> None:
+    wire = Wire(success(CHAT), success(CHAT))
+
+    wire.client().chats.get("c-1")
+    wire.client(timeout_s=3).chats.get("c-1")
+
+    timeouts = [request.extensions["timeout"] for request in wire.requests]
+    assert [(each["connect"], each["read"]) for each in timeouts] == [(10.0, 90.0), (3, 3)]
 
 
 def test_a_request_without_a_method_of_its_own_can_be_made() -> None:

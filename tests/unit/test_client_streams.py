@@ -267,6 +267,11 @@ def test_a_message_whose_turn_must_wait_is_followed_by_its_id() -> None:
     assert changes == ["accepted"]
 
 
+def test_a_stream_that_is_not_opened_says_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match="context manager"):
+        Wire().client().messages.stream("c-1", content="6*7?").final()
+
+
 def test_what_is_no_stream_is_named_as_such() -> None:
     wire = Wire(httpx2.Response(200, text="Welcome!"))
 

@@ -16,7 +16,7 @@ CALL = ToolCallEvent(
 
 
 class Typed(Keyboard):
-    """Somebody who types these lines and then leaves."""
+    """A person who types these lines and then leaves."""
 
     def __init__(self, *lines: str) -> None:
         self._lines: Iterator[str] = iter(lines)
@@ -87,7 +87,7 @@ def test_a_huge_input_is_cut_and_says_so(huge: dict[str, object]) -> None:
     assert "truncated; the whole input has " in shown.splitlines()[-1]
 
 
-def test_where_nobody_can_be_asked_it_is_said_how_to_decide() -> None:
+def test_without_a_person_to_ask_it_shows_how_to_decide() -> None:
     said = how_to_decide(CALL, url="http://h/api/v1/turns/t/approvals/c")
 
     assert said.startswith("send awaits approval")

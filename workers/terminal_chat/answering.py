@@ -40,7 +40,7 @@ class TurnOutcome(StrEnum):
 class Answering:
     """Sends one message and shows its answer until the turn is done.
 
-    Without `approvals` there is nobody to ask about tool calls: how to decide is shown instead.
+    Without `approvals` there is no person to ask about tool calls: how to decide is shown instead.
     """
 
     def __init__(

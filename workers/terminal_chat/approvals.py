@@ -84,7 +84,7 @@ class ApprovalPrompt:
 
 
 def how_to_decide(call: ToolCallEvent, *, url: str) -> str:
-    """Return how to decide at `url`, where there is nobody to ask."""
+    """Return how to decide at `url`, without a person to ask."""
     return (
         f"{spelled_out(call.name)} awaits approval. To approve it:\n"
         f"curl -X POST {url} -H 'Authorization: Bearer <access token>' "

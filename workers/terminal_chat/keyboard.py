@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -21,7 +21,8 @@ class Keyboard:
         if self.attended and sys.stdout.isatty():
             # Importing it gives `input` line editing and a history. Elsewhere it is left alone,
             # since some versions write a control code to the output as they load.
-            importlib.import_module("readline")
+            with suppress(ImportError):  # some builds of Python lack it
+                importlib.import_module("readline")
 
     @property
     def attended(self) -> bool:

@@ -34,7 +34,7 @@ class SignIn:
     def ensure(self) -> None:
         """Use the kept tokens where they are this person's and valid, or else sign in.
 
-        Errors: SignInError where nobody can be asked, and those of the client.
+        Errors: SignInError where there is no person to ask, and those of the client.
         """
         if self._sign_up:
             return self._create_account()

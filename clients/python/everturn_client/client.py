@@ -48,7 +48,8 @@ class Everturn(_Groups[Blocking]):
 
     It signs requests with an API key, with an access token, or with the tokens of
     `client.auth.login(…)`, which it refreshes by itself. `token_store` keeps them elsewhere.
-    Units: `max_retry_after_s` is the longest `Retry-After` that is waited for.
+    Units: seconds. `timeout_s` is for whole responses, `messages.create` among them, for which
+    the API waits a minute by default; `max_retry_after_s` is the longest `Retry-After` to wait for.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Everturn(_Groups[Blocking]):
         api_key: str | SecretStr | None = None,
         token: str | SecretStr | None = None,
         token_store: TokenStore | None = None,
+        timeout_s: float = 90.0,
         max_retries: int = 2,
         max_retry_after_s: float = 60.0,
         http_client: httpx2.Client | None = None,
@@ -65,6 +67,7 @@ class Everturn(_Groups[Blocking]):
         exchange = Exchange(
             url=_origin(base_url),
             tokens=token_store or MemoryTokenStore(_tokens(api_key, token)),
+            timeout_s=timeout_s,
             max_retries=max_retries,
             max_retry_after_s=max_retry_after_s,
         )
@@ -107,6 +110,7 @@ class AsyncEverturn(_Groups[Awaiting]):
         api_key: str | SecretStr | None = None,
         token: str | SecretStr | None = None,
         token_store: TokenStore | None = None,
+        timeout_s: float = 90.0,
         max_retries: int = 2,
         max_retry_after_s: float = 60.0,
         http_client: httpx2.AsyncClient | None = None,
@@ -114,6 +118,7 @@ class AsyncEverturn(_Groups[Awaiting]):
         exchange = Exchange(
             url=_origin(base_url),
             tokens=token_store or MemoryTokenStore(_tokens(api_key, token)),
+            timeout_s=timeout_s,
             max_retries=max_retries,
             max_retry_after_s=max_retry_after_s,
         )

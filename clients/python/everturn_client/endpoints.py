@@ -10,6 +10,8 @@ from functools import wraps
 from itertools import islice
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
+from pydantic import ValidationError
+
 from everturn_client.calls import Call, Meta, adapter, read_envelope
 from everturn_client.errors import UnexpectedResponseError
 from everturn_client.exchange import Script
@@ -164,7 +166,10 @@ def _page(sending: Script[Any], call: Call[T]) -> Script[Page[T]]:
     if not isinstance(envelope.data, list):
         raise UnexpectedResponseError("a list")
     read = adapter(call.answer).validate_python
-    return Page([read(item) for item in envelope.data], envelope.meta)
+    try:
+        return Page([read(item) for item in envelope.data], envelope.meta)
+    except ValidationError as error:
+        raise UnexpectedResponseError("a list") from error
 
 
 def _next_call(call: Call[T], page: Page[T]) -> Call[T] | None:

@@ -206,7 +206,7 @@ Event: TypeAlias = Annotated[
     | Annotated[UnknownEvent, Tag("unknown")],
     Discriminator(_kind),
 ]
-"""Any event, told apart by `type`."""
+"""Any event, distinguished by `type`."""
 
 _ADAPTER: Final[TypeAdapter[Event]] = TypeAdapter(Event)
 

@@ -150,11 +150,12 @@ def is_transient(error: EverturnError) -> bool:
 class Exchange:
     """How the calls of one client are made.
 
-    Units: a `Retry-After` of more than `max_retry_after_s` is not waited for.
+    Units: seconds. A `Retry-After` of more than `max_retry_after_s` is not waited for.
     """
 
     url: str
     tokens: TokenStore
+    timeout_s: float = 90.0
     max_retries: int = 2
     max_retry_after_s: float = 60.0
 

@@ -25,9 +25,6 @@ from everturn_client.exchange import (
 
 T = TypeVar("T")
 
-TIMEOUT: Final = httpx2.Timeout(90.0, connect=10.0)
-"""`messages.create` waits for the whole answer, which the API does for a minute by default."""
-
 STREAM_TIMEOUT: Final = httpx2.Timeout(10.0, read=45.0)
 """The API sends a comment every 15 s; three missing ones mean that the connection is dead."""
 
@@ -174,6 +171,10 @@ def _request(
         f"{exchange.url}/api/v1{call.path}",
         params=call.query or None,
         headers=action.headers,
-        timeout=STREAM_TIMEOUT if isinstance(action, Open) else TIMEOUT,
+        timeout=STREAM_TIMEOUT if isinstance(action, Open) else _timeout(exchange.timeout_s),
         **form,
     )
+
+
+def _timeout(seconds: float) -> httpx2.Timeout:
+    return httpx2.Timeout(seconds, connect=min(seconds, 10.0))

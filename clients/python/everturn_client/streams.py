@@ -128,6 +128,8 @@ class Follower:
 
         Errors: APIStatusError where the API refuses, StreamInterruptedError.
         """
+        if not self.turn_id:
+            raise RuntimeError("Open the stream first: use it as a context manager.")
         while self.state.done is None:
             failure: EverturnError
             try:
