@@ -264,7 +264,7 @@ def test_errors_have_a_class_for_each_status_and_code(
     status: int, code: str, kind: type[everturn.APIStatusError]
 ) -> None:
     details = [{"path": "body.title", "message": "Too long."}]
-    wire = Wire(failure(status, code, details=details, retryable=True))
+    wire = Wire(failure(status, code, details=details, retryable=True, turnId="t-1"))
 
     with pytest.raises(everturn.APIStatusError) as caught:
         wire.client(max_retries=0).chats.get("c-1")
@@ -273,6 +273,7 @@ def test_errors_have_a_class_for_each_status_and_code(
     assert type(error) is kind
     assert (error.status_code, error.code, error.message) == (status, code, "Refused.")
     assert (error.details, error.retryable, error.request_id) == (details, True, "r-9")
+    assert error.turn_id == "t-1"
     assert str(error) == f"Refused: body.title: Too long. ({code})"
 
 

@@ -77,7 +77,8 @@ class UnexpectedResponseError(EverturnError):
 class APIStatusError(EverturnError):
     """The API answered with an error.
 
-    Shapes: `details` lists the fields that were refused, each with `path` and `message`.
+    Shapes: `details` lists the fields that were refused, each with `path` and `message`;
+    `turn_id` is that of the turn, if a turn failed.
     Units: `retry_after_s` is in seconds, None where the API names no time.
     """
 
@@ -90,6 +91,7 @@ class APIStatusError(EverturnError):
         details: Any = None,  # noqa: ANN401 -- any JSON
         retryable: bool = False,
         request_id: str | None = None,
+        turn_id: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(f"{_sentence(message, details)} ({code})")
@@ -99,6 +101,7 @@ class APIStatusError(EverturnError):
         self.details = details
         self.retryable = retryable
         self.request_id = request_id
+        self.turn_id = turn_id
         self.retry_after_s = retry_after_s
 
 
@@ -207,6 +210,7 @@ def error_from_response(response: httpx2.Response) -> APIStatusError:
         details=fields.get("details"),
         retryable=bool(fields.get("retryable", status in {408, 429, 502, 503, 504})),
         request_id=named or response.headers.get("X-Request-Id"),
+        turn_id=fields.get("turnId"),
         retry_after_s=_retry_after_s(response.headers.get("Retry-After", "")),
     )
 
