@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running_everturn.client import Client, data_of
+from tests.running_everturn.client import Client
 from tests.running_everturn.process import EverturnDev, everturn_dev
 from tests.running_everturn.waiting import eventually
 
@@ -20,9 +20,8 @@ async def newcomer(folder: Path) -> AsyncIterator[tuple[EverturnDev, Client]]:
 
 
 async def answer(client: Client, question: str) -> str:
-    response = await client.send(await client.new_chat(), question)
-    content: str = data_of(response)["assistantMessage"]["content"]
-    return content
+    answered = await client.send(await client.new_chat(), question)
+    return str(answered["assistantMessage"]["content"])
 
 
 async def test_it_calculates_remembers_and_quotes_memories_and_documents(
@@ -30,18 +29,16 @@ async def test_it_calculates_remembers_and_quotes_memories_and_documents(
 ) -> None:
     everturn, client = newcomer
     title, content = "Tortoise care", "Tortoises eat hay, clover and dandelions."
-    document = {"title": title, "content": content}
 
     calculated = await answer(client, "What is 6 * 7?")
     remembered = await answer(client, "Remember that my tortoise is called Ada.")
-    stored = data_of(await client.post("/knowledge", document), 201)
+    document = await client.api.knowledge.create(title=title, content=content)
 
     async def ingestion() -> str:
-        found = data_of(await client.get(f"/knowledge/{stored['id']}"))
-        return str(found["ingestion"]["status"])
+        return (await client.api.knowledge.get(document.id)).ingestion.status
 
     await eventually(ingestion, lambda status: status == "ready")
-    assert (await client.post(f"/knowledge/{stored['id']}/publish")).status_code == 200
+    await client.api.knowledge.publish(document.id)
     by_memory = await answer(client, "What is my tortoise called?")
     by_document = await answer(client, "Which plants do tortoises eat?")
 
