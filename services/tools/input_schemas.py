@@ -1,7 +1,6 @@
-"""Owns which JSON schemas of others' tools are accepted: bounded and whole; of inputs, of objects.
+"""Which JSON schemas of external tools are accepted: bounded, complete, and of objects for inputs.
 
-A schema from outside is data that the validator runs: it must not fetch anything, nor be deep
-enough to exhaust the stack, nor lead in circles.
+The validator runs a schema from outside: it must not fetch anything, exhaust the stack or loop.
 """
 
 import json
@@ -25,34 +24,34 @@ _NAMES: Final = ("$id", "$anchor", "$dynamicAnchor", "$recursiveRef", "$vocabula
 
 
 def problem_of_schema(schema: Mapping[str, JsonValue]) -> str | None:
-    """Say why a schema can't be that of a tool's input, or None where it can.
+    """Return why a schema can't be used for a tool's input, or None.
 
-    What is returned goes on after the words "the schema", and quotes nothing of it.
+    The text continues a sentence that begins with "the schema", and quotes nothing of it.
     """
     problem = problem_of_form(schema)
     if problem is not None:
         return problem
     if schema.get("type") != "object":
-        return "has to be of the type `object`"
+        return "must have the type `object`"
     try:
         validator_of(schema)
     except ValidationError:
-        return "has a part that inputs can't be checked by"
+        return "has a part that inputs can't be validated against"
     return None
 
 
 def problem_of_form(schema: Mapping[str, JsonValue]) -> str | None:
-    """Say why nothing can be checked by a schema, or None where something can, as above."""
+    """Return why nothing can be validated against a schema, or None; the text is as above."""
     problem = _problem_of_size(schema) or _problem_of_names(schema)
     if problem is not None:
         return problem
     try:
         _metaschema().validate(dict(schema))
     except ValidationError as error:
-        return f"is no JSON schema (2020-12): look at `{_place(error)}`"
+        return f"is not a valid JSON schema (2020-12): see `{_place(error)}`"
     # An endless reference is found by following it.
     if is_too_much_work(schema, {}, most_steps=_MOST_STEPS):
-        return "refers to itself without end, or too often"
+        return "refers to itself endlessly, or too often"
     return None
 
 
@@ -63,9 +62,9 @@ def _problem_of_size(schema: Mapping[str, JsonValue]) -> str | None:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
         text.encode()
     except (UnicodeEncodeError, ValueError):
-        return "holds text that is not valid Unicode, or a number that is none"
+        return "contains invalid Unicode, NaN or Infinity"
     if any("\x00" in words for _, part in _parts(schema) for words in _texts(part)):
-        return "holds the NUL character"
+        return "contains a NUL character"
     if len(text) > _LONGEST_CHARS:
         return f"is longer than {_LONGEST_CHARS:,} characters"
     return None
@@ -77,16 +76,16 @@ def _problem_of_names(schema: Mapping[str, JsonValue]) -> str | None:
         if not isinstance(part, Mapping):
             continue
         if any(isinstance(part.get(name), str) for name in _NAMES[depth == 1 :]):
-            return f"must not have any of {', '.join(f'`{name}`' for name in _NAMES)}"
+            return f"must not contain any of {', '.join(f'`{name}`' for name in _NAMES)}"
         for reference in (part.get(keyword) for keyword in _REFERENCES):
             if not isinstance(reference, str):
                 continue
             if reference != "#" and not reference.startswith("#/"):
-                return "refers to something outside of it"
+                return "refers to something outside it"
             try:
                 referenced_part(schema, reference)
             except LookupError:
-                return "refers to a part that it does not have"
+                return "refers to a part that does not exist"
     return None
 
 

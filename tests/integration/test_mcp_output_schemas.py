@@ -91,8 +91,8 @@ async def test_a_promise_that_is_no_schema_is_shown_to_administrators(
     server: dict[str, Any],
 ) -> None:
     assert server["problem"] == (
-        "Results not validated: `vow` (its output schema is no JSON schema (2020-12): "
-        "look at `properties/temperature/type`)."
+        "Results not validated: `vow` (its output schema is not a valid JSON schema "
+        "(2020-12): see `properties/temperature/type`)."
     )
 
 

@@ -219,7 +219,9 @@ async def test_a_refresh_takes_over_what_is_listed_now(admin: ApiUser, stack: St
     after = await refreshed(admin, made["name"])
 
     assert (after["status"], after["toolCount"]) == ("healthy", 1)
-    assert after["problem"].startswith("Skipped tools: `wrong` (its input schema is no JSON schema")
+    assert after["problem"].startswith(
+        "Skipped tools: `wrong` (its input schema is not a valid JSON schema"
+    )
     assert "`ünnameable`" in after["problem"]
     rows = await stack.inspection.rows("SELECT name FROM mcp_tools WHERE server = $1", made["name"])
     assert [row["name"] for row in rows] == ["right"]

@@ -175,8 +175,8 @@ def test_schemas_of_any_type_are_accepted(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({"type": "sting"}, "is no JSON schema (2020-12): look at `type`"),
-        ({"$ref": "http://169.254.169.254/"}, "refers to something outside of it"),
+        ({"type": "sting"}, "is not a valid JSON schema (2020-12): see `type`"),
+        ({"$ref": "http://169.254.169.254/"}, "refers to something outside it"),
         ({"description": "x" * 70_000}, "is longer than 65,536 characters"),
         ({"pattern": "(?:a{1,100}){1,100}b"}, "has a part that results can't be validated against"),
     ],
@@ -200,8 +200,8 @@ def test_a_tool_with_a_broken_output_schema_can_be_called_and_is_told_of() -> No
 
     assert {row.name: row.output_schema for row in listing.tools} == {"now": WARMTH, "then": None}
     assert listing.problem == (
-        "Skipped tools: `wrong` (its input schema is no JSON schema (2020-12): look at `type`). "
-        "Results not validated: `then` (its output schema is no JSON schema (2020-12): "
-        "look at `type`)."
+        "Skipped tools: `wrong` (its input schema is not a valid JSON schema (2020-12): "
+        "see `type`). Results not validated: `then` (its output schema is not a valid JSON schema "
+        "(2020-12): see `type`)."
     )
     assert not listing.has_failed
