@@ -1,4 +1,4 @@
-"""Owns every setting: its name in the environment, its default and its bounds."""
+"""The settings: their names in the environment, defaults and bounds."""
 
 from decimal import Decimal
 from pathlib import Path

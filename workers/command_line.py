@@ -1,6 +1,6 @@
 """The command line: one function for each command, each a few lines.
 
-A command imports what it runs when it runs: `everturn --help` stays quick, and a production
+Commands import what they run when they run it: `everturn --help` stays quick, and a production
 image needs none of the embedded servers.
 """
 # ruff: noqa: PLC0415 -- see above

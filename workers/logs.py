@@ -1,4 +1,4 @@
-"""Owns how processes log: JSON for machines, or lines for a person, from one pipeline."""
+"""Logs of processes: JSON for machines, or lines for people, from one pipeline."""
 
 import logging
 import sys
@@ -12,10 +12,10 @@ _QUIET = (
     *("asyncio", "httpcore", "httpcore2", "httpx", "httpx2"),
     *("temporalio.activity", "temporalio.workflow"),
 )
-# What MCP servers do wrong is theirs to say, as often and in whatever words they like.
+# MCP servers decide how often and in which words these libraries complain.
 _SILENT = ("client", "mcp")
 
-# Messages of exceptions may quote what a person or a model wrote. These only say what is missing.
+# Messages of exceptions may quote what a person or a model wrote. Those of our own never do.
 _OURS = ("activities.", "api.", "schema.", "services.", "workers.", "workflows.")
 
 

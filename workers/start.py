@@ -1,4 +1,4 @@
-"""Owns starting a process: settings, logs, event loop; and one clear line where it can't start."""
+"""The start of a process: settings, logs, event loop; one clear line where it can't start."""
 
 import re
 import sys
@@ -25,14 +25,14 @@ _PASSWORD_IN_URL = re.compile(r"(://[^:@/]*:)[^@/]*@")
 def run_process(
     serve: Callable[[Settings], Awaitable[None]], *, is_migration: bool = False
 ) -> None:
-    """Run a process to its end. Errors: SystemExit with code 1, after a line that says why."""
+    """Run a process until it ends. Errors: SystemExit with code 1, after a line with the reason."""
     try:
         settings = Settings()
     except ValidationError as error:
         problems = "; ".join(
             f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()
         )
-        _give_up(f"The settings are not valid. {problems}")
+        _give_up(f"Invalid settings. {problems}")
     configure_logs(settings)
 
     async def run() -> None:
@@ -57,7 +57,7 @@ def run_process(
 
 
 def _variable(name: str) -> str:
-    """Return the environment's name of a setting; some have one that is not ours to choose."""
+    """Return the environment variable of a setting; some have a standard name."""
     return f"EVERTURN_{name.upper()}" if name in Settings.model_fields else name
 
 

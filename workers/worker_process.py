@@ -1,4 +1,4 @@
-"""Owns the process that runs the workers of some queues."""
+"""The process that runs the workers of some queues."""
 
 import asyncio
 import signal

@@ -37,7 +37,7 @@ async def test_a_taken_port_is_named(folder: Path) -> None:
         said = await complaint(folder, "dev", "--ephemeral", "--port", str(port))
 
     assert said == (
-        f"Port {port} is taken on 127.0.0.1; stop what listens there, "
+        f"Port {port} is already in use on 127.0.0.1. Stop the other program, "
         "or choose another port with --port."
     )
 

@@ -28,8 +28,7 @@ from tests.fixtures.redis_proxy import RedisProxy
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
 from tests.running_everturn.waiting import eventually
-from workers.composition.accounts import make_known_people
-from workers.composition.api import open_api_services
+from workers.composition.api import make_known_people, open_api_services
 from workers.composition.foundation import Foundation, open_foundation
 
 LIFETIME_S = 60.0

@@ -25,7 +25,7 @@ from tests.fixtures.charges import cost_of, tokens_of, used_by
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_executions import an_execution
 from tests.running_everturn.waiting import eventually
-from workers.composition.local_tools import make_local_tools
+from workers.composition.tools import make_local_tools
 
 MODEL = "claude-opus-5-5"
 

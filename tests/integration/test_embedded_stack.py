@@ -23,11 +23,10 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from services.settings import Settings
-from workers.embedded.announcement import curl_example
-from workers.embedded.applications import Commands
+from workers.dev import curl_example
 from workers.embedded.errors import PostgresPasswordError, ProcessDiedError
 from workers.embedded.servers import EmbeddedServers
-from workers.embedded.stack import DevelopmentStack
+from workers.embedded.stack import Commands, DevelopmentStack
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -280,7 +279,7 @@ def test_a_taken_port_is_named_before_anything_starts(data: Path) -> None:
     assert process.returncode == 1
     assert said == ""
     expected = (
-        f"Port {port} is taken on 127.0.0.1; stop what listens there, "
+        f"Port {port} is already in use on 127.0.0.1. Stop the other program, "
         "or choose another port with --port.\n"
     )
     assert error == expected

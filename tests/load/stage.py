@@ -22,9 +22,8 @@ from services.settings import Settings
 from tests.load.client import LoadClient
 from tests.load.cpu import CpuTimes
 from tests.load.samples import Request, Sample
-from workers.embedded.applications import Commands
 from workers.embedded.logs import Terminal
-from workers.embedded.stack import DevelopmentStack
+from workers.embedded.stack import Commands, DevelopmentStack
 
 _PROCESSES = ("postgres", "valkey", "temporal", "demo-model", "api", "worker-turns", "worker-tools")
 _USERS = 32

@@ -13,11 +13,10 @@ import psutil
 import pytest
 from rich.console import Console
 
+from workers.embedded.child import ProcessRegister
 from workers.embedded.errors import ProcessDiedError, ProcessNotReadyError
 from workers.embedded.logs import ProcessLog, Terminal
-from workers.embedded.processes import Probe, ProcessSpec, RestartPolicy
-from workers.embedded.register import ProcessRegister
-from workers.embedded.supervisor import Supervisor
+from workers.embedded.supervisor import Probe, ProcessSpec, RestartPolicy, Supervisor
 
 AT_ONCE = RestartPolicy(
     first_delay=timedelta(0),
@@ -365,8 +364,8 @@ SUPERVISE = """
 import asyncio, sys
 from pathlib import Path
 from workers.embedded.logs import Terminal
-from workers.embedded.processes import ProcessSpec
-from workers.embedded.register import ProcessRegister
+from workers.embedded.supervisor import ProcessSpec
+from workers.embedded.child import ProcessRegister
 from workers.embedded.supervisor import Supervisor
 
 async def main():

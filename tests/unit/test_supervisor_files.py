@@ -105,7 +105,7 @@ def test_a_taken_port_is_named() -> None:
             require_free(port)
 
     expected = (
-        f"Port {port} is taken on 127.0.0.1; stop what listens there, "
+        f"Port {port} is already in use on 127.0.0.1. Stop the other program, "
         "or choose another port with --port."
     )
     assert expected == str(caught.value)

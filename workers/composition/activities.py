@@ -1,8 +1,9 @@
-"""Owns putting the activities together."""
+"""The activity classes, with the preparation of turns."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from temporalio.client import Client
 
@@ -12,26 +13,48 @@ from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
+from services.contexts.search import ContextSearch
+from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
 from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.ingestion import Ingestion, StrandedIngestionSearch
+from services.knowledge.search import KnowledgeSearch
+from services.memories.search import MemorySearch
 from services.models.gateway import ModelGateway
+from services.prompts.base_prompts import BasePrompts
 from services.reembedding import Reembedding
 from services.setup_errors import MissingApiKeyError
+from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
 from services.tools.trials import ToolTrialRuns
 from services.turns.model_calls import ModelCalls
+from services.turns.preparation import TurnPreparation, TurnRules
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
 from services.turns.tool_attempts import ToolAttempts
 from services.turns.tool_calls import ToolCalls
 from services.workflow_tools.callbacks import CallbackDelivery
-from workers.composition.contexts import make_preparation
 from workers.composition.foundation import Foundation
-from workers.composition.tools import make_approvals
-from workers.composition.worker_tools import WorkerTools, open_worker_tools
+from workers.composition.tools import WorkerTools, make_approvals, open_worker_tools
+
+
+def make_preparation(foundation: Foundation, tools: ToolCatalogue) -> TurnPreparation:
+    """Return what makes turns ready to run."""
+    settings, database = foundation.settings, foundation.database
+    search = ContextSearch(
+        foundation.embedder,
+        memories=MemorySearch(database, foundation.embedder),
+        knowledge=KnowledgeSearch(database, foundation.embedder),
+        timeout=timedelta(seconds=settings.context_wait_s),
+    )
+    budgets = PromptBudgets(
+        prompt=settings.prompt_tokens, user=settings.user_tokens, context=settings.context_tokens
+    )
+    contexts = ContextService(BasePrompts(database), tools, search, budgets)
+    rules = TurnRules(max_steps=settings.max_steps, fallback_model=settings.fallback_model)
+    return TurnPreparation(database, foundation.events, contexts, rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Owns the foundation: connections, and what is made of them alone."""
+"""The foundation of every process: connections, and what needs nothing else."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ _REDIS_TIMEOUT_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What every process has: connections and what is made of them alone."""
+    """What every process has: connections, and what needs nothing else."""
 
     settings: Settings
     database: Database

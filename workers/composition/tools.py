@@ -1,21 +1,46 @@
-"""Composition of the catalogue of tools, MCP servers, webhooks and approvals."""
+"""Tools: what describes and decides about them everywhere, and what runs them in workers."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
+from schema.tools import ToolKind
+from services.auth.accounts import AccountCache
+from services.knowledge.search import KnowledgeSearch as Passages
 from services.mcp.addresses import HomeDirectories, ServerAddresses
+from services.mcp.calls import McpCalls
 from services.mcp.pool import McpPool
 from services.mcp.refresh import McpRefresh, ToolChanges
 from services.mcp.servers import ServerConfigurations, ServerHealth
+from services.memories.search import MemorySearch
+from services.memories.writing import MemoryWriter
+from services.models.gateway import ModelGateway
 from services.outgoing.client import OutgoingClient
 from services.settings import Settings
+from services.tools.calculator import Calculator
 from services.tools.catalogue import ToolCatalogue
-from services.tools.local_tools import LocalTools
+from services.tools.date_time import DateTime
+from services.tools.deep_reasoning.definition import deep_reasoning
+from services.tools.definition import LocalTool
+from services.tools.executor import ToolExecutor, ToolRunner
+from services.tools.knowledge_search import KnowledgeSearch
+from services.tools.ledger import ToolLedger
+from services.tools.local_tools import LocalTools, WorkerOnlyTool
+from services.tools.memory import Recall, Remember
 from services.tools.secrets import SecretVault
+from services.tools.web_search.definition import web_search
 from services.turns.approvals import ToolApprovals
+from services.users.preferences import PreferencesReader
 from services.workflow_tools.calls import WorkflowToolCalls
 from workers.composition.foundation import Foundation
+
+if TYPE_CHECKING:
+    from services.models.gateway import ModelGateway
+    from services.outgoing.client import OutgoingClient
 
 
 def make_vault(settings: Settings) -> SecretVault:
@@ -70,3 +95,112 @@ def make_approvals(foundation: Foundation) -> ToolApprovals:
     """Return the service of approvals."""
     expiry = timedelta(hours=foundation.settings.approval_hours)
     return ToolApprovals(foundation.database, foundation.events, expiry=expiry)
+
+
+def make_local_tools(
+    foundation: Foundation,
+    accounts: AccountCache,
+    *,
+    gateway: "ModelGateway | None" = None,
+    outgoing: "OutgoingClient | None" = None,
+) -> LocalTools:
+    """Return the tools that run in workers.
+
+    Without a model gateway or an HTTP client, as in the API, tools that need one are only listed.
+    Errors: UnknownPriceError.
+    """
+    return LocalTools(_tools(foundation, accounts, gateway, outgoing))
+
+
+def _tools(
+    foundation: Foundation,
+    accounts: AccountCache,
+    gateway: "ModelGateway | None",
+    outgoing: "OutgoingClient | None",
+) -> Iterator[LocalTool]:
+    """Yield the tools in a stable order: providers cache prompts by it."""
+    settings, database, embedder = foundation.settings, foundation.database, foundation.embedder
+    preferences = PreferencesReader(database)
+    yield Calculator()
+    yield DateTime()
+    yield Remember(MemoryWriter(database, embedder, accounts))
+    yield Recall(MemorySearch(database, embedder), preferences)
+    yield KnowledgeSearch(Passages(database, embedder), preferences)
+    if settings.deep_reasoning_model:
+        yield _deep_reasoning(foundation, settings.deep_reasoning_model, gateway)
+    if settings.brave_api_key:
+        yield _web_search(foundation, settings.brave_api_key, outgoing)
+
+
+def _deep_reasoning(
+    foundation: Foundation, model: str, gateway: "ModelGateway | None"
+) -> LocalTool:
+    settings, pricing = foundation.settings, foundation.pricing
+    if gateway is None:
+        return WorkerOnlyTool(
+            deep_reasoning(model, pricing=pricing, max_tokens=settings.deep_reasoning_tokens)
+        )
+    # Imports the model provider's package, which the API does not need.
+    from services.tools.deep_reasoning.tool import DeepReasoning  # noqa: PLC0415
+
+    return DeepReasoning(
+        gateway,
+        ToolLedger(foundation.database),
+        pricing,
+        model=model,
+        max_tokens=settings.deep_reasoning_tokens,
+        effort=settings.deep_reasoning_effort,
+    )
+
+
+def _web_search(
+    foundation: Foundation, key: SecretStr, outgoing: "OutgoingClient | None"
+) -> LocalTool:
+    settings = foundation.settings
+    if outgoing is None:
+        return WorkerOnlyTool(web_search(settings.web_search_cost_usd))
+    # Imports an HTTP client, which the API does not need.
+    from services.tools.web_search.brave import BraveSearch  # noqa: PLC0415
+    from services.tools.web_search.tool import SearchQuota, WebSearch  # noqa: PLC0415
+
+    engine = BraveSearch(
+        outgoing,
+        api_key=key.get_secret_value(),
+        base_url=settings.brave_base_url,
+        safe=settings.web_search_safe,
+    )
+    quota = SearchQuota(foundation.database, ToolLedger(foundation.database))
+    return WebSearch(engine, quota, cost_usd=settings.web_search_cost_usd)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTools:
+    """A worker's catalogue and executor of tools."""
+
+    catalogue: ToolCatalogue
+    executor: ToolExecutor
+    mcp_refresh: McpRefresh
+
+
+@asynccontextmanager
+async def open_worker_tools(
+    foundation: Foundation, gateway: ModelGateway, more_tools: Sequence[LocalTool]
+) -> AsyncIterator[WorkerTools]:
+    """Open the tools of a worker; close them at the end. Errors: WeakEncryptionKeyError."""
+    settings = foundation.settings
+    accounts = AccountCache(foundation.database, lifetime_s=settings.account_cache_s)
+    async with AsyncExitStack() as stack:
+        allowed_hosts = settings.allowed_private_hosts or ()
+        outgoing = await stack.enter_async_context(OutgoingClient(allowed_hosts=allowed_hosts))
+        local = make_local_tools(foundation, accounts, gateway=gateway, outgoing=outgoing)
+        for tool in more_tools:
+            local.add(tool)
+        catalogue = make_catalogue(foundation, local)
+        pool, mcp_refresh = await stack.enter_async_context(make_mcp_pool(foundation))
+        runners: dict[ToolKind, ToolRunner] = {
+            ToolKind.LOCAL: local,
+            ToolKind.MCP: McpCalls(pool),
+            ToolKind.WORKFLOW: make_workflow_calls(foundation, outgoing),
+        }
+        executor = ToolExecutor(catalogue, accounts, runners)
+        yield WorkerTools(catalogue, executor, mcp_refresh)

@@ -1,4 +1,4 @@
-"""Owns the search for arithmetic in what a user wrote; it never computes anything."""
+"""Finds arithmetic in what a user wrote; computes nothing."""
 
 import ast
 import re

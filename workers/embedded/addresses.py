@@ -1,4 +1,4 @@
-"""Owns the addresses of a running stack, and the file in which scripts find them."""
+"""The addresses of a running stack, and the file in which scripts find them."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from workers.embedded.files import write_private
+from workers.embedded.data_directory import write_private
 
 
 @dataclass(frozen=True, slots=True, repr=False)

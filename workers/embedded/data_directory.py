@@ -1,4 +1,4 @@
-"""Owns the folder of a stack: its place, its lock, its secrets and who may enter it."""
+"""The data directory of a stack: its place, its lock, its secrets and who may enter it."""
 
 import fcntl
 import json
@@ -14,14 +14,28 @@ from pathlib import Path
 from typing import Self
 
 from workers.embedded.errors import DataDirectoryInUseError, DataDirectoryNotWritableError
-from workers.embedded.files import write_private
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` at once by a file of mode 0600, so that no reader sees half of it."""
+    # mkstemp creates with mode 0600.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        written.replace(path)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
+
 
 DEFAULT_PATH = Path(".everturn")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secrets:
-    """What was made up once for this data directory; safe in URLs as it is."""
+    """Random secrets of this data directory, safe in URLs as they are."""
 
     postgres_superuser: str
     postgres_application: str
@@ -31,7 +45,7 @@ class Secrets:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read the secrets, and make up and store those that are missing."""
+        """Read the secrets; generate and store those that are missing."""
         stored = json.loads(file.read_text()) if file.exists() else {}
         loaded = cls(**{f.name: stored.get(f.name) or _random() for f in fields(cls)})
         if asdict(loaded) != stored:
@@ -71,7 +85,7 @@ class DataDirectory:
 
     @cached_property
     def secrets(self) -> Secrets:
-        """The secrets of this directory, made up at its first use."""
+        """The secrets of this directory, generated at first use."""
         with _writable(self.path):
             return Secrets.load(self.secrets_file)
 
@@ -86,7 +100,7 @@ class DataDirectory:
             return folder
 
     def admit_group(self, group: int) -> None:
-        """Let the members of `group`, and nobody else, pass through; they can't list it."""
+        """Let only the members of `group` pass through; they can't list it."""
         os.chown(self.path, -1, group)
         self.path.chmod(0o710)
 

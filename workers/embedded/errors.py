@@ -1,4 +1,4 @@
-"""Owns what can go wrong with the embedded stack; each error holds its own sentence.
+"""Errors of the embedded stack; each holds its own sentence.
 
 EmbeddedStackError
 ├── DataDirectoryNotWritableError
@@ -42,11 +42,11 @@ class DataDirectoryInUseError(EmbeddedStackError):
 
 
 class PortTakenError(EmbeddedStackError):
-    """The port that was asked for belongs to another program."""
+    """Another program listens on the port."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
-            f"Port {port} is taken on {host}; stop what listens there, "
+            f"Port {port} is already in use on {host}. Stop the other program, "
             "or choose another port with --port."
         )
         self.port = port
@@ -57,8 +57,8 @@ class NoServerUserError(EmbeddedStackError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Postgres can't run as root, and no other user could be found or created for it; "
-            "run everturn dev as an ordinary user."
+            "Postgres can't run as root, and no other user was found or could be created. "
+            "Run everturn dev as an ordinary user."
         )
 
 
@@ -67,8 +67,8 @@ class NoPassageError(EmbeddedStackError):
 
     def __init__(self, user: str, folder: Path) -> None:
         super().__init__(
-            f"Postgres runs as the user {user}, who can't be let through {folder}; "
-            "run everturn dev as an ordinary user, or move what is in there."
+            f"Postgres runs as the user {user}, who can't be given access to {folder}. "
+            "Run everturn dev as an ordinary user, or use another folder."
         )
 
 
@@ -82,12 +82,12 @@ class PackageMissingError(EmbeddedStackError):
 
 
 class PostgresPasswordError(EmbeddedStackError):
-    """The Postgres data belongs to a password that is no longer known."""
+    """The Postgres data was created with another password."""
 
     def __init__(self, secrets_file: Path, cluster: Path) -> None:
         super().__init__(
-            f"Postgres refuses the password in {secrets_file}; "
-            f"put the old file back, or delete {cluster} to begin with an empty database."
+            f"Postgres refuses the password in {secrets_file}. "
+            f"Restore the old file, or delete {cluster} to start with an empty database."
         )
 
 

@@ -1,4 +1,4 @@
-"""Owns where the output of a process goes: its log file, and for some the terminal as well."""
+"""The output of processes: to a log file each, and for some to the terminal as well."""
 
 import asyncio
 import contextlib

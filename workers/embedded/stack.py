@@ -1,15 +1,184 @@
-"""Owns all of `everturn dev`: the embedded servers and our own processes on top of them."""
+"""The stack of `everturn dev`: the embedded servers and Everturn's own processes on top."""
 
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from services.settings import Settings
-from workers.embedded.addresses import StackAddresses
-from workers.embedded.applications import Applications, Commands
+from workers.embedded.addresses import ServerAddresses, StackAddresses
 from workers.embedded.data_directory import DataDirectory
 from workers.embedded.logs import Terminal
-from workers.embedded.ports import Ports, require_free
-from workers.embedded.processes import ProcessSpec
-from workers.embedded.servers import EmbeddedServers
+from workers.embedded.ports import LOOPBACK, Ports, accepts, answers, require_free
+from workers.embedded.servers import DEFAULT_NAMESPACE, EmbeddedServers
+from workers.embedded.supervisor import ProcessSpec
+
+_ANTHROPIC = "https://api.anthropic.com"
+_SERVERS = ("postgres", "valkey", "temporal")
+
+
+def _everturn(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "workers", *arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """The command lines of our processes; `demo_model` gets its port appended."""
+
+    migrate: tuple[str, ...] = _everturn("migrate")
+    api: tuple[str, ...] = _everturn("api")
+    demo_model: tuple[str, ...] = _everturn("demo-model", "--port")
+    workers: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {
+            "worker-turns": _everturn("worker", "--queue", "turns"),
+            "worker-tools": _everturn("worker", "--queue", "tools", "--queue", "background"),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Applications:
+    """The demo model if one is needed, the migration, the API and the workers of one stack."""
+
+    settings: Settings
+    commands: Commands
+    servers: ServerAddresses
+    auth_secret: str
+    encryption_key: str
+    mcp_home: Path
+    port: int
+    demo_model_port: int | None
+    metrics_ports: Mapping[str, int]
+    on_api_start: Callable[[], None]
+
+    @property
+    def addresses(self) -> StackAddresses:
+        """Where everything is."""
+        return StackAddresses(
+            **asdict(self.servers),
+            api=self.api,
+            model=self.model,
+            worker_metrics={name: self._metrics_url(name) for name in self.metrics_ports},
+        )
+
+    @property
+    def api(self) -> str:
+        """The origin under which this machine reaches the API."""
+        host = self.settings.api_host
+        if host in {"0.0.0.0", "::"}:  # noqa: S104
+            host = LOOPBACK
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def model(self) -> str:
+        """Where model calls go."""
+        if self.demo_model_port is not None:
+            return f"http://{LOOPBACK}:{self.demo_model_port}"
+        return self.settings.anthropic_base_url or _ANTHROPIC
+
+    def specs(self) -> tuple[ProcessSpec, ...]:
+        """Describe the processes: the migration first, the API and the workers after it."""
+        models = ("demo-model",) if self.demo_model_port is not None else ()
+        after = (*_SERVERS, *models, "migrate")
+        return (
+            *self._demo_model(),
+            self._migrate(),
+            self._api(after),
+            *(self._worker(name, after) for name in self.commands.workers),
+        )
+
+    def _demo_model(self) -> tuple[ProcessSpec, ...]:
+        port = self.demo_model_port
+        if port is None:
+            return ()
+        spec = ProcessSpec(
+            name="demo-model",
+            command=(*self.commands.demo_model, str(port)),
+            env=self._environment(),
+            ready=lambda: accepts(port),
+            on_terminal=True,
+        )
+        return (spec,)
+
+    def _migrate(self) -> ProcessSpec:
+        return ProcessSpec(
+            name="migrate",
+            command=self.commands.migrate,
+            env=self._environment()
+            | {"EVERTURN_MIGRATION_DATABASE_URL": self.servers.migration_database},
+            after=("postgres",),
+            early=True,
+            one_shot=True,
+            ready_timeout=timedelta(minutes=5),
+        )
+
+    def _api(self, after: tuple[str, ...]) -> ProcessSpec:
+        return ProcessSpec(
+            name="api",
+            command=self.commands.api,
+            env=self._environment(),
+            after=after,
+            early=True,
+            on_start_signal=self.on_api_start,
+            ready=lambda: answers(f"{self.api}/api/v1/health/ready"),
+            on_terminal=True,
+        )
+
+    def _worker(self, name: str, after: tuple[str, ...]) -> ProcessSpec:
+        port = self.metrics_ports[name]
+        return ProcessSpec(
+            name=name,
+            command=self.commands.workers[name],
+            env=self._environment() | {"EVERTURN_METRICS_PORT": str(port)},
+            after=after,
+            early=True,
+            ready=lambda: answers(self._metrics_url(name)),
+            on_terminal=True,
+        )
+
+    def _metrics_url(self, name: str) -> str:
+        return f"http://{LOOPBACK}:{self.metrics_ports[name]}/metrics"
+
+    def _environment(self) -> dict[str, str]:
+        """Return the user's environment, with what belongs to this stack put over it."""
+        return {
+            **os.environ,
+            **self._defaults(),
+            **self._model_environment(),
+            "DATABASE_URL": self.servers.database,
+            "REDIS_URL": self.servers.redis,
+            "TEMPORAL_ADDRESS": self.servers.temporal,
+            "TEMPORAL_NAMESPACE": DEFAULT_NAMESPACE,
+            "EVERTURN_TEMPORAL_UI_URL": self.servers.temporal_ui,
+            "EVERTURN_API_HOST": self.settings.api_host,
+            "EVERTURN_API_PORT": str(self.port),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _defaults(self) -> dict[str, str]:
+        """Return what the user's environment and `.env` did not set themselves."""
+        defaults = {
+            "auth_secret": self.auth_secret,
+            "encryption_keys": self.encryption_key,
+            "log_format": "console",
+            "mcp_home": str(self.mcp_home),
+        }
+        unset = defaults.keys() - self.settings.model_fields_set
+        return {f"EVERTURN_{name.upper()}": defaults[name] for name in unset}
+
+    def _model_environment(self) -> dict[str, str]:
+        if self.demo_model_port is None:
+            return {}
+        # A proxy that the user needs for the internet does not lead to loopback.
+        direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), LOOPBACK, "localhost")))
+        return {
+            "ANTHROPIC_BASE_URL": self.model,
+            "ANTHROPIC_API_KEY": "demo",
+            "NO_PROXY": direct,
+            "no_proxy": direct,
+        }
 
 
 class DevelopmentStack(EmbeddedServers):
@@ -47,7 +216,7 @@ class DevelopmentStack(EmbeddedServers):
 
     @property
     def migration_database(self) -> str:
-        """The database as its superuser, for whoever arranges something in it."""
+        """The database as its superuser."""
         return super().addresses.migration_database
 
     async def open(self) -> None:

@@ -1,4 +1,4 @@
-"""Owns the endpoints of the Messages API; those for tests in another process are in `control`."""
+"""The endpoints of the Messages API; those for tests in another process are in `control`."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Owns one client's connection: writes, and waits that end as soon as the client is gone."""
+"""One client's connection: writes, and waits that end as soon as the client is gone."""
 
 import asyncio
 from typing import Self

@@ -1,4 +1,4 @@
-"""Owns the playing of an answer to a connection, with the delays and the faults of its script."""
+"""Plays an answer to a connection, with the delays and faults of its script."""
 
 import asyncio
 from collections.abc import Callable

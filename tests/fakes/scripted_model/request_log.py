@@ -1,4 +1,4 @@
-"""Owns the log of requests: what was asked, what was sent and billed, and how each one ended."""
+"""The log of requests: what was asked, what was sent and billed, and how each one ended."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Owns scripts: how a test decides the answer to the next request that matches."""
+"""Scripts: how a test decides the answer to the next request that matches."""
 
 from collections import deque
 from typing import Any

@@ -1,4 +1,4 @@
-"""Owns the rules that a request must keep; wording and order follow the Messages API."""
+"""The rules that a request must keep; wording and order follow the Messages API."""
 
 import re
 from collections.abc import Iterator
