@@ -12,6 +12,8 @@ from tests.fakes.mcp_server import PROGRAMS
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 
+pytestmark = pytest.mark.usefixtures("servers_removed")
+
 SERVER = {
     *("name", "transport", "command", "args", "url", "secretNames", "oauth"),
     *("enabled", "status"),

@@ -54,6 +54,12 @@ async def problem_of(address: ServerAddress, timeouts: Timeouts = PATIENT) -> st
     return str(raised.value)
 
 
+@pytest.fixture
+async def admin(servers_removed: None, admin: ApiUser) -> ApiUser:
+    """An administrator whose servers are removed after the test."""
+    return admin
+
+
 async def registered(admin: ApiUser, **body: object) -> dict[str, Any]:
     response = await admin.request("POST", "/admin/mcp-servers", json={"name": new_name(), **body})
     assert response.status_code == 201, response.text
