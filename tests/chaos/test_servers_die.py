@@ -32,7 +32,7 @@ async def test_a_client_misses_nothing_when_the_api_is_killed(
     await assert_paid_for(everturn, stream.turn_id, "the api dies")
 
 
-async def test_a_stream_goes_on_from_the_database_when_redis_stops(
+async def test_a_stream_continues_from_the_database_when_redis_stops(
     everturn: ScriptedStack, client: Client
 ) -> None:
     everturn.model.add(
@@ -52,7 +52,7 @@ async def test_a_stream_goes_on_from_the_database_when_redis_stops(
     await assert_paid_for(everturn, stream.turn_id, "redis stops")
 
 
-async def test_a_turn_runs_and_is_told_without_redis(
+async def test_a_turn_runs_and_streams_without_redis(
     everturn: ScriptedStack, client: Client
 ) -> None:
     everturn.model.add(Script(match="no redis", text="Let me see. ", tool_calls=(SUM,)))
@@ -68,7 +68,7 @@ async def test_a_turn_runs_and_is_told_without_redis(
     await assert_paid_for(everturn, stream.turn_id, "no redis at all")
 
 
-async def test_what_a_restarted_redis_has_forgotten_is_told_again(
+async def test_text_lost_in_a_redis_restart_is_published_again(
     everturn: ScriptedStack, client: Client
 ) -> None:
     everturn.model.add(
@@ -158,7 +158,7 @@ async def test_a_message_is_accepted_without_temporal_and_answered_when_it_is_ba
     await assert_paid_for(everturn, turn["id"], "no temporal, no stream")
 
 
-async def test_a_turn_goes_on_when_temporal_is_killed(
+async def test_a_turn_continues_when_temporal_is_killed(
     everturn: ScriptedStack, client: Client
 ) -> None:
     everturn.model.add(Script(match="temporal", pieces=("One, ", "two."), hold="t", hold_after=1))

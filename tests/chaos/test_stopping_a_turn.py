@@ -39,7 +39,7 @@ async def test_a_cancelled_turn_hangs_up_on_the_provider_and_keeps_its_text(
     assert charge["output_tokens"] > 0
 
 
-async def test_a_wish_to_stop_holds_while_temporal_is_away(
+async def test_a_cancellation_holds_while_temporal_is_unavailable(
     everturn: ScriptedStack, client: Client
 ) -> None:
     question = "stop me without temporal"

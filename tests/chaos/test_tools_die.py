@@ -194,7 +194,7 @@ def assert_paid_once(outcome: Outcome, output: str) -> None:
     assert outcome.charged == [("settled", PRICE)]
 
 
-async def test_what_comes_while_all_workers_are_dead_is_heard_of_by_the_next(scene: Scene) -> None:
+async def test_callbacks_while_all_workers_are_dead_reach_the_next_worker(scene: Scene) -> None:
     async with both_waiting(scene) as (asked, taken):
         await scene.kill(TURNS, TOOLS)
         await asked.decide("approve")
@@ -202,7 +202,9 @@ async def test_what_comes_while_all_workers_are_dead_is_heard_of_by_the_next(sce
         await asyncio.gather(*map(scene.everturn.stack.start, (TURNS, TOOLS)))
 
 
-async def test_what_comes_while_temporal_is_away_is_told_by_a_sweep(scene: Scene) -> None:
+async def test_callbacks_while_temporal_is_unavailable_are_delivered_by_a_sweep(
+    scene: Scene,
+) -> None:
     async with both_waiting(scene) as (asked, taken):
         await scene.everturn.stack.stop("temporal")
         await asked.decide("approve")
@@ -263,7 +265,7 @@ async def test_a_result_that_postgres_can_not_take_waits_for_it_and_is_not_asked
 
 
 @pytest.mark.parametrize("victim", ["the server", "the worker"])
-async def test_a_call_of_mcp_is_made_again_only_where_that_is_harmless(
+async def test_an_mcp_call_is_retried_only_if_that_is_harmless(
     scene: Scene, tmp_path: Path, victim: str
 ) -> None:
     """One call that may have had an effect, and one that reads, are under way at the kill."""

@@ -130,7 +130,7 @@ async def test_a_turn_survives_a_kill_while_it_ends(
     await assert_every_request_is_paid(everturn, stream.turn_id, "while ending")
 
 
-async def test_a_worker_that_is_told_to_stop_hands_its_calls_over(
+async def test_a_stopping_worker_hands_its_calls_over(
     everturn: ScriptedStack, client: Client
 ) -> None:
     """As a deploy does: SIGTERM, and a new worker when the old one is gone."""
@@ -148,7 +148,7 @@ async def test_a_worker_that_is_told_to_stop_hands_its_calls_over(
     assert [charge["status"] for charge in charges] == ["cancelled", "settled"]
 
 
-async def test_a_worker_that_is_told_to_stop_lets_a_call_end_that_is_about_to(
+async def test_a_stopping_worker_finishes_a_call_that_is_almost_done(
     everturn: ScriptedStack, client: Client
 ) -> None:
     everturn.model.add(Script(match="graceful", pieces=("Old ", "one."), hold="go", hold_after=1))

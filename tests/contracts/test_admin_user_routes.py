@@ -141,7 +141,7 @@ async def test_a_role_holds_from_the_next_request_on(manager: ApiUser, member: A
     assert statuses == [403, 200, 412, 403]
 
 
-async def test_what_an_administrator_changed_is_in_the_audit_log_without_the_words(
+async def test_administrators_changes_are_in_the_audit_log_without_the_text(
     manager: ApiUser, member: ApiUser, inspection: Inspection
 ) -> None:
     body = {"displayName": "Renamed", "status": "active"}
@@ -155,7 +155,7 @@ async def test_what_an_administrator_changed_is_in_the_audit_log_without_the_wor
     assert rows[0]["details"] == '{"changed": ["displayName", "status"]}'
 
 
-async def test_a_user_that_is_not_there_is_not_changed(manager: ApiUser) -> None:
+async def test_an_unknown_user_cannot_be_changed(manager: ApiUser) -> None:
     response = await manager.request("PATCH", f"{PATH}/{uuid4()}", json={"role": "user"})
 
     assert response.status_code == 404
@@ -164,9 +164,7 @@ async def test_a_user_that_is_not_there_is_not_changed(manager: ApiUser) -> None
 @pytest.mark.parametrize(
     "params", [{"role": "king"}, {"status": "x"}, {"planId": "x"}, {"sort": "name"}, {"search": ""}]
 )
-async def test_a_filter_that_makes_no_sense_is_refused(
-    manager: ApiUser, params: dict[str, str]
-) -> None:
+async def test_an_invalid_filter_is_rejected(manager: ApiUser, params: dict[str, str]) -> None:
     response = await manager.request("GET", PATH, params=params)
 
     assert response.status_code == 400

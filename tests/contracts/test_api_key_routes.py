@@ -29,7 +29,7 @@ async def listed(member: ApiUser) -> list[dict[str, Any]]:
     return data
 
 
-async def test_a_key_is_told_once_and_listed_by_its_start(member: ApiUser) -> None:
+async def test_a_key_is_shown_once_and_listed_by_its_prefix(member: ApiUser) -> None:
     key = await made(member)
 
     secret = key.pop("key")
@@ -60,7 +60,7 @@ async def test_a_key_may_do_all_but_administration_and_account_changes(member: A
     assert not {"account:write", "admin:read", "admin:write"} & set(permissions)
 
 
-async def test_a_key_that_is_revoked_is_not_there_any_more(member: ApiUser) -> None:
+async def test_a_revoked_key_is_no_longer_listed(member: ApiUser) -> None:
     key = await made(member)
 
     first = await member.request("DELETE", f"{PATH}/{key['id']}")
@@ -71,7 +71,7 @@ async def test_a_key_that_is_revoked_is_not_there_any_more(member: ApiUser) -> N
     assert await listed(member) == []
 
 
-async def test_a_key_of_somebody_else_is_forbidden_and_none_is_missing(
+async def test_a_key_of_another_user_is_forbidden_and_an_unknown_one_is_not_found(
     member: ApiUser, other_user: ApiUser
 ) -> None:
     key = await made(other_user)

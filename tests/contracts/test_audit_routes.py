@@ -12,7 +12,9 @@ ENTRY = {
 }
 
 
-async def test_deeds_are_found_newest_first(recorded: httpx.AsyncClient, admin: ApiUser) -> None:
+async def test_audit_entries_are_listed_newest_first(
+    recorded: httpx.AsyncClient, admin: ApiUser
+) -> None:
     plan = await make_plan(admin)
     await admin.request("PATCH", f"/admin/plans/{plan['id']}", json={"description": "Better."})
     params = {"resourceType": "plan", "resourceId": plan["id"], "actorId": admin.id}

@@ -180,7 +180,7 @@ async def status_of(client: httpx.AsyncClient, scene: Scene, route: str, actor: 
 @pytest.mark.parametrize(
     ("scene", "route"), [(route, route) for route in MATRIX], indirect=["scene"]
 )
-async def test_every_actor_gets_from_a_route_what_the_matrix_says(
+async def test_every_actor_gets_the_status_in_the_matrix(
     recorded: httpx.AsyncClient, scene: Scene, route: str
 ) -> None:
     expected = MATRIX[route]
@@ -225,7 +225,7 @@ async def test_a_user_who_is_disabled_gets_nowhere(
     assert {asked for asked, status in found.items() if status != 401} == set()
 
 
-async def test_what_is_not_there_is_not_found(recorded: httpx.AsyncClient, scene: Scene) -> None:
+async def test_unknown_ids_are_not_found(recorded: httpx.AsyncClient, scene: Scene) -> None:
     nothing = replace(scene, things=things_of(str(uuid4())))
     asking = {
         route: next(actor for actor in ("owner", "admin") if getattr(row, actor) < 400)

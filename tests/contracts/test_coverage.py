@@ -11,7 +11,7 @@ import api.routes
 from tests.contracts.conftest import Documented
 
 
-def test_every_operation_says_what_it_is(documented: Documented) -> None:
+def test_every_operation_is_documented(documented: Documented) -> None:
     for method, path in documented.operations:
         operation = documented.paths[path][method.lower()]
         assert operation["summary"], (method, path)

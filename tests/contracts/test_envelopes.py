@@ -59,7 +59,7 @@ async def test_a_missing_token_is_answered_with_the_way_to_send_one(
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
-async def test_the_documentation_needs_nothing_from_elsewhere(stack: Stack, page: str) -> None:
+async def test_the_documentation_loads_nothing_external(stack: Stack, page: str) -> None:
     async with httpx.AsyncClient(base_url=stack.origin, trust_env=False) as client:
         html = (await client.get(page)).text
         scripts = re.findall(r'(?:src|href)="([^"]+)"', html)

@@ -145,7 +145,7 @@ async def test_a_list_that_does_not_exist_is_refused(
         ("POST", "/unpublish", None),
     ],
 )
-async def test_what_is_not_there_is_missing(
+async def test_missing_resources_raise_not_found(
     member: ApiUser, *, method: str, path: str, body: dict[str, str] | None
 ) -> None:
     missing = await member.request(method, f"/knowledge/{uuid4()}{path}", json=body)
@@ -165,7 +165,7 @@ async def test_a_change_of_nothing_is_refused(member: ApiUser, body: object) -> 
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", str(2**31)])
-async def test_a_number_that_no_version_has_is_refused(member: ApiUser, number: str) -> None:
+async def test_an_invalid_version_number_is_rejected(member: ApiUser, number: str) -> None:
     document_id = await add_document(member)
 
     response = await member.request("GET", f"/knowledge/{document_id}/versions/{number}")

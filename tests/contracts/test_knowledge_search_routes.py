@@ -49,7 +49,7 @@ async def test_a_search_finds_no_more_than_is_asked_for(stack: Stack, member: Ap
     assert len(await search(member, query=text, limit=3)) == 3
 
 
-async def test_one_user_finds_of_anothers_documents_what_is_published(
+async def test_users_find_only_published_documents_of_others(
     stack: Stack, member: ApiUser, other_user: ApiUser
 ) -> None:
     text = unique("returns")

@@ -93,7 +93,7 @@ async def test_a_server_is_registered_read_listed_changed_and_deleted(keeper: Ap
     assert (await keeper.request("PATCH", path, json={"enabled": True})).status_code == 404
 
 
-async def test_a_refresh_says_what_is_wrong_with_a_server(keeper: ApiUser) -> None:
+async def test_a_refresh_reports_what_is_wrong_with_a_server(keeper: ApiUser) -> None:
     server = await made(keeper, a_process())
 
     response = await keeper.request("POST", f"/admin/mcp-servers/{server['name']}/refresh")
@@ -113,7 +113,7 @@ async def test_a_server_over_http_that_is_not_public_is_a_failing_one(keeper: Ap
     assert "EVERTURN_ALLOWED_PRIVATE_HOSTS" in response.json()["data"]["problem"]
 
 
-async def test_the_audit_log_names_what_was_done_and_no_secret(
+async def test_the_audit_log_names_the_changes_without_secrets(
     keeper: ApiUser, stack: Stack
 ) -> None:
     server = await made(keeper, a_site(url="http://127.0.0.1:1/?key=hidden", headers={"X": "hush"}))
@@ -134,7 +134,7 @@ async def test_the_audit_log_names_what_was_done_and_no_secret(
     assert "hidden" not in str(audited)
 
 
-async def test_a_key_never_gives_another_server_of_the_name_that_it_made(
+async def test_a_key_never_returns_a_different_server_of_the_same_name(
     keeper: ApiUser,
 ) -> None:
     body, key, address = a_process(), uuid.uuid4().hex, "/admin/mcp-servers/"
@@ -153,7 +153,7 @@ async def test_a_key_never_gives_another_server_of_the_name_that_it_made(
     assert replayed.json()["data"]["createdAt"] == second.json()["data"]["createdAt"]
 
 
-async def test_of_two_servers_of_one_name_one_is_made(keeper: ApiUser) -> None:
+async def test_of_two_servers_with_one_name_one_is_created(keeper: ApiUser) -> None:
     body = a_process()
 
     answers = await asyncio.gather(*(post(keeper, body) for _ in range(3)))
@@ -197,7 +197,7 @@ async def test_the_same_key_registers_one_server(keeper: ApiUser) -> None:
         [],
     ],
 )
-async def test_what_is_not_valid_is_refused(keeper: ApiUser, body: Any) -> None:  # noqa: ANN401 -- any JSON
+async def test_invalid_requests_are_rejected(keeper: ApiUser, body: Any) -> None:  # noqa: ANN401 -- any JSON
     response = await post(keeper, body)
 
     assert response.status_code == 400, response.text
@@ -236,7 +236,7 @@ async def test_users_see_no_server(keeper: ApiUser, other_user: ApiUser) -> None
         assert (await other_user.request(method, path)).status_code == 403
 
 
-def test_the_documentation_tells_the_transports_apart(stack: Stack) -> None:
+def test_the_documentation_distinguishes_the_transports(stack: Stack) -> None:
     operation = stack.app.openapi()["paths"]["/api/v1/admin/mcp-servers"]["post"]
 
     body = operation["requestBody"]["content"]["application/json"]["schema"]

@@ -49,7 +49,7 @@ def check_refused(response: httpx.Response, status: int, code: str) -> None:
     assert response.json()["error"]["code"] == code
 
 
-async def test_a_memory_is_made_with_what_it_has_by_default(member: ApiUser) -> None:
+async def test_a_memory_is_created_with_defaults(member: ApiUser) -> None:
     response = await member.request("POST", "/memories", json={"content": "Prefers trains."})
 
     memory = data_of(response, 201)
@@ -62,7 +62,7 @@ async def test_a_memory_is_made_with_what_it_has_by_default(member: ApiUser) -> 
     check_time(memory["updatedAt"])
 
 
-async def test_a_memory_is_read_as_it_was_made(member: ApiUser) -> None:
+async def test_a_memory_is_read_as_it_was_created(member: ApiUser) -> None:
     memory = await remember(member, "Wants short answers.", kind="instruction", importance=0.1)
 
     response = await member.request("GET", f"/memories/{memory['id']}")
@@ -72,7 +72,7 @@ async def test_a_memory_is_read_as_it_was_made(member: ApiUser) -> None:
     assert response.headers["etag"] == '"1"'
 
 
-async def test_a_key_gives_the_memory_that_it_made(member: ApiUser) -> None:
+async def test_a_retry_with_the_same_key_returns_the_memory_it_created(member: ApiUser) -> None:
     headers = {"Idempotency-Key": "k"}
     first, second, other = [
         await member.request("POST", "/memories", json={"content": content}, headers=headers)
@@ -83,7 +83,7 @@ async def test_a_key_gives_the_memory_that_it_made(member: ApiUser) -> None:
     check_refused(other, 409, "IDEMPOTENCY_CONFLICT")
 
 
-async def test_a_key_says_that_the_memory_which_it_made_is_deleted(member: ApiUser) -> None:
+async def test_a_key_reports_that_the_memory_it_created_is_deleted(member: ApiUser) -> None:
     request: dict[str, Any] = {
         "json": {"content": "Has a dog."},
         "headers": {"Idempotency-Key": "k"},
@@ -112,7 +112,7 @@ async def test_a_key_says_that_the_memory_which_it_made_is_deleted(member: ApiUs
     ],
     ids=str,
 )
-async def test_what_is_no_memory_is_refused(
+async def test_invalid_memories_are_rejected(
     member: ApiUser, body: dict[str, Any], path: str
 ) -> None:
     response = await member.request("POST", "/memories", json=body)
@@ -124,9 +124,7 @@ async def test_what_is_no_memory_is_refused(
 @pytest.mark.parametrize(
     "body", [b'{"content": "\\ud800"}', b'{"content": "a", "importance": NaN}']
 )
-async def test_what_json_can_say_but_nothing_can_hold_is_refused(
-    member: ApiUser, body: bytes
-) -> None:
+async def test_valid_json_that_cannot_be_stored_is_rejected(member: ApiUser, body: bytes) -> None:
     json_type = {"Content-Type": "application/json"}
 
     response = await member.request("POST", "/memories", content=body, headers=json_type)
@@ -163,9 +161,7 @@ async def test_a_list_is_sorted_and_filtered(member: ApiUser) -> None:
     [{"status": "new"}, {"kind": "x"}, {"sort": "content"}, {"search": ""}, {"search": "a" * 201}],
     ids=str,
 )
-async def test_a_filter_that_there_is_not_is_refused(
-    member: ApiUser, params: dict[str, str]
-) -> None:
+async def test_an_unknown_filter_is_rejected(member: ApiUser, params: dict[str, str]) -> None:
     response = await member.request("GET", "/memories", params=params)
 
     check_refused(response, 400, "VALIDATION_ERROR")
@@ -200,7 +196,7 @@ async def test_a_search_answers_memories_with_their_score(member: ApiUser) -> No
     ],
     ids=str,
 )
-async def test_what_is_no_search_is_refused(member: ApiUser, body: dict[str, Any]) -> None:
+async def test_invalid_searches_are_rejected(member: ApiUser, body: dict[str, Any]) -> None:
     response = await member.request("POST", "/memories/search", json=body)
 
     check_refused(response, 400, "VALIDATION_ERROR")
@@ -276,7 +272,9 @@ async def test_a_rejected_memory_is_listed_only_on_request(member: ApiUser, stac
     assert [memory["id"] for memory in rejected] == [memory_id]
 
 
-async def test_nobody_reaches_the_memory_of_another(member: ApiUser, other_user: ApiUser) -> None:
+async def test_memories_of_another_user_are_out_of_reach(
+    member: ApiUser, other_user: ApiUser
+) -> None:
     path = f"/memories/{(await remember(member, 'Has a dog.'))['id']}"
 
     for response in [

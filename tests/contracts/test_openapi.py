@@ -65,7 +65,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert references <= set(document["components"]["schemas"])
 
 
-def test_events_are_a_union_told_apart_by_their_names(document: dict[str, Any]) -> None:
+def test_events_are_a_union_discriminated_by_name(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     union = schemas["TurnEventStream"]
 

@@ -46,7 +46,7 @@ async def test_an_empty_list_is_a_page(member: ApiUser) -> None:
     assert await page(member, "/chats", limit=1) == ([], None)
 
 
-async def test_rows_that_are_added_meanwhile_move_nothing(member: ApiUser) -> None:
+async def test_rows_added_between_pages_do_not_shift_them(member: ApiUser) -> None:
     chats = [await member.create_chat() for _ in range(4)]
     first, cursor = await page(member, "/chats", limit=2)
 

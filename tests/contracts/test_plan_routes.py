@@ -54,7 +54,7 @@ async def test_a_plan_is_read_where_it_is_said_to_be(keeper: ApiUser) -> None:
     assert (await keeper.request("GET", f"/admin/plans/{uuid.uuid4()}")).status_code == 404
 
 
-async def test_a_plan_is_made_changed_and_listed(keeper: ApiUser) -> None:
+async def test_a_plan_is_created_updated_and_listed(keeper: ApiUser) -> None:
     plan = await made(keeper, entitlements={"budgetUsd": "12.50", "models": ["claude-haiku-5-5"]})
 
     response = await change(
@@ -82,7 +82,7 @@ async def test_a_change_of_another_version_is_refused(keeper: ApiUser) -> None:
     check_error(response, 412, "PRECONDITION_FAILED")
 
 
-async def test_what_contradicts_what_is_there_is_a_conflict(keeper: ApiUser) -> None:
+async def test_contradicting_the_current_state_is_a_conflict(keeper: ApiUser) -> None:
     plan, other = await made(keeper), await made(keeper)
     standard = {"id": STANDARD}
 
@@ -95,7 +95,7 @@ async def test_what_contradicts_what_is_there_is_a_conflict(keeper: ApiUser) -> 
         check_error(response, 409, "CONFLICT")
 
 
-async def test_a_key_makes_one_plan(keeper: ApiUser) -> None:
+async def test_a_key_creates_one_plan(keeper: ApiUser) -> None:
     body, headers = {"name": unique("plan")}, {"Idempotency-Key": uuid.uuid4().hex}
 
     first = await keeper.request("POST", "/admin/plans", json=body, headers=headers)
@@ -107,7 +107,7 @@ async def test_a_key_makes_one_plan(keeper: ApiUser) -> None:
     check_error(other, 409, "IDEMPOTENCY_CONFLICT")
 
 
-async def test_a_plan_that_is_not_there_is_not_found(keeper: ApiUser) -> None:
+async def test_an_unknown_plan_is_not_found(keeper: ApiUser) -> None:
     check_error(await change(keeper, {"id": uuid.uuid4()}, active=True), 404, "NOT_FOUND")
 
 
@@ -141,7 +141,7 @@ async def test_a_list_that_can_not_be_is_refused(keeper: ApiUser, query: str) ->
     check_error(await keeper.request("GET", f"/admin/plans?{query}"), 400, "VALIDATION_ERROR")
 
 
-async def test_pages_hold_every_plan_once_while_more_are_made(keeper: ApiUser) -> None:
+async def test_pages_hold_every_plan_once_while_more_are_created(keeper: ApiUser) -> None:
     plans = [(await made(keeper))["id"] for _ in range(3)]
 
     seen: list[str] = []

@@ -46,7 +46,7 @@ def check_refused(response: httpx.Response, status: int, code: str) -> dict[str,
     return error
 
 
-async def test_making_a_prompt(administrator: ApiUser) -> None:
+async def test_creating_a_prompt(administrator: ApiUser) -> None:
     called = name()
 
     response = await administrator.request(
@@ -66,7 +66,7 @@ async def test_making_a_prompt(administrator: ApiUser) -> None:
     check_time(prompt["createdAt"])
 
 
-async def test_making_a_prompt_without_words_gives_it_no_version(administrator: ApiUser) -> None:
+async def test_creating_a_prompt_without_content_creates_no_version(administrator: ApiUser) -> None:
     response = await administrator.request("POST", "/admin/prompts", json={"name": name()})
 
     assert data_of(response, 201)["latestVersion"] == 0
@@ -80,7 +80,7 @@ async def test_a_name_that_is_taken_is_a_conflict(administrator: ApiUser) -> Non
     assert check_refused(response, 409, "CONFLICT")["details"][0]["path"] == "body.name"
 
 
-async def test_a_key_makes_one_prompt(administrator: ApiUser) -> None:
+async def test_a_key_creates_one_prompt(administrator: ApiUser) -> None:
     key, body = unique("key"), {"name": name()}
 
     answers = [
@@ -152,9 +152,7 @@ async def test_listing_prompts_page_by_page(administrator: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("query", [{"cursor": "x"}, {"limit": "0"}, {"sort": "content"}])
-async def test_what_a_list_is_asked_for_is_checked(
-    administrator: ApiUser, query: dict[str, str]
-) -> None:
+async def test_list_parameters_are_validated(administrator: ApiUser, query: dict[str, str]) -> None:
     prompt = await make(administrator)
 
     for path in ("/admin/prompts", f"/admin/prompts/{prompt['id']}/versions"):
@@ -163,7 +161,7 @@ async def test_what_a_list_is_asked_for_is_checked(
 
 
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**40])
-async def test_a_cursor_with_a_number_that_no_version_can_have_is_refused(
+async def test_a_cursor_with_an_impossible_version_number_is_rejected(
     administrator: ApiUser, number: int
 ) -> None:
     prompt = await make(administrator)
@@ -239,9 +237,7 @@ async def test_a_version_with_unknown_placeholders_is_not_activated(
         ("none/versions", 400),
     ],
 )
-async def test_what_is_not_there_is_not_found(
-    administrator: ApiUser, path: str, status: int
-) -> None:
+async def test_unknown_ids_are_not_found(administrator: ApiUser, path: str, status: int) -> None:
     prompt = await make(administrator)
     address = f"/admin/prompts/{path.format(missing=uuid4(), there=prompt['id'])}"
     method = "POST" if path.endswith("activate") else "GET"

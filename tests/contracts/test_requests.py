@@ -62,7 +62,7 @@ async def test_head_takes_the_parameters_of_get(member: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("temporal_ui", [None, TEMPORAL_UI])
-async def test_the_root_links_to_what_a_newcomer_needs(
+async def test_the_root_links_to_the_starting_points(
     stack: Stack, documented: Documented, temporal_ui: str | None
 ) -> None:
     app = create_app(stack.services, max_body_bytes=10_000, temporal_ui_url=temporal_ui)

@@ -54,7 +54,7 @@ async def test_liveness(recorded: httpx.AsyncClient) -> None:
     assert data_of(await recorded.get("/health/live")) == {"status": "ok"}
 
 
-async def test_metrics_are_for_everybody(recorded: httpx.AsyncClient, stack: Stack) -> None:
+async def test_metrics_are_public(recorded: httpx.AsyncClient, stack: Stack) -> None:
     response = await recorded.get(f"{stack.origin}/metrics")
 
     assert response.status_code == 200
@@ -107,7 +107,7 @@ async def test_me(member: ApiUser) -> None:
     assert data_of(await member.request("GET", "/auth/me")) == member.session["user"]
 
 
-async def test_a_chat_is_made_listed_and_read(member: ApiUser) -> None:
+async def test_a_chat_is_created_listed_and_read(member: ApiUser) -> None:
     made = data_of(await member.request("POST", "/chats", json={"title": "Rome"}), 201)
     listed = data_of(await member.request("GET", "/chats"))
     read = data_of(await member.request("GET", f"/chats/{made['id']}"))
@@ -201,7 +201,7 @@ def example(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/chats/", "/", "/health"])
-async def test_an_address_that_is_none_is_not_found(recorded: httpx.AsyncClient, path: str) -> None:
+async def test_an_unknown_endpoint_is_not_found(recorded: httpx.AsyncClient, path: str) -> None:
     response = await recorded.get(path)
 
     assert response.status_code == 404

@@ -38,7 +38,7 @@ async def read(member: ApiUser, path: str = "/subscription") -> dict[str, Any]:
     return data
 
 
-async def test_everybody_has_a_plan(member: ApiUser) -> None:
+async def test_every_user_has_a_plan(member: ApiUser) -> None:
     subscription = await read(member)
 
     assert set(subscription) == {"plan", "period", "since"}
@@ -48,7 +48,7 @@ async def test_everybody_has_a_plan(member: ApiUser) -> None:
     assert subscription["since"] is None
 
 
-async def test_usage_says_what_was_used_and_what_is_left(member: ApiUser, stack: Stack) -> None:
+async def test_usage_reports_the_used_and_remaining_amounts(member: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, text="Yes."))
     turn = (await member.ask(await member.create_chat(), question))["turn"]
@@ -76,7 +76,7 @@ async def test_a_month_names_a_period_of_usage(member: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("period", ["", "2026", "2026-13", "2026-01-01", "1999-01", "9999-12", "x"])
-async def test_what_is_no_month_is_refused(member: ApiUser, period: str) -> None:
+async def test_invalid_months_are_rejected(member: ApiUser, period: str) -> None:
     response = await member.request("GET", "/subscription/usage", params={"period": period})
 
     check_error(response, 400, "VALIDATION_ERROR")
@@ -123,7 +123,7 @@ async def test_a_plan_is_given_for_the_version_that_is_meant(
     check_error(late, 412, "PRECONDITION_FAILED")
 
 
-async def test_what_can_not_be_given_is_refused(
+async def test_invalid_subscriptions_are_rejected(
     recorded: httpx.AsyncClient, member: ApiUser, admin: ApiUser
 ) -> None:
     inactive = await make_plan(admin)

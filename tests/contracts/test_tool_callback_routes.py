@@ -55,7 +55,7 @@ async def test_a_signed_answer_is_taken_once(recorded: httpx.AsyncClient, path: 
     assert second.json()["error"]["code"] == "CONFLICT"
 
 
-async def test_nobody_needs_to_be_signed_in(recorded: httpx.AsyncClient, path: str) -> None:
+async def test_no_sign_in_is_needed(recorded: httpx.AsyncClient, path: str) -> None:
     headers = signed_headers(BODY, path) | {"Authorization": "Bearer nonsense"}
 
     response = await recorded.post(path, content=BODY, headers=headers)
@@ -145,7 +145,7 @@ async def test_of_several_signatures_one_is_enough(recorded: httpx.AsyncClient, 
         b"\xff\xfe\xff",
     ],
 )
-async def test_a_signed_body_that_is_no_answer_is_told_so_and_leaves_the_call_open(
+async def test_an_invalid_signed_body_is_rejected_and_leaves_the_call_open(
     recorded: httpx.AsyncClient, path: str, body: bytes
 ) -> None:
     refused = await call_back(recorded, path, body)
@@ -156,7 +156,7 @@ async def test_a_signed_body_that_is_no_answer_is_told_so_and_leaves_the_call_op
     assert corrected.status_code == 200
 
 
-async def test_what_is_no_callback_is_not_found_signed_or_not(
+async def test_unknown_callbacks_are_not_found_signed_or_not(
     recorded: httpx.AsyncClient,
 ) -> None:
     path = f"/tool-callbacks/{uuid4()}"

@@ -59,7 +59,7 @@ async def test_usage_comes_by_model_and_by_day_page_after_page(
         assert second["meta"]["nextCursor"] is None
 
 
-async def test_usage_is_that_of_the_last_days_if_nothing_else_is_asked(
+async def test_usage_covers_the_last_days_by_default(
     recorded: httpx.AsyncClient, admin: ApiUser, member: ApiUser, stack: Stack
 ) -> None:
     await charge(stack.inspection, member.id, at=AT)

@@ -57,7 +57,7 @@ async def test_a_change_of_another_version_is_refused(member: ApiUser) -> None:
 @pytest.mark.parametrize(
     "field", [{"email": "new@example.com"}, {"newPassword": NEW_PASSWORD}], ids=str
 )
-async def test_what_proves_who_one_is_changes_with_the_password_alone(
+async def test_credentials_change_only_with_the_current_password(
     member: ApiUser, field: dict[str, str]
 ) -> None:
     without = await change(member, **field)
@@ -82,7 +82,7 @@ async def test_a_new_address_signs_in_and_the_old_one_is_free(
         assert (await recorded.post("/auth/login", json=body)).status_code == status
 
 
-async def test_an_address_of_somebody_else_is_taken(member: ApiUser, other_user: ApiUser) -> None:
+async def test_an_email_of_another_account_is_taken(member: ApiUser, other_user: ApiUser) -> None:
     response = await change(member, email=other_user.email.upper(), currentPassword=PASSWORD)
 
     assert response.status_code == 409
@@ -129,7 +129,7 @@ async def test_preferences_are_those_by_default_until_some_are_stored(member: Ap
     assert data_of(response)["disabledTools"] == []
 
 
-async def test_preferences_are_stored_anew_as_a_whole(member: ApiUser) -> None:
+async def test_preferences_are_replaced_as_a_whole(member: ApiUser) -> None:
     path = "/users/me/preferences"
     body = {
         "language": "pt-BR",
@@ -151,7 +151,7 @@ async def test_preferences_are_stored_anew_as_a_whole(member: ApiUser) -> None:
     assert data_of(await member.request("GET", path)) == data_of(again)
 
 
-async def test_a_model_that_is_not_there_is_no_preference(member: ApiUser) -> None:
+async def test_an_unknown_model_is_rejected_as_a_preference(member: ApiUser) -> None:
     body = {"defaultModel": "claude-of-tomorrow"}
 
     response = await member.request("PUT", "/users/me/preferences", json=body)

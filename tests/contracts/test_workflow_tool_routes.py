@@ -120,7 +120,7 @@ async def test_a_name_that_a_local_tool_has_is_taken(keeper: ApiUser, name: str)
     assert (response.status_code, response.json()["error"]["code"]) == (409, "CONFLICT")
 
 
-async def test_a_key_never_gives_another_tool_of_the_name_that_it_made(
+async def test_a_key_never_returns_a_different_tool_of_the_same_name(
     keeper: ApiUser,
 ) -> None:
     body, key, address = a_tool(), uuid.uuid4().hex, "/admin/workflow-tools/"
@@ -138,7 +138,7 @@ async def test_a_key_never_gives_another_tool_of_the_name_that_it_made(
     assert replayed.json()["data"] == second.json()["data"]
 
 
-async def test_of_two_tools_of_one_name_one_is_made(keeper: ApiUser) -> None:
+async def test_of_two_tools_with_one_name_one_is_created(keeper: ApiUser) -> None:
     body = a_tool()
 
     answers = await asyncio.gather(*(post(keeper, body) for _ in range(4)))
@@ -146,7 +146,7 @@ async def test_of_two_tools_of_one_name_one_is_made(keeper: ApiUser) -> None:
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
 
 
-async def test_the_same_key_makes_one_tool_and_a_refused_request_uses_none_up(
+async def test_the_same_key_creates_one_tool_and_a_rejected_request_does_not_use_it(
     keeper: ApiUser,
 ) -> None:
     body, key = a_tool(), uuid.uuid4().hex
@@ -188,7 +188,7 @@ async def test_the_same_key_makes_one_tool_and_a_refused_request_uses_none_up(
         ("extra", 1),
     ],
 )
-async def test_what_is_not_valid_is_refused_with_its_field(
+async def test_invalid_requests_are_rejected_with_the_field(
     keeper: ApiUser, field: str, value: object
 ) -> None:
     response = await post(keeper, a_tool(**{field: value}))
@@ -213,9 +213,7 @@ async def test_numbers_that_json_does_not_have_are_refused(keeper: ApiUser) -> N
     assert response.status_code == 400
 
 
-async def test_without_a_key_secrets_are_refused_with_a_sentence_and_all_else_works(
-    keeper: ApiUser, stack: Stack
-) -> None:
+async def test_without_a_key_only_secrets_are_rejected(keeper: ApiUser, stack: Stack) -> None:
     tool = await made(keeper)
     services = stack.services
     keyless = WorkflowToolService(

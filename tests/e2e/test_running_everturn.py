@@ -32,7 +32,7 @@ async def test_addresses_json_holds_the_documented_keys_for_its_owner_alone(
             assert (await http.get(url)).status_code == httpx.codes.OK
 
 
-async def test_processes_json_names_what_runs(everturn: EverturnDev) -> None:
+async def test_processes_json_names_the_running_processes(everturn: EverturnDev) -> None:
     pids = everturn.pids()
 
     servers = {"postgres", "valkey", "temporal"}

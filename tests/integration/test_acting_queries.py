@@ -36,7 +36,7 @@ async def database(stack: Stack) -> AsyncIterator[Database]:
     await opened.close()
 
 
-async def test_each_finds_what_the_policies_show_to_its_actor(
+async def test_a_query_finds_only_rows_that_its_actor_may_see(
     database: Database, user: ApiUser, other_user: ApiUser
 ) -> None:
     await user.create_chat()
@@ -100,7 +100,7 @@ async def test_those_too_many_wait_in_turn(database: Database) -> None:
     assert 1 < max(row[0]["running"] for row in found) <= 4
 
 
-async def test_who_waits_for_too_long_is_told_to_come_again(
+async def test_waiting_too_long_for_a_connection_fails(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "WAIT_TIMEOUT_S", 0.05)
@@ -115,7 +115,7 @@ async def test_who_waits_for_too_long_is_told_to_come_again(
     assert await database.fetch(SERVICE, CHATS, 7) is not None
 
 
-async def test_a_connection_that_died_meanwhile_is_replaced(
+async def test_a_dead_connection_is_replaced(
     stack: Stack, database: Database, user: ApiUser
 ) -> None:
     await user.create_chat()
@@ -126,7 +126,7 @@ async def test_a_connection_that_died_meanwhile_is_replaced(
     assert len(await database.fetch(actor_of(user), CHATS, 7)) == 1
 
 
-async def test_a_server_that_is_away_is_told_as_such(user: ApiUser) -> None:
+async def test_an_unreachable_server_is_reported(user: ApiUser) -> None:
     nowhere = Database("postgresql://everturn:none@127.0.0.1:1/everturn")
 
     with pytest.raises(DatabaseUnavailableError):

@@ -70,7 +70,7 @@ async def test_users_are_found_shown_and_changed(terminal: Terminal, user: ApiUs
     assert (await user.request("GET", "/auth/me")).status_code == 401
 
 
-async def test_a_list_goes_on_behind_its_first_page(
+async def test_a_list_continues_after_its_first_page(
     terminal: Terminal, admin: ApiUser, user: ApiUser
 ) -> None:
     for _ in range(3):
@@ -272,7 +272,7 @@ async def answered(user: ApiUser, stack: Stack, question: str | None = None) -> 
     return str((await user.ask(await user.create_chat(), question))["turn"]["id"])
 
 
-async def test_what_the_api_refuses_is_said_in_its_words(
+async def test_api_errors_are_printed_verbatim(
     terminal: Terminal, user: ApiUser, stack: Stack, tmp_path: Path
 ) -> None:
     missing = await terminal.run("turn", "0190b5a8-0000-7000-8000-000000000000")

@@ -55,7 +55,7 @@ async def test_the_use_of_a_key_is_noted(user: ApiUser, http: httpx.AsyncClient)
     assert listed[0]["lastUsedAt"] is not None
 
 
-async def test_a_key_makes_no_key_even_if_it_may_change_the_account(
+async def test_an_api_key_cannot_create_keys_even_if_it_may_change_the_account(
     user: ApiUser, http: httpx.AsyncClient
 ) -> None:
     key = await make(user, permissions=["account:write", "account:read"])
@@ -98,7 +98,7 @@ async def test_who_was_let_in_is_out_with_their_key(user: ApiUser, stack: Stack)
     assert still == [True, False, False]
 
 
-async def test_a_key_of_an_administrator_who_is_none_any_more_administrates_nothing(
+async def test_a_key_of_a_demoted_administrator_has_no_admin_rights(
     admin: ApiUser, http: httpx.AsyncClient, stack: Stack
 ) -> None:
     key = await make(admin, permissions=["admin:read"])
@@ -110,7 +110,7 @@ async def test_a_key_of_an_administrator_who_is_none_any_more_administrates_noth
     assert (before.status_code, after.status_code) == (200, 403)
 
 
-async def test_of_many_keys_made_at_once_no_more_are_there_than_the_plan_allows(
+async def test_concurrently_created_keys_stay_within_the_plans_limit(
     user: ApiUser, stack: Stack
 ) -> None:
     keys = [
@@ -130,7 +130,7 @@ async def test_of_many_keys_made_at_once_no_more_are_there_than_the_plan_allows(
     assert (again.status_code, again.json()["data"]["key"] is None) == (201, False)
 
 
-async def test_making_and_revoking_are_in_the_audit_log(user: ApiUser, stack: Stack) -> None:
+async def test_creating_and_revoking_are_in_the_audit_log(user: ApiUser, stack: Stack) -> None:
     key = await make(user, name="secret name")
     await user.request("DELETE", f"{PATH}/{key['id']}")
 

@@ -76,7 +76,7 @@ def last_call(events: list[Event]) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("asking")
-async def test_an_approved_call_is_made(user: ApiUser, stack: Stack) -> None:
+async def test_an_approved_call_is_executed(user: ApiUser, stack: Stack) -> None:
     async with Asked(stack, user) as asked:
         assert asked.asked.data["expiresAt"]
         turn = (await user.request("GET", f"/turns/{asked.turn_id}")).json()["data"]
@@ -92,7 +92,7 @@ async def test_an_approved_call_is_made(user: ApiUser, stack: Stack) -> None:
 
 
 @pytest.mark.usefixtures("asking")
-async def test_a_denied_call_is_not_made_and_the_model_learns_why(
+async def test_a_denied_call_is_not_executed_and_the_model_learns_why(
     user: ApiUser, stack: Stack
 ) -> None:
     async with Asked(stack, user) as asked:
@@ -108,7 +108,9 @@ async def test_a_denied_call_is_not_made_and_the_model_learns_why(
 
 
 @pytest.mark.usefixtures("asking")
-async def test_an_edited_call_is_made_with_the_other_input(user: ApiUser, stack: Stack) -> None:
+async def test_an_edited_call_is_executed_with_the_edited_input(
+    user: ApiUser, stack: Stack
+) -> None:
     async with Asked(stack, user) as asked:
         await decide(user, asked.turn_id, decision="approve", input={"expression": "1 + 1"})
         events = await asked.rest()
@@ -121,7 +123,9 @@ async def test_an_edited_call_is_made_with_the_other_input(user: ApiUser, stack:
 
 
 @pytest.mark.usefixtures("asking")
-async def test_an_edit_that_is_no_input_of_the_tool_is_refused(user: ApiUser, stack: Stack) -> None:
+async def test_an_edit_that_breaks_the_tools_input_schema_is_rejected(
+    user: ApiUser, stack: Stack
+) -> None:
     async with Asked(stack, user) as asked:
         status, body = await decide(user, asked.turn_id, decision="approve", input={"sum": 1})
         again, _ = await decide(user, asked.turn_id, decision="approve")
@@ -132,7 +136,7 @@ async def test_an_edit_that_is_no_input_of_the_tool_is_refused(user: ApiUser, st
 
 
 @pytest.mark.usefixtures("asking")
-async def test_what_is_remembered_for_a_chat_is_not_asked_again_in_it(
+async def test_a_decision_remembered_for_a_chat_is_not_asked_for_again(
     user: ApiUser, stack: Stack
 ) -> None:
     async with Asked(stack, user) as asked:
@@ -169,9 +173,7 @@ async def test_only_the_owner_decides(
 
 
 @pytest.mark.usefixtures("asking")
-async def test_a_decision_holds_and_saying_it_twice_is_no_mistake(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_a_decision_is_final_and_can_be_repeated(user: ApiUser, stack: Stack) -> None:
     async with Asked(stack, user) as asked:
         answers = await asyncio.gather(
             *(decide(user, asked.turn_id, decision=what) for what in ("approve", "deny", "approve"))
@@ -211,7 +213,7 @@ async def test_a_turn_that_waits_can_be_stopped(user: ApiUser, stack: Stack) -> 
 
 
 @pytest.mark.usefixtures("asking")
-async def test_of_two_calls_one_waits_and_the_other_is_made(user: ApiUser, stack: Stack) -> None:
+async def test_of_two_calls_one_waits_and_the_other_runs(user: ApiUser, stack: Stack) -> None:
     now = ToolCall(id="now", name="datetime", input={"timezone": "Europe/Rome"})
     async with Asked(stack, user, SUM, now) as asked:
         await decide(user, asked.turn_id, decision="deny")
@@ -252,9 +254,7 @@ async def test_a_decision_that_did_not_reach_the_workflow_is_delivered_by_the_sw
         {"decision": "deny", "reason": ""},
     ],
 )
-async def test_a_decision_that_makes_no_sense_is_refused(
-    user: ApiUser, body: dict[str, object]
-) -> None:
+async def test_an_invalid_decision_is_rejected(user: ApiUser, body: dict[str, object]) -> None:
     path = "/turns/01900000-0000-7000-8000-000000000001/approvals/sum"
 
     response = await user.request("POST", path, json=body)

@@ -95,7 +95,7 @@ async def test_no_actor_records_an_action_in_anothers_name(
             )
 
 
-async def test_users_read_only_what_they_did_themselves(
+async def test_users_read_only_their_own_entries(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     own, other = (acting_user(UserId(UUID(person.id))) for person in (user, other_user))
@@ -107,7 +107,7 @@ async def test_users_read_only_what_they_did_themselves(
     assert {entry.actor_id for entry in page.items} == {own.user_id}
 
 
-async def test_an_entry_says_who_did_what_to_which_thing_and_from_where(
+async def test_an_entry_names_the_actor_action_resource_and_origin(
     stack: Stack, user: ApiUser, administrator: Actor
 ) -> None:
     own, subject, request_id = acting_user(UserId(UUID(user.id))), uuid4(), uuid4().hex
@@ -187,7 +187,7 @@ async def test_pages_hold_every_entry_once_while_more_is_recorded(
     assert cursor is None
 
 
-async def test_what_is_rolled_back_is_not_recorded(
+async def test_rolled_back_changes_are_not_recorded(
     stack: Stack, user: ApiUser, administrator: Actor
 ) -> None:
     own, thing = acting_user(UserId(UUID(user.id))), uuid4()

@@ -275,7 +275,7 @@ async def sign_up(http: httpx.AsyncClient, email: str, key: str, **changed: str)
     return await http.post("/auth/signup", json=body, headers={"Idempotency-Key": key})
 
 
-async def test_the_same_signup_again_signs_in_to_the_account_that_it_made(
+async def test_a_repeated_signup_signs_in_to_the_account_it_created(
     http: httpx.AsyncClient,
 ) -> None:
     email, key = f"{uuid4().hex}@example.com", uuid4().hex

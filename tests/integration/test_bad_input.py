@@ -65,7 +65,7 @@ async def send(user: ApiUser, path: str, content: bytes, **headers: str) -> http
 
 
 @pytest.mark.parametrize("case", TEXTS)
-async def test_a_message_has_to_be_text(user: ApiUser, stack: Stack, case: str) -> None:
+async def test_a_message_must_be_text(user: ApiUser, stack: Stack, case: str) -> None:
     chat = await user.create_chat()
     body = TEXTS[case].replace(b"%s", b"content")
 
@@ -77,7 +77,7 @@ async def test_a_message_has_to_be_text(user: ApiUser, stack: Stack, case: str) 
 
 
 @pytest.mark.parametrize("case", TEXTS)
-async def test_a_title_has_to_be_text(user: ApiUser, stack: Stack, case: str) -> None:
+async def test_a_title_must_be_text(user: ApiUser, stack: Stack, case: str) -> None:
     response = await send(user, "/chats", TEXTS[case].replace(b"%s", b"title"))
 
     check_refused(response, 400, "VALIDATION_ERROR")
@@ -85,7 +85,7 @@ async def test_a_title_has_to_be_text(user: ApiUser, stack: Stack, case: str) ->
 
 
 @pytest.mark.parametrize("case", BODIES)
-async def test_a_body_has_to_be_a_json_object(user: ApiUser, stack: Stack, case: str) -> None:
+async def test_a_body_must_be_a_json_object(user: ApiUser, stack: Stack, case: str) -> None:
     chat = await user.create_chat()
 
     for path in ("/chats", f"/chats/{chat}/messages", "/auth/login", "/auth/signup"):
@@ -111,7 +111,7 @@ async def test_a_body_that_can_not_be_read_is_refused_with_the_reason(
     assert refused["error"]["details"] == [{"path": "body", "message": message}]
 
 
-async def test_a_message_that_is_too_long_is_told_by_how_much(user: ApiUser) -> None:
+async def test_a_message_that_is_too_long_is_rejected_with_the_limit(user: ApiUser) -> None:
     chat = await user.create_chat()
 
     response = await user.request("POST", f"/chats/{chat}/messages", json={"content": "x" * 32_001})
@@ -147,7 +147,7 @@ async def test_each_field_of_a_message_is_checked_and_named(
     assert await stored_of(stack, user) == (1, 0)
 
 
-async def test_a_title_is_no_longer_than_two_hundred_characters(user: ApiUser) -> None:
+async def test_a_title_is_limited_to_two_hundred_characters(user: ApiUser) -> None:
     longest = await user.request("POST", "/chats", json={"title": "\U0001f642" * 200})
     longer = await user.request("POST", "/chats", json={"title": "x" * 201})
 
@@ -256,9 +256,7 @@ async def test_a_signup_is_checked(
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/refresh", "/auth/logout"])
 @pytest.mark.parametrize("value", [None, 7, "", "x" * 1000, "\x00"], ids=repr)
-async def test_what_signs_in_and_out_is_checked(
-    http: httpx.AsyncClient, path: str, value: object
-) -> None:
+async def test_credentials_are_validated(http: httpx.AsyncClient, path: str, value: object) -> None:
     fields = ("email", "password") if path == "/auth/login" else ("refreshToken",)
 
     response = await http.post(path, json=dict.fromkeys(fields, value))

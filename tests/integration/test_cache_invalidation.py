@@ -216,7 +216,7 @@ async def test_a_key_that_is_revoked_on_one_process_opens_nothing_on_any(
     await soon(lambda: there.status(key, "/users/me"), 401)
 
 
-async def test_who_is_no_administrator_on_one_process_is_none_on_any(
+async def test_a_demotion_on_one_process_holds_on_all(
     here: Process, there: Process, stack: Stack, admin: ApiUser
 ) -> None:
     former = await stack.sign_up_admin()
@@ -326,7 +326,7 @@ async def test_with_its_connection_a_process_forgets_everything(
     await soon(lambda: apart.status(user.headers), 401)
 
 
-async def test_once_it_hears_again_a_process_forgets_what_it_learned_meanwhile(
+async def test_a_reconnected_process_drops_what_it_cached_while_disconnected(
     here: Process, apart: Process, proxy: RedisProxy, user: ApiUser
 ) -> None:
     async def is_connected() -> bool:

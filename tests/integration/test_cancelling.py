@@ -36,7 +36,7 @@ async def test_a_turn_that_waits_for_its_first_token_stops(user: ApiUser, stack:
     assert charge["input_tokens"] > 0
 
 
-async def test_a_turn_stopped_in_mid_answer_keeps_what_was_said_and_what_it_cost(
+async def test_a_turn_stopped_in_mid_answer_keeps_its_text_and_cost(
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()
@@ -163,7 +163,7 @@ async def test_stopping_twice_is_stopping_once(user: ApiUser, stack: Stack) -> N
     assert len(await check_charges(stack, stream.turn_id, question)) == 1
 
 
-async def test_the_chat_goes_on_after_a_turn_that_was_stopped(user: ApiUser, stack: Stack) -> None:
+async def test_the_chat_continues_after_a_stopped_turn(user: ApiUser, stack: Stack) -> None:
     first, second = unique(), unique()
     stack.model.add(Script(match=first, pieces=("Half", " way"), hold=first, hold_after=1))
     stack.model.add(Script(match=second, text="All of it."))

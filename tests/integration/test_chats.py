@@ -70,7 +70,7 @@ async def test_a_chat_is_renamed_and_archived_and_taken_back(user: ApiUser) -> N
         {"a": 1},
     ],
 )
-async def test_a_change_that_makes_no_sense_is_refused(user: ApiUser, body: dict[str, Any]) -> None:
+async def test_an_invalid_update_is_rejected(user: ApiUser, body: dict[str, Any]) -> None:
     chat = await user.create_chat()
 
     assert (await change(user, chat, **body)).status_code == 400
@@ -99,7 +99,7 @@ async def test_a_change_meant_for_an_older_version_is_refused(user: ApiUser) -> 
     assert await titles(user) == ["Second"]
 
 
-async def test_of_changes_at_once_meant_for_one_version_one_is_made(user: ApiUser) -> None:
+async def test_of_concurrent_updates_of_one_version_one_succeeds(user: ApiUser) -> None:
     chat = await user.create_chat()
     tag = await version_of(user, chat)
 
@@ -111,7 +111,7 @@ async def test_of_changes_at_once_meant_for_one_version_one_is_made(user: ApiUse
 
 
 @pytest.mark.parametrize("tag", ["3", "", ",", '"1" "2"', '"1", *', '"1", 2', "\xff", '"a b"'])
-async def test_what_is_no_tag_is_refused(user: ApiUser, tag: str) -> None:
+async def test_invalid_entity_tags_are_rejected(user: ApiUser, tag: str) -> None:
     assert (await change_by_header(user, tag)).status_code == 400
 
 
@@ -156,7 +156,7 @@ async def test_chats_are_sorted_as_asked(user: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("sort", ["createdAt", "title", "-title", "updatedAt", "-updatedAt"])
-async def test_pages_of_any_order_tell_everything_once(user: ApiUser, sort: str) -> None:
+async def test_pages_in_any_order_hold_every_row_once(user: ApiUser, sort: str) -> None:
     created = [await user.create_chat(title) for title in ("b", "a", "b", "\u202e\u05d0", "b")]
     seen: list[str] = []
     cursor: str | None = None
@@ -221,7 +221,7 @@ async def test_wildcards_in_a_search_are_characters_like_any_other(user: ApiUser
     assert await titles(user, search="\\") == [r"back\slash"]
 
 
-async def test_a_key_makes_one_chat_however_often_it_is_sent(user: ApiUser) -> None:
+async def test_a_key_creates_one_chat_however_often_it_is_sent(user: ApiUser) -> None:
     async def create(title: str) -> httpx.Response:
         return await user.request(
             "POST", "/chats", json={"title": title}, headers={"Idempotency-Key": "k"}
@@ -237,7 +237,7 @@ async def test_a_key_makes_one_chat_however_often_it_is_sent(user: ApiUser) -> N
     assert await titles(user) == ["Once"]
 
 
-async def test_a_key_says_that_the_chat_which_it_made_is_deleted(user: ApiUser) -> None:
+async def test_a_key_reports_that_the_chat_it_created_is_deleted(user: ApiUser) -> None:
     request = {"json": {"title": "Once"}, "headers": {"Idempotency-Key": "k"}}
     created = await user.request("POST", "/chats", **request)
     await user.request("DELETE", f"/chats/{created.json()['data']['id']}")
@@ -302,7 +302,7 @@ async def test_deleting_a_chat_stops_the_turn_that_runs_in_it(user: ApiUser, sta
     assert not await stack.foundation.redis.exists(f"everturn:{{{turn}}}:events")
 
 
-async def test_of_a_deleted_chat_only_the_turns_that_run_are_told_to_stop(
+async def test_only_running_turns_of_a_deleted_chat_are_cancelled(
     user: ApiUser, stack: Stack
 ) -> None:
     first, second = unique(), unique()
@@ -322,7 +322,7 @@ async def test_of_a_deleted_chat_only_the_turns_that_run_are_told_to_stop(
     assert deleted.value.unfinished == (running,)
 
 
-async def test_who_follows_a_turn_of_a_deleted_chat_hears_that_at_once(
+async def test_followers_of_a_deleted_chats_turn_are_notified_at_once(
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()

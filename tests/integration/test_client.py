@@ -64,7 +64,7 @@ async def test_a_stream_is_resumed_after_any_of_its_events_to_the_same_end(
             assert [rest.id async for rest in resumed] == [rest.id for rest in events[number:]]
 
 
-async def test_cancelling_ends_the_stream_with_what_was_said(
+async def test_cancelling_ends_the_stream_with_the_text_so_far(
     client: everturn.AsyncEverturn, stack: Stack
 ) -> None:
     question = unique()
@@ -163,7 +163,7 @@ async def test_chats_memories_documents_keys_and_the_account(
     assert (await client.users.update(display_name="Ada")).display_name == "Ada"
 
 
-async def test_administrators_read_what_others_may_not(
+async def test_administrators_read_what_others_cannot(
     client: everturn.AsyncEverturn, stack: Stack, admin: ApiUser
 ) -> None:
     question = unique()

@@ -122,7 +122,7 @@ def missed(part: str, cause: str) -> float:
     ],
     ids=["search fails", "search hangs", "embedder is unavailable"],
 )
-async def test_a_turn_goes_on_without_a_search_that_fails(
+async def test_a_turn_continues_without_a_failed_search(
     user: ApiUser,
     stack: Stack,
     *,
@@ -147,9 +147,7 @@ async def test_a_turn_goes_on_without_a_search_that_fails(
     assert json.loads(notice[1])["code"] == "context_degraded"
 
 
-async def test_where_there_is_nothing_to_search_nothing_is_embedded(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_nothing_is_embedded_without_anything_to_search(user: ApiUser, stack: Stack) -> None:
     memories, embedder = Memories(), Embedder()
     turn = await accepted(user, stack)
 

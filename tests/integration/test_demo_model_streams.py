@@ -150,7 +150,7 @@ async def test_a_client_that_leaves_a_held_stream_is_noticed(
     assert record.deltas_sent == 0
 
 
-async def test_a_held_stream_goes_on_when_it_is_released(
+async def test_a_held_stream_continues_when_it_is_released(
     model: ScriptedModel, client: anthropic.AsyncAnthropic
 ) -> None:
     model.add(Script(match="wait for me", pieces=("a", "b", "c"), hold="gate", hold_after=2))

@@ -93,7 +93,7 @@ def test_a_text_without_tokens_has_a_vector_of_length_1() -> None:
     assert math.hypot(*WordVectors(MODEL_FILES / "wordllama").of("")) == pytest.approx(1.0)
 
 
-async def test_the_end_of_a_sequence_is_no_more_than_its_characters(model: EmbeddedModel) -> None:
+async def test_an_end_marker_within_a_text_is_ordinary_text(model: EmbeddedModel) -> None:
     with_marks = await vector(model, "</s> </s> </s> good morning </s> </s>")
     without = await vector(model, "good morning")
 
@@ -130,7 +130,7 @@ async def test_first_calls_at_once_share_one_model() -> None:
     assert all(numbers == vectors[0] for numbers in vectors)
 
 
-async def test_one_who_leaves_while_the_model_loads_harms_nobody() -> None:
+async def test_leaving_while_the_model_loads_affects_no_other_caller() -> None:
     model = EmbeddedModel()
     leaving = asyncio.create_task(vector(model, "never mind"))
     staying = asyncio.create_task(vector(model, "the same"))

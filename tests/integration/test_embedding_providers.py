@@ -202,7 +202,7 @@ async def test_a_blank_text_is_refused_before_anything_is_sent(
     assert api.requests == []
 
 
-async def test_what_json_has_no_bytes_for_is_sent_as_a_replacement(
+async def test_unencodable_characters_are_sent_as_replacements(
     api: EmbeddingApi, embedder: Embedder
 ) -> None:
     await embedder.embed(["a\ud800b\x00c \U0001f642"], purpose=Purpose.QUERY)
@@ -259,7 +259,7 @@ async def test_a_refusal_is_final(api: EmbeddingApi, embedder: Embedder, status:
     assert len(api.requests) == 1
 
 
-async def test_what_a_provider_repeats_is_not_repeated(
+async def test_quoted_input_is_not_repeated_in_errors(
     api: EmbeddingApi, embedder: Embedder
 ) -> None:
     api.script = [repeating_the_request]

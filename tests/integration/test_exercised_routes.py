@@ -47,7 +47,7 @@ def test_a_run_of_some_contract_tests_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize(("second", "exit_code"), [(WRITING, 0), (READING, 1)])
-def test_a_run_fails_for_a_route_that_no_test_of_any_process_exercises(
+def test_a_run_fails_if_no_process_exercises_a_route(
     tmp_path: Path, second: str, exit_code: int
 ) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)

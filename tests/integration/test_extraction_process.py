@@ -89,7 +89,7 @@ async def test_a_document_that_takes_too_long_is_refused() -> None:
     assert parsers() == []
 
 
-async def test_the_event_loop_goes_on_while_a_document_is_parsed() -> None:
+async def test_the_event_loop_keeps_running_while_a_document_is_parsed() -> None:
     extraction = asyncio.create_task(Extractor().extract(ContentType.HTML, SLOW_PAGE))
     process = await a_parser_runs()
     assert not extraction.done()
@@ -123,7 +123,7 @@ async def test_no_more_documents_are_parsed_at_once_than_may_be() -> None:
 
 
 @HAS_LIMITS
-async def test_a_process_that_was_told_to_end_is_no_word_on_the_document() -> None:
+async def test_a_terminated_process_does_not_reject_the_document() -> None:
     extraction = asyncio.create_task(Extractor().extract(ContentType.HTML, SLOW_PAGE))
     process = await a_parser_runs()
     process.send_signal(signal.SIGTERM)

@@ -45,9 +45,7 @@ async def test_nothing_follows_the_head_on_the_wire(stack: Stack) -> None:
     ("path", "status"),
     [("/chats/none", 400), ("/nowhere", 404), ("/auth/login", 405), ("/auth/me", 401)],
 )
-async def test_head_of_what_get_refuses_is_refused_alike(
-    stack: Stack, path: str, status: int
-) -> None:
+async def test_head_is_rejected_where_get_is(stack: Stack, path: str, status: int) -> None:
     user = await stack.sign_up()
     headers = {} if status == 401 else user.headers
 
@@ -69,7 +67,7 @@ async def test_an_event_stream_has_no_head(user: ApiUser, stack: Stack) -> None:
     assert head.headers["allow"] == "GET"
 
 
-async def test_a_method_that_is_refused_is_told_of_head(user: ApiUser) -> None:
+async def test_a_method_not_allowed_lists_head(user: ApiUser) -> None:
     refused = await user.request("PUT", "/chats")
 
     assert refused.status_code == 405

@@ -137,7 +137,7 @@ async def test_a_turn_of_ten_steps_stays_small(user: ApiUser, stack: Stack) -> N
     assert len(history.encode()) < 100_000
 
 
-async def test_an_operator_finds_turns_by_user_and_chat_and_reads_what_they_did(
+async def test_an_operator_finds_turns_by_user_and_chat_and_reads_their_steps(
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()

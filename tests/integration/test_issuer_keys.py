@@ -233,7 +233,7 @@ async def test_a_key_that_is_meant_for_encrypting_verifies_nothing(
     assert await issuers.read(provider.token()) is None
 
 
-async def test_closing_gives_up_what_is_asked(
+async def test_closing_abandons_pending_requests(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     with provider.hanging():

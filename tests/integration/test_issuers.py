@@ -36,7 +36,7 @@ async def test_a_token_of_a_trusted_issuer_speaks_for_its_subject(
     )
 
 
-async def test_an_issuer_whose_keys_have_a_fixed_address_is_asked_for_nothing_else(
+async def test_an_issuer_with_a_fixed_key_url_is_asked_for_nothing_else(
     provider: IdentityProvider, clock: SetClock
 ) -> None:
     async with trusting(
@@ -107,7 +107,7 @@ async def test_clocks_may_be_apart_by_the_leeway(
     ],
     ids=ascii,
 )
-async def test_only_an_email_address_that_the_issuer_has_verified_is_told(
+async def test_only_an_email_that_the_issuer_has_verified_is_returned(
     provider: IdentityProvider,
     issuers: ExternalIssuers,
     changed: dict[str, Any],
@@ -181,7 +181,7 @@ async def test_an_unsigned_token_is_invalid(
     assert provider.asked == []
 
 
-async def test_a_public_key_is_no_secret_to_sign_with(
+async def test_a_public_key_is_not_a_signing_secret(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     key = SigningKey.new("first", "RS256")

@@ -97,7 +97,7 @@ async def test_the_same_key_and_bytes_make_one_document_however_they_are_sent(
     assert await titles(user) == ["T"]
 
 
-async def test_a_key_says_that_the_document_which_it_made_is_deleted(user: ApiUser) -> None:
+async def test_a_key_reports_that_the_document_it_created_is_deleted(user: ApiUser) -> None:
     request: dict[str, Any] = {
         "json": {"title": "T", "content": "Words."},
         "headers": {"Idempotency-Key": "k"},
@@ -246,7 +246,9 @@ async def test_a_published_document_is_read_by_others_but_not_its_drafts(
             assert answer.status_code == 403, (method, tail)
 
 
-async def test_what_anybody_has_published_is_listed(user: ApiUser, other_user: ApiUser) -> None:
+async def test_published_documents_of_all_users_are_listed(
+    user: ApiUser, other_user: ApiUser
+) -> None:
     name = unique("everybody")
     published = await add_ready_document(user, title=f"{name} published")
     await add_ready_document(user, title=f"{name} draft")

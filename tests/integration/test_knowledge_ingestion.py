@@ -175,7 +175,7 @@ async def test_an_outage_of_the_embedder_is_waited_for_and_no_passage_is_embedde
     assert all(row["dimensions"] == OWN_DIMENSIONS for row in rows)
 
 
-async def test_what_a_document_is_refused_for_by_the_service_is_final(
+async def test_a_rejection_of_a_document_by_the_embedding_service_is_final(
     user: ApiUser, stack: Stack
 ) -> None:
     api = EmbeddingApi()
@@ -193,9 +193,7 @@ async def test_what_a_document_is_refused_for_by_the_service_is_final(
     assert (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
 
 
-async def test_an_answer_that_is_none_is_asked_for_again_but_not_at_once(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_an_invalid_answer_is_retried_with_a_delay(user: ApiUser, stack: Stack) -> None:
     api = EmbeddingApi()
     version = await store_document(stack, user, b"One passage.")
     async with embedder_of(api) as embedder, ingesting_by(stack, embedder) as ingest:
@@ -206,7 +204,7 @@ async def test_an_answer_that_is_none_is_asked_for_again_but_not_at_once(
     assert len(api.requests) == 2
 
 
-async def test_an_ingestion_goes_on_at_the_next_batch_after_its_worker_has_died(
+async def test_an_ingestion_continues_at_the_next_batch_after_its_worker_dies(
     user: ApiUser, stack: Stack
 ) -> None:
     api = EmbeddingApi()
@@ -253,7 +251,7 @@ async def test_passages_of_another_embedder_are_embedded_again(user: ApiUser, st
     assert {row["dimensions"] for row in rows} == {OWN_DIMENSIONS}
 
 
-async def test_to_ingest_again_what_has_been_ingested_changes_nothing(
+async def test_ingesting_an_ingested_document_again_changes_nothing(
     user: ApiUser, stack: Stack
 ) -> None:
     document_id = await add_document(user, LONG)

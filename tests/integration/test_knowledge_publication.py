@@ -124,7 +124,7 @@ async def test_a_draft_behind_a_published_version_leaves_that_one_found(
     assert (await version_of(other_user, document_id))["content"] == "Found."
 
 
-async def test_a_version_that_is_not_there_is_not_published(user: ApiUser) -> None:
+async def test_an_unknown_version_cannot_be_published(user: ApiUser) -> None:
     document_id = await add_ready_document(user)
 
     statuses = [

@@ -81,7 +81,7 @@ async def test_a_hit_says_where_it_is_from(
     assert hit.own
 
 
-async def test_others_find_what_is_published_and_nothing_else(
+async def test_others_find_only_published_documents(
     stack: Stack, user: ApiUser, other_user: ApiUser, *, search: KnowledgeSearch, embedder: Embedder
 ) -> None:
     name = word()
@@ -136,7 +136,7 @@ async def test_meaning_and_words_are_found_and_both_together_come_first(
     assert hits == await found(search, user, query)
 
 
-async def test_two_rankings_are_made_one_by_the_reciprocals_of_places(
+async def test_two_rankings_are_merged_by_reciprocal_rank_fusion(
     stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
 ) -> None:
     query = f"about {word()}"
@@ -196,7 +196,7 @@ def towards(vector: list[float], cosine: float) -> list[float]:
     return [cosine * a + sine * o for a, o in zip(along, other, strict=True)]
 
 
-async def test_what_is_about_something_else_is_not_found_and_a_prompt_needs_a_bit_more(
+async def test_unrelated_passages_are_not_found_and_prompts_need_a_higher_score(
     stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
 ) -> None:
     query = f"about {word()}"

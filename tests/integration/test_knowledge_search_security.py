@@ -17,7 +17,7 @@ def actor_of(person: ApiUser) -> Actor:
     return acting_user(UserId(UUID(person.id)))
 
 
-async def test_the_function_behind_the_words_gives_nobody_the_drafts_of_others(
+async def test_the_word_search_function_never_returns_drafts_of_others(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     name = word()
@@ -54,7 +54,7 @@ async def test_words_are_put_in_order_and_not_counted(
     ]
 
 
-async def test_the_order_of_words_tells_nothing_of_others_drafts(
+async def test_the_word_ranking_reveals_nothing_about_drafts_of_others(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     hidden = word()
@@ -90,7 +90,7 @@ async def test_the_functions_behind_the_words_say_nothing_without_an_actor(
     assert [await rows_for(unknown) for unknown in ("", "nobody")] == [[0, 0, 0]] * 2
 
 
-async def test_whatever_a_word_is_made_of_it_is_looked_for_as_it_stands(
+async def test_words_with_special_characters_are_searched_verbatim(
     stack: Stack, user: ApiUser
 ) -> None:
     name = word()
@@ -126,7 +126,7 @@ async def test_less_than_nothing_is_nothing(stack: Stack, user: ApiUser) -> None
         "end_char = 1000",
     ],
 )
-async def test_nobody_changes_what_a_passage_says_or_where_it_is_from(
+async def test_the_text_and_source_of_a_passage_are_immutable(
     stack: Stack, user: ApiUser, change: str
 ) -> None:
     document = await add_document(stack.inspection, user.id, Made(word()))

@@ -80,7 +80,7 @@ async def test_common_words_do_not_hide_the_rare_one(
     )
 
 
-async def test_in_a_large_library_all_that_holds_rare_words_comes_before_what_holds_common_ones(
+async def test_in_a_large_library_rare_words_outrank_common_ones(
     stack: Stack, user: ApiUser, search: KnowledgeSearch
 ) -> None:
     rarest, rare, common = word(), word(), word()

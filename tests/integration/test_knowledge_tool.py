@@ -59,7 +59,7 @@ async def test_a_passage_has_its_title_and_source(
     assert (content, end) == (text, "</passage>")
 
 
-async def test_only_what_the_user_may_read_is_found(
+async def test_only_documents_that_the_user_may_read_are_found(
     stack: Stack, tool: KnowledgeSearch, user: ApiUser, other_user: ApiUser
 ) -> None:
     text = unique("secret")

@@ -92,7 +92,7 @@ async def test_the_form_says_the_type_or_the_part_or_the_name(
         ({"json": {"title": "T", "content": "C", "contentType": "application/pdf"}}, None),
     ],
 )
-async def test_a_body_that_is_no_document_is_refused_with_its_place(
+async def test_an_invalid_document_body_is_rejected_with_the_path_of_the_problem(
     user: ApiUser, form: dict[str, object], path: str | None
 ) -> None:
     response = await user.request("POST", "/knowledge", **form)  # type: ignore[arg-type]
@@ -227,7 +227,7 @@ async def test_a_plan_may_allow_less_bytes_than_the_setting(user: ApiUser, stack
     assert [answer.status_code for answer in answers] == [201, 413, 413]
 
 
-async def test_a_plan_allows_so_many_documents_however_many_come_at_once(
+async def test_a_plans_document_limit_holds_under_concurrent_uploads(
     user: ApiUser, stack: Stack
 ) -> None:
     await allow(stack.inspection, user.id, max_documents=3)

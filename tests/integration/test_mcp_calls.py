@@ -132,7 +132,7 @@ async def test_a_result_that_breaks_its_promised_schema_is_data_all_the_same(
     assert outcome == ToolOutcome(output='{"temperature":"warm"}')
 
 
-async def test_images_and_more_are_told_in_blocks_and_in_words(server: Server) -> None:
+async def test_images_and_other_content_are_returned_as_blocks_and_text(server: Server) -> None:
     outcome = await server.call("show")
 
     assert [block["type"] for block in outcome.blocks] == ["text", "image", "text", "text", "text"]
@@ -173,7 +173,7 @@ async def test_progress_is_passed_on_but_not_all_of_it(server: Server) -> None:
         assert (progress.message or "").startswith("step")
 
 
-async def test_tools_that_change_are_listed_anew_over_the_same_connection(server: Server) -> None:
+async def test_changed_tools_are_listed_again_over_the_same_connection(server: Server) -> None:
     async def listed() -> set[str]:
         rows = await server.scene.stack.inspection.rows(
             "SELECT name FROM mcp_tools WHERE server = $1", server.name
@@ -186,7 +186,7 @@ async def test_tools_that_change_are_listed_anew_over_the_same_connection(server
     assert not (await server.call("added")).is_error
 
 
-async def test_what_may_be_called_again_is_what_the_server_says(server: Server) -> None:
+async def test_the_servers_annotations_decide_what_is_retried(server: Server) -> None:
     await server.scene.refresh.refresh(await server.scene.reference(server.name))
 
     rows = await server.scene.stack.inspection.rows(

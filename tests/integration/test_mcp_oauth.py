@@ -104,7 +104,7 @@ async def test_a_server_that_refuses_every_token_fails_without_a_loop(
     assert len(endpoint.asked) == 2
 
 
-async def test_a_wrong_secret_is_told_without_the_secret(
+async def test_an_invalid_secret_is_reported_without_quoting_it(
     mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
 ) -> None:
     server = await registered(mcp, guarded, endpoint, secret="wrong-secret")

@@ -71,7 +71,7 @@ async def called(stack: Stack, tool: str) -> dict[str, Any]:
         ("change", "changed"),
     ],
 )
-async def test_a_turn_goes_on_with_what_the_tool_returned(
+async def test_a_turn_continues_with_the_tools_result(
     stack: Stack, server: dict[str, Any], tool: str, expected: str
 ) -> None:
     call = await called(stack, f"{server['name']}__{tool}")
@@ -79,7 +79,7 @@ async def test_a_turn_goes_on_with_what_the_tool_returned(
     assert (call["status"], call["output"]) == ("completed", expected)
 
 
-async def test_an_error_of_a_tool_is_not_held_to_what_was_promised(
+async def test_an_error_of_a_tool_is_not_checked_against_its_output_schema(
     stack: Stack, server: dict[str, Any]
 ) -> None:
     call = await called(stack, f"{server['name']}__fail")
@@ -87,7 +87,7 @@ async def test_an_error_of_a_tool_is_not_held_to_what_was_promised(
     assert (call["status"], call["output"]) == ("failed", "There is no such city.")
 
 
-async def test_a_promise_that_is_no_schema_is_shown_to_administrators(
+async def test_an_invalid_output_schema_is_shown_to_administrators(
     server: dict[str, Any],
 ) -> None:
     assert server["problem"] == (
@@ -96,7 +96,9 @@ async def test_a_promise_that_is_no_schema_is_shown_to_administrators(
     )
 
 
-async def test_a_tool_whose_promise_is_no_object_is_listed(stack: Stack, admin: ApiUser) -> None:
+async def test_a_tool_whose_output_schema_is_not_an_object_is_listed(
+    stack: Stack, admin: ApiUser
+) -> None:
     where = {"command": sys.executable, "args": [BY_HAND, "pid"]}
     made = await registered(admin, transport="stdio", **where)
 

@@ -68,7 +68,7 @@ async def gone(pid: int) -> None:
         ("no_json", "after all"),
     ],
 )
-async def test_answers_too_many_and_lines_that_are_none_do_no_harm(
+async def test_surplus_answers_and_invalid_lines_are_harmless(
     mcp: McpScene, mode: str, expected: str
 ) -> None:
     server = await mcp.process(BY_HAND, mode)
@@ -81,7 +81,7 @@ async def test_answers_too_many_and_lines_that_are_none_do_no_harm(
 
 
 @pytest.mark.parametrize("mode", ["no_result", "id_last", "half_a_pair", "deep"])
-async def test_an_answer_that_is_no_result_fails_its_call_alone(mcp: McpScene, mode: str) -> None:
+async def test_an_invalid_answer_fails_only_its_own_call(mcp: McpScene, mode: str) -> None:
     server = await mcp.process(BY_HAND, mode)
     pid = await pid_of(mcp, server)
 
@@ -174,7 +174,7 @@ async def test_a_server_that_does_not_answer_delays_no_call_of_another(
     assert "Connecting timed out after 3 s." in lost[0].sentence
 
 
-async def test_a_session_that_is_forgotten_is_begun_anew_without_the_model_noticing(
+async def test_a_forgotten_session_is_reopened_without_the_model_noticing(
     mcp: McpScene,
 ) -> None:
     async with serving_mcp("tools") as served:
@@ -230,7 +230,7 @@ async def noted() -> list[str]:
     return list(NOTED)
 
 
-async def test_a_server_that_is_configured_anew_is_connected_to_anew(mcp: McpScene) -> None:
+async def test_a_reconfigured_server_is_reconnected(mcp: McpScene) -> None:
     server = await mcp.process(BY_HAND, "pid")
     before = await pid_of(mcp, server)
 
@@ -260,7 +260,7 @@ async def impatient(stack: Stack, tmp_path: Path) -> AsyncIterator[McpScene]:
         yield await open_scene(opened, stack, tmp_path, timings=timings, memory_bytes=200 * 2**20)
 
 
-async def test_a_server_that_nobody_uses_ends_and_is_started_again(impatient: McpScene) -> None:
+async def test_an_idle_server_stops_and_is_restarted_on_use(impatient: McpScene) -> None:
     server = await impatient.process(BY_HAND, "pid")
     before = await pid_of(impatient, server)
 

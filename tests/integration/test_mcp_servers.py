@@ -112,7 +112,7 @@ async def test_a_process_gets_its_own_environment_and_none_of_ours(
         ("endless", "The server lists its tools on more than 100 pages."),
     ],
 )
-async def test_a_process_that_misbehaves_is_told_from_one_that_works(
+async def test_a_misbehaving_process_is_distinguished_from_a_working_one(
     mode: str, expected: str
 ) -> None:
     assert await problem_of(stdio(mode)) == expected
@@ -212,7 +212,7 @@ async def test_creating_a_server_lists_its_tools_in_the_background(admin: ApiUse
     assert made["status"] == "unknown"
 
 
-async def test_a_refresh_takes_over_what_is_listed_now(admin: ApiUser, stack: Stack) -> None:
+async def test_a_refresh_adopts_the_current_list(admin: ApiUser, stack: Stack) -> None:
     made = await registered(
         admin, transport="stdio", command=sys.executable, args=arguments("fine")
     )
@@ -249,7 +249,9 @@ async def test_a_server_that_fails_keeps_the_tools_that_it_had(admin: ApiUser) -
     assert after["checkedAt"] is not None
 
 
-async def test_what_postgres_can_not_hold_is_replaced(admin: ApiUser, stack: Stack) -> None:
+async def test_characters_that_postgres_cannot_store_are_replaced(
+    admin: ApiUser, stack: Stack
+) -> None:
     made = await registered_process(admin, "nul")
 
     after = await refreshed(admin, made["name"])
@@ -301,7 +303,7 @@ async def test_secrets_whose_key_is_gone_make_a_server_fail(admin: ApiUser, stac
     assert "EVERTURN_ENCRYPTION_KEYS" in shown["problem"]
 
 
-async def test_what_a_server_listed_before_it_was_configured_anew_is_dropped(
+async def test_a_tool_list_from_before_a_reconfiguration_is_dropped(
     admin: ApiUser, stack: Stack
 ) -> None:
     made = await registered(
@@ -326,9 +328,7 @@ async def test_refreshes_that_come_together_are_one(admin: ApiUser, stack: Stack
     assert {answer["toolCount"] for answer in answers} == {2}
 
 
-async def test_a_request_does_not_wait_for_ever(
-    admin: ApiUser, stack: Stack, tmp_path: Path
-) -> None:
+async def test_a_request_times_out(admin: ApiUser, stack: Stack, tmp_path: Path) -> None:
     made = await registered(
         admin,
         transport="stdio",

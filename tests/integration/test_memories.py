@@ -133,7 +133,7 @@ async def test_a_refused_creation_leaves_its_key_free(
     assert made == again
 
 
-async def test_a_key_makes_one_memory_however_often_it_comes(
+async def test_a_key_creates_one_memory_however_often_it_is_sent(
     memories: MemoryService, actor: Actor
 ) -> None:
     request = CreateMemoryRequest(content="Has a dog.")
@@ -252,7 +252,7 @@ async def test_a_list_has_every_memory_once_in_each_order(
     assert "".join(await listed(memories, actor, sort)) == expected
 
 
-async def test_filters_leave_what_is_asked_for(
+async def test_filters_return_only_matching_memories(
     stack: Stack, memories: MemoryService, actor: Actor
 ) -> None:
     await kept(memories, actor, "100% wool", kind="preference")

@@ -23,7 +23,7 @@ from tests.fixtures.memories import Scripted, found, kept, set_status
 from tests.fixtures.stack import Stack
 
 
-async def test_a_search_finds_what_is_meant_closest_first(
+async def test_a_search_ranks_by_meaning_closest_first(
     memories: MemoryService, search: MemorySearch, actor: Actor
 ) -> None:
     for content in ("Works as a nurse in Turin.", "Has a dog called Rex.", "Is afraid of heights."):
@@ -226,7 +226,7 @@ async def test_relevant_memories_are_near_enough(
 
 
 @pytest.mark.parametrize("status", ["suggested", "rejected"])
-async def test_only_what_is_accepted_is_found(stack: Stack, actor: Actor, status: str) -> None:
+async def test_only_accepted_memories_are_found(stack: Stack, actor: Actor, status: str) -> None:
     memories, search = stack.services.memories.store, stack.services.memories.search
     await set_status(stack.inspection, await kept(memories, actor, "Has a dog."), status)
     query = await stack.foundation.embedder.embed(["Has a dog."], purpose=Purpose.QUERY)

@@ -133,7 +133,7 @@ async def test_a_turn_is_learnt_from_once_by_several_at_a_time(
     "repeated", ["Has a dog called Rex.", "has a dog called rex", "Has a dog named Rex."]
 )
 @pytest.mark.parametrize("status", ["suggested", "accepted", "rejected"])
-async def test_what_is_known_is_not_suggested_again(
+async def test_known_memories_are_not_suggested_again(
     stack: Stack, user: ApiUser, repeated: str, status: str
 ) -> None:
     actor, turn = actor_of(user), await finished_turn(stack, user)
@@ -160,7 +160,7 @@ async def test_suggestions_that_say_the_same_are_stored_once(
     assert contents_of(stored) == ["Has a dog called Rex.", "Is a nurse."]
 
 
-async def test_what_has_no_vector_is_known_by_its_words(
+async def test_memories_without_a_vector_are_compared_by_text(
     suggestions: MemorySuggestions, actor: Actor, turn: TurnId, inspection: Inspection
 ) -> None:
     await inspection.execute(
@@ -173,7 +173,7 @@ async def test_what_has_no_vector_is_known_by_its_words(
     assert await suggest(suggestions, actor, turn, "Has a dog") == []
 
 
-async def test_what_another_user_is_known_for_is_no_repetition(
+async def test_memories_of_another_user_are_not_duplicates(
     stack: Stack, actor: Actor, turn: TurnId, other_user: ApiUser
 ) -> None:
     request = CreateMemoryRequest(content="Has a dog.")
@@ -209,7 +209,7 @@ async def test_no_suggestions_are_nothing_to_store(
     assert await suggest(suggestions, actor, turn) == []
 
 
-async def test_what_was_learnt_outlives_its_chat(
+async def test_suggested_memories_outlive_their_chat(
     stack: Stack, suggestions: MemorySuggestions, user: ApiUser, actor: Actor
 ) -> None:
     chat = await user.create_chat()

@@ -310,7 +310,7 @@ async def test_accepted_memories_are_recalled_by_meaning_one_per_line(
     assert line.endswith(") Has a dog called Rex.")
 
 
-async def test_an_administrator_recalls_only_what_is_their_own(
+async def test_an_administrator_recalls_only_their_own_memories(
     recall: Recall, remember: Remember, user: ApiUser, admin: ApiUser
 ) -> None:
     await say(remember, user, "Has a dog called Rex.")

@@ -88,7 +88,9 @@ async def test_searches_without_vectors_are_among_the_metrics(measured: Measured
     assert "everturn_knowledge_searches_without_vectors_total" in (await measured.scrape()).text
 
 
-async def test_paths_and_methods_that_clients_make_up_are_no_labels(measured: Measured) -> None:
+async def test_paths_and_methods_invented_by_clients_do_not_become_labels(
+    measured: Measured,
+) -> None:
     await measured.http.get(f"{measured.origin}/{unique('nowhere')}")
     await measured.http.request("PROPFIND", "/chats")
     text = (await measured.scrape()).text

@@ -200,7 +200,7 @@ async def test_a_key_belongs_to_its_user(user: ApiUser, other_user: ApiUser, sta
     assert one.headers["x-turn-id"] != other.headers["x-turn-id"]
 
 
-async def test_a_key_sent_again_with_a_stream_tells_the_events_again(
+async def test_a_retry_with_the_same_key_streams_the_events_again(
     user: ApiUser, stack: Stack
 ) -> None:
     question, key = unique(), unique("key")

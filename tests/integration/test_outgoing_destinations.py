@@ -113,9 +113,7 @@ async def test_loopback_is_refused_however_it_is_written(fine: RawServer, host: 
         "http://a..example/",
     ],
 )
-async def test_what_is_no_address_of_the_web_is_refused(
-    url: str, open_client: OutgoingClient
-) -> None:
+async def test_invalid_urls_are_rejected(url: str, open_client: OutgoingClient) -> None:
     error = await failing(open_client, url)
 
     assert isinstance(error, InvalidRequestError | UnknownHostError)
@@ -167,7 +165,7 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(fine: RawServ
     assert network.asked == ["2606:4700::1:80", "1.1.1.1:80", f"{PUBLIC}:80"]
 
 
-async def test_nobody_at_an_address_is_a_failed_connection(
+async def test_a_closed_port_is_a_failed_connection(
     unused_tcp_port: int, open_client: OutgoingClient
 ) -> None:
     error = await failing(open_client, f"http://127.0.0.1:{unused_tcp_port}/")
@@ -218,7 +216,7 @@ async def test_a_redirect_is_named_and_not_followed(
     assert fine.accepted == 0
 
 
-async def test_whoever_follows_redirects_is_checked_again(fine: RawServer) -> None:
+async def test_followed_redirects_are_checked_again(fine: RawServer) -> None:
     target = f"http://localhost:{fine.port}/"
     async with serving_raw(saying(answered(b"", f"Location: {target}", status="302 F"))) as server:
         transport = guarded_transport(allowed_hosts=["127.0.0.1"])

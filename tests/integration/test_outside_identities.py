@@ -123,7 +123,7 @@ async def test_a_role_in_a_token_is_not_believed(
     assert (await outside.get("/admin/users", headers=headers)).status_code == 403
 
 
-async def test_a_token_that_outlives_its_account_makes_no_other(
+async def test_a_token_that_outlives_its_account_does_not_create_another(
     outside: httpx.AsyncClient, provider: IdentityProvider, stack: Stack
 ) -> None:
     subject = uuid4().hex
@@ -161,7 +161,7 @@ async def test_an_account_without_a_password_gets_none(
     assert response.status_code == 409
 
 
-async def test_while_an_issuer_is_away_its_people_are_asked_to_try_again(
+async def test_an_unavailable_issuer_asks_its_users_to_try_again(
     stack: Stack,
 ) -> None:
     async with identity_provider() as away, trusting(stack, away) as client:
@@ -174,7 +174,9 @@ async def test_while_an_issuer_is_away_its_people_are_asked_to_try_again(
         assert int(response.headers["retry-after"]) > 0
 
 
-async def test_a_token_of_another_issuer_is_none(stack: Stack, provider: IdentityProvider) -> None:
+async def test_a_token_of_another_issuer_is_invalid(
+    stack: Stack, provider: IdentityProvider
+) -> None:
     response = await stack.http.get("/users/me", headers=bearer(provider, uuid4().hex))
 
     assert response.status_code == 401

@@ -35,7 +35,7 @@ async def defaults(stack: Stack) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
-async def test_of_many_plans_made_the_default_at_once_one_is(
+async def test_of_concurrent_changes_of_the_default_plan_one_wins(
     stack: Stack, administrator: Actor, admin: ApiUser
 ) -> None:
     plans = [await create_plan(stack, administrator) for _ in range(5)]
@@ -77,7 +77,7 @@ async def test_the_plan_that_was_the_default_gets_a_new_version(
     assert row == [{"version": was["version"] + 1, "is_default": False}]
 
 
-async def test_the_default_plan_can_neither_be_deactivated_nor_be_made_none(
+async def test_the_default_plan_can_be_neither_deactivated_nor_unset(
     stack: Stack, administrator: Actor
 ) -> None:
     change = stack.services.subscriptions.plans.change
@@ -129,7 +129,7 @@ async def test_one_name_is_one_plans_however_many_want_it(
     }
 
 
-async def test_one_key_makes_one_plan_and_a_refusal_does_not_use_it_up(
+async def test_one_key_creates_one_plan_and_a_rejected_request_does_not_use_it(
     stack: Stack, administrator: Actor
 ) -> None:
     create = stack.services.subscriptions.plans.create
@@ -163,7 +163,9 @@ async def test_a_model_that_is_not_here_is_refused_with_its_place(
     assert created == changed == Err(UnknownModel(1))
 
 
-async def test_of_changes_of_one_version_one_is_made(stack: Stack, administrator: Actor) -> None:
+async def test_of_two_updates_of_one_version_one_succeeds(
+    stack: Stack, administrator: Actor
+) -> None:
     plan = await create_plan(stack, administrator)
 
     results = await asyncio.gather(
@@ -215,7 +217,7 @@ async def test_a_new_default_holds_at_once_for_who_was_given_no_plan(
     assert (str(before.plan_id), after.plan_id) == (STANDARD, plan.id)
 
 
-async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: Actor) -> None:
+async def test_an_update_without_effect_changes_nothing(stack: Stack, administrator: Actor) -> None:
     plan = await create_plan(stack, administrator, entitlements={"budgetUsd": "1.50"})
     same = ChangePlanRequest(name=plan.name, entitlements=plan.entitlements, active=True)
 
@@ -227,7 +229,7 @@ async def test_what_is_so_already_changes_nothing(stack: Stack, administrator: A
     assert await deeds(stack, plan.id) == [("plan.created", {})]
 
 
-async def test_the_log_names_what_was_changed_and_quotes_nothing(
+async def test_the_audit_log_names_the_changed_fields_and_quotes_nothing(
     stack: Stack, administrator: Actor
 ) -> None:
     plan = await create_plan(stack, administrator)
@@ -255,7 +257,7 @@ async def deeds(stack: Stack, plan_id: UUID) -> list[tuple[str, object]]:
     return [(entry.action, entry.details) for entry in reversed(page.items)]
 
 
-async def test_users_can_not_change_plans_and_see_only_what_they_may(
+async def test_users_cannot_change_plans_and_see_only_permitted_ones(
     stack: Stack, user: ApiUser, administrator: Actor
 ) -> None:
     member = Actor(type=ActorType.USER, user_id=UserId(UUID(user.id)))

@@ -138,7 +138,9 @@ async def test_a_name_is_taken_once_and_its_key_may_be_used_again(
     assert isinstance(await prompts.create(actor, other, key=key), Ok)
 
 
-async def test_a_key_makes_one_prompt_and_one_version(prompts: PromptService, actor: Actor) -> None:
+async def test_a_key_creates_one_prompt_and_one_version(
+    prompts: PromptService, actor: Actor
+) -> None:
     key, version_key = unique("key"), unique("key")
     request = CreatePromptRequest(name=name(), content="One.")
     added = CreatePromptVersionRequest(content="Two.")
@@ -157,7 +159,7 @@ async def test_a_key_makes_one_prompt_and_one_version(prompts: PromptService, ac
     assert reused == Err(Conflict.KEY_REUSED)
 
 
-async def test_what_is_not_there_is_missing(prompts: PromptService, actor: Actor) -> None:
+async def test_missing_resources_raise_not_found(prompts: PromptService, actor: Actor) -> None:
     missing = PromptId(uuid4())
     version = CreatePromptVersionRequest(content="x")
 

@@ -73,7 +73,7 @@ async def test_each_is_counted_alone(limiter: RateLimiter) -> None:
     assert (await limiter.hit(second, (HOURLY,))).allowed
 
 
-async def test_who_waits_as_long_as_told_is_allowed(limiter: RateLimiter) -> None:
+async def test_waiting_for_retry_after_is_enough(limiter: RateLimiter) -> None:
     subject = new_subject()
     refusals = 0
     while refusals < 4:

@@ -138,7 +138,7 @@ async def test_of_many_requests_at_once_no_more_pass_than_the_plan_allows(
         assert response.headers["ratelimit-policy"] == "20;w=60"
 
 
-async def test_every_answer_says_what_is_left(limited_user: ApiUser) -> None:
+async def test_every_response_reports_the_remaining_limit(limited_user: ApiUser) -> None:
     responses = [await limited_user.request("GET", "/auth/me") for _ in range(3)]
 
     for response in responses:
@@ -149,7 +149,7 @@ async def test_every_answer_says_what_is_left(limited_user: ApiUser) -> None:
     assert left == [19, 18, 17]
 
 
-async def test_an_error_of_the_route_says_what_is_left_too(limited_user: ApiUser) -> None:
+async def test_an_error_of_the_route_reports_the_remaining_limit_too(limited_user: ApiUser) -> None:
     missing = await limited_user.request("GET", f"/chats/{NOBODY}")
     invalid = await limited_user.request("POST", "/chats", json={"title": ""})
 
@@ -158,7 +158,9 @@ async def test_an_error_of_the_route_says_what_is_left_too(limited_user: ApiUser
     check_told(invalid)
 
 
-async def test_a_defect_says_what_is_left_too(origin: str, limited_user: ApiUser) -> None:
+async def test_an_internal_error_reports_the_remaining_limit_too(
+    origin: str, limited_user: ApiUser
+) -> None:
     with capture_logs():
         response = await limited_user.request("GET", f"{origin}/broken")
 
@@ -166,7 +168,7 @@ async def test_a_defect_says_what_is_left_too(origin: str, limited_user: ApiUser
     check_told(response)
 
 
-async def test_a_stream_says_what_is_left_and_counts_once(
+async def test_a_stream_reports_the_remaining_limit_and_counts_once(
     limited_user: ApiUser, stack: Stack
 ) -> None:
     chat_id = await limited_user.create_chat()
@@ -222,7 +224,7 @@ async def test_many_addresses_together_have_no_more_guesses_at_an_account(
     assert statuses == [401, 401, 401, 429, 429]
 
 
-async def test_whose_account_is_guessed_at_goes_on_with_the_tokens_they_have(
+async def test_tokens_keep_working_while_the_password_is_guessed(
     origin: str, user: ApiUser
 ) -> None:
     for _ in range(4):
@@ -270,7 +272,7 @@ async def test_who_writes_addresses_in_front_of_the_proxys_gains_nothing(origin:
     assert statuses == [401] * 8 + [429] * 2
 
 
-async def test_a_forwarded_address_is_not_believed_of_whom_is_no_trusted_proxy(
+async def test_a_forwarded_address_is_ignored_unless_the_proxy_is_trusted(
     stack: Stack,
 ) -> None:
     counted = f"{KEY_PREFIX}:{{auth/address:127.0.0.1/8/60/second}}"
@@ -338,7 +340,7 @@ async def test_health_metrics_and_documentation_are_never_limited(
         assert "ratelimit-limit" not in responses[-1].headers
 
 
-def test_what_is_limited_documents_the_refusal(stack: Stack) -> None:
+def test_rate_limited_routes_document_the_429(stack: Stack) -> None:
     for path, operations in stack.app.openapi()["paths"].items():
         for method, operation in operations.items():
             refusal = operation["responses"].get("429")

@@ -127,7 +127,7 @@ async def test_after_a_change_of_embedders_everything_has_vectors_of_the_new_one
     assert await makers(stack, "memories") == await makers(stack, "passages") == expected
 
 
-async def test_a_search_finds_by_meaning_only_what_is_done_already(
+async def test_a_search_finds_by_meaning_only_reembedded_passages(
     stack: Stack, user: ApiUser, embedder_of: MakeEmbedder
 ) -> None:
     await add_document(stack.inspection, user.id, *(Made(f"text {n}") for n in range(4)))
@@ -195,7 +195,7 @@ async def test_a_document_that_is_deleted_while_it_is_embedded_stays_deleted(
     assert await stack.inspection.value("SELECT count(*) FROM passages") == 0
 
 
-async def test_what_is_being_ingested_is_left_to_its_ingestion(
+async def test_documents_being_ingested_are_not_reembedded(
     stack: Stack, user: ApiUser, embedder_of: MakeEmbedder
 ) -> None:
     document = await add_document(stack.inspection, user.id, Made("ready"))

@@ -227,7 +227,7 @@ async def test_each_actor_may_do_to_a_row_what_the_matrix_says(
 
 
 @pytest.mark.parametrize("table", PUBLISHED)
-async def test_what_is_published_is_read_by_all_and_changed_by_none_of_them(
+async def test_published_rows_are_readable_by_all_and_writable_by_none(
     furnished: Furnished, table: str
 ) -> None:
     await furnished.connection.execute(

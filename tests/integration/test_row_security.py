@@ -85,7 +85,7 @@ async def test_a_role_that_could_step_over_the_policies_is_refused(stack: Stack)
         await migrate(stack.addresses.superuser, application_url=stack.addresses.superuser)
 
 
-async def test_the_version_of_the_schema_is_no_business_of_the_processes(stack: Stack) -> None:
+async def test_processes_cannot_change_the_schema_version(stack: Stack) -> None:
     async with acting(stack, SERVICE) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE alembic_version SET version_num = 'x'")

@@ -186,7 +186,7 @@ async def test_a_loss_between_steps_loses_nothing_of_the_answer(
     "event_id",
     ["nonsense", "1", "-", "1-", "1-2-3", "-1-2", "9999999999999-0", "\u0661-\u0662"],
 )
-async def test_an_id_that_is_none_or_of_the_future_is_refused(
+async def test_an_invalid_or_future_id_is_rejected(
     user: ApiUser, stack: Stack, event_id: str
 ) -> None:
     question = unique()

@@ -45,9 +45,7 @@ async def test_usage_is_of_the_period_and_of_no_other_user(
     assert usage.period.end == datetime(2020, 12, 30, tzinfo=UTC)
 
 
-async def test_what_was_overspent_leaves_nothing(
-    stack: Stack, user: ApiUser, admin: ApiUser
-) -> None:
+async def test_overspending_leaves_zero(stack: Stack, user: ApiUser, admin: ApiUser) -> None:
     await give_plan(admin, user, str(await plan_of(admin, budgetUsd="0.4")))
     await charge(stack.inspection, user.id, at=utc_now())
 

@@ -171,7 +171,7 @@ async def test_a_plan_that_is_not_active_keeps_its_subscribers_and_gets_no_new_o
     assert (await stack.services.subscriptions.assignments.get(actor_of(user))).plan.id == plan
 
 
-async def test_what_is_not_there_can_not_be_given(
+async def test_invalid_assignments_are_rejected(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
     assign = stack.services.subscriptions.assignments.assign

@@ -134,9 +134,7 @@ async def test_a_cancellation_that_did_not_reach_temporal_is_passed_on(
     assert events[-1].data["status"] == "cancelled"
 
 
-async def test_a_turn_stopped_before_it_was_ever_started_ends_once(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_a_turn_stopped_before_it_started_ends_once(user: ApiUser, stack: Stack) -> None:
     chat = await user.create_chat()
     turn_id = await store_turn(user, stack, chat, unique())
 

@@ -109,9 +109,7 @@ async def test_a_turn_that_runs_and_one_that_waits_behind_it_need_no_sweep(
     assert (while_running, once_terminated) == (False, True)
 
 
-async def test_a_turn_that_waits_in_a_chat_that_no_turn_holds_needs_a_sweep(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_a_turn_queued_in_an_idle_chat_needs_a_sweep(user: ApiUser, stack: Stack) -> None:
     await sweep(stack)
     chat = await user.create_chat()
     turn_id = await store_turn(user, stack, chat, unique())

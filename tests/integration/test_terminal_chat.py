@@ -104,7 +104,7 @@ async def test_one_message_prints_the_exact_answer_and_nothing_else(
 
 @pytest.mark.usefixtures("signed_in_by_environment")
 @pytest.mark.parametrize(("status", "code"), [("failed", 1), ("cancelled", 130)])
-async def test_the_exit_code_tells_how_the_turn_ended(
+async def test_the_exit_code_reflects_how_the_turn_ended(
     script: ScriptedApi, chat: Chat, status: str, code: int
 ) -> None:
     script.script = [ScriptedTurn([step(1), done("", status=status)])]
@@ -131,7 +131,7 @@ async def test_an_address_where_nothing_answers_is_one_line(
     assert line.startswith("Can't reach http://127.0.0.1:1. Start it with `make dev`")
 
 
-async def test_a_script_without_credentials_is_told_what_to_set(
+async def test_a_script_without_credentials_says_what_to_set(
     chat: Chat, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
@@ -219,7 +219,7 @@ async def test_a_chat_that_does_not_exist_is_one_line(
 
 
 @pytest.mark.usefixtures("signed_in_by_environment")
-async def test_the_prompt_goes_on_after_a_busy_chat(
+async def test_the_prompt_continues_after_a_busy_chat(
     script: ScriptedApi,
     chat: Chat,
     capsys: pytest.CaptureFixture[str],

@@ -187,7 +187,7 @@ async def test_a_refused_input_is_named(script: ScriptedApi, api: AsyncEverturn)
     assert str(caught.value) == "Invalid input: content: too short (VALIDATION_ERROR)"
 
 
-async def test_what_answers_without_being_this_api_is_named_as_such(
+async def test_another_service_at_the_url_is_reported(
     script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.refusals = [PlainTextResponse("Welcome to nginx!")]
@@ -219,7 +219,7 @@ async def test_a_token_that_expires_while_the_answer_comes_is_refreshed(
     assert turn.state.streamed_text == ANSWER
 
 
-async def test_an_interrupt_cancels_the_turn_and_shows_what_was_stored(
+async def test_an_interrupt_cancels_the_turn_and_shows_the_stored_text(
     script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [unfinished_turn()]

@@ -10,7 +10,7 @@ from tests.fixtures.gate_tool import GATE_TOOL
 from tests.fixtures.stack import CLOSED, Stack
 
 
-async def test_hanging_tools_keep_nobody_waiting_but_those_who_call_such(closed: Stack) -> None:
+async def test_hanging_tools_delay_only_their_own_callers(closed: Stack) -> None:
     places, last = int(str(CLOSED["max_concurrent_tool_calls"])), unique("gate")
     gates = [unique("gate") for _ in range(places)]
     person = await closed.sign_up()

@@ -149,7 +149,7 @@ async def test_a_fallback_model_that_fails_too_ends_the_turn(tight: Stack) -> No
     assert len(await check_charges(tight, turn_id_of(events), question)) == 4
 
 
-async def test_the_chat_goes_on_after_a_turn_that_failed(user: ApiUser, stack: Stack) -> None:
+async def test_the_chat_continues_after_a_failed_turn(user: ApiUser, stack: Stack) -> None:
     first, second = unique(), unique()
     stack.model.add(Script(match=first, status=400))
     chat = await user.create_chat()

@@ -23,7 +23,7 @@ async def audited(stack: Stack, turn: str) -> list[tuple[str, str, str]]:
     return [(row["action"], row["actor_id"], row["subject_id"]) for row in rows]
 
 
-async def test_turns_are_found_by_what_is_known_of_them(
+async def test_turns_are_found_by_their_search_attributes(
     admin: ApiUser, user: ApiUser, other_user: ApiUser, stack: Stack
 ) -> None:
     question = unique()
@@ -107,7 +107,7 @@ async def test_an_administrator_runs_a_turn_again_in_its_owners_name(
     assert (await audited(stack, turn))[0] == ("turn.rerun", admin.id, user.id)
 
 
-async def test_a_turn_that_is_not_there_is_not_found(admin: ApiUser) -> None:
+async def test_an_unknown_turn_is_not_found(admin: ApiUser) -> None:
     missing = "0190b5a8-0000-7000-8000-000000000000"
     for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/rerun")):
         response = await admin.request(method, f"/admin/turns/{missing}{path}")

@@ -53,7 +53,7 @@ async def test_an_answer_without_a_stream_holds_the_turn_and_both_messages(
     await check_charges(stack, data["turn"]["id"], question)
 
 
-async def test_an_answer_that_takes_long_is_accepted_and_goes_on(tight: Stack) -> None:
+async def test_a_slow_answer_is_accepted_and_continues(tight: Stack) -> None:
     user = await tight.sign_up()
     question = unique()
     tight.model.add(Script(match=question, text="At last.", delay_between_s=0.2, hold="later"))
@@ -310,7 +310,7 @@ async def test_an_answer_cut_off_at_its_limit_comes_with_a_notice(
     await user.check_whole(chat, events)
 
 
-async def test_what_the_database_cannot_hold_is_replaced_alike_in_stream_and_message(
+async def test_unstorable_characters_are_replaced_alike_in_stream_and_message(
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()

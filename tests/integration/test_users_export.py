@@ -33,9 +33,7 @@ async def test_every_table_of_users_is_exported_or_left_out_for_a_reason(stack: 
     assert LEFT_OUT.keys() <= tables
 
 
-async def test_what_a_user_wrote_and_was_answered_is_in_the_export(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_the_export_holds_messages_and_answers(user: ApiUser, stack: Stack) -> None:
     question = unique()
     call = ToolCall(name="calculator", input={"expression": "6 * 7"})
     stack.model.add(Script(match=question, tool_calls=(call,)))

@@ -97,7 +97,7 @@ async def test_a_long_answer_is_cut(http: httpx.AsyncClient, call: RunningCall) 
     assert "500,000 characters" in output
 
 
-async def test_those_who_follow_the_turn_are_told(
+async def test_followers_of_the_turn_are_notified(
     http: httpx.AsyncClient, call: RunningCall, stack: Stack
 ) -> None:
     await answer(http, call, {"output": "Done."})
@@ -137,7 +137,7 @@ async def test_the_replay_of_an_answer_is_refused(
     assert again.json()["error"]["code"] == "CONFLICT"
 
 
-async def test_what_the_webhook_itself_was_sent_is_no_answer(
+async def test_the_request_to_the_webhook_does_not_count_as_an_answer(
     http: httpx.AsyncClient, call: RunningCall, engine: WebhookEngine
 ) -> None:
     (got,) = engine.calls[call.tool.name]
@@ -148,7 +148,7 @@ async def test_what_the_webhook_itself_was_sent_is_no_answer(
     assert reflected.status_code == 401
 
 
-async def test_an_answer_to_one_call_is_none_to_another_of_the_same_tool(
+async def test_an_answer_to_one_call_does_not_answer_another_of_the_same_tool(
     http: httpx.AsyncClient, call: RunningCall, stack: Stack, user: ApiUser
 ) -> None:
     other = await running_call(stack, user, call.tool)
@@ -171,7 +171,7 @@ async def test_an_answer_to_one_call_is_none_to_another_of_the_same_tool(
         ("tool_calls", "callback_until = now() - interval '1 second'"),
     ],
 )
-async def test_an_answer_that_nobody_waits_for_any_more_is_refused(
+async def test_an_answer_that_is_no_longer_awaited_is_rejected(
     http: httpx.AsyncClient, call: RunningCall, table: str, assignments: str
 ) -> None:
     await call.change(table, assignments)
@@ -208,7 +208,7 @@ async def test_an_answer_by_the_secret_from_before_a_change_is_refused(
     assert (old.status_code, new.status_code) == (401, 200)
 
 
-async def test_of_a_tool_that_was_deleted_nobody_can_be_believed(
+async def test_callbacks_of_a_deleted_tool_are_rejected(
     http: httpx.AsyncClient, call: RunningCall, admin: ApiUser
 ) -> None:
     await admin.request("DELETE", f"/admin/workflow-tools/{call.tool.name}")
@@ -296,7 +296,7 @@ async def result_of(handle: WorkflowHandle[Waiting, RunToolOutput]) -> RunToolOu
         return await handle.result()
 
 
-async def test_a_turn_that_waits_goes_on_with_the_answer(
+async def test_a_waiting_turn_continues_with_the_answer(
     http: httpx.AsyncClient, call: RunningCall, waiting: WorkflowHandle[Waiting, RunToolOutput]
 ) -> None:
     response = await answer(http, call, {"output": "No.", "isError": True})
@@ -340,7 +340,7 @@ async def test_waiting_for_a_call_that_was_deleted_ends(call: RunningCall, stack
     assert raised.value.non_retryable
 
 
-async def test_an_answer_that_no_turn_was_told_of_is_delivered_by_the_sweep(
+async def test_an_undelivered_answer_is_delivered_by_the_sweep(
     stack: Stack, call: RunningCall, waiting: WorkflowHandle[Waiting, RunToolOutput]
 ) -> None:
     # As if Temporal had been away when the answer came.
@@ -358,7 +358,7 @@ async def test_an_answer_that_no_turn_was_told_of_is_delivered_by_the_sweep(
     assert await result_of(waiting) == RunToolOutput(status=ToolCallStatus.COMPLETED)
 
 
-async def test_a_turn_that_knows_is_not_told_again(stack: Stack, call: RunningCall) -> None:
+async def test_a_turn_is_not_signalled_twice(stack: Stack, call: RunningCall) -> None:
     await call.change("tool_calls", "status = 'completed', output = 'Done.', finished_at = now()")
 
     async with asyncio.timeout(30):

@@ -74,7 +74,7 @@ async def run(
     return outcome
 
 
-async def test_a_webhook_is_sent_what_it_needs_signed(
+async def test_a_webhook_receives_a_signed_request(
     calls: WorkflowToolCalls, engine: WebhookEngine, call: RunningCall
 ) -> None:
     outcome = await run(calls, call.tool, replace(call.execution, attempt=2))
@@ -114,7 +114,7 @@ async def test_every_attempt_has_the_same_key_and_the_same_callback(
     assert first == second | {"attempt": 1}
 
 
-async def test_a_key_that_no_header_can_hold_is_written_so_that_one_can(
+async def test_a_key_that_a_header_cannot_hold_is_encoded(
     calls: WorkflowToolCalls, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     key = "turn:1:toolu_\r\nX-Evil: ä"
@@ -149,7 +149,7 @@ async def test_a_webhook_may_answer_later(
     assert answer == AnswersLater(UUID(got.body["callbackId"]))
 
 
-async def test_a_call_that_has_ended_is_not_made(
+async def test_a_call_that_has_ended_is_not_repeated(
     calls: WorkflowToolCalls, engine: WebhookEngine, call: RunningCall
 ) -> None:
     await call.change("tool_calls", "status = 'failed'")
@@ -161,7 +161,7 @@ async def test_a_call_that_has_ended_is_not_made(
     assert engine.calls[call.tool.name] == []
 
 
-async def test_nobody_calls_in_the_name_of_another(
+async def test_users_cannot_call_as_another_user(
     calls: WorkflowToolCalls, call: RunningCall, other_user: ApiUser
 ) -> None:
     other = acting_user(UserId(UUID(other_user.id)))
@@ -172,7 +172,7 @@ async def test_nobody_calls_in_the_name_of_another(
     assert (await call.stored())["callback_id"] is None
 
 
-async def test_a_web_page_is_no_result(
+async def test_a_web_page_is_not_a_result(
     calls: WorkflowToolCalls, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     engine.script(tool.name, a_web_page())
@@ -221,7 +221,7 @@ async def test_a_webhook_that_fails_for_a_moment_may_be_called_again(
     assert again.output == "better"
 
 
-async def test_a_connection_that_breaks_leaves_open_what_happened(
+async def test_a_broken_connection_leaves_the_outcome_unknown(
     calls: WorkflowToolCalls, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     engine.script(tool.name, breaking_off())
@@ -232,7 +232,7 @@ async def test_a_connection_that_breaks_leaves_open_what_happened(
     assert raised.value.reached
 
 
-async def test_a_webhook_that_never_answers_leaves_open_what_happened(
+async def test_a_webhook_that_never_answers_leaves_the_outcome_unknown(
     calls: WorkflowToolCalls, admin: ApiUser, engine: WebhookEngine
 ) -> None:
     tool = await register_tool(admin, engine, timeout_s=0.3)
@@ -246,7 +246,7 @@ async def test_a_webhook_that_never_answers_leaves_open_what_happened(
     assert raised.value.reached
 
 
-async def test_where_nobody_listens_nothing_has_happened(
+async def test_a_refused_connection_has_no_effect(
     calls: WorkflowToolCalls, admin: ApiUser, engine: WebhookEngine
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -303,7 +303,7 @@ async def test_a_tool_that_is_switched_off_or_deleted_is_not_called(
     assert engine.calls[tool.name] == []
 
 
-async def test_a_secret_that_can_not_be_read_is_told_to_the_model_and_calls_nobody(
+async def test_an_unreadable_secret_is_reported_to_the_model_and_nothing_is_called(
     calls: WorkflowToolCalls, tool: RegisteredTool, engine: WebhookEngine, stack: Stack
 ) -> None:
     await stack.inspection.execute(

@@ -208,7 +208,7 @@ async def test_a_turn_that_is_stopped_waits_for_no_answer_and_takes_none(
     assert response.status_code == 409
 
 
-async def test_a_stop_is_heard_that_comes_just_before_the_webhook_takes_the_call(
+async def test_a_stop_just_before_the_webhook_takes_the_call_is_honoured(
     stack: Stack, user: ApiUser, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     released = asyncio.Event()

@@ -103,7 +103,7 @@ async def library(stack: Stack) -> Library:
     return made
 
 
-async def test_the_index_finds_what_is_nearest_among_many(library: Library) -> None:
+async def test_the_index_finds_the_nearest_among_many(library: Library) -> None:
     assert await library.recall(library.many, drafts=True) >= 0.95
 
 

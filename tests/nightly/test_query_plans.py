@@ -164,7 +164,7 @@ async def test_no_large_table_is_read_through(populated: Populated, path: str) -
     assert read_through == set()
 
 
-async def test_what_is_asked_of_the_database_is_looked_at(populated: Populated) -> None:
+async def test_every_statement_is_inspected(populated: Populated) -> None:
     await populated.get("/chats")
     by_the_mapper = [statement for statement, _ in populated.asked]
     await populated.get("/admin/turns/{turn_id}")

@@ -106,7 +106,7 @@ def test_a_recorded_history_holds_no_word_of_a_document_or_a_memory(file: Path) 
     assert SECRET not in words_of(file)
 
 
-def test_what_a_payload_holds_would_be_found() -> None:
+def test_payload_contents_would_be_detected() -> None:
     assert '"problem":"embedding_refused"' in words_of(
         HISTORIES / "ingestion_refused_by_the_embedder.json"
     )

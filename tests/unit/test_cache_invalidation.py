@@ -82,7 +82,7 @@ def scene(error: Exception | None = None) -> Scene:
     return Scene(database, redis, sessions, invalidation)
 
 
-async def test_a_message_names_ids_and_hashes_and_nothing_else() -> None:
+async def test_a_message_names_only_ids_and_hashes() -> None:
     user_id, sender = UserId(uuid4()), scene()
 
     await sender.invalidation.publish(Invalidation(users=(user_id,), sessions=(SESSION,)))
@@ -108,7 +108,7 @@ def test_a_message_is_read_as_it_was_meant(outdated: Invalidation) -> None:
     assert Invalidation.model_validate_json(outdated.model_dump_json()) == outdated
 
 
-async def test_what_another_process_names_is_forgotten_and_the_rest_is_not() -> None:
+async def test_only_entries_named_by_another_process_are_invalidated() -> None:
     here = scene()
     for session_id in (SESSION, OTHER_SESSION):
         await here.sessions.is_active(session_id)
@@ -120,7 +120,7 @@ async def test_what_another_process_names_is_forgotten_and_the_rest_is_not() -> 
     assert await here.sessions.is_active(OTHER_SESSION)
 
 
-async def test_what_was_read_before_a_message_came_is_not_remembered_after_it() -> None:
+async def test_a_read_from_before_an_invalidation_is_not_cached_after_it() -> None:
     here = scene()
     here.database.may_answer.clear()
     asked = asyncio.create_task(here.sessions.is_active(SESSION))
@@ -158,7 +158,7 @@ async def test_where_messages_may_have_been_missed_everything_is_forgotten() -> 
         b'{"quotas": ["x"]}',
     ],
 )
-async def test_what_can_not_be_read_is_left_and_logged_once(message: bytes) -> None:
+async def test_unreadable_invalidations_are_skipped_and_logged_once(message: bytes) -> None:
     here = scene()
     await here.sessions.is_active(SESSION)
     here.database.holds = False
@@ -172,7 +172,7 @@ async def test_what_can_not_be_read_is_left_and_logged_once(message: bytes) -> N
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), TimeoutError()])
-async def test_what_no_other_process_can_be_told_is_forgotten_here(error: Exception) -> None:
+async def test_a_failed_broadcast_still_invalidates_locally(error: Exception) -> None:
     here = scene(error)
     await here.sessions.is_active(SESSION)
     here.database.holds = False

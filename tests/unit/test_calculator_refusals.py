@@ -92,7 +92,7 @@ def test_work_is_bounded(expression: str, message: str) -> None:
         ("gcd(1.5, 2)", "whole numbers"),
     ],
 )
-def test_what_has_no_real_value_is_an_error(expression: str, message: str) -> None:
+def test_a_result_without_a_real_value_is_an_error(expression: str, message: str) -> None:
     with pytest.raises(CalculationError, match=message):
         calculate(expression)
 
@@ -158,6 +158,6 @@ def test_what_has_no_real_value_is_an_error(expression: str, message: str) -> No
         ("max()", "takes at least 1 argument, not 0"),
     ],
 )
-def test_what_is_not_arithmetic_is_an_error(expression: str, message: str) -> None:
+def test_text_that_is_not_arithmetic_is_an_error(expression: str, message: str) -> None:
     with pytest.raises(CalculationError, match=message):
         calculate(expression)

@@ -25,6 +25,6 @@ def test_a_charset_is_known_by_its_names(charset: str, encoding: str) -> None:
 @pytest.mark.parametrize(
     "charset", ["", "klingon", "hex", "rot13", "idna", "punycode", "undefined", "utf-7", "a\x00b"]
 )
-def test_what_is_no_charset_of_texts_is_unknown(charset: str) -> None:
+def test_charsets_unsuited_to_text_are_unknown(charset: str) -> None:
     with pytest.raises(LookupError):
         text_encoding(charset)

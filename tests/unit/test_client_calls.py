@@ -122,7 +122,7 @@ def test_an_identifier_that_would_change_the_path_is_refused(identifier: str) ->
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_retried_with_the_same_idempotency_key(
+def test_transient_failures_are_retried_with_the_same_idempotency_key(
     status: int, pauses: list[float]
 ) -> None:
     wire = Wire(failure(status), httpx2.ReadError("cut"), success(CHAT, 201))
@@ -160,7 +160,7 @@ def test_pauses_double_up_to_eight_seconds_and_jitter_shortens_them(
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 412, 413])
-def test_what_can_not_pass_is_raised_at_once(status: int, pauses: list[float]) -> None:
+def test_permanent_failures_are_raised_at_once(status: int, pauses: list[float]) -> None:
     wire = Wire(failure(status))
 
     with pytest.raises(everturn.APIStatusError):
@@ -534,7 +534,7 @@ def test_a_response_may_take_as_long_as_the_timeout() -> None:
     assert [(each["connect"], each["read"]) for each in timeouts] == [(10.0, 90.0), (3, 3)]
 
 
-def test_a_request_without_a_method_of_its_own_can_be_made() -> None:
+def test_a_request_without_a_dedicated_method_can_be_sent() -> None:
     wire = Wire(success([{"id": "m"}]))
 
     assert wire.client().request("GET", "/models", query={"limit": 1}) == [{"id": "m"}]

@@ -69,7 +69,7 @@ def test_an_event_that_is_cut_short_gives_neither_data_nor_id() -> None:
     assert parser.last_event_id == "3"
 
 
-def test_separators_of_unicode_are_no_line_ends() -> None:
+def test_unicode_separators_do_not_end_lines() -> None:
     assert parse("data: a\u2028b\x85c\x0bd\n\n".encode()) == [
         ServerSentEvent("message", "a\u2028b\x85c\x0bd", "")
     ]
@@ -79,7 +79,7 @@ def test_a_second_byte_order_mark_is_text() -> None:
     assert parse("\ufeffdata: \ufeff\n\n".encode()) == [ServerSentEvent("message", "\ufeff", "")]
 
 
-def test_bytes_that_are_no_utf_8_become_replacement_characters() -> None:
+def test_invalid_utf_8_becomes_replacement_characters() -> None:
     assert parse(b"data: \xff\n\n") == [ServerSentEvent("message", "\ufffd", "")]
 
 
@@ -119,7 +119,7 @@ def test_the_stored_message_stands_where_it_differs() -> None:
     assert (state.streamed_text, state.text) == ("heard", "stored")
 
 
-def test_a_turn_that_ends_without_a_message_keeps_what_was_heard() -> None:
+def test_a_turn_that_ends_without_a_message_keeps_the_received_text() -> None:
     state = state_of(step(1), delta(1, "part"), ("done", {"status": "failed"}))
     assert state.text == "part"
 

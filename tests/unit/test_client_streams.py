@@ -272,7 +272,7 @@ def test_a_stream_that_is_not_opened_says_what_to_do() -> None:
         Wire().client().messages.stream("c-1", content="6*7?").final()
 
 
-def test_what_is_no_stream_is_named_as_such() -> None:
+def test_a_response_that_is_not_a_stream_is_reported() -> None:
     wire = Wire(httpx2.Response(200, text="Welcome!"))
 
     with (
@@ -302,7 +302,7 @@ def test_a_turn_can_be_followed_from_an_event_on() -> None:
     assert [event.id for event in events] == ["7-4", "7-5"]
 
 
-def test_cancelling_goes_on_to_the_end_of_the_stream() -> None:
+def test_cancelling_reads_to_the_end_of_the_stream() -> None:
     stopped: Sent = (
         "done",
         {"status": "cancelled", "assistantMessage": {**MESSAGE, "content": "It "}},

@@ -63,7 +63,7 @@ def test_a_tag_of_ours_is_defused(attack: str) -> None:
 
 
 @pytest.mark.parametrize("harmless", ["a < b", "<p>memory</p>", "if x <y: pass", "</div>", "<3"])
-def test_what_is_no_tag_of_ours_stays_as_it_is(harmless: str) -> None:
+def test_unrelated_tags_are_unchanged(harmless: str) -> None:
     assert as_data(harmless) == harmless
 
 
@@ -98,7 +98,7 @@ def test_a_user_of_whom_nothing_is_known_has_no_layer() -> None:
     assert layer(name=" \n", instructions="\t") == ""
 
 
-def test_the_user_layer_says_who_they_are_and_what_they_wish() -> None:
+def test_the_user_layer_holds_their_name_and_instructions() -> None:
     assert layer(name="Ada\nLovelace", language="de", instructions="Be brief.") == (
         "The person you talk to:\n<user>\nName: Ada Lovelace\nLanguage: de\n</user>\n"
         "How they want to be answered:\n<instructions>\nBe brief.\n</instructions>"

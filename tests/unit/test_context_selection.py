@@ -21,7 +21,7 @@ def passages(*contents: str) -> list[FoundPassage]:
     return [passage(content) for content in contents]
 
 
-def test_where_nothing_was_found_there_is_no_layer() -> None:
+def test_no_results_add_no_layer() -> None:
     assert quoted([], [], budget_tokens=1_000) == ("", ())
 
 

@@ -119,7 +119,7 @@ def test_a_turn_with_nothing_to_search_waits_for_nothing() -> None:
     assert context.notices == []
 
 
-def test_memories_and_unread_prompts_have_to_be_waited_for() -> None:
+def test_memories_and_unread_prompts_must_be_awaited() -> None:
     contexts = service()
     unread = replace(FACTS, active_prompt=ActiveVersion(UUID(int=1), 3))
 
@@ -138,7 +138,7 @@ def test_knowledge_is_not_waited_for_where_nothing_searches_it() -> None:
     assert context.sources == ()
 
 
-async def test_what_is_found_is_quoted_with_its_source() -> None:
+async def test_passages_are_quoted_with_their_source() -> None:
     contexts = service(memory("Lives in Berlin."))
 
     context = await contexts.gather(USER, SEARCHED, TOOLS)
@@ -148,7 +148,7 @@ async def test_what_is_found_is_quoted_with_its_source() -> None:
     assert context.missing == ()
 
 
-async def test_what_is_far_from_the_question_is_left_out_unless_it_says_how_to_answer() -> None:
+async def test_unrelated_memories_are_left_out_unless_they_say_how_to_answer() -> None:
     far = [memory(kind.value, kind=kind).model_copy(update={"score": 0.01}) for kind in MemoryKind]
 
     context = await service(*far).gather(USER, SEARCHED, TOOLS)
@@ -157,7 +157,7 @@ async def test_what_is_far_from_the_question_is_left_out_unless_it_says_how_to_a
     assert sorted(quoted) == ["instruction", "preference"]
 
 
-def test_what_was_stored_comes_out_again() -> None:
+def test_stored_contexts_round_trip() -> None:
     layers = PromptLayers(version="base 1", system="S", tools="T", user="U", context="C")
     sources = (ContextSource(type=SourceType.DOCUMENT, id=UUID(int=3), version=2, score=1),)
 
@@ -177,7 +177,7 @@ def test_what_was_stored_comes_out_again() -> None:
         ({"disabled_tools": frozenset({"calculator", "datetime"})}, []),
     ],
 )
-def test_tools_that_are_switched_off_or_not_in_the_plan_are_not_told_of(
+def test_disabled_tools_and_tools_outside_the_plan_are_not_offered(
     change: dict[str, Any], offered: list[str]
 ) -> None:
     layers = known(service(), replace(FACTS, **change)).layers
@@ -187,7 +187,7 @@ def test_tools_that_are_switched_off_or_not_in_the_plan_are_not_told_of(
         assert (f"- {name}:" in layers.tools) is (name in offered)
 
 
-def test_tools_that_administrators_keep_from_the_user_are_not_told_of() -> None:
+def test_tools_denied_by_administrators_are_not_offered() -> None:
     decisions = {
         "calculator": ToolSettings(enabled=False),
         "datetime": ToolSettings(roles=frozenset({UserRole.ADMIN})),

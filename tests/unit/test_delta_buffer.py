@@ -110,7 +110,7 @@ async def test_nothing_waiting_is_nothing_sent(writer: FakeWriter) -> None:
     assert writer.stream == [START]
 
 
-async def test_a_stream_that_was_forgotten_is_told_anew(writer: FakeWriter) -> None:
+async def test_a_lost_stream_is_published_again(writer: FakeWriter) -> None:
     async with attempt_text(writer) as text:
         text.add("One")
         await writer.length(2)
@@ -123,7 +123,7 @@ async def test_a_stream_that_was_forgotten_is_told_anew(writer: FakeWriter) -> N
     assert writer.stream == [START, delta("One, two"), delta(", three")]
 
 
-async def test_what_could_not_be_told_is_told_once_redis_is_back(writer: FakeWriter) -> None:
+async def test_unpublished_text_is_published_once_redis_is_back(writer: FakeWriter) -> None:
     writer.is_away = True
     async with attempt_text(writer) as text:
         text.add("One")
@@ -135,7 +135,7 @@ async def test_what_could_not_be_told_is_told_once_redis_is_back(writer: FakeWri
     assert writer.stream == [START, delta("One, two")]
 
 
-async def test_an_overtaken_attempt_hears_of_it(writer: FakeWriter) -> None:
+async def test_a_superseded_attempt_learns_that_it_is(writer: FakeWriter) -> None:
     async with attempt_text(writer) as text:
         writer.is_overtaken = True
         with pytest.raises(OvertakenError):

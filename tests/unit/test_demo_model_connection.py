@@ -30,7 +30,7 @@ async def test_a_client_found_gone_without_a_wait_is_noted() -> None:
     assert record.disconnected_at is not None
 
 
-async def test_a_server_that_cannot_cut_is_told_by_an_error() -> None:
+async def test_a_server_that_cannot_truncate_raises_an_error() -> None:
     record = RequestLog(keep=1).open(0.0)
 
     async with connection_of(record) as connection:

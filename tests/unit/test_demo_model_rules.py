@@ -80,7 +80,7 @@ def test_arithmetic_is_found_in_a_sentence(text: str, expression: str) -> None:
         "",
     ],
 )
-def test_what_is_no_arithmetic_is_left_alone(text: str) -> None:
+def test_text_without_arithmetic_is_left_alone(text: str) -> None:
     assert None is find_arithmetic(text)
 
 
@@ -134,7 +134,7 @@ def test_a_call_that_is_spelled_out_is_made_as_it_stands(text: str, said: str) -
     assert answer(user(text), tools=(CALCULATOR, GATE)) == said
 
 
-def test_a_call_by_telephone_is_none_of_a_tool() -> None:
+def test_a_phone_call_is_not_a_tool_call() -> None:
     assert "I am the demo model" in answer(user("Call mum"), tools=(GATE,))
 
 

@@ -54,7 +54,7 @@ def test_a_cleared_queue_is_empty() -> None:
     assert (len(queue), queue.take("")) == (0, None)
 
 
-def test_a_field_that_no_script_has_is_an_error() -> None:
+def test_an_unknown_field_in_a_script_is_an_error() -> None:
     with pytest.raises(ValidationError, match="dealy"):
         Script.model_validate({"dealy": 1})
 

@@ -129,7 +129,7 @@ def test_a_result_of_no_call_is_refused(messages: list[JsonObject]) -> None:
     assert "unexpected `tool_use_id` found in `tool_result` blocks" in refusal.message
 
 
-def test_a_result_whose_content_is_no_text_is_refused() -> None:
+def test_a_result_with_non_text_content_is_rejected() -> None:
     messages = [user("a"), assistant([CALL]), user([RESULT | {"content": 3}])]
 
     refusal = find_refusal(request(messages=messages))

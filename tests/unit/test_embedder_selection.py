@@ -41,7 +41,7 @@ async def test_the_embedded_model_needs_nothing() -> None:
         ),
     ],
 )
-async def test_a_name_tells_the_model_and_the_dimensions(
+async def test_a_name_contains_the_model_and_the_dimensions(
     kind: EmbedderKind, chosen: dict[str, Any], expected: tuple[str, int]
 ) -> None:
     embedder = make_embedder(kind, voyage_api_key=SECRET, openai_api_key=SECRET, **chosen)
@@ -72,7 +72,7 @@ def test_a_key_that_is_missing_or_none_is_named_but_not_shown(
     assert not (key or "").strip() or (key or "") not in str(mistake.value)
 
 
-async def test_what_is_empty_counts_as_not_set() -> None:
+async def test_empty_settings_count_as_unset() -> None:
     embedder = make_embedder("voyage", model="", base_url="", voyage_api_key=f" {SECRET}\n")
 
     assert await identity(embedder) == ("voyage/voyage-3.5/1024", 1024)
@@ -89,7 +89,7 @@ async def test_what_is_empty_counts_as_not_set() -> None:
         "http://example.com/?key=1",
     ],
 )
-def test_an_address_that_is_none_is_refused(address: str) -> None:
+def test_an_invalid_base_url_is_rejected(address: str) -> None:
     with pytest.raises(EmbeddingAddressError) as mistake:
         make_embedder("openai", model="m", dimensions=8, base_url=address)
 

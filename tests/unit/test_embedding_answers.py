@@ -54,7 +54,7 @@ def test_a_vector_of_any_length_gets_the_length_1(size: float) -> None:
         {},
     ],
 )
-def test_what_is_no_vector_of_that_size_is_refused(vector: object) -> None:
+def test_vectors_of_another_size_are_rejected(vector: object) -> None:
     with pytest.raises(EmbeddingAnswerError):
         vectors_in(answer(entry(0, vector)), count=1, dimensions=2)
 
@@ -80,7 +80,7 @@ def test_each_text_needs_one_vector(indices: list[object]) -> None:
         b"[" * 9999,
     ],
 )
-def test_what_is_no_answer_is_refused(text: bytes) -> None:
+def test_malformed_answers_are_rejected(text: bytes) -> None:
     with pytest.raises(EmbeddingAnswerError):
         vectors_in(text, count=1, dimensions=2)
 

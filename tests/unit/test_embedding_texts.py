@@ -24,7 +24,7 @@ def test_white_space_around_a_text_counts_for_nothing() -> None:
     assert prepared(["  two words \n"], longest_bytes=100) == ["two words"]
 
 
-def test_what_no_wire_carries_is_replaced() -> None:
+def test_unencodable_text_is_replaced() -> None:
     assert prepared(["a\x00b\ud800c"], longest_bytes=100) == ["a\ufffdb\ufffdc"]
 
 

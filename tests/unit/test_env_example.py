@@ -27,7 +27,7 @@ def test_every_setting_is_listed() -> None:
     assert sorted(VARIABLES.keys() - LISTED.keys()) == []
 
 
-def test_nothing_is_listed_that_is_no_setting() -> None:
+def test_only_settings_are_listed() -> None:
     assert sorted(LISTED.keys() - VARIABLES.keys()) == []
 
 
@@ -42,7 +42,7 @@ def test_the_values_listed_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings(_env_file=None) == defaults
 
 
-def test_what_has_a_default_is_listed_with_it() -> None:
+def test_defaults_are_listed() -> None:
     without = {variable for variable, value in LISTED.items() if not value}
 
     assert without == {

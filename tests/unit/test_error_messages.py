@@ -182,7 +182,7 @@ class Form(BaseModel):
         ("id", "1", "Must be a UUID."),
     ],
 )
-def test_invalid_fields_are_described_by_what_is_valid(
+def test_invalid_fields_are_described_by_the_valid_values(
     field: str, value: object, message: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:

@@ -72,7 +72,7 @@ def test_a_page_is_read_in_the_encoding_that_it_declares(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data", [b"<p>caf\xe9", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"PK\x03\x04" + bytes(40)]
 )
-def test_bytes_that_are_no_page_are_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_page_are_rejected(data: bytes) -> None:
     assert Err(ExtractionRefusal.NOT_ITS_TYPE) == extract_html(data, LIMITS)
 
 

@@ -46,7 +46,7 @@ def test_a_file_that_needs_a_password_is_encrypted() -> None:
         documents.pdf_with_a_loop_of_pages(),
     ],
 )
-def test_what_is_no_sound_pdf_is_refused(data: bytes) -> None:
+def test_damaged_pdfs_are_rejected(data: bytes) -> None:
     assert Err(ExtractionRefusal.NOT_ITS_TYPE) == extract_pdf(data, LIMITS)
 
 

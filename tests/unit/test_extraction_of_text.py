@@ -53,7 +53,7 @@ def test_a_text_without_anything_to_read_is_empty(data: bytes) -> None:
         b"{\\rtf1 Hello}",
     ],
 )
-def test_bytes_that_are_no_text_are_refused(data: bytes) -> None:
+def test_bytes_that_are_not_text_are_rejected(data: bytes) -> None:
     assert Err(ExtractionRefusal.NOT_ITS_TYPE) == extract_plain_text(data, max_chars=MANY)
 
 

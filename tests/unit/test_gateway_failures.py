@@ -68,7 +68,7 @@ def test_final_failures_are_not(status: int, kind: FailureKind, code: ErrorCode)
         ("authentication_error", False),
     ],
 )
-def test_an_error_within_a_stream_is_told_by_its_type(kind: str, *, retryable: bool) -> None:
+def test_an_error_within_a_stream_is_classified_by_its_type(kind: str, *, retryable: bool) -> None:
     error = failure(200, kind)
 
     assert error.retryable is retryable
@@ -120,7 +120,5 @@ def test_a_failure_repeats_nothing_that_the_provider_said() -> None:
         ("-inf", timedelta()),
     ],
 )
-def test_a_wait_that_is_no_number_of_seconds_does_no_harm(
-    header: str, expected: timedelta | None
-) -> None:
+def test_an_invalid_retry_after_is_harmless(header: str, expected: timedelta | None) -> None:
     assert failure(429, **{"retry-after": header}).retry_after == expected

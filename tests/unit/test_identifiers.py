@@ -9,7 +9,7 @@ from schema.ids import TurnId, new_id, turn_workflow_id
 from schema.result import Err, Ok, Result
 
 
-def test_ids_are_unique_and_in_the_order_of_their_making() -> None:
+def test_ids_are_unique_and_in_order_of_creation() -> None:
     ids = [new_id() for _ in range(1_000)]
 
     assert len(set(ids)) == 1_000
@@ -53,7 +53,7 @@ def test_an_event_id_is_read_as_it_was_written(milliseconds: int, sequence: int)
         "\u0661-1",
     ],
 )
-def test_what_is_no_event_id_is_none(text: str) -> None:
+def test_invalid_event_ids_are_not_parsed(text: str) -> None:
     assert parse_event_id(text) is None
 
 
@@ -75,6 +75,6 @@ def outcomes() -> list[Result[int, int]]:
     return [Ok(1), Err(1), Ok(2)]
 
 
-def test_results_are_equal_by_their_kind_and_what_they_hold() -> None:
+def test_results_are_equal_by_kind_and_value() -> None:
     assert outcomes() == outcomes()
     assert len(set(outcomes())) == 3

@@ -118,7 +118,7 @@ def test_keys_may_come_over_https_or_from_loopback(url: str) -> None:
         f"https://auth.example.com/{'k' * 2048}",
     ],
 )
-def test_keys_come_from_nowhere_else(url: str) -> None:
+def test_keys_may_not_come_from_any_other_url(url: str) -> None:
     with pytest.raises(ValueError, match="must"):
         trusted_url(url)
 
@@ -217,7 +217,7 @@ def test_a_key_that_can_not_verify_is_left_out(unusable: dict[str, Any]) -> None
     assert keys.find("e", "ES256") is not None
 
 
-def test_a_point_beside_its_curve_is_no_key() -> None:
+def test_a_point_off_the_curve_is_not_a_key() -> None:
     assert key_set(SigningKey.new("e").jwk(x="A" * 43)).find("e", "ES256") is None
 
 
@@ -240,7 +240,7 @@ def test_a_set_without_keys_has_none() -> None:
     ],
     ids=lambda document: repr(document[:12]),
 )
-def test_what_is_no_key_set_is_refused(document: bytes) -> None:
+def test_invalid_key_sets_are_rejected(document: bytes) -> None:
     with pytest.raises(UnusableAnswerError):
         KeySet(document, algorithms=WIDE)
 

@@ -35,6 +35,6 @@ def test_long_vectors_are_looked_up_in_half_the_precision() -> None:
         {},
     ],
 )
-def test_what_is_no_question_is_refused(wrong: dict[str, object]) -> None:
+def test_invalid_queries_are_rejected(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SearchKnowledgeRequest.model_validate(wrong)

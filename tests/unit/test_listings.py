@@ -82,7 +82,7 @@ def test_no_column_hides_behind_what_a_record_can_do(table: Any) -> None:  # noq
     ],
     ids=str,
 )
-async def test_what_is_chosen_picks_the_conditions(
+async def test_filters_select_the_conditions(
     connection: Any,  # noqa: ANN401 -- in the place of a connection
     chosen: dict[str, object],
     condition: str,
@@ -123,7 +123,7 @@ async def test_a_parameter_that_is_missing_is_a_mistake(connection: Any) -> None
         ).all(connection)
 
 
-async def test_what_is_left_where_it_is_is_not_asked_for(connection: Any) -> None:  # noqa: ANN401 -- as above
+async def test_deferred_columns_are_not_selected(connection: Any) -> None:  # noqa: ANN401 -- as above
     await CompiledQuery(light()).all(connection)
 
     ((sql, _),) = connection.asked

@@ -77,7 +77,7 @@ class Broken(Echo):
         ({"text": "", "extra": 1}, "not allowed: `extra`; allowed: `text`, `times`"),
     ],
 )
-def test_an_invalid_input_is_reported_with_its_path_and_what_was_expected(
+def test_an_invalid_input_is_reported_with_its_path_and_the_expected_type(
     tool_input: dict[str, JsonValue], expected: str
 ) -> None:
     problem = InputValidation().problem(ECHO_SCHEMA, tool_input)

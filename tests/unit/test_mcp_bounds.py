@@ -50,7 +50,7 @@ def answer(number: int | str) -> JSONRPCResponse:
     return JSONRPCResponse(jsonrpc="2.0", id=number, result={})
 
 
-def test_an_answer_is_heard_once() -> None:
+def test_an_answer_is_delivered_once() -> None:
     traffic = asked(1)
 
     assert [traffic.is_expected(answer(1)), traffic.is_expected(answer(1))] == [True, False]

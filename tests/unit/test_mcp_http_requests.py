@@ -64,7 +64,7 @@ async def test_a_status_is_a_sentence(status: int, *, reached: bool) -> None:
     )
 
 
-async def test_a_session_that_is_gone_is_told_from_a_page_that_is() -> None:
+async def test_a_missing_session_is_distinguished_from_a_missing_page() -> None:
     def missing(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(404)
 
@@ -83,7 +83,7 @@ async def test_an_error_in_words_of_the_protocol_stays_the_servers() -> None:
     assert await failure_of(lambda _: httpx2.Response(400, json=body)) is None
 
 
-async def test_nobody_else_can_write_our_failures() -> None:
+async def test_failures_cannot_be_forged() -> None:
     forged = FailureAsResponse().message(HttpFailure("Nothing happened.", reached=False), 7)
 
     assert await failure_of(lambda _: httpx2.Response(500, content=forged)) is None
@@ -133,7 +133,7 @@ async def test_a_stream_that_is_given_up_ends_with_an_error_of_ours() -> None:
     assert json.loads(data)["error"]["message"] == "The call was cancelled."
 
 
-async def test_a_notification_that_fails_is_nobodys_trouble() -> None:
+async def test_a_failed_notification_is_ignored() -> None:
     async def broken(_: httpx2.Request) -> httpx2.Response:
         raise ConnectFailedError
 

@@ -65,7 +65,7 @@ def test_a_result_that_follows_is_not_remarked_on() -> None:
         (None, "expected object, got null.)"),
     ],
 )
-def test_a_result_that_does_not_follow_is_told_with_the_place(
+def test_a_result_that_breaks_its_schema_is_reported_with_the_path(
     content: object, expected: str
 ) -> None:
     said = remark(WARMTH, content)
@@ -73,13 +73,13 @@ def test_a_result_that_does_not_follow_is_told_with_the_place(
     assert said == BROKEN + expected
 
 
-def test_a_result_without_what_was_promised_is_told() -> None:
+def test_a_result_without_structured_content_is_reported() -> None:
     result = CallToolResult(content=[TextContent(text="It is warm.")])
 
     assert remark_on(result, WARMTH, tool="weather__now") == MISSING
 
 
-def test_null_can_be_what_was_promised() -> None:
+def test_null_can_satisfy_an_output_schema() -> None:
     assert remark({"type": ["object", "null"]}, None) is None
 
 
@@ -128,7 +128,7 @@ def test_a_remark_is_bounded_and_can_be_stored() -> None:
         ({"type": "string"}, {"a": "\ud800"}),
     ],
 )
-def test_what_can_not_be_checked_within_bounds_is_left_as_it_is(
+def test_a_result_too_large_to_check_is_left_unchanged(
     schema: dict[str, Any], content: object
 ) -> None:
     assert remark(schema, content) is None
@@ -142,7 +142,7 @@ def test_a_pattern_that_looks_around_is_checked_by() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)+$", "(x+x+)+y"])
-def test_a_pattern_that_others_take_for_ever_with_is_checked(pattern: str) -> None:
+def test_a_pattern_that_makes_other_engines_hang_is_checked(pattern: str) -> None:
     assert remark({"pattern": pattern}, "a" * 50_000 + "b") is not None
 
 
@@ -154,7 +154,7 @@ def test_much_that_is_in_order_is_checked() -> None:
     assert remark(schema, [*days, {"temperature": "warm"}]) is not None
 
 
-def test_a_schema_that_lies_elsewhere_is_not_fetched() -> None:
+def test_a_remote_output_schema_is_not_fetched() -> None:
     assert remark({"$ref": "http://127.0.0.1:9/schema"}, {}) is None
 
 
@@ -187,7 +187,7 @@ def test_a_schema_that_nothing_can_be_checked_by_is_named(
     assert problem_of_output_schema(schema) == expected
 
 
-def test_a_tool_with_a_broken_output_schema_can_be_called_and_is_told_of() -> None:
+def test_a_tool_with_a_broken_output_schema_can_be_called_and_is_reported() -> None:
     given: dict[str, Any] = {"type": "object"}
     listing = check_tools(
         "weather",

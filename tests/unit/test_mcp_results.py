@@ -45,7 +45,7 @@ def test_nothing_is_said_to_be_nothing() -> None:
     assert outcome_of(result(TextContent(text=""))).output == "The tool returned no output."
 
 
-def test_what_can_not_be_stored_is_replaced() -> None:
+def test_unstorable_characters_are_replaced() -> None:
     assert outcome_of(result(TextContent(text="a\x00b\ud800"))).output == "a\ufffdb\ufffd"
 
 
@@ -81,7 +81,7 @@ def test_structured_content_that_is_not_said_is_added() -> None:
     assert outcome.output == 'Found 2.\n{"cities":["Köln",null]}'
 
 
-def test_deep_text_is_no_reason_to_fail() -> None:
+def test_deeply_nested_text_does_not_fail() -> None:
     deep = "[" * 100_000
 
     assert outcome_of(result(TextContent(text=deep), structured_content={"a": 1})).output
@@ -102,7 +102,7 @@ def test_no_more_images_are_shown_than_allowed() -> None:
     assert kinds == ["image"] * MAX_IMAGES + ["text"] * 2
 
 
-def test_an_image_is_what_its_bytes_say() -> None:
+def test_an_image_type_is_detected_from_its_bytes() -> None:
     outcome = outcome_of(result(image(png(), "image/jpeg")))
 
     assert outcome.blocks[0]["source"]["media_type"] == "image/png"
@@ -148,7 +148,7 @@ def test_all_kinds_that_a_model_takes_are_known(content: bytes, expected: str) -
     assert found.media_type == expected
 
 
-def test_what_a_model_can_not_hear_or_read_is_described() -> None:
+def test_content_that_a_model_cannot_take_is_described() -> None:
     outcome = outcome_of(
         result(
             AudioContent(data="AAAA", mime_type="audio/wav"),

@@ -197,7 +197,7 @@ async def test_a_connection_that_ends_fails_the_call_and_is_reported() -> None:
     assert opened.ended.is_set()
 
 
-def test_errors_of_broken_streams_are_told_apart_by_the_texts_that_the_sdk_uses() -> None:
+def test_errors_of_broken_streams_are_distinguished_by_the_sdks_messages() -> None:
     source = inspect.getsource(sys.modules[streamable_http_client.__module__])
 
     assert "SSE stream ended without a response" in source

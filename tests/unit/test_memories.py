@@ -43,7 +43,7 @@ def test_a_memory_is_a_fact_of_middling_importance_unless_said_otherwise() -> No
 
 
 @pytest.mark.parametrize("content", ["", " ", "\t\n ", "\u2003\u3000", "\x1c", "x" * 4001])
-def test_nothing_and_too_much_are_no_memories(content: str) -> None:
+def test_empty_and_oversized_contents_are_rejected(content: str) -> None:
     for model in (CreateMemoryRequest, ChangeMemoryRequest, MemorySuggestion):
         with pytest.raises(ValidationError):
             model.model_validate({"content": content})
@@ -87,7 +87,7 @@ def test_words_are_kept_as_they_are(content: str) -> None:
     ],
     ids=str,
 )
-def test_what_no_memory_has_is_refused(fields: dict[str, Any]) -> None:
+def test_invalid_memory_fields_are_rejected(fields: dict[str, Any]) -> None:
     for model in (CreateMemoryRequest, ChangeMemoryRequest):
         with pytest.raises(ValidationError):
             model.model_validate({"content": "Likes tea", **fields})
@@ -99,7 +99,7 @@ def test_a_search_finds_between_one_and_a_hundred(limit: object) -> None:
         SearchMemoriesRequest.model_validate({"query": "tea", "limit": limit})
 
 
-def test_a_change_names_only_what_it_changes() -> None:
+def test_an_update_names_only_the_changed_fields() -> None:
     change = ChangeMemoryRequest.model_validate({"kind": "event", "importance": 1})
 
     assert change.changes() == {"kind": MemoryKind.EVENT, "importance": 1.0}

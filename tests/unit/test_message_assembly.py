@@ -110,7 +110,7 @@ def test_tool_input_is_parsed_from_its_pieces() -> None:
         ('{"\\u0000": ["\\u0000", 1, null]}', {"\ufffd": ["\ufffd", 1, None]}),
     ],
 )
-def test_tool_input_that_is_no_storable_object_is_made_one(
+def test_unstorable_tool_input_becomes_a_storable_object(
     written: str, read: dict[str, Any]
 ) -> None:
     assembly, _ = assembled(
@@ -139,7 +139,7 @@ def test_thinking_keeps_its_signature() -> None:
     ]
 
 
-def test_redacted_thinking_goes_back_as_it_came() -> None:
+def test_redacted_thinking_is_returned_unchanged() -> None:
     assembly, _ = assembled(start(), block(0, type="redacted_thinking", data="eA=="), *end())
 
     assert assembly.blocks() == [{"type": "redacted_thinking", "data": "eA=="}]
@@ -157,7 +157,7 @@ def test_empty_texts_are_left_out_and_blocks_keep_their_order() -> None:
     assert [found.get("id") for found in assembly.blocks()] == ["c1", "c2"]
 
 
-def test_what_can_not_be_stored_is_replaced_in_stream_and_block_alike() -> None:
+def test_unstorable_characters_are_replaced_in_stream_and_block_alike() -> None:
     assembly, text = assembled(
         start(), block(0, type="text", text=""), delta(0, "text_delta", text="a\x00b"), *end()
     )

@@ -16,14 +16,14 @@ MOMENTS = st.datetimes(timezones=st.just(UTC))
 
 
 @given(st.tuples(TEXTS, NUMBERS, MOMENTS, st.uuids()))
-def test_a_cursor_names_the_row_that_it_was_made_from(place: tuple[Any, ...]) -> None:
+def test_a_cursor_names_the_row_that_it_was_created_from(place: tuple[Any, ...]) -> None:
     types = [str, int, datetime, UUID]
 
     assert decode_cursor(encode_cursor("-title", place), "-title", types) == list(place)
 
 
 @given(st.text(max_size=60))
-def test_any_other_text_is_no_cursor(text: str) -> None:
+def test_any_other_text_is_not_a_cursor(text: str) -> None:
     with pytest.raises(InvalidCursorError):
         decode_cursor(text, "createdAt", [UUID])
 

@@ -28,7 +28,7 @@ def test_an_administrator_may_do_everything() -> None:
 
 @pytest.mark.parametrize("role", UserRole)
 @pytest.mark.parametrize("permission", Permission)
-def test_a_key_lets_do_what_both_it_and_the_role_allow(
+def test_a_key_allows_only_what_both_its_scopes_and_the_role_allow(
     role: UserRole, permission: Permission
 ) -> None:
     key = frozenset({permission})

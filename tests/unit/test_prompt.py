@@ -55,7 +55,7 @@ def test_a_message_that_does_not_fit_alone_is_refused() -> None:
     st.lists(st.lists(st.integers(0, 400), min_size=1, max_size=2), min_size=1, max_size=5),
     st.integers(0, 500),
 )
-def test_what_is_kept_fits_and_one_turn_more_would_not(
+def test_the_kept_turns_fit_and_one_more_would_not(
     turns: list[list[int]], budget_tokens: int
 ) -> None:
     all_sizes = sizes(*map(tuple, turns))
@@ -182,7 +182,7 @@ def test_equal_ids_in_different_steps_keep_their_own_results() -> None:
     assert messages[4]["content"] == [marked(result("c", "two", is_error=False))]
 
 
-def test_making_the_messages_changes_no_row() -> None:
+def test_building_the_messages_changes_no_row() -> None:
     steps = [step(1, [use("c1")]), step(2, [text("more")])]
     messages = [message("user", "q1"), message("user", "q2")]
 
@@ -218,7 +218,7 @@ def test_a_call_has_no_more_marks_than_the_provider_takes(steps: int) -> None:
     assert marks_in([earlier_step.blocks for earlier_step in earlier]) == 0
 
 
-def test_the_layers_stand_in_order_and_what_is_stable_ends_in_a_mark() -> None:
+def test_the_layers_are_in_order_and_the_stable_part_ends_with_a_cache_breakpoint() -> None:
     layers = PromptLayers(version="x", system="S", tools="T", user="U", context="C")
 
     assert system_blocks(layers) == [text("S"), text("T"), marked(text("U")), text("C")]

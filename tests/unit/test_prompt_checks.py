@@ -53,5 +53,5 @@ def test_the_date_is_that_of_the_user(time_zone: str | None, expected: str) -> N
     assert filled("It is {date}.", now=LATE, time_zone=time_zone) == f"It is {expected}."
 
 
-def test_what_is_no_placeholder_stays_as_it_is() -> None:
+def test_text_that_is_not_a_placeholder_is_unchanged() -> None:
     assert filled("{other} {}", now=LATE, time_zone=None) == "{other} {}"

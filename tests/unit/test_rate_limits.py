@@ -68,7 +68,7 @@ async def test_where_one_limit_refuses_no_other_is_charged() -> None:
     assert (await hit(only=(wide,))).remaining == 8
 
 
-async def test_of_two_limits_that_refuse_the_longer_wait_is_told() -> None:
+async def test_of_two_exceeded_limits_the_longer_wait_is_reported() -> None:
     minute = Limit(Group.REQUESTS, 1, timedelta(minutes=1))
     day = Limit(Group.UPLOADS, 1, timedelta(days=400))
     hit = counting(minute, day)
@@ -77,7 +77,7 @@ async def test_of_two_limits_that_refuse_the_longer_wait_is_told() -> None:
     assert (await hit()).limit == day
 
 
-async def test_what_is_never_allowed_is_refused() -> None:
+async def test_a_limit_of_zero_always_rejects() -> None:
     decision = await counting(hourly(0))()
 
     assert not decision.allowed
@@ -93,7 +93,7 @@ async def test_where_limits_are_switched_off_nothing_is_decided() -> None:
     assert not service.is_degraded
 
 
-def test_each_request_is_counted_as_one_whatever_else_it_is() -> None:
+def test_messages_also_count_as_requests() -> None:
     rates = RateLimits(requests_per_minute=5, messages_per_minute=2)
 
     assert [limit.group for limit in limits_for(rates, Group.MESSAGES)] == ["requests", "messages"]
@@ -134,5 +134,5 @@ def test_an_account_is_counted_whatever_case_its_address_is_written_in() -> None
     assert "ada" not in subject
 
 
-def test_an_address_that_no_text_can_be_made_of_is_counted_too() -> None:
+def test_an_email_that_cannot_be_encoded_is_counted_too() -> None:
     assert account_subject("\ud800@example.com").startswith("account:")

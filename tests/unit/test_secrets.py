@@ -12,7 +12,7 @@ from services.tools.secrets import (
 OLD, NEW = "o" * 32, "n" * 40
 
 
-def test_what_was_sealed_opens_for_its_owner() -> None:
+def test_a_sealed_secret_opens_for_its_owner() -> None:
     vault = SecretVault(OLD)
 
     assert vault.open(vault.seal(b"hush", owner="tool:a"), owner="tool:a") == b"hush"

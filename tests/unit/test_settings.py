@@ -115,6 +115,6 @@ def test_paths_can_be_put_behind_the_public_url(
     "given",
     ["chat.example.com", "ftp://a.example", "https://a.example/?b", "https://u:p@a.example"],
 )
-def test_a_public_url_that_nobody_can_call_back_at_is_refused(given: str) -> None:
+def test_a_public_url_unusable_for_callbacks_is_rejected(given: str) -> None:
     with pytest.raises(ValidationError):
         settings(public_url=given)

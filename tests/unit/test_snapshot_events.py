@@ -86,7 +86,7 @@ def test_events_are_not_sent_twice() -> None:
     assert again == []
 
 
-def test_only_what_is_new_of_a_text_is_told() -> None:
+def test_only_new_text_is_published() -> None:
     _, second = sent(running(step(1), delta("One")), running(step(1), delta("One, two")))
 
     assert second == [event_at(PASSING, delta(", two"))]

@@ -94,5 +94,5 @@ def test_zones_are_those_of_utc() -> None:
     "text",
     ["", "2026", "2026-13", "2026-00", "2026-1", "26-01", "1999-12", "2026-01-01", "२०२६-०१", "x"],
 )
-def test_what_is_no_month_names_no_period(text: str) -> None:
+def test_invalid_months_name_no_period(text: str) -> None:
     assert period_of_month(text) is None

@@ -46,12 +46,12 @@ def test_an_assignment_may_say_since_when() -> None:
 
 
 @pytest.mark.parametrize("end", ["2026-01-01T00:00:00Z", "2025-12-31T00:00:00Z"])
-def test_a_range_has_to_end_behind_its_start(end: str) -> None:
+def test_a_range_must_end_after_its_start(end: str) -> None:
     with pytest.raises(ValidationError, match="later than `from`"):
         UsageFilter.model_validate({"from": "2026-01-01T00:00:00Z", "to": end})
 
 
-def test_ids_are_in_the_range_of_the_time_of_their_making() -> None:
+def test_ids_are_in_the_range_of_their_creation_time() -> None:
     before = first_id_at(utc_now())
 
     made = new_id()

@@ -93,7 +93,9 @@ async def test_a_killed_process_is_started_again(build: Build) -> None:
     assert first != pid_of(supervisor, "api")
 
 
-async def test_processes_json_holds_the_ids_of_what_runs_now(build: Build, tmp_path: Path) -> None:
+async def test_processes_json_holds_the_ids_of_running_processes(
+    build: Build, tmp_path: Path
+) -> None:
     supervisor = build(sleeper("api"), sleeper("worker"))
     await supervisor.start()
     supervisor["api"].kill()
@@ -105,7 +107,7 @@ async def test_processes_json_holds_the_ids_of_what_runs_now(build: Build, tmp_p
     assert expected == written
 
 
-async def test_an_early_process_runs_before_its_dependencies_and_goes_on_after_them(
+async def test_an_early_process_runs_before_its_dependencies_and_continues_after_them(
     build: Build, tmp_path: Path
 ) -> None:
     launched, migrated = tmp_path / "launched", tmp_path / "migrated"
@@ -130,9 +132,7 @@ async def test_an_early_process_runs_before_its_dependencies_and_goes_on_after_t
     assert migrated.exists()
 
 
-async def test_an_early_process_that_is_killed_goes_on_at_once(
-    build: Build, tmp_path: Path
-) -> None:
+async def test_a_killed_early_process_restarts_at_once(build: Build, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     script = f"read signal && touch {ready}; exec sleep 1000"
     spec = shell("api", script, early=True, ready=ready_when_exists(ready))
@@ -146,7 +146,7 @@ async def test_an_early_process_that_is_killed_goes_on_at_once(
     assert ready.exists()
 
 
-async def test_the_start_signal_comes_after_what_it_announces(build: Build, tmp_path: Path) -> None:
+async def test_the_start_signal_follows_what_it_announces(build: Build, tmp_path: Path) -> None:
     written = tmp_path / "addresses"
     script = f"read signal; [ -e {written} ] && exec sleep 1000"
     ready = ready_when_exists(written)
@@ -396,7 +396,7 @@ def test_a_killed_supervisor_takes_its_processes_along(tmp_path: Path) -> None:
         wait_gone(pid)
 
 
-def test_what_a_dead_supervisor_has_left_is_ended(tmp_path: Path) -> None:
+def test_orphans_of_a_dead_supervisor_are_ended(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as left:
         ProcessRegister(tmp_path).add("worker", left.pid)
 

@@ -50,7 +50,7 @@ def decided(*lines: str) -> Decision | None:
         (["e", "[" * 100_000, "y"], Decision("approve")),
     ],
 )
-def test_what_is_typed_becomes_a_decision(lines: list[str], decision: Decision) -> None:
+def test_input_becomes_a_decision(lines: list[str], decision: Decision) -> None:
     assert decided(*lines) == decision
 
 
@@ -70,7 +70,7 @@ def test_the_call_is_shown_with_its_whole_input() -> None:
     ]
 
 
-def test_what_can_not_be_seen_is_spelled_out() -> None:
+def test_invisible_characters_are_escaped() -> None:
     hidden = {"a\u202eb": "c\u200bd\x1b[2J\x7f\x9b\u2028e"}
 
     shown = shown_input(json.loads(json.dumps(hidden)))

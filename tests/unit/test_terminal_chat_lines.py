@@ -37,7 +37,7 @@ def test_the_summary_of_a_cancelled_turn_says_that_it_was_stopped() -> None:
     assert summary_line(state).startswith("scripted-model · stopped · ")
 
 
-def test_a_failure_is_told_by_its_message_and_code() -> None:
+def test_a_failure_is_reported_with_its_message_and_code() -> None:
     error = ("error", {"code": "BUDGET_EXCEEDED", "message": "No budget.", "retryable": False})
     assert failure_line(state_of(error)) == "✗ No budget. (BUDGET_EXCEEDED)"
     assert failure_line(state_of(("done", {"status": "failed"}))) == "✗ The turn failed."

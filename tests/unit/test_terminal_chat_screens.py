@@ -124,7 +124,7 @@ def test_a_terminal_shows_tool_calls_between_the_steps() -> None:
     assert f"Wait.\n{line}\n42\nscripted-model" in shown
 
 
-def test_what_a_model_writes_can_not_steer_the_terminal() -> None:
+def test_model_output_cannot_control_the_terminal() -> None:
     terminal = Terminal()
     show(LiveScreen(terminal), step(1), delta(1, "\x1b]0;owned\x07"), done("\x1b]0;owned\x07"))
     assert "\x1b]" not in terminal.getvalue()

@@ -153,7 +153,7 @@ def test_a_script_creates_an_account_from_its_environment(
         sign_in(session, sign_up=True)
 
 
-def test_the_end_of_the_input_signs_nobody_in(session: Session) -> None:
+def test_the_end_of_the_input_does_not_sign_in(session: Session) -> None:
     with pytest.raises(SignInError, match="Not signed in"):
         sign_in(session)
 

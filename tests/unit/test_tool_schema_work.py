@@ -78,7 +78,7 @@ def test_parts_for_entries_are_counted(keyword: str, entry: object, *, as_list: 
         ({"items": {"$ref": "#/prefixItems/0"}, "prefixItems": [{}]}, [1] * 100_000, [1]),
     ],
 )
-def test_what_a_part_does_by_itself_is_counted(
+def test_the_work_of_each_part_is_counted(
     schema: dict[str, Any], many: object, few: object
 ) -> None:
     assert is_too_much_work(schema, many)

@@ -79,9 +79,7 @@ def test_schemas_of_objects_are_accepted(schema: dict[str, Any]) -> None:
         (with_property({"minimum": float("inf")}), "contains invalid Unicode"),
     ],
 )
-def test_what_is_no_schema_of_a_tools_input_is_refused(
-    schema: dict[str, Any], expected: str
-) -> None:
+def test_invalid_input_schemas_are_rejected(schema: dict[str, Any], expected: str) -> None:
     problem = problem_of_schema(schema)
 
     assert problem is not None

@@ -35,7 +35,7 @@ def source_of(**things: str) -> Source:
     return source
 
 
-async def test_what_was_read_is_not_read_again() -> None:
+async def test_a_cached_value_is_not_read_again() -> None:
     source = source_of(ada="user")
     cache = source.cache()
 
@@ -43,7 +43,7 @@ async def test_what_was_read_is_not_read_again() -> None:
     assert source.times_read == 1
 
 
-async def test_that_there_is_nothing_is_not_cache() -> None:
+async def test_absence_is_not_cached() -> None:
     source = source_of()
     cache = source.cache()
     before = await cache.get("ada")
@@ -81,7 +81,7 @@ async def test_an_invalidated_key_is_read_again_and_others_are_not() -> None:
     assert (one_forgotten, all_forgotten) == (["user", "admin"], ["user", "user"])
 
 
-async def test_what_was_read_before_a_change_is_not_cache_after_it() -> None:
+async def test_a_read_from_before_a_change_is_not_cached_after_it() -> None:
     source = Source({"ada": "admin"})
     cache = source.cache()
     asked = asyncio.create_task(cache.get("ada"))

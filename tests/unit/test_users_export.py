@@ -18,5 +18,5 @@ def test_no_section_holds_a_hash_or_a_vector(section: Section) -> None:
     assert not re.search(r"_hash|embedding|\*", section.query)
 
 
-def test_what_is_left_out_is_no_section_as_well() -> None:
+def test_omitted_tables_are_not_exported_as_sections() -> None:
     assert not LEFT_OUT.keys() & {section.table for section in SECTIONS}

@@ -17,7 +17,7 @@ def test_an_address_is_taken_in_lower_case() -> None:
     assert SignUpRequest(email="Ada@Example.COM", password=PASSWORD).email == "ada@example.com"
 
 
-def test_an_address_that_grows_in_lower_case_is_no_longer_than_its_column() -> None:
+def test_an_email_that_grows_in_lower_case_fits_its_column() -> None:
     local = "İ" * 40
     for length in (120, 170, 200):
         domain = ".".join(["d" * 50] * 3) + ".example"
@@ -30,7 +30,7 @@ def test_an_address_that_grows_in_lower_case_is_no_longer_than_its_column() -> N
         assert len(request.email) <= 254
 
 
-def test_a_change_knows_what_was_left_out_from_what_is_null() -> None:
+def test_an_update_distinguishes_omitted_fields_from_null() -> None:
     assert ChangeUserRequest.model_validate({"displayName": None}).changes() == {
         "display_name": None
     }
@@ -54,7 +54,7 @@ def test_a_change_knows_what_was_left_out_from_what_is_null() -> None:
     ],
     ids=ascii,
 )
-def test_a_change_of_ones_account_that_makes_no_sense_is_refused(body: dict[str, Any]) -> None:
+def test_an_invalid_account_update_is_rejected(body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ChangeUserRequest.model_validate(body)
 
@@ -62,7 +62,7 @@ def test_a_change_of_ones_account_that_makes_no_sense_is_refused(body: dict[str,
 @pytest.mark.parametrize(
     "body", [{}, {"role": "owner"}, {"role": None}, {"status": "gone"}, {"email": "a@example.com"}]
 )
-def test_a_change_by_an_administrator_that_makes_no_sense_is_refused(body: dict[str, Any]) -> None:
+def test_an_invalid_update_by_an_administrator_is_rejected(body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ManageUserRequest.model_validate(body)
 
@@ -142,6 +142,6 @@ def test_permissions_of_a_key_are_named_by_their_words() -> None:
     ],
     ids=ascii,
 )
-def test_a_key_that_makes_no_sense_is_refused(body: dict[str, Any]) -> None:
+def test_an_invalid_key_is_rejected(body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CreateApiKeyRequest.model_validate(body)

@@ -53,7 +53,7 @@ def test_json_is_the_output_unless_it_names_one(body: bytes, output: str) -> Non
     assert outcome(200, body) == ToolOutcome(output=output)
 
 
-def test_text_that_is_no_utf_8_is_no_result() -> None:
+def test_invalid_utf_8_is_not_a_result() -> None:
     wrong = outcome(200, b"gr\xfc\xdfe", "Text/Plain; charset=latin-1")
 
     assert (wrong.is_error, wrong.output) == (
@@ -97,7 +97,7 @@ def test_text_and_json_of_all_names_are_read(
         (b"\xff\xfe\x00", JSON),
     ],
 )
-def test_what_is_no_result_is_told_to_the_model_as_an_error(
+def test_invalid_results_are_reported_to_the_model_as_errors(
     body: bytes, content_type: str | None
 ) -> None:
     found = outcome(200, body, content_type)
@@ -116,14 +116,14 @@ def test_an_accepted_call_is_answered_later() -> None:
 
 
 @pytest.mark.parametrize("status", [300, 304, 305, 400, 401, 404, 409, 410, 422])
-def test_a_refusal_is_told_to_the_model_with_its_status(status: int) -> None:
+def test_a_rejection_is_reported_to_the_model_with_its_status(status: int) -> None:
     found = outcome(status)
 
     assert found.is_error
     assert str(status) in found.output
 
 
-def test_a_refusal_says_what_the_workflow_said_in_brief() -> None:
+def test_a_rejection_quotes_the_workflow_in_brief() -> None:
     assert "no such customer" in outcome(404, b"no such customer", "text/plain").output
     assert "customer" not in outcome(404, b"<p>no such customer", "text/html").output
     assert len(outcome(400, b"x" * 1_000_000, "text/plain").output) < 700
@@ -162,7 +162,7 @@ def test_a_webhook_may_say_when_to_call_it_again(given: str, retry_after: timede
     assert raised.value.retry_after == retry_after
 
 
-def test_json_that_is_none_is_found_out() -> None:
+def test_invalid_json_is_detected() -> None:
     assert read_json(b'{"a": [1]}') == Ok({"a": [1]})
     assert read_json(b"{") == Err(NotJson.INVALID)
     assert read_json(b'{"a": -Infinity}') == Err(NotJson.INVALID)

@@ -48,7 +48,7 @@ def test_a_message_is_signed_as_other_libraries_sign_it() -> None:
     }
 
 
-def test_what_is_signed_is_id_timestamp_and_body_with_full_stops_between_them() -> None:
+def test_the_signed_content_is_id_timestamp_and_body_joined_by_dots() -> None:
     content = f"{ID}.{int(NOW.timestamp())}.".encode() + BODY
     digest = base64.b64encode(hmac.digest(KEY, content, hashlib.sha256)).decode()
 
@@ -92,7 +92,7 @@ def test_a_signature_by_another_key_is_not_believed() -> None:
 @pytest.mark.parametrize(
     "signature", ["v1,", "v1", ",", "v1,===", "v1,ÄÖ", "v2,AAAA", " " * 5000, "v1,A " * 5000]
 )
-def test_what_is_no_signature_is_not_believed(signature: str) -> None:
+def test_invalid_signatures_are_rejected(signature: str) -> None:
     headers = signed() | {"webhook-signature": signature}
 
     assert problem(headers) is SignatureProblem.WRONG
@@ -111,7 +111,7 @@ def test_a_message_from_too_long_ago_or_ahead_is_not_believed(away: timedelta) -
 
 
 @pytest.mark.parametrize("timestamp", ["nan", "-1", "1e9", "1.5", "٣", "9" * 400, " 1"])
-def test_what_is_no_timestamp_is_not_believed(timestamp: str) -> None:
+def test_invalid_timestamps_are_rejected(timestamp: str) -> None:
     headers = signed() | {"webhook-timestamp": timestamp}
 
     assert problem(headers) is SignatureProblem.OUT_OF_TIME
@@ -128,5 +128,5 @@ def test_what_is_no_timestamp_is_not_believed(timestamp: str) -> None:
         ("whsec_", b"whsec_"),
     ],
 )
-def test_a_secret_is_base64_behind_its_prefix_and_text_else(secret: str, key: bytes) -> None:
+def test_a_secret_is_base64_after_its_prefix_and_text_otherwise(secret: str, key: bytes) -> None:
     assert signing_key(secret) == key

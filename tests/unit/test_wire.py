@@ -47,7 +47,7 @@ def test_times_are_in_utc_with_microseconds() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_text_made_storable_is_as_long_as_before_and_can_be_encoded(text: str) -> None:
+def test_storable_text_keeps_its_length_and_can_be_encoded(text: str) -> None:
     storable = make_storable(text)
 
     assert len(storable) == len(text)
@@ -75,7 +75,7 @@ def test_requests_are_strict_and_know_their_fields() -> None:
             SendMessageRequest.model_validate({"content": "a", **wrong})
 
 
-def test_events_are_one_line_of_camel_case_json_without_what_is_not_there() -> None:
+def test_events_are_one_line_of_camel_case_json_without_absent_fields() -> None:
     done = DoneEvent(status=TurnStatus.CANCELLED, usage=TokenUsage(), cost_usd=Decimal("0.10"))
     delta = DeltaEvent(step=1, attempt=2, text="line\nbreak")
 

@@ -44,7 +44,7 @@ def shown(function: str) -> Callable[..., Any]:
     return found
 
 
-def test_the_page_verifies_what_is_sent() -> None:
+def test_the_documented_verification_accepts_sent_requests() -> None:
     is_from_everturn = shown("is_from_everturn")
     now = datetime.now(UTC)
     headers = signature_headers(signing_key(SECRET), BODY, message_id="a:1:b", moment=now)
@@ -58,7 +58,7 @@ def test_the_page_verifies_what_is_sent() -> None:
     assert not is_from_everturn(SECRET, old, BODY)
 
 
-def test_the_page_signs_what_is_believed() -> None:
+def test_the_documented_signature_is_accepted() -> None:
     sent: list[httpx.Request] = []
 
     def take(request: httpx.Request) -> httpx.Response:
@@ -121,7 +121,7 @@ def test_a_recipe_reads_only_nodes_that_it_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_refuses_what_is_not_signed_before_it_does_anything(name: str) -> None:
+def test_a_recipe_rejects_unsigned_requests_first(name: str) -> None:
     workflow = recipe(name)
     nodes = {node["name"]: node for node in workflow["nodes"]}
     signed, unsigned = workflow["connections"]["Signed and fresh?"]["main"]
