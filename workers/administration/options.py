@@ -38,7 +38,7 @@ def administration(context: typer.Context) -> Iterator["Administration"]:
     target = context.find_object(Target)
     if target is None:
         raise typer.Exit(1)
-    with open_administration(target) as opened:
+    with open_administration(target.url, target.data_dir, email=target.email) as opened:
         yield opened
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -19,7 +20,6 @@ from everturn_client.admin import Admin
 from everturn_client.admin_models import AdministeredTool
 from everturn_client.models import Resource
 from everturn_client.runners import Blocking
-from workers.administration.options import Target
 from workers.api_address import api_origin
 from workers.terminal_chat.credentials import TerminalError
 from workers.terminal_chat.screen import PlainScreen, harmless
@@ -94,15 +94,17 @@ class Administration:
 
 
 @contextmanager
-def open_administration(target: Target) -> Iterator[Administration]:
+def open_administration(
+    url: str | None, data_dir: Path, *, email: str | None
+) -> Iterator[Administration]:
     """Sign in as `everturn chat` does; an error is a sentence and the exit code 1.
 
     Errors: typer.Exit.
     """
     screen = PlainScreen(answers=sys.stdout, lines=sys.stderr)
     try:
-        with open_session(api_origin(target.url, target.data_dir), screen) as session:
-            SignIn(session, email=target.email).ensure()
+        with open_session(api_origin(url, data_dir), screen) as session:
+            SignIn(session, email=email).ensure()
             yield Administration(session)
     except (EverturnError, TerminalError) as error:
         screen.line(sentence_of(error), style="red")
