@@ -78,7 +78,7 @@ test-services: $(INSTALLED) ## Integration, contract and replay tests on real Po
 		tests/integration tests/contracts tests/replay
 	$(if $(COVERAGE),@$(BIN)/python -m tests.coverage_gate)
 
-# Chaos mostly waits for time-outs: fuzzing uses the cores meanwhile.
+# Chaos mostly waits for timeouts: fuzzing uses the cores in the meantime.
 test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz

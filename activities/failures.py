@@ -1,4 +1,4 @@
-"""What of a failure may reach a workflow's history: its kind, never its words.
+"""What a workflow's history may contain of a failure: its type, never its message.
 
 Messages of exceptions can quote what a person or a model wrote. They are logged where the
 activity ran; Temporal gets the type.
@@ -23,7 +23,7 @@ from services.embeddings import EmbeddingRefusedError, EmbeddingUnavailableError
 
 _log = structlog.get_logger(__name__)
 
-# Passing states of the system, expected during an outage: no traceback is needed for them.
+# Temporary conditions, expected during an outage: no traceback is needed for them.
 _EXPECTED = (DatabaseUnavailableError,)
 
 
@@ -61,7 +61,7 @@ def _failure_of(error: Exception) -> ApplicationError:
 
 @contextmanager
 def embedding_failures(*, refused: str) -> Iterator[None]:
-    """Make a refusal final, and an absence one to be retried, as late as the service asks for.
+    """Make a refusal final, and an outage retryable, after the delay that the service asks for.
 
     Errors: ApplicationError, of the type `refused` for the one.
     """

@@ -1,4 +1,4 @@
-"""Heartbeats: they keep an activity alive for Temporal, and bring it the request to cancel."""
+"""Heartbeats: they keep an activity alive for Temporal, and deliver requests to cancel."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -31,7 +31,7 @@ async def heartbeats() -> AsyncIterator[None]:
 
 
 class SharedHeartbeats:
-    """Heartbeats of activities that may be many at a time: the more there are, the rarer each."""
+    """Heartbeats of many concurrent activities: the more there are, the rarer each."""
 
     def __init__(self) -> None:
         self._beating = 0

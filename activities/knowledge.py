@@ -29,7 +29,7 @@ class IngestionActivities:
 
     @activity.defn(name=names.EXTRACT_DOCUMENT)
     async def extract_document(self, version: DocumentVersionReference) -> IngestionProgress:
-        """Store the version's text and passages, or why it has none.
+        """Store the version's text and passages, or why there are none.
 
         Errors: ApplicationError `IngestionFaltered`, for the workflow to try a few times again;
         any other is retried.
@@ -61,7 +61,7 @@ class IngestionActivities:
 
 
 def _faltered(error: Exception) -> ApplicationError:
-    """Return the failure of an attempt that is worth repeating, but not for ever."""
+    """Return the failure of an attempt that is worth a few retries."""
     _log.warning("ingestion_faltered", error=type(error).__name__, reason=str(error))
     return ApplicationError(
         f"{type(error).__name__}: see the worker's log",

@@ -1,4 +1,4 @@
-"""Access: who calls, what they may do, and how often.
+"""Access: authentication, permissions and rate limits.
 
 The rate limit headers are those of draft-ietf-httpapi-ratelimit-headers-06, the last draft with a
 field for each number, which is what clients read today.
@@ -88,7 +88,7 @@ async def is_still_signed_in(request: Request) -> bool:
 
 
 def may(permission: Permission) -> Any:  # noqa: ANN401 -- as FastAPI's own Depends
-    """Return the dependency that gives a route its actor, if the caller has the permission.
+    """Return the dependency that provides a route's actor, if the caller has the permission.
 
     Routes get their actor in no other way, so that none can forget the check.
     """

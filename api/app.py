@@ -44,8 +44,8 @@ Responses have the form `{"data": ..., "meta": {"requestId": ...}}`, errors \
 """
 
 
-# Public routes: each sets its own limit. All others are limited for each user; a route that costs
-# more than a request has a limit of its own, e.g. `limited(Group.UPLOADS)`.
+# Public routes: each sets its own limit. All others are limited for each user; expensive routes
+# have their own, e.g. `limited(Group.UPLOADS)`.
 _PUBLIC: Final = (health, auth, tool_callbacks)
 _SIGNED_IN: Final = (
     users,
@@ -82,7 +82,7 @@ def create_app(
         version="1",
         summary="A backend for AI chat in which every turn is a durable workflow.",
         description=_DESCRIPTION,
-        redirect_slashes=False,  # a path with a trailing slash is another path
+        redirect_slashes=False,  # a path with a trailing slash is a different path
         generate_unique_id_function=operation_id,
     )
     app.state.services = services

@@ -30,7 +30,7 @@ def services_of(request: Request) -> ApiServices:
 
 
 def _part(pick: Callable[[ApiServices], object]) -> Any:  # noqa: ANN401 -- as FastAPI's Depends
-    # Async although nothing waits: FastAPI hands plain functions to a thread.
+    # Async although nothing is awaited: FastAPI runs plain functions in a thread.
     async def part(request: Request) -> object:
         return pick(services_of(request))
 

@@ -121,9 +121,9 @@ def value_or_raise(result: Result[T, Refusal], noun: str) -> T:
 
 
 def account_or_raise(result: Result[T, Refusal]) -> T:
-    """Return what a service did for the caller's account, or raise the error for its refusal.
+    """Return a decision's value for the caller's account, or raise the error for its refusal.
 
-    A caller whose account was deleted meanwhile is not signed in.
+    A caller whose account was deleted in the meantime is not signed in.
     """
     if isinstance(result, Err) and result.error is Unreachable.MISSING:
         raise ApiError(ErrorCode.UNAUTHENTICATED)

@@ -26,7 +26,7 @@ _BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 
 
 class ApiMetrics:
-    """The metrics of one application, in a registry of its own; searches count by process."""
+    """The metrics of one application, in a separate registry; searches count by process."""
 
     def __init__(self) -> None:
         # The creation times would be one more series for each.

@@ -47,7 +47,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-# Async although nothing waits: FastAPI hands plain functions to a thread.
+# Async although nothing is awaited: FastAPI runs plain functions in a thread.
 async def _page(
     limit: Annotated[int, Query(ge=1, le=100, description="The maximum number of items.")] = 20,
     cursor: Annotated[

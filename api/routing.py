@@ -1,4 +1,4 @@
-"""Routers: one for each group of paths, and what holds for the paths of all."""
+"""Routers: one for each group of paths, and what all paths share."""
 
 from typing import Final
 

@@ -20,7 +20,7 @@ _HEADERS: Final = {
 }
 
 _LOOK_AGAIN_S: Final = 15.0
-"""A turn may wait for days: a client that signs out meanwhile gets no more events."""
+"""A turn may wait for days: a client that has signed out gets no more events."""
 
 
 def event_stream(

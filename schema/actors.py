@@ -20,7 +20,7 @@ class ActorType(StrEnum):
 
 
 class Actor(BaseModel):
-    """In whose name a transaction runs. A service acts for no user: its id is the nil UUID."""
+    """The actor of a transaction. A service acts for no user: its id is the nil UUID."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,5 +33,5 @@ SERVICE = Actor(type=ActorType.SERVICE, user_id=UserId(_NOBODY))
 
 
 def acting_user(user_id: UserId) -> Actor:
-    """Return the actor that a worker takes on while it does this user's work."""
+    """Return the actor of a worker that does this user's work."""
     return Actor(type=ActorType.USER, user_id=user_id)

@@ -39,7 +39,7 @@ class Alert(WireModel):
 
 
 class AlertFilter(TimeRange):
-    """Which alerts are listed."""
+    """Filters for a list of alerts."""
 
     kind: AlertKind | None = None
     severity: AlertSeverity | None = None

@@ -38,7 +38,7 @@ class CreatedApiKey(ApiKey):
 
 
 class CreateApiKeyRequest(RequestModel):
-    """A new key; without `permissions` it may do all but administration and account changes."""
+    """A new key; by default it may do everything but administration and account changes."""
 
     name: Annotated[VisibleText, Field(min_length=1, max_length=100, examples=["Nightly import"])]
     permissions: (

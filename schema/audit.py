@@ -94,7 +94,7 @@ Word = Annotated[StorableText, Field(min_length=1, max_length=200)]
 
 
 class AuditFilter(TimeRange):
-    """Which entries are listed: those that match all of it."""
+    """Filters for a list of entries; an entry must match all of them."""
 
     actor_id: UUID | None = None
     subject_id: UUID | None = None
@@ -103,7 +103,7 @@ class AuditFilter(TimeRange):
         Field(
             default_factory=list,
             max_length=len(AuditAction),
-            description="May be repeated to match any of several actions.",
+            description="Repeat to match any of several actions.",
         ),
     ]
     resource_type: ResourceType | None = None

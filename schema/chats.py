@@ -80,7 +80,7 @@ class ArchivedFilter(StrEnum):
 
 
 class ChatFilter(FilterModel):
-    """Which chats are listed."""
+    """Filters for a list of chats."""
 
     search: Annotated[
         StorableText | None,

@@ -18,7 +18,7 @@ from schema.usage import TokenUsage
 from schema.wire import Timestamp, Usd, WireModel
 
 DONE_SEQUENCE = 999_999
-"""The second half of the id of every `done`, so that its id alone says that nothing follows."""
+"""The sequence number in the id of every `done`, so that the id alone marks the end."""
 
 
 class EventName(StrEnum):
@@ -165,12 +165,12 @@ class EventId(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Whether this is the id of a `done`, after which nothing comes."""
+        """Whether this is the id of a `done`, the last event."""
         return self.sequence == DONE_SEQUENCE
 
     @property
     def is_snapshot(self) -> bool:
-        """Whether the event came out of the database rather than out of Redis."""
+        """Whether the event came from the database rather than from Redis."""
         return self.milliseconds == 0
 
 

@@ -20,7 +20,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_id() -> UUID:
-    """Return a UUIDv7: unique, and ordered by the time of its making.
+    """Return a UUIDv7: unique, and ordered by creation time.
 
     Source: RFC 9562, section 5.7.
     """
@@ -28,7 +28,7 @@ def new_id() -> UUID:
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """Return the lowest id that can have been made at a moment, for ranges of time by ids."""
+    """Return the lowest id that can be generated at a moment, to filter ids by time."""
     milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
     return UUID(int=max(milliseconds, 0) << 80)
 

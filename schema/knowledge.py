@@ -59,7 +59,7 @@ class Document(VersionedModel):
     id: DocumentId
     title: str
     status: PublicationStatus
-    own: bool = Field(description="Whether it belongs to the caller.")
+    own: bool = Field(description="Whether the document belongs to the caller.")
     content_type: str
     latest_version: int
     published_version: int | None
@@ -113,7 +113,7 @@ SearchedTitle = Annotated[StorableText, Field(min_length=1, max_length=200)]
 
 
 class DocumentFilter(FilterModel):
-    """Which documents are listed."""
+    """Filters for a list of documents."""
 
     scope: DocumentScope = DocumentScope.OWN
     status: PublicationStatus | None = None
@@ -121,7 +121,7 @@ class DocumentFilter(FilterModel):
 
 
 class OwnedDocumentFilter(FilterModel):
-    """Which documents of all users are listed."""
+    """Filters for a list of all users' documents."""
 
     status: PublicationStatus | None = None
     user_id: UserId | None = Field(None, description="Filter by owner.")
@@ -131,7 +131,7 @@ class OwnedDocumentFilter(FilterModel):
 DocumentTitle = Annotated[
     VisibleText, Field(min_length=1, max_length=200, examples=["Returns policy"])
 ]
-# As long as a document may be: the limit is a setting and a plan's, checked where it is read.
+# No maximum here: the settings and the plan set it, and it is checked when the body is read.
 DocumentContent = Annotated[
     StorableText, Field(min_length=1, examples=["Goods can be returned within 30 days."])
 ]

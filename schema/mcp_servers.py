@@ -216,14 +216,14 @@ class McpServer(VersionedModel):
 
 
 class RefreshMcpServerInput(Payload):
-    """Which server's tools are to be listed, as it was configured at `configured_at`."""
+    """The server whose tools to list, as configured at `configured_at`."""
 
     name: str
     configured_at: datetime
 
 
 class RefreshMcpServerOutput(Payload):
-    """What came of it; `superseded` where the configuration has changed since."""
+    """The result of a refresh; `superseded` if the configuration has changed since."""
 
     status: McpServerStatus
     tool_count: int = 0
@@ -237,7 +237,7 @@ class McpServersToRefresh(Payload):
 
 
 class McpSweepOutcome(Payload):
-    """Result of the workflow `SweepMcpServers`: how many servers do how."""
+    """Result of the workflow `SweepMcpServers`: the number of servers by outcome."""
 
     healthy: int
     failing: int

@@ -38,8 +38,8 @@ class MemoryStatus(StrEnum):
 
 
 def kept_importance(importance: float) -> float:
-    """Return an importance as it is kept: exact to four decimals, which single precision holds."""
-    # Adding zero takes the sign from a minus zero.
+    """Return an importance rounded to four decimals, which single precision can hold."""
+    # Adding zero turns minus zero into zero.
     return round(importance, _IMPORTANCE_DECIMALS) + 0.0
 
 
@@ -78,7 +78,7 @@ Importance = Annotated[
     Field(ge=0, le=1, allow_inf_nan=False, examples=[0.8]),
     AfterValidator(kept_importance),
 ]
-# JSON has no enums, so that a strict model would refuse their names.
+# JSON has no enums, so a strict model would reject their names.
 ChosenKind = Annotated[MemoryKind, Field(strict=False)]
 
 
@@ -94,7 +94,7 @@ class MemorySort(StrEnum):
 
 
 class MemoryFilter(FilterModel):
-    """Which memories are listed."""
+    """Filters for a list of memories."""
 
     status: Annotated[
         MemoryStatus | None,
@@ -135,9 +135,9 @@ class SearchMemoriesRequest(RequestModel):
 
 
 class MemorySuggestion(WireModel):
-    """What may be worth remembering of a conversation, before the user has seen it.
+    """A memory suggested from a conversation, before the user has seen it.
 
-    Errors: pydantic.ValidationError for what could not be stored.
+    Errors: pydantic.ValidationError if it can't be stored.
     """
 
     content: MemoryContent

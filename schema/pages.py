@@ -1,6 +1,6 @@
-"""Pages of lists: a cursor names the last row returned, so that new rows move nothing.
+"""Pages of lists: a cursor names the last row returned, so that new rows shift nothing.
 
-InvalidCursorError    no list of this order gave this cursor out
+InvalidCursorError    the cursor is not one of this list and order
 """
 
 import base64
@@ -19,7 +19,7 @@ _LONGEST_VALUE: Final = 250
 
 
 class InvalidCursorError(Exception):
-    """The cursor was not given out by this list in this order."""
+    """The cursor is not one of this list and order."""
 
     def __init__(self) -> None:
         super().__init__("Invalid cursor.")
@@ -27,7 +27,7 @@ class InvalidCursorError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which part of a list is wanted: at most `limit` rows behind the one that `cursor` names."""
+    """The requested part of a list: at most `limit` rows after the one that `cursor` names."""
 
     limit: int
     cursor: str | None = None
@@ -41,7 +41,7 @@ class Page(Generic[T]):
     next_cursor: str | None
 
     def map(self, function: Callable[[T], U]) -> "Page[U]":
-        """Return the page with each item as the function makes it."""
+        """Return the page with the function applied to each item."""
         return Page([function(item) for item in self.items], self.next_cursor)
 
 
@@ -77,7 +77,7 @@ def _to_json(value: object) -> object:
 
 
 def _from_json(value: object, kind: type) -> object:
-    """Return a value of a column; what is of another kind than the column's is a ValueError."""
+    """Return a column's value; a value of another type is a ValueError."""
     if kind is UUID and isinstance(value, str):
         return UUID(value)
     if kind is datetime and isinstance(value, str):

@@ -26,7 +26,7 @@ class Permission(StrEnum):
 
 
 ADMINISTRATION: Final = frozenset({Permission.ADMIN_READ, Permission.ADMIN_WRITE})
-"""What is done to the things of others; everything else is about one's own."""
+"""Permissions over other users' resources; all others concern the caller's own."""
 
 _OF_ROLES: Final = {
     UserRole.USER: frozenset(Permission) - ADMINISTRATION,
@@ -35,16 +35,16 @@ _OF_ROLES: Final = {
 
 
 BY_DEFAULT_OF_KEYS: Final = frozenset(Permission) - ADMINISTRATION - {Permission.ACCOUNT_WRITE}
-"""What an API key may do if nothing is said: not to change or delete the account itself."""
+"""The default permissions of an API key: it can't change or delete the account."""
 
 
 def permissions_of(
     role: UserRole | None, *, key: frozenset[Permission] | None = None
 ) -> frozenset[Permission]:
-    """Return what a role may do, and of that what the API key leaves, if one is used.
+    """Return the permissions of a role, limited to those of the API key if one is used.
 
-    Somebody without a role is anonymous and may do nothing. A key that was made by an
-    administrator does not outlive their being one.
+    A caller without a role is anonymous and has none. A key created by an administrator loses the
+    administrator's permissions together with its owner.
     """
     if role is None:
         return frozenset()

@@ -22,7 +22,7 @@ from schema.wire import (
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 ModelName = Annotated[StorableText, Field(min_length=1, max_length=100)]
 
-# JSON has neither tuples nor decimals: these two are made from lists, strings and numbers.
+# JSON has neither tuples nor decimals: both are parsed from lists, strings and numbers.
 _ModelNames = Annotated[tuple[ModelName, ...], Field(strict=False, max_length=100)]
 _ToolNames = Annotated[tuple[ToolName, ...], Field(strict=False, max_length=1_000)]
 _Budget = Annotated[
@@ -129,7 +129,7 @@ class PlanSort(StrEnum):
 
 
 class PlanFilter(FilterModel):
-    """Which plans are listed."""
+    """Filters for a list of plans."""
 
     active: Annotated[bool | None, Field(description="Filter by active.")] = None
 

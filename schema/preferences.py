@@ -33,7 +33,7 @@ def _each_once(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-# The form of BCP 47; whether a language of this name is spoken somewhere is not looked up.
+# The syntax of BCP 47; whether the language exists is not checked.
 Language = Annotated[str, Field(max_length=35, examples=["pt-BR"]), AfterValidator(_language_tag)]
 TimeZone = Annotated[
     str, Field(max_length=64, examples=["Europe/Berlin"]), AfterValidator(_known_zone)

@@ -1,4 +1,4 @@
-"""`Result`: what a service returns for a decision that its caller must branch on."""
+"""`Result`: what a service returns if its caller must branch on the outcome."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -9,14 +9,14 @@ E_co = TypeVar("E_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Ok(Generic[T_co]):
-    """The decision was yes; `value` is what came of it."""
+    """Success, with its `value`."""
 
     value: T_co
 
 
 @dataclass(frozen=True, slots=True)
 class Err(Generic[E_co]):
-    """The decision was no, and stays no for these inputs; `error` says why."""
+    """A refusal, the same for every retry with these inputs; `error` says why."""
 
     error: E_co
 

@@ -120,7 +120,7 @@ class UsageGrouping(StrEnum):
 
 
 class UsageFilter(TimeRange):
-    """What part of the ledger to sum up, and how to group it; the last 30 days by default."""
+    """The part of the ledger to sum up, and the grouping; the last 30 days by default."""
 
     group_by: Annotated[UsageGrouping, Field(description="How to group the rows.")] = (
         UsageGrouping.USER

@@ -7,7 +7,7 @@ from schema.wire import Payload
 
 
 class SweepPart(StrEnum):
-    """What a sweep looks after."""
+    """The kinds of pending work that a sweep handles."""
 
     TURNS = "turns"
     INGESTIONS = "ingestions"
@@ -17,7 +17,7 @@ class SweepPart(StrEnum):
 
 
 class SweepInput(Payload):
-    """The parts in which something waits."""
+    """The parts with pending work."""
 
     parts: tuple[SweepPart, ...]
 

@@ -22,7 +22,7 @@ class TurnSort(StrEnum):
 
 
 class TurnFilter(TimeRange):
-    """Which turns are listed."""
+    """Filters for a list of turns."""
 
     user_id: UserId | None = None
     chat_id: ChatId | None = None

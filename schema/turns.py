@@ -35,7 +35,7 @@ class TurnStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can happen to the turn any more."""
+        """Whether the turn has ended."""
         return self in {TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED}
 
 
@@ -60,7 +60,7 @@ class ToolCallStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can happen to the tool call any more."""
+        """Whether the tool call has ended."""
         return self in {ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.DENIED}
 
 
@@ -114,7 +114,7 @@ class Turn(WireModel):
 
 
 class RegenerateTurnRequest(RequestModel):
-    """How to regenerate the answer; by the same model by default."""
+    """How to regenerate the answer; with the same model by default."""
 
     stream: bool = False
     model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
@@ -172,7 +172,7 @@ class TurnReference(Payload):
 
 
 class PrepareTurnOutput(Payload):
-    """What the workflow needs to know to run the turn; `ending` is set where it must not run."""
+    """What the workflow needs to know to run the turn; `ending` is set if it must not run."""
 
     ending: TurnStatus | None = None
     error_code: ErrorCode | None = None
@@ -183,7 +183,7 @@ class PrepareTurnOutput(Payload):
 
 
 class CallModelInput(Payload):
-    """Which step to ask which model for. `prompt_tokens` is the estimate of its input."""
+    """The step to run, and the model to call. `prompt_tokens` is the estimate of its input."""
 
     turn: TurnReference
     step: int
@@ -206,7 +206,7 @@ class ToolCallReference(Payload):
 
 
 class CallModelOutput(Payload):
-    """How the model ended the step, without a word of what it said."""
+    """How the model ended the step, without any of its text."""
 
     stop_reason: str
     tool_calls: tuple[ToolCallReference, ...] = ()
@@ -216,7 +216,7 @@ class CallModelOutput(Payload):
 
 
 class RunToolInput(Payload):
-    """Which stored tool call to run; with `gave_up`, to note that it can't be run."""
+    """The stored tool call to run; with `gave_up`, to record that it can't be run."""
 
     turn: TurnReference
     step: int
@@ -228,7 +228,7 @@ class RunToolInput(Payload):
 class RunToolOutput(Payload):
     """How the tool call ended; its output is in the database.
 
-    With `answers_within_s` it has not: its answer comes by a callback, within as many seconds.
+    With `answers_within_s` it has not: its answer comes by a callback, within that many seconds.
     """
 
     status: ToolCallStatus
@@ -242,7 +242,7 @@ class AskApprovalOutput(Payload):
 
 
 class ToolCallKey(Payload):
-    """Which tool call of a turn a signal is about."""
+    """The tool call that a signal is about."""
 
     step: int
     tool_call_id: str
@@ -261,7 +261,7 @@ def callback_activity_id(step: int, tool_call_id: str) -> str:
 
 
 class FinishTurnInput(Payload):
-    """How a turn is to end. `failure` is the sentence for the person who waits.
+    """How to end a turn. `failure` is the message for the user.
 
     With `only_if_queued` a turn that has begun is left to its workflow.
     """
@@ -274,7 +274,7 @@ class FinishTurnInput(Payload):
 
 
 class TurnOutcome(Payload):
-    """How the turn did end: what an operator reads as the workflow's result."""
+    """How the turn ended: the workflow's result, for operators."""
 
     status: TurnStatus
     error_code: ErrorCode | None = None

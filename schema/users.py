@@ -64,9 +64,9 @@ Password = Annotated[
     StorableText, Field(min_length=8, max_length=256, examples=["correct horse battery staple"])
 ]
 GivenPassword = Annotated[StorableText, Field(min_length=1, max_length=256)]
-"""A password that is to be compared: rules for new ones may have changed since it was set."""
+"""A password to check: the rules for new ones may have changed since it was set."""
 
-# Lower case first: it can be longer, and what is stored has to be no longer than its column.
+# Lower case first: it can be longer, and the stored value must fit into its column.
 Email = Annotated[
     EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ada@example.com"])
 ]
@@ -134,7 +134,7 @@ class UserSort(StrEnum):
 
 
 class UserFilter(FilterModel):
-    """Which users are listed."""
+    """Filters for a list of users."""
 
     search: Annotated[
         StorableText | None,

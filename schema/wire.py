@@ -27,7 +27,7 @@ class Payload(BaseModel):
 
 
 class WireModel(BaseModel):
-    """A value that a client sees, in camelCase; `model_validate` reads rows, too."""
+    """A value that a client receives, in camelCase; `model_validate` also reads rows."""
 
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, from_attributes=True
@@ -35,13 +35,13 @@ class WireModel(BaseModel):
 
 
 class VersionedModel(WireModel):
-    """A thing that several people may change; `version` counts that, and is its `ETag`."""
+    """A resource that several people may edit; `version` counts its changes and is its `ETag`."""
 
     version: int
 
 
 class RequestModel(BaseModel):
-    """A value that a client sends: strict types, and no field that is not known."""
+    """A value that a client sends: strict types, and no unknown fields."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -53,13 +53,13 @@ class RequestModel(BaseModel):
 
 
 class FilterModel(WireModel):
-    """What of a list a client wants to see, as parameters of a query."""
+    """The filters of a list, as query parameters."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class ChangeModel(RequestModel):
-    """A change of some fields of a thing; those that are left out stay as they are."""
+    """A change of some fields of a resource; omitted fields stay unchanged."""
 
     @model_validator(mode="after")
     def _names_something(self) -> Self:
@@ -68,7 +68,7 @@ class ChangeModel(RequestModel):
         return self
 
     def changes(self) -> dict[str, Any]:
-        """Return the fields that the client sent, by their names in here."""
+        """Return the fields that the client sent, by their Python names."""
         return self.model_dump(exclude_unset=True)
 
 
@@ -78,13 +78,13 @@ def unset() -> Any:  # noqa: ANN401 -- as pydantic's own Field, assignable to an
 
 
 def format_usd(amount: Decimal) -> str:
-    """Return a plain decimal without exponent or idle zeros, as `0.00042`."""
+    """Return a plain decimal without exponent or trailing zeros, e.g. `0.00042`."""
     text = format(amount, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def format_time(moment: datetime) -> str:
-    """Return RFC 3339 in UTC with microseconds, as `2026-01-31T09:00:00.000000Z`."""
+    """Return RFC 3339 in UTC with microseconds, e.g. `2026-01-31T09:00:00.000000Z`."""
     return f"{moment.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
 
 
@@ -118,12 +118,12 @@ Moment = Annotated[
         examples=["2026-01-31T09:00:00Z"],
     ),
 ]
-"""A moment that a client names: RFC 3339 with its offset, in bounds that every part can hold."""
+"""A time that a client sends: RFC 3339 with an offset, within bounds that every part can hold."""
 
 Usd = Annotated[Decimal, PlainSerializer(format_usd, return_type=str, when_used="json")]
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str, when_used="json")]
 StorableText = Annotated[str, AfterValidator(_storable)]
-"""Text that Postgres can hold: no NUL, no half of a surrogate pair."""
+"""Text that Postgres can hold: no NUL, no lone surrogates."""
 
 
 def _visible(text: str) -> str:
@@ -133,11 +133,11 @@ def _visible(text: str) -> str:
 
 
 VisibleText = Annotated[StorableText, AfterValidator(_visible)]
-"""Text that names something to people: more than blanks and what has no width."""
+"""Text that names something to people: at least one visible character."""
 
 
 def make_storable(text: str) -> str:
-    """Return `text` with what Postgres can't hold replaced by U+FFFD, as for a model's output."""
+    """Return `text` with what Postgres can't hold replaced by U+FFFD, e.g. in a model's output."""
     if text.isascii() and "\x00" not in text:
         return text
     return "".join(

@@ -86,7 +86,7 @@ def touch(row: Versioned) -> None:
 
 
 async def why_unreachable(database: Database, table: type[SQLModel], row_id: UUID) -> Unreachable:
-    """Return whether a row that the policies hide exists at all."""
+    """Return whether a row exists, even if the policies hide it."""
     key: Any = table.id  # type: ignore[attr-defined]  # every table asked about has an id
     async with database.transaction(SERVICE) as session:
         found = (await session.exec(select(key).where(col(key) == row_id))).first()
@@ -127,7 +127,8 @@ async def create_once(
     """Create a resource, or return the one that the same key and request created before.
 
     A refusal of `create` rolls the transaction back, so its key stays free. `find` gets the id of
-    the earlier resource, outside the transaction. `work_as` runs the transaction in another name.
+    the earlier resource, outside the transaction. `work_as` is the actor of the transaction, if
+    another.
     Errors: `Conflict.KEY_REUSED` for another request; `Conflict.RESOURCE_DELETED`.
     """
     async with database.transaction(work_as or actor) as session:
@@ -199,7 +200,7 @@ async def find_named(found: Awaitable[Result[N, object]], resource_id: str) -> R
 def hash_of_request(subject: object, request: BaseModel, *, without: str | None = None) -> bytes:
     """Return a hash that distinguishes requests with the same key.
 
-    `subject` is what the request is for, beside its fields, of which `without` is left out.
+    `subject` is what the request concerns, besides its fields; `without` is left out.
     Hashes are stored: computing them differently would refuse retries of earlier requests.
     """
     fields = request.model_dump_json(exclude=None if without is None else {without})

@@ -19,7 +19,7 @@ def wait_asked_for(
     """Return the wait that `Retry-After` asks for, at most `longest`; None without a valid one.
 
     A date is read relative to `now`, the current time by default. A negative wait, or a date in
-    the past, gives `if_over`.
+    the past, returns `if_over`.
     Shapes: names in `headers` are in lower case, or matched in any case.
     Source: RFC 9110, section 10.2.3.
     """

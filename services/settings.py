@@ -25,9 +25,9 @@ def _standard(name: str) -> AliasChoices:
 
 
 def _origin(address: str) -> str:
-    """Return an address that paths can be put behind."""
+    """Return a URL that paths can be appended to."""
     if "?" in address:
-        raise ValueError("must not hold a query")
+        raise ValueError("must not have a query")
     return address.rstrip("/")
 
 

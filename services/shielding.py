@@ -33,7 +33,7 @@ async def until_stored(store: Callable[[], Awaitable[T]]) -> T:
 
 
 async def shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Finish `work` even if this task is cancelled meanwhile; then raise the cancellation."""
+    """Finish `work` even if this task is cancelled; then raise the cancellation."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

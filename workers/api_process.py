@@ -37,7 +37,7 @@ must be the one that sends, or a request meets a connection that is just being c
 
 
 async def serve_api(settings: Settings) -> None:
-    """Run the API until SIGINT or SIGTERM; with `eager_worker`, a worker for turns beside it.
+    """Run the API until SIGINT or SIGTERM; with `eager_worker`, also a worker for turns.
 
     Errors: PortTakenError; DatabaseUnavailableError at the start; later outages are answered with
     503.
@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
         self._app = app
 
     async def main_loop(self) -> None:
-        """Serve until the end; meanwhile, once, prepare `/openapi.json` in a thread."""
+        """Serve until the end; prepare `/openapi.json` once, in a thread."""
         describing = asyncio.create_task(asyncio.to_thread(self._describe))
         await super().main_loop()
         await describing

@@ -1,8 +1,8 @@
-"""The sweeper of a background worker: it starts the sweeping workflows, where something waits.
+"""The sweeper of a background worker: it starts the sweeping workflows when there is work.
 
 Every background worker checks, so none is missed when one dies. They need no leader: workflow ids
 are fixed, so that of several workers which start a sweep at once only one gets through. An idle
-system runs no workflow at all.
+system runs no workflows.
 """
 
 import asyncio

@@ -45,7 +45,7 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
 
 
 def _open_metrics(stack: ExitStack, settings: Settings) -> None:
-    """Serve metrics; that they answer is the sign that the workers are ready."""
+    """Serve metrics; once they respond, the workers are ready."""
     if settings.metrics_port:
         server, thread = start_http_server(settings.metrics_port, addr=settings.api_host)
         stack.callback(thread.join)

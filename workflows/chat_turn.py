@@ -47,7 +47,7 @@ class ChatTurn:
 
     @workflow.run
     async def run(self, turn: TurnReference) -> TurnOutcome:
-        """Run the turn and end it, whatever happens."""
+        """Run the turn and end it in every case."""
         try:
             ending = await self._answer(turn)
         except (ActivityError, asyncio.CancelledError) as error:

@@ -1,4 +1,4 @@
-"""Refreshing the tools of MCP servers: of one server, and of all of them once in a while."""
+"""Refreshing the tools of MCP servers: of one server, and of all of them periodically."""
 
 import asyncio
 from datetime import timedelta

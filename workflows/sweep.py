@@ -1,7 +1,7 @@
 """The sweep: it picks up work whose workflow was never started or is gone.
 
-Accepted work is started at once; the sweep is the net below, for what was accepted while Temporal
-was unavailable. `workers/sweeper.py` starts it where something waits.
+Accepted work is started at once; the sweep is the safety net for what was accepted while Temporal
+was unavailable. `workers/sweeper.py` starts it when there is work.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Sweep:
 
     @workflow.run
     async def run(self, sweep: SweepInput) -> SweepOutput:
-        """Handle what waits in each part; a part that fails doesn't stop the others."""
+        """Handle the pending work of each part; a part that fails doesn't stop the others."""
         counts = await asyncio.gather(
             *(_PARTS[part]() for part in sweep.parts), return_exceptions=True
         )

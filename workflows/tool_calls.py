@@ -26,7 +26,7 @@ _STORING: Final = timedelta(minutes=2)
 """What an attempt may take besides its tool, e.g. during a short outage of the database."""
 _LONGEST: Final = timedelta(hours=24)
 _PATCH: Final = "a-stop-is-not-overtaken"
-"""Turns that overlooked a cancellation before this existed go on as they did."""
+"""Recorded turns that missed a cancellation before this check replay unchanged."""
 
 
 class ToolCallRuns:
@@ -83,7 +83,7 @@ class ToolCallRuns:
 
 
 async def _execute(run: RunToolInput, call: ToolCallReference) -> RunToolOutput:
-    """Run a tool where it belongs: at once, or on the queue for what takes time."""
+    """Run a tool where it belongs: at once, or on the queue for slow tools."""
     if call.instant:
         return await _execute_at_once(run)
     attempt = _LONGEST_ATTEMPT
@@ -131,8 +131,8 @@ async def _await_callback(run: RunToolInput, *, within_s: float) -> None:
 def check_cancelled() -> None:
     """Raise if the workflow was cancelled while an activity was just ending.
 
-    Temporal cancels what a workflow waits for. Where that is an activity whose cancellation is
-    waited for, and it ends by itself, its result is returned and the cancellation is lost.
+    Temporal cancels what a workflow waits for. If that is an activity whose cancellation is
+    awaited, and it completes by itself, its result is returned and the cancellation is lost.
     Errors: asyncio.CancelledError.
     """
     if workflow.cancellation_reason() is not None and workflow.patched(_PATCH):

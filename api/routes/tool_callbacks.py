@@ -47,7 +47,7 @@ _UNAUTHENTICATED: Final = frozenset(
 )
 
 
-# Async although nothing waits: FastAPI hands plain functions to a thread.
+# Async although nothing is awaited: FastAPI runs plain functions in a thread.
 async def _signature(
     message_id: Annotated[
         str, Header(alias=ID_HEADER, description="The callback's ID, as in the URL.")

@@ -24,7 +24,7 @@ class DocumentRow(SQLModel, table=True):
 
 
 class DocumentVersionRow(SQLModel, table=True):
-    """One version of a document: its source never changes, its ingestion goes on."""
+    """One version of a document: its source never changes, its ingestion progresses."""
 
     __tablename__ = "document_versions"
 
@@ -46,7 +46,7 @@ class DocumentVersionRow(SQLModel, table=True):
 class PassageRow(SQLModel, table=True):
     """A piece of a version's text, from `start_char` to `end_char` of it.
 
-    The database keeps its full text in a column of its own, `search_text`.
+    The database has another column, `search_text`, for full-text search.
     """
 
     __tablename__ = "passages"

@@ -10,7 +10,7 @@ from schema.tables.columns import creation_moment, embedding
 
 
 class MemoryRow(SQLModel, table=True):
-    """Something worth remembering of a user; `embedder` names who made the vector."""
+    """A memory of a user; `embedder` names the embedder of the vector."""
 
     __tablename__ = "memories"
 

@@ -11,7 +11,7 @@ from schema.tables.columns import creation_moment
 
 
 class PlanRow(SQLModel, table=True):
-    """What its subscribers may do; one plan is that of everybody without a subscription."""
+    """What its subscribers may use; users without a subscription have the default plan."""
 
     __tablename__ = "plans"
 

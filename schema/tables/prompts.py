@@ -9,7 +9,7 @@ from schema.tables.columns import creation_moment
 
 
 class PromptRow(SQLModel, table=True):
-    """A prompt that is known by its name; `version` counts the changes of this row."""
+    """A prompt, identified by its name; `version` counts the changes of this row."""
 
     __tablename__ = "prompts"
 
@@ -24,7 +24,7 @@ class PromptRow(SQLModel, table=True):
 
 
 class PromptVersionRow(SQLModel, table=True):
-    """One version of a prompt's words; it never changes."""
+    """One version of a prompt's text, which never changes."""
 
     __tablename__ = "prompt_versions"
 
@@ -37,7 +37,7 @@ class PromptVersionRow(SQLModel, table=True):
 
 
 class PromptActivationRow(SQLModel, table=True):
-    """A version of a prompt became the active one."""
+    """An activation of a prompt's version."""
 
     __tablename__ = "prompt_activations"
 

@@ -11,7 +11,7 @@ from schema.tables.columns import creation_moment
 
 
 class CreationRow(SQLModel, table=True):
-    """What a request with an idempotency key made, so that the same request makes it once."""
+    """The resource that a request with an idempotency key created; a retry creates no other."""
 
     __tablename__ = "creations"
 
@@ -23,9 +23,9 @@ class CreationRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """Who did what to which thing; never changed, and without what anybody wrote.
+    """Who did what to which resource; never changed, and without user content.
 
-    `subject_id` is the user whose thing it was. Neither it nor `actor_id` refers to a row: the
+    `subject_id` is the resource's owner. Neither it nor `actor_id` refers to a row: the
     log outlives users.
     """
 
@@ -45,7 +45,7 @@ class AuditRow(SQLModel, table=True):
 
 
 class AlertRow(SQLModel, table=True):
-    """Something that an administrator should know of; one `dedup_key` alerts once."""
+    """Something that administrators should know; each `dedup_key` alerts once."""
 
     __tablename__ = "alerts"
 

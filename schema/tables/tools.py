@@ -13,7 +13,7 @@ from schema.tables.columns import creation_moment, moment
 
 
 class ToolSettingsRow(SQLModel, table=True):
-    """What the administrators set for a tool; null keeps what the tool's definition says."""
+    """The administrators' settings of a tool; null keeps the value of its definition."""
 
     __tablename__ = "tool_settings"
 

@@ -13,7 +13,7 @@ from schema.tables.columns import creation_moment, moment
 
 
 class TurnRow(SQLModel, table=True):
-    """A turn. `active` marks the one that holds its chat; a partial unique index keeps it one."""
+    """A turn; `active` marks the one that holds its chat (a partial unique index)."""
 
     __tablename__ = "turns"
 
@@ -43,7 +43,7 @@ class TurnRow(SQLModel, table=True):
 
 
 class TurnContextRow(SQLModel, table=True):
-    """What a turn's prompt was made of: the text of each layer, and where it came from."""
+    """The parts of a turn's prompt: the text of each layer, and its sources."""
 
     __tablename__ = "turn_contexts"
 
@@ -55,7 +55,7 @@ class TurnContextRow(SQLModel, table=True):
 
 
 class ErasureRow(SQLModel, table=True):
-    """A turn that is deleted, whose stream and workflow are still to go."""
+    """A deleted turn whose stream and workflow are still to be removed."""
 
     __tablename__ = "erasures"
 
@@ -64,10 +64,10 @@ class ErasureRow(SQLModel, table=True):
 
 
 class StepRow(SQLModel, table=True):
-    """One model call of a turn: its newest attempt, and what came of it.
+    """One model call of a turn: its latest attempt and its result.
 
     `run_id`, `activity_id` and `activity_attempt` name the execution that holds the attempt, so
-    that one thought dead can neither take it back nor write over a newer one.
+    that one presumed dead can neither reclaim it nor overwrite a newer one.
     """
 
     __tablename__ = "steps"
@@ -89,11 +89,11 @@ class StepRow(SQLModel, table=True):
 
 
 class ToolCallRow(SQLModel, table=True):
-    """One tool call that the model asked for, in the order of `position`.
+    """One tool call that the model requested, in the order of `position`.
 
-    `approval` is what held when it was asked for; until `expires_at` its user may decide. What
-    they made of the input is `edited_input`. `sent_at` marks a call that may be made once, and
-    was; `callback_id` one whose answer is to come later, until `callback_until`.
+    `approval` is the policy at that time; the user may decide until `expires_at`, and
+    `edited_input` is the input as they changed it. `sent_at` marks a call that must run at most
+    once and was sent; `callback_id` one whose answer comes later, by `callback_until`.
     """
 
     __tablename__ = "tool_calls"
@@ -125,7 +125,7 @@ class ToolCallRow(SQLModel, table=True):
 
 
 class ChatToolApprovalRow(SQLModel, table=True):
-    """A tool that its user approved for all of a chat."""
+    """A tool that the user approved for a whole chat."""
 
     __tablename__ = "chat_tool_approvals"
 

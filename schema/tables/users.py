@@ -37,7 +37,7 @@ class CredentialRow(SQLModel, table=True):
 
 
 class RefreshTokenRow(SQLModel, table=True):
-    """One link of a chain of refresh tokens; `token_hash` is SHA-256 of the token."""
+    """One refresh token of a chain; `token_hash` is SHA-256 of the token."""
 
     __tablename__ = "refresh_tokens"
 
@@ -52,7 +52,7 @@ class RefreshTokenRow(SQLModel, table=True):
 
 
 class PreferencesRow(SQLModel, table=True):
-    """How a user wants to be answered; without a row everything is as it is by default."""
+    """The preferences of a user; without a row, the defaults apply."""
 
     __tablename__ = "preferences"
 
@@ -71,7 +71,7 @@ class PreferencesRow(SQLModel, table=True):
 
 
 class IdentityRow(SQLModel, table=True):
-    """Who a user is to an outside issuer of tokens."""
+    """A user's identity at an external issuer of tokens."""
 
     __tablename__ = "identities"
 
@@ -82,9 +82,9 @@ class IdentityRow(SQLModel, table=True):
 
 
 class ClosedIdentityRow(SQLModel, table=True):
-    """An outside identity whose account was deleted; `identity_hash` is SHA-256 of it.
+    """An external identity whose account was deleted; `identity_hash` is SHA-256 of it.
 
-    Kept for a day: tokens that were issued before the deletion make no new account.
+    Kept for a day: tokens that were issued before the deletion create no new account.
     """
 
     __tablename__ = "closed_identities"

@@ -28,7 +28,7 @@ from services.database import Database
 from services.database.connections import lock
 
 _CLOSED_FOR: Final = timedelta(days=1)
-"""How long a deleted account's identity can't get another: no token is valid for longer."""
+"""How long a deleted account's identity can't get a new account: no token is valid for longer."""
 
 _MAX_CACHED: Final = 10_000
 

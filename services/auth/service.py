@@ -102,8 +102,8 @@ class AuthService:
     ) -> Result[Session, SignInRefusal]:
         """Start a sign-in if the password is right and the account is active.
 
-        Hashing takes long, so no transaction waits for it; what may have changed meanwhile is
-        checked again.
+        Hashing takes long, so no transaction waits for it; what may have changed since is checked
+        again.
         """
         user, password_hash = found if found is not None else (None, None)
         is_right = await self._passwords.verify(password, password_hash)

@@ -65,8 +65,8 @@ class TurnFacts:
     """What is known of a turn before its prompt is assembled.
 
     `audience` is who the tools are for, None for a user who may no longer sign in; `stored` is the
-    context that was gathered before, if it was. `question` is the message, if it is worth
-    searching for.
+    context that was gathered before, if any. `question` is the message, if it is worth searching
+    for.
     """
 
     may_run: bool

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 CONTEXT_MISSED: Final = Counter(
     "everturn_context_searches_missed",
-    "Parts of a turn's context that were not found in time, or not at all.",
+    "Parts of a turn's context whose search failed or took too long.",
     ("part", "cause"),
 )
 

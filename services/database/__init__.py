@@ -1,4 +1,4 @@
-"""The gateway to Postgres: transactions in an actor's name, compiled queries, migrations.
+"""The gateway to Postgres: transactions of actors, compiled queries, migrations.
 
 There are two ways to query, see docs/decisions/0030-two-ways-to-query.md:
 

@@ -1,4 +1,4 @@
-"""Connections to Postgres, whose transactions begin in an actor's name with no extra round trip.
+"""Connections to Postgres, whose transactions begin as an actor with no extra round trip.
 
 The mapper's sessions and the driver's pool both use them; `store.py` is the way to both. The
 object-relational mapper costs several times what Postgres itself does for a statement, so the hot

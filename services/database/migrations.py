@@ -46,7 +46,7 @@ class UnknownRevisionError(SetupError):
 
 
 class UnconfirmedRevertError(SetupError):
-    """The revision is older than the database, and nobody agreed to lose data."""
+    """The revision is older than the database, and reverting was not confirmed."""
 
     def __init__(self, revision: str, current: str) -> None:
         what = "all tables" if revision == _BASE else "what later migrations created"

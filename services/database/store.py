@@ -1,7 +1,7 @@
 """Units of work: each runs as an actor, commits at its end, and explains why it could not.
 
     DatabaseUnavailableError    the server is gone, starting, full or too slow; try again later
-    ActorGoneError              the actor was deleted or disabled meanwhile
+    ActorGoneError              the actor was deleted or disabled in the meantime
 
 Row-level security decides by the actor what a transaction sees, so a query without its filter
 still finds nothing of another user's.

@@ -41,7 +41,7 @@ class EmbeddedModel:
         self._vectors: WordVectors | None = None
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> list[list[float]]:  # noqa: ARG002 -- the model knows no purposes
-        """Return a vector for each text, as `Embedder` promises it; the purpose is of no account.
+        """Return a vector for each text, as `Embedder` promises it, whatever the purpose.
 
         Errors: EmbeddingRefusedError for a blank text.
         """
@@ -50,14 +50,14 @@ class EmbeddedModel:
             return _embedded(self._vectors, ready)
         loop = asyncio.get_running_loop()
         vectors: list[list[float]] = []
-        # In pieces, so that callers take turns and one who has left is not worked for.
+        # In pieces, so that callers take turns, and work for a cancelled caller stops.
         for start in range(0, len(ready), self.max_batch):
             piece = ready[start : start + self.max_batch]
             vectors += await loop.run_in_executor(self._thread, self._embed, piece)
         return vectors
 
     async def close(self) -> None:
-        """Let go of the thread; texts that still wait for it are not embedded."""
+        """Release the thread; texts that still wait for it are not embedded."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _embed(self, texts: list[str]) -> list[list[float]]:

@@ -101,7 +101,7 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> list[list[float]]:
         """Return a vector for each text, in the order of the texts.
 
-        The white space around a text counts for nothing, NUL and lone surrogates count as
+        White space around a text is ignored, NUL and lone surrogates count as
         U+FFFD, and a very long text is embedded by its beginning.
         Shapes: each vector has `dimensions` finite floats and is L2-normalised; never zero.
         Errors: EmbeddingRefusedError before anything is sent if a text is blank; EmbeddingError.

@@ -33,8 +33,8 @@ class WordVectors:
     def of(self, text: str) -> list[float]:
         """Return the normalised mean of the vectors of the text's tokens.
 
-        Shapes: 256 floats of length 1. A text without tokens, or whose tokens cancel out, gets
-        the same number everywhere: near to nothing in particular.
+        Shapes: 256 floats of length 1. A text without tokens, or whose tokens cancel out, gets a
+        vector of equal numbers, which is close to nothing in particular.
         """
         # `encode` would hold the interpreter's lock until it is done; `encode_batch` does not.
         [encoding] = self._tokenizer.encode_batch([text], add_special_tokens=False)

@@ -42,7 +42,7 @@ class EventFeed:
         self._keep_alive_s = keep_alive_s
 
     async def knows(self, turn_id: TurnId, event_id: EventId) -> bool:
-        """Whether this turn's stream may have given out `event_id`.
+        """Whether this turn's stream may have sent `event_id`.
 
         Only a stream that Redis has from its first event can decide that; after a loss in Redis
         any id from the past is accepted, and everything is sent.
@@ -68,7 +68,7 @@ class EventFeed:
     ) -> AsyncIterator[Batch]:
         """Yield the events after `after` until `done`; an empty batch is a keep-alive.
 
-        `opening` is sent first for a turn so new that nothing has to be looked up.
+        `opening` is sent first, for a new turn that needs no lookup.
         """
         last = after
         if opening is not None:

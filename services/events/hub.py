@@ -38,15 +38,15 @@ class HubUnavailableError(Exception):
 class StreamInterruptedError(Exception):
     """Events may have been missed: the connection broke, or the client was too slow.
 
-    The stream has then to be read again behind the last event that was taken.
+    The stream must then be read again, after the last event that was taken.
     """
 
 
 class Listener(Protocol):
-    """Receives messages between API processes, whatever streams are open."""
+    """Receives messages between API processes, regardless of the open streams."""
 
     def hear(self, message: bytes) -> None:
-        """Receive a message of an API process, this one included; raises nothing."""
+        """Receive a message of an API process, this one included; must not raise."""
 
     def interrupt(self) -> None:
         """Handle that messages may have been missed."""
@@ -196,7 +196,7 @@ class EventHub:
 
     def _begin(self, channel: str) -> None:
         if channel == API_CHANNEL:
-            # What was said before this moment was missed.
+            # Messages sent before this moment were missed.
             self._listener.interrupt()
         elif channel in self._acknowledged:
             self._acknowledged[channel].set()

@@ -41,7 +41,7 @@ def channel_name(turn_id: TurnId) -> str:
 
 _log = structlog.get_logger(__name__)
 
-# While a turn runs its stream may be silent for long (a person is asked for approval).
+# A running turn's stream may be silent for a long time, e.g. during an approval.
 _RUNNING_RETENTION_S: Final = 7 * 24 * 3600
 _ERASED_RETENTION_S: Final = 24 * 3600
 _AHEAD_MS: Final = 60_000
@@ -74,7 +74,7 @@ class Appended:
 class EventWriter:
     """Appends events to the streams of turns.
 
-    Errors: OvertakenError where said; Redis's own are answered with `NotAppended.LOST`.
+    Errors: OvertakenError where stated; those of Redis become `NotAppended.LOST`.
     """
 
     def __init__(self, redis: Redis, *, retention_s: int) -> None:
@@ -96,7 +96,7 @@ class EventWriter:
     async def append_end_of_call(
         self, turn_id: TurnId, ended: ToolCallEvent
     ) -> Appended | NotAppended:
-        """Append the end of a tool call; appended again after a crash, it is there once.
+        """Append the end of a tool call; a repetition after a crash does nothing.
 
         Errors: OvertakenError if the stream has ended.
         """
@@ -159,7 +159,7 @@ class EventWriter:
         step: int | None = None,
         attempt: int = 0,
     ) -> Appended | NotAppended:
-        # The end is worth a try at any time: open streams wait for it.
+        # The end is always tried: open streams wait for it.
         if condition != "last" and time.monotonic() < self._paused_until:
             return NotAppended.LOST
         retention_s = self._retention_s if condition == "last" else _RUNNING_RETENTION_S

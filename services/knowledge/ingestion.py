@@ -72,7 +72,7 @@ class _Extracted:
 
 
 class Ingestion:
-    """Ingests versions as the users whose they are.
+    """Ingests versions, each as its owner.
 
     Errors: every method raises DatabaseUnavailableError.
     """
@@ -101,7 +101,7 @@ class Ingestion:
             return await self._keep(version, extracted)
 
     async def embed_batch(self, version: DocumentVersionReference) -> IngestionProgress:
-        """Give one batch of the version's passages vectors of the embedder that is in use.
+        """Store vectors of the embedder in use for one batch of the version's passages.
 
         Errors: EmbeddingError.
         Idempotency: passages that have such vectors are not embedded again.
@@ -146,7 +146,7 @@ class Ingestion:
         version: DocumentVersionReference,
         row: DocumentVersionRow | None,
     ) -> IngestionProgress:
-        """Return how far a version is; vectors of another embedder than this are none."""
+        """Return the progress of a version; vectors of other embedders don't count."""
         if row is not None and progress_from_row(row).is_under_way:
             row.embedded_count = await self._embedded(session, version)
             await session.flush()
@@ -213,7 +213,7 @@ class Ingestion:
 
 
 def _is_to_extract(row: DocumentVersionRow) -> bool:
-    """Say whether a version has no text yet; a text without passages is refused, not kept."""
+    """Return whether a version has no text yet; a text without passages is refused."""
     return progress_from_row(row).is_under_way and row.passage_count == 0
 
 
@@ -288,7 +288,7 @@ class StrandedIngestionSearch:
         self._database = database
 
     async def unfinished(self, *, older_than: timedelta) -> Sequence[DocumentVersionReference]:
-        """Return versions that are not ingested, those not begun yet before others.
+        """Return versions that are not ingested, those not started yet first.
 
         Errors: DatabaseUnavailableError.
         """
@@ -299,7 +299,7 @@ class StrandedIngestionSearch:
                 col(DocumentVersionRow.status).in_(unfinished),
                 col(DocumentVersionRow.created_at) < utc_now() - older_than,
             )
-            # During an outage of the embedding service many are under way, and stay so.
+            # During an outage of the embedding service many are in progress, and stay so.
             .order_by(
                 col(DocumentVersionRow.status) == IngestionStatus.PROCESSING,
                 col(DocumentVersionRow.created_at),

@@ -27,7 +27,7 @@ _PASSAGES_AT_ONCE: Final = 1_000
 
 
 class Publication:
-    """Publishes and withdraws. Errors: DatabaseUnavailableError."""
+    """Publishes and unpublishes versions. Errors: DatabaseUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

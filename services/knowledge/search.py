@@ -117,7 +117,7 @@ _NEAR: Final = f"""
      WHERE $4::real[] IS NOT NULL AND passages.embedder = $5
      ORDER BY distance, passages.id LIMIT {_CANDIDATES})
 """  # noqa: S608 -- numbers
-# A distance that is no number, as of a vector of zeros, is greater than any.
+# A distance of NaN, e.g. of a vector of zeros, is greater than any.
 _BY_MEANING: Final = f"""
     SELECT id, row_number() OVER (ORDER BY distance, id) AS place
     FROM near WHERE distance <= 1 - $7::float8

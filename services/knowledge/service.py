@@ -88,7 +88,7 @@ class KnowledgeService:
     ) -> Result[Document, LimitReached | Conflict]:
         """Create a document whose first version is to be ingested.
 
-        Idempotency: the same key with the same bytes returns the document created before.
+        Idempotency: retrying with the same key and bytes returns the document created before.
         """
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_documents
         identity = await asyncio.to_thread(identity_of, submission)
@@ -113,7 +113,7 @@ class KnowledgeService:
     async def list_documents(
         self, actor: Actor, chosen: DocumentFilter, page: PageRequest, *, sort: DocumentSort
     ) -> Page[Document]:
-        """Return the documents that the filter leaves, in the order that is asked for.
+        """Return the documents that match the filter, in the given order.
 
         Errors: InvalidCursorError.
         """
@@ -126,7 +126,7 @@ class KnowledgeService:
     async def list_all(
         self, actor: Actor, chosen: OwnedDocumentFilter, page: PageRequest, *, sort: DocumentSort
     ) -> Page[OwnedDocument]:
-        """Return documents of all users that the actor may see, which is all to administrators.
+        """Return documents of all users that the actor may see; administrators see all.
 
         Errors: InvalidCursorError.
         """

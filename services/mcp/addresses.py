@@ -101,14 +101,14 @@ def _make_private(directory: Path) -> None:
 
 
 class ServerSecrets:
-    """Encrypts what is secret of a server's row, and decrypts it."""
+    """Encrypts and decrypts the secrets of a server's row."""
 
     def __init__(self, vault: SecretVault) -> None:
         self._vault = vault
 
     @property
     def has_key(self) -> bool:
-        """Whether secrets can be stored at all."""
+        """Whether secrets can be stored."""
         return self._vault.has_key
 
     def seal(self, server: str, secrets: Mapping[str, str]) -> bytes | None:

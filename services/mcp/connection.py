@@ -1,6 +1,7 @@
 """One connection to an MCP server, shared by calls: opened once, until either side ends it.
 
-A task of its own holds it open, because what the SDK enters has to be left by the same task.
+A separate task holds it open, because the SDK's context managers must be left by the task that
+entered them.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ async def list_tools(
 ) -> list[Tool]:
     """Return a server's tools, over a connection that is opened and closed for that.
 
-    Errors: McpServerError for whatever the server does wrong, in a sentence without its secrets.
+    Errors: McpServerError for any fault of the server, in a sentence without its secrets.
     """
     connection = Connection(address, allowed_hosts=allowed_hosts, timeouts=timeouts)
     try:
@@ -165,7 +166,7 @@ class Connection:
             whole_s = self._timeouts.whole_s
             raise McpServerError(f"Listing tools timed out after {whole_s:g} s.") from None
         except Exception as error:
-            # The SDK does not say what foreign servers can make it raise, nor is it one thing.
+            # The SDK does not document its exceptions, and a server can cause many.
             failure = self._failures.failure_of(error)
             if failure is not None and failure.is_session_lost:
                 raise SessionLostError(str(error)) from error

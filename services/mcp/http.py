@@ -35,7 +35,8 @@ _MAX_LISTENS: Final = 30
 _SESSION_LOST: Final = 404
 _NOT_REACHED: Final = frozenset({401, 403, 429})
 """Statuses that say that nothing was done."""
-# Longer than any call is tried: one that has to wait so long ends, and does not come too early.
+# Longer than the retries of any call: a call that must wait this long fails, and is not retried
+# early.
 _MAX_WAIT: Final = timedelta(days=1)
 _MARK: Final = "everturn"
 

@@ -1,7 +1,7 @@
 """Limits on what an MCP server may send: the length of a line, and how much between two answers.
 
-A server may run for ever, but not without answering: what it sends between two answers that were
-expected is limited, and the limits refill over time.
+A server may run indefinitely, but not without answering: what it sends between two answers that
+were expected is limited, and the limits refill over time.
 """
 
 import re

@@ -74,7 +74,7 @@ def remark_on(
 
 @lru_cache(_MAX_CACHED)
 def _cached_validator(schema: str) -> SchemaValidator:
-    """Return the validator of a schema, given as JSON; compiled once, whichever thread asks."""
+    """Return the validator of a schema, given as JSON; compiled once for all threads."""
     return validator_of(json.loads(schema))
 
 

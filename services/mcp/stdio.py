@@ -91,7 +91,7 @@ class StdioServer:
                 stdout=PIPE,
                 # It may contain secrets, and is not read.
                 stderr=DEVNULL,
-                # A group of its own, so that what it starts can be ended with it.
+                # A separate process group, so that what it starts can be ended with it.
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Finds memories by meaning: exactly, among the memories of one user and of one embedder.
 
-There is no approximate index on purpose: it would look for neighbours among everybody's rows
-first and filter afterwards, so a user with few of many rows could get none.
+There is no approximate index on purpose: it would look for neighbours among all users' rows first
+and filter afterwards, so a user with few of many rows could get none.
 """
 
 from collections.abc import Sequence

@@ -172,7 +172,7 @@ class MemoryService:
         versions: Versions,
     ) -> Result[Memory, Conflict | Unreachable]:
         """Change a memory if its version is one of `versions`; a new text is embedded again."""
-        # Read first, so that no vector is paid for a memory that can't be changed.
+        # Read first, so that no vector is computed for a memory that can't be changed.
         found = await self.get(actor, memory_id)
         if isinstance(found, Err):
             return found

@@ -1,6 +1,6 @@
 """Connecting: a host is resolved once, its addresses are checked, and exactly those are used.
 
-The check has to be made here: a name that is checked earlier may resolve to another address by the
+The check must happen here: a name that is checked earlier may resolve to another address by the
 time of the connection. TLS verifies the name of the host all the same, without resolving it again.
 """
 
@@ -27,7 +27,7 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class SystemResolver:
-    """Resolves with `getaddrinfo`, in threads of its own.
+    """Resolves with `getaddrinfo`, in separate threads.
 
     The event loop resolves in threads that can't be stopped, from a pool that the whole process
     shares: an unresponsive name server would block everything else in it. Here, concurrent

@@ -38,7 +38,7 @@ def filled(content: str, *, now: datetime, time_zone: str | None) -> str:
 def _zone(name: str | None) -> ZoneInfo:
     try:
         return ZoneInfo(name or "UTC")
-    except (KeyError, ValueError, OSError):  # no such zone, or no name that one could have
+    except (KeyError, ValueError, OSError):  # an unknown or malformed name
         return ZoneInfo("UTC")
 
 

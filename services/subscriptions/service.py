@@ -127,7 +127,7 @@ async def _assign(
     held = await session.get(SubscriptionRow, user_id)
     if not version_matches(None if held is None else held.version, versions):
         return Err(Conflict.VERSION_CHANGED)
-    # A shared lock, so that the plan is not deactivated meanwhile.
+    # A shared lock, so that the plan can't be deactivated until the commit.
     plan = await session.get(PlanRow, request.plan_id, with_for_update={"read": True})
     if plan is None:
         return Err(AssignmentRefusal.UNKNOWN_PLAN)

@@ -17,9 +17,9 @@ from services.tools.validation import validator_of
 _LONGEST_CHARS: Final = 64 * 1024
 _DEEPEST: Final = 20
 _MOST_STEPS: Final = 10_000
-"""To check what holds nothing."""
+"""For checking an empty value."""
 _REFERENCES: Final = ("$ref", "$dynamicRef")
-# A whole schema may have an id; a part with one of its own would change what references mean.
+# A schema may have an id; in a part of it, an id would change what references mean.
 _NAMES: Final = ("$id", "$anchor", "$dynamicAnchor", "$recursiveRef", "$vocabulary")
 
 
@@ -71,7 +71,7 @@ def _problem_of_size(schema: Mapping[str, JsonValue]) -> str | None:
 
 
 def _problem_of_names(schema: Mapping[str, JsonValue]) -> str | None:
-    """Refuse what leads elsewhere, or nowhere. Names of properties may be what they like."""
+    """Refuse references that lead outside the schema, or nowhere. Names of properties are free."""
     for depth, part in _parts(schema):
         if not isinstance(part, Mapping):
             continue
@@ -90,7 +90,7 @@ def _problem_of_names(schema: Mapping[str, JsonValue]) -> str | None:
 
 
 def _parts(schema: Mapping[str, JsonValue]) -> Iterator[tuple[int, JsonValue]]:
-    """Yield all values with how deep they stand, the nearest first; never recurses."""
+    """Yield all values with their depth, the shallowest first, without recursion."""
     waiting: list[tuple[int, JsonValue]] = [(1, dict(schema))]
     for depth, part in waiting:
         yield depth, part

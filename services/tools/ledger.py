@@ -60,7 +60,7 @@ WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND att
   AND status = 'open'
 """
 
-# An attempt's cost counts even if the attempt was marked lost meanwhile, but not if another one has
+# An attempt's cost counts even if the attempt has been marked lost, but not if another one has
 # taken its place.
 _SETTLE: Final = """
 UPDATE ledger SET status = $10, estimated = $11, settled_at = now(), input_tokens = $5,

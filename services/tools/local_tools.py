@@ -52,7 +52,7 @@ class LocalTools:
         execution: ToolExecution,
         /,
     ) -> ToolOutcome:
-        """Run a tool of this process on a validated input; its exceptions propagate."""
+        """Run a tool of this process on a validated input; exceptions propagate."""
         return await self._tools[definition.name].run(tool_input, execution)
 
 

@@ -17,7 +17,7 @@ _FROM_LENIENT_TO_STRICT: Final = (ApprovalPolicy.AUTO, ApprovalPolicy.ASK, Appro
 
 
 class ToolSettings(BaseModel):
-    """What the administrators set for a tool; null keeps what the tool's definition says."""
+    """The administrators' settings of a tool; null keeps the value of its definition."""
 
     model_config = ConfigDict(frozen=True)
 

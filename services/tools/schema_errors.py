@@ -1,4 +1,4 @@
-"""Owns the words in which a model learns why its input does not satisfy a tool's schema.
+"""Explanations for the model of why its input does not satisfy a tool's schema.
 
 The messages of the validator itself repeat the offending input, which may be huge.
 """
@@ -13,7 +13,7 @@ from jsonschema_rs import ValidationError
 _MAX_ERRORS: Final = 3
 _MAX_QUOTED_CHARS: Final = 200
 _LOOKED_AT: Final = 100
-"""A malformed list can hold an error for each item: look at enough of them, not at all."""
+"""The number of errors considered: a malformed list can have one for each item."""
 
 
 def explain(errors: Iterable[ValidationError], schema: Mapping[str, Any]) -> str | None:

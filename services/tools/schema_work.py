@@ -1,8 +1,8 @@
-"""Owns how much work it is to check a value by a schema, found out without checking anything.
+"""Estimates how much work it is to validate a value by a schema, without validating it.
 
-The validator can't be interrupted, and few lines of schema can keep it busy for ever: a part that
-refers to the next one twice, which refers to the next one twice. So the way that it would go is
-walked first, for so many steps, and what leads further is not checked at all.
+The validator can't be interrupted, and a few lines of schema can keep it busy indefinitely, e.g. a
+chain of parts of which each refers to the next one twice. So its path is walked first, up to a
+number of steps; a value that needs more is not validated.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,17 +11,17 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 MOST_STEPS: Final = 200_000
-"""What can be walked in less than half a second; the validator takes no longer for it."""
+"""Takes less than half a second to walk, and no longer to validate."""
 
 _DEEPEST: Final = 500
-"""Parts of schemas within each other, as the stack holds them: a thread's may be half a MiB."""
+"""The nesting of parts that the stack can hold: a thread's may be half a MiB."""
 _LONGEST_INDEX: Final = 9
 _CHARS_PER_STEP: Final = 4
 _STEPS_PER_CHAR_LOOKING_AROUND: Final = 16
 """A pattern that looks around or back may read the rest of the text at each of its steps."""
 _ENTRIES_PER_STEP: Final = 16
 _STEPS_OF_DIVISION: Final = 16
-"""Of fractions, exactly: 20 microseconds where the number is large."""
+"""Division is exact, of fractions: 20 microseconds for a large number."""
 
 _LISTED: Final = ("allOf", "anyOf", "oneOf")
 _NAMED: Final = ("dependentSchemas", "dependencies")
@@ -41,7 +41,7 @@ def is_too_much_work(
     most_steps: int = MOST_STEPS,
     looks_around: bool = False,
 ) -> bool:
-    """Say whether checking the value by the schema takes longer than it may, or never ends.
+    """Return whether validating the value would take too long, or never end.
 
     `looks_around` is whether a pattern of the schema looks around or back.
     """
@@ -64,9 +64,9 @@ def is_too_much_work(
 
 
 class _Step(NamedTuple):
-    """A part of the schema that meets a part of the value.
+    """A part of the schema, applied to a part of the value.
 
-    `looks_again` is whether a part around it asks what was looked at, once for each entry.
+    `looks_again` is whether an enclosing part asks which entries were evaluated, for each entry.
     """
 
     part: _Part
@@ -77,7 +77,7 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    """What is asked of one part: parts for the same value, and what it does by itself."""
+    """The work of one part: other parts for the same value, and its own checks."""
 
     same: tuple[object, ...]
     asks_for_the_rest: bool
@@ -87,7 +87,7 @@ class _Stop:
     divides: bool
 
     def work_on(self, value: object, steps_per_char: float) -> int:
-        """Return what the part costs without those in it: reading lists, matching patterns."""
+        """Return the part's own cost: reading lists, matching patterns."""
         division = _STEPS_OF_DIVISION if self.divides and isinstance(value, int | float) else 0
         chars = len(value) if self.has_pattern and isinstance(value, str) else 0
         if self.patterns and isinstance(value, dict):
@@ -97,7 +97,7 @@ class _Stop:
 
 
 class _Map:
-    """The parts of a schema, each looked at once, since most are come by many times."""
+    """The parts of a schema, each analysed once, since most are visited many times."""
 
     def __init__(self, schema: _Part) -> None:
         self._schema = schema

@@ -1,8 +1,8 @@
 """Validation of a tool's input by its JSON schema, neither of which is trusted.
 
-Patterns of strangers' schemas meet text of a model: they are matched by an engine that takes
-linear time; patterns with lookarounds or backreferences, which it does not support, by one that
-stops after a bounded number of steps. Python's own engine might never finish.
+Patterns of untrusted schemas are matched with a model's text by an engine that takes linear time;
+patterns with lookarounds or backreferences, which it does not support, by one that stops after a
+bounded number of steps. Python's own engine might never finish.
 """
 
 import json

@@ -124,7 +124,7 @@ class TurnAcceptance:
     ) -> Result[Accepted, AcceptanceRefusal | TooLong | Conflict | Unreachable]:
         """Store the message and its turn.
 
-        Idempotency: the same key with the same request gives the turn that it gave before.
+        Idempotency: retrying with the same key and request returns the original turn.
         """
         refusal = self._refusal(request)
         if refusal is not None:
@@ -232,7 +232,7 @@ async def replayed_turn(
 ) -> Result[Accepted, Conflict] | None:
     """Return the turn that was created with the key, or None.
 
-    Errors: `Conflict.KEY_REUSED` where the key came with another request.
+    Errors: `Conflict.KEY_REUSED` if the key was used for another request.
     """
     found = None if key is None else await connection.fetchrow(_OF_KEY, actor.user_id, key)
     if found is None:

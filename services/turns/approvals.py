@@ -65,7 +65,7 @@ class ToolApprovals:
         self._validation = InputValidation()
 
     async def ask(self, call: RunToolInput) -> AskApprovalOutput:
-        """Let a call await approval, and return how long; not at all if it is decided.
+        """Mark a call as awaiting approval, and return for how long; do nothing if it is decided.
 
         Idempotency: asked again, the call waits no longer than it would have.
         """
@@ -83,7 +83,7 @@ class ToolApprovals:
     ) -> Result[DecidedToolCall, Unreachable | ApprovalRefusal | InvalidField]:
         """Decide about a call that awaits approval.
 
-        Idempotency: the same decision again is no mistake; another one is refused.
+        Idempotency: repeating a decision succeeds; a different one is refused.
         """
         async with self._database.transaction(actor) as session:
             turn = await session.get(TurnRow, turn_id)

@@ -211,7 +211,7 @@ async def _end(
     answers = bool(text) or ending.status is TurnStatus.COMPLETED
     status, code = ending.status, ending.error_code
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
-        # It was to be cancelled anyway, so that is how it ends for its user.
+        # It was about to be cancelled, so for its user it ends cancelled.
         status, code = TurnStatus.CANCELLED, None
     ended = await connection.fetchrow(
         _END,
@@ -239,7 +239,7 @@ async def _stored_answer(connection: Connection, turn: TurnRow) -> MessageRow | 
 
 
 class TurnCancellation:
-    """Stores requests to cancel, so that they hold whatever else is down.
+    """Stores requests to cancel, so that they survive outages of everything else.
 
     Errors: DatabaseUnavailableError.
     """

@@ -1,4 +1,4 @@
-"""Turns as clients and administrators read them: one turn, its messages, and all there is of it.
+"""Turns as clients and administrators read them: one turn, its messages, and all its details.
 
 When an administrator reads what a user wrote, that is audited with what was read.
 """

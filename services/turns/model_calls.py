@@ -253,7 +253,7 @@ class ModelCalls:
     async def _fail(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, error: ModelCallError
     ) -> None:
-        """Store what a failed attempt came to; mark the error once no attempt is left."""
+        """Store the result of a failed attempt; mark the error if no attempt is left."""
         await text.flush()
         asked = error.kind is FailureKind.BROKEN_STREAM
         usage, estimated = self._used(attempt, text, progress, asked=asked)
@@ -271,7 +271,7 @@ class ModelCalls:
         """Return what the attempt used as far as known, and whether that is an estimate.
 
         A provider counts the output at the end only; an answer that was cut off is counted by
-        its text. One that never began was not paid for if the provider said no.
+        its text. One that never began costs nothing if the provider refused it.
         """
         if progress.has_started:
             written = max(progress.usage.output_tokens, estimated_output(len(text.text)))

@@ -1,6 +1,6 @@
 """Regenerates an answer: a new turn with the same question replaces the old one.
 
-Only the newest answer of a chat can be replaced: whatever came later was said in its knowledge.
+Only the newest answer of a chat can be replaced: later messages build on it.
 """
 
 from enum import StrEnum
@@ -80,7 +80,7 @@ class TurnRegeneration:
     ) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
         """Store a turn that answers the question of `turn_id` again.
 
-        Idempotency: the same key with the same request gives the turn that it gave before.
+        Idempotency: retrying with the same key and request returns the original turn.
         """
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)

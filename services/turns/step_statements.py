@@ -7,7 +7,7 @@ BEGIN, $3 is its number. Tokens and cost stand in the order of the ledger's colu
 from typing import Final
 
 # An execution takes a step over unless the step is done, or a later attempt of the same
-# activity holds it: so a worker thought dead can't take back what was given to another. The
+# activity holds it: so a worker presumed dead can't reclaim what was given to another. The
 # number counts all attempts, whichever activity or run they belong to. The step's ledger row is
 # opened with it, before any request is sent. A turn with a requested cancellation claims nothing.
 # The turn's stored context comes along: every attempt of every step sends the same.
@@ -36,7 +36,7 @@ SELECT turn.is_to_stop, claimed.attempt, turn_contexts.layers
 FROM turn LEFT JOIN claimed ON true LEFT JOIN turn_contexts ON turn_contexts.turn_id = $1
 """
 
-# Open attempts of the step belong to processes that died: they cost what was known of them.
+# Open attempts of the step belong to processes that died: their cost is what was last recorded.
 LOSE_OLDER: Final = """
 UPDATE ledger SET status = 'lost', settled_at = now()
 WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open'

@@ -114,7 +114,7 @@ class NewAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """A tool call as the model asked for it; `problem` is why it can't be made."""
+    """A tool call as the model requested it; `problem` is why it can't be run."""
 
     id: str
     name: str

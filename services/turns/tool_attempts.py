@@ -1,6 +1,6 @@
 """One attempt at a tool call: its cost, and whether a failure is worth another attempt.
 
-ToolPostponedError    the tool did not answer; the same call is to be repeated
+ToolPostponedError    the tool did not answer; the same call should be repeated
 """
 
 from datetime import timedelta
@@ -76,7 +76,7 @@ class ToolAttempts:
         return outcome
 
     async def _note(self, tool: ToolDefinition, execution: ToolExecution) -> None:
-        """Store what the attempt is expected to cost; before it is made it can be postponed."""
+        """Store the attempt's expected cost; before the call is sent it can be postponed."""
         try:
             await self._ledger.open(
                 execution,
@@ -156,7 +156,7 @@ def failed(words: str, *, cost_usd: Decimal | None = None) -> ToolOutcome:
 
 
 def _unknown(tool: ToolDefinition) -> str:
-    """Return what to say of a call that may have arrived; idempotent ones have no effect."""
+    """Return the advice about a call that may have arrived; idempotent ones have no effect."""
     match tool.retry_class:
         case RetryClass.NEVER:
             return OUTCOME_UNKNOWN

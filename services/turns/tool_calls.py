@@ -1,7 +1,7 @@
 """Runs one tool call: its result is stored before it is reported, and reused after a crash.
 
 ToolCallGoneError     the tool call was deleted, with its turn
-ToolPostponedError    the tool did not answer; the same call is to be repeated
+ToolPostponedError    the tool did not answer; the same call should be repeated
 """
 
 import asyncio
@@ -117,7 +117,7 @@ class ToolCalls:
             return await self._store(call, refusal, denied=not call.gave_up)
         await self._publish(call, row)
         if row.callback_id is not None and row.callback_until is not None:
-            # An earlier execution learnt that the answer comes later, and died.
+            # An earlier execution died after the tool had accepted the call.
             outcome: ToolOutcome | AnswersLater = AnswersLater(row.callback_id)
         else:
             outcome = await self._outcome(call, begun, row)
@@ -154,7 +154,7 @@ class ToolCalls:
             return await self._attempts.run(tool, tool_input, execution)
         except ToolPostponedError:
             if is_once(tool):
-                # Otherwise a call that was never made would count as one that may have been.
+                # Otherwise a call that was never sent would count as one that may have been.
                 await shielded(until_stored(lambda: self._unsend(call, execution)))
             raise
 
@@ -187,7 +187,7 @@ class ToolCalls:
         async with self._database.statements(acting_user(call.turn.user_id)) as connection:
             found = await connection.fetchrow(sql.AWAIT_CALLBACK, *values)
             if found is None:
-                # The answer came before the tool had said that it would come later.
+                # The answer arrived before the tool had accepted the call.
                 row = tool_call_row(await _stored(connection, call))
                 return RunToolOutput(status=ToolCallStatus(row.status))
         return RunToolOutput(

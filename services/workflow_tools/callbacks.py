@@ -122,7 +122,7 @@ class ToolCallbacks:
     async def _signature_refusal(
         self, callback_id: UUID, tool: str, headers: Mapping[str, str], body: bytes
     ) -> CallbackRefusal | None:
-        """Return why the request was not signed by the tool, or None."""
+        """Return why the request's signature is invalid, or None."""
         webhook = await find_webhook(self._database, self._vault, tool)
         if webhook is None:
             # The secret was deleted with the tool, so that nothing can be verified.

@@ -75,7 +75,7 @@ class Activities:
 async def open_activities(
     foundation: Foundation, client: Client, *, more_tools: Sequence[LocalTool] = ()
 ) -> AsyncIterator[Activities]:
-    """Make the activity classes; `more_tools` are there besides those that ship with workers.
+    """Create the activity classes; `more_tools` are added to the built-in tools.
 
     Errors: MissingApiKeyError; WeakEncryptionKeyError.
     """

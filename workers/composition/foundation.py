@@ -59,7 +59,7 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
             settings.redis_url.get_secret_value(),
             socket_timeout=_REDIS_TIMEOUT_S,
             socket_connect_timeout=_REDIS_TIMEOUT_S,
-            # A second try belongs to those who know what it may double.
+            # Retries are left to callers, who know whether a repetition is safe.
             retry=Retry(NoBackoff(), 0),
         )
         stack.push_async_callback(redis.aclose)
@@ -91,7 +91,7 @@ def _make_embedder(settings: Settings) -> Embedder:
 
 @cache
 def _runtime() -> Runtime:
-    """Return the one runtime of the SDK's native core, whose logs go the way of all others."""
+    """Return the one runtime of the SDK's native core, whose logs join all others."""
     forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
     return Runtime(
         telemetry=TelemetryConfig(

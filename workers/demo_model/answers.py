@@ -15,7 +15,7 @@ _PIECE = re.compile(r"\s*\S{1,12}|\s+")
 
 
 def tokens_of(chars: int) -> int:
-    """Return how many tokens this many characters make: a quarter, rounded up, at least one."""
+    """Return the tokens of a number of characters: a quarter, rounded up, at least one."""
     return max(1, -(-chars // CHARS_PER_TOKEN))
 
 
@@ -62,7 +62,7 @@ class Block:
 
     @property
     def chars(self) -> int:
-        """How many characters the block is billed for."""
+        """The number of characters that the block is billed for."""
         return sum(map(len, self.pieces))
 
 

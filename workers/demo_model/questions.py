@@ -77,7 +77,7 @@ def find_clock_question(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class WantedCall:
-    """A call that the user spelled out; without `input` what they wrote was no JSON object."""
+    """A call that the user spelled out; without `input`, what they wrote was not a JSON object."""
 
     name: str
     input: JsonObject | None
@@ -86,8 +86,8 @@ class WantedCall:
 def find_call(text: str, *, offered: Collection[str]) -> WantedCall | None:
     """Return the call that a message of the form `call <tool> {json}` spells out, or None.
 
-    Without an input it is one only with a slash, or for a tool that is offered: people call
-    other things too.
+    Without an input it counts only with a slash, or for an offered tool: people call other things,
+    too.
     """
     found = _CALL.fullmatch(text)
     if found is None or not (found[1] or found[3] or found[2] in offered):

@@ -1,4 +1,4 @@
-"""The rules of the demo model: tools for what it recognises, quotes, and a word that it is one."""
+"""The rules of the demo model: tool calls, quotes, and a note that it is a demo."""
 
 import json
 import re

@@ -37,7 +37,7 @@ _ERROR_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request gets no answer, as the Messages API says it.
+    """An error, as the Messages API reports it.
 
     Source: https://platform.claude.com/docs/en/api/errors
     """

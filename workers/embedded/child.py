@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Child:
-    """A process in a session of its own, so that Ctrl-C reaches only the supervisor."""
+    """A process in a separate session, so that Ctrl-C reaches only the supervisor."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -109,7 +109,7 @@ class Child:
 
 def _kill_all(processes: list[psutil.Process]) -> None:
     for process in processes:
-        # psutil compares creation times, so a process id that was given out again is safe.
+        # psutil compares creation times, so a reused process id is safe.
         with contextlib.suppress(psutil.Error):
             process.kill()
 

@@ -54,7 +54,7 @@ class Secrets:
 
 
 class DataDirectory:
-    """A locked data directory: `open` creates and locks it, `close` gives it back."""
+    """A locked data directory: `open` creates and locks it, `close` releases it."""
 
     def __init__(self, path: Path, *, ephemeral: bool, lock: int) -> None:
         self.path = path

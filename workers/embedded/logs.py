@@ -131,7 +131,7 @@ class _LinePump(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not end who writes
+        with contextlib.suppress(OSError):  # a full disk must not end the process that writes
             os.write(self._log, data)
         *lines, self._unfinished = (self._unfinished + data).split(b"\n")
         for line in lines:

@@ -33,11 +33,11 @@ class OsUser:
         return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
     def owns(self, path: Path) -> bool:
-        """Say whether `path` belongs to this user."""
+        """Return whether `path` belongs to this user."""
         return path.stat().st_uid == self.uid
 
     def may_pass(self, folder: Path) -> bool:
-        """Say whether this user may go through `folder` to something of known name in it."""
+        """Return whether this user may pass through `folder` to a known name in it."""
         status = folder.stat()
         if status.st_uid == self.uid:
             return bool(status.st_mode & stat.S_IXUSR)

@@ -1,8 +1,8 @@
 """Ports of the servers: free ones, the same at every start where possible; and probes.
 
 Probes ask a server over a plain socket whether it answers yet. They run every 30 ms while servers
-start, in a process that is to start quickly itself: an HTTP client would cost it more time than
-all of its questions.
+start, in a process that is to start quickly itself: importing an HTTP client would take longer than
+all probes.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 
 
 def is_free(port: int, *, host: str = LOOPBACK) -> bool:
-    """Say whether a server could listen on `port` now."""
+    """Return whether a server could listen on `port` now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         # As servers do: connections that are still closing don't count.
@@ -131,7 +131,7 @@ async def ask(port: int, question: bytes, *, host: str = LOOPBACK) -> bytes | No
 
 
 async def _get(url: str) -> bytes | None:
-    """Return the body of a 200, None for any other answer or none at all."""
+    """Return the body of a 200, None for any other answer or without one."""
     parts = urlsplit(url)
     # HTTP/1.0: the server closes behind the body, which then needs no decoding.
     request = f"GET {parts.path} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n"

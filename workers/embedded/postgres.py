@@ -27,8 +27,8 @@ _CONNECT_TIMEOUT_S = 5.0
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",  # a deep data directory exceeds the length of a socket's path
-    # Taken as it is used. A million messages and 100,000 passages are 1.5 GB; where half of what
-    # is read has to make room for the other, a search waits a quarter longer.
+    # Taken as it is used. A million messages and 100,000 passages are 1.5 GB; where half of it
+    # doesn't fit, a search takes a quarter longer.
     "shared_buffers": "1GB",
     "max_connections": "200",
     "synchronous_commit": "on",
@@ -86,7 +86,7 @@ class EmbeddedPostgres:
         return f"postgresql://{role}:{password}@{LOOPBACK}:{self.port}/{APPLICATION}"
 
     async def _prepare(self) -> None:
-        """Create the data where there is none yet."""
+        """Create the data if there is none yet."""
         user = server_user(self._home)
         self.directory.folder("postgres")
         if user is not None:
@@ -125,7 +125,7 @@ class EmbeddedPostgres:
         return Path(name)
 
     async def _make_ready(self) -> bool:
-        """Say whether the server takes connections; the role and the database then exist."""
+        """Return whether the server takes connections; the role and the database then exist."""
         secrets = self.directory.secrets
         try:
             connection = await asyncpg.connect(

@@ -128,7 +128,7 @@ class EmbeddedTemporal:
         self.directory.folder("temporal")
 
     async def _is_ready(self) -> bool:
-        """Say whether every namespace has every search attribute; the UI passes the question on."""
+        """Return whether every namespace has every search attribute, by a request to the UI."""
         for namespace in (DEFAULT_NAMESPACE, *self.namespaces):
             url = f"{self.ui}/api/v1/namespaces/{namespace}/search-attributes"
             attributes = (await fetch_json(url)).get("customAttributes")
@@ -140,7 +140,7 @@ class EmbeddedTemporal:
         return True
 
 
-# Where Temporal and its UI are by custom, if nothing else is there.
+# The default ports of Temporal and its UI, used if they are free.
 _TEMPORAL_PORT, _TEMPORAL_UI_PORT = 7233, 8233
 
 
@@ -194,7 +194,7 @@ class EmbeddedServers:
             raise
 
     async def close(self) -> None:
-        """Stop everything in order, and give the data directory back."""
+        """Stop everything in order, and release the data directory."""
         try:
             if self._supervisor is not None:
                 await self._supervisor.stop()

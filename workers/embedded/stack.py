@@ -203,7 +203,7 @@ class DevelopmentStack(EmbeddedServers):
 
     @property
     def has_demo_model(self) -> bool:
-        """Whether the model is the demo, for want of a key."""
+        """Whether the model is the demo, because no key is set."""
         key = self._settings.anthropic_api_key
         return key is None or not key.get_secret_value()
 
@@ -230,7 +230,7 @@ class DevelopmentStack(EmbeddedServers):
         await super().open()
 
     async def close(self) -> None:
-        """Stop everything in order, and give the data directory back."""
+        """Stop everything in order, and release the data directory."""
         if self._directory is not None:
             self._addresses_file.unlink(missing_ok=True)
         await super().close()

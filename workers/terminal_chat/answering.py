@@ -73,7 +73,7 @@ class Answering:
         self._left = False
 
     async def run(self) -> TurnOutcome:
-        """Show the answer until `done`; Ctrl-C is `interrupt` meanwhile.
+        """Show the answer until `done`; until then, Ctrl-C calls `interrupt`.
 
         Errors: those of the client's streams.
         """
@@ -133,7 +133,7 @@ class Answering:
                     remember_for_chat=decision.remember_for_chat,
                 )
             except (BadRequestError, PayloadTooLargeError) as error:
-                # What was typed does not suit the API; the person may correct it.
+                # The API rejected what was typed; the person may correct it.
                 view.note(str(error))
                 continue
             except APIStatusError as error:
@@ -145,7 +145,7 @@ class Answering:
         return False
 
     def _ask(self, call: ToolCallEvent, view: AnswerView) -> Decision | None:
-        """Stop the loop for a question: what arrives meanwhile waits in the connection."""
+        """Block the loop for a question: what arrives during it waits in the connection."""
         if self._approvals is None:
             return None
         try:

@@ -32,7 +32,7 @@ A tool that needs your approval asks before it runs."""
 _LISTED_CHATS = 20
 _RECALLED_MESSAGES = 6
 _COMMAND = re.compile(r"(/[a-z]+)(?:\s+(.*))?", re.DOTALL)
-# With their pauses, some 25 s: an API that restarts is waited for.
+# With their pauses about 25 s: long enough for a restart of the API.
 _STREAM_RETRIES = 6
 
 
@@ -163,7 +163,7 @@ class Conversation:
             self._screen.line(f"{mark}{message.content}", style="dim")
 
     def _call(self, operation: Callable[[], T]) -> T:
-        """Run `operation`; if the session has expired meanwhile, sign in and run it again."""
+        """Run `operation`; if the session has expired, sign in and run it again."""
         try:
             return operation()
         except AuthenticationError as error:

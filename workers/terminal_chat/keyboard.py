@@ -1,4 +1,4 @@
-"""The person's input: lines, secrets, Ctrl-C, and whether there is a person at all."""
+"""The person's input: lines, secrets, Ctrl-C, and whether there is a person."""
 
 import asyncio
 import getpass

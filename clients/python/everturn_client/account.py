@@ -113,7 +113,7 @@ class Users(Group[RunnerT]):
     def set_preferences(
         self, preferences: Mapping[str, Any], *, if_version: int | None = None
     ) -> Call[models.Preferences]:
-        """Replace the preferences; what is left out gets its default."""
+        """Replace the preferences; omitted fields return to their defaults."""
         return change(
             models.Preferences,
             "users",
@@ -142,7 +142,10 @@ class ApiKeys(Group[RunnerT]):
         expires_at: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> Call[models.CreatedApiKey]:
-        """Create a key, which is shown this once; without permissions, it has the user's."""
+        """Create a key, which is returned only now.
+
+        By default it may do everything but administration and account changes.
+        """
         body = filters(name=name, permissions=permissions, expires_at=expires_at)
         return creation(
             models.CreatedApiKey, "users", "me", "api-keys", body=body, key=idempotency_key

@@ -323,5 +323,5 @@ class Admin(Group[RunnerT]):
 
 
 def _range(since: datetime | str | None, until: datetime | str | None) -> dict[str, Any]:
-    """Return the parameters of a range of time; `from` is no name for an argument."""
+    """Return the parameters of a range of time; `from` can't be an argument's name."""
     return filters(**{"from": since, "to": until})

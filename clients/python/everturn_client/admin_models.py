@@ -31,7 +31,7 @@ class Plan(Resource):
 
 
 class PlanAssignment(Resource):
-    """The plan that a user has."""
+    """A user's plan."""
 
     version: int
     user_id: str
@@ -41,7 +41,7 @@ class PlanAssignment(Resource):
 
 
 class AdministeredTool(Resource):
-    """A tool and what administrators have set for it."""
+    """A tool and its settings."""
 
     version: int
     name: str
@@ -103,7 +103,7 @@ class WorkflowTool(Resource):
 
 
 class OwnedTurn(Turn):
-    """A turn, and whose it is."""
+    """A turn and its owner."""
 
     user_id: str
 
@@ -134,7 +134,7 @@ class InspectedToolCall(Resource):
 
 
 class InspectedCharge(Resource):
-    """What an attempt of a turn cost."""
+    """The cost of an attempt."""
 
     step: int
     attempt: int
@@ -146,7 +146,7 @@ class InspectedCharge(Resource):
 
 
 class InspectedTurn(Resource):
-    """All that is known of a turn; reading it is audited."""
+    """All details of a turn; reading it is audited."""
 
     turn: OwnedTurn
     workflow_id: str
@@ -160,13 +160,13 @@ class InspectedTurn(Resource):
 
 
 class OwnedDocument(Document):
-    """A document, and whose it is."""
+    """A document and its owner."""
 
     user_id: str
 
 
 class Alert(Resource):
-    """Something that an operator should know."""
+    """An alert for administrators."""
 
     id: str
     kind: str

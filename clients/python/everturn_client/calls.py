@@ -42,7 +42,7 @@ class Call(Generic[T]):
     """One request, and the type that its response is read as.
 
     `repeatable` says whether the request may be sent again where it may have arrived already;
-    `tokens`, what becomes of the client's tokens when it has succeeded.
+    `tokens`, what happens to the client's tokens after a success.
     """
 
     method: str
@@ -70,7 +70,7 @@ class Call(Generic[T]):
 
 
 class Meta(Resource):
-    """What every response says about itself."""
+    """The metadata of every response."""
 
     request_id: str | None = None
     next_cursor: str | None = None

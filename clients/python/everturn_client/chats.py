@@ -109,7 +109,8 @@ class Messages(Group[RunnerT]):
     ) -> Opening:
         """Send a message and stream its answer; use it as a context manager.
 
-        A broken connection is resumed for `reconnect_s` seconds; `on_connection` hears of it.
+        A broken connection is resumed for `reconnect_s` seconds; `on_connection` is called with
+        each change.
         """
         body = filters(content=content, stream=True, model=model, if_busy=if_busy)
         call = creation(models.Answer, "chats", chat_id, "messages", body=body, key=idempotency_key)

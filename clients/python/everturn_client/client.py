@@ -81,7 +81,7 @@ class Everturn(_Groups[Blocking]):
         query: Mapping[str, str | int] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 -- any JSON
-        """Make a request that has no method of its own; `path` starts below `/api/v1`."""
+        """Make a request that has no method here; `path` starts below `/api/v1`."""
         return self._runner.call(_request(method, path, query, body))
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class AsyncEverturn(_Groups[Awaiting]):
         query: Mapping[str, str | int] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 -- any JSON
-        """Make a request that has no method of its own; `path` starts below `/api/v1`."""
+        """Make a request that has no method here; `path` starts below `/api/v1`."""
         return await self._runner.call(_request(method, path, query, body))
 
     async def close(self) -> None:

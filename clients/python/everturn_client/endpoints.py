@@ -85,7 +85,7 @@ class Listing(Generic[P, T]):
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """One page of a list. `meta` holds what else the API says of it."""
+    """One page of a list. `meta` holds the API's other information about it."""
 
     data: list[T]
     meta: Meta

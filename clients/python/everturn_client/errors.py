@@ -142,7 +142,7 @@ class IdempotencyConflictError(ConflictError):
 
 
 class PreconditionFailedError(APIStatusError):
-    """The resource has changed since the version that was named."""
+    """The resource has changed: `version` is not its current one."""
 
 
 class PayloadTooLargeError(APIStatusError):

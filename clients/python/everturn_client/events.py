@@ -115,7 +115,7 @@ class DeltaEvent(EventModel):
 
 
 class ToolCallProgress(Resource):
-    """How far a running tool has come, in its own units."""
+    """The progress of a running tool, in its own units."""
 
     progress: float
     total: float | None = None
@@ -151,7 +151,7 @@ class UsageEvent(EventModel, TokenUsage):
 
 
 class NoticeEvent(EventModel):
-    """Something that a person may want to know; the turn continues."""
+    """Information for the user; the turn continues."""
 
     type: Literal["notice"] = "notice"
     code: str
@@ -312,7 +312,7 @@ class TurnState:
             self.notices.append(event)
 
     def _drop_tool_calls(self, step: int) -> None:
-        """Drop what an attempt that is void had asked for."""
+        """Drop the tool calls of a void attempt."""
         kept = {key: call for key, call in self.tool_calls.items() if call.step != step}
         self.tool_calls = kept
 
@@ -320,8 +320,8 @@ class TurnState:
 class TextPieces:
     """Cuts the text of a turn into pieces that append to each other.
 
-    Text that a new attempt repeats is not given out twice. Where it comes back different, the
-    whole new text follows after a line break: what was given out can't be taken back.
+    Text that a new attempt repeats is not returned twice. Where it comes back different, the
+    whole new text follows after a line break: what was returned can't be taken back.
     """
 
     def __init__(self) -> None:

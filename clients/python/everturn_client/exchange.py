@@ -1,7 +1,7 @@
 """The protocol of a call, without I/O: signing, refreshing tokens, retries and their pauses.
 
-Everything here is a generator of actions. A runner performs them, blocking or async, and sends
-back what came of each; so the logic stands once, and its pauses can be tested without waiting.
+Everything here is a generator of actions. A runner performs them, blocking or async, and sends back
+each result; so the logic is written once, and its pauses can be tested without waiting.
 """
 
 import random
@@ -91,7 +91,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Open(Send):
-    """Send a request; the result is a connection, or the whole response if it is no success."""
+    """Send a request; the result is a connection, or the whole response if it is an error."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def is_transient(error: EverturnError) -> bool:
 class Exchange:
     """How the calls of one client are made.
 
-    Units: seconds. A `Retry-After` of more than `max_retry_after_s` is not waited for.
+    Units: seconds. A `Retry-After` above `max_retry_after_s` is an error at once.
     """
 
     url: str
@@ -197,7 +197,7 @@ class Exchange:
         if used.refresh_token is None or self.tokens.load() != used:
             return
         body = fields(refresh_token=used.refresh_token)
-        # A refresh token serves once: sent again where it may have arrived, it ends the session.
+        # A refresh token works once: sent again when it may have arrived, it ends the session.
         call = Call(
             method="POST",
             path="/auth/refresh",

@@ -1,4 +1,4 @@
-"""What turns draw on: memories, documents and tools."""
+"""What turns use: memories, documents and tools."""
 
 from typing import TypeAlias
 

@@ -52,7 +52,7 @@ class Session(Resource):
 
 
 class Preferences(Resource):
-    """What a user has set for their turns."""
+    """A user's preferences."""
 
     version: int
     language: str | None = None
@@ -158,7 +158,7 @@ class DecidedToolCall(Resource):
 
 
 class Memory(Resource):
-    """A fact that is kept about a user. `status` is `suggested`, `accepted` or `rejected`."""
+    """A memory of a user. `status` is `suggested`, `accepted` or `rejected`."""
 
     version: int
     id: str
@@ -178,7 +178,7 @@ class MemoryHit(Memory):
 
 
 class Ingestion(Resource):
-    """How far a document is: `pending`, `processing`, `ready` or `failed`."""
+    """The progress of a document's ingestion: `pending`, `processing`, `ready` or `failed`."""
 
     status: str
     problem: str | None = None
@@ -220,7 +220,7 @@ class DocumentText(DocumentVersion):
 
 
 class KnowledgeHit(Resource):
-    """A passage that a search found, and where it is in its document."""
+    """A passage that a search found, and its place in the document."""
 
     document_id: str
     title: str
@@ -248,7 +248,7 @@ class Tool(Resource):
 
 
 class Entitlements(Resource):
-    """What a plan allows; None where there is no limit."""
+    """A plan's limits; None where there is none."""
 
     models: list[str] | None = None
     tools: list[str] | None = None
@@ -282,7 +282,7 @@ class Subscription(Resource):
 
 
 class Quota(Resource):
-    """How much is used, and how much may be; None where there is no limit."""
+    """Usage and its limit; None where there is no limit."""
 
     used: int
     limit: int | None = None

@@ -54,7 +54,7 @@ _STEADY_S: Final = 10.0
 
 
 class TurnResult(Resource):
-    """What a turn came to. `status` is `completed` or `cancelled`."""
+    """The result of a turn. `status` is `completed` or `cancelled`."""
 
     turn_id: str
     status: str
@@ -157,7 +157,7 @@ class Follower:
                 yield Close(connection)
 
     def result(self) -> TurnResult:
-        """Return what the turn came to. Errors: TurnFailedError, StreamInterruptedError."""
+        """Return the turn's result. Errors: TurnFailedError, StreamInterruptedError."""
         done = self.state.done
         if done is None:
             raise StreamInterruptedError(self.turn_id)
@@ -193,8 +193,8 @@ class Follower:
         opened = time.monotonic()
         parser = EventParser(last_event_id=self._after)
         while (chunk := (yield Read(connection))) is not None:
-            # Comments alone count once they have come for a while, or else a server that
-            # greets and hangs up would be tried for ever.
+            # Comments alone count once they have come for a while, or else a server that greets and
+            # hangs up would be retried indefinitely.
             if time.monotonic() - opened > _STEADY_S:
                 self._note_progress()
             for sent in parser.feed(chunk):
@@ -284,13 +284,13 @@ class TurnStream:
         self._follower.raise_if_failed()
 
     def final(self) -> TurnResult:
-        """Read to the end and return what the turn came to. Errors: TurnFailedError."""
+        """Read to the end and return the turn's result. Errors: TurnFailedError."""
         for _ in self:
             pass
         return self._follower.result()
 
     def cancel(self) -> Turn:
-        """Cancel the turn; the stream then ends with what was said so far."""
+        """Cancel the turn; the stream then ends with the text so far."""
         return self._runner.call(self._follower.cancellation())
 
 
@@ -339,13 +339,13 @@ class AsyncTurnStream:
         self._follower.raise_if_failed()
 
     async def final(self) -> TurnResult:
-        """Read to the end and return what the turn came to. Errors: TurnFailedError."""
+        """Read to the end and return the turn's result. Errors: TurnFailedError."""
         async for _ in self:
             pass
         return self._follower.result()
 
     async def cancel(self) -> Turn:
-        """Cancel the turn; the stream then ends with what was said so far."""
+        """Cancel the turn; the stream then ends with the text so far."""
         return await self._runner.call(self._follower.cancellation())
 
 

@@ -24,7 +24,7 @@ from services.shielding import shielded
 
 _MODULE: Final = "services.knowledge.extraction.parser_process"
 # What an interpreter needs to start. The rest of the environment holds keys and passwords, which
-# a process that reads strangers' documents must not have.
+# a process that reads untrusted documents must not have.
 _INHERITED: Final = (
     "DYLD_LIBRARY_PATH",
     "LD_LIBRARY_PATH",

@@ -1,6 +1,6 @@
 """Reads application/pdf: the text of its pages, under tight limits of the library.
 
-Time and memory are the business of the process that it runs in: the library bounds single
+Time and memory are limited by the process that it runs in: the library bounds single
 streams and trees, not the sum of them. No picture is decoded, and nothing is recognised in one.
 """
 

@@ -1,4 +1,4 @@
-"""Calls of `web_search`: the query is normalised, the plan's quota checked, the search made.
+"""Calls of `web_search`: the query is normalised, the plan's quota checked, the search sent.
 
 The ledger counts a user's searches. A search is admitted under a lock of its user, and its row says
 so from then on by its model. So exactly as many simultaneous searches are admitted as the quota
