@@ -1,5 +1,6 @@
-"""Fixtures for all tests. Their servers start with the first test that needs them."""
+"""Fixtures for all tests, loaded and started with the first test that needs them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,15 +9,18 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.fixtures.servers import ServerHost, stack_names
 
-pytest_plugins = [
+pytest_plugins = ["tests.fixtures.exercised_routes"]
+
+STACK_FIXTURES = (
     "tests.fixtures.stack",
     "tests.fixtures.actors",
     "tests.fixtures.memories",
     "tests.fixtures.mcp",
     "tests.fixtures.trusted_issuers",
-    "tests.fixtures.exercised_routes",
-]
+)
+UNIT_TESTS = Path(__file__).parent / "unit"
 
+pytest.register_assert_rewrite(*STACK_FIXTURES)
 
 # structlog's default tracebacks with all local values take seconds each.
 structlog.configure(
@@ -39,6 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     host = ServerHost(stack_names(workers))
     host.start()
     config.add_cleanup(host.stop)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Load the stack's fixtures with the first test outside tests/unit: they import everything."""
+    if isinstance(collector, pytest.Module) and UNIT_TESTS not in collector.path.parents:
+        for module in STACK_FIXTURES:
+            collector.config.pluginmanager.import_plugin(module)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,8 +12,8 @@ from services.database.migrations import (
     UnknownRevisionError,
     migrate,
 )
-from tests.fixtures.servers import with_database
 from tests.fixtures.stack import Stack
+from tests.fixtures.stack_servers import with_database
 
 
 @pytest.fixture

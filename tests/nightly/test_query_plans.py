@@ -19,9 +19,9 @@ from services.auth.credentials import AccessTokens
 from services.database import connections
 from services.database.connections import SERVER_SETTINGS
 from services.database.migrations import migrate
-from tests.fixtures.servers import with_database
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
+from tests.fixtures.stack_servers import with_database
 from tests.load.population import ADMIN_EMAIL, Size, email_of, populate
 from tests.load.scale import FURTHER, THINGS_OF_USER, documented_reads
 from workers.composition.api import open_api_services
