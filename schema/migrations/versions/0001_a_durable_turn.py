@@ -16,8 +16,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Foreign keys are checked past the policies. Those that carry the user keep anybody from hanging
-# a row of their own on another's chat or turn.
+# Foreign keys are checked past the policies. Those that include the user keep users from attaching
+# rows to another user's chat or turn.
 _TABLES = """
 CREATE TABLE users (
     id uuid PRIMARY KEY,
@@ -185,7 +185,7 @@ _READ_WRITE = "SELECT, INSERT, UPDATE, DELETE"
 
 
 def upgrade() -> None:
-    """Create everything."""
+    """Create all tables and policies."""
     op.execute(
         f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APPLICATION_ROLE}') "
         f"THEN CREATE ROLE {APPLICATION_ROLE} NOLOGIN; END IF; END $$"
@@ -208,9 +208,9 @@ def downgrade() -> None:
 
 
 def _security() -> list[str]:
-    """Users change their own conversations; who they are is changed by the service alone.
+    """Users change their own conversations; only the service changes their accounts.
 
-    Deleting from the ledger is granted to nobody: it goes with its user, by the foreign key.
+    No one may delete from the ledger: its rows go with their user, by the foreign key.
     """
     owned = ("chats", "turns", "messages", "steps", "tool_calls")
     return [

@@ -1,4 +1,4 @@
-"""Plans, preferences, API keys, outside identities, the audit log; versions for If-Match."""
+"""Plans, preferences, API keys, external identities, the audit log; versions for If-Match."""
 
 from alembic import op
 
@@ -139,7 +139,7 @@ CREATE INDEX alerts_kind_idx ON alerts (kind, id DESC);
 CREATE INDEX alerts_user_id_idx ON alerts (user_id, id DESC);
 """
 
-# Grants keep the application from changing the log; the triggers keep everybody else from it.
+# Grants keep the application from changing the log; triggers keep all other roles from it.
 _APPEND_ONLY = """
 CREATE FUNCTION everturn_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -153,7 +153,7 @@ CREATE TRIGGER audit_log_never_emptied BEFORE TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION everturn_refuse_change();
 """
 
-# Only whoever migrates reads or writes the version of the schema.
+# Only the role that migrates reads or writes the version of the schema.
 _VERSION_TABLE = (
     "ALTER TABLE alembic_version ENABLE ROW LEVEL SECURITY",
     "ALTER TABLE alembic_version FORCE ROW LEVEL SECURITY",
@@ -186,8 +186,8 @@ def downgrade() -> None:
     op.execute("DROP POLICY users_administrator_change ON users")
     op.execute("DROP INDEX users_admins_idx")
     op.execute("ALTER TABLE users DROP COLUMN version")
-    # Before, nobody was without an address; nobody can sign in by this one. Policies that are
-    # forced would hide the rows from their owner.
+    # Before, every user had an address; no one can sign in with this one. Forced policies would
+    # hide the rows from their owner.
     op.execute("ALTER TABLE users NO FORCE ROW LEVEL SECURITY")
     op.execute("UPDATE users SET email = id || '@unknown.invalid' WHERE email IS NULL")
     op.execute("ALTER TABLE users FORCE ROW LEVEL SECURITY")
@@ -195,8 +195,8 @@ def downgrade() -> None:
 
 
 def _security() -> list[str]:
-    """Say who may do what. What lets somebody in is for the service alone, hashed as it is."""
-    # In the log an actor speaks for nobody else.
+    """Set who may do what. Credentials are for the service only, although they are hashed."""
+    # In the log an actor can only write as itself.
     speaks_for_itself = f"{owns('actor_id')} AND actor_type = (SELECT everturn_actor_type())"
     return [
         policy("users", "administrator_change", "UPDATE", IS_ADMIN),

@@ -1,4 +1,4 @@
-"""Archived chats, answers given anew, what a turn's prompt was made of, search in messages."""
+"""Archived chats, regenerated answers, the parts of a turn's prompt, search in messages."""
 
 from alembic import op
 
@@ -59,19 +59,19 @@ ALTER TABLE chats DROP COLUMN archived_at;
 
 
 def upgrade() -> None:
-    """Add what is new."""
+    """Add tables, columns and policies."""
     for statement in statements(_CHANGES) + _security():
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Remove them."""
     for statement in statements(_TAKEN_BACK):
         op.execute(statement)
 
 
 def _security() -> list[str]:
-    """What is to be erased is asked for by whoever deletes it, and done by the service."""
+    """Users request erasures when they delete; the service carries them out."""
     own_turn = "EXISTS (SELECT FROM turns WHERE turns.id = turn_id)"
     return [
         *secure("turn_contexts", grants="SELECT, INSERT, UPDATE, DELETE"),

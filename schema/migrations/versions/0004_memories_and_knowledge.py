@@ -118,8 +118,8 @@ CREATE INDEX passages_embedder_idx ON passages (embedder, id);
 _DIMENSIONS = (256, 384, 512, 768, 1024, 1536, 2048, 3072)
 _LONGEST_VECTOR = 2000
 
-# Matching words is not leakproof, so Postgres looks at a row's policies first and at an index of
-# words never: 300 ms instead of 1. These two run as their owner, who is let past the policies of
+# Matching words is not leakproof, so Postgres checks a row's policies first and never uses an index
+# of words: 300 ms instead of 1. These two run as their owner, who is let past the policies of
 # passages. So they give away ids and an order of words that the caller knows, to a bound actor
 # alone; what is behind the ids is read under the policies.
 _RARE_FIRST = """
@@ -182,7 +182,7 @@ BEGIN
 END $$
 """
 _IMMUTABLE_TRIGGER = (
-    # Only where these are set at all: to compare a source takes reading megabytes of it.
+    # Only if these columns are set: comparing a source means reading megabytes of it.
     "CREATE TRIGGER document_versions_immutable BEFORE UPDATE OF "
     "source, content_type, number, document_id, content ON document_versions "
     "FOR EACH ROW EXECUTE FUNCTION everturn_keep_document_version()"
@@ -237,7 +237,7 @@ def _vector_indexes() -> list[str]:
 
 
 def _search_security() -> list[str]:
-    """Only the application searches; an owner that is no superuser needs the policy to do so."""
+    """Only the application searches; an owner that isn't a superuser needs the policy to do so."""
     return [
         "CREATE POLICY passages_search ON passages FOR SELECT TO CURRENT_USER USING (true)",
         *(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC" for function in _SEARCH_FUNCTIONS),
@@ -249,7 +249,7 @@ def _search_security() -> list[str]:
 
 
 def _security() -> list[str]:
-    """Others find of a document what is published; administrators may end that."""
+    """Other users find what is published; administrators may unpublish it."""
     published = {
         "documents": "published_version IS NOT NULL",
         "document_versions": "published",

@@ -1,4 +1,4 @@
-"""Prompts with versions; what administrators decide about tools, and the tools that they add."""
+"""Prompts with versions; administrators' settings of tools, and the tools that they add."""
 
 from alembic import op
 
@@ -130,10 +130,10 @@ def downgrade() -> None:
 
 
 def _security() -> list[str]:
-    """Secrets of tools are encrypted, and even so for the administrators and the service alone."""
+    """Secrets of tools are encrypted, and still only for administrators and the service."""
     return [
         *administer("prompts", grants=_READ_WRITE, readable=False),
-        # A turn reads which version is active as its user; the words are for the service.
+        # A turn reads as its user which version is active; the text is for the service.
         policy("prompts", "reader", "SELECT", f"{IS_SIGNED_IN} AND name = 'base'"),
         *administer("prompt_versions", grants=_READ_APPEND, readable=False),
         *administer("prompt_activations", grants=_READ_APPEND, readable=False),

@@ -1,4 +1,4 @@
-"""What running tools needs: approvals, later answers, costs, and trials by administrators."""
+"""Execution of tools: approvals, later answers, costs, and trials by administrators."""
 
 from alembic import op
 
@@ -99,19 +99,19 @@ ALTER TABLE tool_calls
 
 
 def upgrade() -> None:
-    """Add to what there is."""
+    """Add tables, columns and policies."""
     for statement in statements(_CHANGES) + _security():
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Take it back; what tools cost is forgotten, as the ledger's key then has no room for it."""
+    """Remove them; the costs of tools are lost, because the old ledger's key can't hold them."""
     for statement in statements(_TAKEN_BACK):
         op.execute(statement)
 
 
 def _security() -> list[str]:
-    """Workers run an administrator's trials in nobody's name."""
+    """Workers run trials as the service."""
     everything = "SELECT, INSERT, UPDATE, DELETE"
     return [
         *secure("chat_tool_approvals", grants=everything),

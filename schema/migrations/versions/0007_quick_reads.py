@@ -1,4 +1,4 @@
-"""What makes reads of large tables quick: an index of users, words kept with their passage."""
+"""Fast reads of large tables: an index of users, words stored in line with their passage."""
 
 from alembic import op
 
@@ -23,12 +23,12 @@ DROP INDEX users_sort_email_idx;
 
 
 def upgrade() -> None:
-    """Add what is new; passages that are there keep their words where they are."""
+    """Add both; existing passages keep their words out of line."""
     for statement in statements(_CHANGES):
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Remove both."""
     for statement in statements(_TAKEN_BACK):
         op.execute(statement)

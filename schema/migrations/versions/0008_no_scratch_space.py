@@ -1,4 +1,4 @@
-"""No temporary tables and no large objects: policies know of neither.
+"""No temporary tables and no large objects: policies apply to neither.
 
 Only the database's owner can take the one from everybody, and only a superuser the other; where
 the role that migrates is neither, both stay as they are.
@@ -15,7 +15,7 @@ _MAKERS = "lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)"
 
 
 def upgrade() -> None:
-    """Take both from everybody, as far as this role may."""
+    """Revoke both from all roles, as far as this role may."""
     _as_far_as_allowed(
         "EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database())"
     )
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Give both back."""
+    """Grant both again."""
     _as_far_as_allowed(
         "EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database())"
     )

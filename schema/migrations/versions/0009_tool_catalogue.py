@@ -1,4 +1,4 @@
-"""A count of the changes of tools, by which every process learns of one at its next turn."""
+"""A count of changes of tools, by which every process notices one at its next turn."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-# What is noted about the health of a server is no change of its tools.
+# A change of a server's health is not a change of its tools.
 _CHANGES = {
     "tool_settings": "INSERT OR UPDATE OR DELETE",
     "mcp_servers": "UPDATE OF enabled OR DELETE",
@@ -19,7 +19,7 @@ _CHANGES = {
 
 
 def upgrade() -> None:
-    """Begin to count."""
+    """Add the counter and its triggers."""
     op.execute(
         "CREATE TABLE tool_catalogue ("
         "id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1), version bigint NOT NULL DEFAULT 0)"
@@ -39,7 +39,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Count no more."""
+    """Remove the counter and its triggers."""
     for table in _CHANGES:
         op.execute(f"DROP TRIGGER {table}_counted ON {table}")
     op.execute("DROP FUNCTION everturn_count_tool_change()")

@@ -1,4 +1,4 @@
-"""Which words are rare is told by what is published: statistics know others' drafts too."""
+"""Rare words are determined from what is published: statistics include others' drafts."""
 
 from alembic import op
 
@@ -52,10 +52,10 @@ $$
 
 
 def upgrade() -> None:
-    """Count in what everybody may read."""
+    """Count in what all users may read."""
     op.execute(_RARE_IN_WHAT_IS_PUBLISHED)
 
 
 def downgrade() -> None:
-    """Go by the statistics of all passages."""
+    """Use the statistics of all passages."""
     op.execute(_RARE_BY_STATISTICS)

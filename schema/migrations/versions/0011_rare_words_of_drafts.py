@@ -1,4 +1,4 @@
-"""Which words are rare is told by what the actor finds: what is published, and their own drafts."""
+"""Rare words are determined from what the actor finds: published passages and own drafts."""
 
 from alembic import op
 
@@ -11,9 +11,9 @@ depends_on = None
 
 _SIGNATURE = "everturn_rare_first(text[], uuid[], integer[])"
 
-# Beside the function of 0010, which processes of the version before go on calling while this one
-# is rolled out. Own drafts are looked through one by one: the index of drafts is everybody's, and
-# how soon it has given fifty tells of theirs. `IS TRUE` keeps it from being used.
+# Beside the function of 0010, which processes of the previous version still call during a rollout.
+# Own drafts are scanned one by one: the index covers all users' drafts, and how soon it yields
+# fifty would reveal theirs. `IS TRUE` keeps it from being used.
 _RARE_FIRST = r"""
 CREATE FUNCTION everturn_rare_first(words text[], draft_ids uuid[], draft_versions integer[])
 RETURNS SETOF text
@@ -46,12 +46,12 @@ $$
 
 
 def upgrade() -> None:
-    """Count in what the actor finds; only the application may ask."""
+    """Count in what the actor finds; only the application may call it."""
     op.execute(_RARE_FIRST)
     op.execute(f"REVOKE ALL ON FUNCTION {_SIGNATURE} FROM PUBLIC")
     op.execute(f"GRANT EXECUTE ON FUNCTION {_SIGNATURE} TO {APPLICATION_ROLE}")
 
 
 def downgrade() -> None:
-    """Count in what is published alone."""
+    """Count only in what is published."""
     op.execute(f"DROP FUNCTION {_SIGNATURE}")

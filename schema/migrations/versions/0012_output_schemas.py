@@ -1,4 +1,4 @@
-"""What MCP servers promise of their tools' results, next to what these take."""
+"""The output schemas that MCP servers declare, beside the input schemas."""
 
 from alembic import op
 
@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Hold a schema where a server declares one, from the next listing of its tools on."""
+    """Add the column; it is filled by the next listing of a server's tools."""
     op.execute("ALTER TABLE mcp_tools ADD COLUMN output_schema jsonb")
 
 
 def downgrade() -> None:
-    """Forget what was promised."""
+    """Drop the column."""
     op.execute("ALTER TABLE mcp_tools DROP COLUMN output_schema")

@@ -1,4 +1,4 @@
-"""A search by some of the words of a question asks the database once, not word by word."""
+"""A search for some of a question's words queries the database once, not word by word."""
 
 from alembic import op
 
@@ -53,7 +53,7 @@ _DRAFTS_ALWAYS = """
 # looked for alone, then any of the two rarest, and so on until that is too much; what was found
 # before comes first. A small library mostly has few enough passages with any of all of them. In a
 # large one each try costs as much as the one that counts, and that of all words most.
-# It runs as whoever asks: the two that it calls say what those may find.
+# It runs as its caller: the two functions that it calls decide what the caller may find.
 _PASSAGES_WITH_ANY = r"""
 CREATE FUNCTION everturn_passages_with_any(
     words text[], draft_ids uuid[], draft_versions integer[], most integer, best integer
@@ -100,7 +100,7 @@ END $$
 
 
 def upgrade() -> None:
-    """Do in the database what it was asked for step by step."""
+    """Run the steps inside the database."""
     op.execute(_passages_with(_DRAFTS_IF_ANY))
     op.execute(_PASSAGES_WITH_ANY)
     op.execute(f"REVOKE ALL ON FUNCTION {_WITH_ANY} FROM PUBLIC")
@@ -108,13 +108,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Leave the steps to whoever searches, and plan for drafts always."""
+    """Leave the steps to the search, and always plan for drafts."""
     op.execute(f"DROP FUNCTION {_WITH_ANY}")
     op.execute(_passages_with(_DRAFTS_ALWAYS))
 
 
 def _passages_with(body: str) -> str:
-    """Return the function that gives the best passages with some words, to a bound actor alone."""
+    """Return the function that finds the best passages with some words, only for a bound actor."""
     return f"""
 CREATE OR REPLACE FUNCTION everturn_passages_with(
     words tsquery, exactly tsquery, draft_ids uuid[], draft_versions integer[], most integer

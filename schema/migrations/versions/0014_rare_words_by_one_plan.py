@@ -1,4 +1,4 @@
-"""The order of a question's words by rarity is planned once for a connection, not at each search.
+"""The query that orders a question's words by rarity is planned once per connection.
 
 No plan is better for some words than for others: each word is looked up by itself. To plan took
 as long as to count a word.
@@ -15,7 +15,7 @@ _RARE_FIRST = "everturn_rare_first(text[], uuid[], integer[])"
 
 
 def upgrade() -> None:
-    """Keep the general plan; a server that is older than Postgres 18 plans anew all the same."""
+    """Keep the generic plan; servers before Postgres 18 still plan each search again."""
     op.execute(f"ALTER FUNCTION {_RARE_FIRST} SET plan_cache_mode = force_generic_plan")
 
 
