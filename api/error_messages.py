@@ -303,7 +303,7 @@ VALIDATION: Final[Mapping[str, str]] = {
     "datetime_object_invalid": _TIME,
     "timezone_naive": "Must not have an offset.",
     "timezone_aware": "Must have an offset, e.g. 2026-01-31T09:00:00Z.",
-    "timezone_offset": "Must have another offset.",
+    "timezone_offset": "Must have a different offset.",
     "datetime_past": "Must be in the past.",
     "datetime_future": "Must be in the future.",
     "date_type": _DATE,

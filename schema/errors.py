@@ -1,8 +1,8 @@
 """Error codes: one enum for the whole system, with the HTTP status and the message of each.
 
 Exceptions live beside the code that raises them; this is the vocabulary that crosses boundaries:
-HTTP bodies, `error` events, turn rows and workflow failures. The messages of single requests are in
-`api/error_messages.py`.
+HTTP bodies, `error` events, turn rows and workflow failures. Messages that
+services compose are here, too; all other messages of refusals are in `api/error_messages.py`.
 """
 
 from collections.abc import Mapping
@@ -95,3 +95,15 @@ TURN_MESSAGES: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.INTERNAL: "Internal error. Quote the turn ID to support.",
 }
 """The message of a failed turn unless something more specific is known."""
+
+# Invalid values that only services recognise, e.g. by a stored row or a tool's schema.
+NOT_A_MONTH: Final = "Must be a month, e.g. `2026-01`."
+NOT_FOR_TRANSPORT: Final = "Not allowed for the transport `{}`."
+SECOND_AUTHORIZATION: Final = "Must not contain Authorization together with `oauth`, which sets it."
+TOOL_INPUT_INVALID: Final = "The input doesn't match the tool's schema: {}."
+INPUT_SCHEMA_UNUSABLE: Final = "The schema {}."
+PROMPT_BLANK: Final = "The prompt must not be blank."
+PROMPT_TOO_LONG: Final = (
+    "The prompt is about {:,} tokens; the limit is {:,} (half the context budget)."
+)
+UNKNOWN_PLACEHOLDER: Final = "Unknown placeholder {{{}}}. Known placeholders: {}."

@@ -68,7 +68,6 @@ def _each_once(headers: dict[str, str]) -> dict[str, str]:
 McpServerName = Annotated[
     StorableText, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,31}$", examples=["github"])
 ]
-ONE_AUTHORIZATION: Final = "must not contain Authorization together with `oauth`, which sets it"
 
 
 def names_authorization(headers: Iterable[str]) -> bool:
@@ -167,9 +166,9 @@ class CreateHttpServerRequest(RequestModel):
     oauth: OAuthClientRequest | None = None
 
     @model_validator(mode="after")
-    def _says_once_who_asks(self) -> Self:
+    def _check_single_authorization(self) -> Self:
         if self.oauth is not None and names_authorization(self.headers):
-            raise ValueError(ONE_AUTHORIZATION)
+            raise ValueError("must not contain Authorization together with `oauth`, which sets it")
         return self
 
 

@@ -49,10 +49,10 @@ class UnconfirmedRevertError(SetupError):
     """The revision is older than the database, and reverting was not confirmed."""
 
     def __init__(self, revision: str, current: str) -> None:
-        what = "all tables" if revision == _BASE else "what later migrations created"
+        what = "all tables" if revision == _BASE else "the tables and columns of later migrations"
         super().__init__(
-            f"The database is at revision {current}. Going back to {revision} drops {what}, with "
-            "all data in there. Add --yes to do it."
+            f"The database is at revision {current}. Reverting to {revision} drops {what}, with "
+            "all their data. Pass --yes to confirm."
         )
 
 

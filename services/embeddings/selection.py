@@ -119,7 +119,7 @@ def _embedded_model(dimensions: int | None) -> EmbeddedModel:
         raise EmbeddedModelMissingError
     if dimensions not in {None, EmbeddedModel.dimensions}:
         raise EmbeddingDimensionsError(
-            f"The embedded model has {EmbeddedModel.dimensions} dimensions and no others."
+            f"The embedded model supports only {EmbeddedModel.dimensions} dimensions."
         )
     return EmbeddedModel()
 
@@ -129,11 +129,9 @@ def _openai_dimensions(model: str, wanted: int | None) -> tuple[int, int | None]
     own = _OPENAI_DIMENSIONS.get(model)
     size = wanted or own
     if size is None:
-        raise EmbeddingDimensionsError(
-            f"How many dimensions the vectors of {model!r} have is not known."
-        )
+        raise EmbeddingDimensionsError(f"The number of dimensions of {model!r} is unknown.")
     if own is not None and size > own:
-        raise EmbeddingDimensionsError(f"The vectors of {model!r} have {own} dimensions at most.")
+        raise EmbeddingDimensionsError(f"{model!r} supports at most {own} dimensions.")
     return size, own
 
 

@@ -4,13 +4,13 @@
 -- ARGV  1 channel   2 step ('' for events of no step)   3 attempt
 --       4 condition: 'any', 'first' (only into an empty stream), 'last' (the end of the stream),
 --         'once:' and a name (only what was not appended under this name before), or the id of the
---         event that has to be the stream's newest
+--         event that must be the stream's newest
 --       5 retention in ms   6 sequence number of the last event
 --       7.. name, data, name, data, ...
 -- Returns the id of the last event appended, or a word: 'fenced' (a newer attempt writes this
 --         step, or the stream has ended), 'present' (it was not empty, or it is there already),
---         'unknown' (its newest event is another: Redis has lost something, as by a restart or a
---         failover).
+--         'unknown' (its newest event is another: Redis has lost something, e.g. in a restart
+--         or failover).
 local stream, fence = KEYS[1], KEYS[2]
 local channel, step, attempt, condition = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 

@@ -12,8 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
+from schema.errors import NOT_FOR_TRANSPORT, SECOND_AUTHORIZATION
 from schema.mcp_servers import (
-    ONE_AUTHORIZATION,
     ChangeMcpServerRequest,
     CreateHttpServerRequest,
     CreateStdioServerRequest,
@@ -262,7 +262,7 @@ def _foreign_field(row: McpServerRow, changes: dict[str, Any]) -> InvalidField |
     foreign = sorted(changes.keys() - own - {"enabled"})
     if not foreign:
         return _second_authorization(row, changes)
-    return InvalidField(f"body.{foreign[0]}", f"Not allowed for the transport `{row.transport}`.")
+    return InvalidField(f"body.{foreign[0]}", NOT_FOR_TRANSPORT.format(row.transport))
 
 
 def _second_authorization(row: McpServerRow, changes: dict[str, Any]) -> InvalidField | None:
@@ -270,4 +270,6 @@ def _second_authorization(row: McpServerRow, changes: dict[str, Any]) -> Invalid
     headers = changes.get("headers", row.secret_names)
     if oauth is None or not names_authorization(headers):
         return None
-    return InvalidField("body.oauth" if "oauth" in changes else "body.headers", ONE_AUTHORIZATION)
+    return InvalidField(
+        "body.oauth" if "oauth" in changes else "body.headers", SECOND_AUTHORIZATION
+    )

@@ -23,7 +23,7 @@ MARKED_RESULTS: Final = 2
 
 
 _NO_RESULT: Final = "This call was not run."
-_EDITED: Final = "The user changed the input of this call to {} before it was made."
+_EDITED: Final = "The user changed the input of this call to {} before it was run."
 
 
 class SaidMessage(NamedTuple):

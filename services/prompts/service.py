@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
+from schema.errors import PROMPT_BLANK, PROMPT_TOO_LONG, UNKNOWN_PLACEHOLDER
 from schema.ids import PromptId, UserId, new_id
 from schema.pages import Page, PageRequest
 from schema.prompts import (
@@ -71,17 +72,13 @@ def problems_of(content: str, *, max_tokens: int) -> tuple[str, ...]:
     """Return the problems of a prompt, a sentence each; none if it can be used."""
     problems: list[str] = []
     if not content.strip():
-        problems.append("The prompt must not be blank.")
+        problems.append(PROMPT_BLANK)
     tokens = estimated_tokens(len(content))
     if tokens >= max_tokens:
-        problems.append(
-            f"The prompt is about {tokens:,} tokens; the limit is {max_tokens:,} "
-            "(half the context budget)."
-        )
+        problems.append(PROMPT_TOO_LONG.format(tokens, max_tokens))
     known = ", ".join(f"{{{name}}}" for name in sorted(PLACEHOLDERS))
     problems += [
-        f"Unknown placeholder {{{name[:50]}}}. Known placeholders: {known}."
-        for name in unknown_placeholders(content)[:10]
+        UNKNOWN_PLACEHOLDER.format(name[:50], known) for name in unknown_placeholders(content)[:10]
     ]
     return tuple(problems)
 

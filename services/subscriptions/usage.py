@@ -12,6 +12,7 @@ from sqlmodel import SQLModel, col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
+from schema.errors import NOT_A_MONTH
 from schema.ids import UserId, first_id_at
 from schema.pages import InvalidCursorError, Page, PageRequest, decode_cursor, encode_cursor
 from schema.result import Err, Ok, Result
@@ -142,7 +143,7 @@ class SubscriptionUsageService:
             terms = await read_terms(connection, actor.user_id)
             period = _period(terms, month)
             if period is None:
-                return Err(InvalidField("query.period", "Must be a month, e.g. `2026-01`."))
+                return Err(InvalidField("query.period", NOT_A_MONTH))
             return Ok(await _usage(connection, actor.user_id, terms, period))
 
 

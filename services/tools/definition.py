@@ -72,7 +72,7 @@ class ToolExecution:
 class ToolUnavailableError(Exception):
     """The tool did not answer; `sentence` is for the model, without secrets.
 
-    `reached` is whether the call may have had its effect; if not, it may be retried whatever the
+    `reached` is whether the call may have taken effect; if not, it may be retried whatever the
     tool's retry class.
     """
 

@@ -185,7 +185,7 @@ def _refusal(refusal: LimitReached | Conflict) -> str:
         case Conflict.RESOURCE_DELETED:
             return "It was remembered, but the user has deleted it since."
         case _:
-            return "Not remembered: this call was already made with a different input."
+            return "Not remembered: this call already ran with a different input."
 
 
 def _quoted(memory: Memory) -> str:

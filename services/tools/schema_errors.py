@@ -12,13 +12,13 @@ from jsonschema_rs import ValidationError
 
 _MAX_ERRORS: Final = 3
 _MAX_QUOTED_CHARS: Final = 200
-_LOOKED_AT: Final = 100
+_MAX_CONSIDERED: Final = 100
 """The number of errors considered: a malformed list can have one for each item."""
 
 
 def explain(errors: Iterable[ValidationError], schema: Mapping[str, Any]) -> str | None:
     """Return what was expected where, the shallowest errors first; None without an error."""
-    found = sorted(islice(errors, _LOOKED_AT), key=lambda error: len(error.instance_path))
+    found = sorted(islice(errors, _MAX_CONSIDERED), key=lambda error: len(error.instance_path))
     sentences = list(dict.fromkeys(_sentence(error, found, schema) for error in found))
     return "; ".join(sentences[:_MAX_ERRORS]) if sentences else None
 
@@ -72,19 +72,19 @@ def _at(schema: Mapping[str, Any], path: Iterable[str | int]) -> Mapping[str, An
 
 
 def _unsatisfied(keyword: str, error: ValidationError) -> str:
-    told = error.kind.as_dict()
-    told.pop("error", None)
-    values = "".join(f" {_as_json(value)}" for value in list(told.values())[:1])
+    context = error.kind.as_dict()
+    context.pop("error", None)
+    values = "".join(f" {_as_json(value)}" for value in list(context.values())[:1])
     return f"does not satisfy `{keyword}`{values}"
 
 
 def _bounded(words: str, attribute: str = "limit") -> Callable[[ValidationError], str]:
     def describe(error: ValidationError) -> str:
-        told = error.kind.as_dict()
+        context = error.kind.as_dict()
         # A pattern that took too long comes without.
-        if attribute not in told:
+        if attribute not in context:
             return _unsatisfied(str(error.kind.name), error)
-        return f"expected {words.format(_as_json(told[attribute]))}"
+        return f"expected {words.format(_as_json(context[attribute]))}"
 
     return describe
 

@@ -17,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from schema.actors import SERVICE, Actor, acting_user
 from schema.audit import AuditAction, ResourceType
 from schema.contexts import PromptLayers
+from schema.errors import TOOL_INPUT_INVALID
 from schema.ids import TurnId
 from schema.result import Err, Ok, Result
 from schema.tables import ChatToolApprovalRow, ToolCallRow, TurnContextRow, TurnRow
@@ -132,7 +133,11 @@ class ToolApprovals:
             return None
         schema = await _schema_of(session, call)
         problem = self._validation.problem(schema, request.input)
-        return None if problem is None else InvalidField("body.input", f"Invalid: {problem}.")
+        return (
+            None
+            if problem is None
+            else InvalidField("body.input", TOOL_INPUT_INVALID.format(problem))
+        )
 
 
 async def _locked_call(

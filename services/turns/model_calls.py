@@ -48,7 +48,7 @@ from services.turns.steps import (
 _USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 
 _NO_OBJECT: Final = (
-    "The input of this call was not a complete JSON object, so the call was not made. Call the "
+    "The input of this call was not a complete JSON object, so the tool was not run. Call the "
     "tool again with its complete input as one JSON object."
 )
 

@@ -21,10 +21,10 @@ from services.tools.ledger import ChargeStatus, ToolLedger
 _log = structlog.get_logger(__name__)
 
 OUTCOME_UNKNOWN: Final = (
-    "It is not known whether this call had its effect: contact with the tool was lost while it "
-    "ran. It is not repeated automatically. Find out, or ask, before you repeat it."
+    "The outcome of this call is unknown: contact with the tool was lost while it ran. The call "
+    "was not retried. Check whether it took effect, or ask, before you repeat it."
 )
-_PERHAPS: Final = "The call may have had its effect: find out before you repeat it."
+_PERHAPS: Final = "The call may have taken effect: check before you repeat it."
 _FREE: Final = Decimal(0)
 
 

@@ -72,8 +72,8 @@ class ProgressReporter:
             await asyncio.sleep(_PAUSE_S)
 
 
-_EXPIRED: Final = "This call was not approved in time, so it was not made."
-_DENIED: Final = "The user denied this call, so it was not made."
+_EXPIRED: Final = "This call was not approved in time, so it was not run."
+_DENIED: Final = "The user denied this call, so it was not run."
 _GAVE_UP: Final = "The tool did not answer in time."
 
 
@@ -130,7 +130,7 @@ class ToolCalls:
     ) -> ToolOutcome | AnswersLater:
         schema = begun["offered_schema"]
         if begun["has_offers"] and schema is None and await self._executor.find(row.name):
-            return failed(f"The tool `{row.name}` was not offered in this turn.")
+            return failed(f"The tool `{row.name}` is not available in this turn.")
         tool_input = row.input if row.edited_input is None else row.edited_input
         with ProgressReporter(lambda progress: self._publish(call, row, progress)) as reporter:
             execution = _execution_of(call, row, reporter)
@@ -269,7 +269,7 @@ def _refused(call: RunToolInput, row: ToolCallRow) -> ToolOutcome | None:
         return failed(f"{_GAVE_UP} {OUTCOME_UNKNOWN}" if may_have_run else _GAVE_UP)
     match row.decision:
         case ToolCallDecision.DENIED:
-            reason = f" The reason: {row.decision_reason}" if row.decision_reason else ""
+            reason = f" Reason: {row.decision_reason}" if row.decision_reason else ""
             return failed(f"{_DENIED}{reason}")
         case ToolCallDecision.EXPIRED:
             return failed(_EXPIRED)

@@ -131,7 +131,7 @@ def _text_in(body: bytes) -> ToolOutcome:
 def _refusal_in(answer: WebhookAnswer) -> str:
     if 300 <= answer.status < 400:
         return (
-            f"The workflow's URL redirects (status {answer.status}), which is not followed. "
+            f"The workflow's URL redirects (status {answer.status}); redirects are not followed. "
             "An administrator must change the URL."
         )
     refused = f"The workflow rejected the call (status {answer.status})."

@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE, Actor
 from schema.audit import AuditAction, ResourceType
+from schema.errors import INPUT_SCHEMA_UNUSABLE
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import ToolSettingsRow, WorkflowToolRow
@@ -209,4 +210,8 @@ def _problem_of(
     request: CreateWorkflowToolRequest | ChangeWorkflowToolRequest,
 ) -> InvalidField | None:
     problem = problem_of_schema(request.input_schema)
-    return None if problem is None else InvalidField("body.inputSchema", f"The schema {problem}.")
+    return (
+        None
+        if problem is None
+        else InvalidField("body.inputSchema", INPUT_SCHEMA_UNUSABLE.format(problem))
+    )

@@ -70,7 +70,7 @@ async def test_going_back_to_an_older_revision_needs_a_confirmation(
     newest = await objects_in(superuser)
 
     for revision in ("base", "0003"):
-        with pytest.raises(UnconfirmedRevertError, match="Add --yes"):
+        with pytest.raises(UnconfirmedRevertError, match="Pass --yes"):
             await migrate(superuser, application_url=application, revision=revision)
     unchanged = await objects_in(superuser)
     await migrate(superuser, application_url=application, revision="0003", may_revert=True)

@@ -21,7 +21,7 @@ from tests.fixtures.event_stream import Event, named
 from tests.fixtures.stack import Stack
 from tests.fixtures.workflow_tools import RegisteredTool, running_call
 
-PERHAPS = "The call may have had its effect: find out before you repeat it."
+PERHAPS = "The call may have taken effect: check before you repeat it."
 
 
 @asynccontextmanager
@@ -76,7 +76,7 @@ async def test_a_call_that_may_run_once_is_not_repeated_when_its_outcome_is_lost
     ended = await called(stack, user, "never", of=of, mode="broken", times=9)
 
     assert ended["status"] == "failed"
-    assert ended["output"].startswith("The connection broke. It is not known whether")
+    assert ended["output"].startswith("The connection broke. The outcome of this call is unknown")
     assert len(stack.effect_tools["never"].effects[of]) == 1
 
 
@@ -109,7 +109,7 @@ async def test_a_second_execution_of_a_call_that_may_run_once_does_not_repeat_it
             events = await stream.all()
 
     assert again.status is ToolCallStatus.FAILED
-    assert "It is not known whether" in last_calls(events)["it"]["output"]
+    assert "The outcome of this call is unknown" in last_calls(events)["it"]["output"]
     assert len(tool.effects[of]) == 1
 
 

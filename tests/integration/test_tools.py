@@ -22,7 +22,7 @@ def id_of(person: ApiUser) -> UserId:
     return UserId(UUID(person.id))
 
 
-NOT_OFFERED = "The tool `calculator` was not offered in this turn."
+NOT_OFFERED = "The tool `calculator` is not available in this turn."
 INSTANT = ("calculator", "datetime")
 
 

@@ -37,7 +37,7 @@ class Outcome:
     @property
     def is_unknown(self) -> bool:
         """Whether the model learned that the outcome of the call is unknown."""
-        return "It is not known whether this call had its effect" in self.output
+        return "The outcome of this call is unknown" in self.output
 
     @property
     def charged(self) -> list[tuple[str, Decimal]]:

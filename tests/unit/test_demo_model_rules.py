@@ -126,8 +126,11 @@ def test_a_question_for_both_calls_both_tools_at_once() -> None:
         (' Call gate\n{\n"gate": "12 * 7"\n}\n', 'gate({"gate": "12 * 7"})'),
         ("call gate", "gate({})"),
         ("call gate {gate}", "The text after “call gate” is not a JSON object."),
-        ("/call door", "The tool door is not offered. Those that are: calculator, gate."),
-        ('call door {"a": 1}', "The tool door is not offered. Those that are: calculator, gate."),
+        ("/call door", "The tool door is not available. Available tools: calculator, gate."),
+        (
+            'call door {"a": 1}',
+            "The tool door is not available. Available tools: calculator, gate.",
+        ),
     ],
 )
 def test_a_call_that_is_spelled_out_is_made_as_it_stands(text: str, said: str) -> None:

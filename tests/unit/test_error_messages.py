@@ -16,6 +16,7 @@ import services
 from api import error_messages
 from api.error_messages import REFUSALS, VALIDATION, Problem, validation_message
 from api.errors import field_problem, refused
+from schema import errors
 from schema.errors import HTTP_STATUS, MESSAGES, TURN_MESSAGES, ErrorCode
 from schema.wire import Moment, StorableText, VisibleText
 
@@ -113,7 +114,7 @@ def test_each_refusal_has_a_sentence(kind: type[StrEnum], member: StrEnum) -> No
 def test_no_sentence_is_clumsy() -> None:
     constants = [
         text
-        for name, text in vars(error_messages).items()
+        for name, text in (vars(error_messages) | vars(errors)).items()
         if name.isupper() and not name.endswith("_HEADER")
     ]
     sentences = [
@@ -126,6 +127,7 @@ def test_no_sentence_is_clumsy() -> None:
 
     assert [sentence for sentence in sentences if CLUMSY.search(sentence)] == []
     assert [sentence for sentence in sentences if not sentence.endswith(".")] == []
+    assert [sentence for sentence in sentences if sentence[:1].islower()] == []
 
 
 @pytest.mark.parametrize("kind", get_args(ErrorType))

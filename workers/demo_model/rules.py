@@ -148,7 +148,7 @@ def _quote(source: Source) -> str:
 def _called(wanted: WantedCall, prompt: Prompt) -> Block:
     if wanted.name not in prompt.tools:
         offered = ", ".join(sorted(prompt.tools)) or "none"
-        return text_block(f"The tool {wanted.name} is not offered. Those that are: {offered}.")
+        return text_block(f"The tool {wanted.name} is not available. Available tools: {offered}.")
     if wanted.input is None:
         return text_block(f"The text after “call {wanted.name}” is not a JSON object.")
     return tool_use_block(wanted.name, wanted.input)
