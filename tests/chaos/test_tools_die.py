@@ -238,7 +238,7 @@ async def answer_later(scene: Scene, turn: CallingTurn) -> int:
     return response.status_code
 
 
-async def test_a_result_that_postgres_can_not_take_waits_for_it_and_is_not_asked_for_again(
+async def test_a_result_waits_for_postgres_and_is_not_requested_again(
     scene: Scene,
 ) -> None:
     turns = [await scene.begin_held(each) for each in CLASSES]

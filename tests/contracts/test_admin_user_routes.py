@@ -100,7 +100,7 @@ async def test_users_come_in_pages_in_every_order(
     assert places == sorted(places, reverse=sort.startswith("-"))
 
 
-async def test_a_user_is_read_by_id_and_one_that_is_not_there_is_missing(
+async def test_a_user_is_read_by_id_and_an_unknown_one_is_not_found(
     manager: ApiUser, member: ApiUser
 ) -> None:
     found = await manager.request("GET", f"{PATH}/{member.id}")

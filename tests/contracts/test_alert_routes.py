@@ -71,7 +71,7 @@ async def test_alerts_are_filtered(
     ],
     ids=str,
 )
-async def test_a_question_that_can_not_be_is_refused_by_its_parameter(
+async def test_an_invalid_query_is_rejected_with_the_parameter(
     recorded: httpx.AsyncClient, admin: ApiUser, params: dict[str, str], path: str
 ) -> None:
     response = await recorded.get("/admin/alerts", params=params, headers=admin.headers)

@@ -41,7 +41,7 @@ async def test_a_key_is_shown_once_and_listed_by_its_prefix(member: ApiUser) -> 
     assert secret not in (await member.request("GET", PATH)).text
 
 
-async def test_a_key_is_read_where_it_is_said_to_be(member: ApiUser) -> None:
+async def test_a_key_is_read_from_its_location(member: ApiUser) -> None:
     response = await make(member)
     key = response.json()["data"]
     path = response.headers["Location"].removeprefix("/api/v1")
@@ -83,7 +83,7 @@ async def test_a_key_of_another_user_is_forbidden_and_an_unknown_one_is_not_foun
     assert len(await listed(other_user)) == 1
 
 
-async def test_the_same_request_again_gives_the_record_without_the_key(member: ApiUser) -> None:
+async def test_a_repeated_request_returns_the_record_without_the_key(member: ApiUser) -> None:
     idempotency_key = uuid4().hex
 
     first = (await make(member, key=idempotency_key)).json()["data"]
@@ -97,7 +97,7 @@ async def test_the_same_request_again_gives_the_record_without_the_key(member: A
     assert len(await listed(member)) == 1
 
 
-async def test_the_same_request_again_says_that_its_key_is_revoked(member: ApiUser) -> None:
+async def test_a_repeated_request_reports_that_its_key_is_revoked(member: ApiUser) -> None:
     idempotency_key = uuid4().hex
     key = (await make(member, key=idempotency_key)).json()["data"]
     await member.request("DELETE", f"{PATH}/{key['id']}")
@@ -129,14 +129,16 @@ async def test_keys_come_in_pages(member: ApiUser) -> None:
         "2199-01-01T00:00:00Z",
     ],
 )
-async def test_an_end_that_is_past_or_far_away_is_refused(member: ApiUser, moment: str) -> None:
+async def test_an_expiry_in_the_past_or_far_future_is_rejected(
+    member: ApiUser, moment: str
+) -> None:
     response = await make(member, expiresAt=moment)
 
     assert response.status_code == 400
     assert response.json()["error"]["details"][0]["path"] == "body.expiresAt"
 
 
-async def test_a_key_can_not_do_more_than_its_maker(member: ApiUser) -> None:
+async def test_a_key_cannot_do_more_than_its_creator(member: ApiUser) -> None:
     response = await make(member, permissions=["admin:read"])
 
     assert response.status_code == 403

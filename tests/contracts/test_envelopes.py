@@ -36,7 +36,7 @@ async def test_a_request_id_that_is_not_usable_is_replaced(
     assert first.json()["meta"]["requestId"] == first.headers["x-request-id"]
 
 
-async def test_an_error_says_its_code_and_names_the_field(member: ApiUser) -> None:
+async def test_an_error_has_a_code_and_names_the_field(member: ApiUser) -> None:
     response = await member.request("POST", "/chats", json={"title": ""})
 
     body = response.json()

@@ -156,7 +156,7 @@ async def test_missing_resources_raise_not_found(
 
 
 @pytest.mark.parametrize("body", [{}, {"title": ""}, {"title": None}, {"content": "C"}, []])
-async def test_a_change_of_nothing_is_refused(member: ApiUser, body: object) -> None:
+async def test_an_empty_update_is_rejected(member: ApiUser, body: object) -> None:
     document_id = await add_document(member)
 
     response = await member.request("PATCH", f"/knowledge/{document_id}", json=body)

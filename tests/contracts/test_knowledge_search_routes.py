@@ -41,7 +41,7 @@ async def test_a_search_answers_with_passages_and_where_they_are_from(
     }
 
 
-async def test_a_search_finds_no_more_than_is_asked_for(stack: Stack, member: ApiUser) -> None:
+async def test_a_search_respects_its_limit(stack: Stack, member: ApiUser) -> None:
     text = unique("returns")
     passages = [Made(f"{text} {number}") for number in range(4)]
     await add_document(stack.inspection, member.id, *passages)

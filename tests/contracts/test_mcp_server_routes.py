@@ -104,7 +104,7 @@ async def test_a_refresh_reports_what_is_wrong_with_a_server(keeper: ApiUser) ->
     assert data["version"] == server["version"]
 
 
-async def test_a_server_over_http_that_is_not_public_is_a_failing_one(keeper: ApiUser) -> None:
+async def test_a_non_public_http_server_is_reported_as_failing(keeper: ApiUser) -> None:
     server = await made(keeper, a_site(url="http://localhost:1/mcp?key=hidden"))
 
     response = await keeper.request("POST", f"/admin/mcp-servers/{server['name']}/refresh")
@@ -153,7 +153,7 @@ async def test_a_key_never_returns_a_different_server_of_the_same_name(
     assert replayed.json()["data"]["createdAt"] == second.json()["data"]["createdAt"]
 
 
-async def test_of_two_servers_with_one_name_one_is_created(keeper: ApiUser) -> None:
+async def test_one_of_two_servers_with_the_same_name_is_created(keeper: ApiUser) -> None:
     body = a_process()
 
     answers = await asyncio.gather(*(post(keeper, body) for _ in range(3)))
@@ -277,7 +277,7 @@ async def test_client_credentials_are_shown_without_their_secret(
         {**OAUTH, "grantType": "password"},
     ],
 )
-async def test_client_credentials_that_can_not_be_are_refused(
+async def test_invalid_client_credentials_are_rejected(
     keeper: ApiUser, oauth: dict[str, Any]
 ) -> None:
     response = await post(keeper, a_site(oauth=oauth))
@@ -286,7 +286,7 @@ async def test_client_credentials_that_can_not_be_are_refused(
     assert response.json()["error"]["code"] == "VALIDATION_ERROR"
 
 
-async def test_a_server_says_once_who_asks(keeper: ApiUser) -> None:
+async def test_oauth_and_an_authorization_header_exclude_each_other(keeper: ApiUser) -> None:
     twice = await post(keeper, a_site(oauth=OAUTH, headers={"authorization": "Bearer x"}))
     server = await made(keeper, a_site(headers={"Authorization": "Bearer x"}))
     path = f"/admin/mcp-servers/{server['name']}"

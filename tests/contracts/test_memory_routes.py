@@ -202,7 +202,7 @@ async def test_invalid_searches_are_rejected(member: ApiUser, body: dict[str, An
     check_refused(response, 400, "VALIDATION_ERROR")
 
 
-async def test_a_change_counts_the_version_up(member: ApiUser) -> None:
+async def test_an_update_increments_the_version(member: ApiUser) -> None:
     memory = await remember(member, "Has a dog.")
     path = f"/memories/{memory['id']}"
 
@@ -290,7 +290,7 @@ async def test_memories_of_another_user_are_out_of_reach(
     assert data_of_list(search) == []
 
 
-async def test_a_plan_that_is_full_says_so(member: ApiUser, stack: Stack) -> None:
+async def test_a_full_memory_quota_is_reported(member: ApiUser, stack: Stack) -> None:
     await allow(stack.inspection, member.id, max_memories=1)
     await remember(member, "Has a dog.")
 

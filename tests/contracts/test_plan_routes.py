@@ -43,7 +43,7 @@ async def change(
     return await keeper.request("PATCH", f"/admin/plans/{plan['id']}", json=fields, headers=headers)
 
 
-async def test_a_plan_is_read_where_it_is_said_to_be(keeper: ApiUser) -> None:
+async def test_a_plan_is_read_from_its_location(keeper: ApiUser) -> None:
     body = {"name": unique("plan")}
     response = await keeper.request("POST", "/admin/plans", json=body)
 
@@ -74,7 +74,7 @@ async def test_a_plan_is_created_updated_and_listed(keeper: ApiUser) -> None:
     assert newest.json()["data"] == [changed]
 
 
-async def test_a_change_of_another_version_is_refused(keeper: ApiUser) -> None:
+async def test_an_update_of_another_version_is_rejected(keeper: ApiUser) -> None:
     plan = await made(keeper)
 
     response = await change(keeper, plan, if_match='"7"', name="x")
@@ -127,7 +127,7 @@ async def test_an_unknown_plan_is_not_found(keeper: ApiUser) -> None:
     ],
     ids=str,
 )
-async def test_a_plan_that_can_not_be_is_refused_by_its_field(
+async def test_an_invalid_plan_is_rejected_with_the_field(
     keeper: ApiUser, body: dict[str, Any], path: str
 ) -> None:
     response = await keeper.request("POST", "/admin/plans", json=body)
@@ -137,7 +137,7 @@ async def test_a_plan_that_can_not_be_is_refused_by_its_field(
 
 
 @pytest.mark.parametrize("query", ["sort=price", "active=maybe", "limit=0", "cursor=x"])
-async def test_a_list_that_can_not_be_is_refused(keeper: ApiUser, query: str) -> None:
+async def test_an_invalid_list_request_is_rejected(keeper: ApiUser, query: str) -> None:
     check_error(await keeper.request("GET", f"/admin/plans?{query}"), 400, "VALIDATION_ERROR")
 
 

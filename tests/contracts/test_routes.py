@@ -178,7 +178,7 @@ async def test_events_have_their_documented_fields(member: ApiUser, stack: Stack
     assert events[-1].data["costUsd"] == data["turn"]["costUsd"]
 
 
-async def test_a_failed_turn_says_why(member: ApiUser, stack: Stack) -> None:
+async def test_a_failed_turn_has_a_reason(member: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, status=400))
     chat = await member.create_chat()

@@ -83,7 +83,7 @@ async def test_invalid_months_are_rejected(member: ApiUser, period: str) -> None
     assert response.json()["error"]["details"][0]["path"] == "query.period"
 
 
-async def test_a_plan_that_is_given_holds_from_the_next_request_on(
+async def test_an_assigned_plan_applies_from_the_next_request(
     recorded: httpx.AsyncClient, member: ApiUser, admin: ApiUser
 ) -> None:
     plan = await make_plan(admin, budgetUsd="3", models=["claude-opus-5-5"])
@@ -108,7 +108,7 @@ async def test_a_plan_that_is_given_holds_from_the_next_request_on(
     assert "plan" in refused.json()["error"]["message"]
 
 
-async def test_a_plan_is_given_for_the_version_that_is_meant(
+async def test_a_plan_is_assigned_only_for_the_expected_version(
     recorded: httpx.AsyncClient, member: ApiUser, admin: ApiUser
 ) -> None:
     first, second = await make_plan(admin), await make_plan(admin)
@@ -148,7 +148,7 @@ async def test_invalid_subscriptions_are_rejected(
     ],
     ids=str,
 )
-async def test_an_assignment_that_can_not_be_is_refused_by_its_field(
+async def test_an_invalid_assignment_is_rejected_with_the_field(
     recorded: httpx.AsyncClient, admin: ApiUser, body: dict[str, Any], path: str
 ) -> None:
     response = await give(recorded, admin, admin.id, **body)

@@ -44,7 +44,7 @@ async def path(stack: Stack, admin: ApiUser, user: ApiUser, engine: WebhookEngin
     return f"/tool-callbacks/{(await call.stored())['callback_id']}"
 
 
-async def test_a_signed_answer_is_taken_once(recorded: httpx.AsyncClient, path: str) -> None:
+async def test_a_signed_answer_is_accepted_once(recorded: httpx.AsyncClient, path: str) -> None:
     first = await call_back(recorded, path, {"output": {"ticket": 7}})
     second = await call_back(recorded, path, {"output": {"ticket": 7}})
 
@@ -87,7 +87,7 @@ async def test_an_answer_that_was_signed_too_long_ago_or_ahead_is_refused(
     assert "five minutes" in response.json()["error"]["message"]
 
 
-async def test_an_answer_by_a_wrong_secret_is_refused_and_leaves_the_call_open(
+async def test_an_answer_with_a_wrong_secret_is_rejected_and_leaves_the_call_open(
     recorded: httpx.AsyncClient, path: str
 ) -> None:
     wrong = await call_back(recorded, path, {"output": "Evil."}, secret="not the secret of it")
@@ -120,7 +120,7 @@ async def test_an_answer_signed_under_an_id_of_the_senders_own_is_refused(
     assert (await recorded.post(path, content=BODY, headers=headers)).status_code == 401
 
 
-async def test_of_several_signatures_one_is_enough(recorded: httpx.AsyncClient, path: str) -> None:
+async def test_one_of_several_signatures_is_enough(recorded: httpx.AsyncClient, path: str) -> None:
     headers = signed_headers(BODY, path)
     headers["webhook-signature"] = f"v1,AAAA v1a,BBBB {headers['webhook-signature']}"
 

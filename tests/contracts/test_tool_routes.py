@@ -220,7 +220,7 @@ async def test_a_trial_of_a_missing_tool_or_with_an_unstorable_input_is_refused(
     assert (nul.status_code, nul.json()["error"]["details"][0]["path"]) == (400, "body.input")
 
 
-async def test_users_can_not_change_settings_or_run_trials(member: ApiUser) -> None:
+async def test_users_cannot_change_settings_or_run_trials(member: ApiUser) -> None:
     for method, path, body in (
         ("GET", "/admin/tools", None),
         ("PATCH", "/admin/tools/calculator", {"enabled": False}),

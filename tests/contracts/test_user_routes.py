@@ -35,7 +35,7 @@ async def test_an_account_is_read_with_its_version(member: ApiUser) -> None:
     assert response.headers["etag"] == '"1"'
 
 
-async def test_a_name_is_given_and_taken_back(member: ApiUser) -> None:
+async def test_a_name_is_set_and_removed(member: ApiUser) -> None:
     given = await change(member, displayName="Ada")
     taken = await change(member, displayName=None)
 
@@ -43,7 +43,7 @@ async def test_a_name_is_given_and_taken_back(member: ApiUser) -> None:
     assert (data_of(taken)["displayName"], taken.headers["etag"]) == (None, '"3"')
 
 
-async def test_a_change_of_another_version_is_refused(member: ApiUser) -> None:
+async def test_an_update_of_another_version_is_rejected(member: ApiUser) -> None:
     await change(member, displayName="Ada")
 
     response = await member.request(
@@ -109,7 +109,7 @@ async def test_a_new_password_ends_other_sign_ins_and_not_this_one(
     assert (await recorded.post("/auth/login", json=renewed)).status_code == 200
 
 
-async def test_of_two_new_passwords_at_once_one_is_set(member: ApiUser) -> None:
+async def test_one_of_two_concurrent_password_changes_succeeds(member: ApiUser) -> None:
     responses = await asyncio.gather(
         *(
             change(member, newPassword=f"password number {number}", currentPassword=PASSWORD)

@@ -138,7 +138,7 @@ async def test_a_key_never_returns_a_different_tool_of_the_same_name(
     assert replayed.json()["data"] == second.json()["data"]
 
 
-async def test_of_two_tools_with_one_name_one_is_created(keeper: ApiUser) -> None:
+async def test_one_of_two_tools_with_the_same_name_is_created(keeper: ApiUser) -> None:
     body = a_tool()
 
     answers = await asyncio.gather(*(post(keeper, body) for _ in range(4)))

@@ -65,7 +65,7 @@ async def test_a_tool_answers_what_the_model_asks_it(
     assert [event.data["step"] for event in events if event.name == "step"] == [1, 2]
 
 
-async def test_an_answer_comes_whole_without_a_stream(client: Client) -> None:
+async def test_without_a_stream_the_whole_answer_is_returned(client: Client) -> None:
     chat_id = await client.new_chat()
 
     answer = await client.send(chat_id, "What is 6 * 7?")

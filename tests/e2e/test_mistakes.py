@@ -95,7 +95,9 @@ async def test_a_temporal_that_cant_be_reached_is_named(
     assert said == f"Temporal can't be reached at {NOWHERE}. Check TEMPORAL_ADDRESS, or start it."
 
 
-async def test_a_worker_without_a_key_says_which_one(everturn: EverturnDev, folder: Path) -> None:
+async def test_a_worker_without_a_key_names_the_missing_one(
+    everturn: EverturnDev, folder: Path
+) -> None:
     said = await complaint(
         *(folder, "worker", "--queue", "turns"),
         DATABASE_URL=everturn.addresses["database"],
@@ -105,7 +107,7 @@ async def test_a_worker_without_a_key_says_which_one(everturn: EverturnDev, fold
     assert said.startswith("ANTHROPIC_API_KEY is not set. Set it, ")
 
 
-async def test_an_api_without_a_secret_says_how_to_make_one(
+async def test_without_a_secret_the_api_says_how_to_generate_one(
     everturn: EverturnDev, folder: Path
 ) -> None:
     said = await complaint(

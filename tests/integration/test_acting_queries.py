@@ -49,7 +49,7 @@ async def test_a_query_finds_only_rows_that_its_actor_may_see(
     assert {UUID(user.id), UUID(other_user.id)} <= {row["user_id"] for row in all_there_are}
 
 
-async def test_who_acts_is_known_before_policies_are_asked_that_look_at_no_row(
+async def test_the_actor_is_set_before_policies_that_read_no_row(
     database: Database, user: ApiUser
 ) -> None:
     assert await database.fetch(SERVICE, CREDENTIALS)
@@ -92,7 +92,7 @@ async def test_the_server_sees_to_who_acts_at_the_top_of_the_plan(
     assert plan[1].strip().startswith("One-Time Filter: ")
 
 
-async def test_those_too_many_wait_in_turn(database: Database) -> None:
+async def test_queries_beyond_the_connection_limit_wait(database: Database) -> None:
     query = f"/* how many at a time */ {AT_A_TIME}"
 
     found = await asyncio.gather(*(database.fetch(SERVICE, query) for _ in range(12)))

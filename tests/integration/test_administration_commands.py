@@ -85,7 +85,7 @@ async def test_a_list_continues_after_its_first_page(
     assert two == entries[:2]
 
 
-async def test_a_plan_is_given_by_its_name(
+async def test_a_plan_is_assigned_by_name(
     terminal: Terminal, admin: ApiUser, user: ApiUser
 ) -> None:
     plan = await make_plan(admin)

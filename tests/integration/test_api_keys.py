@@ -84,7 +84,7 @@ async def test_a_key_that_is_revoked_or_too_old_opens_nothing(
         assert (await http.get("/users/me", headers=bearer(key))).status_code == 401
 
 
-async def test_who_was_let_in_is_out_with_their_key(user: ApiUser, stack: Stack) -> None:
+async def test_a_revoked_or_expired_key_ends_its_access(user: ApiUser, stack: Stack) -> None:
     kept, revoked, old = await make(user), await make(user), await make(user)
     callers = stack.services.accounts.callers
     let_in = [await callers.authenticate(key["key"]) for key in (kept, revoked, old)]

@@ -186,7 +186,7 @@ async def test_a_decision_is_final_and_can_be_repeated(user: ApiUser, stack: Sta
     assert late in {200, 409}
 
 
-async def test_a_call_that_awaits_no_approval_can_not_be_decided(
+async def test_a_call_that_is_not_awaiting_approval_cannot_be_decided(
     user: ApiUser, stack: Stack
 ) -> None:
     question = unique()

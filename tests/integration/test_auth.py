@@ -49,7 +49,7 @@ async def test_the_password_signs_in_and_another_does_not(
     check_unauthenticated(bad)
 
 
-async def test_an_unknown_address_is_refused_as_a_wrong_password_is(
+async def test_an_unknown_email_is_rejected_like_a_wrong_password(
     user: ApiUser, http: httpx.AsyncClient
 ) -> None:
     wrong = await log_in(http, user.email, "not the password")
@@ -121,7 +121,7 @@ async def test_using_a_refresh_token_twice_ends_its_whole_family(
     assert (await refresh(http, other_family)).status_code == 200
 
 
-async def test_of_two_refreshes_at_the_same_time_one_succeeds(
+async def test_one_of_two_concurrent_refreshes_succeeds(
     user: ApiUser, http: httpx.AsyncClient
 ) -> None:
     token = user.session["refreshToken"]
@@ -154,7 +154,7 @@ async def test_a_refresh_token_that_is_too_old_is_refused(
     check_unauthenticated(await refresh(http, user.session["refreshToken"]))
 
 
-async def test_a_disabled_account_is_not_let_in(
+async def test_a_disabled_account_cannot_sign_in(
     user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
 ) -> None:
     await inspection.execute("UPDATE users SET status = 'disabled' WHERE id = $1", UUID(user.id))
@@ -216,7 +216,7 @@ async def audited(inspection: Inspection, user_id: str) -> list[tuple[str, str]]
     return [(row["action"], row["details"]) for row in rows]
 
 
-async def test_who_came_in_and_who_was_refused_is_in_the_audit_log(
+async def test_successful_and_failed_logins_are_in_the_audit_log(
     user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
 ) -> None:
     await log_in(http, user.email)

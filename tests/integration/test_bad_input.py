@@ -103,7 +103,7 @@ async def test_a_body_must_be_a_json_object(user: ApiUser, stack: Stack, case: s
         ("/chats", "no UTF-8", "Must be valid UTF-8."),
     ],
 )
-async def test_a_body_that_can_not_be_read_is_refused_with_the_reason(
+async def test_an_unreadable_body_is_rejected_with_the_reason(
     user: ApiUser, path: str, case: str, message: str
 ) -> None:
     refused = check_refused(await send(user, path, BODIES[case]), 400, "VALIDATION_ERROR")

@@ -176,7 +176,7 @@ End = Callable[[ApiUser, ApiUser], Awaitable[httpx.Response]]
 
 
 @ENDS
-async def test_who_is_out_on_one_process_is_out_on_all(
+async def test_a_logout_on_one_process_holds_on_all(
     here: Process, there: Process, user: ApiUser, admin: ApiUser, *, end: End, status: int
 ) -> None:
     known = [await process.status(user.headers) for process in (here, there)]
@@ -189,7 +189,7 @@ async def test_who_is_out_on_one_process_is_out_on_all(
 
 
 @ENDS
-async def test_who_is_out_while_redis_hangs_is_out_at_once_where_it_was_asked(
+async def test_a_logout_while_redis_hangs_holds_at_once_on_its_own_process(
     apart: Process, proxy: RedisProxy, user: ApiUser, admin: ApiUser, *, end: End, status: int
 ) -> None:
     known = await apart.status(user.headers)
@@ -230,7 +230,7 @@ async def test_a_demotion_on_one_process_holds_on_all(
     await soon(lambda: there.status(former.headers, "/admin/users"), 403)
 
 
-async def test_a_plan_that_is_given_or_changed_on_one_process_is_in_force_on_all(
+async def test_a_plan_assigned_or_changed_on_one_process_applies_on_all(
     here: Process, there: Process, user: ApiUser, admin: ApiUser
 ) -> None:
     async def room(process: Process) -> int | None:
@@ -265,7 +265,7 @@ async def test_another_default_plan_is_in_force_on_all_processes(
         await soon(lambda: plan_id(there), plan["id"])
 
 
-async def test_another_preferred_model_is_asked_by_all_processes(
+async def test_a_changed_preferred_model_applies_on_all_processes(
     here: Process, there: Process, user: ApiUser, stack: Stack
 ) -> None:
     async def model(process: Process) -> str | None:

@@ -40,7 +40,7 @@ async def change(
     return await user.request("PATCH", f"/chats/{chat}", json=fields, headers=headers)
 
 
-async def test_a_chat_is_renamed_and_archived_and_taken_back(user: ApiUser) -> None:
+async def test_a_chat_is_renamed_archived_and_restored(user: ApiUser) -> None:
     chat = await user.create_chat("Rome")
 
     renamed = await change(user, chat, title="Naples")
@@ -99,7 +99,7 @@ async def test_a_change_meant_for_an_older_version_is_refused(user: ApiUser) -> 
     assert await titles(user) == ["Second"]
 
 
-async def test_of_concurrent_updates_of_one_version_one_succeeds(user: ApiUser) -> None:
+async def test_one_of_several_concurrent_updates_of_a_version_succeeds(user: ApiUser) -> None:
     chat = await user.create_chat()
     tag = await version_of(user, chat)
 
@@ -132,7 +132,7 @@ async def test_tags_may_stand_in_several_headers(user: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("tag", ['W/"1"', 'W/"1", "2"', '"x"', '"0"', '""', '"9"', '"01"'])
-async def test_a_tag_that_was_not_given_out_matches_nothing(user: ApiUser, tag: str) -> None:
+async def test_an_unknown_entity_tag_matches_nothing(user: ApiUser, tag: str) -> None:
     assert (await change_by_header(user, tag)).status_code == 412
 
 
@@ -265,7 +265,7 @@ async def test_the_key_of_another_user_is_another_key(user: ApiUser, other_user:
     assert created[0] != created[1]
 
 
-async def test_a_deleted_chat_leaves_no_word_behind(user: ApiUser, stack: Stack) -> None:
+async def test_a_deleted_chat_leaves_no_text_behind(user: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, text="Forget me."))
     chat = await user.create_chat()

@@ -98,7 +98,7 @@ async def test_a_memory_that_was_not_accepted_is_not_in_the_prompt(
     assert "is green" not in str(body)
 
 
-async def test_who_wants_no_memories_has_none_in_the_prompt(user: ApiUser, stack: Stack) -> None:
+async def test_disabled_memories_are_not_in_the_prompt(user: ApiUser, stack: Stack) -> None:
     subject = unique("boat")
     await remember(user, f"The {subject} is green.")
     await stack.inspection.execute(

@@ -216,7 +216,7 @@ CUT_OFF = "Well\n[The answer was cut off here: it reached its length limit.]"
         (Script(text="No.", stop_reason="refusal"), "refused to answer this question.", True),
     ],
 )
-async def test_an_answer_that_is_empty_cut_off_or_refused_says_so(
+async def test_an_empty_truncated_or_refused_answer_is_reported(
     stack: Stack, tool: DeepReasoning, script: Script, output: str, *, is_error: bool
 ) -> None:
     question = unique()

@@ -126,7 +126,7 @@ async def test_voyage_is_found_by_an_address_with_its_version(origin: str) -> No
     await embedder.close()
 
 
-async def test_a_server_of_ones_own_is_asked_for_no_size_and_needs_no_key(
+async def test_a_self_hosted_server_needs_no_size_and_no_key(
     api: EmbeddingApi, origin: str
 ) -> None:
     embedder = make_embedder(
@@ -288,7 +288,7 @@ async def test_a_connection_that_breaks_is_unavailable(
 
 
 @pytest.mark.parametrize("kind", ["voyage", "openai"])
-async def test_a_provider_that_is_not_there_is_unavailable(kind: EmbedderKind) -> None:
+async def test_an_unreachable_provider_is_unavailable(kind: EmbedderKind) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed_soon:
         port = closed_soon.getsockname()[1]
     embedder = provider(kind, f"http://127.0.0.1:{port}")

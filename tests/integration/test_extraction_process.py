@@ -132,7 +132,7 @@ async def test_a_terminated_process_does_not_reject_the_document() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the environment of another process")
-async def test_the_process_is_given_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_process_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a secret")
     extraction = asyncio.create_task(Extractor().extract(ContentType.HTML, SLOW_PAGE))
     process = await a_parser_runs()

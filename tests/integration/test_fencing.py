@@ -78,7 +78,7 @@ async def test_attempts_of_different_steps_do_not_shut_each_other_out(stack: Sta
     assert isinstance(appended, Appended)
 
 
-async def test_nothing_is_appended_behind_the_end_of_a_stream(stack: Stack) -> None:
+async def test_nothing_is_appended_after_the_end_of_a_stream(stack: Stack) -> None:
     turn_id, events = TurnId(new_id()), stack.foundation.events
     turn = TurnEvent(
         turn_id=turn_id,
@@ -155,7 +155,7 @@ async def test_an_overtaken_attempt_can_neither_keep_nor_complete_its_answer(
     await finish(stack, turn)
 
 
-async def test_a_step_that_is_done_is_not_asked_for_again(user: ApiUser, stack: Stack) -> None:
+async def test_a_finished_step_is_not_requested_again(user: ApiUser, stack: Stack) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
     attempt = await steps.begin(call, Claim("run", "activity", 1))

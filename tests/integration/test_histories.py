@@ -61,7 +61,7 @@ async def recorded_of(stack: Stack, turn_id: str) -> str:
     return "\n".join([*texts_in(history), info, *payloads])
 
 
-async def test_no_word_of_a_conversation_reaches_temporal(user: ApiUser, stack: Stack) -> None:
+async def test_no_text_of_a_conversation_reaches_temporal(user: ApiUser, stack: Stack) -> None:
     words = {
         where: canary(where)
         for where in (

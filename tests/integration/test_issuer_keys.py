@@ -30,7 +30,7 @@ async def test_keys_are_fetched_once_for_many_tokens(
     assert provider.asked == [CONFIGURATION, KEY_SET]
 
 
-async def test_those_who_come_first_at_once_share_one_fetch(
+async def test_concurrent_first_requests_share_one_fetch(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     with provider.hanging():
@@ -147,7 +147,7 @@ async def test_an_unreachable_issuer_is_unavailable(clock: SetClock) -> None:
             await issuers.read(gone.token())
 
 
-async def test_a_provider_without_an_answer_is_given_up_after_a_while(
+async def test_a_provider_that_does_not_answer_times_out(
     provider: IdentityProvider, clock: SetClock
 ) -> None:
     async with trusting(provider.origin, clock=clock, answer_within=0.05) as issuers:
@@ -186,7 +186,7 @@ async def test_a_provider_that_failed_is_asked_again_after_ten_seconds(
     ],
     ids=["500", "404", "204", "html", "huge", "packed", "nested", "typed", "moved", "other-host"],
 )
-async def test_an_answer_that_can_not_be_used_is_as_good_as_none(
+async def test_an_unusable_answer_counts_as_no_answer(
     provider: IdentityProvider, issuers: ExternalIssuers, path: str, answer: Response
 ) -> None:
     provider.answers[path] = answer
@@ -207,7 +207,7 @@ async def test_an_answer_that_can_not_be_used_is_as_good_as_none(
     ],
     ids=ascii,
 )
-async def test_a_configuration_that_can_not_be_right_is_not_followed(
+async def test_an_invalid_discovery_document_is_ignored(
     provider: IdentityProvider, issuers: ExternalIssuers, configured: dict[str, Any]
 ) -> None:
     provider.configured = configured

@@ -132,7 +132,7 @@ async def test_only_an_email_that_the_issuer_has_verified_is_returned(
     ],
     ids=ascii,
 )
-async def test_a_name_that_can_not_be_used_is_left_out(
+async def test_an_unusable_name_is_skipped(
     provider: IdentityProvider, issuers: ExternalIssuers, given: object, expected: str | None
 ) -> None:
     identity = await issuers.read(provider.token(name=given))
@@ -144,7 +144,7 @@ async def test_a_name_that_can_not_be_used_is_left_out(
 @pytest.mark.parametrize(
     "name", [None, "https://example.com", "{origin}/", "{origin}/realms/one", ""], ids=str
 )
-async def test_an_issuer_that_is_not_trusted_is_not_even_asked(
+async def test_an_untrusted_issuer_is_not_contacted(
     provider: IdentityProvider, issuers: ExternalIssuers, name: str | None
 ) -> None:
     claimed = None if name is None else name.format(origin=provider.origin)

@@ -103,7 +103,7 @@ async def test_a_document_is_cut_into_passages_and_each_gets_a_vector(
         assert row["content"] == version["content"][row["start_char"] : row["end_char"]]
 
 
-async def test_the_history_holds_no_word_and_no_vector(user: ApiUser, stack: Stack) -> None:
+async def test_the_history_holds_no_text_and_no_vector(user: ApiUser, stack: Stack) -> None:
     document_id = await add_document(user, f"A secret: marzipan. {LONG}")
     await ingested(user, document_id)
 
@@ -131,7 +131,7 @@ async def test_the_history_holds_no_word_and_no_vector(user: ApiUser, stack: Sta
     ],
     ids=["blank", "picture", "no-pdf", "no-text", "encrypted", "bomb", "long"],
 )
-async def test_a_document_that_gives_no_text_fails_and_says_why(
+async def test_a_document_without_text_fails_with_a_reason(
     user: ApiUser, stack: Stack, *, content_type: DocumentType, source: bytes, problem: str
 ) -> None:
     version = await store_document(stack, user, source, content_type)

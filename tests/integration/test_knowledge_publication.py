@@ -110,7 +110,7 @@ async def test_a_version_that_is_not_ready_is_not_published(user: ApiUser, stack
     assert await audited(stack, failed) == []
 
 
-async def test_a_draft_behind_a_published_version_leaves_that_one_found(
+async def test_a_draft_after_a_published_version_leaves_that_one_searchable(
     user: ApiUser, other_user: ApiUser
 ) -> None:
     document_id = await add_ready_document(user, "Found.")
@@ -180,7 +180,7 @@ async def test_an_administrator_withdraws_anybodys_document_and_that_is_audited(
     assert (str(entry["actor_id"]), str(entry["subject_id"])) == (admin.id, user.id)
 
 
-async def test_deleting_and_publishing_at_once_leaves_nothing_behind(
+async def test_concurrent_deleting_and_publishing_leaves_nothing_behind(
     user: ApiUser, stack: Stack
 ) -> None:
     document_id = await add_ready_document(user)

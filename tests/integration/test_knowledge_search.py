@@ -67,7 +67,7 @@ async def contents(search: KnowledgeSearch, person: ApiUser, query: str) -> list
     return [hit.content for hit in await found(search, person, query)]
 
 
-async def test_a_hit_says_where_it_is_from(
+async def test_a_hit_names_its_source(
     stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
 ) -> None:
     text = f"about {word()}"
@@ -324,9 +324,7 @@ async def test_words_alone_give_results_while_the_embedder_is_unavailable(
         "x " * 1000,
     ],
 )
-async def test_whatever_is_asked_has_an_answer(
-    user: ApiUser, search: KnowledgeSearch, query: str
-) -> None:
+async def test_any_query_gets_an_answer(user: ApiUser, search: KnowledgeSearch, query: str) -> None:
     assert await found(search, user, query) == []
 
 

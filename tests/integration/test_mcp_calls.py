@@ -81,7 +81,7 @@ async def test_calls_that_come_together_share_a_connection_and_run_in_parallel(
     assert len(set(pids)) == 1
 
 
-async def test_a_call_that_is_given_up_is_cancelled_at_the_server_and_the_others_go_on(
+async def test_an_abandoned_call_is_cancelled_at_the_server_and_the_others_continue(
     server: Server,
 ) -> None:
     hanging = asyncio.create_task(server.call("hang"))

@@ -68,7 +68,7 @@ async def test_a_secret_that_is_taken_in_the_body_alone_is_sent_there(
     assert not (await mcp.call(server, "echo")).is_error
 
 
-async def test_a_token_that_is_refused_is_renewed_once_for_all_calls(
+async def test_a_rejected_token_is_renewed_once_for_all_calls(
     mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
 ) -> None:
     server = await registered(mcp, guarded, endpoint)

@@ -210,7 +210,7 @@ async def test_a_server_over_http_that_dies_and_comes_back_is_found_again(
     assert status == "healthy"
 
 
-async def test_calls_that_are_given_up_over_http_leave_no_request_behind(mcp: McpScene) -> None:
+async def test_abandoned_calls_over_http_leave_no_request_behind(mcp: McpScene) -> None:
     NOTED.clear()
     async with serving_mcp("tools") as served:
         server = await mcp.http(served.url)
@@ -270,7 +270,7 @@ async def test_an_idle_server_stops_and_is_restarted_on_use(impatient: McpScene)
     assert (await impatient.row(server))["status"] == "unknown"
 
 
-async def test_a_server_that_takes_too_much_memory_is_ended_with_a_sentence(
+async def test_a_server_that_uses_too_much_memory_is_ended_with_a_reason(
     impatient: McpScene,
 ) -> None:
     server = await impatient.process()
@@ -295,7 +295,7 @@ async def test_processes_live_in_private_folders_with_an_environment_of_their_ow
     assert set(found["env"]) - {"LC_CTYPE"} == {"HOME", "LANG", "PATH", "TOKEN"}
 
 
-async def test_a_pool_that_is_closed_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:
+async def test_a_closed_pool_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:
     async with AsyncExitStack() as opened:
         scene = await open_scene(opened, stack, tmp_path)
         servers = [await scene.process(BY_HAND, "pid") for _ in range(3)]

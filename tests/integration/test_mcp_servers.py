@@ -118,7 +118,7 @@ async def test_a_misbehaving_process_is_distinguished_from_a_working_one(
     assert await problem_of(stdio(mode)) == expected
 
 
-async def test_a_command_that_is_not_there_is_a_problem() -> None:
+async def test_a_missing_command_is_reported() -> None:
     address = ServerAddress("/nonexistent/command", (), None, {})
 
     assert await problem_of(address) == "The command failed to start: No such file or directory."
@@ -343,7 +343,7 @@ async def test_a_request_times_out(admin: ApiUser, stack: Stack, tmp_path: Path)
     await admin.request("DELETE", f"/admin/mcp-servers/{made['name']}")
 
 
-async def test_the_history_of_a_refresh_holds_no_secret_and_no_word_of_the_server(
+async def test_the_history_of_a_refresh_holds_no_secret_and_no_text_of_the_server(
     admin: ApiUser, stack: Stack
 ) -> None:
     made = await registered(

@@ -57,7 +57,7 @@ async def test_a_rejected_suggestion_stays_rejected(
     assert await memories.accept(actor, memory.id) == Err(MemoryRefusal.REJECTED_BEFORE)
 
 
-async def test_of_opposite_decisions_at_once_one_holds(
+async def test_one_of_two_concurrent_opposite_decisions_holds(
     stack: Stack, memories: MemoryService, actor: Actor
 ) -> None:
     memory = await kept(memories, actor, "Has a dog.")
@@ -72,7 +72,7 @@ async def test_of_opposite_decisions_at_once_one_holds(
     assert sum(isinstance(result, Err) for result in results) == 5
 
 
-async def test_of_changes_of_the_same_version_one_wins(
+async def test_one_of_several_updates_of_the_same_version_wins(
     memories: MemoryService, actor: Actor
 ) -> None:
     memory = await kept(memories, actor, "Has a dog.")

@@ -47,7 +47,7 @@ async def test_the_same_words_have_a_score_of_one(
     assert hit.score == pytest.approx(1.0, abs=1e-5)
 
 
-async def test_a_search_gives_no_more_than_it_was_asked_for(
+async def test_a_search_returns_at_most_the_requested_number(
     memories: MemoryService, search: MemorySearch, actor: Actor
 ) -> None:
     for number in range(4):

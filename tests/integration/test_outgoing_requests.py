@@ -99,9 +99,7 @@ async def about_to_continue(_: RawServer, writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize("answer", [never, in_drips, head_in_drips, about_to_continue])
-async def test_an_answer_that_does_not_come_to_an_end_is_given_up(
-    answer: Answer, open_client: OutgoingClient
-) -> None:
+async def test_an_endless_answer_is_abandoned(answer: Answer, open_client: OutgoingClient) -> None:
     async with serving_raw(answer) as server:
         error = await failing(open_client, server.url, timeout_s=HASTY_S)
         async with asyncio.timeout(PATIENT_S):

@@ -114,7 +114,7 @@ async def test_an_address_of_another_account_does_not_open_it(
     assert await stack.inspection.value(count, subject) == 0
 
 
-async def test_a_role_in_a_token_is_not_believed(
+async def test_a_role_in_a_token_is_ignored(
     outside: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
     headers = bearer(provider, uuid4().hex, role="admin", roles=["admin"], scope="admin:read")
@@ -151,7 +151,7 @@ async def test_a_disabled_account_is_not_opened_by_its_issuer(
     assert (await outside.get("/users/me", headers=headers)).status_code == 401
 
 
-async def test_an_account_without_a_password_gets_none(
+async def test_an_account_without_a_password_cannot_set_one(
     outside: httpx.AsyncClient, provider: IdentityProvider
 ) -> None:
     body = {"newPassword": "long enough", "currentPassword": "whatever"}

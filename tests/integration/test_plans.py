@@ -35,7 +35,7 @@ async def defaults(stack: Stack) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
-async def test_of_concurrent_changes_of_the_default_plan_one_wins(
+async def test_one_of_several_concurrent_default_plan_changes_wins(
     stack: Stack, administrator: Actor, admin: ApiUser
 ) -> None:
     plans = [await create_plan(stack, administrator) for _ in range(5)]
@@ -147,7 +147,7 @@ async def test_one_key_creates_one_plan_and_a_rejected_request_does_not_use_it(
     assert reused == Err(Conflict.KEY_REUSED)
 
 
-async def test_a_model_that_is_not_here_is_refused_with_its_place(
+async def test_an_unknown_model_is_rejected_with_its_path(
     stack: Stack, administrator: Actor
 ) -> None:
     entitlements = Entitlements(models=("claude-haiku-5-5", "gone"))
@@ -163,9 +163,7 @@ async def test_a_model_that_is_not_here_is_refused_with_its_place(
     assert created == changed == Err(UnknownModel(1))
 
 
-async def test_of_two_updates_of_one_version_one_succeeds(
-    stack: Stack, administrator: Actor
-) -> None:
+async def test_one_of_two_updates_of_a_version_succeeds(stack: Stack, administrator: Actor) -> None:
     plan = await create_plan(stack, administrator)
 
     results = await asyncio.gather(

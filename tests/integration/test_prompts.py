@@ -53,7 +53,7 @@ async def activations_of(stack: Stack, prompt_id: UUID) -> list[int]:
     return [row["number"] for row in rows]
 
 
-async def test_a_version_is_activated_and_taken_back(
+async def test_a_version_is_activated_and_rolled_back(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
     prompt = await made(prompts, actor, "One.", "Two.")
@@ -85,7 +85,7 @@ async def test_a_version_that_could_not_be_used_is_not_activated(
     assert await activations_of(stack, prompt.id) == [1]
 
 
-async def test_activations_at_once_come_one_after_the_other(
+async def test_concurrent_activations_are_serialised(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
     prompt = await made(prompts, actor, *(f"Version {number}." for number in range(1, 7)))
@@ -170,7 +170,7 @@ async def test_missing_resources_raise_not_found(prompts: PromptService, actor: 
     assert await prompts.activate(actor, prompt.id, 2) == Err(PromptRefusal.NO_SUCH_VERSION)
 
 
-async def test_everything_that_is_done_to_a_prompt_is_recorded_without_its_words(
+async def test_every_change_of_a_prompt_is_recorded_without_its_text(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
     words = unique("words")
@@ -190,7 +190,7 @@ async def test_everything_that_is_done_to_a_prompt_is_recorded_without_its_words
     assert not any(words in entry["details"] for entry in entries)
 
 
-async def test_the_words_of_a_version_never_change(
+async def test_the_text_of_a_version_is_immutable(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
     prompt = await made(prompts, actor, "One.")
@@ -270,7 +270,7 @@ async def test_an_activation_counts_from_the_very_next_turn(
     assert await asked(user, stack) == ("You are the first.", "base 1")
 
 
-async def test_a_turn_under_way_keeps_its_prompt(user: ApiUser, stack: Stack, base: Base) -> None:
+async def test_a_running_turn_keeps_its_prompt(user: ApiUser, stack: Stack, base: Base) -> None:
     question, gate = unique(), unique("gate")
     call = ToolCall(name=GATE_TOOL, input={"gate": gate})
     stack.model.add(Script(match=question, tool_calls=(call,)))
@@ -306,7 +306,7 @@ async def test_the_date_in_a_prompt_is_that_of_the_user(
     assert opening.endswith(f", {today}.")
 
 
-async def test_users_see_which_base_prompt_is_active_and_no_words(
+async def test_users_see_which_base_prompt_is_active_but_not_its_text(
     user: ApiUser, stack: Stack, base: Base
 ) -> None:
     await made(base.prompts, base.actor, "Secret.")

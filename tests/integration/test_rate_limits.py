@@ -54,7 +54,7 @@ async def proxy(stack: Stack) -> AsyncIterator[RedisProxy]:
         yield opened
 
 
-async def test_of_many_at_once_no_more_pass_than_the_limit_says(limiter: RateLimiter) -> None:
+async def test_concurrent_requests_respect_the_limit(limiter: RateLimiter) -> None:
     subject = new_subject()
 
     decisions = await asyncio.gather(*(limiter.hit(subject, (HOURLY,)) for _ in range(50)))
@@ -88,7 +88,7 @@ async def test_waiting_for_retry_after_is_enough(limiter: RateLimiter) -> None:
     assert not limiter.is_degraded
 
 
-async def test_where_one_limit_refuses_none_is_charged(limiter: RateLimiter) -> None:
+async def test_a_rejection_by_one_limit_charges_none(limiter: RateLimiter) -> None:
     subject = new_subject()
     narrow = Limit(Group.UPLOADS, 1, timedelta(hours=1))
 
@@ -99,9 +99,7 @@ async def test_where_one_limit_refuses_none_is_charged(limiter: RateLimiter) -> 
     assert (await limiter.hit(subject, (HOURLY,))).remaining == 18
 
 
-async def test_nothing_is_kept_for_longer_than_it_counts(
-    stack: Stack, limiter: RateLimiter
-) -> None:
+async def test_counters_expire_with_their_window(stack: Stack, limiter: RateLimiter) -> None:
     subject = new_subject()
     await limiter.hit(subject, (HOURLY,))
 

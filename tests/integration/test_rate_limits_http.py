@@ -126,7 +126,7 @@ def check_told(response: httpx.Response) -> None:
     assert "retry-after" not in response.headers
 
 
-async def test_of_many_requests_at_once_no_more_pass_than_the_plan_allows(
+async def test_concurrent_requests_respect_the_plans_limit(
     limited_user: ApiUser,
 ) -> None:
     responses = await asyncio.gather(*(limited_user.request("GET", "/chats") for _ in range(50)))
@@ -240,7 +240,7 @@ async def test_tokens_keep_working_while_the_password_is_guessed(
     assert (me.status_code, refreshed.status_code) == (200, 200)
 
 
-async def test_an_address_that_is_refused_uses_up_no_guesses_at_an_account(
+async def test_a_rate_limited_address_uses_no_login_attempts_of_an_account(
     origin: str, client: httpx.AsyncClient, user: ApiUser
 ) -> None:
     for _ in range(8):
@@ -262,7 +262,7 @@ async def test_an_ipv6_customer_is_one_whatever_address_they_use(origin: str) ->
     assert statuses == [401] * 8 + [429] * 2
 
 
-async def test_who_writes_addresses_in_front_of_the_proxys_gains_nothing(origin: str) -> None:
+async def test_forged_forwarded_addresses_gain_nothing(origin: str) -> None:
     address = some_address()
     statuses = []
     for _ in range(10):

@@ -207,7 +207,7 @@ async def test_documents_being_ingested_are_not_reembedded(
     assert sum(batch.embedded for batch in batches) == 1
 
 
-async def test_a_text_that_is_refused_is_stepped_over(
+async def test_a_rejected_text_is_skipped(
     stack: Stack, user: ApiUser, api: EmbeddingApi, embedder_of: MakeEmbedder
 ) -> None:
     await add_memories(stack, user, "one", " ", "two", "three")

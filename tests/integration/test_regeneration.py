@@ -96,7 +96,7 @@ async def test_only_the_newest_answer_can_be_replaced(user: ApiUser, stack: Stac
     assert {message["turnId"] for message in await user.messages(chat)} == {newer}
 
 
-async def test_a_turn_that_runs_can_not_be_replaced(user: ApiUser, stack: Stack) -> None:
+async def test_a_running_turn_cannot_be_replaced(user: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, pieces=("One, ", "two."), hold=question, hold_after=1))
     chat = await user.create_chat()
@@ -110,7 +110,9 @@ async def test_a_turn_that_runs_can_not_be_replaced(user: ApiUser, stack: Stack)
     assert response.json()["error"]["code"] == "TURN_IN_PROGRESS"
 
 
-async def test_of_requests_at_once_one_replaces_the_answer(user: ApiUser, stack: Stack) -> None:
+async def test_one_of_several_concurrent_requests_replaces_the_answer(
+    user: ApiUser, stack: Stack
+) -> None:
     chat, turn, _ = await answered(user, stack, "First.", "Second.", "Third.")
 
     answers = await asyncio.gather(*(regenerate(user, turn) for _ in range(4)))

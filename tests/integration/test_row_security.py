@@ -63,7 +63,7 @@ async def test_every_table_has_row_security_enabled_forced_and_policies(
     assert [row["relname"] for row in found if not row["secure"] or row["policies"] == 0] == []
 
 
-async def test_the_role_of_the_processes_can_not_step_over_the_policies(stack: Stack) -> None:
+async def test_the_role_of_the_processes_cannot_bypass_the_policies(stack: Stack) -> None:
     async with acting(stack, None) as connection:
         role = await connection.fetchrow(
             "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, "

@@ -40,7 +40,7 @@ async def forget(stack: Stack, turn_id: str) -> None:
     await stack.foundation.redis.delete(stream_key(known), fence_key(known))
 
 
-async def test_a_stream_can_be_resumed_behind_every_one_of_its_events(
+async def test_a_stream_can_be_resumed_after_each_of_its_events(
     user: ApiUser, stack: Stack
 ) -> None:
     chat = await user.create_chat()
@@ -57,7 +57,7 @@ async def test_a_stream_can_be_resumed_behind_every_one_of_its_events(
     await user.check_whole(chat, events)
 
 
-async def test_a_message_of_another_program_ends_no_stream(user: ApiUser, stack: Stack) -> None:
+async def test_an_unrelated_message_does_not_end_a_stream(user: ApiUser, stack: Stack) -> None:
     chat = await user.create_chat()
 
     async with user.stream(chat, turn_with_tools(stack, delay_s=0.02)) as stream:
@@ -241,7 +241,7 @@ async def test_the_query_resumes_for_clients_that_cannot_set_headers(
     assert await user.events(turn_id, query=events[4].id, after=events[6].id) == events[7:]
 
 
-async def test_many_followers_hear_the_same(user: ApiUser, stack: Stack) -> None:
+async def test_many_followers_receive_the_same_events(user: ApiUser, stack: Stack) -> None:
     question = unique()
     pieces = tuple(f"{number} " for number in range(50))
     stack.model.add(Script(match=question, pieces=pieces, hold=question, hold_after=10))

@@ -28,7 +28,7 @@ from tests.fixtures.plans import STANDARD, charge, give_plan, make_plan, other_d
 from tests.fixtures.stack import Stack
 
 
-async def test_who_was_given_no_plan_has_the_default_in_months_of_the_calendar(
+async def test_without_an_assigned_plan_the_default_applies_by_calendar_month(
     stack: Stack, user: ApiUser
 ) -> None:
     subscription = await stack.services.subscriptions.assignments.get(actor_of(user))
@@ -52,7 +52,7 @@ async def test_a_new_default_is_the_plan_of_all_users_without_a_subscription(
     assert (str(theirs.plan.id), str(kept.plan.id)) == (other["id"], own["id"])
 
 
-async def test_plans_given_at_once_leave_one_and_a_version_for_each(
+async def test_concurrent_assignments_leave_one_plan_and_a_version_for_each(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
     plans = [await plan_of(admin) for _ in range(4)]
@@ -84,7 +84,7 @@ async def test_plans_given_at_once_leave_one_and_a_version_for_each(
     assert {entry.actor_id for entry in entries.items} == {administrator.user_id}
 
 
-async def test_of_plans_given_for_one_version_one_is_given(
+async def test_one_of_several_plans_assigned_for_one_version_is_assigned(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
     user_id = UserId(UUID(user.id))
@@ -134,7 +134,7 @@ async def test_a_first_plan_leaves_the_period_and_what_was_used_of_it(
     assert after.value.budget.left_usd == Decimal("1.5")
 
 
-async def test_another_plan_keeps_its_periods_unless_it_is_said_when_they_begin(
+async def test_another_plan_keeps_the_periods_unless_a_start_is_given(
     stack: Stack, user: ApiUser, admin: ApiUser, administrator: Actor
 ) -> None:
     user_id = UserId(UUID(user.id))
@@ -191,7 +191,7 @@ async def test_invalid_assignments_are_rejected(
     )
 
 
-async def test_users_can_not_give_themselves_a_plan(
+async def test_users_cannot_assign_themselves_a_plan(
     stack: Stack, user: ApiUser, admin: ApiUser
 ) -> None:
     plan = await plan_of(admin)

@@ -92,9 +92,7 @@ async def test_a_turn_whose_workflow_is_gone_is_closed_and_the_next_one_starts(
     await stack.model.wait_until(lambda: abandoned.disconnected_at is not None)
 
 
-async def test_turns_that_wait_in_a_chat_that_none_holds_are_started(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_turns_queued_in_an_idle_chat_are_started(user: ApiUser, stack: Stack) -> None:
     first, second, third = unique("first"), unique("second"), unique("third")
     stack.model.add(Script(match=second, text="Second."))
     stack.model.add(Script(match=third, text="Third."))

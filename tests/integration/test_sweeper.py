@@ -86,9 +86,7 @@ async def test_a_check_sweeps_a_turn_that_was_never_started(user: ApiUser, stack
     assert not await turns_are_due(stack)
 
 
-async def test_a_turn_that_runs_and_one_that_waits_behind_it_need_no_sweep(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_a_running_turn_and_a_queued_one_need_no_sweep(user: ApiUser, stack: Stack) -> None:
     first, second = unique(), unique()
     stack.model.add(Script(match=first, pieces=("Half", " way"), hold=first, hold_after=1))
     stack.model.add(Script(match=second, text="My turn."))

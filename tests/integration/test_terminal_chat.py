@@ -163,7 +163,7 @@ async def test_tokens_are_kept_for_their_owner_alone_and_used_again(
     assert "access-" not in repr(credentials_of(url).load())
 
 
-async def test_a_file_of_tokens_that_can_not_be_written_is_one_line(
+async def test_an_unwritable_token_file_is_reported_in_one_line(
     url: str, home: Path, api: AsyncEverturn
 ) -> None:
     (home / "taken").write_text("a file where a folder should be")
@@ -172,7 +172,7 @@ async def test_a_file_of_tokens_that_can_not_be_written_is_one_line(
         file.save(await api.auth.login(email=EMAIL, password=PASSWORD))
 
 
-async def test_an_unreadable_file_of_tokens_holds_none(url: str, home: Path) -> None:
+async def test_an_unreadable_token_file_holds_no_tokens(url: str, home: Path) -> None:
     (home / "credentials.json").write_text("{")
     assert CredentialFile(home / "credentials.json", url=url).load() is None
 

@@ -144,7 +144,7 @@ class LosingTheFirstAnswer(httpx2.AsyncHTTPTransport):
         raise httpx2.ReadError("lost", request=request)
 
 
-async def test_a_message_that_the_api_can_not_take_just_now_is_sent_again(
+async def test_a_message_is_sent_again_while_the_api_is_unavailable(
     script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [ScriptedTurn(list(EVENTS))]
@@ -198,7 +198,7 @@ async def test_another_service_at_the_url_is_reported(
         await answering(api, Recorder()).run()
 
 
-async def test_a_stream_that_never_comes_back_is_given_up(
+async def test_a_stream_that_never_recovers_is_abandoned(
     script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script, script.cuts = [ScriptedTurn(list(EVENTS))], [3]
@@ -208,7 +208,7 @@ async def test_a_stream_that_never_comes_back_is_given_up(
     assert screen.text == "Let me "
 
 
-async def test_a_token_that_expires_while_the_answer_comes_is_refreshed(
+async def test_a_token_that_expires_during_the_answer_is_refreshed(
     script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script, script.cuts = [ScriptedTurn(list(EVENTS))], [4]

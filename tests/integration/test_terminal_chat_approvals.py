@@ -86,7 +86,7 @@ def waiting_turn(*more: ScriptedEvent) -> ScriptedTurn:
     )
 
 
-async def test_an_approval_lets_the_turn_go_on(script: ScriptedApi, api: AsyncEverturn) -> None:
+async def test_an_approval_lets_the_turn_continue(script: ScriptedApi, api: AsyncEverturn) -> None:
     script.script = [waiting_turn()]
     screen, person = Recorder(), Person("y")
 
@@ -144,7 +144,7 @@ async def test_a_call_that_was_already_decided_is_reported_and_the_turn_continue
     assert screen.text == "It is 42."
 
 
-async def test_a_decision_that_the_api_can_not_take_just_now_is_sent_again(
+async def test_a_decision_is_sent_again_while_the_api_is_unavailable(
     script: ScriptedApi, api: AsyncEverturn
 ) -> None:
     script.script = [waiting_turn()]

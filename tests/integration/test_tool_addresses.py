@@ -141,7 +141,7 @@ async def test_a_webhook_that_is_moved_to_loopback_does_not_reach_it(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_webhook_that_may_be_called_can_not_send_the_call_on(
+async def test_an_allowed_webhook_cannot_redirect_the_call(
     canary: Canary, admin: ApiUser, closed: Stack, status: int
 ) -> None:
     async with redirecting(canary, status) as server:
@@ -189,7 +189,7 @@ async def test_a_schema_that_refers_to_loopback_is_not_looked_up(
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
-async def test_a_server_of_mcp_is_not_reached_on_loopback(canary: Canary, host: str) -> None:
+async def test_an_mcp_server_on_loopback_is_not_reached(canary: Canary, host: str) -> None:
     await refused(address(canary.url(host)))
 
     assert canary.connections == 0
@@ -231,7 +231,7 @@ async def refused(server: ServerAddress, *allowed_hosts: str) -> None:
         await list_tools(server, allowed_hosts=allowed_hosts, timeouts=Timeouts(5, 5))
 
 
-async def test_a_server_of_mcp_that_may_be_reached_can_not_send_requests_on(
+async def test_an_allowed_mcp_server_cannot_redirect_requests(
     canary: Canary,
 ) -> None:
     async with redirecting(canary) as server:
@@ -249,7 +249,7 @@ async def test_tokens_are_not_asked_for_on_loopback(canary: Canary) -> None:
     assert canary.connections == 0
 
 
-async def test_a_token_endpoint_that_may_be_reached_can_not_send_secrets_on(
+async def test_an_allowed_token_endpoint_cannot_redirect_secrets(
     canary: Canary,
 ) -> None:
     async with redirecting(canary) as tokens:
@@ -261,7 +261,7 @@ async def test_a_token_endpoint_that_may_be_reached_can_not_send_secrets_on(
 
 
 @pytest.mark.parametrize("names", ["the issuer", "the token endpoint", "another place"])
-async def test_a_server_of_mcp_can_not_name_loopback_for_tokens(canary: Canary, names: str) -> None:
+async def test_an_mcp_server_cannot_name_loopback_for_tokens(canary: Canary, names: str) -> None:
     """What a server says of tokens is a stranger's word, under whichever name it is asked."""
 
     async def answer(server: RawServer, writer: asyncio.StreamWriter) -> None:

@@ -145,7 +145,7 @@ async def test_a_call_that_may_be_repeated_keeps_its_key(
         ("unreachable", "Connection failed."),
     ],
 )
-async def test_a_tool_that_stays_unavailable_is_given_up(
+async def test_a_permanently_unavailable_tool_is_abandoned(
     stack: Stack, user: ApiUser, mode: str, told: str
 ) -> None:
     of = unique()

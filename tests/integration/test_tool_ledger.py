@@ -177,7 +177,7 @@ async def test_an_attempt_that_was_never_opened_has_no_row(
     assert row is None
 
 
-async def test_users_can_not_settle_calls_of_others(
+async def test_users_cannot_settle_calls_of_others(
     ledger: ToolLedger, user: ApiUser, other_user: ApiUser, inspection: Inspection
 ) -> None:
     execution = attempt_of(user)

@@ -38,7 +38,7 @@ async def test_a_passing_failure_is_followed_by_another_attempt(
     assert (failed["status"], settled["status"]) == ("failed", "settled")
 
 
-async def test_a_stream_that_falls_silent_is_given_up_and_asked_for_again(tight: Stack) -> None:
+async def test_a_stalled_stream_is_abandoned_and_requested_again(tight: Stack) -> None:
     user = await tight.sign_up()
     question = unique()
     tight.model.add(Script(match=question, pieces=("Well ", "…"), stall_after=1))

@@ -47,7 +47,7 @@ async def test_turns_are_found_by_their_search_attributes(
     assert newest[0]["id"] >= second["id"]
 
 
-async def test_a_turn_is_inspected_with_all_that_happened_and_that_is_noted(
+async def test_an_inspected_turn_has_all_its_events_and_the_inspection_is_audited(
     admin: ApiUser, user: ApiUser, stack: Stack
 ) -> None:
     question = unique()

@@ -285,7 +285,7 @@ async def test_users_see_nothing_of_each_other(
     assert (await user.post(other_chat, "Hello")).status_code == 403
 
 
-async def test_the_model_that_was_asked_for_answers(user: ApiUser, stack: Stack) -> None:
+async def test_the_requested_model_answers(user: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, text="Opus."))
     chat = await user.create_chat()

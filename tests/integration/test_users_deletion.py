@@ -188,7 +188,7 @@ async def test_an_api_key_deletes_the_account_only_if_it_was_let(
     assert statuses == [403, 204]
 
 
-async def test_that_an_account_was_deleted_is_in_the_audit_log(stack: Stack, user: ApiUser) -> None:
+async def test_account_deletions_are_in_the_audit_log(stack: Stack, user: ApiUser) -> None:
     await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
 
     rows = await stack.inspection.rows(
@@ -208,7 +208,7 @@ async def only_two_administrators(stack: Stack) -> AsyncIterator[tuple[ApiUser, 
     await stack.inspection.execute("UPDATE users SET role = 'admin' WHERE id = ANY($1)", ids)
 
 
-async def test_of_two_administrators_who_leave_at_once_one_stays(
+async def test_one_of_two_administrators_who_leave_at_once_must_stay(
     only_two_administrators: tuple[ApiUser, ApiUser],
 ) -> None:
     responses = await asyncio.gather(
@@ -221,7 +221,7 @@ async def test_of_two_administrators_who_leave_at_once_one_stays(
     assert sorted(response.status_code for response in responses) == [204, 409]
 
 
-async def test_of_two_administrators_who_demote_each_other_one_wins(
+async def test_one_of_two_administrators_who_demote_each_other_wins(
     only_two_administrators: tuple[ApiUser, ApiUser], stack: Stack
 ) -> None:
     first, second = only_two_administrators

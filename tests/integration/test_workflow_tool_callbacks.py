@@ -109,7 +109,7 @@ async def test_followers_of_the_turn_are_notified(
     assert b"Done." in fields[b"d"]
 
 
-async def test_of_many_answers_at_once_one_counts(
+async def test_one_of_many_concurrent_answers_counts(
     http: httpx.AsyncClient, call: RunningCall
 ) -> None:
     path = await path_of(call)
@@ -183,7 +183,7 @@ async def test_an_answer_that_is_no_longer_awaited_is_rejected(
     assert await call.stored() == before
 
 
-async def test_an_answer_may_come_before_the_webhook_has_said_that_it_comes_later(
+async def test_an_answer_may_arrive_before_the_webhook_responds(
     http: httpx.AsyncClient, call: RunningCall
 ) -> None:
     await call.change("tool_calls", "callback_until = NULL")
@@ -305,7 +305,7 @@ async def test_a_waiting_turn_continues_with_the_answer(
     assert await result_of(waiting) == RunToolOutput(status=ToolCallStatus.FAILED)
 
 
-async def test_an_answer_that_comes_while_no_worker_runs_is_not_lost(
+async def test_an_answer_that_arrives_while_no_worker_runs_is_not_lost(
     http: httpx.AsyncClient, call: RunningCall, stack: Stack
 ) -> None:
     queue = f"waiting-{uuid4()}"

@@ -99,7 +99,7 @@ async def test_a_turn_waits_for_an_answer_that_comes_later(
     assert len(engine.calls[tool.name]) == 1
 
 
-async def test_a_workflow_may_call_back_before_it_says_that_it_will(
+async def test_a_workflow_may_call_back_before_it_accepts(
     stack: Stack, user: ApiUser, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     statuses: list[int] = []
@@ -193,7 +193,7 @@ async def test_a_webhook_that_never_answers_keeps_the_turn_no_longer_than_its_ti
     assert len(engine.calls[tool.name]) == 1
 
 
-async def test_a_turn_that_is_stopped_waits_for_no_answer_and_takes_none(
+async def test_a_stopped_turn_neither_awaits_nor_accepts_an_answer(
     stack: Stack, user: ApiUser, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     engine.script(tool.name, later())

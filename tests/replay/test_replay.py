@@ -102,7 +102,7 @@ def test_a_recorded_history_names_no_machine(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_recorded_history_holds_no_word_of_a_document_or_a_memory(file: Path) -> None:
+def test_a_recorded_history_holds_no_text_of_documents_or_memories(file: Path) -> None:
     assert SECRET not in words_of(file)
 
 

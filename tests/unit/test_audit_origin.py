@@ -19,5 +19,5 @@ from services.audit import network_of
         ("203.0.113.0/24", None),
     ],
 )
-def test_of_an_address_the_network_is_known(host: str, network: str | None) -> None:
+def test_addresses_are_reduced_to_their_network(host: str, network: str | None) -> None:
     assert network_of(host) == network

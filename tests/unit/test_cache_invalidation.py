@@ -134,7 +134,7 @@ async def test_a_read_from_before_an_invalidation_is_not_cached_after_it() -> No
     assert not await here.sessions.is_active(SESSION)
 
 
-async def test_where_messages_may_have_been_missed_everything_is_forgotten() -> None:
+async def test_possibly_missed_messages_clear_the_whole_cache() -> None:
     here = scene()
     await here.sessions.is_active(SESSION)
     here.database.holds = False

@@ -204,7 +204,7 @@ def test_a_retry_after_as_a_date_is_waited_for(pauses: list[float]) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "", "-1", "1e3"])
-def test_a_retry_after_that_can_not_be_read_is_ignored(value: str, pauses: list[float]) -> None:
+def test_an_unreadable_retry_after_is_ignored(value: str, pauses: list[float]) -> None:
     headers = {"Retry-After": value}
 
     Wire(failure(503, headers=headers), success(CHAT)).client().chats.get("c-1")
@@ -392,7 +392,7 @@ def test_an_expired_token_is_refreshed_and_the_request_sent_again() -> None:
     assert wire.header("Idempotency-Key")[1] == wire.header("Idempotency-Key")[3]
 
 
-def test_a_refresh_that_is_refused_ends_the_session() -> None:
+def test_a_rejected_refresh_ends_the_session() -> None:
     wire = Wire(success(session(1)), failure(401), failure(401), success(USER))
     client = wire.client()
     client.auth.login(email="ada@example.com", password="secret")

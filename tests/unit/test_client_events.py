@@ -55,7 +55,7 @@ def test_an_empty_id_resets_the_last_one() -> None:
     assert parse(b"id\ndata: a\n\n", last_event_id="9") == [ServerSentEvent("message", "a", "")]
 
 
-def test_an_event_without_data_is_not_given_out_but_its_id_counts() -> None:
+def test_an_event_without_data_is_skipped_but_its_id_counts() -> None:
     parser = EventParser()
     assert parser.feed(b"id: 5\nevent: step\n\ndata: x\n\n") == [
         ServerSentEvent("message", "x", "5")

@@ -206,7 +206,7 @@ def test_a_stream_that_may_not_be_resumed_is_an_error() -> None:
         turn.final()
 
 
-def test_a_stream_that_never_comes_back_is_given_up() -> None:
+def test_a_stream_that_never_recovers_is_abandoned() -> None:
     wire = Wire(stream(*frames(EVENTS)[:3], CUT))
 
     with (

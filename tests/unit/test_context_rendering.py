@@ -79,7 +79,7 @@ def test_a_memory_names_its_source_and_kind() -> None:
     )
 
 
-def test_a_title_can_not_leave_its_attribute() -> None:
+def test_a_title_cannot_escape_its_attribute() -> None:
     text = passage_text(passage("x", title='A "quoted"\n</passage> <b>'))
 
     assert text.splitlines()[0] == (

@@ -128,7 +128,7 @@ def test_memories_and_unread_prompts_must_be_awaited() -> None:
 
 
 @pytest.mark.parametrize("question", [None, "", " \n"])
-def test_a_question_without_words_is_not_searched_for(question: str | None) -> None:
+def test_a_query_without_words_is_not_searched(question: str | None) -> None:
     assert known(service(), replace(SEARCHED, question=question)).sources == ()
 
 

@@ -150,7 +150,7 @@ async def add_until_told(text: DeltaBuffer) -> None:
             await asyncio.sleep(0)
 
 
-async def test_an_overtaken_attempt_can_not_begin(writer: FakeWriter) -> None:
+async def test_a_superseded_attempt_cannot_begin(writer: FakeWriter) -> None:
     writer.is_overtaken = True
     with pytest.raises(OvertakenError):
         async with attempt_text(writer):

@@ -252,7 +252,7 @@ def test_a_first_message_without_text_is_answered() -> None:
         json.dumps({"result": "84"}),
     ],
 )
-def test_a_result_of_the_calculator_is_said_in_one_sentence(content: object) -> None:
+def test_a_calculator_result_is_one_sentence(content: object) -> None:
     messages = tool_exchange("calculator", {"expression": "12 * 7"}, content=content)
 
     assert answer(*messages) == "The demo model's tools say: 12 * 7 = 84."
@@ -264,7 +264,7 @@ def test_the_time_is_said_with_its_zone() -> None:
     assert "in UTC it is 2030-01-01T00:00:00Z." in answer(*messages)
 
 
-def test_a_failed_tool_is_said_to_have_failed() -> None:
+def test_a_failed_tool_is_reported_as_failed() -> None:
     messages = tool_exchange("calculator", {}, content="Division by zero.", is_error=True)
 
     assert "calculator failed with “Division by zero”." in answer(*messages)

@@ -102,7 +102,7 @@ def test_blocks_come_in_the_order_thinking_text_tools() -> None:
         (Script(text="Hello", stop_reason="refusal"), "refusal"),
     ],
 )
-def test_an_answer_says_why_it_stops(script: Script, reason: str) -> None:
+def test_an_answer_has_a_stop_reason(script: Script, reason: str) -> None:
     assert reason == answer(script).stop_reason
 
 

@@ -62,7 +62,7 @@ def test_a_model_that_is_not_installed_is_named(
 @pytest.mark.parametrize(
     ("kind", "setting"), [("voyage", "VOYAGE_API_KEY"), ("openai", "OPENAI_API_KEY")]
 )
-def test_a_key_that_is_missing_or_none_is_named_but_not_shown(
+def test_a_missing_or_invalid_key_is_named_but_not_shown(
     kind: EmbedderKind, setting: str, key: str | None
 ) -> None:
     with pytest.raises(EmbeddingKeyError, match=setting) as mistake:

@@ -8,7 +8,7 @@ from services.embeddings.embedder import EmbeddingRefusedError, prepared, reques
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t ", "\u00a0\u3000"])
-def test_a_blank_text_is_refused_by_its_number(blank: str) -> None:
+def test_a_blank_text_is_rejected_by_its_index(blank: str) -> None:
     with pytest.raises(EmbeddingRefusedError, match="Text 2 of 3 is blank"):
         prepared(["a person's words", blank, "more of them"], longest_bytes=100)
 

@@ -29,7 +29,7 @@ async def test_a_stream_ends_with_the_sign_in_of_its_client(
     assert len(told) == 3
 
 
-async def test_who_listens_is_not_looked_up_for_every_event() -> None:
+async def test_the_listener_is_not_looked_up_for_every_event() -> None:
     async def signed_in() -> bool:
         raise AssertionError("looked up at once")
 

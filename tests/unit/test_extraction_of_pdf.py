@@ -69,5 +69,5 @@ def test_a_file_with_too_much_text_is_too_large() -> None:
     ],
     ids=["pages", "bomb", "bomb in a bomb", "depth"],
 )
-def test_a_file_that_asks_for_too_much_is_too_complex(data: bytes) -> None:
+def test_a_file_that_needs_too_many_resources_is_too_complex(data: bytes) -> None:
     assert Err(ExtractionRefusal.TOO_COMPLEX) == extract_pdf(data, LIMITS)

@@ -104,7 +104,7 @@ def test_the_wait_that_a_provider_asks_for_is_kept_within_reason(
     assert failure(429, **{"retry-after": header}).retry_after == wait
 
 
-def test_a_failure_repeats_nothing_that_the_provider_said() -> None:
+def test_a_failure_does_not_quote_the_provider() -> None:
     for status in (200, 400, 429, 500):
         error = failure(status, "overloaded_error")
         assert SECRET not in str(error)

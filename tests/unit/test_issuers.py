@@ -210,7 +210,7 @@ def test_an_id_that_two_keys_share_names_neither() -> None:
     ],
     ids=str,
 )
-def test_a_key_that_can_not_verify_is_left_out(unusable: dict[str, Any]) -> None:
+def test_a_key_that_cannot_verify_is_skipped(unusable: dict[str, Any]) -> None:
     keys = key_set(rsa(**unusable), "text", None, {}, SigningKey.new("e").jwk())
 
     assert keys.find("r", "RS256") is None

@@ -184,7 +184,7 @@ def test_an_output_at_the_limit_is_not_cut() -> None:
     assert bounded(ToolOutcome(output="x" * 1000), max_chars=1000).output == "x" * 1000
 
 
-def test_characters_that_can_not_be_stored_are_replaced_in_text_and_blocks() -> None:
+def test_unstorable_characters_are_replaced_in_text_and_blocks() -> None:
     blocks = ({"type": "text", "text": "a\x00b" * 1000}, {"type": "image", "source": {}})
 
     outcome = bounded(ToolOutcome(output="a\x00b\ud800", blocks=blocks), max_chars=100)
@@ -210,7 +210,7 @@ def test_a_tool_with_an_invalid_schema_is_an_error() -> None:
         LocalTools([Echo(schema={"type": "text"})])
 
 
-def test_a_name_that_the_model_can_not_call_is_an_error() -> None:
+def test_a_name_that_the_model_cannot_call_is_an_error() -> None:
     with pytest.raises(ValidationError):
         Echo(name="has space")
 

@@ -40,7 +40,7 @@ async def failure_of(
     ("error", "reached"),
     [(ConnectFailedError(), False), (BrokenConnectionError(reached=True), True)],
 )
-async def test_an_outage_says_whether_the_server_can_have_acted(
+async def test_an_outage_reports_whether_the_server_may_have_acted(
     error: OutgoingError, *, reached: bool
 ) -> None:
     async def broken(_: httpx2.Request) -> httpx2.Response:
@@ -77,7 +77,7 @@ async def test_a_missing_session_is_distinguished_from_a_missing_page() -> None:
     assert missed == HttpFailure("The server responded with HTTP status 404.", reached=True)
 
 
-async def test_an_error_in_words_of_the_protocol_stays_the_servers() -> None:
+async def test_a_json_rpc_error_remains_the_servers() -> None:
     body = {"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "no"}}
 
     assert await failure_of(lambda _: httpx2.Response(400, json=body)) is None
@@ -105,7 +105,7 @@ async def test_an_answer_that_is_too_long_is_not_read_to_its_end() -> None:
     assert read <= MAX_ANSWER_BYTES + 2 * 65_536
 
 
-async def test_a_stream_that_is_given_up_ends_with_an_error_of_ours() -> None:
+async def test_an_abandoned_stream_ends_with_our_own_error() -> None:
     begun = asyncio.Event()
 
     async def silent() -> AsyncIterator[bytes]:

@@ -65,7 +65,7 @@ def test_text_is_bounded() -> None:
         (["1", "2"], {"result": [1, 2]}),
     ],
 )
-def test_structured_content_that_is_said_already_is_not_said_again(
+def test_structured_content_already_in_the_text_is_not_repeated(
     texts: list[str], structured: dict[str, object]
 ) -> None:
     pieces = [TextContent(text=text) for text in texts]
@@ -73,7 +73,7 @@ def test_structured_content_that_is_said_already_is_not_said_again(
     assert outcome_of(result(*pieces, structured_content=structured)).output == "\n".join(texts)
 
 
-def test_structured_content_that_is_not_said_is_added() -> None:
+def test_structured_content_missing_from_the_text_is_added() -> None:
     outcome = outcome_of(
         result(TextContent(text="Found 2."), structured_content={"cities": ["Köln", None]})
     )

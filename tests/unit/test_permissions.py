@@ -36,7 +36,7 @@ def test_a_key_allows_only_what_both_its_scopes_and_the_role_allow(
     assert permissions_of(role, key=key) == permissions_of(role) & key
 
 
-def test_a_key_without_permissions_lets_do_nothing() -> None:
+def test_a_key_without_permissions_allows_nothing() -> None:
     assert permissions_of(UserRole.ADMIN, key=frozenset()) == frozenset()
 
 

@@ -50,7 +50,7 @@ MODELS = ("small", "middle", "large")
     ],
     ids=str,
 )
-def test_entitlements_that_say_something_else_are_refused(entitlements: dict[str, Any]) -> None:
+def test_invalid_entitlements_are_rejected(entitlements: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CreatePlanRequest.model_validate({"name": "Team", "entitlements": entitlements})
 

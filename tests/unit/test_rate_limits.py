@@ -49,7 +49,7 @@ async def test_as_many_as_the_limit_says_are_allowed_and_no_more() -> None:
     assert all(timedelta(0) < decision.reset_after <= HOUR for decision in decisions)
 
 
-async def test_of_many_at_once_no_more_pass_than_each_limit_says() -> None:
+async def test_concurrent_requests_respect_every_limit() -> None:
     hit = counting(hourly(20), hourly(7, Group.MESSAGES))
 
     decisions = await asyncio.gather(*(hit() for _ in range(50)))
@@ -57,7 +57,7 @@ async def test_of_many_at_once_no_more_pass_than_each_limit_says() -> None:
     assert sum(decision.allowed for decision in decisions) == 7
 
 
-async def test_where_one_limit_refuses_no_other_is_charged() -> None:
+async def test_a_rejection_by_one_limit_charges_no_other() -> None:
     wide, narrow = hourly(10), hourly(1, Group.MESSAGES)
     hit = counting(wide, narrow)
 
@@ -68,7 +68,7 @@ async def test_where_one_limit_refuses_no_other_is_charged() -> None:
     assert (await hit(only=(wide,))).remaining == 8
 
 
-async def test_of_two_exceeded_limits_the_longer_wait_is_reported() -> None:
+async def test_the_longer_wait_of_two_exceeded_limits_is_reported() -> None:
     minute = Limit(Group.REQUESTS, 1, timedelta(minutes=1))
     day = Limit(Group.UPLOADS, 1, timedelta(days=400))
     hit = counting(minute, day)
@@ -85,7 +85,7 @@ async def test_a_limit_of_zero_always_rejects() -> None:
     assert decision.reset_after == HOUR
 
 
-async def test_where_limits_are_switched_off_nothing_is_decided() -> None:
+async def test_disabled_limits_decide_nothing() -> None:
     service = RateLimitService(None, AuthLimits())
 
     assert await service.auth_request("192.0.2.7") is None

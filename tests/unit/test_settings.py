@@ -103,7 +103,7 @@ def test_secrets_are_not_shown() -> None:
         ("http://10.0.0.7:8000/everturn//", "http://10.0.0.7:8000/everturn"),
     ],
 )
-def test_paths_can_be_put_behind_the_public_url(
+def test_paths_are_appended_to_the_public_url(
     given: str, kept: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERTURN_PUBLIC_URL", given)

@@ -134,7 +134,7 @@ def test_only_the_usage_of_a_tool_call_names_one() -> None:
     assert '"toolCallId":"c"' in usage("0.1", tool_call_id="c").to_json()
 
 
-def test_nothing_can_be_resumed_behind_a_passing_event_but_done() -> None:
+def test_only_done_is_a_resume_point_among_transient_events() -> None:
     first, second = sent(running(step(1)), ended(step(1)))
 
     assert {event.id for event in first} == {PASSING}
@@ -161,7 +161,7 @@ def test_an_ended_turn_has_ids_in_order_that_stay_the_same() -> None:
     assert all(event.id.is_snapshot for event in events)
 
 
-def test_an_ended_turn_can_be_resumed_behind_each_of_its_events() -> None:
+def test_an_ended_turn_can_be_resumed_after_each_of_its_events() -> None:
     snapshot = ended(step(1), delta("One"))
     events = final_events(snapshot, after=None)
 

@@ -79,7 +79,7 @@ def test_invisible_characters_are_escaped() -> None:
 
 
 @pytest.mark.parametrize("huge", [{"a": "b" * 100_000}, {"a": list(range(1000))}])
-def test_a_huge_input_is_cut_and_says_so(huge: dict[str, object]) -> None:
+def test_a_huge_input_is_truncated_with_a_note(huge: dict[str, object]) -> None:
     shown = shown_input(json.loads(json.dumps(huge)))
 
     assert len(shown) < 7_000

@@ -32,7 +32,7 @@ def test_the_summary_says_model_tokens_and_cost() -> None:
     assert summary_line(state) == "scripted-model · 812 in, 96 out · $0.0012"
 
 
-def test_the_summary_of_a_cancelled_turn_says_that_it_was_stopped() -> None:
+def test_the_summary_of_a_cancelled_turn_reports_the_stop() -> None:
     state = state_of(step(1), done("4", status="cancelled"))
     assert summary_line(state).startswith("scripted-model · stopped · ")
 

@@ -48,7 +48,7 @@ def test_plain_output_is_the_exact_message_and_one_newline() -> None:
     assert answer == f"{MESSAGE}\n"
 
 
-def test_plain_lines_beside_the_answer_go_to_the_other_stream() -> None:
+def test_plain_status_lines_go_to_stderr() -> None:
     events = [
         step(1),
         tool_call(1, "requested"),
@@ -90,7 +90,7 @@ def test_the_stored_message_is_printed_where_it_differs() -> None:
     assert answer.endswith(f"{RESTART_MARK}\nstored\n")
 
 
-def test_a_failed_turn_says_why() -> None:
+def test_a_failed_turn_has_a_reason() -> None:
     error = ("error", {"code": "MODEL_UNAVAILABLE", "message": "The model is away."})
     answer, lines = shown_plainly(error, ("done", {"status": "failed"}))
     assert (answer, lines) == ("", "✗ The model is away. (MODEL_UNAVAILABLE)\n")

@@ -93,7 +93,7 @@ def test_the_tokens_of_another_person_are_not_used(script: ScriptedApi, session:
     assert session.credentials.email == "grace@example.com"
 
 
-def test_a_wrong_password_is_asked_for_again_and_offers_no_account(
+def test_after_a_wrong_password_it_is_asked_for_again_without_offering_signup(
     script: ScriptedApi, session: Session
 ) -> None:
     questions = sign_in(session, EMAIL, "wrong", PASSWORD)
@@ -158,7 +158,9 @@ def test_the_end_of_the_input_does_not_sign_in(session: Session) -> None:
         sign_in(session)
 
 
-def test_a_session_that_has_ended_is_asked_for_again(script: ScriptedApi, session: Session) -> None:
+def test_an_expired_session_asks_for_the_credentials_again(
+    script: ScriptedApi, session: Session
+) -> None:
     sign_in(session, EMAIL, PASSWORD)
     script.end_sessions()
     assert sign_in(session, EMAIL, PASSWORD) == [ASK_EMAIL, "Password: "]

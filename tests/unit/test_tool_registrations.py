@@ -57,7 +57,7 @@ def test_names_of_workflow_tools(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a__b", "a b", "a\n", "ä", "x" * 64])
-def test_names_that_workflow_tools_can_not_have(name: str) -> None:
+def test_invalid_workflow_tool_names(name: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(WorkflowToolName).validate_python(name)
 

@@ -13,7 +13,7 @@ from schema.users import ChangeUserRequest, ManageUserRequest, SignUpRequest, Us
 PASSWORD = "long enough"
 
 
-def test_an_address_is_taken_in_lower_case() -> None:
+def test_an_email_is_stored_in_lower_case() -> None:
     assert SignUpRequest(email="Ada@Example.COM", password=PASSWORD).email == "ada@example.com"
 
 
@@ -67,7 +67,7 @@ def test_an_invalid_update_by_an_administrator_is_rejected(body: dict[str, Any])
         ManageUserRequest.model_validate(body)
 
 
-def test_an_administrator_names_a_role_by_its_word() -> None:
+def test_an_administrator_sets_a_role_by_name() -> None:
     assert ManageUserRequest.model_validate({"role": "admin"}).changes() == {"role": UserRole.ADMIN}
 
 
@@ -120,7 +120,7 @@ def test_a_tool_that_is_named_twice_is_disabled_once() -> None:
     assert request.disabled_tools == ["b", "a"]
 
 
-def test_permissions_of_a_key_are_named_by_their_words() -> None:
+def test_permissions_of_a_key_are_listed_by_name() -> None:
     request = CreateApiKeyRequest.model_validate({"name": "k", "permissions": ["chats:read"]})
 
     assert request.permissions == [Permission.CHATS_READ]

@@ -130,7 +130,7 @@ def test_a_rejection_quotes_the_workflow_in_brief() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
-def test_a_webhook_that_can_not_now_may_be_called_again(status: int) -> None:
+def test_a_temporarily_unavailable_webhook_may_be_called_again(status: int) -> None:
     with pytest.raises(ToolUnavailableError) as raised:
         meaning(status, b"secrets of a stack trace", "text/plain")
 
