@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.scripted_model.scripts import Script
-from tests.running_everturn.checks import assert_paid_for, assert_told_whole
+from tests.running_everturn.checks import assert_paid_for, assert_stream_is_whole
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import scripted_model, scripted_stack
 
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    # Not tmp_path: pytest closes the folder above it to other users, and the user that root runs
-    # Postgres as has to pass through.
+    # Not tmp_path: pytest closes the folder above it to other users, but the user that root runs
+    # Postgres as must be able to traverse it.
     with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
         yield Path(folder) / "data"
 
@@ -39,7 +39,7 @@ async def test_a_turn_survives_kill_9_of_everything_at_once(data: Path) -> None:
             Client.signed_in(everturn.api, client.email) as client,
         ):
             rest = await client.events(stream.turn_id, after=stream.last_id)
-            answer = await assert_told_whole(client, stream.turn_id, [*seen, *rest])
+            answer = await assert_stream_is_whole(client, stream.turn_id, [*seen, *rest])
             charges = await assert_paid_for(everturn, stream.turn_id, "all dies")
 
     assert answer == "After all."

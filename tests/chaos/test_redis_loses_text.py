@@ -1,4 +1,4 @@
-"""What Redis could not take is told when it is back, though the model says nothing more."""
+"""Text that Redis could not take is published once it is back, even if the model adds none."""
 
 from typing import Any
 

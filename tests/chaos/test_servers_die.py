@@ -1,10 +1,10 @@
-"""The API, Redis, Postgres or Temporal is away for a while: turns finish, streams end whole."""
+"""The API, Redis, Postgres or Temporal is down for a while: turns finish, streams end whole."""
 
 import httpx2
 import psutil
 
 from tests.fakes.scripted_model.scripts import Script, ToolCall
-from tests.running_everturn.checks import assert_paid_for, assert_told_whole
+from tests.running_everturn.checks import assert_paid_for, assert_stream_is_whole
 from tests.running_everturn.client import Client, names
 from tests.running_everturn.stack import ScriptedStack
 
@@ -27,7 +27,7 @@ async def test_a_client_misses_nothing_when_the_api_is_killed(
     rest = await client.events(stream.turn_id, after=stream.last_id)
 
     assert names(rest) == ["delta", "usage", "done"]
-    answer = await assert_told_whole(client, stream.turn_id, [*seen, *rest])
+    answer = await assert_stream_is_whole(client, stream.turn_id, [*seen, *rest])
     assert answer == "One, two, three."
     await assert_paid_for(everturn, stream.turn_id, "the api dies")
 
@@ -45,10 +45,10 @@ async def test_a_stream_continues_from_the_database_when_redis_stops(
         everturn.model.release("redis")
         events = await stream.to_end()
 
-    answer = await assert_told_whole(client, stream.turn_id, events)
+    answer = await assert_stream_is_whole(client, stream.turn_id, events)
     assert answer == "One, two, three."
     await everturn.stack.start("valkey")
-    assert await assert_told_whole(client, stream.turn_id, events) == answer
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == answer
     await assert_paid_for(everturn, stream.turn_id, "redis stops")
 
 
@@ -62,7 +62,7 @@ async def test_a_turn_runs_and_streams_without_redis(
     async with client.ask("no redis at all") as stream:
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "Let me see. It is 42."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "Let me see. It is 42."
     (call,) = (e for e in events if e.name == "tool_call" and e.status == "completed")
     assert call.data["output"] == "42"
     await assert_paid_for(everturn, stream.turn_id, "no redis at all")
@@ -82,7 +82,7 @@ async def test_text_lost_in_a_redis_restart_is_published_again(
         everturn.model.release("empty")
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "One, two, three."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "One, two, three."
     await assert_paid_for(everturn, stream.turn_id, "redis comes back empty")
 
 
@@ -106,7 +106,7 @@ async def test_an_answer_that_postgres_could_not_take_waits_for_it(
         assert response.status_code == httpx2.codes.SERVICE_UNAVAILABLE
         assert response.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
         assert int(response.headers["Retry-After"]) > 0
-    assert await assert_told_whole(client, stream.turn_id, events) == "One, two."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "One, two."
     charges = await assert_paid_for(everturn, stream.turn_id, "postgres stops")
     assert [charge["status"] for charge in charges] == ["settled"]
 
@@ -126,7 +126,7 @@ async def test_a_step_between_two_answers_waits_for_postgres(
         events = await stream.to_end()
 
     assert not server.is_running()
-    assert await assert_told_whole(client, stream.turn_id, events) == "Sum: 42."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "Sum: 42."
     charges = await assert_paid_for(everturn, stream.turn_id, "a killed pg")
     assert [charge["status"] for charge in charges] == ["settled", "settled"]
 
@@ -151,10 +151,10 @@ async def test_a_message_is_accepted_without_temporal_and_answered_when_it_is_ba
     assert accepted.json()["data"]["assistantMessage"] is None
     assert queued is not None
     assert queued.status == "queued"
-    assert await assert_told_whole(client, stream.turn_id, events) == "Better late."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "Better late."
     await assert_paid_for(everturn, stream.turn_id, "no temporal, a stream")
-    told = await client.events(turn["id"])
-    assert await assert_told_whole(client, turn["id"], told) == "Better late."
+    replayed = await client.events(turn["id"])
+    assert await assert_stream_is_whole(client, turn["id"], replayed) == "Better late."
     await assert_paid_for(everturn, turn["id"], "no temporal, no stream")
 
 
@@ -171,7 +171,7 @@ async def test_a_turn_continues_when_temporal_is_killed(
         await everturn.stack.wait_ready("temporal")
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "One, two."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "One, two."
     await assert_paid_for(everturn, stream.turn_id, "temporal dies")
     temporal = await everturn.temporal()
     handle = temporal.get_workflow_handle(f"turn-{stream.turn_id}")

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.fakes.scripted_model.scripts import Script
-from tests.running_everturn.checks import assert_paid_for, assert_told_whole
+from tests.running_everturn.checks import assert_paid_for, assert_stream_is_whole
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import ScriptedStack
 
@@ -31,7 +31,7 @@ async def test_a_cancelled_turn_hangs_up_on_the_provider_and_keeps_its_text(
 
     assert record.disconnected_at is not None
     print(f"hung up {record.disconnected_at - asked_at:.2f} s after the wish to stop")
-    answer = await assert_told_whole(client, stream.turn_id, events, status="cancelled")
+    answer = await assert_stream_is_whole(client, stream.turn_id, events, status="cancelled")
     assert answer == "Half an "
     (charge,) = await assert_paid_for(everturn, stream.turn_id, question)
     assert charge["status"] == "cancelled"
@@ -55,6 +55,6 @@ async def test_a_cancellation_holds_while_temporal_is_unavailable(
         events = await stream.to_end()
 
     assert record.disconnected_at is not None
-    answer = await assert_told_whole(client, stream.turn_id, events, status="cancelled")
+    answer = await assert_stream_is_whole(client, stream.turn_id, events, status="cancelled")
     assert answer == "Half "
     await assert_paid_for(everturn, stream.turn_id, question)

@@ -43,7 +43,7 @@ CLASSES: Final = (KEYED, IDEMPOTENT, NEVER)
 FREE: Final = Decimal(0)
 MCP_SERVER: Final = str(Path(__file__).parents[1] / "fakes" / "mcp_effects.py")
 PATIENCE_S: Final = 12.0
-"""For an answer of a call that is not made again; the dead are found out after five seconds."""
+"""For the answer of a call that is not repeated; dead workers are detected after five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +143,13 @@ async def test_one_kill_at_every_place_around_an_effect(scene: Scene) -> None:
             for place in places
         ]
 
-    # Whoever knows a call again by its key is asked twice, and paid once.
+    # A service that recognises a call by its key is called twice and paid once.
     assert seen(KEYED) == [
         (1, 1, "completed", PRICE),
         (2, 1, "completed", PRICE),
         (2, 1, "completed", PRICE),
     ]
-    # Whoever does not is paid for each time that it may have been asked.
+    # One that does not is paid for each call that may have arrived.
     assert seen(IDEMPOTENT) == [
         (1, 1, "completed", PRICE),
         (2, 1, "completed", 2 * PRICE),
@@ -167,7 +167,7 @@ async def test_one_kill_at_every_place_around_an_effect(scene: Scene) -> None:
 async def test_a_result_that_is_stored_is_reported_by_another_worker_without_another_call(
     scene: Scene,
 ) -> None:
-    """Temporal can't be told of the results when the worker that has them dies."""
+    """Temporal can't receive the results because the worker that has them dies."""
     turns = [await scene.begin_held(each) for each in CLASSES]
     answering = asyncio.Event()
     for turn in turns:

@@ -1,7 +1,7 @@
 """A worker is killed at every place of a turn: the next attempt goes on, and all of it is paid."""
 
 from tests.fakes.scripted_model.scripts import Script, ToolCall
-from tests.running_everturn.checks import assert_paid_for, assert_told_whole
+from tests.running_everturn.checks import assert_paid_for, assert_stream_is_whole
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import ScriptedStack
 
@@ -22,7 +22,7 @@ async def test_the_text_of_a_killed_worker_gives_way_to_the_next_attempts(
         everturn.stack.kill(WORKER)
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "It is otherwise."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "It is otherwise."
     assert [(e.data["step"], e.data["attempt"]) for e in events if e.name == "step"] == [
         (1, 1),
         (1, 2),
@@ -61,7 +61,7 @@ async def test_one_kill_at_every_place_of_a_model_call_loses_no_turn(
     for question, turn_id in turns.items():
         events = await client.events(turn_id)
         before = "So: " if asked[question] == 2 else ""
-        answer = await assert_told_whole(client, turn_id, events)
+        answer = await assert_stream_is_whole(client, turn_id, events)
         assert answer == f"{before}Answered after all."
         charges = await assert_paid_for(everturn, turn_id, question)
         assert [charge["status"] for charge in charges][-2:] == ["lost", "settled"]
@@ -84,7 +84,7 @@ KILLED_AT = [
 async def test_a_turn_survives_a_kill_at_each_kind_of_its_events(
     everturn: ScriptedStack, client: Client
 ) -> None:
-    """One turn, whose worker dies whenever something is told that was not told before."""
+    """One turn, whose worker dies at every new event."""
     question = "killed at each event"
     seen: set[tuple[str, object]] = set()
 
@@ -96,7 +96,7 @@ async def test_a_turn_survives_a_kill_at_each_kind_of_its_events(
                 everturn.stack.kill(WORKER)
                 await everturn.stack.wait_ready(WORKER)
 
-    answer = await assert_told_whole(client, stream.turn_id, stream.events)
+    answer = await assert_stream_is_whole(client, stream.turn_id, stream.events)
     assert "6 * 7 = 42" in answer
     await assert_every_request_is_paid(everturn, stream.turn_id, question)
 
@@ -110,14 +110,14 @@ async def test_a_turn_survives_a_kill_right_after_it_was_accepted(
         everturn.stack.kill(WORKER)
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "Here I am."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "Here I am."
     await assert_every_request_is_paid(everturn, stream.turn_id, "killed at once")
 
 
 async def test_a_turn_survives_a_kill_while_it_ends(
     everturn: ScriptedStack, client: Client
 ) -> None:
-    """The model has said its last word; the worker dies while it stores and tells it."""
+    """The model has finished; the worker dies while it stores and publishes the answer."""
     everturn.model.add(Script(match="while ending", text="The end.", repeat=9))
 
     async with client.ask("killed while ending") as stream:
@@ -126,7 +126,7 @@ async def test_a_turn_survives_a_kill_while_it_ends(
         events = await stream.to_end()
 
     assert record.finished
-    assert await assert_told_whole(client, stream.turn_id, events) == "The end."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "The end."
     await assert_every_request_is_paid(everturn, stream.turn_id, "while ending")
 
 
@@ -143,7 +143,7 @@ async def test_a_stopping_worker_hands_its_calls_over(
         await everturn.stack.start(WORKER)
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "New one."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "New one."
     charges = await assert_paid_for(everturn, stream.turn_id, "stopped for a deploy")
     assert [charge["status"] for charge in charges] == ["cancelled", "settled"]
 
@@ -160,7 +160,7 @@ async def test_a_stopping_worker_finishes_a_call_that_is_almost_done(
         await everturn.stack.start(WORKER)
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "Old one."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "Old one."
     charges = await assert_paid_for(everturn, stream.turn_id, "stopped, but graceful")
     assert [charge["status"] for charge in charges] == ["settled"]
 
@@ -169,7 +169,7 @@ async def assert_every_request_is_paid(everturn: ScriptedStack, turn_id: str, as
     """Check the ledger of a turn that was killed anywhere.
 
     A row is opened before the model is asked: a worker that dies between the two leaves one
-    whose request was never made.
+    whose request was never sent.
     """
     charges = await everturn.ledger(turn_id)
     requests = everturn.model.requests_matching(asked)

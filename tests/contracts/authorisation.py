@@ -1,7 +1,7 @@
 """The authorisation matrix: every route of the API, and what each actor gets from it.
 
-The columns: `nobody` sends no token; `key` is an API key that may only read tools; `owner` is the
-user whose thing it is; `other` another user; `admin` an administrator, whose thing it is not.
+The columns: `anonymous` sends no token; `key` is an API key that may only read tools; `owner` is
+the user who owns the resource; `other` another user; `admin` an administrator who does not own it.
 """
 
 from typing import Final, NamedTuple
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 class Row(NamedTuple):
     """The status that each actor gets."""
 
-    nobody: int
+    anonymous: int
     key: int
     owner: int
     other: int

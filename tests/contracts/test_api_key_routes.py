@@ -1,4 +1,4 @@
-"""The routes of one's API keys."""
+"""The routes of a user's own API keys."""
 
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ async def make(member: ApiUser, *, key: str | None = None, **body: Any) -> httpx
     return await member.request("POST", PATH, json={"name": "Import", **body}, headers=headers)
 
 
-async def made(member: ApiUser, **body: Any) -> dict[str, Any]:  # noqa: ANN401 -- as above
+async def new_key(member: ApiUser, **body: Any) -> dict[str, Any]:  # noqa: ANN401 -- as above
     response = await make(member, **body)
     assert response.status_code == 201, response.text
     data: dict[str, Any] = response.json()["data"]
@@ -30,7 +30,7 @@ async def listed(member: ApiUser) -> list[dict[str, Any]]:
 
 
 async def test_a_key_is_shown_once_and_listed_by_its_prefix(member: ApiUser) -> None:
-    key = await made(member)
+    key = await new_key(member)
 
     secret = key.pop("key")
     assert set(key) == KEY
@@ -54,14 +54,14 @@ async def test_a_key_is_read_from_its_location(member: ApiUser) -> None:
 
 
 async def test_a_key_may_do_all_but_administration_and_account_changes(member: ApiUser) -> None:
-    permissions = (await made(member))["permissions"]
+    permissions = (await new_key(member))["permissions"]
 
     assert "chats:write" in permissions
     assert not {"account:write", "admin:read", "admin:write"} & set(permissions)
 
 
 async def test_a_revoked_key_is_no_longer_listed(member: ApiUser) -> None:
-    key = await made(member)
+    key = await new_key(member)
 
     first = await member.request("DELETE", f"{PATH}/{key['id']}")
     again = await member.request("DELETE", f"{PATH}/{key['id']}")
@@ -74,7 +74,7 @@ async def test_a_revoked_key_is_no_longer_listed(member: ApiUser) -> None:
 async def test_a_key_of_another_user_is_forbidden_and_an_unknown_one_is_not_found(
     member: ApiUser, other_user: ApiUser
 ) -> None:
-    key = await made(other_user)
+    key = await new_key(other_user)
 
     theirs = await member.request("DELETE", f"{PATH}/{key['id']}")
     missing = await member.request("DELETE", f"{PATH}/{uuid4()}")
@@ -110,7 +110,7 @@ async def test_a_repeated_request_reports_that_its_key_is_revoked(member: ApiUse
 
 
 async def test_keys_come_in_pages(member: ApiUser) -> None:
-    keys = [(await made(member))["id"] for _ in range(3)]
+    keys = [(await new_key(member))["id"] for _ in range(3)]
 
     first = (await member.request("GET", PATH, params={"limit": 2})).json()
     params = {"limit": 2, "cursor": first["meta"]["nextCursor"]}

@@ -53,7 +53,7 @@ class Scene:
 
     def headers(self, actor: str) -> dict[str, str]:
         """Return the headers that say who asks."""
-        if actor == "nobody":
+        if actor == "anonymous":
             return {}
         if actor == "key":
             return {"Authorization": f"Bearer {self.key}"}
@@ -70,7 +70,7 @@ def logging_in(scene: Scene) -> dict[str, Any]:
 
 
 def naming(**fields: Any) -> Callable[[Scene], dict[str, Any]]:  # noqa: ANN401 -- any JSON
-    """Return what makes a body with a name that nothing else has."""
+    """Return a function that builds a body with a unique name."""
     return lambda _: {"name": f"n{uuid4().hex[:20]}", **fields}
 
 
@@ -158,12 +158,12 @@ async def scene(
     yield Scene(stack, user, *others, made.json()["data"]["key"], things, user.session)
     # There may be a hundred of these at most.
     await stack.inspection.execute("DELETE FROM mcp_servers WHERE name = $1", things.name)
-    # It would be offered to everybody.
+    # It would be offered to every user.
     await stack.inspection.execute("DELETE FROM workflow_tools WHERE name = $1", things.name)
 
 
 async def status_of(client: httpx.AsyncClient, scene: Scene, route: str, actor: str) -> int:
-    """Ask a route as somebody, and return what they get."""
+    """Call a route as one of the actors, and return the response."""
     method, template = route.split()
     body = BODIES[route](scene) if route in BODIES else None
     origin = client.base_url.copy_with(raw_path=b"/")
@@ -203,7 +203,7 @@ def test_every_route_is_in_the_matrix(documented: Documented) -> None:
 
 def test_every_authenticated_route_documents_it(documented: Documented) -> None:
     for method, path in documented.operations:
-        asks = MATRIX[f"{method} {path.removeprefix(API_PREFIX)}"].nobody == 401
+        asks = MATRIX[f"{method} {path.removeprefix(API_PREFIX)}"].anonymous == 401
         operation = documented.paths[path][method.lower()]
         assert bool(operation.get("security")) == asks, (method, path)
 
@@ -214,7 +214,7 @@ async def test_a_user_who_is_disabled_gets_nowhere(
     await stack.inspection.execute(
         "UPDATE users SET status = 'disabled' WHERE id = $1", UUID(scene.owner.id)
     )
-    asking = [route for route, row in MATRIX.items() if row.nobody == 401]
+    asking = [route for route, row in MATRIX.items() if row.anonymous == 401]
 
     found = {
         (route, actor): await status_of(recorded, scene, route, actor)

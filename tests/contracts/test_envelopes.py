@@ -78,7 +78,7 @@ def closed_port() -> int:
 
 @pytest.fixture(scope="module")
 async def without_database(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an API whose database is away."""
+    """A client of an API whose database is unavailable."""
     url = SecretStr(f"postgresql://everturn:x@127.0.0.1:{closed_port()}/everturn")
     settings = stack.settings.model_copy(update={"database_url": url})
     async with (

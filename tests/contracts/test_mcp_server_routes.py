@@ -54,7 +54,7 @@ async def post(keeper: ApiUser, body: dict[str, Any], key: str | None = None) ->
     return await keeper.request("POST", "/admin/mcp-servers", json=body, headers=headers)
 
 
-async def made(keeper: ApiUser, body: dict[str, Any]) -> dict[str, Any]:
+async def new_server(keeper: ApiUser, body: dict[str, Any]) -> dict[str, Any]:
     response = await post(keeper, body)
     assert response.status_code == 201, response.text
     data: dict[str, Any] = response.json()["data"]
@@ -62,7 +62,7 @@ async def made(keeper: ApiUser, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_a_server_is_registered_read_listed_changed_and_deleted(keeper: ApiUser) -> None:
-    server = await made(keeper, a_process(env={"TOKEN": "hush-hush", "A": ""}))
+    server = await new_server(keeper, a_process(env={"TOKEN": "hush-hush", "A": ""}))
     path = f"/admin/mcp-servers/{server['name']}"
 
     read = await keeper.request("GET", path)
@@ -94,7 +94,7 @@ async def test_a_server_is_registered_read_listed_changed_and_deleted(keeper: Ap
 
 
 async def test_a_refresh_reports_what_is_wrong_with_a_server(keeper: ApiUser) -> None:
-    server = await made(keeper, a_process())
+    server = await new_server(keeper, a_process())
 
     response = await keeper.request("POST", f"/admin/mcp-servers/{server['name']}/refresh")
 
@@ -105,7 +105,7 @@ async def test_a_refresh_reports_what_is_wrong_with_a_server(keeper: ApiUser) ->
 
 
 async def test_a_non_public_http_server_is_reported_as_failing(keeper: ApiUser) -> None:
-    server = await made(keeper, a_site(url="http://localhost:1/mcp?key=hidden"))
+    server = await new_server(keeper, a_site(url="http://localhost:1/mcp?key=hidden"))
 
     response = await keeper.request("POST", f"/admin/mcp-servers/{server['name']}/refresh")
 
@@ -116,7 +116,9 @@ async def test_a_non_public_http_server_is_reported_as_failing(keeper: ApiUser) 
 async def test_the_audit_log_names_the_changes_without_secrets(
     keeper: ApiUser, stack: Stack
 ) -> None:
-    server = await made(keeper, a_site(url="http://127.0.0.1:1/?key=hidden", headers={"X": "hush"}))
+    server = await new_server(
+        keeper, a_site(url="http://127.0.0.1:1/?key=hidden", headers={"X": "hush"})
+    )
     path = f"/admin/mcp-servers/{server['name']}"
     await keeper.request("PATCH", path, json={"headers": {"Y": "hush"}})
     await keeper.request("POST", f"{path}/refresh")
@@ -149,7 +151,7 @@ async def test_a_key_never_returns_a_different_server_of_the_same_name(
     assert (first.status_code, second.status_code) == (201, 201)
     assert (gone.status_code, still_gone.status_code) == (409, 409)
     assert still_gone.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
-    # What is known of its health may have changed meanwhile.
+    # Its health may have changed since.
     assert replayed.json()["data"]["createdAt"] == second.json()["data"]["createdAt"]
 
 
@@ -216,7 +218,7 @@ async def test_invalid_requests_are_rejected(keeper: ApiUser, body: Any) -> None
 async def test_a_server_keeps_its_transport(
     keeper: ApiUser, body: dict[str, Any], change: dict[str, Any], path: str
 ) -> None:
-    server = await made(keeper, {**body, "name": f"t{uuid.uuid4().hex[:20]}"})
+    server = await new_server(keeper, {**body, "name": f"t{uuid.uuid4().hex[:20]}"})
 
     response = await keeper.request("PATCH", f"/admin/mcp-servers/{server['name']}", json=change)
 
@@ -225,7 +227,7 @@ async def test_a_server_keeps_its_transport(
 
 
 async def test_users_see_no_server(keeper: ApiUser, other_user: ApiUser) -> None:
-    server = await made(keeper, a_process())
+    server = await new_server(keeper, a_process())
 
     for method, path in (
         ("GET", "/admin/mcp-servers"),
@@ -250,7 +252,9 @@ OAUTH = {"clientId": "everturn", "clientSecret": "hush-hush", "scope": "tools:re
 async def test_client_credentials_are_shown_without_their_secret(
     keeper: ApiUser, stack: Stack
 ) -> None:
-    server = await made(keeper, a_site(oauth={**OAUTH, "tokenUrl": "https://id.example.com/t"}))
+    server = await new_server(
+        keeper, a_site(oauth={**OAUTH, "tokenUrl": "https://id.example.com/t"})
+    )
     shown = {"clientId": "everturn", "tokenUrl": "https://id.example.com/t", "scope": "tools:read"}
     path = f"/admin/mcp-servers/{server['name']}"
 
@@ -288,7 +292,7 @@ async def test_invalid_client_credentials_are_rejected(
 
 async def test_oauth_and_an_authorization_header_exclude_each_other(keeper: ApiUser) -> None:
     twice = await post(keeper, a_site(oauth=OAUTH, headers={"authorization": "Bearer x"}))
-    server = await made(keeper, a_site(headers={"Authorization": "Bearer x"}))
+    server = await new_server(keeper, a_site(headers={"Authorization": "Bearer x"}))
     path = f"/admin/mcp-servers/{server['name']}"
     later = await keeper.request("PATCH", path, json={"oauth": OAUTH})
     instead = await keeper.request("PATCH", path, json={"oauth": OAUTH, "headers": {}})
@@ -297,7 +301,7 @@ async def test_oauth_and_an_authorization_header_exclude_each_other(keeper: ApiU
 
 
 async def test_a_process_has_no_client_credentials(keeper: ApiUser) -> None:
-    server = await made(keeper, a_process())
+    server = await new_server(keeper, a_process())
 
     changed = await keeper.request(
         "PATCH", f"/admin/mcp-servers/{server['name']}", json={"oauth": OAUTH}

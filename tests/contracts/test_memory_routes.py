@@ -1,4 +1,4 @@
-"""Memories over HTTP: shapes, statuses, validation, pages, and whose they are."""
+"""Memories over HTTP: shapes, statuses, validation, pages and ownership."""
 
 import dataclasses
 import uuid
@@ -36,7 +36,7 @@ async def remember(user: ApiUser, content: str, **fields: object) -> dict[str, A
 
 
 async def suggested(stack: Stack, user: ApiUser) -> str:
-    """Return the id of a memory that its user has to decide on."""
+    """Return the id of a memory that awaits its user's decision."""
     memory_id = (await remember(user, unique("memory")))["id"]
     await stack.inspection.execute(
         "UPDATE memories SET status = 'suggested' WHERE id = $1", uuid.UUID(memory_id)
@@ -302,7 +302,7 @@ async def test_a_full_memory_quota_is_reported(member: ApiUser, stack: Stack) ->
 
 @pytest.fixture
 async def cut_off(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an API whose embedder answers nothing but failures."""
+    """A client of an API whose embedder always fails."""
     provider = EmbeddingApi()
     provider.script += 100 * [saying("", status=503)]
     async with AsyncExitStack() as opened:

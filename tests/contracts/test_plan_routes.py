@@ -29,7 +29,7 @@ async def keeper(stack: Stack, member: ApiUser) -> ApiUser:
     return member
 
 
-async def made(keeper: ApiUser, **fields: object) -> dict[str, Any]:
+async def new_plan(keeper: ApiUser, **fields: object) -> dict[str, Any]:
     response = await keeper.request("POST", "/admin/plans", json={"name": unique("plan"), **fields})
     assert response.status_code == 201, response.text
     data: dict[str, Any] = response.json()["data"]
@@ -55,7 +55,9 @@ async def test_a_plan_is_read_from_its_location(keeper: ApiUser) -> None:
 
 
 async def test_a_plan_is_created_updated_and_listed(keeper: ApiUser) -> None:
-    plan = await made(keeper, entitlements={"budgetUsd": "12.50", "models": ["claude-haiku-5-5"]})
+    plan = await new_plan(
+        keeper, entitlements={"budgetUsd": "12.50", "models": ["claude-haiku-5-5"]}
+    )
 
     response = await change(
         keeper, plan, if_match='"1"', description="For teams.", entitlements={"maxMemories": 5}
@@ -75,7 +77,7 @@ async def test_a_plan_is_created_updated_and_listed(keeper: ApiUser) -> None:
 
 
 async def test_an_update_of_another_version_is_rejected(keeper: ApiUser) -> None:
-    plan = await made(keeper)
+    plan = await new_plan(keeper)
 
     response = await change(keeper, plan, if_match='"7"', name="x")
 
@@ -83,7 +85,7 @@ async def test_an_update_of_another_version_is_rejected(keeper: ApiUser) -> None
 
 
 async def test_contradicting_the_current_state_is_a_conflict(keeper: ApiUser) -> None:
-    plan, other = await made(keeper), await made(keeper)
+    plan, other = await new_plan(keeper), await new_plan(keeper)
     standard = {"id": STANDARD}
 
     for response in (
@@ -142,7 +144,7 @@ async def test_an_invalid_list_request_is_rejected(keeper: ApiUser, query: str) 
 
 
 async def test_pages_hold_every_plan_once_while_more_are_created(keeper: ApiUser) -> None:
-    plans = [(await made(keeper))["id"] for _ in range(3)]
+    plans = [(await new_plan(keeper))["id"] for _ in range(3)]
 
     seen: list[str] = []
     cursor = ""
@@ -151,7 +153,7 @@ async def test_pages_hold_every_plan_once_while_more_are_created(keeper: ApiUser
         body = (await keeper.request("GET", path)).json()
         seen += [plan["id"] for plan in body["data"]]
         cursor = f"&cursor={body['meta']['nextCursor']}"
-        await made(keeper)
+        await new_plan(keeper)
 
     assert seen == plans[::-1]
 

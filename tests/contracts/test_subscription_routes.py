@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP: one's own plan and usage, and plans that are given."""
+"""Subscriptions over HTTP: the user's own plan and usage, and assigning plans."""
 
 import uuid
 from typing import Any
@@ -128,9 +128,9 @@ async def test_invalid_subscriptions_are_rejected(
 ) -> None:
     inactive = await make_plan(admin)
     await admin.request("PATCH", f"/admin/plans/{inactive['id']}", json={"active": False})
-    nobody, nothing = uuid.uuid4(), str(uuid.uuid4())
+    unknown, nothing = uuid.uuid4(), str(uuid.uuid4())
 
-    check_error(await give(recorded, admin, nobody, planId=STANDARD), 404, "NOT_FOUND")
+    check_error(await give(recorded, admin, unknown, planId=STANDARD), 404, "NOT_FOUND")
     check_error(await give(recorded, admin, member.id, planId=nothing), 404, "NOT_FOUND")
     check_error(await give(recorded, admin, member.id, planId=inactive["id"]), 409, "CONFLICT")
 

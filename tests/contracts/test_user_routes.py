@@ -1,4 +1,4 @@
-"""The routes of one's own account."""
+"""The routes of the user's own account."""
 
 import asyncio
 import json

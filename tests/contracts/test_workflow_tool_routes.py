@@ -48,7 +48,7 @@ async def post(keeper: ApiUser, body: dict[str, Any], key: str | None = None) ->
     return await keeper.request("POST", "/admin/workflow-tools", json=body, headers=headers)
 
 
-async def made(keeper: ApiUser, **fields: object) -> dict[str, Any]:
+async def new_tool(keeper: ApiUser, **fields: object) -> dict[str, Any]:
     response = await post(keeper, a_tool(**fields))
     assert response.status_code == 201, response.text
     data: dict[str, Any] = response.json()["data"]
@@ -58,7 +58,7 @@ async def made(keeper: ApiUser, **fields: object) -> dict[str, Any]:
 async def test_a_workflow_tool_is_registered_read_listed_changed_and_deleted(
     keeper: ApiUser,
 ) -> None:
-    tool = await made(keeper)
+    tool = await new_tool(keeper)
     path = f"/admin/workflow-tools/{tool['name']}"
 
     read = await keeper.request("GET", path)
@@ -87,7 +87,7 @@ async def test_a_workflow_tool_is_registered_read_listed_changed_and_deleted(
 async def test_a_secret_is_stored_encrypted_and_never_shown_or_logged(
     keeper: ApiUser, stack: Stack
 ) -> None:
-    tool = await made(keeper)
+    tool = await new_tool(keeper)
     answer = await keeper.request(
         "PATCH", f"/admin/workflow-tools/{tool['name']}", json={"secret": "another secret of ours"}
     )
@@ -214,7 +214,7 @@ async def test_numbers_that_json_does_not_have_are_refused(keeper: ApiUser) -> N
 
 
 async def test_without_a_key_only_secrets_are_rejected(keeper: ApiUser, stack: Stack) -> None:
-    tool = await made(keeper)
+    tool = await new_tool(keeper)
     services = stack.services
     keyless = WorkflowToolService(
         services.operations.database, services.tools.workflow_tools._registry, SecretVault("")
@@ -235,7 +235,7 @@ async def test_without_a_key_only_secrets_are_rejected(keeper: ApiUser, stack: S
 
 
 async def test_users_see_no_workflow_tool(keeper: ApiUser, other_user: ApiUser) -> None:
-    tool = await made(keeper)
+    tool = await new_tool(keeper)
 
     for method, path in (
         ("GET", "/admin/workflow-tools"),

@@ -24,8 +24,8 @@ def shared_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # Not tmp_path: pytest closes the folder above it to other users, and the user that root runs
-    # Postgres as has to pass through.
+    # Not tmp_path: pytest closes the folder above it to other users, but the user that root runs
+    # Postgres as must be able to traverse it.
     with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
         yield Path(folder)
 

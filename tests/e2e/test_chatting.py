@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running_everturn.checks import assert_told_whole
+from tests.running_everturn.checks import assert_stream_is_whole
 from tests.running_everturn.client import PASSWORD, Client, names
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EVERTURN, EverturnDev, run
@@ -23,7 +23,7 @@ async def test_an_answer_is_streamed_while_the_model_writes_it(
         await model.release("s")
         events = await stream.to_end()
 
-    assert await assert_told_whole(client, stream.turn_id, events) == "One, two, three."
+    assert await assert_stream_is_whole(client, stream.turn_id, events) == "One, two, three."
     assert (events[0].name, events[0].status) == ("turn", "queued")
     assert names(events)[-2:] == ["usage", "done"]
     (request,) = await model.requests("streamed")
@@ -55,7 +55,7 @@ async def test_a_tool_answers_what_the_model_asks_it(
     async with client.ask(question) as stream:
         events = await stream.to_end()
 
-    assert said in await assert_told_whole(client, stream.turn_id, events)
+    assert said in await assert_stream_is_whole(client, stream.turn_id, events)
     calls = [event for event in events if event.name == "tool_call"]
     assert [(call.data["name"], call.status) for call in calls] == [
         (tool, "requested"),
@@ -85,7 +85,7 @@ async def test_a_client_that_goes_away_stops_nothing(client: Client, model: Mode
 
     rest = await client.events(stream.turn_id, after=last_id)
 
-    assert await assert_told_whole(client, stream.turn_id, [*seen, *rest]) == "Still here."
+    assert await assert_stream_is_whole(client, stream.turn_id, [*seen, *rest]) == "Still here."
 
 
 async def test_everturn_chat_prints_the_answer(

@@ -1,4 +1,4 @@
-"""What is set up wrongly is said in one line that tells what to do."""
+"""Setup mistakes are reported in one line that says what to do."""
 
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping

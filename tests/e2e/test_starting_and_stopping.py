@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WorkflowExecutionStatus
 
-from tests.running_everturn.checks import assert_told_whole
+from tests.running_everturn.checks import assert_stream_is_whole
 from tests.running_everturn.client import Client
 from tests.running_everturn.process import everturn_dev, still_running
 
@@ -21,7 +21,7 @@ async def test_a_second_start_finds_the_chat_of_the_first_and_both_leave_nothing
             Client.signed_up(first["api"]) as client,
             client.ask("What is 6 * 7?") as stream,
         ):
-            answer = await assert_told_whole(client, stream.turn_id, await stream.to_end())
+            answer = await assert_stream_is_whole(client, stream.turn_id, await stream.to_end())
         family = everturn.family()
         assert await everturn.stop(signal.SIGTERM) == 0
     assert still_running(family) == []
@@ -38,8 +38,8 @@ async def test_a_second_start_finds_the_chat_of_the_first_and_both_leave_nothing
                 "What is 6 * 7?",
                 answer,
             ]
-            told_again = await client.events(stream.turn_id)
-            assert await assert_told_whole(client, stream.turn_id, told_again) == answer
+            replayed = await client.events(stream.turn_id)
+            assert await assert_stream_is_whole(client, stream.turn_id, replayed) == answer
             once_more = await client.send(chat_id, "What is 7 * 7?")
             assert "7 * 7 = 49" in once_more["assistantMessage"]["content"]
         temporal = await TemporalClient.connect(everturn.addresses["temporal"])

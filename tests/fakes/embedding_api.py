@@ -19,7 +19,7 @@ KEY = "key-of-the-tests"
 OWN_DIMENSIONS = 8
 
 Answer = Callable[[Request, list[dict[str, Any]]], Awaitable[Response]]
-"""Makes the response out of the request and the entries that the honest answer would hold."""
+"""Builds the response from the request and the entries of a correct answer."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class EmbeddingApi:
     """The provider: what it is to answer next, and a record of what it was asked."""
 
     def __init__(self) -> None:
-        # What the next requests are answered with; after them the answers are honest.
+        # The answers to the next requests; later ones get correct answers.
         self.script: list[Answer] = []
         self.requests: list[EmbeddingRequest] = []
 

@@ -1,6 +1,6 @@
 """An identity provider of loopback: OpenID configuration, key set, and tokens signed by its keys.
 
-It can rotate its keys, and answer late, wrongly, too much or not at all.
+It can rotate its keys, and answer late, wrongly, too much or never.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519
 
 @cache
 def rsa_key(number: int = 1) -> rsa.RSAPrivateKey:
-    """Return one of a few keys that are made once in a run: making one takes long."""
+    """Return one of a few keys that are generated once per run: generating one takes long."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -123,7 +123,7 @@ class IdentityProvider:
         return {name: value for name, value in claims.items() if value is not None}
 
     def token(self, **changed: object) -> str:
-        """Return a token that is valid but for what is changed."""
+        """Return a token that is valid except for the changed claims."""
         return self.keys[0].sign(self.claims(**changed))
 
     def application(self) -> FastAPI:

@@ -35,14 +35,14 @@ if child:
 while True:
     signal.pause()
 """
-"""A program that hears neither the end of its input nor a polite signal, and has a child."""
+"""A program that ignores both the end of its input and SIGTERM, and has a child."""
 
 PROGRAMS = {
     "crash": "raise SystemExit(7)",
     "flood": "import sys\nwhile True: sys.stdout.write('x' * 65536)",
     "chatter": "import sys\nwhile True: sys.stdout.write('hello\\n')",
 }
-"""Programs that speak no MCP at all."""
+"""Programs that do not speak MCP."""
 
 
 def named(*names: str) -> list[Tool]:
@@ -53,7 +53,7 @@ def named(*names: str) -> list[Tool]:
 
 
 def tools_of(mode: str) -> list[Tool]:
-    """Return what a server lists in a mode."""
+    """Return the tools that a server lists in a mode."""
     if mode == "tools":
         from tests.fakes.mcp_tools import callable_tools  # noqa: PLC0415 -- a program of its own
 

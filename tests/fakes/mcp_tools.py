@@ -178,11 +178,11 @@ _PROMISED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("fail", "keep", "lie", "omit"), _WARMTH),
     "vow": {"type": "object", "properties": {"temperature": {"type": 7}}},
 }
-"""What is promised of results; of `vow`'s, by what is no schema."""
+"""The output schemas of tools; `vow` has an invalid one."""
 
 
 async def call_tool(ctx: Any, params: CallToolRequestParams) -> CallToolResult:  # noqa: ANN401 -- the SDK's
-    """Do what the tool does; one that is not known repeats what it was given."""
+    """Run the tool; an unknown one returns its input."""
     given = params.arguments or {}
     handler = _HANDLERS.get(params.name)
     if handler is not None:

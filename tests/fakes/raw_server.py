@@ -14,7 +14,7 @@ Answer = Callable[["RawServer", asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class RawServer:
-    """What a server was asked, and how often it was connected to."""
+    """The requests to a server, and the number of connections."""
 
     port: int = 0
     scheme: str = "http"
@@ -94,7 +94,7 @@ async def _converse(
 
 async def _until_hung_up(reader: asyncio.StreamReader) -> None:
     with suppress(ConnectionError):
-        # To read would take what is to be the next request.
+        # Reading would consume the next request.
         while reader.exception() is None and not reader.at_eof():  # noqa: ASYNC110 -- a reader has no event for its end
             await asyncio.sleep(_PAUSE_S)
 

@@ -1,4 +1,4 @@
-"""An API of loopback whose turns follow a script; for tests of clients of the real one.
+"""An API on loopback whose turns follow a script; for tests of clients of the real one.
 
 It speaks the wire of the API as far as a chat client uses it, and drops connections on demand.
 """
@@ -32,7 +32,7 @@ _USER = {
 
 
 class ConnectionCutError(Exception):
-    """Ends a response in the middle, which makes the server close the connection."""
+    """Ends a response early, so that the server closes the connection."""
 
 
 def message(role: str, content: str, **more: object) -> dict[str, Any]:
@@ -159,14 +159,14 @@ class ScriptedApi:
         self.script: list[ScriptedTurn] = []
         # How many events each connection delivers before it is cut within the next one.
         self.cuts: list[int] = []
-        # What the next messages are answered with instead of their turn.
+        # The responses to the next messages, instead of their turns.
         self.refusals: list[Response] = []
         self.accept_without_stream = False
         self.sent: list[SentMessage] = []
         self.resumed_after: list[str] = []
         self.cancelled: list[str] = []
         self.decisions: list[SentDecision] = []
-        # What the next decisions are answered with; after a refusal the turn does not go on.
+        # The responses to the next decisions; after an error the turn does not continue.
         self.decision_refusals: list[Response] = []
         self.refreshes = 0
         self._turns: dict[str, ScriptedTurn] = {}

@@ -1,4 +1,4 @@
-"""An authorization server that gives tokens by client credentials, and is told how to behave."""
+"""An authorization server that issues tokens for client credentials, with scripted behaviour."""
 
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable

@@ -157,7 +157,7 @@ def never(released: asyncio.Event) -> Behaviour:
 
 
 def until_hung_up(seen: asyncio.Event) -> Behaviour:
-    """Answer nothing, and say when whoever called has gone."""
+    """Send no response, and set an event when the caller disconnects."""
 
     async def wait(call: ReceivedCall) -> Response:
         await call.hung_up()

@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def examples() -> int:
-    """How many requests each account makes up for each operation."""
+    """The number of requests generated for each account and operation."""
     return int(os.environ.get(EXAMPLES_VARIABLE, _EXAMPLES))
 
 

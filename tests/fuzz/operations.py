@@ -1,6 +1,6 @@
 """The operations to fuzz, as the application's own OpenAPI document describes them.
 
-No server is needed for that. What is known of single routes beyond the document stands here, as
+This needs no server. Facts about single routes that the document does not contain are here, as
 rules about paths.
 """
 

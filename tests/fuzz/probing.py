@@ -1,4 +1,4 @@
-"""Sends made-up requests for one operation and has the answers judged.
+"""Sends generated requests for one operation and checks the responses.
 
 Blocks, as `accounts` does.
 """
@@ -25,7 +25,7 @@ from tests.fuzz.things import parameters_of
 _TIMEOUT_S: Final = (5.0, 20.0)
 _EITHER: Final[st.SearchStrategy[Any]] = st.booleans()
 _OF_A_STRANGER: Final = 6
-"""One in so many ids that exist is someone else's."""
+"""One in this number of existing ids belongs to another user."""
 
 
 class Probe:
@@ -56,7 +56,7 @@ class Probe:
         return self._account.headers
 
     def generate(self, examples: int, checks: Sequence[CheckFunction]) -> None:
-        """Ask with what the description allows, and as often with what it does not."""
+        """Send requests that the description allows, and as many that it forbids."""
         for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
             if mode is GenerationMode.NEGATIVE and not self.operation.takes_input:
                 continue

@@ -1,4 +1,4 @@
-"""Requests that are made up from the description: what it allows, and what it forbids."""
+"""Requests generated from the API description, both valid and invalid."""
 
 import asyncio
 

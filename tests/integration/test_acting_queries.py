@@ -1,4 +1,4 @@
-"""Queries that say themselves in whose name they run: what they find, and what they leave."""
+"""Queries that set their own actor: the rows they find, and the state they leave."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -20,7 +20,7 @@ from workers.command_line import app
 
 
 class Terminal:
-    """Somebody's terminal: its environment signs them in."""
+    """A user's terminal: its environment signs them in."""
 
     def __init__(self, origin: str, home: Path, user: ApiUser) -> None:
         self._origin = origin
@@ -40,7 +40,7 @@ class Terminal:
         )
 
     async def json(self, *words: str) -> Any:  # noqa: ANN401 -- whatever it prints
-        """Return what a command prints for scripts."""
+        """Return a command's JSON output."""
         behind = words.index("--") if "--" in words else len(words)
         result = await self.run(*words[:behind], "--json", *words[behind:])
         assert result.exit_code == 0, result.output
@@ -48,7 +48,7 @@ class Terminal:
 
 
 def printed(result: Result) -> str:
-    """Leave out what the API and the workers log, which are in this process too."""
+    """Exclude the logs of the API and the workers, which run in this process too."""
     lines = result.stdout.splitlines(keepends=True)
     return "".join(line for line in lines if not re.match(r"\[(debug|info|warning|error) ", line))
 

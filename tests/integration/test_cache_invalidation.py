@@ -36,7 +36,7 @@ WITHIN_S = 20.0
 
 
 async def soon(look: Callable[[], Awaitable[object]], expected: object) -> None:
-    """Return once `look` sees what is expected, long before anything is too old."""
+    """Wait until `look` sees the expected value, long before any entry expires."""
     await eventually(look, lambda seen: seen == expected, within_s=WITHIN_S)
 
 

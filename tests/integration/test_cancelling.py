@@ -31,7 +31,7 @@ async def test_a_turn_that_waits_for_its_first_token_stops(user: ApiUser, stack:
     assert record.disconnected_at is not None
     assert await user.answer_of(chat, stream.turn_id) is None
     (charge,) = await check_charges(stack, stream.turn_id, question)
-    # Nobody knows whether the provider bills it: the input is what it may have cost.
+    # It is unknown whether the provider bills it: the input is the possible cost.
     assert (charge["status"], charge["estimated"]) == ("cancelled", True)
     assert charge["input_tokens"] > 0
 

@@ -123,8 +123,8 @@ async def test_usage_is_recorded_and_reported_while_it_runs(
     stack.model.add(
         Script(match=question, thinking="x" * 400, text="Yes.", hold=question, hold_after=30)
     )
-    told: list[ToolProgress] = []
-    execution = attempt(user, TurnId(new_id()), report=told.append)
+    reported: list[ToolProgress] = []
+    execution = attempt(user, TurnId(new_id()), report=reported.append)
 
     running = asyncio.create_task(tool.run({"question": question}, execution))
     [row] = await eventually(
@@ -135,7 +135,7 @@ async def test_usage_is_recorded_and_reported_while_it_runs(
 
     assert (row["status"], row["estimated"]) == ("open", True)
     assert row["cost_usd"] == cost_of(stack, row)
-    assert told[0].message == "thinking"
+    assert reported[0].message == "thinking"
 
 
 async def test_a_cancelled_call_is_billed_for_what_it_used(

@@ -173,9 +173,9 @@ async def test_scripted_usage_reaches_the_client_and_the_log(
     )
     model.add(Script(text="Hello", usage=usage))
 
-    told = (await stream(client)).usage
+    streamed = (await stream(client)).usage
 
-    assert usage.model_dump().items() <= told.model_dump().items()
+    assert usage.model_dump().items() <= streamed.model_dump().items()
     assert model.requests[-1].usage.as_json() == usage.model_dump()
 
 

@@ -80,8 +80,8 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    # Not tmp_path: each run of pytest closes the folder above it to other users, whichever other
-    # run is at work there, and the user that root runs Postgres as has to pass through.
+    # Not tmp_path: each run of pytest closes the folder above it to other users, even while another
+    # run uses it, but the user that root runs Postgres as must be able to traverse it.
     with tempfile.TemporaryDirectory(prefix="everturn-tests-") as folder:
         yield Path(folder) / "data"
 
@@ -136,7 +136,7 @@ async def test_data_and_addresses_outlive_a_stop(data: Path) -> None:
         assert await connection.fetchval("SELECT answer FROM kept") == 42
         await connection.close()
         async with Redis.from_url(servers.addresses.redis) as valkey:
-            # Half a stream would be worse than none: what Valkey had is told from the database.
+            # Half a stream would be worse than none: what Valkey had is replayed from the database.
             assert await valkey.get("kept") is None
 
 

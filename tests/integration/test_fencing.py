@@ -1,4 +1,4 @@
-"""Attempts are fenced: what was overtaken writes nowhere, what is stored is not asked for again."""
+"""Attempts are fenced: superseded ones write nothing, stored results are not requested again."""
 
 from uuid import UUID
 

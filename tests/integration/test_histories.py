@@ -1,4 +1,4 @@
-"""Workflow histories: small, and without a word of what a person or a model wrote."""
+"""Workflow histories: small, and without any text of users or models."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""Documents as people use them: sent, listed, renamed, deleted; whose they are; how many."""
+"""Documents as users see them: sent, listed, renamed, deleted; ownership and limits."""
 
 import asyncio
 from typing import Any

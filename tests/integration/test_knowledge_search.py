@@ -247,7 +247,7 @@ async def test_a_document_is_found_while_its_publication_changes(
     document = await add_document(inspection, user.id, Made(name))
     await publish(inspection, document, 1)
 
-    # The search has begun, with a document that is no draft, and waits for the passages.
+    # The search has begun, with a published document, and waits for the passages.
     await inspection.execute("BEGIN")
     await inspection.execute("LOCK TABLE passages IN ACCESS EXCLUSIVE MODE")
     searching = asyncio.create_task(search.relevant(actor_of(user), name, None, limit=5))

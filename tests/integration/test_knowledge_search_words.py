@@ -31,9 +31,9 @@ async def test_the_rare_words_of_a_question_are_enough(
     await add_document(stack.inspection, user.id, Made(f"The {name} is kept in the cellar."))
 
     asked = await contents(search, user, f"Can anybody tell me, please, where you keep a {name}?")
-    told = await contents(search, user, f"{name} " + "and so on " * 195)
+    padded = await contents(search, user, f"{name} " + "and so on " * 195)
 
-    assert len(asked) == len(told) == 1
+    assert len(asked) == len(padded) == 1
 
 
 async def test_quotes_keep_words_together_and_a_minus_leaves_them_out(

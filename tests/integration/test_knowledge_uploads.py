@@ -1,4 +1,4 @@
-"""What is sent to be a document: files and strings, their types, charsets and sizes."""
+"""Uploaded documents: files and strings, their types, charsets and sizes."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Turns whose MCP tools keep, break or misstate what their server promised of results."""
+"""Turns whose MCP tools satisfy, break or misstate their output schemas."""
 
 import sys
 from collections.abc import AsyncIterator

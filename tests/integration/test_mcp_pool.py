@@ -254,7 +254,7 @@ async def test_a_server_that_is_switched_off_is_not_called_and_ends(mcp: McpScen
 
 @pytest.fixture
 async def impatient(stack: Stack, tmp_path: Path) -> AsyncIterator[McpScene]:
-    """A pool that closes at once what nobody uses."""
+    """A pool that closes idle connections at once."""
     async with AsyncExitStack() as opened:
         timings = PoolTimings(idle_s=0.2, check_every_s=0.05)
         yield await open_scene(opened, stack, tmp_path, timings=timings, memory_bytes=200 * 2**20)

@@ -1,4 +1,4 @@
-"""Suggestions: stored once, without what is known already, and within the plan."""
+"""Suggestions: stored once, without known memories, and within the plan."""
 
 import asyncio
 from uuid import UUID, uuid4

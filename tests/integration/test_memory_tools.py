@@ -73,10 +73,10 @@ def recall(stack: Stack) -> Recall:
 
 
 @pytest.fixture
-async def away() -> AsyncIterator[Embedder]:
+async def unavailable() -> AsyncIterator[Embedder]:
     """An embedder whose provider fails with a retry time."""
     provider = EmbeddingApi()
-    provider.script = [saying("away", status=503, **{"retry-after": "3"})] * 5
+    provider.script = [saying("unavailable", status=503, **{"retry-after": "3"})] * 5
     async with serving(provider) as origin:
         embedder = make_embedder(
             "openai",
@@ -268,9 +268,9 @@ async def test_a_memory_deleted_since_is_not_created_again(
 
 
 async def test_a_memory_is_stored_without_the_embedder(
-    stack: Stack, user: ApiUser, away: Embedder
+    stack: Stack, user: ApiUser, unavailable: Embedder
 ) -> None:
-    remember = remember_of(stack, away)
+    remember = remember_of(stack, unavailable)
 
     first = await say(remember, user, "Has a dog.")
     second = await say(remember, user, "Has a dog")
@@ -283,11 +283,11 @@ async def test_a_memory_is_stored_without_the_embedder(
 async def test_without_a_user_no_memory_is_stored_or_recalled(
     remember: Remember, recall: Recall, kind: ActorType
 ) -> None:
-    nobody = an_execution(actor=Actor(type=kind, user_id=SERVICE.user_id))
+    no_user = an_execution(actor=Actor(type=kind, user_id=SERVICE.user_id))
 
     outcomes = [
-        await remember.run({"content": "A"}, nobody),
-        await recall.run({"query": "A"}, nobody),
+        await remember.run({"content": "A"}, no_user),
+        await recall.run({"query": "A"}, no_user),
     ]
 
     assert [outcome.is_error for outcome in outcomes] == [True, True]
@@ -360,10 +360,10 @@ async def test_memories_that_are_switched_off_are_not_recalled(
 
 
 async def test_a_search_is_retryable_while_the_embedder_is_unavailable(
-    stack: Stack, away: Embedder, execution: ToolExecution
+    stack: Stack, unavailable: Embedder, execution: ToolExecution
 ) -> None:
     with pytest.raises(ToolUnavailableError) as caught:
-        await recall_of(stack, away).run({"query": "dog"}, execution)
+        await recall_of(stack, unavailable).run({"query": "dog"}, execution)
 
     assert not caught.value.reached
     assert caught.value.retry_after == timedelta(seconds=3)

@@ -1,4 +1,4 @@
-"""The API's metrics: what is counted, under which names, and what is no label."""
+"""The API's metrics: their names and labels, and values that must not become labels."""
 
 from collections.abc import AsyncIterator
 

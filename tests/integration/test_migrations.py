@@ -29,7 +29,7 @@ async def empty_database(stack: Stack) -> AsyncIterator[tuple[str, str]]:
 
 
 async def objects_in(url: str) -> dict[str, int]:
-    """Count what is in the schema."""
+    """Count the objects in the schema."""
     connection = await asyncpg.connect(url)
     try:
         row = await connection.fetchrow(
@@ -90,7 +90,7 @@ async def test_an_unknown_revision_is_refused(empty_database: tuple[str, str]) -
 
 
 async def has_scratch_space(url: str) -> list[bool]:
-    """Say which of what the policies do not reach a role can make."""
+    """Return the objects outside the policies' reach that a role can create."""
     connection = await asyncpg.connect(url)
     can = []
     try:

@@ -117,7 +117,7 @@ async def test_a_message_that_interrupts_stops_the_turn_and_takes_the_place_of_t
 
     statuses = [stream.seen[-1].data["status"] for stream in (running, waiting, urgent)]
     assert statuses == ["cancelled", "cancelled", "completed"]
-    # The dropped message stays in the conversation; no request was made for it alone.
+    # The dropped message stays in the conversation; no request was sent for it alone.
     assert stack.model.requests_matching(second) == stack.model.requests_matching(third)
     assert (await check_charges(stack, running.turn_id, first))[0]["status"] == "cancelled"
 
@@ -218,7 +218,7 @@ async def test_a_retry_with_the_same_key_streams_the_events_again(
         after = await late.all()
 
     assert during == after
-    # The first to ask was told at once that the turn is queued.
+    # The first request was answered at once: the turn is queued.
     assert events[1:] == after
     await user.check_whole(chat, after)
     assert len(stack.model.requests_matching(question)) == 1

@@ -133,7 +133,7 @@ async def test_a_name_with_one_address_of_a_private_network_is_refused(fine: Raw
 
 async def test_the_address_that_was_checked_is_the_one_connected_to(fine: RawServer) -> None:
     network = Detour(fine.port)
-    # Whoever asked a second time would be told of loopback.
+    # A second lookup would return loopback.
     resolve = resolving([PUBLIC], ["127.0.0.1"])
     async with OutgoingClient(allowed_hosts=[], resolve=resolve, network=network) as client:
         response = await client.request("GET", "http://tools.example:81/", timeout_s=PATIENT_S)

@@ -1,4 +1,4 @@
-"""Requests to the outside: what is sent, how long and how much an answer may take, by real wire."""
+"""Outgoing requests over real sockets: what is sent, and limits on a response's time and size."""
 
 import asyncio
 import gzip

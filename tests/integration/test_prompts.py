@@ -36,7 +36,7 @@ def actor(admin: ApiUser) -> Actor:
     return Actor(type=ActorType.ADMIN, user_id=UserId(UUID(admin.id)))
 
 
-async def made(prompts: PromptService, actor: Actor, *contents: str) -> PromptDetail:
+async def new_prompt(prompts: PromptService, actor: Actor, *contents: str) -> PromptDetail:
     """Return a new prompt with these versions."""
     created = await prompts.create(actor, CreatePromptRequest(name=name()), key=None)
     assert isinstance(created, Ok)
@@ -56,7 +56,7 @@ async def activations_of(stack: Stack, prompt_id: UUID) -> list[int]:
 async def test_a_version_is_activated_and_rolled_back(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
-    prompt = await made(prompts, actor, "One.", "Two.")
+    prompt = await new_prompt(prompts, actor, "One.", "Two.")
 
     for number in (2, 1, 1):
         result = await prompts.activate(actor, prompt.id, number)
@@ -74,7 +74,7 @@ async def test_a_version_is_activated_and_rolled_back(
 async def test_a_version_that_could_not_be_used_is_not_activated(
     prompts: PromptService, actor: Actor, stack: Stack, content: str
 ) -> None:
-    prompt = await made(prompts, actor, "One.", content)
+    prompt = await new_prompt(prompts, actor, "One.", content)
     assert isinstance(await prompts.activate(actor, prompt.id, 1), Ok)
 
     result = await prompts.activate(actor, prompt.id, 2)
@@ -88,7 +88,7 @@ async def test_a_version_that_could_not_be_used_is_not_activated(
 async def test_concurrent_activations_are_serialised(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
-    prompt = await made(prompts, actor, *(f"Version {number}." for number in range(1, 7)))
+    prompt = await new_prompt(prompts, actor, *(f"Version {number}." for number in range(1, 7)))
 
     results = await asyncio.gather(
         *(prompts.activate(actor, prompt.id, number) for number in range(1, 7))
@@ -105,7 +105,7 @@ async def test_concurrent_activations_are_serialised(
 async def test_versions_at_once_have_numbers_of_their_own(
     prompts: PromptService, actor: Actor
 ) -> None:
-    prompt = await made(prompts, actor)
+    prompt = await new_prompt(prompts, actor)
 
     results = await asyncio.gather(
         *(
@@ -154,7 +154,7 @@ async def test_a_key_creates_one_prompt_and_one_version(
 
     assert isinstance(first, Ok)
     assert first.value.number == 2
-    another = await made(prompts, actor)
+    another = await new_prompt(prompts, actor)
     reused = await prompts.add_version(actor, another.id, added, key=version_key)
     assert reused == Err(Conflict.KEY_REUSED)
 
@@ -166,7 +166,7 @@ async def test_missing_resources_raise_not_found(prompts: PromptService, actor: 
     assert await prompts.get(actor, missing) == Err(Unreachable.MISSING)
     assert await prompts.activate(actor, missing, 1) == Err(Unreachable.MISSING)
     assert await prompts.add_version(actor, missing, version, key=None) == Err(Unreachable.MISSING)
-    prompt = await made(prompts, actor, "One.")
+    prompt = await new_prompt(prompts, actor, "One.")
     assert await prompts.activate(actor, prompt.id, 2) == Err(PromptRefusal.NO_SUCH_VERSION)
 
 
@@ -174,7 +174,7 @@ async def test_every_change_of_a_prompt_is_recorded_without_its_text(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
     words = unique("words")
-    prompt = await made(prompts, actor, words)
+    prompt = await new_prompt(prompts, actor, words)
     await prompts.activate(actor, prompt.id, 1)
 
     entries = await stack.inspection.rows(
@@ -193,7 +193,7 @@ async def test_every_change_of_a_prompt_is_recorded_without_its_text(
 async def test_the_text_of_a_version_is_immutable(
     prompts: PromptService, actor: Actor, stack: Stack
 ) -> None:
-    prompt = await made(prompts, actor, "One.")
+    prompt = await new_prompt(prompts, actor, "One.")
 
     with pytest.raises(Exception, match="append-only"):
         await stack.inspection.execute(
@@ -234,7 +234,7 @@ async def base(prompts: PromptService, actor: Actor, stack: Stack) -> AsyncItera
 
 
 def system_of(stack: Stack, question: str, number: int = 0) -> list[Any]:
-    """Return what a call of the model was sent as its system prompt."""
+    """Return the system prompt of a model call."""
     body = stack.model.requests_matching(question)[number].body
     assert body is not None
     return list(body["system"])
@@ -309,7 +309,7 @@ async def test_the_date_in_a_prompt_is_that_of_the_user(
 async def test_users_see_which_base_prompt_is_active_but_not_its_text(
     user: ApiUser, stack: Stack, base: Base
 ) -> None:
-    await made(base.prompts, base.actor, "Secret.")
+    await new_prompt(base.prompts, base.actor, "Secret.")
 
     async with stack.foundation.database.statements(
         acting_user(UserId(UUID(user.id)))

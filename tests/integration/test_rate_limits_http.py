@@ -26,8 +26,8 @@ from workers.composition.api import open_api_services
 
 LIMITS = RateLimits(requests_per_minute=20, messages_per_minute=3)
 AUTH = AuthLimits(requests_per_minute=8, wrong_credentials_per_minute=5, logins_per_hour=3)
-NOBODY = "0190b5a8-0000-7000-8000-000000000000"
-TOLD = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy")
+UNKNOWN_ID = "0190b5a8-0000-7000-8000-000000000000"
+LIMIT_HEADERS = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy")
 PROXIES = ("127.0.0.1",)
 
 
@@ -121,8 +121,8 @@ def check_refused(response: httpx.Response) -> None:
     assert response.headers["ratelimit-remaining"] == "0"
 
 
-def check_told(response: httpx.Response) -> None:
-    assert [name for name in TOLD if name not in response.headers] == []
+def check_limit_headers(response: httpx.Response) -> None:
+    assert [name for name in LIMIT_HEADERS if name not in response.headers] == []
     assert "retry-after" not in response.headers
 
 
@@ -142,7 +142,7 @@ async def test_every_response_reports_the_remaining_limit(limited_user: ApiUser)
     responses = [await limited_user.request("GET", "/auth/me") for _ in range(3)]
 
     for response in responses:
-        check_told(response)
+        check_limit_headers(response)
         assert response.headers["ratelimit-limit"] == "20"
         assert 1 <= int(response.headers["ratelimit-reset"]) <= 60
     left = [int(response.headers["ratelimit-remaining"]) for response in responses]
@@ -150,12 +150,12 @@ async def test_every_response_reports_the_remaining_limit(limited_user: ApiUser)
 
 
 async def test_an_error_of_the_route_reports_the_remaining_limit_too(limited_user: ApiUser) -> None:
-    missing = await limited_user.request("GET", f"/chats/{NOBODY}")
+    missing = await limited_user.request("GET", f"/chats/{UNKNOWN_ID}")
     invalid = await limited_user.request("POST", "/chats", json={"title": ""})
 
     assert (missing.status_code, invalid.status_code) == (404, 400)
-    check_told(missing)
-    check_told(invalid)
+    check_limit_headers(missing)
+    check_limit_headers(invalid)
 
 
 async def test_an_internal_error_reports_the_remaining_limit_too(
@@ -165,7 +165,7 @@ async def test_an_internal_error_reports_the_remaining_limit_too(
         response = await limited_user.request("GET", f"{origin}/broken")
 
     assert response.status_code == 500
-    check_told(response)
+    check_limit_headers(response)
 
 
 async def test_a_stream_reports_the_remaining_limit_and_counts_once(
@@ -314,7 +314,7 @@ async def test_a_request_without_credentials_is_refused_and_not_counted(
 
 
 async def test_limits_hold_unless_they_are_switched_off(stack: Stack) -> None:
-    told = []
+    policies = []
     for rate_limits in (True, False):
         settings = stack.settings.model_copy(update={"rate_limits": rate_limits})
         foundation = replace(stack.foundation, settings=settings)
@@ -325,9 +325,9 @@ async def test_limits_hold_unless_they_are_switched_off(stack: Stack) -> None:
             app = create_app(services, max_body_bytes=settings.max_body_bytes)
             http = api_client(await opened.enter_async_context(serving(app)))
             response = await renew(await opened.enter_async_context(http))
-        told.append((response.status_code, response.headers.get("ratelimit-policy")))
+        policies.append((response.status_code, response.headers.get("ratelimit-policy")))
 
-    assert told == [(401, "60;w=60"), (401, None)]
+    assert policies == [(401, "60;w=60"), (401, None)]
 
 
 async def test_health_metrics_and_documentation_are_never_limited(

@@ -58,7 +58,7 @@ MakeEmbedder = Callable[[str, int], OpenAiCompatibleEmbedder]
 
 @pytest.fixture
 async def embedder_of(origin: str) -> AsyncIterator[MakeEmbedder]:
-    """Makes an embedder of a model with the given dimensions."""
+    """Creates an embedder of a model with the given dimensions."""
     all_made: list[OpenAiCompatibleEmbedder] = []
 
     def make(model: str, dimensions: int) -> OpenAiCompatibleEmbedder:
@@ -172,7 +172,7 @@ async def test_a_memory_that_changes_while_it_is_embedded_keeps_no_stale_vector(
     reembedding = Reembedding(stack.foundation.database, embedder_of("model", 8))
 
     api.script = [
-        _meanwhile(stack, "UPDATE memories SET content = 'after' WHERE id = $1", memory_id)
+        _answer_after(stack, "UPDATE memories SET content = 'after' WHERE id = $1", memory_id)
     ]
     await reembedding.embed_batch(EmbedBatchInput(kind=MEMORIES))
     kept = await stack.inspection.value("SELECT embedder FROM memories WHERE id = $1", memory_id)
@@ -189,7 +189,7 @@ async def test_a_document_that_is_deleted_while_it_is_embedded_stays_deleted(
     document = await add_document(stack.inspection, user.id, Made("text"))
     reembedding = Reembedding(stack.foundation.database, embedder_of("model", 8))
 
-    api.script = [_meanwhile(stack, "DELETE FROM documents WHERE id = $1", document)]
+    api.script = [_answer_after(stack, "DELETE FROM documents WHERE id = $1", document)]
     await embed_all(reembedding, PASSAGES)
 
     assert await stack.inspection.value("SELECT count(*) FROM passages") == 0
@@ -280,7 +280,7 @@ async def test_the_workers_of_everturn_embed_with_the_embedder_in_use(
     assert await makers(stack, "memories") == {(embedder.name, embedder.dimensions)}
 
 
-def _meanwhile(stack: Stack, statement: str, row_id: UUID) -> Answer:
+def _answer_after(stack: Stack, statement: str, row_id: UUID) -> Answer:
     """Answer honestly after a row has been changed."""
 
     async def answer(request: Request, entries: list[dict[str, Any]]) -> Response:

@@ -20,8 +20,8 @@ from tests.fixtures.api_user import ApiUser
 from tests.fixtures.every_table import insert, rows_of, things_of
 from tests.fixtures.stack import Stack
 
-# r: read, c: create, u: update, d: delete. Nobody else has any right, so strangers are left out
-# but for what is published, or meant for all who are signed in.
+# r: read, c: create, u: update, d: delete. No other actor has any right, so strangers are omitted
+# except for rows that are published or meant for all signed-in users.
 OWNED: Final = {"owner": "rcud", "admin": "r", "service": "rcud"}
 HIDDEN: Final = {"service": "rcud"}
 ADMINISTERED: Final = {"admin": "rcud", "service": "rcud"}
@@ -76,7 +76,7 @@ PUBLISHED: Final = {
 
 @pytest.fixture
 async def connection(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
-    """A superuser's connection; what a test does in it is rolled back."""
+    """A superuser's connection; a test's changes in it are rolled back."""
     opened = await asyncpg.connect(stack.addresses.superuser)
     transaction = opened.transaction()
     await transaction.start()
@@ -107,7 +107,7 @@ async def furnished(connection: asyncpg.Connection, user: ApiUser, stack: Stack)
     """Make the rows, in a transaction that is rolled back."""
     rows = rows_of(things_of(user.id))
     for table, row in rows.items():
-        if table != "credentials":  # signing up has made it
+        if table != "credentials":  # created by the signup
             await insert(connection, table, row)
     rows["users"] = {"id": UUID(user.id)}
     rows["tool_catalogue"] = {"id": 1}  # its only row
@@ -117,7 +117,7 @@ async def furnished(connection: asyncpg.Connection, user: ApiUser, stack: Stack)
 
 def actors(owner: str) -> dict[str, Actor | None]:
     return {
-        "nobody": None,
+        "no actor": None,
         "anonymous": ANONYMOUS,
         "anonymous with a name": Actor(type=ActorType.ANONYMOUS, user_id=UserId(UUID(owner))),
         "stranger": acting_user(UserId(uuid4())),
@@ -156,7 +156,7 @@ class Row:
         self._values = [known[name] for name in known_key]
 
     async def rights_of(self, actor: Actor | None) -> str:
-        """Return the letters of what the actor may do."""
+        """Return the letters of the actor's rights."""
         column = self._key[0] if self._key else "version_num"
         where = f"WHERE {self._where}" if self._where else ""
         attempts = {

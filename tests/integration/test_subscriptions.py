@@ -1,4 +1,4 @@
-"""Subscriptions: who has which plan, what was used of it, and what the ledger adds up to."""
+"""Subscriptions: assigned plans, their usage, and the ledger's sums."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

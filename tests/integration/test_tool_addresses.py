@@ -33,7 +33,7 @@ SPELLINGS: Final = (
 
 @dataclass
 class Canary:
-    """A service that nobody may reach; it listens on both families under one port."""
+    """A service that must not be reached; it listens on both families under one port."""
 
     port: int = 0
     connections: int = 0
@@ -50,7 +50,7 @@ class Canary:
 
 @pytest.fixture
 async def canary() -> AsyncIterator[Canary]:
-    """The service; at the end of the test it can be reached, and nobody has done so."""
+    """The service; at the end of the test it is reachable and has not been contacted."""
     service = Canary()
     server = await asyncio.start_server(service.accept, "127.0.0.1", 0)
     service.port = server.sockets[0].getsockname()[1]
@@ -103,7 +103,7 @@ async def called(closed: Stack, tool: str) -> dict[str, Any]:
     events: list[Event] = await person.events_of(await person.create_chat(), question)
     assert rebuild(events) == "I see."
     call = named(events, "tool_call")[-1].data
-    # It was made, as far as that goes.
+    # The call itself was attempted.
     assert "not offered" not in call["output"]
     return call
 
@@ -158,7 +158,7 @@ async def test_an_allowed_webhook_cannot_redirect_the_call(
 
 @asynccontextmanager
 async def redirecting(canary: Canary, status: int = 307) -> AsyncIterator[RawServer]:
-    """Serve something that sends everybody on to the canary."""
+    """Serve redirects to the canary."""
     location = f"Location: {canary.url()}"
     async with serving_raw(saying(answered(b"", location, status=f"{status} Go on"))) as server:
         yield server
@@ -262,25 +262,25 @@ async def test_an_allowed_token_endpoint_cannot_redirect_secrets(
 
 @pytest.mark.parametrize("names", ["the issuer", "the token endpoint", "another place"])
 async def test_an_mcp_server_cannot_name_loopback_for_tokens(canary: Canary, names: str) -> None:
-    """What a server says of tokens is a stranger's word, under whichever name it is asked."""
+    """A server's token metadata is untrusted, under whichever name it is requested."""
 
     async def answer(server: RawServer, writer: asyncio.StreamWriter) -> None:
         origin = server.url.removesuffix("/")
-        told: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "resource": server.url,
             "authorization_servers": [origin],
             "issuer": origin,
             "token_endpoint": f"{origin}/token",
         }
         if names == "the issuer":
-            told["authorization_servers"] = [canary.url()]
+            metadata["authorization_servers"] = [canary.url()]
         if names == "the token endpoint":
-            told["token_endpoint"] = canary.url("localhost")
+            metadata["token_endpoint"] = canary.url("localhost")
         headers = ["Content-Type: application/json"]
         if names == "another place":
             headers = [f'WWW-Authenticate: Bearer resource_metadata="{canary.url()}"']
         status = "401 Unauthorized" if names == "another place" else "200 OK"
-        writer.write(answered(json.dumps(told).encode(), *headers, status=status))
+        writer.write(answered(json.dumps(metadata).encode(), *headers, status=status))
 
     async with serving_raw(answer) as server:
         await refused(address(server.url, has_oauth=True), f"127.0.0.1:{server.port}")

@@ -139,20 +139,20 @@ async def test_a_call_that_may_be_repeated_keeps_its_key(
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"),
+    ("mode", "output"),
     [
         ("broken", f"The connection broke. {PERHAPS}"),
         ("unreachable", "Connection failed."),
     ],
 )
 async def test_a_permanently_unavailable_tool_is_abandoned(
-    stack: Stack, user: ApiUser, mode: str, told: str
+    stack: Stack, user: ApiUser, mode: str, output: str
 ) -> None:
     of = unique()
 
     ended = await called(stack, user, "keyed", of=of, mode=mode, times=99)
 
-    assert (ended["status"], ended["output"]) == ("failed", told)
+    assert (ended["status"], ended["output"]) == ("failed", output)
     assert stack.effect_tools["keyed"].runs[of] == 3
 
 
@@ -267,12 +267,12 @@ async def test_progress_is_published_while_a_tool_runs(stack: Stack, user: ApiUs
     scripted(stack, question, call)
 
     async with user.stream(await user.create_chat(), question) as stream:
-        told = await stream.until(lambda event: "progress" in event.data)
+        running = await stream.until(lambda event: "progress" in event.data)
         tool.released[of].set()
         await stream.all()
 
-    assert told.data["status"] == "running"
-    assert told.data["progress"] == {"progress": 1.0, "total": 2.0, "message": "half of it"}
+    assert running.data["status"] == "running"
+    assert running.data["progress"] == {"progress": 1.0, "total": 2.0, "message": "half of it"}
 
 
 async def test_the_end_of_a_call_is_published_once_whichever_process_stored_it(

@@ -203,8 +203,8 @@ async def test_a_tool_that_never_runs_is_not_offered(
 async def test_the_strictest_approval_policy_applies(
     user: ApiUser, admin: ApiUser, *, of_admin: str, of_user: str, in_force: str
 ) -> None:
-    wishes = {"toolApprovals": {"calculator": of_user}}
-    assert (await user.request("PUT", "/users/me/preferences", json=wishes)).status_code == 200
+    preferences = {"toolApprovals": {"calculator": of_user}}
+    assert (await user.request("PUT", "/users/me/preferences", json=preferences)).status_code == 200
 
     async with changed_settings(admin, "calculator", approval=of_admin):
         shown = (await user.request("GET", "/tools/calculator")).json()["data"]

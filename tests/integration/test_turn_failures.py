@@ -1,4 +1,4 @@
-"""Turns whose model fails: asked again, given to another, or ended, and paid for as billed."""
+"""Turns whose model fails: retried, moved to another model or ended, and charged as billed."""
 
 import pytest
 

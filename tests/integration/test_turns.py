@@ -1,4 +1,4 @@
-"""A turn from a message to its stored answer: what the model is sent, what it says and costs."""
+"""A turn from a message to its stored answer: the model's input, its output and the cost."""
 
 import pytest
 

@@ -199,7 +199,7 @@ async def test_account_deletions_are_in_the_audit_log(stack: Stack, user: ApiUse
 
 @pytest.fixture
 async def only_two_administrators(stack: Stack) -> AsyncIterator[tuple[ApiUser, ApiUser]]:
-    """Two administrators; those of other tests are set aside meanwhile."""
+    """Two administrators; those of other tests are set aside for now."""
     others = await stack.inspection.rows("SELECT id FROM users WHERE role = 'admin'")
     ids = [row["id"] for row in others]
     await stack.inspection.execute("UPDATE users SET role = 'user' WHERE id = ANY($1)", ids)

@@ -1,4 +1,4 @@
-"""Answers that come later: believed by their signature, stored once, and told to the turn."""
+"""Deferred answers: verified by signature, stored once, and delivered to the turn."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -42,7 +42,7 @@ async def tool(admin: ApiUser, engine: WebhookEngine) -> RegisteredTool:
 
 @dataclass
 class Asked:
-    """A turn whose model has called a tool, and ends with `Done.` whatever becomes of that."""
+    """A turn whose model has called a tool, and ends with `Done.` whatever the outcome."""
 
     stack: Stack
     user: ApiUser

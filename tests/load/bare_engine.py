@@ -48,7 +48,7 @@ class BareEngine:
         self.worker_pid = worker_pid
 
     async def run(self, count: int, *, concurrency: int) -> list[Sample]:
-        """Run workflows, so many at a time."""
+        """Run workflows, this number at a time."""
         left = iter(range(count))
         samples: list[Sample] = []
 

@@ -55,7 +55,7 @@ class LoadClient:
 
         Shapes: one sample for each request, in the same order.
         The connections begin at random moments within `spread_s`.
-        Errors: RuntimeError for an answer that is no success.
+        Errors: RuntimeError for an unsuccessful response.
         """
         return await self._do("run", requests, concurrency=concurrency, spread_s=spread_s)
 
@@ -175,7 +175,7 @@ def _header(head: bytes, name: bytes) -> bytes:
 
 
 class Jobs:
-    """What the client's process does for each line."""
+    """The work of the client's process for each line."""
 
     def __init__(self) -> None:
         self._open: list[Connection] = []
@@ -226,7 +226,7 @@ async def _run(requests: Sequence[Request], concurrency: int, spread_s: float) -
 
 
 def _reported(sample: Sample) -> dict[str, Any]:
-    """Read the answer's body only now: meanwhile that would take from those who are measured."""
+    """Read the response's body only now: earlier it would distort the measurement."""
     reported = asdict(sample)
     if sample.data is not None:
         reported["data"] = json.loads(sample.data).get("data")

@@ -28,7 +28,7 @@ _TOOL: ToolParam = {
 
 
 class MessageRequest(BaseModel):
-    """What a client sends."""
+    """A client's request."""
 
     content: str = Field(min_length=1)
 

@@ -65,7 +65,7 @@ class Size:
 
 @dataclass(slots=True)
 class Population:
-    """The people, and how their rows are made. `chance` is seeded, so it makes the same again."""
+    """The users, and how their rows are generated. `chance` is seeded, so runs are repeatable."""
 
     size: Size
     password_hash: str
@@ -96,13 +96,13 @@ class Population:
         return " ".join(self.chance.choices(self.words, k=words)).capitalize() + "."
 
     def owner(self, number: int, *, favoured: float = 0.02) -> UUID:
-        """Return whose the thing of this number is; the first user has more than all others."""
+        """Return the owner of resource `number`; the first user owns more than all others."""
         if self.chance.random() < favoured:
             return self.users[0]
         return self.users[number % len(self.users)]
 
     def moment_of(self, number: int) -> datetime:
-        """Return when the thing of this number was made."""
+        """Return when the resource of this number was created."""
         return _BEGUN + timedelta(seconds=number)
 
 

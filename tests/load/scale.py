@@ -25,8 +25,8 @@ _NEIGHBOURS: Final = 10
 _QUESTIONS: Final = 50
 _LEAST_RECALL: Final = 0.95
 
-# Streams and whole exports are no reads that somebody waits a tenth of a second for; the rest asks
-# for things that this database has none of.
+# Streams and whole exports are not reads with a target of a tenth of a second; the other routes
+# ask for resources that this database does not contain.
 _LEFT_OUT: Final = (
     *("/health/", "/metrics", "/events", "/export"),
     *("/mcp-servers/{name}", "/workflow-tools/{name}", "/prompts/{prompt_id}", "/{key_id}"),
@@ -47,7 +47,7 @@ _SEARCHES: Final = ("/memories/search", "/knowledge/search")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody signed in, and the ids of things that they can read."""
+    """A signed-in user, and the ids of resources that they can read."""
 
     token: str
     things: Mapping[str, object]
@@ -67,11 +67,11 @@ async def measure_scale(stage: Stage, report: Report, *, count: int) -> None:
             await stage.client.run(requests[:_WARM_UP], concurrency=_CLIENTS)
             samples = await stage.client.run(requests, concurrency=_CLIENTS)
             waited[name] = spread(sample.whole_ms for sample in samples).p95
-        _tell(report, waited)
+        _report_reads(report, waited)
         await _measure_recall(connection, report)
 
 
-def _tell(report: Report, waited: Mapping[str, float]) -> None:
+def _report_reads(report: Report, waited: Mapping[str, float]) -> None:
     """Show the searches, the slowest of the other reads, and whatever misses the target."""
     slowest = max((name for name in waited if not name.startswith("POST")), key=waited.__getitem__)
     for name, p95 in waited.items():
@@ -148,7 +148,7 @@ async def _caller(
 
 
 async def _measure_recall(connection: asyncpg.Connection, report: Report) -> None:
-    """Compare what the index finds with what there is, for questions near passages."""
+    """Compare the index's results with the exact ones, for queries near passages."""
     rows = await connection.fetch(
         "SELECT embedding::text AS vector FROM passages WHERE published ORDER BY id LIMIT $1",
         _QUESTIONS,

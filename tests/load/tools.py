@@ -65,8 +65,8 @@ async def measure_tools(stage: Stage, report: Report, effort: ToolEffort) -> Non
             gate.set()
             await stage.client.wait()
             resident.append(_resident_kb(stage))
-    _tell_times(report, _first(alone), _first(beside), effort.in_flight)
-    _tell_memory(report, resident, effort.in_flight)
+    _report_times(report, _first(alone), _first(beside), effort.in_flight)
+    _report_memory(report, resident, effort.in_flight)
     report.note(f"CPU of the processes with {effort.in_flight} tool calls in flight: {busy}.")
 
 
@@ -94,7 +94,7 @@ async def _busy(stage: Stage, watch_s: float) -> str:
     return ", ".join(f"{name} {ms / watch_s / 10:.1f} %" for name, ms in used.by_name.items())
 
 
-def _tell_times(report: Report, alone: Spread, beside: Spread, count: int) -> None:
+def _report_times(report: Report, alone: Spread, beside: Spread, count: int) -> None:
     for percentile, without, among in (
         ("p50", alone.p50, beside.p50),
         ("p95", alone.p95, beside.p95),
@@ -112,7 +112,7 @@ def _tell_times(report: Report, alone: Spread, beside: Spread, count: int) -> No
         )
 
 
-def _tell_memory(report: Report, resident_kb: Sequence[float], count: int) -> None:
+def _report_memory(report: Report, resident_kb: Sequence[float], count: int) -> None:
     before, *flights = resident_kb
     during, after = flights[::2], flights[1::2]
     report.add(
@@ -122,7 +122,7 @@ def _tell_memory(report: Report, resident_kb: Sequence[float], count: int) -> No
             unit="kB",
         ),
         Line(
-            # The first round fills caches, and makes the heap as large as it has to be.
+            # The first round fills caches and grows the heap to its working size.
             name=f"memory of the workers after {len(after)} rounds, for that after 2",
             value=100 * after[-1] / after[1],
             unit="%",

@@ -1,4 +1,4 @@
-"""How much of what is nearest the approximate index finds, also where few of many rows count."""
+"""The recall of the approximate index, also where few of many rows count."""
 
 import math
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Library:
         few = await self._add(owner, FEW, self._name(self.few))
         await publish(self.stack.inspection, many, 1)
         await publish(self.stack.inspection, few, 1)
-        # Somebody else's, which nobody finds.
+        # Another user's, which must not be found.
         await self._add(owner, MANY // 10, self._name(self.many))
         self.draft = await self._add(self.drafter, FEW, self._name(self.many))
         await self.stack.inspection.execute("ANALYZE passages")

@@ -26,7 +26,7 @@ HISTORIES: Final = Path(__file__).parent / "histories"
 
 
 async def record(shapes: Mapping[str, Shape]) -> None:
-    """Produce these shapes on a stack of its own making, and write their histories."""
+    """Produce these shapes on a stack of its own, and write their histories."""
     async with _scene() as scene:
         for name, produce in shapes.items():
             history = await _history(scene, await produce(scene))
@@ -36,7 +36,7 @@ async def record(shapes: Mapping[str, Shape]) -> None:
 
 
 def main() -> None:
-    """Record what is missing, or everything, and remove the histories of shapes that are gone."""
+    """Record the missing histories, or all, and remove those of shapes that are gone."""
     parser = argparse.ArgumentParser(description="Record the histories that are missing.")
     parser.add_argument("--all", action="store_true", help="record those that are there, too")
     is_all = parser.parse_args().all

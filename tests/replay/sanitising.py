@@ -33,7 +33,7 @@ def sanitised(history: WorkflowHistory) -> dict[str, Any]:
 
 
 class _Sanitising:
-    """What has been replaced in one history until now."""
+    """The replacements in one history so far."""
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}

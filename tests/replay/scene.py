@@ -85,7 +85,7 @@ class Person(Client):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a shape is produced with."""
+    """The stack and user that a shape is produced with."""
 
     everturn: ScriptedStack
     client: Person

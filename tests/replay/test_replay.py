@@ -25,7 +25,7 @@ from workers import worker
 from workers.sweeper import RETIRED_SCHEDULES
 
 FILES = sorted(HISTORIES.glob("*.json"))
-# Whatever a worker registers it has to import first.
+# A worker must import whatever it registers.
 WORKFLOWS = [
     imported
     for imported in vars(worker).values()

@@ -103,7 +103,7 @@ async def _decided(
 
 @asynccontextmanager
 async def _asking(scene: Scene) -> AsyncIterator[None]:
-    """The calculator has to be approved while the block runs."""
+    """The calculator requires approval while the block runs."""
     await scene.admin.api.admin.tools.update("calculator", approval="ask")
     yield
     await scene.admin.api.admin.tools.update("calculator", approval=None)

@@ -7,7 +7,7 @@ from tests.running_everturn.client import Client, Event, names, rebuild
 from tests.running_everturn.stack import ScriptedStack
 
 
-async def assert_told_whole(
+async def assert_stream_is_whole(
     client: Client, turn_id: str, events: Sequence[Event], *, status: str = "completed"
 ) -> str:
     """Check that a client saw exactly the stored answer and one `done`; return the answer.
@@ -25,17 +25,17 @@ async def assert_told_whole(
     assert done.data["assistantMessage"] == stored
     assert rebuild(events) == stored["content"]
 
-    told_again = await client.events(turn_id)
-    assert names(told_again).count("done") == 1
-    assert told_again[-1].data == done.data
-    assert rebuild(told_again) == stored["content"]
+    replayed = await client.events(turn_id)
+    assert names(replayed).count("done") == 1
+    assert replayed[-1].data == done.data
+    assert rebuild(replayed) == stored["content"]
     return str(stored["content"])
 
 
 async def assert_paid_for(
     scripted: ScriptedStack, turn_id: str, asked: str
 ) -> list[dict[str, Any]]:
-    """Check that the ledger holds what the model was asked for, request by request; return it.
+    """Check the ledger against the model's requests, one by one; return it.
 
     `asked` is a text that stands in this turn's message and in no other.
     """

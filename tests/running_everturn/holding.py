@@ -58,7 +58,7 @@ class Holder:
             await self._connection.execute(_TAKE_CALL, UUID(turn))
 
     async def until_waiting(self, everturn: ScriptedStack, statement: str, count: int) -> None:
-        """Return when so many wait with a statement that begins so."""
+        """Wait until this number of sessions wait with a statement that begins with this text."""
 
         async def waiting() -> int:
             (row,) = await everturn.query(_WAITING, statement)

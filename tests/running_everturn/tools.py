@@ -8,20 +8,20 @@ from uuid import UUID, uuid4
 
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fakes.webhook_engine import SECRET, ReceivedCall, WebhookEngine
-from tests.running_everturn.checks import assert_told_whole
+from tests.running_everturn.checks import assert_stream_is_whole
 from tests.running_everturn.client import Client, Event
 from tests.running_everturn.stack import ScriptedStack
 
 CALL_ID: Final = "effect"
 PRICE: Final = Decimal("0.25")
-"""What a call of a registered webhook costs."""
+"""The price of a call of a registered webhook."""
 
 _ENDS: Final = frozenset({"completed", "failed", "denied"})
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a turn came to: the last event of its one call, and the ledger's rows about it."""
+    """A turn's outcome: the last event of its one call, and the ledger's rows about it."""
 
     call: dict[str, Any]
     charges: Sequence[dict[str, Any]]
@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CallingTurn:
-    """A turn whose model calls a tool once, and then says `Done.` whatever came of that."""
+    """A turn whose model calls a tool once, and then says `Done.` whatever the outcome."""
 
     everturn: ScriptedStack
     client: Client
@@ -73,13 +73,13 @@ class CallingTurn:
         return rows[0] if rows else {}
 
     async def decide(self, decision: Literal["approve", "deny"]) -> None:
-        """Decide about the call as the person whose turn it is."""
+        """Decide about the call as the turn's owner."""
         await self.client.api.turns.decide(self.turn_id, CALL_ID, decision)
 
     async def end(self) -> Outcome:
         """Wait for the end, check what holds of every turn, and return what became of the call."""
         events = await self.client.events(self.turn_id)
-        assert await assert_told_whole(self.client, self.turn_id, events) == "Done."
+        assert await assert_stream_is_whole(self.client, self.turn_id, events) == "Done."
         ledger = await self.everturn.ledger(self.turn_id)
         assert all(row["status"] != "open" for row in ledger)
         turn = await self.client.turn(self.turn_id)

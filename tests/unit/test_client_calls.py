@@ -86,7 +86,7 @@ class Wire:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the client would have waited, in seconds; the jitter is none."""
+    """The client's pauses in seconds, without jitter."""
     waited: list[float] = []
 
     async def note(seconds: float) -> None:

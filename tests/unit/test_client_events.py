@@ -1,4 +1,4 @@
-"""How the client reads events from the wire, and what a turn's state comes to."""
+"""How the client parses events and derives a turn's state."""
 
 import json
 

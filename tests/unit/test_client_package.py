@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2] / "clients" / "python"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel as the build backend makes it, with nothing fetched."""
+    """The wheel as the build backend builds it, with nothing fetched."""
     folder = tmp_path_factory.mktemp("wheel")
     built = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],

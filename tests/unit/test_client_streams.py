@@ -1,4 +1,4 @@
-"""Streams of the client: typed events, broken connections, cancelling, what is left at the end."""
+"""Streams of the client: typed events, broken connections, cancelling, cleanup."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -110,7 +110,7 @@ CUT = httpx2.ReadError("cut")
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the client would have waited, in seconds; the jitter is none."""
+    """The client's pauses in seconds, without jitter."""
     waited: list[float] = []
 
     async def note(seconds: float) -> None:

@@ -225,13 +225,13 @@ async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
 @given(
     prompt=st.integers(1_000, 6_000),
     message=st.integers(1, 12_000),
-    wish=st.integers(0, 4_000),
+    instructions=st.integers(0, 4_000),
     quotes=st.lists(st.integers(1, 4_000), max_size=5),
 )
 async def test_layers_never_take_the_room_of_a_message_that_fits(
-    prompt: int, message: int, wish: int, quotes: list[int]
+    prompt: int, message: int, instructions: int, quotes: list[int]
 ) -> None:
-    facts = replace(SEARCHED, sizes=[MessageSize(TURN, message)], instructions="x" * wish)
+    facts = replace(SEARCHED, sizes=[MessageSize(TURN, message)], instructions="x" * instructions)
     hits = [memory("y" * length) for length in quotes]
     alone = known(service(prompt=prompt), replace(facts, instructions=None, question=None))
 

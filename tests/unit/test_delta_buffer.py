@@ -1,4 +1,4 @@
-"""The text of an attempt on its way to clients: joined, in order, told anew after a loss."""
+"""The text of an attempt on its way to clients: joined, in order, resent after a loss."""
 
 import asyncio
 from collections.abc import Sequence
@@ -139,10 +139,10 @@ async def test_a_superseded_attempt_learns_that_it_is(writer: FakeWriter) -> Non
     async with attempt_text(writer) as text:
         writer.is_overtaken = True
         with pytest.raises(OvertakenError):
-            await add_until_told(text)
+            await add_until_sent(text)
 
 
-async def add_until_told(text: DeltaBuffer) -> None:
+async def add_until_sent(text: DeltaBuffer) -> None:
     """Add pieces until the attempt learns that it must stop."""
     async with asyncio.timeout(5):
         while True:

@@ -1,4 +1,4 @@
-"""What the demo model answers of its own, without a script."""
+"""The demo model's built-in answers, without a script."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is believed of a provider's answer."""
+"""Validation of a provider's answer."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How texts are made fit for embedding and spread over requests."""
+"""How texts are prepared for embedding and spread over requests."""
 
 import pytest
 from hypothesis import given, settings

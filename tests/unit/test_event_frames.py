@@ -1,4 +1,4 @@
-"""Frames of an event stream: told as they come, until whoever listens is signed out."""
+"""Frames of an event stream: sent as they come, until the listener is signed out."""
 
 from collections.abc import AsyncIterator
 
@@ -24,15 +24,15 @@ async def test_a_stream_ends_with_the_sign_in_of_its_client(
     async def signed_in() -> bool:
         return next(answers)
 
-    told = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
+    seen = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
 
-    assert len(told) == 3
+    assert len(seen) == 3
 
 
 async def test_the_listener_is_not_looked_up_for_every_event() -> None:
     async def signed_in() -> bool:
         raise AssertionError("looked up at once")
 
-    told = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
+    seen = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
 
-    assert len(told) == 11
+    assert len(seen) == 11

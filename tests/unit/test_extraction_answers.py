@@ -1,4 +1,4 @@
-"""What a parser process says: the text, or why there is none."""
+"""A parser process's output: the text, or the reason why it failed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Web pages: what a person would read of them."""
+"""Web pages: the text that a reader would see."""
 
 import codecs
 

@@ -1,4 +1,4 @@
-"""Plain text and Markdown: what their bytes become, and what is no text."""
+"""Plain text and Markdown: how bytes are decoded, and which are not text."""
 
 import codecs
 

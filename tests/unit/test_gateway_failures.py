@@ -1,4 +1,4 @@
-"""How failures of a provider are told apart: what is retried, when, and what people are told."""
+"""How provider failures are classified: which are retried, when, and which errors users see."""
 
 from datetime import timedelta
 

@@ -20,7 +20,7 @@ from tests.fakes.identity_provider import SigningKey
 
 ISSUER = "https://auth.example.com/realms/everturn"
 WIDE = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
-# 2,048 bits that nobody has the factors of.
+# 2,048 bits whose factors are unknown.
 MODULUS = "_" * 341 + "w"
 
 

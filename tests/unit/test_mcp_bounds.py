@@ -1,4 +1,4 @@
-"""What a server over stdio may say: lines, answers, and how much between two of them."""
+"""Limits on a stdio server's output: lines, answers, and the amount between two answers."""
 
 import asyncio
 import json

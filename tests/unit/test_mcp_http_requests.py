@@ -125,9 +125,9 @@ async def test_an_abandoned_stream_ends_with_our_own_error() -> None:
     await begun.wait()
     body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
 
-    told = await requests.handle_async_request(httpx2.Request("POST", URL, json=body))
+    accepted = await requests.handle_async_request(httpx2.Request("POST", URL, json=body))
 
-    assert told.status_code == 202
+    assert accepted.status_code == 202
     async with asyncio.timeout(5):
         data = (await reading).decode().partition("data: ")[2]
     assert json.loads(data)["error"]["message"] == "The call was cancelled."

@@ -1,4 +1,4 @@
-"""What a model is told of results that break what their MCP server promised, whoever is hostile."""
+"""What a model reads about results, even hostile ones, that break an output schema."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a model is told of results of MCP tools: bounded, storable, and nothing it can't take."""
+"""What a model reads of MCP tools' results: bounded, storable, and only supported content."""
 
 import struct
 from base64 import b64encode

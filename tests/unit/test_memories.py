@@ -1,4 +1,4 @@
-"""What a memory may be: its words, its importance, what is sent of it."""
+"""Valid memories: their text, their importance, and the fields that are sent."""
 
 import math
 import struct

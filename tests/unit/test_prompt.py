@@ -100,7 +100,7 @@ def text(content: str) -> dict[str, str]:
 
 
 def marked(block: dict[str, Any]) -> dict[str, Any]:
-    """Return the block as one that ends what the provider is to keep."""
+    """Return the block with the provider's cache breakpoint."""
     return {**block, "cache_control": CACHE_MARK}
 
 

@@ -1,4 +1,4 @@
-"""What a prompt has to be before it is activated, and what is put in for its placeholders."""
+"""Requirements on a prompt before it is activated, and how its placeholders are filled in."""
 
 from datetime import UTC, datetime
 

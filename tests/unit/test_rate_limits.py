@@ -1,4 +1,4 @@
-"""Rate limits: several at once, what a decision says, and whom they are counted for."""
+"""Rate limits: several at once, the fields of a decision, and the subjects they count for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

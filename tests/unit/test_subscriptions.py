@@ -1,4 +1,4 @@
-"""What is asked of subscriptions and of usage: which requests are none."""
+"""Invalid requests for subscriptions and usage."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -74,7 +74,7 @@ def pid_of(supervisor: Supervisor, name: str) -> int:
 
 
 def wait_gone(pid: int) -> None:
-    """Wait until the process is no more, or a zombie that nobody has collected."""
+    """Wait until the process is gone, or a zombie that has not been reaped."""
     try:
         psutil.Process(pid).wait(timeout=10)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What the person is shown of a tool call that waits for them, and what their answers come to."""
+"""What the terminal shows of a call that awaits approval, and how it reads the answer."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Signing in at the terminal: what is asked, what is tried, when an account is created."""
+"""Signing in at the terminal: the questions, the attempts, and when an account is created."""
 
 import asyncio
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def session(script: ScriptedApi, tmp_path: Path) -> Iterator[Session]:
 def sign_in(
     session: Session, *typed: str, email: str | None = None, sign_up: bool = False
 ) -> list[str]:
-    """Sign in with what is typed; return the questions that were asked."""
+    """Sign in with this input; return the questions that were asked."""
     typist = Typist(*typed)
     of_typist = Session(session.client, session.credentials, session.screen, typist)
     SignIn(of_typist, email=email, sign_up=sign_up).ensure()

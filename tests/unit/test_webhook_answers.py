@@ -1,4 +1,4 @@
-"""What the answers of webhooks mean, for the model and for whoever calls them again."""
+"""What webhooks' answers mean, for the model and for retries."""
 
 from datetime import UTC, datetime, timedelta
 

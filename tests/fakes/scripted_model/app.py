@@ -32,7 +32,7 @@ def create_app(model: ScriptedModel) -> Starlette:
             Route("/v1/models", _list_models, methods=["GET"]),
             *control_routes(model),
         ],
-        exception_handlers={HTTPException: _no_endpoint, ClientDisconnect: _nobody_there},
+        exception_handlers={HTTPException: _no_endpoint, ClientDisconnect: _client_gone},
     )
 
 
@@ -140,6 +140,6 @@ async def _no_endpoint(_: Request, error: Exception) -> Response:
     return _error(Refusal(status, "There is no such endpoint."))
 
 
-async def _nobody_there(_: Request, __: Exception) -> Response:
+async def _client_gone(_: Request, __: Exception) -> Response:
     """Answer a client that left while it was still sending; the server drops the answer."""
     return Response(status_code=400)

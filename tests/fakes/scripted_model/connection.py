@@ -51,7 +51,7 @@ class Connection:
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     def write(self, data: bytes) -> None:
-        """Put data behind what is still to be sent."""
+        """Append data to the pending output."""
         self._unsent.append(data)
 
     async def flush(self) -> None:
@@ -79,7 +79,7 @@ class Connection:
         await self.until_gone()
 
     async def wait(self, seconds: float) -> None:
-        """Let this time pass. Errors: AnswerEndedError when the client leaves meanwhile."""
+        """Let this time pass. Errors: AnswerEndedError when the client disconnects."""
         if seconds > 0:
             await self.flush()
             await asyncio.wait({self._gone}, timeout=seconds)

@@ -9,7 +9,7 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
 class ToolCall(BaseModel):
-    """A tool that the scripted answer calls; an id is made up where none is given.
+    """A tool that the scripted answer calls; without an id, one is generated.
 
     `written` is what the model writes for its input where that is not the JSON of it.
     """
@@ -23,7 +23,7 @@ class ToolCall(BaseModel):
 
 
 class ScriptedUsage(BaseModel):
-    """Token counts that replace the counted ones; what is None stays as counted."""
+    """Token counts that replace the counted ones; None keeps the counted one."""
 
     model_config = _STRICT
 
@@ -71,7 +71,7 @@ class Script(BaseModel):
 
     @property
     def writes_answer(self) -> bool:
-        """Whether the script says what is answered, not only how."""
+        """Whether the script sets the content of the answer, not only its timing."""
         texts = (self.text, self.pieces, self.thinking)
         return bool(self.tool_calls) or any(text is not None for text in texts)
 

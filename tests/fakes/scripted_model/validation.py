@@ -26,7 +26,7 @@ def find_refusal(body: object, *, needs_max_tokens: bool = True) -> Refusal | No
 
 
 def _faults(body: JsonObject, *, needs_max_tokens: bool) -> Iterator[str]:
-    """Yield what is wrong; later checks rely on the earlier ones, so only the first one counts."""
+    """Yield the problems; later checks rely on the earlier ones, so only the first one counts."""
     yield from _model_faults(body)
     if needs_max_tokens:
         yield from _max_tokens_faults(body)
