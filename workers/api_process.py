@@ -22,8 +22,7 @@ from workers.composition.foundation import (
     open_foundation,
     warm_up,
 )
-from workers.garbage import resume_collection
-from workers.start_signal import await_start_signal
+from workers.startup import await_start_signal, resume_collection
 
 _GRACE_S: Final = 3
 """How long open streams go on after a signal to stop; clients resume elsewhere."""

@@ -13,7 +13,7 @@ import typer
 
 from schema.names import QUEUES
 from workers.administration.command import app as administration
-from workers.garbage import pause_collection
+from workers.startup import pause_collection
 
 app = typer.Typer(
     name="everturn",
@@ -47,7 +47,7 @@ def api() -> None:
     """Run the HTTP API."""
     pause_collection()
     from workers.api_process import serve_api
-    from workers.start import run_process
+    from workers.process import run_process
 
     run_process(serve_api)
 
@@ -61,7 +61,7 @@ def worker(
     if unknown:
         raise typer.BadParameter(f"unknown queue: {', '.join(unknown)}", param_hint="--queue")
     pause_collection()
-    from workers.start import run_process
+    from workers.process import run_process
     from workers.worker_process import serve_queues
 
     run_process(lambda settings: serve_queues(settings, queue))
@@ -80,7 +80,7 @@ def migrate(
     """Migrate the database to the newest schema, or to a given revision."""
     pause_collection()
     from workers.migration import migrate_database
-    from workers.start import run_process
+    from workers.process import run_process
 
     run_process(
         lambda settings: migrate_database(settings, revision=revision, may_revert=yes),

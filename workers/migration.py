@@ -5,7 +5,7 @@ from services.auth.credentials import Passwords
 from services.database import Database
 from services.database.migrations import migrate
 from services.settings import Settings
-from workers.start_signal import await_start_signal
+from workers.startup import await_start_signal
 
 
 async def migrate_database(settings: Settings, *, revision: str, may_revert: bool = False) -> None:

@@ -12,8 +12,7 @@ from services.models.gateway import load_sdk
 from services.settings import Settings
 from workers.composition.activities import open_activities
 from workers.composition.foundation import connect_temporal, open_foundation, warm_up
-from workers.garbage import resume_collection
-from workers.start_signal import await_start_signal
+from workers.startup import await_start_signal, resume_collection
 from workers.worker import run_workers
 
 

@@ -20,7 +20,6 @@ from tests.running_everturn.waiting import eventually
 
 TOO_COMPLEX = Err(ExtractionRefusal.TOO_COMPLEX)
 SLOW_PAGE = b"<div>" * 400_000
-HAS_LIMITS = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 
 
 def parsers() -> list[psutil.Process]:
@@ -70,7 +69,6 @@ async def test_a_bomb_is_refused() -> None:
     assert await Extractor().extract(ContentType.PDF, bomb) == TOO_COMPLEX
 
 
-@HAS_LIMITS
 async def test_a_document_that_takes_too_much_processor_time_is_refused() -> None:
     extractor = Extractor(ExtractionLimits(cpu_s=1, timeout_s=60))
     assert await extractor.extract(ContentType.HTML, SLOW_PAGE) == TOO_COMPLEX
@@ -122,7 +120,6 @@ async def test_no_more_documents_are_parsed_at_once_than_may_be() -> None:
     assert max(seen) == 1
 
 
-@HAS_LIMITS
 async def test_a_terminated_process_does_not_reject_the_document() -> None:
     extraction = asyncio.create_task(Extractor().extract(ContentType.HTML, SLOW_PAGE))
     process = await a_parser_runs()

@@ -20,10 +20,15 @@ from everturn_client.admin import Admin
 from everturn_client.admin_models import AdministeredTool
 from everturn_client.models import Resource
 from everturn_client.runners import Blocking
-from workers.api_address import api_origin
 from workers.terminal_chat.credentials import TerminalError
 from workers.terminal_chat.screen import PlainScreen, harmless
-from workers.terminal_chat.session import INTERRUPTED, Session, open_session, sentence_of
+from workers.terminal_chat.session import (
+    INTERRUPTED,
+    Session,
+    api_origin,
+    open_session,
+    sentence_of,
+)
 from workers.terminal_chat.sign_in import SignIn
 
 Row: TypeAlias = dict[str, Any]

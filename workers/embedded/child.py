@@ -17,7 +17,7 @@ import psutil
 
 from workers.embedded.data_directory import write_private
 from workers.embedded.os_user import OsUser
-from workers.start_signal import START_SIGNAL_VARIABLE
+from workers.startup import START_SIGNAL_VARIABLE
 
 _PR_SET_PDEATHSIG = 1
 

@@ -24,7 +24,7 @@ class ProcessSpec:
     `after` names what must be ready before, and is stopped later. `prepare` runs before every
     start. A process without `ready` is ready once it runs; a `one_shot` once it has succeeded. An
     `early` process is launched at once, to import what it needs while its dependencies start, and
-    gets the start signal at its standard input (`workers.start.await_start_signal`) when they are
+    gets the start signal at its standard input (`workers.startup.await_start_signal`) when they are
     ready; `on_start_signal` is called just before.
     """
 

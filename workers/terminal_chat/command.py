@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 from everturn_client import EverturnError
-from workers.api_address import api_origin
 from workers.terminal_chat.answering import TurnOutcome
 from workers.terminal_chat.conversation import Conversation
 from workers.terminal_chat.credentials import TerminalError
 from workers.terminal_chat.live_screen import LiveScreen
 from workers.terminal_chat.screen import PlainScreen, Screen
-from workers.terminal_chat.session import INTERRUPTED, open_session, sentence_of
+from workers.terminal_chat.session import INTERRUPTED, api_origin, open_session, sentence_of
 from workers.terminal_chat.sign_in import SignIn
 
 _EXIT_CODES = {

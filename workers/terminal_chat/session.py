@@ -1,9 +1,11 @@
 """What a run of a terminal client works with, and how its errors are worded for a person."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -23,6 +25,7 @@ INTERRUPTED = 130
 
 # A wait of more than a few seconds is reported instead: the person may decide.
 _LONGEST_WAIT_S = 5.0
+_DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class Session:
         return self.client.base_url
 
 
+def api_origin(url: str | None, data_dir: Path) -> str:
+    """Return the given URL, or that of `everturn dev`, or the default."""
+    origin = (url or _written_down(data_dir) or _DEFAULT_URL).rstrip("/")
+    return origin if "://" in origin else f"http://{origin}"
+
+
 @contextmanager
 def open_session(url: str, screen: Screen) -> Iterator[Session]:
     """Open a session with the API at `url`. Errors: TerminalError for an invalid URL."""
@@ -51,6 +60,16 @@ def open_session(url: str, screen: Screen) -> Iterator[Session]:
         raise TerminalError(f"{error}.") from None
     with client:
         yield Session(client, credentials, screen, Keyboard())
+
+
+def _written_down(data_dir: Path) -> str | None:
+    """Return the URL in `addresses.json`, if a development stack is running."""
+    try:
+        addresses = json.loads((data_dir / "addresses.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    origin = addresses.get("api") if isinstance(addresses, dict) else None
+    return origin if isinstance(origin, str) else None
 
 
 def sentence_of(error: EverturnError | TerminalError) -> str:

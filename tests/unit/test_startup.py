@@ -2,7 +2,7 @@
 
 import gc
 
-from workers.garbage import pause_collection, resume_collection
+from workers.startup import pause_collection, resume_collection
 
 
 def test_objects_created_during_the_start_are_never_collected() -> None:
