@@ -78,7 +78,7 @@ class TemporalGateway:
     def dispatch_turn(self, accepted: Accepted) -> Awaitable[bool]:
         """Start the turn, and cancel the one that it interrupts, even if the client disconnects.
 
-        The result is False if the sweep has to start the turn.
+        The result is False if the sweep must start the turn.
         """
         return self._run_in_background(self._dispatch_turn(accepted))
 

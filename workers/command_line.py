@@ -74,7 +74,7 @@ def migrate(
         str, typer.Option(help="`head`, `base` for an empty database, or a number, e.g. 0012.")
     ] = "head",
     yes: Annotated[
-        bool, typer.Option("--yes", help="Delete data where the revision is an older one.")
+        bool, typer.Option("--yes", help="Confirm that reverting deletes data.")
     ] = False,
 ) -> None:
     """Migrate the database to the newest schema, or to a given revision."""

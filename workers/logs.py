@@ -12,7 +12,7 @@ _QUIET = (
     *("asyncio", "httpcore", "httpcore2", "httpx", "httpx2"),
     *("temporalio.activity", "temporalio.workflow"),
 )
-# MCP servers decide how often and in which words these libraries complain.
+# MCP servers control how often these libraries log, and what.
 _SILENT = ("client", "mcp")
 
 # Messages of exceptions may quote what a person or a model wrote. Those of our own never do.
@@ -20,7 +20,7 @@ _OURS = ("activities.", "api.", "schema.", "services.", "workers.", "workflows."
 
 
 def describe_exception(exc_info: structlog.typing.ExcInfo) -> str:
-    """Return where an exception came from and of which types it is, without foreign words."""
+    """Return where an exception came from and its types, without messages of others."""
     lines: list[str] = []
     error: BaseException | None = exc_info[1]
     while error is not None:

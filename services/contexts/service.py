@@ -93,7 +93,7 @@ class ContextService:
         return await self._tools.snapshot()
 
     def gather_known(self, facts: TurnFacts, tools: ToolSnapshot) -> TurnContext | None:
-        """Return the turn's context, or None if something has to be read or searched first.
+        """Return the turn's context, or None if something must be read or searched first.
 
         Idempotency: a context that was gathered before is returned again.
         """

@@ -3,7 +3,7 @@
 There are two ways to query, see docs/decisions/0030-two-ways-to-query.md:
 
     Database.transaction    a SQLModel session: writes of resources, and rare queries
-    Database.statements     the driver: the hot path, with SQL of its own, and reads (queries.py)
+    Database.statements     the driver: the hot path, in plain SQL, and reads (queries.py)
 """
 
 from services.database.connections import Connection

@@ -20,8 +20,8 @@ from schema.actors import Actor
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 SERVER_SETTINGS: Final = {
-    # Pages come from memory or from a disk without a head. With the default of 4, meant for disks
-    # with one, a page of a user's 5,000 memories was sorted out of all of them: 12 ms, not 0.2.
+    # Pages come from memory or an SSD. With the default of 4, meant for spinning disks, a page of a
+    # user's 5,000 memories was sorted out of all of them: 12 ms, not 0.2.
     "random_page_cost": "1.1",
     # Compiling takes longer than any statement here.
     "jit": "off",
@@ -138,7 +138,7 @@ class DriverPool:
     async def fetch(
         self, actor: Actor, query: str, arguments: Sequence[object]
     ) -> list[asyncpg.Record]:
-        """Run an `acting_query` as `actor`, which is a transaction of its own.
+        """Run an `acting_query` as `actor`, in its own transaction.
 
         Errors: those of asyncpg.
         """

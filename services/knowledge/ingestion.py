@@ -1,6 +1,6 @@
 """Ingestion: a version's bytes become a text, passages and vectors.
 
-Each step is a transaction of its own around work that holds no connection, and reads from the
+Each step has its own transactions around work that holds no connection, and reads from the
 database what is left to do, so repeating a step, or all of them, changes nothing. The ingestion of
 a document that was deleted in the meantime ends without an error.
 """

@@ -35,15 +35,15 @@ def wanted_words(question: str) -> str:
 
 
 _CANDIDATES: Final = 50
-"""How far down each ranking goes."""
+"""The length of each ranking."""
 _K: Final = 60
-"""How little the first places count above those behind them; the paper's own value."""
+"""The smoothing constant of the fusion, from the paper."""
 _MOST_RANKED: Final = 200
 """Passages whose words are compared: with more, common words cost more than all the rest."""
 _MOST_TOGETHER: Final = 12
 """A question of more words is a text; no passage holds them all."""
 _MOST_DRAFTS: Final = 10_000
-"""Passages; drafts are searched exactly, so there is an end to them."""
+"""The maximum number of drafts' passages: they are searched exactly."""
 _LONGEST_VECTOR: Final = 2_000
 """Beyond it, pgvector indexes numbers of half the precision."""
 
@@ -172,8 +172,8 @@ _ENOUGH_BESIDE_VECTORS: Final = 1
 """Passages with all the words after which none with some of them are looked for: what is near in
 meaning fills the rest, and a common word alone costs as much as everything else."""
 _LEAST_SIMILARITY: Final = 0.2
-"""What is nearest may still be about something else. Of the embedded model, questions about
-something else reach 0.13 and chance 0.18; most of those about a passage start at 0.21."""
+"""The nearest passage may still be irrelevant. With the embedded model, irrelevant questions reach
+0.13 and chance 0.18; most relevant ones start at 0.21."""
 _LEAST_SIMILARITY_IN_A_PROMPT: Final = 0.25
 """Higher than for a search, whose user judges the results; a prompt's reader did not ask."""
 

@@ -75,7 +75,7 @@ async def connect(
 class HttpFailure:
     """Why a request failed; `reached` is whether the server may have acted on it.
 
-    `is_unreachable` is whether the server can't be reached at all, by this request or another.
+    `is_unreachable` is whether the server can't be reached by any request.
     """
 
     sentence: str

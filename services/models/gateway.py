@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
 _RETRYABLE_TYPES: Final = frozenset({"overloaded_error", "api_error", "timeout_error"})
-# What reading an answer raises that is no answer: half an event, a field that is not there.
+# Raised while reading an invalid answer: half an event, a missing field.
 _NOT_THE_MESSAGES_API: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -100,8 +100,7 @@ class ModelCallError(Exception):
 class ModelRequest:
     """What to ask the model, in the Messages API's own shapes.
 
-    Without `thinking` a model thinks or not as it does by default; what it thinks counts towards
-    `max_tokens`.
+    Without `thinking` the model's default applies; its thinking counts towards `max_tokens`.
     """
 
     model: str

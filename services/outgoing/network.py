@@ -1,7 +1,7 @@
 """Connecting: a host is resolved once, its addresses are checked, and exactly those are used.
 
 The check must happen here: a name that is checked earlier may resolve to another address by the
-time of the connection. TLS verifies the name of the host all the same, without resolving it again.
+time of the connection. TLS still verifies the name of the host, without resolving it again.
 """
 
 import asyncio

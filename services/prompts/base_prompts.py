@@ -71,7 +71,7 @@ class BasePrompts:
         self._known: LRUCache[ActiveVersion, BasePrompt] = LRUCache(_REMEMBERED)
 
     def known(self, active: ActiveVersion | None) -> BasePrompt | None:
-        """Return the cached prompt, or None if it has to be read."""
+        """Return the cached prompt, or None if it must be read."""
         return BUILT_IN if active is None else self._known.get(active)
 
     async def read(self, active: ActiveVersion | None) -> BasePrompt:

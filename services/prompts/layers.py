@@ -13,7 +13,7 @@ from services.prompts.conversation import CACHE_MARK
 
 CUT: Final = " [cut]"
 _TAGS: Final = ("memory", "memories", "passage", "knowledge", "user", "instructions")
-# Whatever could pass for one of our tags: with spaces, in capitals, with what no eye sees in it.
+# Anything that could pass for one of our tags: with spaces, capitals or invisible characters.
 _HIDDEN: Final = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*"
 _TAG: Final = re.compile(
     rf"[<\uff1c\ufe64\u2039\u3008](?={_HIDDEN}[/\uff0f\u2044\u2215]?{_HIDDEN}(?:"

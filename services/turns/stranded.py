@@ -61,7 +61,7 @@ class StrandedTurnSearch:
         ]
 
     async def is_any_waiting(self, *, older_than: timedelta) -> bool:
-        """Whether a turn waits in a chat that no turn holds."""
+        """Whether any turn waits in a chat that no turn holds."""
         holder = aliased(TurnRow)
         is_held = exists().where(col(holder.chat_id) == col(TurnRow.chat_id), col(holder.active))
         query = select(TurnRow.id).where(*_waiting(older_than), ~is_held).limit(1)

@@ -1,4 +1,4 @@
-"""The foundation of every process: connections, and what needs nothing else."""
+"""The foundation of every process: connections, and what needs only these."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ _REDIS_TIMEOUT_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What every process has: connections, and what needs nothing else."""
+    """What every process has: connections, and what needs only these."""
 
     settings: Settings
     database: Database

@@ -17,7 +17,7 @@ from everturn_client import ToolCallEvent, TurnState
 RESTART_MARK = "↻ restarted"
 _SHOWN_STATUSES = {"awaiting_approval", "completed", "failed", "denied"}
 _SHORT = 60
-# Control characters would steer the terminal, so their pictures are shown in their place.
+# Control characters would control the terminal, so their symbols are shown instead.
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
 _PICTURES |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 

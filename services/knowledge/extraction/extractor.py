@@ -32,7 +32,7 @@ _INHERITED: Final = (
     "TMPDIR",
 )
 # How a process ends at one of its limits, or where a library broke on what it read. The hard
-# limit of processor time is a SIGKILL, as is the kernel's word when memory runs out.
+# limit of processor time is a SIGKILL, as is the kernel's signal when memory runs out.
 _TOO_MUCH: Final = frozenset(
     (
         *(-signal.SIGABRT, -signal.SIGALRM, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL),

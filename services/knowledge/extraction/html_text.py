@@ -108,7 +108,7 @@ def extract_html(data: bytes, limits: ExtractionLimits) -> Result[str, Extractio
             data, encoding=True, scripting=True, options=LexborDocumentOptions.WO_EVENTS
         )
     except SelectolaxError:
-        # The standard has a tree for every page: a parser fails for want of memory alone.
+        # The standard defines a tree for every page: a parser fails only if memory runs out.
         return Err(ExtractionRefusal.TOO_COMPLEX)
     if page.raw_html == data and not _is_utf8(data):
         return Err(ExtractionRefusal.NOT_ITS_TYPE)
