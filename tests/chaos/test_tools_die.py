@@ -99,7 +99,7 @@ def after(opened: asyncio.Event, value: object) -> Callable[[ReceivedCall], Awai
     return wait
 
 
-async def test_one_kill_at_every_place_around_an_effect(scene: Scene) -> None:
+async def test_a_kill_at_any_point_around_an_effect(scene: Scene) -> None:
     """Nine turns have come to three places, with tools of three classes, when the worker dies."""
     places = ("before the request", "before the answer", "before the result is stored")
     turns = {
@@ -164,7 +164,7 @@ async def test_one_kill_at_every_place_around_an_effect(scene: Scene) -> None:
         assert outcome.is_unknown is (retry_class == NEVER)
 
 
-async def test_a_result_that_is_stored_is_reported_by_another_worker_without_another_call(
+async def test_another_worker_reports_a_stored_result_without_repeating_the_call(
     scene: Scene,
 ) -> None:
     """Temporal can't receive the results because the worker that has them dies."""

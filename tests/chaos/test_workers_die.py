@@ -32,7 +32,7 @@ async def test_the_text_of_a_killed_worker_gives_way_to_the_next_attempts(
     assert all(charge["cost_usd"] > 0 for charge in charges)
 
 
-async def test_one_kill_at_every_place_of_a_model_call_loses_no_turn(
+async def test_a_kill_at_any_point_of_a_model_call_loses_no_turn(
     everturn: ScriptedStack, client: Client
 ) -> None:
     """Six turns wait each at another place of its answer when their worker dies."""

@@ -111,7 +111,7 @@ async def test_a_user_is_read_by_id_and_an_unknown_one_is_not_found(
     assert missing.status_code == 404
 
 
-async def test_a_disabled_user_is_out_at_once_and_enabling_revives_no_sign_in(
+async def test_a_disabled_user_is_signed_out_at_once_and_enabling_restores_no_session(
     manager: ApiUser, member: ApiUser, recorded: httpx.AsyncClient
 ) -> None:
     path, token = f"{PATH}/{member.id}", {"refreshToken": member.session["refreshToken"]}
@@ -127,7 +127,7 @@ async def test_a_disabled_user_is_out_at_once_and_enabling_revives_no_sign_in(
     assert (await recorded.post("/auth/login", json=body)).status_code == 200
 
 
-async def test_a_role_holds_from_the_next_request_on(manager: ApiUser, member: ApiUser) -> None:
+async def test_a_role_applies_from_the_next_request(manager: ApiUser, member: ApiUser) -> None:
     path = f"{PATH}/{member.id}"
 
     before = await member.request("GET", PATH)

@@ -80,5 +80,5 @@ async def test_an_invalid_query_is_rejected_with_the_parameter(
     assert response.json()["error"]["details"][0]["path"] == path
 
 
-async def test_a_member_reads_no_alert(member: ApiUser) -> None:
+async def test_members_cannot_read_alerts(member: ApiUser) -> None:
     assert (await member.request("GET", "/admin/alerts")).status_code == 403

@@ -109,7 +109,7 @@ async def test_a_repeated_request_reports_that_its_key_is_revoked(member: ApiUse
     assert await listed(member) == []
 
 
-async def test_keys_come_in_pages(member: ApiUser) -> None:
+async def test_keys_are_paginated(member: ApiUser) -> None:
     keys = [(await new_key(member))["id"] for _ in range(3)]
 
     first = (await member.request("GET", PATH, params={"limit": 2})).json()

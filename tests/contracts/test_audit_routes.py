@@ -28,7 +28,7 @@ async def test_audit_entries_are_listed_newest_first(
     assert changed["details"] == {"changed": ["description"]}
 
 
-async def test_actions_may_be_repeated_and_come_page_after_page(
+async def test_actions_may_be_repeated_and_are_paginated(
     recorded: httpx.AsyncClient, admin: ApiUser, member: ApiUser
 ) -> None:
     plan = await make_plan(admin)
@@ -89,5 +89,5 @@ async def test_no_method_changes_the_log(
     assert response.status_code == 405
 
 
-async def test_a_member_reads_no_log(member: ApiUser) -> None:
+async def test_members_cannot_read_the_audit_log(member: ApiUser) -> None:
     assert (await member.request("GET", "/admin/audit")).status_code == 403

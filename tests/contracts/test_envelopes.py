@@ -24,7 +24,7 @@ async def test_the_request_id_is_echoed(recorded: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("offered", ["", "with space", "x" * 129, "caf\xe9"])
-async def test_a_request_id_that_is_not_usable_is_replaced(
+async def test_an_unusable_request_id_is_replaced(
     recorded: httpx.AsyncClient, offered: str
 ) -> None:
     headers = {b"X-Request-Id": offered.encode("latin-1")}

@@ -107,7 +107,7 @@ async def test_a_limit_out_of_bounds_is_refused(member: ApiUser, limit: str) -> 
         "%00",
     ],
 )
-async def test_a_cursor_that_was_not_given_out_is_refused(member: ApiUser, cursor: str) -> None:
+async def test_an_invalid_cursor_is_rejected(member: ApiUser, cursor: str) -> None:
     response = await member.request("GET", "/chats", params={"cursor": cursor})
 
     check_refused(response, "query.cursor")

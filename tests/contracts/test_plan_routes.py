@@ -158,7 +158,7 @@ async def test_pages_hold_every_plan_once_while_more_are_created(keeper: ApiUser
     assert seen == plans[::-1]
 
 
-async def test_a_member_reads_and_changes_no_plan(member: ApiUser) -> None:
+async def test_members_can_neither_read_nor_change_plans(member: ApiUser) -> None:
     for response in (
         await member.request("GET", "/admin/plans"),
         await member.request("POST", "/admin/plans", json={"name": "Mine"}),

@@ -157,7 +157,7 @@ async def test_an_invalid_assignment_is_rejected_with_the_field(
     assert response.json()["error"]["details"][0]["path"] == path
 
 
-async def test_a_member_gives_no_plan_and_sees_only_their_own(
+async def test_members_cannot_assign_plans_and_see_only_their_own(
     recorded: httpx.AsyncClient, member: ApiUser, other_user: ApiUser, admin: ApiUser
 ) -> None:
     plan = await make_plan(admin, budgetUsd="1")

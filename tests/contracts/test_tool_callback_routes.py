@@ -168,7 +168,7 @@ async def test_unknown_callbacks_are_not_found_signed_or_not(
     assert (unsigned.status_code, signed.status_code, nonsense.status_code) == (404, 404, 400)
 
 
-async def test_an_answer_that_is_too_large_is_refused(
+async def test_an_oversized_answer_is_rejected(
     recorded: httpx.AsyncClient, path: str, stack: Stack
 ) -> None:
     response = await call_back(recorded, path, {"output": "x" * stack.settings.max_body_bytes})

@@ -69,7 +69,7 @@ async def test_credentials_change_only_with_the_current_password(
     assert data_of(await member.request("GET", "/users/me"))["version"] == 1
 
 
-async def test_a_new_address_signs_in_and_the_old_one_is_free(
+async def test_a_new_email_signs_in_and_the_old_one_becomes_available(
     recorded: httpx.AsyncClient, member: ApiUser
 ) -> None:
     address = f"New-{uuid4().hex}@Example.com"

@@ -42,7 +42,7 @@ async def test_a_taken_port_is_named(folder: Path) -> None:
     )
 
 
-async def test_a_data_directory_that_cant_be_written_is_named(folder: Path) -> None:
+async def test_a_data_directory_that_cannot_be_written_is_named(folder: Path) -> None:
     (folder / "file").touch()
     data = folder / "file" / "data"
 
@@ -63,7 +63,7 @@ async def test_a_data_directory_that_cant_be_written_is_named(folder: Path) -> N
         (["migrate"], "EVERTURN_MIGRATION_DATABASE_URL"),
     ],
 )
-async def test_a_database_that_cant_be_reached_is_named_without_its_password(
+async def test_a_database_that_cannot_be_reached_is_named_without_its_password(
     everturn: EverturnDev, folder: Path, arguments: list[str], variable: str
 ) -> None:
     settings = {
@@ -82,7 +82,7 @@ async def test_a_database_that_cant_be_reached_is_named_without_its_password(
     assert "hush" not in said
 
 
-async def test_a_temporal_that_cant_be_reached_is_named(
+async def test_a_temporal_that_cannot_be_reached_is_named(
     everturn: EverturnDev, folder: Path
 ) -> None:
     said = await complaint(
@@ -118,7 +118,7 @@ async def test_without_a_secret_the_api_says_how_to_generate_one(
     assert "python -c 'import secrets; print(secrets.token_urlsafe(48))'" in said
 
 
-async def test_a_setting_that_is_out_of_bounds_is_named(folder: Path) -> None:
+async def test_an_out_of_range_setting_is_named(folder: Path) -> None:
     said = await complaint(folder, "api", EVERTURN_API_PORT="123456")
 
     assert "EVERTURN_API_PORT" in said

@@ -15,7 +15,7 @@ from tests.running_everturn.client import Client
 from tests.running_everturn.process import EverturnDev
 
 
-async def test_addresses_json_holds_the_documented_keys_for_its_owner_alone(
+async def test_addresses_json_holds_the_documented_keys_and_is_readable_only_by_its_owner(
     everturn: EverturnDev,
 ) -> None:
     file = everturn.data / "addresses.json"

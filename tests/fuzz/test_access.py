@@ -48,7 +48,7 @@ async def test_without_a_valid_token_nothing_is_answered(
     await asyncio.to_thread(probe)
 
 
-async def test_administrators_operations_are_for_them_alone(
+async def test_administrators_operations_are_theirs_only(
     accounts: Accounts, operation_of_administrators: Operation
 ) -> None:
     def probe() -> None:

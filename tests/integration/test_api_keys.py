@@ -67,7 +67,7 @@ async def test_an_api_key_cannot_create_keys_even_if_it_may_change_the_account(
     assert response.status_code == 403
 
 
-async def test_a_key_that_is_revoked_or_too_old_opens_nothing(
+async def test_a_revoked_or_expired_key_is_invalid(
     user: ApiUser, http: httpx.AsyncClient, stack: Stack
 ) -> None:
     soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()

@@ -213,7 +213,7 @@ async def test_a_turn_that_waits_can_be_stopped(user: ApiUser, stack: Stack) -> 
 
 
 @pytest.mark.usefixtures("asking")
-async def test_of_two_calls_one_waits_and_the_other_runs(user: ApiUser, stack: Stack) -> None:
+async def test_one_of_two_calls_waits_and_the_other_runs(user: ApiUser, stack: Stack) -> None:
     now = ToolCall(id="now", name="datetime", input={"timezone": "Europe/Rome"})
     async with Asked(stack, user, SUM, now) as asked:
         await decide(user, asked.turn_id, decision="deny")

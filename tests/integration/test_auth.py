@@ -59,7 +59,7 @@ async def test_an_unknown_email_is_rejected_like_a_wrong_password(
     assert unknown.json()["error"] == wrong.json()["error"]
 
 
-async def test_an_address_has_one_account_however_it_is_written(
+async def test_an_email_has_one_account_regardless_of_case(
     user: ApiUser, http: httpx.AsyncClient
 ) -> None:
     shouted = user.email.upper()
@@ -72,7 +72,7 @@ async def test_an_address_has_one_account_however_it_is_written(
     assert signed_in.json()["data"]["user"]["id"] == user.id
 
 
-async def test_signups_of_one_address_at_the_same_time_make_one_account(
+async def test_concurrent_signups_of_one_email_create_one_account(
     http: httpx.AsyncClient,
 ) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
@@ -144,7 +144,7 @@ async def test_logging_out_ends_the_family(user: ApiUser, http: httpx.AsyncClien
     assert unknown.status_code == 204
 
 
-async def test_a_refresh_token_that_is_too_old_is_refused(
+async def test_an_expired_refresh_token_is_rejected(
     user: ApiUser, http: httpx.AsyncClient, inspection: Inspection
 ) -> None:
     await inspection.execute(
@@ -179,7 +179,7 @@ def of_another_secret(_: Settings, user_id: str) -> str:
 
 
 @pytest.mark.parametrize("make", [expired, unsigned, of_another_secret])
-async def test_a_token_that_is_not_ours_or_too_old_is_refused(
+async def test_a_foreign_or_expired_token_is_rejected(
     user: ApiUser, http: httpx.AsyncClient, settings: Settings, make: object
 ) -> None:
     assert callable(make)

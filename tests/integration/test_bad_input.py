@@ -198,7 +198,7 @@ async def test_a_body_over_the_limit_is_refused(
         ("POST", "/turns/{}/cancel"),
     ],
 )
-async def test_an_id_is_a_uuid_of_something_that_is_there(
+async def test_ids_must_be_uuids_of_existing_resources(
     user: ApiUser, method: str, path: str
 ) -> None:
     body = {"json": {"content": "a"}} if path.endswith("messages") and method == "POST" else {}

@@ -114,7 +114,7 @@ async def test_a_turn_stops_while_a_tool_runs(user: ApiUser, stack: Stack) -> No
     assert charge["status"] == "settled"
 
 
-async def test_a_turn_that_waits_in_the_queue_stops_at_once(user: ApiUser, stack: Stack) -> None:
+async def test_a_queued_turn_stops_at_once(user: ApiUser, stack: Stack) -> None:
     first, second = unique(), unique()
     stack.model.add(Script(match=first, text="First.", hold=first))
     chat = await user.create_chat()

@@ -194,7 +194,7 @@ async def test_the_cursor_of_another_list_is_refused(user: ApiUser) -> None:
     assert response.status_code == 400
 
 
-async def test_search_looks_at_titles_and_messages_of_the_user_alone(
+async def test_search_covers_only_the_users_own_titles_and_messages(
     user: ApiUser, other_user: ApiUser, stack: Stack
 ) -> None:
     word = uuid4().hex

@@ -80,7 +80,7 @@ async def test_cancelling_ends_the_stream_with_the_text_so_far(
     assert (result.status, result.text) == ("cancelled", "Once ")
 
 
-async def test_a_busy_chat_and_a_failed_turn_are_errors_of_their_own(
+async def test_a_busy_chat_and_a_failed_turn_have_their_own_errors(
     client: everturn.AsyncEverturn, stack: Stack
 ) -> None:
     question = unique()

@@ -169,7 +169,7 @@ async def test_a_turn_that_is_prepared_again_keeps_its_context(user: ApiUser, st
     assert await kept(stack, str(turn.turn_id)) == before
 
 
-async def test_preparing_at_once_keeps_one_context(user: ApiUser, stack: Stack) -> None:
+async def test_concurrent_preparing_stores_one_context(user: ApiUser, stack: Stack) -> None:
     await remember(user, "I like tea.", kind="preference")
     turn = await accepted(user, stack)
     prepare = stack.activities.turns._preparation.prepare

@@ -191,7 +191,7 @@ async def test_a_busy_provider_says_when_to_retry(
     assert (row["status"], row["estimated"], row["cost_usd"]) == ("failed", False, 0)
 
 
-async def test_a_request_that_is_refused_is_an_error_for_the_model(
+async def test_a_rejected_request_is_an_error_for_the_model(
     stack: Stack, tool: DeepReasoning, question: str, execution: ToolExecution
 ) -> None:
     stack.model.add(Script(match=question, status=400, message=f"bad {question}"))

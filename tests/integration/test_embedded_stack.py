@@ -168,7 +168,7 @@ async def test_the_role_of_the_application_has_no_power() -> None:
         await connection.close()
 
 
-async def test_temporal_keeps_its_workflows_over_kill_9(data: Path) -> None:
+async def test_temporal_keeps_its_workflows_across_kill_9(data: Path) -> None:
     async with EmbeddedServers(data, namespaces=("tests",)) as servers:
         client = await Client.connect(servers.addresses.temporal, namespace="tests")
         await client.start_workflow("Waiting", id="waiting", task_queue="nobody")
@@ -287,7 +287,7 @@ def test_a_taken_port_is_named_before_anything_starts(data: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
-async def test_root_opens_its_data_to_the_user_of_postgres_alone(data: Path) -> None:
+async def test_only_the_postgres_user_can_open_roots_data(data: Path) -> None:
     async with EmbeddedServers(data) as servers:
         pid = servers.pid("postgres")
         assert psutil.Process(pid).uids().real != 0

@@ -101,7 +101,7 @@ async def failure(embedder: Embedder, *texts: str) -> EmbeddingError:
     return error
 
 
-async def test_voyage_is_asked_in_its_own_words(api: EmbeddingApi, origin: str) -> None:
+async def test_voyage_gets_requests_in_its_own_format(api: EmbeddingApi, origin: str) -> None:
     embedder = provider("voyage", origin)
     await embedder.embed([WORDS], purpose=Purpose.QUERY)
     await embedder.embed([WORDS], purpose=Purpose.DOCUMENT)
@@ -327,7 +327,7 @@ async def test_an_invalid_response_is_recognised(
     assert isinstance(error, EmbeddingAnswerError)
 
 
-async def test_one_who_leaves_is_let_go_at_once(api: EmbeddingApi, embedder: Embedder) -> None:
+async def test_a_leaving_caller_is_released_at_once(api: EmbeddingApi, embedder: Embedder) -> None:
     asked = asyncio.Event()
 
     async def silent(request: Request, entries: list[dict[str, Any]]) -> Response:

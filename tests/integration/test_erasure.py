@@ -84,7 +84,7 @@ async def test_a_sweep_erases_all_that_is_pending(stack: Stack) -> None:
     assert await sweep(stack) == 0
 
 
-async def test_an_erased_stream_takes_no_more_events(user: ApiUser, stack: Stack) -> None:
+async def test_an_erased_stream_accepts_no_more_events(user: ApiUser, stack: Stack) -> None:
     chat, turn_id = await answered_turn(user, stack)
 
     await user.request("DELETE", f"/chats/{chat}")
@@ -93,7 +93,7 @@ async def test_an_erased_stream_takes_no_more_events(user: ApiUser, stack: Stack
     assert str(appended) == "present"
 
 
-async def test_of_a_long_history_the_newest_streams_go_at_once(
+async def test_the_newest_streams_of_a_long_history_are_erased_at_once(
     stack: Stack, without_redis: Erasure
 ) -> None:
     erasure = Erasure(stack.foundation.database, stack.foundation.events.erase)

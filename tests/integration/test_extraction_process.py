@@ -48,7 +48,7 @@ async def a_parser_runs() -> psutil.Process:
         (ContentType.PDF, documents.pdf("Hello", "again"), "Hello\n\nagain"),
     ],
 )
-async def test_every_type_of_document_gives_its_text(
+async def test_the_text_of_every_document_type_is_extracted(
     content_type: ContentType, data: bytes, text: str
 ) -> None:
     assert Ok(text) == await Extractor().extract(content_type, data)

@@ -125,7 +125,7 @@ async def test_an_older_execution_cannot_take_a_step_back(user: ApiUser, stack: 
     await finish(stack, turn)
 
 
-async def test_an_overtaken_attempt_can_neither_keep_nor_complete_its_answer(
+async def test_a_superseded_attempt_can_neither_store_nor_complete_its_answer(
     user: ApiUser, stack: Stack
 ) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)

@@ -72,7 +72,7 @@ async def test_keys_are_fetched_again_when_they_are_no_longer_fresh(
     assert provider.fetches == 2
 
 
-async def test_a_new_key_is_asked_for_once_and_then_known(
+async def test_a_new_key_is_fetched_once_and_then_cached(
     provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     await issuers.read(provider.token())
@@ -109,7 +109,7 @@ async def test_old_keys_stay_in_use_for_a_day_while_the_provider_is_down(
         await issuers.read(token)
 
 
-async def test_a_provider_that_is_down_is_seldom_asked_while_old_keys_are_there(
+async def test_an_unavailable_provider_is_rarely_asked_while_old_keys_are_cached(
     provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     await issuers.read(provider.token())
@@ -155,7 +155,7 @@ async def test_a_provider_that_does_not_answer_times_out(
             await issuers.read(provider.token())
 
 
-async def test_a_provider_that_failed_is_asked_again_after_ten_seconds(
+async def test_a_failed_provider_is_retried_after_ten_seconds(
     provider: IdentityProvider, issuers: ExternalIssuers, clock: SetClock
 ) -> None:
     provider.answers[CONFIGURATION] = Response(status_code=500)
@@ -225,7 +225,7 @@ async def test_an_issuer_without_a_key_has_no_valid_token(
     assert await issuers.read(provider.token()) is None
 
 
-async def test_a_key_that_is_meant_for_encrypting_verifies_nothing(
+async def test_an_encryption_key_verifies_nothing(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     provider.jwks = [provider.keys[0].jwk(use="enc"), provider.keys[0].jwk(key_ops=["encrypt"])]

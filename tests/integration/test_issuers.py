@@ -197,7 +197,7 @@ async def test_a_public_key_is_not_a_signing_secret(
     assert await issuers.read(provider.token()) is not None
 
 
-async def test_an_algorithm_that_is_not_allowed_is_refused(
+async def test_a_disallowed_algorithm_is_rejected(
     provider: IdentityProvider, clock: SetClock
 ) -> None:
     async with trusting(provider.origin, clock=clock, algorithms=["RS256"]) as issuers:
@@ -206,7 +206,7 @@ async def test_an_algorithm_that_is_not_allowed_is_refused(
     assert provider.asked == []
 
 
-async def test_a_key_is_used_for_its_own_algorithm_alone(
+async def test_a_key_is_used_only_for_its_own_algorithm(
     provider: IdentityProvider, issuers: ExternalIssuers
 ) -> None:
     provider.rotate(SigningKey("k", "RS256", rsa_key()))

@@ -27,7 +27,7 @@ from workers.composition.foundation import connect_temporal
 RTL = "\u202e\u05e9\u05d1\u05ea \U0001f44b 100%_\\"
 
 
-async def test_a_document_begins_as_a_draft_that_is_to_be_ingested(user: ApiUser) -> None:
+async def test_a_document_starts_as_a_draft_pending_ingestion(user: ApiUser) -> None:
     response = await user.request(
         "POST", "/knowledge", json={"title": RTL, "content": "# A", "contentType": "text/markdown"}
     )
@@ -221,7 +221,7 @@ async def test_a_draft_is_hidden_from_other_users(user: ApiUser, other_user: Api
     assert await titles(other_user) == []
 
 
-async def test_a_published_document_is_read_by_others_but_not_its_drafts(
+async def test_others_read_published_documents_but_not_drafts(
     user: ApiUser, other_user: ApiUser
 ) -> None:
     document_id = await add_ready_document(user, "Published text.", title=unique("public"))

@@ -370,9 +370,7 @@ async def test_an_ingestion_that_lost_its_workflow_is_started_by_the_sweep(
     assert (await ingested(user, str(version.document_id)))["status"] == "ready"
 
 
-async def test_an_ingestion_under_way_is_left_alone_by_the_sweep(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_a_running_ingestion_is_left_alone_by_the_sweep(user: ApiUser, stack: Stack) -> None:
     version = await store_document(stack, user, b"Under way.")
     await age(stack, version)
     async with ingesting_by(stack, stack.foundation.embedder):

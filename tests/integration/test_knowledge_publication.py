@@ -67,9 +67,7 @@ async def test_the_latest_version_takes_the_place_of_an_older_one_and_back(
     assert (await version_of(user, document_id, 1))["published"] is True
 
 
-async def test_publishing_at_once_gives_one_result_and_nothing_half_done(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_concurrent_publishing_has_one_consistent_result(user: ApiUser, stack: Stack) -> None:
     document_id = await add_ready_document(user, "First text.")
     await add_version(user, document_id, "Second text.")
     await ingested(user, document_id, 2)
@@ -91,7 +89,7 @@ async def test_publishing_at_once_gives_one_result_and_nothing_half_done(
         assert found[number] == {document["publishedVersion"] == number}
 
 
-async def test_a_version_that_is_not_ready_is_not_published(user: ApiUser, stack: Stack) -> None:
+async def test_an_unfinished_version_cannot_be_published(user: ApiUser, stack: Stack) -> None:
     pending = await store_document(stack, user, b"Nobody ingests this.")
     failed = await add_document(user, " \n ")
     await ingested(user, failed)
@@ -161,7 +159,7 @@ async def test_a_withdrawn_document_is_a_draft_and_withdrawing_it_twice_is_once(
     assert actions == ["document.published", "document.unpublished"]
 
 
-async def test_an_administrator_withdraws_anybodys_document_and_that_is_audited(
+async def test_an_administrator_withdraws_any_users_document_and_that_is_audited(
     user: ApiUser, admin: ApiUser, stack: Stack
 ) -> None:
     document_id = await add_ready_document(user)

@@ -116,7 +116,7 @@ async def test_owners_find_one_version_of_each_document(
     assert as_published == [f"first {name}"]
 
 
-async def test_meaning_and_words_are_found_and_both_together_come_first(
+async def test_matches_by_meaning_or_words_are_found_and_matches_by_both_rank_first(
     stack: Stack, user: ApiUser, search: KnowledgeSearch, embedder: Embedder
 ) -> None:
     query = f"about {word()}"

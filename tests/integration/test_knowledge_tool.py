@@ -97,9 +97,7 @@ async def test_no_matching_passages_are_reported(tool: KnowledgeSearch, user: Ap
     assert outcome == ToolOutcome(output="No matching passages. Try other words.")
 
 
-async def test_knowledge_that_is_switched_off_is_not_searched(
-    tool: KnowledgeSearch, user: ApiUser
-) -> None:
+async def test_disabled_knowledge_is_not_searched(tool: KnowledgeSearch, user: ApiUser) -> None:
     response = await user.request("PUT", "/users/me/preferences", json={"useKnowledge": False})
     assert response.status_code == 200, response.text
 

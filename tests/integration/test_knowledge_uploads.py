@@ -116,7 +116,7 @@ async def test_an_invalid_document_body_is_rejected_with_the_path_of_the_problem
         ("application/pdf; charset=utf-16", documents.pdf("Greetings")),
     ],
 )
-async def test_a_text_is_read_in_the_charset_that_it_names(
+async def test_a_text_is_decoded_with_its_declared_charset(
     user: ApiUser, said: str, source: bytes
 ) -> None:
     response = await upload(user, ("greeting", source, said))
@@ -136,7 +136,7 @@ async def test_a_text_is_read_in_the_charset_that_it_names(
         ("text/html; charset=utf-8", b"\xff", "The file doesn't match its charset."),
     ],
 )
-async def test_a_charset_that_can_not_be_right_is_refused(
+async def test_an_impossible_charset_is_rejected(
     user: ApiUser, said: str, source: bytes, message: str
 ) -> None:
     response = await upload(user, ("greeting", source, said))

@@ -69,7 +69,7 @@ async def test_a_call_gets_its_answer_with_its_key_in_meta(server: Server) -> No
     assert not outcome.is_error
 
 
-async def test_calls_that_come_together_share_a_connection_and_run_in_parallel(
+async def test_concurrent_calls_share_a_connection_and_run_in_parallel(
     server: Server,
 ) -> None:
     calls = [server.call("together", number=number, many=20) for number in range(20)]
@@ -99,13 +99,13 @@ async def test_an_abandoned_call_is_cancelled_at_the_server_and_the_others_conti
     assert json.loads((await server.call("echo")).output)["pid"] == before
 
 
-async def test_an_error_of_the_tool_is_one_for_the_model(server: Server) -> None:
+async def test_a_tool_error_is_reported_to_the_model(server: Server) -> None:
     outcome = await server.call("fail")
 
     assert outcome == ToolOutcome(output="There is no such city.", is_error=True)
 
 
-async def test_an_error_of_the_protocol_is_one_for_the_model_without_secrets(
+async def test_a_protocol_error_is_reported_to_the_model_without_secrets(
     server: Server,
 ) -> None:
     outcome = await server.call("refuse")
@@ -115,7 +115,7 @@ async def test_an_error_of_the_protocol_is_one_for_the_model_without_secrets(
     assert "hush" not in outcome.output
 
 
-async def test_a_tool_that_is_gone_since_it_was_listed_is_an_error_for_the_model(
+async def test_a_tool_removed_since_it_was_listed_is_an_error_for_the_model(
     server: Server,
 ) -> None:
     outcome = await server.call("gone")
@@ -142,7 +142,7 @@ async def test_images_and_other_content_are_returned_as_blocks_and_text(server: 
     assert "inlined" in outcome.output
 
 
-async def test_an_answer_of_ten_mebibytes_fails_its_call_alone(server: Server) -> None:
+async def test_an_answer_of_ten_mebibytes_fails_only_its_own_call(server: Server) -> None:
     hanging = asyncio.create_task(server.call("hang"))
     await eventually(server.noted, lambda noted: "hanging" in noted)
 

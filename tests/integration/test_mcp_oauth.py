@@ -59,7 +59,7 @@ async def test_one_token_does_for_many_calls(
     ]
 
 
-async def test_a_secret_that_is_taken_in_the_body_alone_is_sent_there(
+async def test_a_secret_accepted_only_in_the_body_is_sent_there(
     mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint
 ) -> None:
     endpoint.takes_header = False

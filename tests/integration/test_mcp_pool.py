@@ -115,7 +115,7 @@ async def test_a_crash_fails_the_calls_under_way_and_the_next_call_starts_it_aga
     )
 
 
-async def test_a_server_that_crashes_again_and_again_is_waited_for(mcp: McpScene) -> None:
+async def test_a_repeatedly_crashing_server_is_not_restarted_at_once(mcp: McpScene) -> None:
     server = await mcp.process(BY_HAND, "die")
     await unavailable(mcp, server)
 
@@ -240,7 +240,7 @@ async def test_a_reconfigured_server_is_reconnected(mcp: McpScene) -> None:
     await gone(before)
 
 
-async def test_a_server_that_is_switched_off_is_not_called_and_ends(mcp: McpScene) -> None:
+async def test_a_disabled_server_is_not_called_and_stops(mcp: McpScene) -> None:
     server = await mcp.process(BY_HAND, "pid")
     before = await pid_of(mcp, server)
 
@@ -308,7 +308,7 @@ async def test_a_closed_pool_leaves_no_process_behind(stack: Stack, tmp_path: Pa
     assert [lost.reached for lost in await asyncio.gather(*silent)] == [True] * 3
 
 
-async def test_a_tool_that_is_described_wrongly_does_not_cost_the_server_the_others(
+async def test_an_invalid_tool_definition_does_not_hide_the_servers_other_tools(
     mcp: McpScene,
 ) -> None:
     server = await mcp.process(BY_HAND, "pid")

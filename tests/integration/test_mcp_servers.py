@@ -317,7 +317,7 @@ async def test_a_tool_list_from_before_a_reconfiguration_is_dropped(
     assert outcome.superseded
 
 
-async def test_refreshes_that_come_together_are_one(admin: ApiUser, stack: Stack) -> None:
+async def test_concurrent_refreshes_are_merged(admin: ApiUser, stack: Stack) -> None:
     made = await registered(
         admin, transport="stdio", command=sys.executable, args=arguments("fine")
     )

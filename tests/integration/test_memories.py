@@ -97,7 +97,7 @@ async def test_one_of_several_updates_of_the_same_version_wins(
     ]
 
 
-async def test_of_a_hundred_at_once_as_many_are_kept_as_the_plan_allows(
+async def test_a_hundred_concurrent_requests_store_only_what_the_plan_allows(
     memories: MemoryService, user: ApiUser, inspection: Inspection
 ) -> None:
     await allow(inspection, user.id, max_memories=5)

@@ -109,7 +109,7 @@ async def test_changed_content_is_found_by_its_new_words_only(
     assert by_old.score < 0.99
 
 
-async def test_a_change_of_another_field_asks_for_no_vector(
+async def test_an_update_of_another_field_requests_no_vector(
     scripted: Scripted, actor: Actor
 ) -> None:
     memories = scripted.memories

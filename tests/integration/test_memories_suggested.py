@@ -101,7 +101,7 @@ async def test_suggestions_wait_for_their_user(
     assert await memories.get(actor, stored[0].id) == Ok(stored[0])
 
 
-async def test_suggestions_are_accepted_at_once_for_those_who_want_that(
+async def test_suggestions_are_accepted_at_once_for_users_who_opted_in(
     suggestions: MemorySuggestions, actor: Actor, turn: TurnId
 ) -> None:
     stored = await suggest(suggestions, actor, turn, "Has a dog.", auto_accept=True)

@@ -131,7 +131,9 @@ async def test_open_streams_are_counted_while_they_are_open(
     assert (during, after) == (1, 0)
 
 
-async def test_applications_in_one_process_count_apart(measured: Measured, stack: Stack) -> None:
+async def test_applications_in_one_process_count_separately(
+    measured: Measured, stack: Stack
+) -> None:
     name = "everturn_http_requests_total"
     labels = {"method": "GET", "route": f"{PREFIX}/health/live", "status": "2xx"}
     there = Measured(stack.origin, measured.http)

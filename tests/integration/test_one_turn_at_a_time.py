@@ -75,7 +75,7 @@ async def test_queued_messages_are_answered_in_their_order(user: ApiUser, stack:
         await check_charges(stack, stream.turn_id, question)
 
 
-async def test_a_queue_that_is_full_takes_no_more(tight: Stack) -> None:
+async def test_a_full_queue_accepts_no_more(tight: Stack) -> None:
     user = await tight.sign_up()
     questions = [unique() for _ in range(3)]
     tight.model.add(Script(match=questions[0], text="1", hold=questions[0]))
@@ -99,7 +99,7 @@ async def test_a_queue_that_is_full_takes_no_more(tight: Stack) -> None:
     assert len(named(opened[0].seen, "done")) == 1
 
 
-async def test_a_message_that_interrupts_stops_the_turn_and_takes_the_place_of_the_queue(
+async def test_an_interrupting_message_stops_the_turn_and_replaces_the_queue(
     user: ApiUser, stack: Stack
 ) -> None:
     first, second, third = unique("first"), unique("second"), unique("third")

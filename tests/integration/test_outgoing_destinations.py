@@ -143,7 +143,7 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(fine: RawSer
     assert b"host: tools.example:81" in fine.requests[0].lower()
 
 
-async def test_a_name_that_is_bound_again_is_refused_at_the_next_connection() -> None:
+async def test_a_rebound_name_is_refused_at_the_next_connection() -> None:
     async with serving_raw(saying(answered(b"fine", "Connection: close"))) as server:
         network = Detour(server.port)
         resolve = resolving([PUBLIC], ["127.0.0.1"])
@@ -179,7 +179,7 @@ async def test_a_name_without_an_address_is_unknown(open_client: OutgoingClient)
     assert kind_of(error) == (UnknownHostError, False)
 
 
-async def test_a_name_server_that_is_silent_is_waited_for_as_long_as_the_request_may_take() -> None:
+async def test_a_silent_name_server_is_bounded_by_the_request_timeout() -> None:
     async def resolve(_host: str, _port: int) -> Sequence[str]:
         await asyncio.Event().wait()
         raise AssertionError
@@ -190,7 +190,7 @@ async def test_a_name_server_that_is_silent_is_waited_for_as_long_as_the_request
     assert kind_of(error) == (TimedOutError, False)
 
 
-async def test_one_question_answers_all_who_ask_for_a_host_at_once() -> None:
+async def test_concurrent_lookups_of_a_host_share_one_query() -> None:
     resolver = SystemResolver()
     try:
         answers = await asyncio.gather(*(resolver("localhost", 80) for _ in range(50)))

@@ -158,7 +158,7 @@ async def test_a_compressed_answer_is_refused_before_it_is_read(
         assert kind_of(error) == (CompressedError, True)
 
 
-async def test_a_compressed_body_that_does_not_say_so_stays_as_it_is(
+async def test_an_undeclared_compressed_body_is_unchanged(
     open_client: OutgoingClient,
 ) -> None:
     bomb = gzip.compress(bytes(MIB))

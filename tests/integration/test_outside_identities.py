@@ -88,7 +88,7 @@ async def test_an_identity_without_a_verified_email_has_an_account_without_one(
     assert (await me(outside, headers))["email"] is None
 
 
-async def test_many_first_requests_at_once_make_one_account(
+async def test_many_concurrent_first_requests_create_one_account(
     outside: httpx.AsyncClient, provider: IdentityProvider, stack: Stack
 ) -> None:
     subject = uuid4().hex

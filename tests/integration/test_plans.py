@@ -92,7 +92,7 @@ async def test_the_default_plan_can_be_neither_deactivated_nor_unset(
     assert await defaults(stack) == [UUID(STANDARD)]
 
 
-async def test_a_plan_that_is_not_active_becomes_the_default_only_with_being_active(
+async def test_an_inactive_plan_becomes_the_default_only_when_activated(
     stack: Stack, administrator: Actor, admin: ApiUser
 ) -> None:
     change = stack.services.subscriptions.plans.change
@@ -111,9 +111,7 @@ async def test_a_plan_that_is_not_active_becomes_the_default_only_with_being_act
     assert await defaults(stack) == [UUID(STANDARD)]
 
 
-async def test_one_name_is_one_plans_however_many_want_it(
-    stack: Stack, administrator: Actor
-) -> None:
+async def test_a_plan_name_is_unique_under_concurrency(stack: Stack, administrator: Actor) -> None:
     request = CreatePlanRequest(name=unique("plan"))
 
     results = await asyncio.gather(
@@ -183,7 +181,7 @@ async def test_one_of_two_updates_of_a_version_succeeds(stack: Stack, administra
     ] * 3
 
 
-async def test_a_changed_plan_holds_at_once_in_the_process_that_changed_it(
+async def test_a_changed_plan_applies_at_once_in_the_process_that_changed_it(
     stack: Stack, administrator: Actor, user: ApiUser, admin: ApiUser
 ) -> None:
     user_id, plan = UserId(UUID(user.id)), await create_plan(stack, administrator)
@@ -199,7 +197,7 @@ async def test_a_changed_plan_holds_at_once_in_the_process_that_changed_it(
     assert (before.entitlements.max_memories, after.entitlements.max_memories) == (10_000, 7)
 
 
-async def test_a_new_default_holds_at_once_for_who_was_given_no_plan(
+async def test_a_new_default_applies_at_once_to_users_without_an_assigned_plan(
     stack: Stack, administrator: Actor, user: ApiUser, admin: ApiUser
 ) -> None:
     standard = {"isDefault": True}

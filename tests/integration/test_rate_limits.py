@@ -64,7 +64,7 @@ async def test_concurrent_requests_respect_the_limit(limiter: RateLimiter) -> No
     assert not limiter.is_degraded
 
 
-async def test_each_is_counted_alone(limiter: RateLimiter) -> None:
+async def test_each_is_counted_separately(limiter: RateLimiter) -> None:
     first, second = new_subject(), new_subject()
     for _ in range(20):
         await limiter.hit(first, (HOURLY,))
@@ -146,9 +146,7 @@ async def test_processes_share_a_limit(stack: Stack) -> None:
     assert sum(allowed) == 20
 
 
-async def test_a_restarted_redis_is_given_the_script_again(
-    stack: Stack, limiter: RateLimiter
-) -> None:
+async def test_a_restarted_redis_gets_the_script_again(stack: Stack, limiter: RateLimiter) -> None:
     await stack.foundation.redis.script_flush()
 
     assert (await limiter.hit(new_subject(), (HOURLY,))).allowed

@@ -182,7 +182,7 @@ async def test_a_stream_reports_the_remaining_limit_and_counts_once(
     assert after.headers["ratelimit-remaining"] == "17"
 
 
-async def test_messages_have_a_limit_of_their_own(limited_user: ApiUser) -> None:
+async def test_messages_have_their_own_limit(limited_user: ApiUser) -> None:
     chat_id = await limited_user.create_chat()
     responses = [await limited_user.post(chat_id, unique()) for _ in range(4)]
 
@@ -252,7 +252,7 @@ async def test_a_rate_limited_address_uses_no_login_attempts_of_an_account(
         assert (await log_in(elsewhere, user.email, PASSWORD)).status_code == 200
 
 
-async def test_an_ipv6_customer_is_one_whatever_address_they_use(origin: str) -> None:
+async def test_an_ipv6_network_counts_as_one_client(origin: str) -> None:
     network = f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}"
     statuses = []
     for host in range(10):

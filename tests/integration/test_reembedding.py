@@ -219,7 +219,7 @@ async def test_a_rejected_text_is_skipped(
     assert [(batch.embedded, batch.skipped) for batch in batches] == [(2, 2)]
 
 
-async def test_a_key_that_is_refused_is_not_tried_with_every_text(
+async def test_a_rejected_key_is_not_retried_with_every_text(
     stack: Stack, user: ApiUser, api: EmbeddingApi, embedder_of: MakeEmbedder
 ) -> None:
     await add_memories(stack, user, *(str(number) for number in range(20)))

@@ -25,7 +25,7 @@ async def answered(user: ApiUser, stack: Stack, *answers: str) -> tuple[str, str
     return chat, (await user.ask(chat, question))["turn"]["id"], question
 
 
-async def test_a_new_answer_takes_the_place_of_the_old_one(user: ApiUser, stack: Stack) -> None:
+async def test_a_new_answer_replaces_the_old_one(user: ApiUser, stack: Stack) -> None:
     chat, turn, question = await answered(user, stack, "First.", "Second.")
 
     response = await regenerate(user, turn)
@@ -132,7 +132,7 @@ async def test_a_key_replaces_an_answer_once(user: ApiUser, stack: Stack) -> Non
     assert other.json()["error"]["code"] == "IDEMPOTENCY_CONFLICT"
 
 
-async def test_a_model_that_is_not_there_is_refused(user: ApiUser, stack: Stack) -> None:
+async def test_an_unknown_model_is_rejected(user: ApiUser, stack: Stack) -> None:
     _, turn, _ = await answered(user, stack, "First.")
 
     response = await regenerate(user, turn, model="gpt-0")

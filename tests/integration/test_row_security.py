@@ -179,7 +179,7 @@ async def test_a_transaction_that_fails_stores_nothing(user: ApiUser, stack: Sta
     assert await stack.inspection.rows("SELECT 1 FROM chats WHERE id = $1", chat_id) == []
 
 
-async def test_a_row_of_ones_own_cannot_hang_on_the_chat_of_another(
+async def test_a_users_own_row_cannot_reference_another_users_chat(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     chat = await user.create_chat()

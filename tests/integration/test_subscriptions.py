@@ -152,7 +152,7 @@ async def test_another_plan_keeps_the_periods_unless_a_start_is_given(
     assert before.value.plan_id == second.plan_id
 
 
-async def test_a_plan_that_is_not_active_keeps_its_subscribers_and_gets_no_new_ones(
+async def test_an_inactive_plan_keeps_its_subscribers_and_accepts_no_new_ones(
     stack: Stack, user: ApiUser, other_user: ApiUser, admin: ApiUser
 ) -> None:
     plan, administrator = await plan_of(admin), administrator_of(admin)

@@ -56,7 +56,7 @@ async def test_a_turn_that_was_never_started_is_started(user: ApiUser, stack: St
     assert rebuild(events) == "Late, but here."
 
 
-async def test_a_turn_that_is_just_being_started_is_left_alone(user: ApiUser, stack: Stack) -> None:
+async def test_a_turn_that_is_just_starting_is_left_alone(user: ApiUser, stack: Stack) -> None:
     chat = await user.create_chat()
     turn_id = await store_turn(user, stack, chat, unique())
 

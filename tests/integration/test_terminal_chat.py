@@ -121,7 +121,7 @@ async def test_the_address_is_the_one_that_the_stack_wrote_down(
     assert len(script.sent) == 1
 
 
-async def test_an_address_where_nothing_answers_is_one_line(
+async def test_an_unreachable_url_is_reported_in_one_line(
     chat: Chat, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERTURN_EMAIL", EMAIL)
@@ -151,7 +151,7 @@ async def test_a_wrong_password_is_refused_and_never_printed(
     assert "wrong secret" not in output.out
 
 
-async def test_tokens_are_kept_for_their_owner_alone_and_used_again(
+async def test_tokens_are_readable_only_by_their_owner_and_reused(
     script: ScriptedApi, chat: Chat, api: AsyncEverturn, url: str
 ) -> None:
     assert stat.S_IMODE(credentials_path().stat().st_mode) == 0o600
@@ -211,7 +211,7 @@ async def test_the_prompt_serves_commands_and_messages_until_the_input_ends(
 
 
 @pytest.mark.usefixtures("signed_in_by_environment")
-async def test_a_chat_that_does_not_exist_is_one_line(
+async def test_an_unknown_chat_is_reported_in_one_line(
     chat: Chat, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await chat(chat_id="c-9", message="Hello") == 1

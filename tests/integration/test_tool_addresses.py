@@ -195,7 +195,7 @@ async def test_an_mcp_server_on_loopback_is_not_reached(canary: Canary, host: st
     assert canary.connections == 0
 
 
-async def test_a_server_of_mcp_on_loopback_is_reached_neither_by_a_listing_nor_by_a_call(
+async def test_neither_a_listing_nor_a_call_reaches_an_mcp_server_on_loopback(
     canary: Canary, admin: ApiUser, closed: Stack
 ) -> None:
     name = f"s{uuid4().hex[:12]}"

@@ -80,7 +80,7 @@ async def test_a_call_that_may_run_once_is_not_repeated_when_its_outcome_is_lost
     assert len(stack.effect_tools["never"].effects[of]) == 1
 
 
-async def test_a_call_that_may_run_once_is_retried_while_it_can_not_have_arrived(
+async def test_a_call_that_may_run_once_is_retried_while_it_cannot_have_arrived(
     stack: Stack, user: ApiUser
 ) -> None:
     of = unique()

@@ -107,7 +107,7 @@ async def test_a_settled_attempt_is_neither_reopened_nor_updated(
     assert (row["model"], row["status"], row["cost_usd"]) == ("a", "settled", Decimal("0.5"))
 
 
-async def test_calls_of_one_step_have_rows_of_their_own(
+async def test_calls_of_one_step_have_their_own_rows(
     ledger: ToolLedger, user: ApiUser, inspection: Inspection
 ) -> None:
     first = attempt_of(user)

@@ -48,7 +48,7 @@ async def test_all_users_are_offered_all_tools_by_default(
     assert await offered(services, user) == ["calculator", "datetime"]
 
 
-async def test_a_tool_that_the_user_switched_off_is_listed_but_not_offered(
+async def test_a_tool_disabled_by_the_user_is_listed_but_not_offered(
     user: ApiUser, other_user: ApiUser, stack: Stack
 ) -> None:
     await disable(stack, user, "calculator", "gone")
@@ -130,7 +130,7 @@ async def test_new_settings_reach_processes_with_a_cached_snapshot_at_their_next
     assert (await remembering.current_snapshot()).settings_of("calculator").enabled
 
 
-async def test_of_two_changes_of_the_same_version_one_succeeds(admin: ApiUser) -> None:
+async def test_one_of_two_updates_of_the_same_version_succeeds(admin: ApiUser) -> None:
     async with changed_settings(admin, "calculator", approval="ask") as version:
         answers = await asyncio.gather(
             *(

@@ -21,7 +21,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_passing_failure_is_followed_by_another_attempt(
+async def test_a_transient_failure_is_followed_by_another_attempt(
     user: ApiUser, stack: Stack, fault: str
 ) -> None:
     question = unique()

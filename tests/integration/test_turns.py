@@ -297,9 +297,7 @@ async def test_the_requested_model_answers(user: ApiUser, stack: Stack) -> None:
     assert charge["model"] == "claude-opus-5-5"
 
 
-async def test_an_answer_cut_off_at_its_limit_comes_with_a_notice(
-    user: ApiUser, stack: Stack
-) -> None:
+async def test_an_answer_truncated_at_its_limit_has_a_notice(user: ApiUser, stack: Stack) -> None:
     question = unique()
     stack.model.add(Script(match=question, text="To be cont", stop_reason="max_tokens"))
     chat = await user.create_chat()

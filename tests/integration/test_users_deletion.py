@@ -140,7 +140,7 @@ async def test_creating_for_a_user_who_was_just_deleted_is_refused(
         )
 
 
-async def test_a_request_that_comes_between_the_check_and_the_deletion_is_unauthenticated(
+async def test_a_request_between_the_check_and_the_deletion_is_unauthenticated(
     stack: Stack, user: ApiUser
 ) -> None:
     responses = await asyncio.gather(
@@ -153,7 +153,7 @@ async def test_a_request_that_comes_between_the_check_and_the_deletion_is_unauth
     assert await tables_with(stack, user.id) == {"audit_log"}
 
 
-async def test_a_turn_under_way_is_stopped_with_its_account(stack: Stack, user: ApiUser) -> None:
+async def test_deleting_an_account_stops_its_running_turn(stack: Stack, user: ApiUser) -> None:
     question, half = unique(), unique("half")
     stack.model.add(Script(match=question, pieces=(half, " way"), hold=question, hold_after=1))
     async with user.stream(await user.create_chat(), question) as stream:

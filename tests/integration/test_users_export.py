@@ -97,7 +97,7 @@ async def test_an_export_of_much_is_whole(user: ApiUser, stack: Stack) -> None:
     assert len(data["memories"]) == 700
 
 
-async def test_all_of_an_export_is_as_of_one_moment(user: ApiUser, stack: Stack) -> None:
+async def test_an_export_is_a_consistent_snapshot(user: ApiUser, stack: Stack) -> None:
     """Rows stored while the export is written are in none of its sections."""
     actor = acting_user(UserId(UUID(user.id)))
     async with stack.foundation.database.statements(actor, snapshot=True) as connection:

@@ -259,7 +259,7 @@ async def test_a_refused_connection_has_no_effect(
     assert not raised.value.reached
 
 
-async def test_a_host_that_is_not_public_is_not_called_unless_it_is_allowed(
+async def test_a_non_public_host_is_called_only_if_allowed(
     stack: Stack, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     async with calling(stack, "flows.example.com") as calls:
@@ -287,7 +287,7 @@ async def test_stopping_a_call_closes_its_connection(
 
 
 @pytest.mark.parametrize("ending", ["switched off", "deleted"])
-async def test_a_tool_that_is_switched_off_or_deleted_is_not_called(
+async def test_a_disabled_or_deleted_tool_is_not_called(
     calls: WorkflowToolCalls, engine: WebhookEngine, admin: ApiUser, ending: str
 ) -> None:
     tool = await register_tool(admin, engine)

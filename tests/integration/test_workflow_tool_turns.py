@@ -71,7 +71,7 @@ async def asked(stack: Stack, user: ApiUser, tool: RegisteredTool) -> AsyncItera
         yield Asked(stack, user, chat, stream)
 
 
-async def test_an_answer_at_once_is_the_output(
+async def test_an_immediate_answer_is_the_output(
     stack: Stack, user: ApiUser, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     engine.script(tool.name, at_once({"ticket": 7}))
@@ -85,7 +85,7 @@ async def test_an_answer_at_once_is_the_output(
     assert got.body["turnId"] == turn.stream.turn_id
 
 
-async def test_a_turn_waits_for_an_answer_that_comes_later(
+async def test_a_turn_waits_for_a_deferred_answer(
     stack: Stack, user: ApiUser, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     engine.script(tool.name, later())
@@ -130,7 +130,7 @@ async def test_the_first_of_two_answers_counts(
     assert (first.status_code, second.status_code) == (200, 409)
 
 
-async def test_an_answer_at_once_is_not_replaced_by_one_later(
+async def test_an_immediate_answer_is_not_replaced_by_a_later_one(
     stack: Stack, user: ApiUser, tool: RegisteredTool, engine: WebhookEngine
 ) -> None:
     engine.script(tool.name, at_once("Ticket 7."))
@@ -160,7 +160,7 @@ async def test_a_wrong_signature_does_not_wake_the_turn(
     assert wrong.status_code == 401
 
 
-async def test_a_workflow_that_never_calls_back_keeps_the_turn_no_longer_than_its_time(
+async def test_a_workflow_that_never_calls_back_holds_the_turn_only_until_its_timeout(
     stack: Stack, user: ApiUser, admin: ApiUser, engine: WebhookEngine
 ) -> None:
     tool = await register_tool(admin, engine, timeout_s=1)
@@ -177,7 +177,7 @@ async def test_a_workflow_that_never_calls_back_keeps_the_turn_no_longer_than_it
     assert await stored_output(stack, turn.stream.turn_id) == output
 
 
-async def test_a_webhook_that_never_answers_keeps_the_turn_no_longer_than_its_time(
+async def test_a_webhook_that_never_answers_holds_the_turn_only_until_its_timeout(
     stack: Stack, user: ApiUser, admin: ApiUser, engine: WebhookEngine
 ) -> None:
     tool = await register_tool(admin, engine, timeout_s=0.5, retryClass="never")

@@ -135,7 +135,7 @@ def test_transient_failures_are_retried_with_the_same_idempotency_key(
     assert pauses == [0.5, 1.0]
 
 
-def test_each_creation_has_a_key_of_its_own_unless_one_is_given() -> None:
+def test_each_creation_gets_its_own_key_unless_one_is_given() -> None:
     wire = Wire(*(success(CHAT, 201) for _ in range(3)))
     client = wire.client()
 
@@ -331,7 +331,7 @@ def test_the_first_items_of_a_list_need_no_more_pages_than_they_are_on() -> None
     assert dict(wire.requests[0].url.params) == {"limit": "2"}
 
 
-def test_pages_can_be_had_one_by_one() -> None:
+def test_pages_can_be_read_one_by_one() -> None:
     wire = Wire(success([CHAT], nextCursor="next"), success([CHAT]))
 
     pages = list(wire.client().chats.list().pages())
@@ -492,7 +492,7 @@ def test_money_and_times_are_sent_as_the_api_reads_them() -> None:
     assert changed.entitlements.budget_usd == Decimal(5)
 
 
-def test_a_file_is_sent_as_a_form_and_an_export_comes_as_it_is() -> None:
+def test_a_file_is_sent_as_a_form_and_an_export_is_returned_unchanged() -> None:
     document = {
         "version": 1,
         "id": "d-1",

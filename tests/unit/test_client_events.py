@@ -63,7 +63,7 @@ def test_an_event_without_data_is_skipped_but_its_id_counts() -> None:
     assert parser.last_event_id == "5"
 
 
-def test_an_event_that_is_cut_short_gives_neither_data_nor_id() -> None:
+def test_a_truncated_event_has_neither_data_nor_id() -> None:
     parser = EventParser(last_event_id="3")
     assert parser.feed(b"id: 4\ndata: half\n") == []
     assert parser.last_event_id == "3"
@@ -131,13 +131,13 @@ def test_a_tool_call_keeps_its_input_and_its_latest_status() -> None:
     assert (call.input, call.status) == ({"expression": "6*7"}, "completed")
 
 
-def test_a_new_attempt_takes_its_tool_calls_back_and_a_snapshot_does_not() -> None:
+def test_a_new_attempt_retracts_its_tool_calls_and_a_snapshot_does_not() -> None:
     requested = [step(1), tool_call(1, "requested")]
     assert state_of(*requested, step(1, attempt=2)).tool_calls == {}
     assert len(state_of(*requested, step(1)).tool_calls) == 1
 
 
-def test_a_notice_that_comes_again_is_kept_once() -> None:
+def test_a_repeated_notice_is_stored_once() -> None:
     notice: ScriptedEvent = ("notice", {"code": "FALLBACK", "message": "Another model."})
     assert len(state_of(notice, notice).notices) == 1
 

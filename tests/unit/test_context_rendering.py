@@ -93,7 +93,7 @@ def layer(budget_tokens: int = 1_500, **known: str | None) -> str:
     return user_layer(**{**nothing, **known}, budget_tokens=budget_tokens)
 
 
-def test_a_user_of_whom_nothing_is_known_has_no_layer() -> None:
+def test_a_user_without_details_has_no_user_layer() -> None:
     assert layer() == ""
     assert layer(name=" \n", instructions="\t") == ""
 

@@ -211,12 +211,12 @@ async def test_days_keep_the_time_of_day_and_hours_are_exact(
     assert expected == (await answer(operation="add", **asked))["to"]["datetime"]
 
 
-async def test_a_sum_says_when_a_month_lacks_the_day() -> None:
+async def test_a_sum_notes_when_a_month_lacks_the_day() -> None:
     answered = await answer(operation="add", datetime="2024-01-31", months=1)
     assert answered["notes"] == ["February 2024 has no day 31: its last day was used."]
 
 
-async def test_a_sum_that_lands_where_the_clocks_skip_says_so() -> None:
+async def test_a_sum_within_a_skipped_hour_is_noted() -> None:
     answered = await answer(
         operation="add", datetime="2024-03-30T02:30", days=1, timezone="Europe/Paris"
     )

@@ -133,7 +133,7 @@ def test_a_question_for_both_calls_both_tools_at_once() -> None:
         ),
     ],
 )
-def test_a_call_that_is_spelled_out_is_made_as_it_stands(text: str, said: str) -> None:
+def test_an_explicit_call_is_sent_unchanged(text: str, said: str) -> None:
     assert answer(user(text), tools=(CALCULATOR, GATE)) == said
 
 
@@ -221,7 +221,7 @@ def test_sources_without_a_word_of_the_question_are_not_quoted() -> None:
     assert said.startswith("I am the demo model")
 
 
-def test_text_of_the_user_is_not_taken_for_a_source() -> None:
+def test_user_text_is_not_mistaken_for_a_source() -> None:
     said = answer(user(MEMORY.format("Ada")))
 
     assert said.startswith("I am the demo model")

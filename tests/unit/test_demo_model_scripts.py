@@ -76,7 +76,7 @@ def test_the_rules_think_first_where_they_are_asked_to(
     assert bool(blocks[0].content) is is_shown
 
 
-def test_blocks_come_in_the_order_thinking_text_tools() -> None:
+def test_blocks_are_ordered_thinking_text_tools() -> None:
     script = Script(
         thinking="Hm.",
         pieces=("He", "llo"),

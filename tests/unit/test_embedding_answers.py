@@ -94,7 +94,7 @@ def test_a_refused_answer_is_not_repeated() -> None:
     assert refusal.value.__suppress_context__
 
 
-def test_an_honest_answer_keeps_within_its_size() -> None:
+def test_a_correct_answer_stays_within_its_size() -> None:
     numbers = [-1.2345678901234567e-300] * 1024
     printed = json.dumps({"data": [entry(index, numbers) for index in range(4)]}, indent=8)
 

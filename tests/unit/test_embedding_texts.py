@@ -13,7 +13,7 @@ def test_a_blank_text_is_rejected_by_its_index(blank: str) -> None:
         prepared(["a person's words", blank, "more of them"], longest_bytes=100)
 
 
-def test_a_refusal_repeats_no_text() -> None:
+def test_a_refusal_quotes_no_text() -> None:
     with pytest.raises(EmbeddingRefusedError) as refusal:
         prepared(["a person's words", ""], longest_bytes=100)
 
@@ -34,7 +34,7 @@ def test_a_long_text_is_cut_between_two_characters() -> None:
 
 @settings(max_examples=25)
 @given(st.lists(st.text("aé漢🙂", min_size=1), max_size=20))
-def test_a_prepared_text_stays_as_it_is(texts: list[str]) -> None:
+def test_a_prepared_text_is_unchanged(texts: list[str]) -> None:
     once = prepared(texts, longest_bytes=40)
 
     assert prepared(once, longest_bytes=40) == once

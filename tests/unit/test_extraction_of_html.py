@@ -77,7 +77,7 @@ def test_bytes_that_are_not_a_page_are_rejected(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("page", ["<script>app()</script>", "<p>&nbsp;", "<img src=a.png alt=x>"])
-def test_a_page_that_shows_nothing_has_no_text(page: str) -> None:
+def test_a_page_without_visible_content_has_no_text(page: str) -> None:
     assert Err(ExtractionRefusal.NO_TEXT) == extract_html(page.encode(), LIMITS)
 
 

@@ -31,7 +31,7 @@ def failure(status: int, kind: str = "", **headers: str) -> ModelCallError:
         (529, FailureKind.OVERLOADED),
     ],
 )
-def test_passing_failures_are_retried(status: int, kind: FailureKind) -> None:
+def test_transient_failures_are_retried(status: int, kind: FailureKind) -> None:
     error = failure(status)
 
     assert (error.kind, error.retryable, error.exhausted) == (kind, True, False)

@@ -148,7 +148,7 @@ def test_the_rules_allow(path: str, text: str) -> None:
         ("/everturn", "/everturn"),
     ],
 )
-def test_a_folder_of_this_machine_is_one_that_others_lack(path: str, folder: str) -> None:
+def test_a_local_folder_does_not_exist_on_other_machines(path: str, folder: str) -> None:
     assert folder_of_this_machine(Path(path)) == folder
 
 

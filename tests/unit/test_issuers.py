@@ -80,7 +80,7 @@ def test_an_issuer_that_could_not_be_trusted_is_refused(given: dict[str, Any]) -
         issuer(**given)
 
 
-def test_an_issuer_that_is_named_twice_is_refused() -> None:
+def test_a_duplicate_issuer_is_rejected() -> None:
     with pytest.raises(ValidationError, match="each issuer once"):
         TypeAdapter(ExternalIssuerList).validate_python([issuer(), issuer(audience="another")])
 
@@ -164,7 +164,7 @@ def test_a_key_that_names_no_algorithm_fits_all_of_its_kind_that_are_allowed() -
     assert keys.find("r", "ES256") is None
 
 
-def test_a_curve_fits_its_own_algorithm_alone() -> None:
+def test_a_curve_fits_only_its_own_algorithm() -> None:
     keys = key_set(SigningKey.new("e", "ES384").jwk(alg=None))
 
     assert keys.find("e", "ES384") is not None

@@ -60,7 +60,7 @@ def test_the_same_bytes_for_two_documents_are_two_submissions() -> None:
         (None, False),
     ],
 )
-def test_an_ingestion_is_under_way_until_it_has_ended(
+def test_an_ingestion_is_running_until_it_has_ended(
     status: IngestionStatus | None, *, is_under_way: bool
 ) -> None:
     progress = IngestionProgress(status=status, passages=5, embedded=3)

@@ -116,7 +116,7 @@ async def test_a_cursor_of_another_order_asks_nothing(connection: Any) -> None: 
     assert connection.asked == []
 
 
-async def test_a_parameter_that_is_missing_is_a_mistake(connection: Any) -> None:  # noqa: ANN401 -- as above
+async def test_a_missing_parameter_is_an_error(connection: Any) -> None:  # noqa: ANN401 -- as above
     with pytest.raises(KeyError):
         await CompiledQuery(
             select(ChatRow).where(col(ChatRow.id) == bindparam("chat_id", type_=Uuid))

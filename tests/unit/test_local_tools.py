@@ -229,7 +229,7 @@ def test_input_schemas_are_closed_objects_without_alternatives() -> None:
         assert not {"oneOf", "anyOf", "title", "description"} & definition.input_schema.keys()
 
 
-def test_a_tool_is_found_by_its_name_alone() -> None:
+def test_a_tool_is_found_only_by_its_exact_name() -> None:
     registry = default_tools()
     calculator = registry.get("calculator")
     assert calculator is not None

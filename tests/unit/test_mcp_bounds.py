@@ -28,7 +28,7 @@ async def test_lines_are_read_however_they_come() -> None:
     assert [line.text for line in lines] == [b"one", b"two", b""]
 
 
-async def test_a_line_that_is_too_long_leaves_its_ends_alone() -> None:
+async def test_a_line_that_is_too_long_keeps_its_ends() -> None:
     long = b"begin" + b"x" * 300_000 + b"end"
 
     first, second = await read(long, b"\nnext\n")
@@ -107,7 +107,7 @@ def test_a_line_that_is_too_long_and_answers_nothing_ends_the_connection(number:
         asked(7).oversized_answer(Line(b"", 10, head, b"x"))
 
 
-def test_an_allowance_comes_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_allowance_recovers_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("services.mcp.limits.monotonic", lambda: now)
     allowance = TokenBucket(100, refill_s=10)

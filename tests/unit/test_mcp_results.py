@@ -40,7 +40,7 @@ def test_texts_are_joined_and_without_blocks() -> None:
     assert (outcome.output, outcome.blocks) == ("a\nb", ())
 
 
-def test_nothing_is_said_to_be_nothing() -> None:
+def test_an_empty_result_is_reported_as_no_output() -> None:
     assert outcome_of(result()).output == "The tool returned no output."
     assert outcome_of(result(TextContent(text=""))).output == "The tool returned no output."
 
@@ -141,7 +141,7 @@ def test_data_that_is_not_an_image_is_omitted_with_a_note(data: str) -> None:
         (b"RIFF....WEBPVP8X" + bytes(14), "image/webp"),
     ],
 )
-def test_all_kinds_that_a_model_takes_are_known(content: bytes, expected: str) -> None:
+def test_all_image_types_that_a_model_accepts_are_recognised(content: bytes, expected: str) -> None:
     found = read_image(b64encode(content).decode())
 
     assert isinstance(found, Image)
@@ -182,5 +182,5 @@ def test_more_pieces_than_anybody_reads_are_counted() -> None:
     assert outcome.output.endswith("(100 more content blocks omitted.)")
 
 
-def test_an_error_stays_one() -> None:
+def test_an_error_stays_an_error() -> None:
     assert outcome_of(result(TextContent(text="no"), is_error=True)).is_error

@@ -36,7 +36,7 @@ def test_an_importance_is_read_as_it_was_stored(importance: float) -> None:
     assert math.copysign(1, kept) == 1
 
 
-def test_a_memory_is_a_fact_of_middling_importance_unless_said_otherwise() -> None:
+def test_a_memory_is_by_default_a_fact_of_medium_importance() -> None:
     request = CreateMemoryRequest(content="Likes tea")
 
     assert (request.kind, request.importance) == (MemoryKind.FACT, 0.5)

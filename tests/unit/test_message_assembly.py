@@ -57,7 +57,7 @@ def tool(index: int, call_id: str = "c1") -> dict[str, Any]:
     return block(index, type="tool_use", id=call_id, name="calculator", input={})
 
 
-def test_text_comes_as_it_is_said_and_whole() -> None:
+def test_text_is_streamed_as_it_arrives_and_complete() -> None:
     assembly, text = assembled(
         start(),
         block(0, type="text", text=""),

@@ -57,7 +57,7 @@ def test_a_cursor_of_another_shape_is_refused(place: tuple[Any, ...]) -> None:
     ],
     ids=str,
 )
-def test_a_value_that_the_column_can_not_hold_is_refused(value: object, kind: type) -> None:
+def test_a_value_that_does_not_fit_the_column_is_rejected(value: object, kind: type) -> None:
     with pytest.raises(InvalidCursorError):
         decode_cursor(encode_cursor("x", (value,)), "x", [kind])
 

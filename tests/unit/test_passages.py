@@ -113,6 +113,6 @@ def test_more_passages_than_may_be_are_too_large() -> None:
 @pytest.mark.parametrize(
     ("enough", "longest", "overlap"), [(50, 40, 5), (20, 40, 20), (20, 40, -1)]
 )
-def test_sizes_that_can_not_be_kept_are_a_mistake(enough: int, longest: int, overlap: int) -> None:
+def test_inconsistent_sizes_are_rejected(enough: int, longest: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="overlap < enough"):
         PassageSizes(enough=enough, longest=longest, overlap=overlap)

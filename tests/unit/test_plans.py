@@ -92,7 +92,7 @@ def test_entitlements_are_read_as_they_were_stored() -> None:
     ],
     ids=str,
 )
-def test_a_change_that_can_not_be_made_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_plan_update_is_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ChangePlanRequest.model_validate(change)
 

@@ -204,7 +204,7 @@ def test_a_first_message_is_not_marked() -> None:
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_a_call_has_no_more_marks_than_the_provider_takes(steps: int) -> None:
+def test_a_call_has_at_most_the_providers_number_of_cache_breakpoints(steps: int) -> None:
     said = [message("user", "q1"), message("assistant", "a1"), message("user", "q2")]
     earlier = [step(number, [use("c")]) for number in range(1, steps + 1)]
     calls = [call(number, "c", "completed", "x") for number in range(1, steps + 1)]

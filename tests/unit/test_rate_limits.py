@@ -39,7 +39,7 @@ def counting(*limits: Limit) -> Callable[..., Awaitable[Decision]]:
     return hit
 
 
-async def test_as_many_as_the_limit_says_are_allowed_and_no_more() -> None:
+async def test_requests_are_allowed_up_to_the_limit() -> None:
     hit = counting(hourly(3))
 
     decisions = [await hit() for _ in range(5)]
@@ -102,7 +102,7 @@ def test_messages_also_count_as_requests() -> None:
 
 
 @pytest.mark.parametrize("group", [Group.MESSAGES, Group.SEARCHES, Group.UPLOADS, Group.EXPORTS])
-def test_a_group_of_a_plan_has_a_limit_of_its_own(group: Group) -> None:
+def test_each_group_of_a_plan_has_its_own_limit(group: Group) -> None:
     assert [limit.group for limit in limits_for(RateLimits(), group)] == [Group.REQUESTS, group]
 
 

@@ -31,7 +31,7 @@ PLAN = "01900000-0000-7000-8000-000000000001"
     ],
     ids=str,
 )
-def test_an_assignment_that_says_something_else_is_refused(request_: dict[str, Any]) -> None:
+def test_an_invalid_assignment_is_rejected(request_: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         AssignPlanRequest.model_validate(request_)
 

@@ -84,7 +84,7 @@ def test_a_port_is_remembered_between_starts(tmp_path: Path) -> None:
     assert first == Ports(file).of("postgres")
 
 
-def test_a_remembered_port_that_is_taken_gives_way_to_another(tmp_path: Path) -> None:
+def test_a_remembered_port_in_use_is_replaced_by_another(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
     first = Ports(file).of("postgres")
     with socket.create_server(("127.0.0.1", first)):
@@ -111,7 +111,7 @@ def test_a_taken_port_is_named() -> None:
     assert expected == str(caught.value)
 
 
-def test_addresses_are_written_for_the_owner_alone(tmp_path: Path) -> None:
+def test_addresses_are_readable_only_by_the_owner(tmp_path: Path) -> None:
     file = tmp_path / "addresses.json"
     addresses = StackAddresses(
         database="d", migration_database="m", redis="r", temporal="t", temporal_ui="u",

@@ -108,7 +108,7 @@ def test_a_message_higher_than_the_terminal_is_whole_in_the_end() -> None:
     assert f"{message}\nscripted-model" in shown
 
 
-def test_a_terminal_takes_the_text_of_an_older_attempt_back() -> None:
+def test_a_terminal_retracts_the_text_of_an_older_attempt() -> None:
     other = [step(1, attempt=2), delta(1, "Good day", attempt=2)]
     terminal = Terminal()
     show(LiveScreen(terminal), step(1), delta(1, "Hello"), *other, done("Good day"))
@@ -131,6 +131,6 @@ def test_model_output_cannot_control_the_terminal() -> None:
     assert "␛]0;owned␇" in terminal.text()
 
 
-def test_an_answer_that_is_left_stays_as_far_as_it_came() -> None:
+def test_an_abandoned_answer_keeps_its_text_so_far() -> None:
     assert shown_live(step(1), delta(1, "Hel")).endswith("Hel\n")
     assert shown_plainly(step(1), delta(1, "Hel"))[0] == "Hel\n"

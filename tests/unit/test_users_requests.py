@@ -114,7 +114,7 @@ def test_preferences_that_make_no_sense_are_refused(body: dict[str, Any]) -> Non
         PreferencesRequest.model_validate(body)
 
 
-def test_a_tool_that_is_named_twice_is_disabled_once() -> None:
+def test_a_tool_named_twice_is_disabled_once() -> None:
     request = PreferencesRequest.model_validate({"disabledTools": ["b", "a", "b"]})
 
     assert request.disabled_tools == ["b", "a"]

@@ -30,7 +30,7 @@ def a_page(**fields: object) -> dict[str, object]:
         ("", ""),
     ],
 )
-def test_html_becomes_words(html: str, expected: str) -> None:
+def test_html_becomes_text(html: str, expected: str) -> None:
     assert plain(html, limit=20) == expected
 
 

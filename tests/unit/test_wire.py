@@ -55,13 +55,13 @@ def test_storable_text_keeps_its_length_and_can_be_encoded(text: str) -> None:
     assert make_storable(storable) == storable
 
 
-def test_storable_text_stays_as_it_is() -> None:
+def test_storable_text_is_unchanged() -> None:
     assert make_storable("a \U0001f642 \u2028 é") == "a \U0001f642 \u2028 é"
     assert make_storable("a\x00b\ud800c") == "a\ufffdb\ufffdc"
 
 
 @pytest.mark.parametrize("title", ["", "x" * 201, "a\x00", "a\ud800", 7, None])
-def test_a_title_that_can_not_be_kept_is_refused(title: object) -> None:
+def test_an_unstorable_title_is_rejected(title: object) -> None:
     with pytest.raises(ValidationError):
         CreateChatRequest.model_validate({"title": title})
 

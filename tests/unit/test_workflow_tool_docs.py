@@ -134,7 +134,7 @@ def test_a_recipe_rejects_unsigned_requests_first(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_computes_the_hmac_of_the_scheme_with_a_secret_of_no_ones(name: str) -> None:
+def test_a_recipe_computes_the_schemes_hmac_and_contains_no_secret(name: str) -> None:
     for node in recipe(name)["nodes"]:
         if node["type"] == "n8n-nodes-base.crypto":
             parameters = node["parameters"]
