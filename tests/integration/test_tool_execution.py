@@ -177,7 +177,7 @@ async def test_a_tool_that_never_answers_times_out(
 
     assert ended["status"] == "failed"
     assert ended["output"].startswith("The tool did not answer within 1 s.")
-    assert ("It is not known" in ended["output"]) is (retry_class == "never")
+    assert ("The outcome of this call is unknown" in ended["output"]) is (retry_class == "never")
 
 
 async def test_ten_mebibytes_of_output_are_cut(stack: Stack, user: ApiUser) -> None:
