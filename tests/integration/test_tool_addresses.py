@@ -104,7 +104,7 @@ async def called(closed: Stack, tool: str) -> dict[str, Any]:
     assert rebuild(events) == "I see."
     call = named(events, "tool_call")[-1].data
     # The call itself was attempted.
-    assert "not offered" not in call["output"]
+    assert "not available in this turn" not in call["output"]
     return call
 
 
