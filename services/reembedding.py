@@ -28,6 +28,8 @@ from schema.reembedding import (
 from services.database import Database
 from services.embeddings import Embedder, EmbeddingRefusedError, Purpose
 
+_log = structlog.get_logger(__name__)
+
 # A version that is still being ingested gets its vectors from its ingestion.
 _FROM: Final = {
     EmbeddedKind.MEMORIES: "memories AS stale WHERE true",
@@ -84,8 +86,6 @@ SELECT FROM documents WHERE id IN (SELECT document_id FROM passages WHERE id = A
 ORDER BY id FOR KEY SHARE
 """
 
-
-_log = structlog.get_logger(__name__)
 
 _FIRST: Final = UUID(int=0)
 _REFUSALS_AT_ONCE: Final = 3

@@ -7,12 +7,13 @@ image needs none of the embedded servers.
 
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from schema.names import QUEUES
 from workers.administration.command import app as administration
+from workers.administration.options import DATA_DIR, ApiUrl, DevDataDir
 from workers.startup import pause_collection
 
 app = typer.Typer(
@@ -22,8 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_DATA_DIR: Final = Path(".everturn")
-
 app.add_typer(administration, name="admin")
 
 DataDir = Annotated[Path, typer.Option(help="Directory for data, logs and addresses.")]
@@ -32,7 +31,7 @@ DataDir = Annotated[Path, typer.Option(help="Directory for data, logs and addres
 @app.command()
 def dev(
     *,
-    data_dir: DataDir = _DATA_DIR,
+    data_dir: DataDir = DATA_DIR,
     ephemeral: Annotated[bool, typer.Option(help="Delete all data on exit.")] = False,
     port: Annotated[int | None, typer.Option(help="Port of the API; 0 for any free port.")] = None,
 ) -> None:
@@ -91,12 +90,8 @@ def migrate(
 @app.command()
 def chat(
     *,
-    url: Annotated[
-        str | None, typer.Option(help="URL of the API, by default that of `everturn dev`.")
-    ] = None,
-    data_dir: Annotated[
-        Path, typer.Option(help="The data directory of `everturn dev`.")
-    ] = _DATA_DIR,
+    url: ApiUrl = None,
+    data_dir: DevDataDir = DATA_DIR,
     email: Annotated[
         str | None, typer.Option(envvar="EVERTURN_EMAIL", help="The account to sign in to.")
     ] = None,

@@ -18,6 +18,8 @@ from schema.memories import MemoryHit, MemoryKind
 from services.embeddings import Embedder, Purpose
 from services.memories.search import LEAST_SCORE
 
+_log = structlog.get_logger(__name__)
+
 
 class MemorySource(Protocol):
     """Finds memories."""
@@ -49,8 +51,6 @@ CONTEXT_MISSED: Final = Counter(
     "Parts of a turn's context whose search failed or took too long.",
     ("part", "cause"),
 )
-
-_log = structlog.get_logger(__name__)
 
 _TIMEOUT: Final = timedelta(seconds=1)
 _MOST_MEMORIES: Final = 30

@@ -20,6 +20,8 @@ from redis.exceptions import RedisError
 from schema.events import DONE_SEQUENCE, GONE, EventData, ToolCallEvent
 from schema.ids import TurnId
 
+_log = structlog.get_logger(__name__)
+
 API_CHANNEL: Final = "everturn:api"
 """API processes exchange cache invalidations on it; all of them always listen."""
 
@@ -38,8 +40,6 @@ def channel_name(turn_id: TurnId) -> str:
     """Return the channel on which each appended event is announced."""
     return f"everturn:{{{turn_id}}}"
 
-
-_log = structlog.get_logger(__name__)
 
 # A running turn's stream may be silent for a long time, e.g. during an approval.
 _RUNNING_RETENTION_S: Final = 7 * 24 * 3600

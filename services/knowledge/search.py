@@ -26,6 +26,8 @@ from services.database.queries import acting_query
 from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.embeddings.embedder import vector_of
 
+_log = structlog.get_logger(__name__)
+
 _LEFT_OUT: Final = re.compile(r'(?:^|(?<=\s))-+(?:"[^"]*(?:"|$)|\S+)')
 
 
@@ -162,8 +164,6 @@ KNOWLEDGE_WITHOUT_VECTORS: Final = Counter(
     "everturn_knowledge_searches_without_vectors",
     "Knowledge searches by words alone, because the query could not be embedded.",
 )
-
-_log = structlog.get_logger(__name__)
 
 _VECTOR_TIMEOUT: Final = timedelta(seconds=2)
 """Words alone give results too, so a search waits less for its vector than other requests."""

@@ -28,10 +28,10 @@ from services.audit import record
 from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals
-from services.embeddings import Embedder, EmbeddingError, Purpose
-from services.embeddings.embedder import VECTOR_TIMEOUT, vector_of
+from services.embeddings import Embedder
+from services.embeddings.embedder import VECTOR_TIMEOUT
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.memories.writing import accepted_with_same_words, count_locked
+from services.memories.writing import accepted_with_same_words, count_locked, vector_or_none
 from services.resources import (
     Conflict,
     LimitReached,
@@ -118,7 +118,7 @@ class MemoryService:
         Idempotency: the same key with the same request returns the memory created before.
         """
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
-        vector = await self._vector_of(request.content)
+        vector = await vector_or_none(self._embedder, request.content, within=self._vector_timeout)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
 
         async def create(session: AsyncSession) -> Result[Memory, LimitReached]:
@@ -177,7 +177,11 @@ class MemoryService:
         if isinstance(found, Err):
             return found
         changes = request.changes()
-        vector = await self._vector_of(changes["content"]) if "content" in changes else None
+        vector = None
+        if "content" in changes:
+            vector = await vector_or_none(
+                self._embedder, changes["content"], within=self._vector_timeout
+            )
         async with self._database.transaction(actor) as session:
             row = await _locked(session, memory_id)
             if row is not None:
@@ -231,16 +235,6 @@ class MemoryService:
                     await session.flush()
                 return Ok(memory_from_row(row))
         return Err(await why_unreachable(self._database, MemoryRow, memory_id))
-
-    async def _vector_of(self, content: str) -> list[float] | None:
-        """Return the vector of a memory, or None if the embedder fails or takes too long."""
-        try:
-            return await vector_of(
-                self._embedder, content, purpose=Purpose.DOCUMENT, within=self._vector_timeout
-            )
-        except EmbeddingError as error:
-            _log.warning("memory_not_embedded", cause=type(error).__name__)
-            return None
 
     def _apply(self, row: MemoryRow, changes: dict[str, Any], vector: list[float] | None) -> None:
         # An unchanged text keeps its vector if there is no newer one.

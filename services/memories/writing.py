@@ -5,6 +5,7 @@ the quota is counted under a lock.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -32,6 +33,19 @@ from services.resources import (
     release_key,
     touch,
 )
+
+_log = structlog.get_logger(__name__)
+
+
+async def vector_or_none(
+    embedder: Embedder, content: str, *, within: timedelta
+) -> list[float] | None:
+    """Return the vector of a memory, or None if the embedder fails or takes too long."""
+    try:
+        return await vector_of(embedder, content, purpose=Purpose.DOCUMENT, within=within)
+    except EmbeddingError as error:
+        _log.warning("memory_not_embedded", cause=type(error).__name__)
+        return None
 
 
 async def count_locked(session: AsyncSession, actor: Actor) -> int:
@@ -102,9 +116,6 @@ async def _with_same_meaning(
     return None if found is None else MemoryId(found)
 
 
-_log = structlog.get_logger(__name__)
-
-
 @dataclass(frozen=True, slots=True)
 class StoredMemory:
     """The memory is stored and accepted."""
@@ -145,7 +156,7 @@ class MemoryWriter:
         Idempotency: the same key with the same request returns the memory stored before.
         """
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
-        vector = await self._vector_of(request.content)
+        vector = await vector_or_none(self._embedder, request.content, within=VECTOR_TIMEOUT)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
 
         async def create(session: AsyncSession) -> Result[WrittenMemory, LimitReached]:
@@ -194,15 +205,6 @@ class MemoryWriter:
         creation.resource_id = str(suggested)
         await session.flush()
         return StoredMemory(memory_from_row(row))
-
-    async def _vector_of(self, content: str) -> list[float] | None:
-        try:
-            return await vector_of(
-                self._embedder, content, purpose=Purpose.DOCUMENT, within=VECTOR_TIMEOUT
-            )
-        except EmbeddingError as error:
-            _log.warning("memory_not_embedded", cause=type(error).__name__)
-            return None
 
 
 async def _read(session: AsyncSession, memory_id: MemoryId) -> MemoryRow:

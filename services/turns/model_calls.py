@@ -45,6 +45,8 @@ from services.turns.steps import (
     ToolRequest,
 )
 
+_log = structlog.get_logger(__name__)
+
 _USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 
 _NO_OBJECT: Final = (
@@ -103,8 +105,6 @@ def fallback_notice(model: str) -> NoticeEvent:
         code="fallback_model", message=f"The model is unavailable; {model} answers instead."
     )
 
-
-_log = structlog.get_logger(__name__)
 
 _FIRST_CHECKPOINT_S: Final = 0.1
 _CHECKPOINT_S: Final = 1.0

@@ -5,13 +5,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
     from workers.administration.session import Administration
 
+DATA_DIR: Final = Path(".everturn")
+
+ApiUrl = Annotated[
+    str | None, typer.Option(help="URL of the API, by default that of `everturn dev`.")
+]
+DevDataDir = Annotated[Path, typer.Option(help="The data directory of `everturn dev`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")]
 UserName = Annotated[str, typer.Argument(metavar="USER", help="The user's ID or email.")]
