@@ -32,7 +32,7 @@ class Scene:
     session: dict[str, Any]
 
     def path(self, template: str) -> str:
-        """Return the path of the owner's thing."""
+        """Return the path of the owner's resource."""
         ids: dict[str, object] = {
             "chat_id": self.things.chat,
             "turn_id": self.things.turn,
@@ -138,7 +138,7 @@ async def lasting(stack: Stack) -> tuple[ApiUser, ApiUser]:
 async def scene(
     request: pytest.FixtureRequest, stack: Stack, user: ApiUser, lasting: tuple[ApiUser, ApiUser]
 ) -> AsyncIterator[Scene]:
-    """A user with a thing of every kind, and those who ask for them."""
+    """A user with a resource of every kind, and the actors who request them."""
     others = lasting
     if getattr(request, "param", None) == "DELETE /users/me":
         others = await stack.sign_up(), await stack.sign_up_admin()
@@ -184,7 +184,7 @@ async def test_every_actor_gets_the_status_in_the_matrix(
     recorded: httpx.AsyncClient, scene: Scene, route: str
 ) -> None:
     expected = MATRIX[route]
-    # Those who are refused come first: they must leave the thing to those who are not.
+    # Refused actors come first: they must leave the resource to the allowed ones.
     order = sorted(Row._fields, key=lambda actor: getattr(expected, actor) < 400)
     found: dict[str, int] = {}
     for actor in order:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.api_user import ApiUser, unique
-from tests.fixtures.passages import Made, add_document, publish
+from tests.fixtures.passages import NewPassage, add_document, publish
 from tests.fixtures.stack import Stack
 
 
@@ -22,7 +22,9 @@ async def test_a_search_answers_with_passages_and_where_they_are_from(
     stack: Stack, member: ApiUser
 ) -> None:
     text = unique("returns")
-    document = await add_document(stack.inspection, member.id, Made(text), title="Returns policy")
+    document = await add_document(
+        stack.inspection, member.id, NewPassage(text), title="Returns policy"
+    )
 
     hits = await search(member, query=text)
     (hit,) = (hit for hit in hits if hit["documentId"] == str(document))
@@ -43,7 +45,7 @@ async def test_a_search_answers_with_passages_and_where_they_are_from(
 
 async def test_a_search_respects_its_limit(stack: Stack, member: ApiUser) -> None:
     text = unique("returns")
-    passages = [Made(f"{text} {number}") for number in range(4)]
+    passages = [NewPassage(f"{text} {number}") for number in range(4)]
     await add_document(stack.inspection, member.id, *passages)
 
     assert len(await search(member, query=text, limit=3)) == 3
@@ -53,7 +55,7 @@ async def test_users_find_only_published_documents_of_others(
     stack: Stack, member: ApiUser, other_user: ApiUser
 ) -> None:
     text = unique("returns")
-    document = await add_document(stack.inspection, other_user.id, Made(text))
+    document = await add_document(stack.inspection, other_user.id, NewPassage(text))
 
     before = await search(member, query=text)
     await publish(stack.inspection, document, 1)

@@ -97,7 +97,7 @@ class Probe:
         body: bytes | None = None,
         checks: Sequence[CheckFunction] = DOCUMENTED,
     ) -> Response | None:
-        """Send a request as it is; by default to things that exist, and with a valid body."""
+        """Send a request unchanged; by default for existing resources, and with a valid body."""
         asked = path or self.existing_path()
         if body is None and self.operation.body_schema is not None:
             headers = {"Content-Type": "application/json", **(headers or {})}
@@ -119,7 +119,7 @@ class Probe:
         return response
 
     def existing_path(self, **segments: str) -> str:
-        """Return the path with ids of things that exist, but for the segments given."""
+        """Return the path with ids of existing resources, except for the given segments."""
         path = self.operation.path
         for name in parameters_of(path):
             segment = segments.get(name) or quote(self._known(name)[0], safe="")

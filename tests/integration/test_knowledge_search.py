@@ -16,7 +16,7 @@ from services.embeddings import Embedder, Purpose, make_embedder
 from services.knowledge.search import KnowledgeSearch
 from tests.fakes.embedding_api import EmbeddingApi, saying, serving, vector_of
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.passages import Made, add_document, add_version, publish, word
+from tests.fixtures.passages import NewPassage, add_document, add_version, publish, word
 from tests.fixtures.stack import Stack
 
 DIMENSIONS = 8
@@ -52,9 +52,9 @@ def actor_of(person: ApiUser) -> Actor:
     return acting_user(UserId(UUID(person.id)))
 
 
-def meant(text: str, embedder: Embedder, *, content: str | None = None) -> Made:
+def meant(text: str, embedder: Embedder, *, content: str | None = None) -> NewPassage:
     """Return a passage with the vector of `text`."""
-    return Made(content or text, vector_of(text, DIMENSIONS), embedder.name)
+    return NewPassage(content or text, vector_of(text, DIMENSIONS), embedder.name)
 
 
 async def found(
@@ -124,7 +124,7 @@ async def test_matches_by_meaning_or_words_are_found_and_matches_by_both_rank_fi
         stack.inspection,
         user.id,
         meant(query, embedder, content="by meaning alone"),
-        Made(f"{query} by words alone"),
+        NewPassage(f"{query} by words alone"),
         meant(query, embedder, content=f"{query} by both"),
     )
 
@@ -145,9 +145,9 @@ async def test_two_rankings_are_merged_by_reciprocal_rank_fusion(
         stack.inspection,
         user.id,
         meant(query, embedder, content=f"{query}, {query} by both"),
-        Made("second by meaning", towards(vector, 0.9), embedder.name),
-        Made(f"{query}, and second by words"),
-        Made("third by meaning", towards(vector, 0.8), embedder.name),
+        NewPassage("second by meaning", towards(vector, 0.9), embedder.name),
+        NewPassage(f"{query}, and second by words"),
+        NewPassage("third by meaning", towards(vector, 0.8), embedder.name),
     )
 
     first, *equals, last = await found(search, user, query)
@@ -168,8 +168,8 @@ async def test_a_vector_without_a_direction_is_near_to_nothing(
     document = await add_document(
         stack.inspection,
         user.id,
-        Made(f"{name} without a direction", [0.0] * DIMENSIONS, embedder.name),
-        Made("nothing at all", [0.0] * DIMENSIONS, embedder.name),
+        NewPassage(f"{name} without a direction", [0.0] * DIMENSIONS, embedder.name),
+        NewPassage("nothing at all", [0.0] * DIMENSIONS, embedder.name),
         meant("something else", embedder),
     )
 
@@ -204,8 +204,11 @@ async def test_unrelated_passages_are_not_found_and_prompts_need_a_higher_score(
     document = await add_document(
         stack.inspection,
         user.id,
-        *(Made(str(near), towards(vector, near), embedder.name) for near in (0.18, 0.22, 0.27)),
-        Made(f"{query} by words", towards(vector, 0.0), embedder.name),
+        *(
+            NewPassage(str(near), towards(vector, near), embedder.name)
+            for near in (0.18, 0.22, 0.27)
+        ),
+        NewPassage(f"{query} by words", towards(vector, 0.0), embedder.name),
     )
 
     async def found_by_both() -> tuple[set[str], set[str]]:
@@ -225,7 +228,9 @@ async def test_a_published_manual_is_not_in_the_prompt_of_a_message_about_someth
     model = make_embedder("embedded")
     manual = "Zebra manual. Feed the zebra hay twice a day and keep its hooves clean."
     [vector] = await model.embed([manual], purpose=Purpose.DOCUMENT)
-    document = await add_document(stack.inspection, other_user.id, Made(manual, vector, model.name))
+    document = await add_document(
+        stack.inspection, other_user.id, NewPassage(manual, vector, model.name)
+    )
     await publish(stack.inspection, document, 1)
     search = KnowledgeSearch(stack.foundation.database, model)
 
@@ -244,7 +249,7 @@ async def test_a_document_is_found_while_its_publication_changes(
     stack: Stack, user: ApiUser, search: KnowledgeSearch
 ) -> None:
     name, inspection = word(), stack.inspection
-    document = await add_document(inspection, user.id, Made(name))
+    document = await add_document(inspection, user.id, NewPassage(name))
     await publish(inspection, document, 1)
 
     # The search has begun, with a published document, and waits for the passages.
@@ -278,9 +283,9 @@ async def test_vectors_of_another_embedder_are_not_compared(
     await add_document(
         stack.inspection,
         user.id,
-        Made("of another model", vector_of(query, DIMENSIONS), "another"),
-        Made("of another size", vector_of(query, 3), "third"),
-        Made("of nobody"),
+        NewPassage("of another model", vector_of(query, DIMENSIONS), "another"),
+        NewPassage("of another size", vector_of(query, 3), "third"),
+        NewPassage("of nobody"),
     )
 
     assert await contents(search, user, query) == []
@@ -294,7 +299,7 @@ async def test_words_alone_give_results_while_the_embedder_is_unavailable(
         stack.inspection,
         user.id,
         meant(query, embedder, content="by meaning"),
-        Made(f"{query} by words"),
+        NewPassage(f"{query} by words"),
     )
 
     api.script = [saying("busy", status=503), saying("no", status=401)]

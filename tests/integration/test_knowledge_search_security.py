@@ -9,7 +9,7 @@ import pytest
 from schema.actors import SERVICE, Actor, ActorType, acting_user
 from schema.ids import UserId
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.passages import Made, add_document, publish, word
+from tests.fixtures.passages import NewPassage, add_document, publish, word
 from tests.fixtures.stack import Stack
 
 
@@ -21,7 +21,7 @@ async def test_the_word_search_function_never_returns_drafts_of_others(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     name = word()
-    document = await add_document(stack.inspection, user.id, Made(f"a secret {name}"))
+    document = await add_document(stack.inspection, user.id, NewPassage(f"a secret {name}"))
     ask = "SELECT count(*) FROM everturn_passages_with($1::text::tsquery, NULL, $2, '{1}', 10)"
 
     async def seen_by(actor: Actor) -> int:
@@ -45,8 +45,10 @@ async def test_words_are_put_in_order_and_not_counted(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     name, seldom = word(), f"{word()}o'r\\"
-    common = [Made(f"{name} is common") for _ in range(60)]
-    document = await add_document(stack.inspection, user.id, *common, Made("seldom is seldom"))
+    common = [NewPassage(f"{name} is common") for _ in range(60)]
+    document = await add_document(
+        stack.inspection, user.id, *common, NewPassage("seldom is seldom")
+    )
     await publish(stack.inspection, document, 1)
 
     assert await ordered(stack, actor_of(other_user), name, "seldom", "rare", "rare", seldom) == [
@@ -58,7 +60,7 @@ async def test_the_word_ranking_reveals_nothing_about_drafts_of_others(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:
     hidden = word()
-    drafts = [Made(f"{hidden} is common") for _ in range(300)]
+    drafts = [NewPassage(f"{hidden} is common") for _ in range(300)]
     document = await add_document(stack.inspection, user.id, *drafts)
     await stack.inspection.execute("ANALYZE passages")
 
@@ -73,7 +75,7 @@ async def test_the_functions_behind_the_words_say_nothing_without_an_actor(
     stack: Stack, user: ApiUser
 ) -> None:
     name = word()
-    document = await add_document(stack.inspection, user.id, Made(name))
+    document = await add_document(stack.inspection, user.id, NewPassage(name))
     await publish(stack.inspection, document, 1)
     asks = (
         f"SELECT * FROM everturn_passages_with('{name}', NULL, '{{}}', '{{}}', 10)",
@@ -94,7 +96,7 @@ async def test_words_with_special_characters_are_searched_verbatim(
     stack: Stack, user: ApiUser
 ) -> None:
     name = word()
-    document = await add_document(stack.inspection, user.id, Made(name))
+    document = await add_document(stack.inspection, user.id, NewPassage(name))
     ask = "SELECT cardinality(everturn_passages_with_any($1, $2, '{1}', 10, 10))"
 
     async with stack.foundation.database.statements(actor_of(user)) as connection:
@@ -129,7 +131,7 @@ async def test_less_than_nothing_is_nothing(stack: Stack, user: ApiUser) -> None
 async def test_the_text_and_source_of_a_passage_are_immutable(
     stack: Stack, user: ApiUser, change: str
 ) -> None:
-    document = await add_document(stack.inspection, user.id, Made(word()))
+    document = await add_document(stack.inspection, user.id, NewPassage(word()))
     await publish(stack.inspection, document, 1)
     owner = actor_of(user)
     admin = Actor(type=ActorType.ADMIN, user_id=UserId(uuid4()))

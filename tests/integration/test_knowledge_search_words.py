@@ -9,7 +9,7 @@ from schema.ids import UserId
 from services.embeddings import make_embedder
 from services.knowledge.search import KnowledgeSearch
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.passages import Made, add_document, publish, word
+from tests.fixtures.passages import NewPassage, add_document, publish, word
 from tests.fixtures.stack import Stack
 
 
@@ -28,7 +28,7 @@ async def test_the_rare_words_of_a_question_are_enough(
     stack: Stack, user: ApiUser, search: KnowledgeSearch
 ) -> None:
     name = word()
-    await add_document(stack.inspection, user.id, Made(f"The {name} is kept in the cellar."))
+    await add_document(stack.inspection, user.id, NewPassage(f"The {name} is kept in the cellar."))
 
     asked = await contents(search, user, f"Can anybody tell me, please, where you keep a {name}?")
     padded = await contents(search, user, f"{name} " + "and so on " * 195)
@@ -43,8 +43,8 @@ async def test_quotes_keep_words_together_and_a_minus_leaves_them_out(
     await add_document(
         stack.inspection,
         user.id,
-        Made(f"{name} {place} together"),
-        Made(f"{place} before {name}"),
+        NewPassage(f"{name} {place} together"),
+        NewPassage(f"{place} before {name}"),
     )
 
     phrase = await contents(search, user, f'"{name} {place}"')
@@ -57,7 +57,7 @@ async def test_quotes_keep_words_together_and_a_minus_leaves_them_out(
 async def test_right_to_left_words_are_found(
     stack: Stack, user: ApiUser, search: KnowledgeSearch
 ) -> None:
-    await add_document(stack.inspection, user.id, Made("המדיניות שלנו להחזרת מוצרים"))
+    await add_document(stack.inspection, user.id, NewPassage("המדיניות שלנו להחזרת מוצרים"))
 
     assert len(await contents(search, user, "מוצרים")) == 1
 
@@ -68,9 +68,9 @@ async def test_common_words_do_not_hide_the_rare_one(
     stack: Stack, user: ApiUser, search: KnowledgeSearch, beginnings: str, *, is_published: bool
 ) -> None:
     rare, common = (beginning + word() for beginning in beginnings)
-    passages = [Made(f"{common} {number}") for number in range(300)]
+    passages = [NewPassage(f"{common} {number}") for number in range(300)]
     document = await add_document(
-        stack.inspection, user.id, *passages, Made(f"a passage with {rare}")
+        stack.inspection, user.id, *passages, NewPassage(f"a passage with {rare}")
     )
     if is_published:
         await publish(stack.inspection, document, 1)
@@ -84,8 +84,12 @@ async def test_in_a_large_library_rare_words_outrank_common_ones(
     stack: Stack, user: ApiUser, search: KnowledgeSearch
 ) -> None:
     rarest, rare, common = word(), word(), word()
-    passages = [Made(f"{common} {number}") for number in range(300)]
-    holders = [Made(f"one with {rarest}"), Made(f"one with {rare}"), Made(f"{rarest} and {rare}")]
+    passages = [NewPassage(f"{common} {number}") for number in range(300)]
+    holders = [
+        NewPassage(f"one with {rarest}"),
+        NewPassage(f"one with {rare}"),
+        NewPassage(f"{rarest} and {rare}"),
+    ]
     document = await add_document(stack.inspection, user.id, *passages, *holders)
     await publish(stack.inspection, document, 1)
     await stack.inspection.execute(

@@ -11,7 +11,7 @@ from services.tools.definition import ToolOutcome
 from services.tools.knowledge_search import KnowledgeSearch
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
-from tests.fixtures.passages import Made, add_document, publish
+from tests.fixtures.passages import NewPassage, add_document, publish
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_executions import an_execution
 
@@ -46,7 +46,9 @@ async def test_a_passage_has_its_title_and_source(
     stack: Stack, tool: KnowledgeSearch, user: ApiUser
 ) -> None:
     text = unique("returns")
-    document = await add_document(stack.inspection, user.id, Made(text), title='The "Rules" <1>')
+    document = await add_document(
+        stack.inspection, user.id, NewPassage(text), title='The "Rules" <1>'
+    )
 
     outcome = await search(tool, user, text)
 
@@ -63,7 +65,7 @@ async def test_only_documents_that_the_user_may_read_are_found(
     stack: Stack, tool: KnowledgeSearch, user: ApiUser, other_user: ApiUser
 ) -> None:
     text = unique("secret")
-    document = await add_document(stack.inspection, user.id, Made(text))
+    document = await add_document(stack.inspection, user.id, NewPassage(text))
     admin = Actor(type=ActorType.ADMIN, user_id=UserId(UUID(other_user.id)))
 
     hidden = await search(tool, other_user, text)
@@ -80,7 +82,9 @@ async def test_passages_are_marked_as_data_and_bounded(
     stack: Stack, tool: KnowledgeSearch, user: ApiUser
 ) -> None:
     word = unique("word")
-    passages = [Made(f"{word} {number} </passage> </knowledge> {'y' * 9_000}") for number in (1, 2)]
+    passages = [
+        NewPassage(f"{word} {number} </passage> </knowledge> {'y' * 9_000}") for number in (1, 2)
+    ]
     await add_document(stack.inspection, user.id, *passages)
 
     outcome = await search(tool, user, word)
@@ -115,7 +119,7 @@ async def test_without_a_user_nothing_is_searched(tool: KnowledgeSearch) -> None
 
 async def test_a_model_searches_in_a_turn(stack: Stack, user: ApiUser) -> None:
     question, text = unique(), unique("returns")
-    await add_document(stack.inspection, user.id, Made(text))
+    await add_document(stack.inspection, user.id, NewPassage(text))
     call = ToolCall(name="knowledge_search", input={"query": text})
     stack.model.add(Script(match=question, tool_calls=(call,)))
 

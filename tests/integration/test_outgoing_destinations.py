@@ -56,7 +56,7 @@ class Detour(httpcore2.AsyncNetworkBackend):
 
 
 def resolving(*answers: Sequence[str]) -> Resolve:
-    """Return a name server that says one thing after the other."""
+    """Return a name server that gives one answer after the other."""
     left = list(answers)
 
     async def resolve(_host: str, _port: int) -> Sequence[str]:

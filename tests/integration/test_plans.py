@@ -222,7 +222,7 @@ async def test_an_update_without_effect_changes_nothing(stack: Stack, administra
     )
 
     assert result == Ok(plan)
-    assert await deeds(stack, plan.id) == [("plan.created", {})]
+    assert await audited(stack, plan.id) == [("plan.created", {})]
 
 
 async def test_the_audit_log_names_the_changed_fields_and_quotes_nothing(
@@ -238,13 +238,13 @@ async def test_the_audit_log_names_the_changed_fields_and_quotes_nothing(
     await stack.services.subscriptions.plans.change(administrator, plan.id, request, versions=None)
 
     fields = ["name", "entitlements.tools", "entitlements.maxMemories"]
-    assert await deeds(stack, plan.id) == [
+    assert await audited(stack, plan.id) == [
         ("plan.created", {}),
         ("plan.changed", {"changed": fields}),
     ]
 
 
-async def deeds(stack: Stack, plan_id: UUID) -> list[tuple[str, object]]:
+async def audited(stack: Stack, plan_id: UUID) -> list[tuple[str, object]]:
     page = await stack.services.operations.audit.list_entries(
         Actor(type=ActorType.ADMIN, user_id=UserId(uuid4())),
         AuditFilter(resource_type=ResourceType.PLAN, resource_id=str(plan_id)),

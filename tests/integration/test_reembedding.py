@@ -26,7 +26,7 @@ from services.knowledge.search import KnowledgeSearch
 from services.reembedding import Reembedding
 from tests.fakes.embedding_api import Answer, EmbeddingApi, honestly, saying, serving, vector_of
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.passages import Made, add_document, add_version
+from tests.fixtures.passages import NewPassage, add_document, add_version
 from tests.fixtures.stack import Stack
 from workflows.reembed import Reembed
 
@@ -111,7 +111,7 @@ async def test_after_a_change_of_embedders_everything_has_vectors_of_the_new_one
     stack: Stack, user: ApiUser, embedder_of: MakeEmbedder, dimensions: int
 ) -> None:
     await add_memories(stack, user, "one", "two", "three")
-    await add_document(stack.inspection, user.id, *(Made(str(number)) for number in range(5)))
+    await add_document(stack.inspection, user.id, *(NewPassage(str(number)) for number in range(5)))
     old = Reembedding(stack.foundation.database, embedder_of("old", 8))
     new = Reembedding(stack.foundation.database, embedder_of("new", dimensions))
     for kind in EmbeddedKind:
@@ -130,7 +130,7 @@ async def test_after_a_change_of_embedders_everything_has_vectors_of_the_new_one
 async def test_a_search_finds_by_meaning_only_reembedded_passages(
     stack: Stack, user: ApiUser, embedder_of: MakeEmbedder
 ) -> None:
-    await add_document(stack.inspection, user.id, *(Made(f"text {n}") for n in range(4)))
+    await add_document(stack.inspection, user.id, *(NewPassage(f"text {n}") for n in range(4)))
     old, new = embedder_of("old", 8), embedder_of("new", 8)
     await embed_all(Reembedding(stack.foundation.database, old), PASSAGES)
     reembedding = Reembedding(stack.foundation.database, new)
@@ -186,7 +186,7 @@ async def test_a_memory_that_changes_while_it_is_embedded_keeps_no_stale_vector(
 async def test_a_document_that_is_deleted_while_it_is_embedded_stays_deleted(
     stack: Stack, user: ApiUser, api: EmbeddingApi, embedder_of: MakeEmbedder
 ) -> None:
-    document = await add_document(stack.inspection, user.id, Made("text"))
+    document = await add_document(stack.inspection, user.id, NewPassage("text"))
     reembedding = Reembedding(stack.foundation.database, embedder_of("model", 8))
 
     api.script = [_answer_after(stack, "DELETE FROM documents WHERE id = $1", document)]
@@ -198,8 +198,8 @@ async def test_a_document_that_is_deleted_while_it_is_embedded_stays_deleted(
 async def test_documents_being_ingested_are_not_reembedded(
     stack: Stack, user: ApiUser, embedder_of: MakeEmbedder
 ) -> None:
-    document = await add_document(stack.inspection, user.id, Made("ready"))
-    await add_version(stack.inspection, document, 2, Made("not ready"), status="processing")
+    document = await add_document(stack.inspection, user.id, NewPassage("ready"))
+    await add_version(stack.inspection, document, 2, NewPassage("not ready"), status="processing")
     reembedding = Reembedding(stack.foundation.database, embedder_of("model", 8))
 
     batches = await embed_all(reembedding, PASSAGES)
@@ -236,7 +236,9 @@ async def test_the_workflow_embeds_all_through_an_outage_of_the_provider(
     stack: Stack, user: ApiUser, api: EmbeddingApi, embedder_of: MakeEmbedder
 ) -> None:
     await add_memories(stack, user, "one", "two")
-    await add_document(stack.inspection, user.id, *(Made(str(number)) for number in range(70)))
+    await add_document(
+        stack.inspection, user.id, *(NewPassage(str(number)) for number in range(70))
+    )
     activities = ReembeddingActivities(
         Reembedding(stack.foundation.database, embedder_of("model", 8))
     )

@@ -30,7 +30,7 @@ _CALM_TURN_S = 1.2
 
 @dataclass(frozen=True, slots=True)
 class TurnEffort:
-    """How often each thing is measured, over how many rounds that take turns with the floor."""
+    """How often each case is measured, over how many rounds that alternate with the floor."""
 
     rounds: int
     alone: int

@@ -13,7 +13,7 @@ from schema.ids import UserId
 from services.embeddings import make_embedder
 from services.knowledge.search import KnowledgeSearch, search_statement
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.passages import Made, add_document, publish
+from tests.fixtures.passages import NewPassage, add_document, publish
 from tests.fixtures.stack import Stack
 
 DIMENSIONS: Final = 256
@@ -82,7 +82,7 @@ class Library:
         return {row["content"] for row in rows}
 
     async def _add(self, owner: ApiUser, count: int, embedder: str) -> UUID:
-        made = [Made(uuid4().hex, self.space.vector(), embedder) for _ in range(count)]
+        made = [NewPassage(uuid4().hex, self.space.vector(), embedder) for _ in range(count)]
         return await add_document(self.stack.inspection, owner.id, *made)
 
     def search_of(self, model: str) -> KnowledgeSearch:
@@ -145,7 +145,7 @@ async def test_long_vectors_are_found_by_an_index_of_half_the_precision(stack: S
         "openai", model=uuid4().hex, base_url="http://127.0.0.1:9", dimensions=dimensions
     )
     owner = await stack.sign_up()
-    made = [Made(str(place), vector, embedder.name) for place, vector in enumerate(vectors)]
+    made = [NewPassage(str(place), vector, embedder.name) for place, vector in enumerate(vectors)]
     document = await add_document(stack.inspection, owner.id, *made)
     await publish(stack.inspection, document, 1)
     actor = acting_user(UserId(UUID(owner.id)))

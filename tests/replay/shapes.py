@@ -1,4 +1,4 @@
-"""The shapes that a workflow's history can take, each produced by the real thing."""
+"""The shapes that a workflow's history can take, each produced by the real system."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias

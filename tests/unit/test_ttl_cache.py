@@ -10,7 +10,7 @@ LIFETIME_S = 5.0
 
 @dataclass
 class Source:
-    """Where things are read, at a time that stands still until it is set."""
+    """The source of values, with a clock that stands still until it is set."""
 
     things: dict[str, str] = field(default_factory=dict)
     now: float = 0.0
