@@ -6,7 +6,6 @@ from uuid import UUID
 import pytest
 
 from api.service_groups import ApiServices
-from schema.ids import UserId
 from schema.pages import PageRequest
 from schema.tools import ApprovalPolicy
 from services.tools.catalogue import ToolCatalogue
@@ -16,11 +15,6 @@ from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.local_tools import default_tools
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_settings import changed_settings
-
-
-def id_of(person: ApiUser) -> UserId:
-    return UserId(UUID(person.id))
-
 
 NOT_OFFERED = "The tool `calculator` is not available in this turn."
 INSTANT = ("calculator", "datetime")

@@ -85,7 +85,6 @@ def sse_event(data: JsonObject) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (data["type"].encode(), encode_json(data))
 
 
-PING = sse_event({"type": "ping"})
 MESSAGE_STOP = sse_event({"type": "message_stop"})
 
 
@@ -129,11 +128,6 @@ def message_delta(answer: Answer) -> bytes:
             "usage": answer.usage.as_json(),
         }
     )
-
-
-def error_event(refusal: Refusal, request_id: str) -> bytes:
-    """Return the event that ends a stream which cannot go on."""
-    return sse_event(refusal.as_json(request_id))
 
 
 def message_body(answer: Answer) -> bytes:

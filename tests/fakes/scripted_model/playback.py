@@ -14,6 +14,7 @@ from workers.demo_model.answers import Answer, Block
 from workers.demo_model.wire import Refusal
 
 _OVERLOADED = Refusal(529, "Overloaded")
+_PING = wire.sse_event({"type": "ping"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Playback:
     async def _stream_block(self, connection: Connection, index: int, block: Block) -> None:
         connection.write(wire.content_block_start(index, block))
         if index == 0:
-            connection.write(wire.PING)
+            connection.write(_PING)
         for chars, delta in wire.content_block_deltas(index, block):
             if self.record.deltas_sent:
                 await connection.wait(self.pace.delay_between_s)
@@ -121,7 +122,7 @@ class Playback:
         if not self.streaming:
             await self._refuse(connection, _OVERLOADED)
         else:
-            connection.write(wire.error_event(_OVERLOADED, self.record.request_id))
+            connection.write(wire.sse_event(_OVERLOADED.as_json(self.record.request_id)))
             await connection.finish()
         raise AnswerEndedError
 
