@@ -62,6 +62,24 @@ async def test_migrations_go_up_again_down_and_up(empty_database: tuple[str, str
     assert down == {"tables": 0, "functions": 0, "policies": 0}
 
 
+async def test_the_default_plan_is_described_for_its_users(
+    empty_database: tuple[str, str],
+) -> None:
+    superuser, application = empty_database
+
+    await migrate(superuser, application_url=application)
+
+    connection = await asyncpg.connect(superuser)
+    try:
+        described = await connection.fetchval("SELECT description FROM plans WHERE is_default")
+        forced = await connection.fetchval(
+            "SELECT relforcerowsecurity FROM pg_class WHERE oid = 'plans'::regclass"
+        )
+    finally:
+        await connection.close()
+    assert (described, forced) == ("For users without another plan.", True)
+
+
 async def test_going_back_to_an_older_revision_needs_a_confirmation(
     empty_database: tuple[str, str],
 ) -> None:
