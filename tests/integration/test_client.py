@@ -102,6 +102,20 @@ async def test_a_busy_chat_and_a_failed_turn_have_their_own_errors(
     assert (failed.value.code, failed.value.retryable) == ("MODEL_REJECTED", False)
 
 
+async def test_the_error_of_an_awaited_answer_names_its_failed_turn(
+    client: everturn.AsyncEverturn, stack: Stack
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, status=400))
+    chat = await client.chats.create(title="A chat")
+
+    with pytest.raises(everturn.ModelRejectedError) as failed:
+        await client.messages.create(chat.id, content=question)
+
+    assert failed.value.turn_id is not None
+    assert (await client.turns.get(failed.value.turn_id)).status == "failed"
+
+
 async def test_a_tool_call_is_decided_about(client: everturn.AsyncEverturn, stack: Stack) -> None:
     await client.users.set_preferences({"tool_approvals": {"calculator": "ask"}})
     question = unique()
