@@ -158,6 +158,17 @@ async def test_a_difference_is_exact_and_by_the_calendar() -> None:
     }
 
 
+async def test_24_hours_of_a_day_with_25_hours_are_not_counted_as_a_day() -> None:
+    span = {"datetime": "2024-11-02T02:50:17", "timezone": "America/New_York"}
+    difference = await answer(operation="difference", other="2024-11-03T02:00:57-05:00", **span)
+    total = await answer(operation="add", **span, **difference["calendar"])
+
+    calendar, elapsed = difference["calendar"], difference["elapsed"]
+    assert (calendar["days"], calendar["hours"], calendar["minutes"]) == (0, 24, 10)
+    assert (elapsed["days"], elapsed["hours"], elapsed["minutes"]) == (1, 0, 10)
+    assert total["to"] == difference["to"]
+
+
 async def test_a_day_with_a_change_of_the_clocks_is_one_day_of_23_hours() -> None:
     answered = await answer(
         operation="difference",

@@ -120,15 +120,20 @@ class DateTime:
         there = end.seen_in(start.zone)
         parts = calendar_parts(*((start, there) if is_forward else (there, start)))
         elapsed = abs(end.instant - start.instant)
+        within_a_day = elapsed - timedelta(days=elapsed.days)
         return {
             "from": start.as_json(),
             "to": end.as_json(),
             "direction": "forward" if is_forward else "backward",
-            "elapsed": {"total_seconds": seconds(elapsed), **_clock_parts(elapsed)},
+            "elapsed": {
+                "total_seconds": seconds(elapsed),
+                **_clock_parts(elapsed.days, within_a_day),
+            },
             "calendar": {
                 "years": parts.months // 12,
                 "months": parts.months % 12,
-                **(_clock_parts(parts.rest) | {"days": parts.days}),
+                # On a day of 25 hours, the rest is up to 25 hours.
+                **_clock_parts(parts.days, parts.rest),
             },
         } | _notes(start.note, end.note)
 
@@ -161,10 +166,10 @@ def _converted(moment: Moment, target: tzinfo) -> dict[str, JsonValue]:
     return {"from": moment.as_json(), "to": moment.seen_in(target).as_json()}
 
 
-def _clock_parts(duration: timedelta) -> dict[str, JsonValue]:
-    minutes, rest = divmod(duration - timedelta(days=duration.days), timedelta(minutes=1))
+def _clock_parts(days: int, rest: timedelta) -> dict[str, JsonValue]:
+    minutes, rest = divmod(rest, timedelta(minutes=1))
     hours, minutes = divmod(minutes, 60)
-    return {"days": duration.days, "hours": hours, "minutes": minutes, "seconds": seconds(rest)}
+    return {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds(rest)}
 
 
 def _notes(*notes: str | None) -> dict[str, JsonValue]:
