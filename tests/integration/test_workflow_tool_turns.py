@@ -189,7 +189,7 @@ async def test_a_webhook_that_never_answers_holds_the_turn_only_until_its_timeou
     over.set()
 
     assert status == "failed"
-    assert "not known" in str(output)
+    assert "outcome of this call is unknown" in str(output)
     assert len(engine.calls[tool.name]) == 1
 
 
@@ -251,7 +251,7 @@ async def test_a_webhook_that_may_be_called_once_is_not_called_again(
         status, output = await turn.end()
 
     assert status == "failed"
-    assert "not known" in str(output)
+    assert "outcome of this call is unknown" in str(output)
     assert len(engine.calls[tool.name]) == 1
 
 
