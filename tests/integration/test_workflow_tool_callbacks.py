@@ -236,7 +236,7 @@ class Waiting:
             call,
             result_type=RunToolOutput,
             activity_id=callback_activity_id(call.step, call.tool_call_id),
-            start_to_close_timeout=timedelta(seconds=30),
+            start_to_close_timeout=timedelta(minutes=5),
         )
         return waited
 
@@ -305,6 +305,9 @@ async def test_a_waiting_turn_continues_with_the_answer(
     assert await result_of(waiting) == RunToolOutput(status=ToolCallStatus.FAILED)
 
 
+# Two workers are stopped just as they poll again: Temporal may answer such a poll, and so let the
+# worker end, only when its long poll of a minute is over.
+@pytest.mark.timeout(300)
 async def test_an_answer_that_arrives_while_no_worker_runs_is_not_lost(
     http: httpx.AsyncClient, call: RunningCall, stack: Stack
 ) -> None:
