@@ -305,8 +305,8 @@ async def test_a_waiting_turn_continues_with_the_answer(
     assert await result_of(waiting) == RunToolOutput(status=ToolCallStatus.FAILED)
 
 
-# Two workers are stopped just as they poll again: Temporal may answer such a poll, and so let the
-# worker end, only when its long poll of a minute is over.
+# It stops two workers just as they poll again, and once took over 120 s. Not proven, but likely:
+# a poll that races with the stop of its worker ends only with Temporal's long poll of a minute.
 @pytest.mark.timeout(300)
 async def test_an_answer_that_arrives_while_no_worker_runs_is_not_lost(
     http: httpx.AsyncClient, call: RunningCall, stack: Stack
