@@ -27,7 +27,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PROCESSES ?= 3
 COVERAGE :=
 
-.PHONY: help dev install test test-unit test-services test-live test-nightly test-fresh \
+.PHONY: help dev install test test-unit test-services test-live test-hostile test-nightly test-fresh \
 	check check-format lint types imports house-rules check-generated format audit bench migrate \
 	openapi recording record-histories lock clean
 
@@ -66,7 +66,7 @@ $(INSTALLED): requirements/install requirements/installer.txt requirements/devel
 
 # Coverage is measured in the ordinary runs: unit tests begin the data, the services' tests add to it.
 test: COVERAGE := --cov --cov-report=
-test: test-unit test-services test-live ## Run all tests but the nightly ones; what CI runs
+test: test-unit test-services test-live test-hostile ## Run all tests but the nightly ones; what CI runs
 
 test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
@@ -82,6 +82,10 @@ test-services: $(INSTALLED) ## Integration, contract and replay tests on real Po
 test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
+
+test-hostile: $(INSTALLED) ## Attacks from outside, and what others notice meanwhile
+	@echo "== hostile"
+	@$(PYTEST) $(ARGS) tests/hostile
 
 test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, long fuzzing
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/nightly

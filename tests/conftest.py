@@ -66,6 +66,7 @@ TOGETHER = (
     "tests/integration/test_embedded_stack.py",
     # They share one running Everturn each; the chaos of tools takes as long as all other chaos.
     "tests/e2e/",
+    "tests/hostile/",
     "tests/chaos/test_tools_die.py",
     "tests/chaos/",
 )

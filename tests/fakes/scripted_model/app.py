@@ -13,6 +13,7 @@ from starlette.routing import Route
 from tests.fakes.scripted_model.control import control_routes
 from tests.fakes.scripted_model.model import ScriptedModel
 from tests.fakes.scripted_model.playback import Playback
+from tests.fakes.scripted_model.raw_answers import RawPlayback
 from tests.fakes.scripted_model.request_log import RequestRecord, new_request_id
 from tests.fakes.scripted_model.validation import find_refusal
 from workers.demo_model.answers import input_tokens_of
@@ -36,7 +37,9 @@ def create_app(model: ScriptedModel) -> Starlette:
     )
 
 
-async def _create_message(model: ScriptedModel, request: Request) -> Response | Playback:
+async def _create_message(
+    model: ScriptedModel, request: Request
+) -> Response | Playback | RawPlayback:
     received_at = time.monotonic()
     body = await _read(request)
     record = model.open_record(received_at)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.fakes.scripted_model.answers import scripted_answer
 from tests.fakes.scripted_model.playback import Pace, Playback
+from tests.fakes.scripted_model.raw_answers import RawAnswer, RawPlayback
 from tests.fakes.scripted_model.request_log import RequestLog, RequestRecord
 from tests.fakes.scripted_model.scripts import NO_SCRIPT, Script, ScriptQueue
 from workers.demo_model.prompt import JsonObject, read_prompt
@@ -29,6 +30,7 @@ class ScriptedModel:
     ) -> None:
         self._pace = Pace(delay_to_first_s, delay_between_s, join_events)
         self._scripts = ScriptQueue()
+        self._raw: list[RawAnswer] = []
         self._gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._log = RequestLog(keep=keep_requests)
 
@@ -46,9 +48,14 @@ class ScriptedModel:
         """Queue a script for the next request that it matches."""
         self._scripts.add(script)
 
+    def add_raw(self, answer: RawAnswer) -> None:
+        """Queue bytes for the next requests that they match, before all scripts."""
+        self._raw += [answer] * answer.repeat
+
     def clear_scripts(self) -> None:
-        """Forget the scripts that no request has used."""
+        """Forget the scripts and raw answers that no request has used."""
         self._scripts.clear()
+        self._raw.clear()
 
     def release(self, name: str) -> None:
         """Open a gate, for the streams that wait at it and for those that get there later."""
@@ -82,11 +89,15 @@ class ScriptedModel:
         """Return the record of a request that came in, in the log from now on."""
         return self._log.open(received_at)
 
-    def answer(self, body: JsonObject, record: RequestRecord) -> Playback:
+    def answer(self, body: JsonObject, record: RequestRecord) -> Playback | RawPlayback:
         """Return the response to a valid request, by the first script that matches."""
         prompt = read_prompt(body)
-        script = self._scripts.take(prompt.user_text) or NO_SCRIPT
         record.identify(body, user_text=prompt.user_text)
+        for raw in self._raw:
+            if raw.match in prompt.user_text:
+                self._raw.remove(raw)
+                return RawPlayback(raw, record)
+        script = self._scripts.take(prompt.user_text) or NO_SCRIPT
         return Playback(
             answer=scripted_answer(prompt, script),
             script=script,
