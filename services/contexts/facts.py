@@ -20,9 +20,17 @@ from services.prompts.base_prompts import ActiveVersion
 from services.prompts.window import MessageSize
 from services.tools.permission import Audience
 
+# A message that the provider refuses must not make it refuse the next ones, too.
+CONVERSATION: Final = """
+FROM messages WHERE chat_id = $2 AND turn_id <= $1 AND NOT superseded AND turn_id NOT IN (
+    SELECT id FROM turns
+    WHERE chat_id = $2 AND status IN ('failed', 'cancelled') AND assistant_message_id IS NULL)
+"""
+"""The messages up to turn $1 of chat $2, without those that a turn failed to answer at all."""
+
 # The message, or the searched part of a long one, is read only if there is something to search.
 # Whether there is knowledge is asked of documents, which have an index for each way of seeing one.
-_FACTS: Final = """
+_FACTS: Final = f"""
 SELECT turns.active AND turns.cancel_requested_at IS NULL
            AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,
        sizes.turn_ids, sizes.chars, users.role, users.status AS user_status, users.display_name,
@@ -47,7 +55,7 @@ LEFT JOIN plans ON plans.id = coalesce(
 CROSS JOIN LATERAL (
     SELECT array_agg(turn_id ORDER BY turn_id, id) AS turn_ids,
            array_agg(length(content) ORDER BY turn_id, id) AS chars
-    FROM messages WHERE chat_id = $2 AND turn_id <= $1 AND NOT superseded
+    {CONVERSATION}
 ) AS sizes
 CROSS JOIN LATERAL (
     SELECT coalesce(wishes.use_memories, true) AND EXISTS (
@@ -57,7 +65,7 @@ CROSS JOIN LATERAL (
                OR EXISTS (SELECT FROM documents WHERE published_version IS NOT NULL)) AS knowledge
 ) AS found
 WHERE turns.id = $1
-"""
+"""  # noqa: S608 -- the part is a constant of ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """The SQL of steps and their ledger rows; `steps.py` shows when each statement runs.
 
-In all but HISTORY $1 is the turn and $2 the step; in those that write to an attempt, but for
+$1 is the turn and $2 the step, in HISTORY the chat; in those that write to an attempt, but for
 BEGIN, $3 is its number. Tokens and cost stand in the order of the ledger's columns.
 """
 
 from typing import Final
+
+from services.contexts.facts import CONVERSATION
 
 # An execution takes a step over unless the step is done, or a later attempt of the same
 # activity holds it: so a worker presumed dead can't reclaim what was given to another. The
@@ -42,12 +44,11 @@ UPDATE ledger SET status = 'lost', settled_at = now()
 WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open'
 """
 
-HISTORY: Final = """
-SELECT role, content FROM messages
-WHERE chat_id = $1 AND turn_id <= $2 AND NOT superseded
-  AND turn_id >= (SELECT (prompt ->> 'firstTurnId')::uuid FROM turns WHERE id = $2)
+HISTORY: Final = f"""
+SELECT role, content {CONVERSATION}
+  AND turn_id >= (SELECT (prompt ->> 'firstTurnId')::uuid FROM turns WHERE id = $1)
 ORDER BY turn_id, id
-"""
+"""  # noqa: S608 -- the part is a constant of ours
 
 STEPS_BEFORE: Final = (
     "SELECT step, blocks FROM steps WHERE turn_id = $1 AND step < $2 ORDER BY step"

@@ -271,7 +271,7 @@ async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredA
 
 async def _material(connection: Connection, call: CallModelInput) -> PromptMaterial:
     turn = call.turn
-    history = await connection.fetch(sql.HISTORY, turn.chat_id, turn.turn_id)
+    history = await connection.fetch(sql.HISTORY, turn.turn_id, turn.chat_id)
     said = [SaidMessage(row["role"], row["content"]) for row in history]
     if call.step == 1:
         return PromptMaterial(said)

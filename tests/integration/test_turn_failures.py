@@ -1,5 +1,7 @@
 """Turns whose model fails: retried, moved to another model or ended, and charged as billed."""
 
+from typing import Any
+
 import pytest
 
 from tests.fakes.scripted_model.scripts import Script
@@ -149,9 +151,22 @@ async def test_a_fallback_model_that_fails_too_ends_the_turn(tight: Stack) -> No
     assert len(await check_charges(tight, turn_id_of(events), question)) == 4
 
 
-async def test_the_chat_continues_after_a_failed_turn(user: ApiUser, stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("script", "sent"),
+    [
+        pytest.param({"status": 400}, ["{second}"], id="refused"),
+        pytest.param(
+            {"pieces": ("Half an ", "answer"), "break_after": 1, "repeat": 3},
+            ["{first}", "Half an ", "{second}"],
+            id="broken off",
+        ),
+    ],
+)
+async def test_only_what_was_answered_goes_out_with_the_next_message(
+    user: ApiUser, stack: Stack, script: dict[str, Any], sent: list[str]
+) -> None:
     first, second = unique(), unique()
-    stack.model.add(Script(match=first, status=400))
+    stack.model.add(Script(match=first, **script))
     chat = await user.create_chat()
     await user.events_of(chat, first)
     stack.model.add(Script(match=second, text="Here again."))
@@ -161,5 +176,24 @@ async def test_the_chat_continues_after_a_failed_turn(user: ApiUser, stack: Stac
     assert data["assistantMessage"]["content"] == "Here again."
     (record,) = stack.model.requests_matching(second)
     assert record.body is not None
+    texts = [block["text"] for message in record.body["messages"] for block in message["content"]]
+    assert texts == [text.format(first=first, second=second) for text in sent]
+
+
+async def test_a_message_that_was_stopped_before_its_answer_is_not_sent_again(
+    user: ApiUser, stack: Stack
+) -> None:
+    first, second = unique(), unique()
+    stack.model.add(Script(match=first, text="Too late", hold=first))
+    chat = await user.create_chat()
+    async with user.stream(chat, first) as stream:
+        await stack.model.wait_for_request(match=first)
+        await user.cancel(stream.turn_id)
+        await stream.all()
+
+    await user.ask(chat, second)
+
+    (record,) = stack.model.requests_matching(second)
+    assert record.body is not None
     (message,) = record.body["messages"]
-    assert [block["text"] for block in message["content"]] == [first, second]
+    assert [block["text"] for block in message["content"]] == [second]

@@ -4,7 +4,7 @@ They run in a process of their own, one request after another: turns that stream
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle
@@ -53,7 +53,7 @@ class Bystanders:
     def __init__(self, everturn: ScriptedStack, client: LoadClient) -> None:
         self._everturn = everturn
         self._client = client
-        self._rounds = cycle([()])
+        self._rounds: Iterator[tuple[Request, ...]] = cycle(())
         self._port = urlsplit(everturn.api).port or 0
         self.before: Noticed
 

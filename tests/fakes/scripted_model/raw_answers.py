@@ -31,14 +31,15 @@ class RawAnswer:
     ends: bool = True
 
 
-def whole(*events: Mapping[str, Any], **of_end: Any) -> Callable[[], Iterable[bytes]]:  # noqa: ANN401 -- JSON
+def whole(*events: dict[str, Any], **of_end: Any) -> Callable[[], Iterable[bytes]]:  # noqa: ANN401 -- JSON
     """Return chunks of a stream that begins and ends as the API wants, with `events` between."""
-    return lambda: [b"".join(map(sse_event, (message_start(), *events, *message_end(**of_end))))]
+    wire = b"".join(map(sse_event, (message_start(), *events, *message_end(**of_end))))
+    return lambda: [wire]
 
 
 def message_start(*, input_tokens: int = 10) -> dict[str, Any]:
     """Return the event that begins an answer."""
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_raw",
         "type": "message",
         "role": "assistant",
