@@ -16,7 +16,7 @@ from schema.turns import (
     PrepareTurnOutput,
     TurnReference,
 )
-from services.models.gateway import ModelCallError
+from services.models.failures import ModelCallError
 from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
 from services.turns.preparation import TurnPreparation

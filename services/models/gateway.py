@@ -1,6 +1,4 @@
-"""The call of a model: the request, the streamed answer, the kinds of failure.
-
-    ModelCallError    the call failed; says whether the same call may work later, and when
+"""The call of a model: the request and its streamed answer.
 
 The SDK's own retries are off: retrying belongs to Temporal.
 """
@@ -9,17 +7,19 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httpx2
 
-from schema.errors import ErrorCode
 from schema.usage import TokenUsage
 from services.models.assembly import MessageAssembly
-from services.retry_after import wait_asked_for
+from services.models.failures import (
+    FailureKind,
+    ModelCallError,
+    broken_stream,
+    provider_error,
+)
 
 if TYPE_CHECKING:
     import anthropic
@@ -32,68 +32,8 @@ if TYPE_CHECKING:
         ToolParam,
     )
 
-_RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
-_RETRYABLE_TYPES: Final = frozenset({"overloaded_error", "api_error", "timeout_error"})
 # Raised while reading an invalid answer: half an event, a missing field.
 _NOT_THE_MESSAGES_API: Final = (AttributeError, LookupError, TypeError, ValueError)
-
-
-class FailureKind(StrEnum):
-    """Why a model call failed."""
-
-    RATE_LIMITED = "rate_limited"
-    OVERLOADED = "overloaded"
-    CREDENTIALS = "credentials"
-    TOO_LARGE = "too_large"
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-    BROKEN_STREAM = "broken_stream"
-
-
-_WORDS: Final = {
-    FailureKind.RATE_LIMITED: "The model provider's rate limit was reached.",
-    FailureKind.OVERLOADED: "The model provider is overloaded or failing.",
-    FailureKind.CREDENTIALS: (
-        "The model provider rejected the API key. The operator must check ANTHROPIC_API_KEY."
-    ),
-    FailureKind.TOO_LARGE: "The conversation is too large for the model.",
-    FailureKind.REFUSED: "The model provider rejected the request.",
-    FailureKind.UNREACHABLE: "The model provider can't be reached.",
-    FailureKind.BROKEN_STREAM: "The model's answer was interrupted.",
-}
-
-
-class ModelCallError(Exception):
-    """A model call failed. Its text holds nothing that a person or a model wrote.
-
-    `exhausted` says that the same model must not be called again for this step.
-    """
-
-    def __init__(
-        self,
-        kind: FailureKind,
-        *,
-        retryable: bool,
-        status: int | None = None,
-        retry_after: timedelta | None = None,
-    ) -> None:
-        super().__init__(_WORDS[kind] + (f" (HTTP {status})" if status else ""))
-        self.kind = kind
-        self.retryable = retryable
-        self.retry_after = retry_after
-        self.exhausted = not retryable
-
-    @property
-    def sentence(self) -> str:
-        """The message for the user who waits for the answer."""
-        return _WORDS[self.kind]
-
-    @property
-    def code(self) -> ErrorCode:
-        """The error code of the turn if no retry and no fallback helps."""
-        if self.kind is FailureKind.TOO_LARGE:
-            return ErrorCode.PAYLOAD_TOO_LARGE
-        return ErrorCode.MODEL_UNAVAILABLE if self.retryable else ErrorCode.MODEL_REJECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +130,13 @@ class ModelGateway:
             finally:
                 await stream.close()
         except anthropic.APIError as error:
-            raise _classified(error) from error
-        except httpx2.HTTPError as error:
-            raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True) from error
-        except _NOT_THE_MESSAGES_API as error:
-            raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True) from error
+            raise _classified(error, request) from None
+        except httpx2.HTTPError:
+            raise broken_stream() from None
+        except _NOT_THE_MESSAGES_API:
+            raise broken_stream() from None
         if not assembly.is_whole:
-            raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
+            raise broken_stream()
         yield AnswerEnded(
             blocks=assembly.blocks(),
             stop_reason=assembly.stop_reason,
@@ -242,40 +182,15 @@ def _events_in(event: "RawMessageStreamEvent", assembly: MessageAssembly) -> lis
     return [TextArrived(text)] if text else []
 
 
-def _classified(error: "anthropic.APIError") -> ModelCallError:
+def _classified(error: "anthropic.APIError", request: ModelRequest) -> ModelCallError:
     import anthropic  # noqa: PLC0415 -- see load_sdk
 
     if isinstance(error, anthropic.APIStatusError):
-        return _classified_status(error)
+        return provider_error(
+            error.status_code,
+            error.body,
+            error.response.headers,
+            tool_names=[tool["name"] for tool in request.tools],
+        )
     # The request may have reached the provider: with the answer under way it is a broken stream.
     return ModelCallError(FailureKind.UNREACHABLE, retryable=True)
-
-
-def _classified_status(error: "anthropic.APIStatusError") -> ModelCallError:
-    status = error.status_code
-    # An error in mid-stream comes under the status 200 of its stream; its type gives the kind.
-    in_stream = status == 200
-    kind = _kind_of(status, error.type or "")
-    retryable = (
-        status >= 500
-        or status in _RETRYABLE_STATUSES
-        or (in_stream and (error.type in _RETRYABLE_TYPES or error.type == "rate_limit_error"))
-    )
-    return ModelCallError(
-        kind,
-        retryable=retryable,
-        status=None if in_stream else status,
-        retry_after=wait_asked_for(error.response.headers, if_over=timedelta()),
-    )
-
-
-def _kind_of(status: int, error_type: str) -> FailureKind:
-    if status == 429 or error_type == "rate_limit_error":
-        return FailureKind.RATE_LIMITED
-    if status in {401, 403} or error_type in {"authentication_error", "permission_error"}:
-        return FailureKind.CREDENTIALS
-    if status == 413 or error_type == "request_too_large":
-        return FailureKind.TOO_LARGE
-    if status >= 500 or error_type in _RETRYABLE_TYPES:
-        return FailureKind.OVERLOADED
-    return FailureKind.REFUSED

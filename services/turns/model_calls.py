@@ -21,11 +21,10 @@ from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
 from services.events.writer import EventWriter, OvertakenError
+from services.models.failures import ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
     AnswerStarted,
-    FailureKind,
-    ModelCallError,
     ModelGateway,
     ModelRequest,
     TextArrived,
@@ -189,7 +188,7 @@ class ModelCalls:
                         text.add(event.text)
                     case AnswerEnded():
                         return event
-        raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
+        raise broken_stream()
 
     def _request(self, attempt: NewAttempt) -> ModelRequest:
         layers = attempt.layers or default_layers(())
@@ -255,8 +254,7 @@ class ModelCalls:
     ) -> None:
         """Store the result of a failed attempt; mark the error if no attempt is left."""
         await text.flush()
-        asked = error.kind is FailureKind.BROKEN_STREAM
-        usage, estimated = self._used(attempt, text, progress, asked=asked)
+        usage, estimated = self._used(attempt, text, progress, asked=error.was_answering)
         failed = await until_stored(
             lambda: self._steps.abandon(
                 attempt, answer=text.text, usage=usage, failed=True, estimated=estimated

@@ -11,11 +11,10 @@ from pydantic import JsonValue
 
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
+from services.models.failures import ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
     AnswerStarted,
-    FailureKind,
-    ModelCallError,
     ModelEvent,
     ModelGateway,
     ModelRequest,
@@ -139,7 +138,7 @@ class _Meter:
         if self._started is not None:
             written = max(self._started.output_tokens, estimated_output(self._chars))
             return self._started.model_copy(update={"output_tokens": written}), True
-        if isinstance(failure, ModelCallError) and failure.kind is not FailureKind.BROKEN_STREAM:
+        if isinstance(failure, ModelCallError) and not failure.was_answering:
             return TokenUsage(), False
         return TokenUsage(input_tokens=self._input_tokens), True
 
@@ -232,7 +231,7 @@ class DeepReasoning:
                 meter.count(event)
                 if isinstance(event, AnswerEnded):
                     return event
-        raise ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
+        raise broken_stream()
 
     def _request(self, prompt: str) -> ModelRequest:
         return ModelRequest(
