@@ -22,7 +22,7 @@ from api.metrics import metrics_of
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.users import LogInRequest
+from schema.users import LogInRequest, SignUpRequest
 from services.auth.callers import Caller
 from services.database import DatabaseUnavailableError
 from services.rate_limits.limiter import Decision
@@ -124,6 +124,19 @@ async def _per_account(request: Request, body: LogInRequest) -> None:
     enforce(request, await services_of(request).operations.rate_limits.login(body.email))
 
 
+async def _per_repeated_sign_up(request: Request, body: SignUpRequest) -> None:
+    # With a key it may be a retry, which signs in by the password.
+    if "idempotency-key" in request.headers:
+        enforce(request, await services_of(request).operations.rate_limits.login(body.email))
+
+
+async def limit_guesses(request: Request, caller: Caller, password: str | None) -> None:
+    """Count a password that confirms a change: a stolen token must not help to guess it."""
+    if password is not None:
+        limits = services_of(request).operations.rate_limits
+        enforce(request, await limits.password_guess(caller.user_id))
+
+
 def limited(group: Group) -> Any:  # noqa: ANN401 -- as FastAPI types what Depends returns
     """Return the dependency that limits a route, or all routes of a router, for each user.
 
@@ -137,6 +150,9 @@ AUTH_LIMITED: Final = Depends(_per_address)
 
 LOGIN_LIMITED: Final = Depends(_per_account)
 """Limits sign-in attempts for an account; stands behind `AUTH_LIMITED`."""
+
+REPEATED_SIGN_UP_LIMITED: Final = Depends(_per_repeated_sign_up)
+"""Counts sign-ups that may sign in as attempts to do so."""
 
 
 def _closest_limit(request: Request, otherwise: _PerUser) -> _PerUser:

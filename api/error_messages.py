@@ -98,6 +98,7 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
         AccountRefusal.EMAIL_TAKEN: _EMAIL_TAKEN,
     },
     DeletionRefusal: {
+        DeletionRefusal.BY_KEY: _forbidden("API keys can't delete accounts."),
         DeletionRefusal.LAST_ADMINISTRATOR: _LAST_ADMINISTRATOR,
         DeletionRefusal.PASSWORD_MISSING: _invalid(
             "body.currentPassword", "`currentPassword` is required to delete the account."

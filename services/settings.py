@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schema.usage import ModelPrice
+from schema.users import Email
 from schema.web_addresses import WebAddress
 
 
@@ -87,7 +88,7 @@ class Settings(BaseSettings):
     issuers: tuple[Any, ...] = Field(
         (), description="External issuers whose access tokens are accepted."
     )
-    admin_email: str | None = Field(None, description="The first administrator.")
+    admin_email: Email | None = Field(None, description="The first administrator.")
     admin_password: SecretStr | None = Field(None, min_length=8)
 
     # Rate limits; those of users are in their plans

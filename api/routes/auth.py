@@ -1,10 +1,18 @@
 """Sign-up, sign-in and sign-out."""
 
+import hashlib
 from typing import Annotated
 
 from fastapi import Request, Response
 
-from api.access import AUTH_LIMITED, LOGIN_LIMITED, RATE_LIMITED_DOCS, limited, may
+from api.access import (
+    AUTH_LIMITED,
+    LOGIN_LIMITED,
+    RATE_LIMITED_DOCS,
+    REPEATED_SIGN_UP_LIMITED,
+    limited,
+    may,
+)
 from api.dependencies import Accounts
 from api.envelope import Envelope, created, envelope, tagged
 from api.errors import account_or_raise, value_or_raise
@@ -15,6 +23,7 @@ from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
+from services.audit import current_origin
 from services.rate_limits.rules import Group
 
 router = GroupRouter("/auth", tag="auth")
@@ -26,7 +35,7 @@ router = GroupRouter("/auth", tag="auth")
     status_code=201,
     summary="Create an account",
     responses=error_docs(ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT) | RATE_LIMITED_DOCS,
-    dependencies=[AUTH_LIMITED],
+    dependencies=[AUTH_LIMITED, REPEATED_SIGN_UP_LIMITED],
 )
 async def sign_up(
     request: Request,
@@ -64,8 +73,12 @@ async def log_in(request: Request, body: LogInRequest, accounts: Accounts) -> En
     dependencies=[AUTH_LIMITED],
 )
 async def refresh(request: Request, body: RefreshRequest, accounts: Accounts) -> Envelope[Session]:
-    """Exchange a refresh token for new tokens. Reusing one revokes all tokens issued from it."""
-    refreshed = await accounts.sign_in.refresh(body.refresh_token)
+    """Exchange a refresh token for new tokens. Reusing one revokes all tokens issued from it.
+
+    The same client may repeat the request within 10 seconds, and gets the same refresh token: two
+    tabs may refresh at once.
+    """
+    refreshed = await accounts.sign_in.refresh(body.refresh_token, client=_client_of(request))
     return envelope(request, value_or_raise(refreshed, "account"))
 
 
@@ -98,3 +111,9 @@ async def me(
 ) -> Envelope[User]:
     """Return the account that the token belongs to."""
     return tagged(request, response, account_or_raise(await accounts.users.get(actor)))
+
+
+def _client_of(request: Request) -> bytes:
+    """Return a hash of what tells one client from another: its network and its name."""
+    client = f"{current_origin().network}\n{request.headers.get('user-agent', '')}"
+    return hashlib.sha256(client.encode("utf-8", "surrogatepass")).digest()

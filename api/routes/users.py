@@ -6,7 +6,7 @@ from typing import IO, Annotated, Final
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.access import CurrentCaller, limited, may
+from api.access import CurrentCaller, limit_guesses, limited, may
 from api.dependencies import Accounts, Services
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
 from api.errors import account_or_raise, value_or_raise
@@ -58,6 +58,7 @@ async def change_me(
     The latter two require `currentPassword`. A new password ends all other sessions; their access
     tokens are rejected within seconds.
     """
+    await limit_guesses(request, caller, body.current_password)
     changed = await accounts.users.change(
         actor, body, versions=versions, session_id=caller.session_id
     )
@@ -72,15 +73,22 @@ async def change_me(
     responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT),
 )
 async def delete_me(
-    actor: Writer, services: Services, body: DeleteUserRequest | None = None
+    request: Request,
+    actor: Writer,
+    caller: CurrentCaller,
+    services: Services,
+    body: DeleteUserRequest | None = None,
 ) -> Response:
     """Delete the account and everything in it, and cancel its running turns.
 
     This can't be undone. An account with a password requires `currentPassword`; one that signs in
-    through an external provider doesn't. The last administrator can't be deleted.
+    through an external provider doesn't. The last administrator can't be deleted, and API keys
+    can't delete accounts.
     """
     password = None if body is None else body.current_password
-    turns = account_or_raise(await services.accounts.deletion.delete(actor, password))
+    await limit_guesses(request, caller, password)
+    deletion = services.accounts.deletion
+    turns = account_or_raise(await deletion.delete(actor, password, by_key=caller.by_key))
     await services.temporal.cancel_turns(turns.unfinished)
     await services.turns.erasure.erase(turns.all)
     return Response(status_code=204)

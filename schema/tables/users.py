@@ -12,7 +12,7 @@ from schema.tables.columns import creation_moment, moment
 
 
 class UserRow(SQLModel, table=True):
-    """A user. `email` is in lower case and unique; accounts of external issuers may have none."""
+    """A user. `email` is normalised and unique; accounts of external issuers may have none."""
 
     __tablename__ = "users"
 
@@ -37,7 +37,10 @@ class CredentialRow(SQLModel, table=True):
 
 
 class RefreshTokenRow(SQLModel, table=True):
-    """One refresh token of a chain; `token_hash` is SHA-256 of the token."""
+    """One refresh token of a chain; `token_hash` is SHA-256 of the token.
+
+    `used_by` is a hash of the client that used it, as far as a request tells clients apart.
+    """
 
     __tablename__ = "refresh_tokens"
 
@@ -48,6 +51,7 @@ class RefreshTokenRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
     expires_at: datetime = moment(nullable=False)
     used_at: datetime | None = moment()
+    used_by: bytes | None = None
     revoked_at: datetime | None = moment()
 
 

@@ -108,7 +108,7 @@ async def ensure_administrator(
     """
     password_hash = await passwords.hash(password)
     admin = insert(UserRow).values(
-        id=new_id(), email=email.lower(), role=UserRole.ADMIN.value, status="active"
+        id=new_id(), email=email, role=UserRole.ADMIN.value, status="active"
     )
     upsert = admin.on_conflict_do_update(
         index_elements=["email"], set_={"role": UserRole.ADMIN.value}

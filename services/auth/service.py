@@ -17,7 +17,13 @@ from schema.ids import UserId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow, CredentialRow, RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
-from schema.users import LogInRequest, Session, SignUpRequest, UserStatus
+from schema.users import (
+    LogInRequest,
+    Session,
+    SignUpRequest,
+    UserStatus,
+    email_as_signed_in,
+)
 from services.audit import record
 from services.auth.credentials import Passwords
 from services.auth.invalidation import CacheInvalidation, Invalidation
@@ -94,7 +100,7 @@ class AuthService:
     async def log_in(self, request: LogInRequest) -> Result[Session, SignInRefusal]:
         """Sign in to an account with its password."""
         async with self._database.transaction(SERVICE) as session:
-            found = await _user_with_hash(session, request.email.lower())
+            found = await _user_with_hash(session, email_as_signed_in(request.email))
         return await self._sign_in(found, request.password)
 
     async def _sign_in(
@@ -122,10 +128,10 @@ class AuthService:
             record(session, acting_user(UserId(user.id)), AuditAction.USER_SIGNED_IN, account)
             return Ok(await self._sessions.open(session, current))
 
-    async def refresh(self, refresh_token: str) -> Result[Session, SignInRefusal]:
-        """Exchange a refresh token for new tokens.
+    async def refresh(self, refresh_token: str, *, client: bytes) -> Result[Session, SignInRefusal]:
+        """Exchange a refresh token for new tokens; `client` is a hash of who sends it.
 
-        A token that was used before was copied: its whole family ends.
+        A token that was copied ends its whole family.
         """
         async with self._database.transaction(SERVICE) as session:
             found = await find_token(session, refresh_token)
@@ -134,11 +140,13 @@ class AuthService:
             token, user = found
             if token.revoked_at is not None or token.expires_at <= utc_now():
                 return Err(SignInRefusal.INVALID_TOKEN)
-            if token.used_at is None:
-                if user.status != UserStatus.ACTIVE:
-                    return Err(SignInRefusal.INVALID_TOKEN)
-                token.used_at = utc_now()
-                return Ok(await self._sessions.open(session, user, family_id=token.family_id))
+            if user.status != UserStatus.ACTIVE:
+                return Err(SignInRefusal.INVALID_TOKEN)
+            rotated = await self._sessions.rotate(
+                session, token, user, refresh_token=refresh_token, client=client
+            )
+            if rotated is not None:
+                return Ok(rotated)
             await _end_reused(session, token)
         await self._invalidation.publish(Invalidation(sessions=(token.family_id,)))
         return Err(SignInRefusal.INVALID_TOKEN)

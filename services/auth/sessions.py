@@ -1,10 +1,15 @@
 """Sign-ins: each is a family of refresh tokens, of which one at a time is valid.
 
+A client that sends one token twice in a moment, as two tabs do that refresh at once, gets the same
+next token both times: the family still has one valid token, so a copied one is still found out.
+
 A transaction that begins or ends a family holds the lock of its user's row. Without it a family
 could keep a token that is created while the family is being ended.
 """
 
+import base64
 import hashlib
+import hmac
 import secrets
 from datetime import timedelta
 from typing import Any, Final, Literal
@@ -25,6 +30,9 @@ from services.database import Database
 
 _MAX_CACHED: Final = 50_000
 
+REFRESH_GRACE: Final = timedelta(seconds=10)
+"""How long a client may send a used refresh token again, and gets the same answer."""
+
 _IS_ACTIVE: Final = """
 SELECT EXISTS (
     SELECT FROM refresh_tokens
@@ -36,15 +44,50 @@ SELECT EXISTS (
 class Sessions:
     """Creates the tokens of sign-ins, within the transaction of the caller."""
 
-    def __init__(self, tokens: AccessTokens, *, refresh_lifetime: timedelta) -> None:
+    def __init__(self, tokens: AccessTokens, *, secret: str, refresh_lifetime: timedelta) -> None:
         self._tokens = tokens
+        self._secret = secret.encode()
         self._refresh_lifetime = refresh_lifetime
 
-    async def open(
-        self, session: AsyncSession, user: UserRow, *, family_id: UUID | None = None
+    async def open(self, session: AsyncSession, user: UserRow) -> Session:
+        """Return the tokens of a new sign-in."""
+        return await self._issue(session, user, new_id(), secrets.token_urlsafe(32))
+
+    async def rotate(
+        self,
+        session: AsyncSession,
+        token: RefreshTokenRow,
+        user: UserRow,
+        *,
+        refresh_token: str,
+        client: bytes,
+    ) -> Session | None:
+        """Use a refresh token; return the next tokens, or None if it was copied.
+
+        It was copied if another client used it, or if it comes again late, or behind its successor.
+        """
+        successor = self._successor(refresh_token)
+        if token.used_at is None:
+            token.used_at, token.used_by = utc_now(), client
+            return await self._issue(session, user, token.family_id, successor)
+        is_repeated = token.used_by == client and utc_now() - token.used_at <= REFRESH_GRACE
+        unused = (
+            select(RefreshTokenRow.id)
+            .where(col(RefreshTokenRow.token_hash) == _digest(successor))
+            .where(col(RefreshTokenRow.used_at).is_(None))
+        )
+        if not is_repeated or (await session.exec(unused)).first() is None:
+            return None
+        return self._tokens_of(user, token.family_id, successor)
+
+    def _successor(self, refresh_token: str) -> str:
+        """Return the token that follows: always the same, so that it need not be kept readable."""
+        digest = hmac.digest(self._secret, b"refresh:" + refresh_token.encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    async def _issue(
+        self, session: AsyncSession, user: UserRow, family: UUID, refresh_token: str
     ) -> Session:
-        """Return new tokens of a family, or of a new sign-in without one."""
-        refresh_token, family = secrets.token_urlsafe(32), family_id or new_id()
         session.add(
             RefreshTokenRow(
                 id=new_id(),
@@ -55,6 +98,9 @@ class Sessions:
             )
         )
         await session.flush()
+        return self._tokens_of(user, family, refresh_token)
+
+    def _tokens_of(self, user: UserRow, family: UUID, refresh_token: str) -> Session:
         return Session(
             access_token=self._tokens.issue(UserId(user.id), session_id=family),
             refresh_token=refresh_token,

@@ -178,6 +178,10 @@ class RateLimitService:
         """
         return await self._hit(account_subject(email), self._auth.for_account())
 
+    async def password_guess(self, user_id: UserId) -> Decision | None:
+        """Count a password that a signed-in user gives to confirm what they do."""
+        return await self._hit(user_subject(user_id), self._auth.for_account())
+
     async def _hit(self, subject: str, limits: LimitSet) -> Decision | None:
         return None if self._limiter is None else await self._limiter.hit(subject, limits)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schema.ids import UserId
 from schema.plans import RateLimits
+from schema.users import email_as_signed_in
 
 _MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
@@ -95,7 +96,9 @@ def user_subject(user_id: UserId) -> str:
 
 def account_subject(email: str) -> str:
     """Return the subject for sign-in attempts to the account with this email, if any."""
-    digest = hashlib.sha256(email.lower().encode("utf-8", "surrogatepass")).hexdigest()
+    # All spellings of an email are one account, and so share its guesses.
+    account = email_as_signed_in(email)
+    digest = hashlib.sha256(account.encode("utf-8", "surrogatepass")).hexdigest()
     return f"account:{digest[:32]}"
 
 

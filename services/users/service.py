@@ -149,6 +149,7 @@ def _record(session: AsyncSession, actor: Actor, changes: dict[str, Any]) -> Non
 class DeletionRefusal(StrEnum):
     """Why an account was not deleted."""
 
+    BY_KEY = "by_key"
     LAST_ADMINISTRATOR = "last_administrator"
     PASSWORD_MISSING = "password_missing"  # noqa: S105 -- a reason, not a secret
     PASSWORD_WRONG = "password_wrong"  # noqa: S105 -- as above
@@ -165,12 +166,15 @@ class UserDeletion:
         self._invalidation = invalidation
 
     async def delete(
-        self, actor: Actor, password: str | None
+        self, actor: Actor, password: str | None, *, by_key: bool
     ) -> Result[DeletedTurns, DeletionRefusal | Unreachable]:
         """Delete the actor's account and its sign-ins, and return its turns.
 
-        An account with a password is deleted only with it.
+        An account with a password is deleted only with it, and none by an API key: keys lie in
+        programs, which have no say about the account.
         """
+        if by_key:
+            return Err(DeletionRefusal.BY_KEY)
         refusal = await self._unproven(actor, password)
         if refusal is not None:
             return Err(refusal)

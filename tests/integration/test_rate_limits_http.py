@@ -224,6 +224,33 @@ async def test_many_addresses_together_have_no_more_guesses_at_an_account(
     assert statuses == [401, 401, 401, 429, 429]
 
 
+async def test_a_repeated_sign_up_is_no_way_to_more_guesses(origin: str) -> None:
+    email, key = f"{uuid4().hex}@example.com", uuid4().hex
+    statuses = []
+    for password in (PASSWORD, "a first guess", "a second guess", PASSWORD):
+        async with client_at(origin, some_address()) as elsewhere:
+            body = {"email": email, "password": password}
+            signed_up = await elsewhere.post(
+                "/auth/signup", json=body, headers={"Idempotency-Key": key}
+            )
+            statuses.append(signed_up.status_code)
+
+    assert statuses == [201, 409, 409, 429]
+
+
+async def test_a_stolen_token_gives_few_guesses_at_the_password(limited_user: ApiUser) -> None:
+    guess = {"currentPassword": "a guess"}
+    refused = [
+        await limited_user.request("DELETE", "/users/me", json=guess),
+        await limited_user.request("PATCH", "/users/me", json=guess | {"displayName": "Ada"}),
+        await limited_user.request("DELETE", "/users/me", json=guess),
+        await limited_user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD}),
+    ]
+
+    assert [response.status_code for response in refused] == [403, 403, 403, 429]
+    check_refused(refused[-1])
+
+
 async def test_tokens_keep_working_while_the_password_is_guessed(
     origin: str, user: ApiUser
 ) -> None:

@@ -104,7 +104,9 @@ async def open_accounts(
     settings, database = foundation.settings, foundation.database
     secret = settings.auth_secret.get_secret_value() if settings.auth_secret else ""
     tokens = AccessTokens(secret, lifetime=timedelta(minutes=settings.access_token_minutes))
-    sessions = Sessions(tokens, refresh_lifetime=timedelta(days=settings.refresh_token_days))
+    sessions = Sessions(
+        tokens, secret=secret, refresh_lifetime=timedelta(days=settings.refresh_token_days)
+    )
     passwords, accounts, invalidation = Passwords(), known.accounts, known.invalidation
     async with httpx2.AsyncClient() as http:
         issuers = ExternalIssuers(settings.issuers, http)
