@@ -1,17 +1,21 @@
-"""What a workflow's history may contain of a failure: its type, never its message.
+"""Failures of activities: how often each is retried, and what a workflow's history has of it.
 
-Messages of exceptions can quote what a person or a model wrote. They are logged where the
-activity ran; Temporal gets the type.
+Outages are retried for as long as it takes. Anything unexpected is a defect of ours: tried a few
+times, since a few pass, and then final, so that nothing is repeated for ever; the last one alerts
+the administrators. Messages of exceptions can quote what a person or a model wrote. They are
+logged where the activity ran; Temporal gets the type.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.service import RPCError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
@@ -20,22 +24,77 @@ from temporalio.worker import (
 
 from services.database import DatabaseUnavailableError
 from services.embeddings import EmbeddingRefusedError, EmbeddingUnavailableError
+from services.shielding import DefectError
+from services.turns.preparation import TurnNotActiveError
+from services.turns.steps import AttemptOvertakenError
 
 _log = structlog.get_logger(__name__)
 
-# Temporary conditions, expected during an outage: no traceback is needed for them.
-_EXPECTED = (DatabaseUnavailableError,)
+DEFECT_ATTEMPTS: Final = 5
+"""How often an activity is tried that fails unexpectedly."""
+
+# What passes by itself: servers that are away, and turns that others still hold.
+_OUTAGES: Final = (
+    *(DatabaseUnavailableError, RPCError, ConnectionError, TimeoutError),
+    *(TurnNotActiveError, AttemptOvertakenError),
+)
+_MOST_POSTPONED: Final = 10_000
+_REPORT_TIMEOUT_S: Final = 5.0
+
+ReportDefect: TypeAlias = Callable[[str, str], Awaitable[None]]
+"""Alerts the administrators of a defect: the activity and the type of the exception."""
 
 
 class FailureTranslation(Interceptor):
-    """Replaces exceptions of activities by failures without content."""
+    """Replaces exceptions of activities by failures without content; ends what keeps failing."""
+
+    def __init__(self, report: ReportDefect) -> None:
+        self._report = report
+        self._postponed = _Postponements()
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002 -- the SDK's name
         """Wrap the activity."""
-        return _Translating(next)
+        return _Translating(next, self._report, self._postponed)
+
+
+class _Postponements:
+    """How many attempts of each activity were put off on purpose, as far as this process has seen.
+
+    Temporal counts every attempt alike. In a fleet others have seen the rest, so a defect may be
+    final earlier after an outage, but never later.
+    """
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[tuple[str | None, str], int] = OrderedDict()
+
+    def add(self, info: activity.Info) -> None:
+        key = _key(info)
+        self._counts[key] = self._counts.pop(key, 0) + 1
+        if len(self._counts) > _MOST_POSTPONED:
+            self._counts.popitem(last=False)
+
+    def count(self, info: activity.Info) -> int:
+        return self._counts.get(_key(info), 0)
+
+    def forget(self, info: activity.Info) -> None:
+        self._counts.pop(_key(info), None)
+
+
+def _key(info: activity.Info) -> tuple[str | None, str]:
+    return info.workflow_run_id, info.activity_id
 
 
 class _Translating(ActivityInboundInterceptor):
+    def __init__(
+        self,
+        next: ActivityInboundInterceptor,  # noqa: A002 -- the SDK's name
+        report: ReportDefect,
+        postponed: _Postponements,
+    ) -> None:
+        super().__init__(next)
+        self._report = report
+        self._postponed = postponed
+
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 -- the SDK's signature
         info = activity.info()
         structlog.contextvars.clear_contextvars()
@@ -43,20 +102,52 @@ class _Translating(ActivityInboundInterceptor):
             workflow_id=info.workflow_id, activity=info.activity_type, attempt=info.attempt
         )
         try:
-            return await super().execute_activity(input)
-        except (FailureError, asyncio.CancelledError):
+            result = await super().execute_activity(input)
+        except asyncio.CancelledError:
             raise
-        except _EXPECTED as error:
+        except FailureError as error:
+            if isinstance(error, ApplicationError) and not error.non_retryable:
+                self._postponed.add(info)
+            raise
+        except _OUTAGES as error:
+            self._postponed.add(info)
             _log.warning("activity_postponed", error=type(error).__name__)
             raise _failure_of(error) from None
         except Exception as error:  # noqa: BLE001 -- whatever it is, its words stay here
-            _log.error("activity_failed", exc_info=error)
-            raise _failure_of(error) from None
+            raise await self._failure_of_defect(info, error) from None
+        self._postponed.forget(info)
+        return result
+
+    async def _failure_of_defect(self, info: activity.Info, error: Exception) -> ApplicationError:
+        attempts = info.attempt - self._postponed.count(info)
+        is_final = attempts >= DEFECT_ATTEMPTS
+        if isinstance(error, DefectError):
+            is_final = error.exhausted
+        _log.error("activity_failed", exc_info=error, final=is_final)
+        failure = _failure_of(error, non_retryable=is_final)
+        if is_final or _is_last(info):
+            self._postponed.forget(info)
+            await self._report_defect(info.activity_type, failure.type or "")
+        return failure
+
+    async def _report_defect(self, name: str, error: str) -> None:
+        try:
+            async with asyncio.timeout(_REPORT_TIMEOUT_S):
+                await self._report(name, error)
+        except Exception:  # noqa: BLE001 -- it is in the log, and in the workflow's history
+            _log.exception("defect_not_reported")
 
 
-def _failure_of(error: Exception) -> ApplicationError:
-    name = type(error).__name__
-    return ApplicationError(f"{name}: see the worker's log", type=name)
+def _is_last(info: activity.Info) -> bool:
+    """Whether the activity's own policy has no attempt left."""
+    policy = info.retry_policy
+    return policy is not None and 0 < policy.maximum_attempts <= info.attempt
+
+
+def _failure_of(error: Exception, *, non_retryable: bool = False) -> ApplicationError:
+    cause = error.__cause__ if isinstance(error, DefectError) else None
+    name = type(cause or error).__name__
+    return ApplicationError(f"{name}: see the worker's log", type=name, non_retryable=non_retryable)
 
 
 @contextmanager

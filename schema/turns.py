@@ -5,7 +5,7 @@ Workflow payloads carry references only. Content stays in Postgres, under its po
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -203,6 +203,10 @@ class ToolCallReference(Payload):
     instant: bool
     needs_approval: bool = False
     timeout_s: float | None = None
+
+
+PAUSED: Final = "pause_turn"
+"""The stop reason of an answer that its model continues when it gets what it has said so far."""
 
 
 class CallModelOutput(Payload):

@@ -8,12 +8,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from schema.actors import Actor
+from schema.actors import SERVICE, Actor
 from schema.alerts import Alert, AlertFilter, AlertKind, AlertSeverity
 from schema.audit import ResourceType
 from schema.ids import UserId, new_id
 from schema.pages import Page, PageRequest
 from schema.tables import AlertRow
+from schema.tables.columns import utc_now
 from services.database import Database
 from services.database.queries import Listing, Order, created_within, equals, ids_within
 
@@ -60,6 +61,28 @@ async def raise_alert(
         .on_conflict_do_nothing(index_elements=[col(AlertRow.dedup_key)])
     )
     return (await session.exec(raised.returning(col(AlertRow.id)))).scalar_one_or_none()
+
+
+class DefectAlerts:
+    """Alerts of defects that ended some work. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def report(self, activity: str, error: str) -> None:
+        """Raise an alert, at most one a day for each activity and type of error.
+
+        However much work a defect ends, one alert sends to the log, where each case is.
+        """
+        key = f"defect:{activity}:{error}:{utc_now().date()}"
+        async with self._database.transaction(SERVICE) as session:
+            await raise_alert(
+                session,
+                AlertKind.DEFECT,
+                AlertSeverity.CRITICAL,
+                details={"activity": activity, "error": error},
+                dedup_key=key,
+            )
 
 
 class AlertService:

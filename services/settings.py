@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     context_wait_s: float = Field(1.0, gt=0, le=10)
 
     # Tools
+    max_tool_calls: int = Field(32, ge=1, description="Of one answer that are run; more fail.")
     tool_attempts: int = Field(3, ge=1, description="Attempts at a tool that does not answer.")
     approval_hours: float = Field(
         72.0, gt=0, le=24 * 90, description="How long a tool call waits for its user."

@@ -1,4 +1,7 @@
-"""Work that must finish, because stopping it would lose what was paid for."""
+"""Work that must finish, because stopping it would lose what was paid for.
+
+DefectError    something unexpected broke such work off
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,6 +17,17 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 2.0
+
+
+class DefectError(Exception):
+    """A defect of ours broke off an attempt that has been charged, and counted, already.
+
+    Its cause says which. `exhausted` says that no attempt is left.
+    """
+
+    def __init__(self, *, exhausted: bool) -> None:
+        super().__init__("Unexpected error; the attempt was charged.")
+        self.exhausted = exhausted
 
 
 async def until_stored(store: Callable[[], Awaitable[T]]) -> T:

@@ -68,7 +68,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         workflows=workflows,
         activities=registered,
         workflow_runner=UnsandboxedWorkflowRunner(),
-        interceptors=[FailureTranslation()],
+        interceptors=[FailureTranslation(activities.defects.report)],
         max_concurrent_activities=_slots(queue, settings),
         max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         default_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,

@@ -1,22 +1,21 @@
 """One model call: sent, streamed to clients, stored and paid for, whatever happens to it.
 
 ModelCallError          the provider failed; `exhausted` once retrying is pointless
+DefectError             something of ours failed; `exhausted` likewise
 AttemptOvertakenError   another execution has the step
 """
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
 import structlog
 
-from schema.events import EventData, NoticeEvent, ToolCallEvent, UsageEvent
-from schema.turns import CallModelInput, CallModelOutput, ToolCallReference, ToolCallStatus
+from schema.events import EventData, UsageEvent
+from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
@@ -32,78 +31,26 @@ from services.models.gateway import (
 from services.prompts.conversation import conversation
 from services.prompts.layers import default_layers, system_blocks, tool_params
 from services.prompts.window import estimated_output
-from services.shielding import shielded, until_stored
+from services.shielding import DefectError, shielded, until_stored
 from services.tools.executor import ToolExecutor
+from services.turns.answers import (
+    closing_events,
+    contains_text,
+    fallback_notice,
+    stop_word,
+    tool_requests,
+)
 from services.turns.steps import (
+    Abandoned,
     AttemptOvertakenError,
     Claim,
     NewAttempt,
     RequestedCall,
     Steps,
     StoredAnswer,
-    ToolRequest,
 )
 
 _log = structlog.get_logger(__name__)
-
-_USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
-
-_NO_OBJECT: Final = (
-    "The input of this call was not a complete JSON object, so the tool was not run. Call the "
-    "tool again with its complete input as one JSON object."
-)
-
-# Stop reasons that the user should know: the text may be incomplete.
-_NOTICES: Final = {
-    "max_tokens": "The answer was cut off at the limit for its length.",
-    "refusal": "The model refused to continue.",
-    "model_context_window_exceeded": "The conversation fills the model's context window.",
-}
-
-
-def tool_requests(
-    blocks: list[dict[str, Any]], unreadable: Collection[str] = ()
-) -> list[ToolRequest]:
-    """Return the tool calls of an answer; ids that can't be keys are replaced in the blocks."""
-    requests: list[ToolRequest] = []
-    seen: set[str] = set()
-    for block in blocks:
-        if block["type"] != "tool_use":
-            continue
-        problem = _NO_OBJECT if block["id"] in unreadable else None
-        if block["id"] in seen or not _USABLE_ID.fullmatch(block["id"]):
-            block["id"] = f"toolu_{uuid4().hex}"
-        seen.add(block["id"])
-        requests.append(ToolRequest(block["id"], block["name"], block["input"], problem))
-    return requests
-
-
-def closing_events(
-    step: int, answer: AnswerEnded, requests: Sequence[ToolRequest]
-) -> list[EventData]:
-    """Return the events after the text and its usage."""
-    events: list[EventData] = [
-        ToolCallEvent(
-            step=step,
-            tool_call_id=request.id,
-            name=request.name,
-            status=ToolCallStatus.REQUESTED,
-            input=request.input,
-        )
-        for request in requests
-    ]
-    notice = _NOTICES.get(answer.stop_reason)
-    if notice is not None:
-        events.append(NoticeEvent(code=answer.stop_reason, message=notice))
-    return events
-
-
-def fallback_notice(model: str) -> NoticeEvent:
-    """Return the notice that the fallback model answers."""
-    return NoticeEvent(
-        code="fallback_model", message=f"The model is unavailable; {model} answers instead."
-    )
-
 
 _FIRST_CHECKPOINT_S: Final = 0.1
 _CHECKPOINT_S: Final = 1.0
@@ -111,10 +58,15 @@ _CHECKPOINT_S: Final = 1.0
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known of an attempt while it runs."""
+    """What is known of an attempt while it runs.
+
+    `usage` is the provider's own count once `is_counted`; before, what it began with.
+    """
 
     usage: TokenUsage = field(default_factory=TokenUsage)
+    is_asked: bool = False
     has_started: bool = False
+    is_counted: bool = False
 
 
 class ModelCalls:
@@ -129,6 +81,7 @@ class ModelCalls:
         tools: ToolExecutor,
         max_output_tokens: int,
         attempts: int,
+        max_tool_calls: int,
         delta_interval_s: float,
     ) -> None:
         self._steps = steps
@@ -137,12 +90,13 @@ class ModelCalls:
         self._tools = tools
         self._max_output_tokens = max_output_tokens
         self._attempts = attempts
+        self._max_tool_calls = max_tool_calls
         self._delta_interval_s = delta_interval_s
 
     async def run(self, call: CallModelInput, claim: Claim) -> CallModelOutput:
         """Call the model for the step, or return what an earlier attempt stored.
 
-        Errors: ModelCallError, AttemptOvertakenError, TurnStoppedError,
+        Errors: ModelCallError, DefectError, AttemptOvertakenError, TurnStoppedError,
         DatabaseUnavailableError.
         Idempotency: a step whose answer is stored is never requested again.
         """
@@ -171,15 +125,22 @@ class ModelCalls:
         except asyncio.CancelledError:
             await shielded(self._stop(attempt, text, progress))
             raise
-        except ModelCallError as error:
-            await shielded(self._fail(attempt, text, progress, error))
+        except OvertakenError:
             raise
-        return await shielded(self._complete(attempt, text, answer))
+        except ModelCallError as error:
+            is_left = await shielded(self._fail(attempt, text, progress, asked=error.was_answering))
+            error.exhausted = not (error.retryable and is_left)
+            raise
+        except Exception as error:
+            raise await shielded(self._defect(attempt, text, progress)) from error
+        return await shielded(self._complete(attempt, text, progress, answer))
 
     async def _stream(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
     ) -> AnswerEnded:
-        async with aclosing(self._gateway.stream(self._request(attempt))) as events:
+        request = self._request(attempt)
+        progress.is_asked = True
+        async with aclosing(self._gateway.stream(request)) as events:
             async for event in events:
                 match event:
                     case AnswerStarted():
@@ -187,6 +148,7 @@ class ModelCalls:
                     case TextArrived():
                         text.add(event.text)
                     case AnswerEnded():
+                        progress.usage, progress.is_counted = event.usage, True
                         return event
         raise broken_stream()
 
@@ -201,24 +163,40 @@ class ModelCalls:
         )
 
     async def _complete(
-        self, attempt: NewAttempt, text: DeltaBuffer, answer: AnswerEnded
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, answer: AnswerEnded
     ) -> CallModelOutput:
-        requests = tool_requests(answer.blocks, answer.unreadable)
-        completed = await until_stored(
-            lambda: self._steps.complete(
-                attempt,
-                answer=text.text,
-                blocks=answer.blocks,
-                stop_reason=answer.stop_reason,
-                tool_requests=requests,
-                usage=answer.usage,
+        try:
+            requests = tool_requests(answer, at_most=self._max_tool_calls)
+            completed = await until_stored(
+                lambda: self._steps.complete(
+                    attempt,
+                    answer=text.text,
+                    blocks=answer.blocks,
+                    stop_reason=answer.stop_reason,
+                    tool_requests=requests,
+                    usage=answer.usage,
+                    estimated=not progress.is_counted,
+                )
             )
-        )
+        except AttemptOvertakenError:
+            raise
+        except Exception as error:
+            # An answer that can't be stored has been paid for.
+            raise await self._defect(attempt, text, progress) from error
         key = attempt.key
-        usage = _usage_event(attempt, answer.usage, completed.cost_usd)
-        await self._publish(attempt, [usage, *closing_events(key.step, answer, requests)])
+        said = [step.blocks for step in attempt.material.steps]
+        closing = closing_events(
+            key.step,
+            answer,
+            requests,
+            at_most=self._max_tool_calls,
+            has_text=any(map(contains_text, [*said, answer.blocks])),
+        )
+        await self._publish(
+            attempt, [_usage_event(attempt, answer.usage, completed.cost_usd), *closing]
+        )
         return CallModelOutput(
-            stop_reason=answer.stop_reason,
+            stop_reason=stop_word(answer.stop_reason),
             tool_calls=await self._references(completed.tool_calls),
             attempt=key.attempt,
             usage=answer.usage,
@@ -237,31 +215,71 @@ class ModelCalls:
 
     async def _stop(self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress) -> None:
         """Store the text until the cancellation, and what it cost."""
-        usage, _ = self._used(attempt, text, progress, asked=True)
+        try:
+            await self._end(attempt, text, progress, failed=False, asked=progress.is_asked)
+        except OvertakenError:
+            return
+
+    async def _fail(
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, *, asked: bool
+    ) -> bool:
+        """Store the result of a failed attempt; return whether another is left for its model."""
+        ended = await self._end(attempt, text, progress, failed=True, asked=asked)
+        return ended.failures < self._attempts
+
+    async def _defect(
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
+    ) -> DefectError:
+        """Store the result of an attempt that failed for a defect of ours; return its error."""
+        is_left = await self._fail(attempt, text, progress, asked=progress.is_asked)
+        return DefectError(exhausted=not is_left)
+
+    async def _end(
+        self,
+        attempt: NewAttempt,
+        text: DeltaBuffer,
+        progress: _Progress,
+        *,
+        failed: bool,
+        asked: bool,
+    ) -> Abandoned:
+        """Store the result of an attempt without an answer.
+
+        Errors: OvertakenError.
+        """
         try:
             await text.flush()
         except OvertakenError:
-            return
-        stopped = await until_stored(
-            lambda: self._steps.abandon(
-                attempt, answer=text.text, usage=usage, failed=False, estimated=True
-            )
-        )
-        await self._publish(attempt, [_usage_event(attempt, usage, stopped.cost_usd)])
+            raise
+        except Exception:  # noqa: BLE001 -- whatever it is, the attempt has to end
+            _log.exception("text_not_published", turn_id=str(attempt.key.turn_id))
+        used, is_estimate = self._used(attempt, text, progress, asked=asked)
+        ended = await self._abandon(attempt, text.text, used, failed=failed, estimated=is_estimate)
+        await self._publish(attempt, [_usage_event(attempt, ended.usage, ended.cost_usd)])
+        return ended
 
-    async def _fail(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, error: ModelCallError
-    ) -> None:
-        """Store the result of a failed attempt; mark the error if no attempt is left."""
-        await text.flush()
-        usage, estimated = self._used(attempt, text, progress, asked=error.was_answering)
-        failed = await until_stored(
-            lambda: self._steps.abandon(
-                attempt, answer=text.text, usage=usage, failed=True, estimated=estimated
+    async def _abandon(
+        self, attempt: NewAttempt, answer: str, usage: TokenUsage, *, failed: bool, estimated: bool
+    ) -> Abandoned:
+        """Store how an attempt ended; its text or its usage is left out where it can't be stored.
+
+        Errors: whatever keeps even an estimate from being stored.
+        """
+
+        def store(answer: str, usage: TokenUsage, *, estimated: bool) -> Awaitable[Abandoned]:
+            return until_stored(
+                lambda: self._steps.abandon(
+                    attempt, answer=answer, usage=usage, failed=failed, estimated=estimated
+                )
             )
-        )
-        await self._publish(attempt, [_usage_event(attempt, usage, failed.cost_usd)])
-        error.exhausted = not error.retryable or failed.failures >= self._attempts
+
+        for storable in (answer, ""):
+            try:
+                return await store(storable, usage, estimated=estimated)
+            except Exception:  # noqa: BLE001 -- whatever it is, the attempt has to end
+                _log.exception("attempt_not_stored", turn_id=str(attempt.key.turn_id))
+        estimate = TokenUsage(input_tokens=attempt.estimated_input)
+        return await store("", estimate, estimated=True)
 
     def _used(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, *, asked: bool
@@ -271,6 +289,8 @@ class ModelCalls:
         A provider counts the output at the end only; an answer that was cut off is counted by
         its text. One that never began costs nothing if the provider refused it.
         """
+        if progress.is_counted:
+            return progress.usage, False
         if progress.has_started:
             written = max(progress.usage.output_tokens, estimated_output(len(text.text)))
             return progress.usage.model_copy(update={"output_tokens": written}), True
@@ -307,7 +327,7 @@ class ModelCalls:
 
     async def _output_of_stored(self, stored: StoredAnswer) -> CallModelOutput:
         return CallModelOutput(
-            stop_reason=stored.stop_reason,
+            stop_reason=stop_word(stored.stop_reason),
             tool_calls=await self._references(stored.tool_calls),
             attempt=stored.attempt,
             usage=stored.usage,
@@ -315,8 +335,11 @@ class ModelCalls:
         )
 
     async def _references(self, calls: Sequence[RequestedCall]) -> tuple[ToolCallReference, ...]:
-        """Name only existing tools: a name that the model invents may be anything."""
-        return tuple([await self._reference(call) for call in calls])
+        """Name only existing tools: a name that the model invents may be anything.
+
+        Calls beyond the limit have failed already.
+        """
+        return tuple([await self._reference(call) for call in calls[: self._max_tool_calls]])
 
     async def _reference(self, call: RequestedCall) -> ToolCallReference:
         tool = await self._tools.find(call.name)

@@ -40,8 +40,13 @@ FROM turn LEFT JOIN claimed ON true LEFT JOIN turn_contexts ON turn_contexts.tur
 
 # Open attempts of the step belong to processes that died: their cost is what was last recorded.
 LOSE_OLDER: Final = """
-UPDATE ledger SET status = 'lost', settled_at = now()
-WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open'
+WITH lost AS (
+    UPDATE ledger SET status = 'lost', settled_at = now()
+    WHERE turn_id = $1 AND step = $2 AND attempt < $3 AND status = 'open' AND kind = 'model'
+    RETURNING attempt
+)
+SELECT (SELECT count(*) FROM lost) + count(*) FROM ledger
+WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND status = 'lost'
 """
 
 HISTORY: Final = f"""
@@ -87,7 +92,7 @@ WITH held AS (
     WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
     RETURNING turn_id, step, attempt
 )
-UPDATE ledger SET status = 'settled', estimated = false, settled_at = now(), input_tokens = $4,
+UPDATE ledger SET status = 'settled', estimated = $12, settled_at = now(), input_tokens = $4,
                   output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
                   cost_usd = $8
 FROM held

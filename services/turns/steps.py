@@ -2,12 +2,13 @@
 
 AttemptOvertakenError    another execution holds a newer attempt, or the step is done
 TurnStoppedError         the turn is to be cancelled: no more requests are made for it
+AttemptsLostError        too many processes died with the step
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from schema.actors import acting_user
 from schema.contexts import PromptLayers
@@ -24,7 +25,11 @@ from services.prompts.conversation import (
     PromptMaterial,
     SaidMessage,
 )
+from services.shielding import DefectError
 from services.turns import step_statements as sql
+
+_MAX_LOST: Final = 10
+"""Attempts of a step that may die with their workers, e.g. in a deployment."""
 
 
 class AttemptOvertakenError(Exception):
@@ -39,6 +44,13 @@ class TurnStoppedError(Exception):
 
     def __init__(self) -> None:
         super().__init__("The turn is to be cancelled.")
+
+
+class AttemptsLostError(DefectError):
+    """Each process that attempted the step died: the step may be why."""
+
+    def __init__(self) -> None:
+        super().__init__(exhausted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +135,10 @@ class ToolRequest:
 
 
 class Abandoned(NamedTuple):
-    """The cost of an abandoned attempt, and how many of the step failed at its model."""
+    """What an abandoned attempt was charged, and how many of the step failed at its model."""
 
     failures: int
+    usage: TokenUsage
     cost_usd: Decimal
 
 
@@ -166,16 +179,16 @@ class Steps:
             if begun["attempt"] is None:
                 return await _stored(connection, turn.turn_id, call.step)
             if begun["attempt"] > 1:
-                await connection.execute(sql.LOSE_OLDER, turn.turn_id, call.step, begun["attempt"])
-            material = await _material(connection, call)
-        layers = begun["layers"]
-        return NewAttempt(
-            key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
-            model=call.model,
-            estimated_input=call.prompt_tokens,
-            layers=None if layers is None else PromptLayers.model_validate(layers),
-            material=material,
-        )
+                await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
+            # Within the transaction: what can't be read leaves no charge behind.
+            layers = begun["layers"]
+            return NewAttempt(
+                key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
+                model=call.model,
+                estimated_input=call.prompt_tokens,
+                layers=None if layers is None else PromptLayers.model_validate(layers),
+                material=await _material(connection, call),
+            )
 
     async def checkpoint(self, attempt: NewAttempt, *, answer: str, usage: TokenUsage) -> None:
         """Store the text and usage of a running attempt, in case it dies."""
@@ -195,6 +208,7 @@ class Steps:
         stop_reason: str,
         tool_requests: Sequence[ToolRequest],
         usage: TokenUsage,
+        estimated: bool = False,
     ) -> Completed:
         """Store the model's answer, its tool calls and its cost.
 
@@ -212,6 +226,7 @@ class Steps:
                 answer,
                 blocks,
                 stop_reason,
+                estimated,
             )
             if held is None:
                 raise AttemptOvertakenError
@@ -234,7 +249,7 @@ class Steps:
             failures: int = await connection.fetchval(
                 sql.FAILURES, key.turn_id, key.step, attempt.model
             )
-        return Abandoned(failures, spent.cost_usd)
+        return Abandoned(failures, usage, spent.cost_usd)
 
     def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> _Spent:
         return _Spent(
@@ -267,6 +282,16 @@ async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredA
         ),
         cost_usd=row["cost_usd"],
     )
+
+
+async def _lose_older(connection: Connection, turn_id: TurnId, step: int, attempt: int) -> None:
+    """Settle the attempts whose processes died.
+
+    Errors: AttemptsLostError.
+    """
+    lost = await connection.fetchval(sql.LOSE_OLDER, turn_id, step, attempt)
+    if lost >= _MAX_LOST:
+        raise AttemptsLostError
 
 
 async def _material(connection: Connection, call: CallModelInput) -> PromptMaterial:

@@ -13,6 +13,7 @@ from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
+from services.alerts import DefectAlerts
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
@@ -69,6 +70,7 @@ class Activities:
     mcp: McpActivities
     ingestion: IngestionActivities
     reembedding: ReembeddingActivities
+    defects: DefectAlerts
 
 
 @asynccontextmanager
@@ -107,6 +109,7 @@ def _activities(
         tools=tools.executor,
         max_output_tokens=settings.max_output_tokens,
         attempts=settings.model_attempts,
+        max_tool_calls=settings.max_tool_calls,
         delta_interval_s=settings.delta_interval_ms / 1000,
     )
     callbacks = CallbackDelivery(database)
@@ -126,6 +129,7 @@ def _activities(
         ),
         ingestion=IngestionActivities(_ingestion(foundation)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
+        defects=DefectAlerts(database),
     )
 
 
