@@ -117,6 +117,7 @@ class Settings(BaseSettings):
     mcp_refresh_s: float = Field(300.0, gt=0, description="Between listings of MCP servers' tools.")
     mcp_home: Path | None = Field(None, description="Where MCP servers that are processes live.")
     mcp_memory_mb: int = Field(1024, ge=16, description="Of such a server and all it starts.")
+    mcp_processes: int = Field(256, ge=1, description="Such a server and all it starts.")
     deep_reasoning_model: str | None = "claude-opus-5-5"
     deep_reasoning_tokens: int = Field(16_000, ge=1024, le=128_000, description="Of one call.")
     deep_reasoning_effort: Literal["low", "medium", "high", "xhigh", "max"] = "high"

@@ -17,6 +17,7 @@ from services.mcp.errors import McpServerError
 from services.tools.secrets import SecretVault
 
 DEFAULT_MEMORY_BYTES: Final = 1024 * 1024 * 1024
+DEFAULT_PROCESSES: Final = 256
 _PRIVATE: Final = 0o700
 
 
@@ -43,7 +44,7 @@ class ServerAddress:
     """How to connect to a server, including its secrets.
 
     `secrets` are the environment of a process or the headers of requests. A process runs in
-    `home`, and may use `memory_bytes` together with all that it starts.
+    `home`; with all that it starts it may use `memory_bytes`, and be `processes` at a time.
     """
 
     command: str | None
@@ -53,6 +54,7 @@ class ServerAddress:
     oauth: OAuthClient | None = None
     home: Path | None = None
     memory_bytes: int = DEFAULT_MEMORY_BYTES
+    processes: int = DEFAULT_PROCESSES
 
     def without_secrets(self, text: str) -> str:
         """Return a text of the server without the secrets, in case it repeats one."""
@@ -157,10 +159,12 @@ class ServerAddresses:
         homes: HomeDirectories,
         *,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        processes: int = DEFAULT_PROCESSES,
     ) -> None:
         self._secrets = ServerSecrets(vault)
         self._homes = homes
         self._memory_bytes = memory_bytes
+        self._processes = processes
 
     def address_of(self, row: McpServerRow) -> ServerAddress:
         """Return how to connect to the row's server.
@@ -175,4 +179,5 @@ class ServerAddresses:
             oauth=self._secrets.open_oauth(row),
             home=None if row.command is None else self._homes.create(row.name),
             memory_bytes=self._memory_bytes,
+            processes=self._processes,
         )

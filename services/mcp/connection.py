@@ -221,17 +221,24 @@ class Connection:
                 self.opened_at = self.used_at = monotonic()
                 self._opened.set()
                 await self._ended.wait()
-            if not self._is_closing:
-                self.problem = self.ended_by or _CLOSED
+                # Before its process is ended, which takes its time: calls go on meanwhile.
+                self._report_lost(self.ended_by or _CLOSED)
         except TimeoutError:
-            self.problem = self._timeout_problem()
+            self._report_lost(self._timeout_problem())
         except Exception as error:  # noqa: BLE001 -- as above; `open` reports it
-            self.problem = self._problem_of(error)
+            self._report_lost(self._problem_of(error))
             _log.info("mcp_server_failing", cause=type(flattened(error)[0]).__name__)
         finally:
             self._ended.set()
-            if self._opened.is_set() and not self._is_closing:
-                self._on_lost()
+
+    def _report_lost(self, problem: str) -> None:
+        """Note why the server ended the connection, unless it is known, or we did."""
+        if self._is_closing or self.problem is not None:
+            return
+        self.problem = problem
+        self._ended.set()
+        if self._opened.is_set():
+            self._on_lost()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         async with asyncio.timeout(self._timeouts.connect_s):
@@ -252,6 +259,7 @@ class Connection:
             address.secrets,
             home=address.home,
             memory_bytes=address.memory_bytes,
+            processes=address.processes,
         )
         return self._process.connect()
 

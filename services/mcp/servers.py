@@ -258,9 +258,10 @@ class ServerConnection:
 
     def _lost(self) -> None:
         """Note that the server ended the connection, which it may do with an idle one."""
-        current, self._current = self._current, None
-        if current is None:
+        current = self._current
+        if current is None or not current.has_ended:
             return
+        self._current = None
         if current.is_in_use or monotonic() - current.opened_at < _YOUNG_S:
             # After one crash it is started again at once.
             self._fail(current.ended_by or "The server closed the connection.", free_failures=1)

@@ -14,7 +14,7 @@ from services.mcp.pool import PoolTimings
 from services.tools.definition import ToolUnavailableError
 from tests.fakes.mcp_server import serving_mcp
 from tests.fakes.mcp_tools import NOTED
-from tests.fixtures.mcp import McpScene, open_scene
+from tests.fixtures.mcp import OURS, McpScene, open_scene
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
 
@@ -292,7 +292,7 @@ async def test_processes_live_in_private_folders_with_an_environment_of_their_ow
     home = mcp.homes / server
     assert found["cwd"] == found["env"]["HOME"] == str(home)
     assert home.stat().st_mode & 0o777 == 0o700
-    assert set(found["env"]) - {"LC_CTYPE"} == {"HOME", "LANG", "PATH", "TOKEN"}
+    assert set(found["env"]) - {"LC_CTYPE"} == {*OURS, "TOKEN"}
 
 
 async def test_a_closed_pool_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:

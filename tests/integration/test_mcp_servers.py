@@ -19,6 +19,7 @@ from services.mcp.refresh import McpRefresh
 from services.tools.secrets import SecretVault
 from tests.fakes.mcp_server import DEAF, PROGRAMS, serving_mcp
 from tests.fixtures.api_user import ApiUser
+from tests.fixtures.mcp import OURS
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
 
@@ -98,7 +99,7 @@ async def test_a_process_gets_its_own_environment_and_none_of_ours(
     tools = await list_tools(stdio("env", TOKEN="theirs"), allowed_hosts=(), timeouts=PATIENT)
 
     names = set((tools[0].description or "").split(","))
-    assert names - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"} == {"HOME", "LANG", "PATH", "TOKEN"}
+    assert names - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"} == {*OURS, "TOKEN"}
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,12 @@ async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, 
     """
     settings, database = foundation.settings, foundation.database
     homes = HomeDirectories(settings.mcp_home)
-    memory_bytes = settings.mcp_memory_mb * 1024 * 1024
-    addresses = ServerAddresses(make_vault(settings), homes, memory_bytes=memory_bytes)
+    addresses = ServerAddresses(
+        make_vault(settings),
+        homes,
+        memory_bytes=settings.mcp_memory_mb * 1024 * 1024,
+        processes=settings.mcp_processes,
+    )
     servers = ServerConfigurations(database, lifetime_s=settings.account_cache_s)
     allowed_hosts, changes = settings.allowed_private_hosts or (), ToolChanges()
     pool = McpPool(
