@@ -27,7 +27,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PROCESSES ?= 3
 COVERAGE :=
 
-.PHONY: help dev install test test-unit test-services test-live test-hostile test-nightly test-fresh \
+.PHONY: help dev install test test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
 	check check-format lint types imports house-rules check-generated format audit bench migrate \
 	openapi recording record-histories lock clean
 
@@ -79,6 +79,10 @@ test-services: $(INSTALLED) ## Integration, contract and replay tests on real Po
 	$(if $(COVERAGE),@$(BIN)/python -m tests.coverage_gate)
 
 # Chaos mostly waits for timeouts: fuzzing uses the cores in the meantime.
+test-fuzz: $(INSTALLED) ## Fuzzing of every endpoint (EVERTURN_FUZZ_EXAMPLES, EVERTURN_FUZZ_SEED)
+	@echo "== fuzz"
+	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
+
 test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
@@ -89,7 +93,11 @@ test-hostile: $(INSTALLED) ## Attacks from outside, and what others notice meanw
 
 test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, long fuzzing
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/nightly
-	@EVERTURN_FUZZ_EXAMPLES=$${EVERTURN_FUZZ_EXAMPLES:-20} $(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
+	@for seed in $$(date +%Y%m%d) $$(sed 's/#.*//' tests/fuzz/seeds.txt); do \
+		echo "== fuzz, EVERTURN_FUZZ_SEED=$$seed"; \
+		EVERTURN_FUZZ_SEED=$$seed EVERTURN_FUZZ_EXAMPLES=$${EVERTURN_FUZZ_EXAMPLES:-20} \
+			$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz; \
+	done
 
 test-fresh: ## Clone into an empty home, run the README's commands, paste its first chat
 	@.ci/fresh $(ARGS)

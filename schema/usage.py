@@ -1,10 +1,16 @@
 """Token usage, its sums, and prices of tokens."""
 
 from decimal import Decimal
+from typing import Annotated, Final, TypeAlias
 
 from pydantic import BaseModel, Field
 
 from schema.wire import WireModel
+
+_CACHE_READ: Final = Decimal("0.1")
+_CACHE_WRITE: Final = Decimal("1.25")
+
+Price: TypeAlias = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class TokenUsage(WireModel):
@@ -26,9 +32,13 @@ class TokenUsage(WireModel):
 
 
 class ModelPrice(BaseModel):
-    """A price that overrides the one of genai-prices. Units: USD per million tokens."""
+    """A price that overrides the one of genai-prices. Units: USD per million tokens.
 
-    input: Decimal
-    output: Decimal
-    cache_read: Decimal = Decimal(0)
-    cache_write: Decimal = Decimal(0)
+    Cached tokens cost what Anthropic takes for them, unless the price says otherwise: a tenth of
+    the input price to read, a quarter more than it to write.
+    """
+
+    input: Price
+    output: Price
+    cache_read: Price = Field(default_factory=lambda price: price["input"] * _CACHE_READ)
+    cache_write: Price = Field(default_factory=lambda price: price["input"] * _CACHE_WRITE)

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 from genai_prices import Usage, calc_price
+from pydantic import ValidationError
 
 from schema.usage import ModelPrice, TokenUsage
 from services.models.pricing import Pricing, UnknownPriceError
@@ -67,3 +68,20 @@ def test_every_model_of_the_default_settings_has_a_price() -> None:
     ]
 
     assert all(price > 0 for price in prices)
+
+
+def test_cached_tokens_of_an_overridden_price_are_not_free() -> None:
+    pricing = Pricing({"mine": ModelPrice(input=Decimal(3), output=Decimal(15))})
+
+    cost = pricing.cost(
+        "mine",
+        TokenUsage(input_tokens=10, cache_write_tokens=100_000, cache_read_tokens=400_000),
+    )
+
+    assert cost == Decimal("0.49503")
+
+
+@pytest.mark.parametrize("price", ["-1", "NaN", "Infinity", "three"])
+def test_a_price_that_is_no_amount_is_rejected(price: str) -> None:
+    with pytest.raises(ValidationError):
+        ModelPrice.model_validate({"input": price, "output": "15"})
