@@ -17,7 +17,7 @@ from schema.users import UserRole, UserStatus
 from services.database import Connection
 from services.knowledge.search import LONGEST_QUERY
 from services.prompts.base_prompts import ActiveVersion
-from services.prompts.window import MessageSize
+from services.prompts.window import MESSAGE_TOKENS, MessageSize
 from services.tools.permission import Audience
 
 # A message that the provider refuses must not make it refuse the next ones, too.
@@ -33,7 +33,7 @@ FROM messages WHERE chat_id = $2 AND turn_id <= $1 AND NOT superseded AND turn_i
 _FACTS: Final = f"""
 SELECT turns.active AND turns.cancel_requested_at IS NULL
            AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,
-       sizes.turn_ids, sizes.chars, users.role, users.status AS user_status, users.display_name,
+       sizes.turn_ids, sizes.tokens, users.role, users.status AS user_status, users.display_name,
        wishes.language, wishes.time_zone,
        wishes.instructions, wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
        plans.entitlements -> 'tools' AS entitled_tools,
@@ -54,7 +54,7 @@ LEFT JOIN plans ON plans.id = coalesce(
     (SELECT id FROM plans WHERE is_default))
 CROSS JOIN LATERAL (
     SELECT array_agg(turn_id ORDER BY turn_id, id) AS turn_ids,
-           array_agg(length(content) ORDER BY turn_id, id) AS chars
+           array_agg({MESSAGE_TOKENS} ORDER BY turn_id, id) AS tokens
     {CONVERSATION}
 ) AS sizes
 CROSS JOIN LATERAL (
@@ -65,7 +65,7 @@ CROSS JOIN LATERAL (
                OR EXISTS (SELECT FROM documents WHERE published_version IS NOT NULL)) AS knowledge
 ) AS found
 WHERE turns.id = $1
-"""  # noqa: S608 -- the part is a constant of ours
+"""  # noqa: S608 -- the parts are constants of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ async def read_facts(connection: Connection, turn: TurnReference) -> TurnFacts |
 
 
 def _facts(row: asyncpg.Record) -> TurnFacts:
-    turn_ids, chars = row["turn_ids"] or (), row["chars"] or ()
+    turn_ids, tokens = row["turn_ids"] or (), row["tokens"] or ()
     return TurnFacts(
         may_run=row["may_run"],
-        sizes=[MessageSize(*size) for size in zip(turn_ids, chars, strict=True)],
+        sizes=[MessageSize(*size) for size in zip(turn_ids, tokens, strict=True)],
         display_name=row["display_name"],
         language=row["language"],
         time_zone=row["time_zone"],

@@ -20,7 +20,7 @@ from services.contexts.rendering import quoted, user_layer
 from services.contexts.search import ContextSearch, Findings
 from services.prompts.base_prompts import BasePrompt, BasePrompts, filled
 from services.prompts.layers import offered_tools, system_layer, tools_layer
-from services.prompts.window import Window, estimated_tokens, fit, tokens_of
+from services.prompts.window import Window, fit, tokens_of
 from services.tools.catalogue import ToolSnapshot
 
 _NOTHING_FOUND: Final = Findings()
@@ -192,7 +192,7 @@ class ContextService:
 
 
 def _newest(facts: TurnFacts) -> int:
-    return estimated_tokens(facts.sizes[-1].chars) if facts.sizes else 0
+    return facts.sizes[-1].tokens if facts.sizes else 0
 
 
 def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[ToolDefinition]:
@@ -200,8 +200,7 @@ def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[Too
     kept: list[ToolDefinition] = []
     for tool in tools:
         schema = json.dumps(tool.input_schema)
-        words = (tool.name, tool.instructions, tool.description, schema)
-        budget_tokens -= estimated_tokens(sum(map(len, words)))
+        budget_tokens -= tokens_of(f"{tool.name}{tool.instructions}{tool.description}{schema}")
         if budget_tokens < 0:
             break
         kept.append(tool)
@@ -210,8 +209,5 @@ def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[Too
 
 def _tools_tokens(layers: PromptLayers) -> int:
     """Return the tokens of the tools: their instructions, descriptions and schemas."""
-    described = sum(
-        len(tool.description) + len(json.dumps(tool.input_schema)) for tool in layers.offered
-    )
-    chars = len(layers.tools) + described
-    return estimated_tokens(chars) if chars else 0
+    described = (tool.description + json.dumps(tool.input_schema) for tool in layers.offered)
+    return tokens_of("".join((layers.tools, *described)))

@@ -37,7 +37,7 @@ from services.audit import record
 from services.database import Database
 from services.database.queries import Listing, Order, by_id
 from services.prompts.base_prompts import PLACEHOLDERS, unknown_placeholders
-from services.prompts.window import estimated_tokens
+from services.prompts.window import tokens_of
 from services.resources import Conflict, Unreachable, create_once, touch, why_unreachable
 
 
@@ -73,7 +73,7 @@ def problems_of(content: str, *, max_tokens: int) -> tuple[str, ...]:
     problems: list[str] = []
     if not content.strip():
         problems.append(PROMPT_BLANK)
-    tokens = estimated_tokens(len(content))
+    tokens = tokens_of(content)
     if tokens >= max_tokens:
         problems.append(PROMPT_TOO_LONG.format(tokens, max_tokens))
     known = ", ".join(f"{{{name}}}" for name in sorted(PLACEHOLDERS))

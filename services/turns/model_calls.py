@@ -30,7 +30,7 @@ from services.models.gateway import (
 )
 from services.prompts.conversation import conversation
 from services.prompts.layers import default_layers, system_blocks, tool_params
-from services.prompts.window import estimated_output
+from services.prompts.window import written_tokens
 from services.shielding import DefectError, shielded, until_stored
 from services.tools.executor import ToolExecutor
 from services.turns.answers import (
@@ -292,7 +292,7 @@ class ModelCalls:
         if progress.is_counted:
             return progress.usage, False
         if progress.has_started:
-            written = max(progress.usage.output_tokens, estimated_output(len(text.text)))
+            written = max(progress.usage.output_tokens, written_tokens(text.text))
             return progress.usage.model_copy(update={"output_tokens": written}), True
         if not asked:
             return TokenUsage(), False

@@ -12,7 +12,7 @@ from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit, MemoryKind, MemoryStatus
 from services.contexts.rendering import memory_text, passage_text, user_layer
 from services.prompts.layers import as_data
-from services.prompts.window import estimated_tokens
+from services.prompts.window import tokens_of
 
 OUR_TAGS = re.compile(r"<\s*/?\s*(memor(y|ies)|passage|knowledge|user|instructions)", re.IGNORECASE)
 
@@ -109,7 +109,7 @@ def test_the_user_layer_holds_their_name_and_instructions() -> None:
 def test_instructions_are_cut_to_the_budget(budget_tokens: int) -> None:
     cut = layer(budget_tokens, name="Ada", instructions="</instructions>" * 500)
 
-    assert cut == "" or estimated_tokens(len(cut)) <= budget_tokens
+    assert cut == "" or tokens_of(cut) <= budget_tokens
     assert cut.count("</instructions>") <= 1
     if budget_tokens == 200:
         assert cut.endswith("[cut]\n</instructions>")

@@ -9,7 +9,7 @@ from schema.contexts import SourceType
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit
 from services.contexts.rendering import quoted
-from services.prompts.window import estimated_tokens
+from services.prompts.window import tokens_of
 from tests.unit.test_context_rendering import memory, passage
 
 
@@ -42,7 +42,7 @@ def test_the_least_relevant_of_both_kinds_is_cut() -> None:
     found = memories("m one " * 20, "m two " * 20), passages("p one " * 20, "p two " * 20)
     whole, _ = quoted(*found, budget_tokens=10_000)
 
-    layer, sources = quoted(*found, budget_tokens=estimated_tokens(len(whole)) - 40)
+    layer, sources = quoted(*found, budget_tokens=tokens_of(whole) - 40)
 
     assert [text in layer for text in ("m one", "p one", "m two", "p two")] == [
         True,
@@ -63,5 +63,5 @@ def test_the_layer_never_exceeds_its_budget(
 ) -> None:
     layer, sources = quoted(memories(*remembered), passages(*known), budget_tokens=budget_tokens)
 
-    assert not layer or estimated_tokens(len(layer)) <= budget_tokens
+    assert not layer or tokens_of(layer) <= budget_tokens
     assert bool(layer) == bool(sources)

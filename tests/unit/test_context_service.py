@@ -31,7 +31,7 @@ REGISTRY = default_tools()
 TOOLS = ToolSnapshot({tool.name: tool for tool in REGISTRY.definitions()}, {})
 FACTS = TurnFacts(
     may_run=True,
-    sizes=[MessageSize(TURN, 40)],
+    sizes=[MessageSize(TURN, 14)],
     display_name=None,
     language=None,
     time_zone=None,
@@ -215,7 +215,7 @@ def test_a_great_many_tools_leave_room_for_the_rest() -> None:
 
 
 async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
-    huge = replace(SEARCHED, sizes=[MessageSize(TURN, 40_000)])
+    huge = replace(SEARCHED, sizes=[MessageSize(TURN, 10_004)])
 
     context = known(service(prompt=10_000), huge)
 
@@ -224,7 +224,7 @@ async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
 
 @given(
     prompt=st.integers(1_000, 6_000),
-    message=st.integers(1, 12_000),
+    message=st.integers(1, 3_000),
     instructions=st.integers(0, 4_000),
     quotes=st.lists(st.integers(1, 4_000), max_size=5),
 )

@@ -18,7 +18,14 @@ from services.prompts.conversation import (
     conversation,
 )
 from services.prompts.layers import default_layers, system_blocks, tool_params, tools_layer
-from services.prompts.window import MessageSize, Window, estimated_output, estimated_tokens, fit
+from services.prompts.window import (
+    MessageSize,
+    Window,
+    fit,
+    start_of,
+    tokens_of,
+    written_tokens,
+)
 from tests.fixtures.local_tools import default_tools
 
 TURNS = [UUID(int=number) for number in range(1, 6)]
@@ -26,7 +33,7 @@ TURNS = [UUID(int=number) for number in range(1, 6)]
 
 def sizes(*turns: tuple[int, ...]) -> list[MessageSize]:
     return [
-        MessageSize(turn_id, chars)
+        MessageSize(turn_id, tokens_of("x" * chars))
         for turn_id, messages in zip(TURNS, turns, strict=False)
         for chars in messages
     ]
@@ -61,20 +68,43 @@ def test_the_kept_turns_fit_and_one_more_would_not(
     all_sizes = sizes(*map(tuple, turns))
     window = fit(all_sizes, budget_tokens=budget_tokens)
     if window is None:
-        assert estimated_tokens(all_sizes[-1].chars) > budget_tokens
+        assert all_sizes[-1].tokens > budget_tokens
         return
     newest = all_sizes[-1].turn_id
     kept = [size for size in all_sizes if size.turn_id >= window.first_turn_id]
     # The newest turn's question is counted; an answer of it is still to come.
     counted = [size for size in kept if size.turn_id != newest] + [all_sizes[-1]]
     assert window.tokens <= budget_tokens
-    assert window.tokens >= sum(estimated_tokens(size.chars) for size in counted)
+    assert window.tokens >= sum(size.tokens for size in counted)
 
 
-@pytest.mark.parametrize(("chars", "tokens"), [(0, 4), (1, 5), (4, 5), (5, 6), (400, 104)])
-def test_tokens_are_estimated_with_their_framing(chars: int, tokens: int) -> None:
-    assert estimated_tokens(chars) == tokens
-    assert estimated_output(chars) == tokens - 4
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("x", 1),
+        ("x" * 4, 1),
+        ("x" * 5, 2),
+        ("x" * 400, 100),
+        ("\u0434" * 400, 250),
+        ("\u5b57" * 400, 400),
+        ("\U0001f600" * 8, 11),
+        ("\ud800", 1),
+    ],
+    ids=ascii,
+)
+def test_tokens_are_estimated_by_characters_and_their_bytes(text: str, tokens: int) -> None:
+    assert written_tokens(text) == tokens
+    assert tokens_of(text) == tokens + 4
+    assert tokens_of("") == 0
+
+
+@given(st.text(), st.integers(-5, 100))
+def test_the_start_of_a_text_is_the_longest_that_fits(text: str, tokens: int) -> None:
+    start = start_of(text, tokens=tokens)
+
+    assert text.startswith(start)
+    assert not start or tokens_of(start) <= tokens
+    assert start == text or tokens_of(text[: len(start) + 1]) > tokens
 
 
 def message(role: str, content: str) -> SaidMessage:

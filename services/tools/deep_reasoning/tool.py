@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
+from math import ceil
 from typing import Final, Literal, TypeAlias
 
 import structlog
@@ -22,7 +23,7 @@ from services.models.gateway import (
     ThoughtArrived,
 )
 from services.models.pricing import Pricing
-from services.prompts.window import estimated_output, estimated_tokens
+from services.prompts.window import CHARS_PER_TOKEN, exact_tokens, tokens_of
 from services.shielding import shielded, until_stored
 from services.tools.deep_reasoning.definition import (
     DeepReasoningInput,
@@ -77,7 +78,7 @@ class _Meter:
         self._input_tokens = input_tokens
         self._started: TokenUsage | None = None
         self._ended: TokenUsage | None = None
-        self._chars = 0
+        self._tokens = 0.0
         self._activity = "thinking"
         self.cost_usd: Decimal | None = None
 
@@ -96,9 +97,9 @@ class _Meter:
             case AnswerStarted():
                 self._started = event.usage
             case ThoughtArrived():
-                self._chars += event.chars
+                self._tokens += event.chars / CHARS_PER_TOKEN
             case TextArrived():
-                self._chars += len(event.text)
+                self._tokens += exact_tokens(event.text)
                 self._activity = "answering"
             case AnswerEnded():
                 self._ended = event.usage
@@ -136,7 +137,7 @@ class _Meter:
         if self._ended is not None:
             return self._ended, False
         if self._started is not None:
-            written = max(self._started.output_tokens, estimated_output(self._chars))
+            written = max(self._started.output_tokens, ceil(self._tokens))
             return self._started.model_copy(update={"output_tokens": written}), True
         if isinstance(failure, ModelCallError) and not failure.was_answering:
             return TokenUsage(), False
@@ -199,7 +200,7 @@ class DeepReasoning:
         Errors: ToolUnavailableError where asking again may help; DatabaseUnavailableError.
         """
         prompt = _prompt(DeepReasoningInput.model_validate(tool_input))
-        input_tokens = estimated_tokens(len(_SYSTEM) + len(prompt))
+        input_tokens = tokens_of(_SYSTEM + prompt)
         meter = _Meter(
             self._ledger, self._pricing, execution, model=self._model, input_tokens=input_tokens
         )
