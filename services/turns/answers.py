@@ -112,6 +112,12 @@ def _notice_of(stop_reason: str, *, calls_tools: bool, has_text: bool) -> Notice
     return None if has_text else _EMPTY
 
 
+SHORTENED: Final = NoticeEvent(
+    code="conversation_shortened",
+    message="The conversation is too long for the model: its oldest part was left out.",
+)
+
+
 def fallback_notice(model: str) -> NoticeEvent:
     """Return the notice that the fallback model answers."""
     return NoticeEvent(

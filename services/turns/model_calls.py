@@ -8,7 +8,7 @@ AttemptOvertakenError   another execution has the step
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
 
@@ -20,7 +20,7 @@ from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
 from services.events.writer import EventWriter, OvertakenError
-from services.models.failures import ModelCallError, broken_stream
+from services.models.failures import FailureKind, ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
     AnswerStarted,
@@ -28,12 +28,13 @@ from services.models.gateway import (
     ModelRequest,
     TextArrived,
 )
-from services.prompts.conversation import conversation
+from services.prompts.conversation import conversation, shortened
 from services.prompts.layers import default_layers, system_blocks, tool_params
 from services.prompts.window import written_tokens
 from services.shielding import DefectError, shielded, until_stored
 from services.tools.executor import ToolExecutor
 from services.turns.answers import (
+    SHORTENED,
     closing_events,
     contains_text,
     fallback_notice,
@@ -120,7 +121,7 @@ class ModelCalls:
         progress = _Progress()
         try:
             async with text, self._checkpoints(attempt, text, progress):
-                answer = await self._stream(attempt, text, progress)
+                answer = await self._stream_fitting(attempt, text, progress)
             await text.flush()
         except asyncio.CancelledError:
             await shielded(self._stop(attempt, text, progress))
@@ -134,6 +135,23 @@ class ModelCalls:
         except Exception as error:
             raise await shielded(self._defect(attempt, text, progress)) from error
         return await shielded(self._complete(attempt, text, progress, answer))
+
+    async def _stream_fitting(
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
+    ) -> AnswerEnded:
+        """Ask with as much of the conversation as the model takes: a refused request is free."""
+        whole = attempt.material
+        while True:
+            try:
+                return await self._stream(attempt, text, progress)
+            except ModelCallError as error:
+                is_refused = error.kind is FailureKind.TOO_LARGE and not progress.has_started
+                shorter = shortened(attempt.material) if is_refused else None
+                if shorter is None:
+                    raise
+            if attempt.material is whole:
+                await self._publish(attempt, [SHORTENED])
+            attempt = replace(attempt, material=shorter)
 
     async def _stream(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress

@@ -197,3 +197,27 @@ async def test_a_message_that_was_stopped_before_its_answer_is_not_sent_again(
     assert record.body is not None
     (message,) = record.body["messages"]
     assert [block["text"] for block in message["content"]] == [second]
+
+
+async def test_a_prompt_that_is_too_long_for_the_model_is_cut_until_it_fits(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat = await user.create_chat()
+    for _ in range(4):
+        await user.ask(chat, unique())
+    newest, after = unique(), unique()
+    too_long = "prompt is too long: 222205 tokens > 200000 maximum"
+    stack.model.add(Script(match=newest, status=400, message=too_long, repeat=2))
+    stack.model.add(Script(match=newest, text="It fits."))
+
+    events = await user.events_of(chat, newest)
+
+    await user.check_whole(chat, events)
+    assert rebuild(events) == "It fits."
+    assert [event.data["code"] for event in named(events, "notice")] == ["conversation_shortened"]
+    sent = [
+        record.body["messages"] for record in stack.model.requests_matching(newest) if record.body
+    ]
+    assert [len(messages) for messages in sent] == [9, 5, 3]
+    assert [messages[-1]["content"][-1]["text"] for messages in sent] == [newest] * 3
+    await user.ask(chat, after)

@@ -16,6 +16,7 @@ from services.prompts.conversation import (
     PromptMaterial,
     SaidMessage,
     conversation,
+    shortened,
 )
 from services.prompts.layers import default_layers, system_blocks, tool_params, tools_layer
 from services.prompts.window import (
@@ -105,6 +106,27 @@ def test_the_start_of_a_text_is_the_longest_that_fits(text: str, tokens: int) ->
     assert text.startswith(start)
     assert not start or tokens_of(start) <= tokens
     assert start == text or tokens_of(text[: len(start) + 1]) > tokens
+
+
+@given(st.lists(st.text("ab ", min_size=1, max_size=40), max_size=6), st.integers(0, 4))
+def test_a_conversation_is_shortened_to_its_new_message_and_no_further(
+    texts: list[str], calls: int
+) -> None:
+    said = [message("user" if place % 2 == 0 else "assistant", t) for place, t in enumerate(texts)]
+    newest = message("user", "new")
+    results = [EarlierCall(1, str(number), "completed", "x" * 100) for number in range(calls)]
+    material: PromptMaterial | None = PromptMaterial([*said, newest], calls=results)
+    seen = []
+
+    while material is not None:
+        seen.append(material)
+        material = shortened(material)
+
+    assert all(part.messages[-1] == newest and part.messages[0].role == "user" for part in seen)
+    assert all(len(part.calls) == calls for part in seen)
+    assert list(seen[-1].messages) == [newest]
+    assert not any("x" in (call.output or "") for call in seen[-1].calls if calls)
+    assert len(seen) < 12
 
 
 def message(role: str, content: str) -> SaidMessage:
