@@ -1,15 +1,16 @@
 """Event streams on the wire: frames, headers, keep-alive."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from functools import partial
 from typing import Final
 
 from fastapi import Request
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse
+from starlette.types import Receive, Scope, Send
 
 from api.access import is_still_signed_in
-from schema.events import StreamedEvent
 from schema.ids import TurnId
 from services.events.feed import Batch
 
@@ -23,8 +24,27 @@ _LOOK_AGAIN_S: Final = 15.0
 """A turn may wait for days: a client that has signed out gets no more events."""
 
 
+_CHUNK_BYTES: Final = 64 * 1024
+"""The most that is handed to the server at once: it takes no more until the client has."""
+
+_PIECE_CHARS: Final = 8 * 1024
+
+
+class _EventStream(EventSourceResponse):
+    """A stream whose generators end with it, whoever ends it: they hold subscriptions."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], *, headers: dict[str, str]) -> None:
+        super().__init__(frames, headers=headers)
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream until its end, or until the client leaves."""
+        async with aclosing(self._frames):
+            await super().__call__(scope, receive, send)
+
+
 def event_stream(
-    request: Request, turn_id: TurnId, batches: AsyncIterator[Batch]
+    request: Request, turn_id: TurnId, batches: AsyncGenerator[Batch, None]
 ) -> EventSourceResponse:
     """Return the response that streams a turn's events.
 
@@ -32,23 +52,44 @@ def event_stream(
     """
     headers = {**_HEADERS, "X-Turn-Id": str(turn_id)}
     frames = _frames(batches, signed_in=partial(is_still_signed_in, request))
-    return EventSourceResponse(frames, headers=headers)
+    return _EventStream(frames, headers=headers)
 
 
 async def _frames(
-    batches: AsyncIterator[Batch], *, signed_in: Callable[[], Awaitable[bool]]
-) -> AsyncIterator[bytes]:
+    batches: AsyncGenerator[Batch, None], *, signed_in: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes, None]:
     """Yield frames until the turn ends, or the caller signs out."""
     # A comment at once lets proxies and clients see that the stream is open.
     yield KEEPALIVE_COMMENT
     looked = time.monotonic()
-    async for batch in batches:
-        if time.monotonic() - looked >= _LOOK_AGAIN_S:
-            if not await signed_in():
-                return
-            looked = time.monotonic()
-        yield b"".join(map(_frame, batch)) if batch else KEEPALIVE_COMMENT
+    async with aclosing(batches):
+        async for batch in batches:
+            if time.monotonic() - looked >= _LOOK_AGAIN_S:
+                if not await signed_in():
+                    return
+                looked = time.monotonic()
+            for chunk in _chunks(batch):
+                yield chunk
 
 
-def _frame(event: StreamedEvent) -> bytes:
-    return format_sse_event(id=str(event.id), event=event.name, data_str=event.data)
+def _chunks(batch: Batch) -> Iterator[bytes]:
+    """Yield the events as frames, cut where a chunk is full: also within a long event."""
+    if not batch:
+        yield KEEPALIVE_COMMENT
+    chunk = bytearray()
+    for piece in _pieces(batch):
+        if len(chunk) + len(piece) > _CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+        chunk += piece
+    if chunk:
+        yield bytes(chunk)
+
+
+def _pieces(batch: Batch) -> Iterator[bytes]:
+    for event in batch:
+        yield f"id: {event.id}\nevent: {event.name}\ndata: ".encode()
+        # JSON on a single line.
+        for start in range(0, len(event.data), _PIECE_CHARS):
+            yield event.data[start : start + _PIECE_CHARS].encode()
+        yield b"\n\n"

@@ -72,6 +72,15 @@ class DeltaEvent(EventData):
     text: str
 
 
+_DELTA_CHARS = 16 * 1024
+
+
+def delta_events(text: str, *, step: int, attempt: int) -> list["DeltaEvent"]:
+    """Return a text as events of a bounded size."""
+    pieces = (text[start : start + _DELTA_CHARS] for start in range(0, len(text), _DELTA_CHARS))
+    return [DeltaEvent(step=step, attempt=attempt, text=piece) for piece in pieces]
+
+
 class ToolCallProgress(WireModel):
     """The progress of a call, in the tool's own units."""
 
@@ -83,8 +92,9 @@ class ToolCallProgress(WireModel):
 class ToolCallEvent(EventData):
     """A tool call and its state; `output` is set once it has ended.
 
-    `expiresAt` is the deadline of a call that awaits approval; `progress` of a running call isn't
-    stored.
+    A long `input` is left out of all events but the first, and a very long one of all: then
+    `inputBytes` is its size, and `GET /turns/{id}/tool-calls/{toolCallId}` returns it. `expiresAt`
+    is the deadline of a call that awaits approval; `progress` of a running call isn't stored.
     """
 
     event_name = EventName.TOOL_CALL
@@ -93,6 +103,7 @@ class ToolCallEvent(EventData):
     name: str
     status: ToolCallStatus
     input: JsonValue = None
+    input_bytes: int | None = None
     output: str | None = None
     expires_at: Timestamp | None = None
     progress: ToolCallProgress | None = None
@@ -134,7 +145,11 @@ class ErrorEvent(EventData):
 
 
 class DoneEvent(EventData):
-    """The end of the turn: exactly one, always last."""
+    """The end of the turn: exactly one, always last.
+
+    `assistantMessage` is left out if the turn has none, or if it has more than a million
+    characters.
+    """
 
     event_name = EventName.DONE
     status: TurnStatus

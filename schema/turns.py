@@ -149,6 +149,22 @@ class DecideToolCallRequest(RequestModel):
         return self
 
 
+class ToolCall(WireModel):
+    """A tool call of a turn, with its whole input."""
+
+    turn_id: TurnId
+    step: int
+    tool_call_id: str
+    name: str
+    status: ToolCallStatus
+    input: dict[str, JsonValue] = Field(description="As changed by the decision, if it was.")
+    output: str | None = Field(description="Once the call has ended.")
+    expires_at: Timestamp | None = Field(description="Until when it awaits approval.")
+    created_at: Timestamp
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+
+
 class DecidedToolCall(WireModel):
     """A tool call that was approved or denied."""
 

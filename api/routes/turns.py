@@ -17,7 +17,13 @@ from api.turns import ANSWER_DOCS, answer_turn, cancel_turn, read_turn
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.turns import DecidedToolCall, DecideToolCallRequest, RegenerateTurnRequest, Turn
+from schema.turns import (
+    DecidedToolCall,
+    DecideToolCallRequest,
+    RegenerateTurnRequest,
+    ToolCall,
+    Turn,
+)
 from services.rate_limits.rules import Group
 
 router = GroupRouter("/turns", tag="turns")
@@ -48,16 +54,35 @@ async def get_turn(
         },
         **_OF_ONE_TURN,
     },
+    dependencies=[limited(Group.STREAMS)],
 )
 async def follow_turn(
     request: Request, turn_id: TurnIdPath, actor: Reader, services: Services, after: ResumeAfter
 ) -> Response:
     """Stream a turn's events until `done`, while it runs and afterwards."""
-    await read_turn(services, actor, turn_id)
     feed = services.turns.feed
+    value_or_raise(await feed.find(actor, turn_id), "turn")
     if after is not None and not await feed.knows(turn_id, after):
         raise invalid("header.Last-Event-ID", NO_SUCH_EVENT)
     return event_stream(request, turn_id, feed.stream(actor, turn_id, after=after))
+
+
+@router.get(
+    "/{turn_id}/tool-calls/{tool_call_id}",
+    name="toolCalls.get",
+    summary="Get a tool call",
+    responses=_OF_ONE_TURN,
+)
+async def get_tool_call(
+    request: Request,
+    turn_id: TurnIdPath,
+    tool_call_id: ToolCallIdPath,
+    actor: Reader,
+    services: Services,
+) -> Envelope[ToolCall]:
+    """Return a tool call with its whole input, which events leave out if it is long."""
+    found = await services.turns.reading.get_tool_call(actor, turn_id, tool_call_id)
+    return envelope(request, value_or_raise(found, "tool call"))
 
 
 @router.post(

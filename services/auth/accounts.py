@@ -5,12 +5,13 @@ cached for seconds, or until they are invalidated (invalidation.py); workers rec
 invalidations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -23,12 +24,12 @@ from schema.tools import ApprovalPolicy, approval_policies
 from schema.users import UserRole, UserStatus
 from services.auth.credentials import Passwords
 from services.auth.ttl_cache import AsyncTtlCache
-from services.database import ActorGoneError, Database
+from services.database import ActorGoneError, Database, GatheredReads
 
 _MAX_CACHED: Final = 50_000
 
-_ACCOUNT: Final = """
-SELECT users.role, users.status, plans.id AS plan_id, plans.name AS plan_name,
+_ACCOUNTS: Final = """
+SELECT users.id, users.role, users.status, plans.id AS plan_id, plans.name AS plan_name,
        plans.entitlements, subscriptions.started_at, preferences.default_model,
        preferences.disabled_tools, preferences.tool_approvals
 FROM users
@@ -36,7 +37,7 @@ LEFT JOIN preferences ON preferences.user_id = users.id
 LEFT JOIN subscriptions ON subscriptions.user_id = users.id
 JOIN plans ON plans.id = coalesce(
     subscriptions.plan_id, (SELECT id FROM plans WHERE is_default))
-WHERE users.id = $1
+WHERE users.id = ANY($1::uuid[])
 """
 
 
@@ -59,7 +60,8 @@ class AccountCache:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._cache = AsyncTtlCache(self._read, max_size=_MAX_CACHED, lifetime_s=lifetime_s)
+        reads = GatheredReads(self._read)
+        self._cache = AsyncTtlCache(reads.get, max_size=_MAX_CACHED, lifetime_s=lifetime_s)
 
     async def get(self, user_id: UserId) -> Account | None:
         """Return the account of a user, or None if it is deleted or disabled."""
@@ -80,21 +82,24 @@ class AccountCache:
         """Read each account again at its next use in this process."""
         self._cache.invalidate_all()
 
-    async def _read(self, user_id: UserId) -> Account | None:
+    async def _read(self, user_ids: Collection[UserId]) -> dict[UserId, Account]:
         async with self._database.statements(SERVICE) as connection:
-            row = await connection.fetchrow(_ACCOUNT, user_id)
-        if row is None or row["status"] != UserStatus.ACTIVE:
-            return None
-        return Account(
-            role=UserRole(row["role"]),
-            plan_id=row["plan_id"],
-            plan_name=row["plan_name"],
-            entitlements=Entitlements.model_validate(row["entitlements"]),
-            subscribed_at=row["started_at"],
-            preferred_model=row["default_model"],
-            disabled_tools=frozenset(row["disabled_tools"] or ()),
-            tool_approvals=approval_policies(row["tool_approvals"] or {}),
-        )
+            rows = await connection.fetch(_ACCOUNTS, user_ids)
+        active = (row for row in rows if row["status"] == UserStatus.ACTIVE)
+        return {UserId(row["id"]): _account(row) for row in active}
+
+
+def _account(row: asyncpg.Record) -> Account:
+    return Account(
+        role=UserRole(row["role"]),
+        plan_id=row["plan_id"],
+        plan_name=row["plan_name"],
+        entitlements=Entitlements.model_validate(row["entitlements"]),
+        subscribed_at=row["started_at"],
+        preferred_model=row["default_model"],
+        disabled_tools=frozenset(row["disabled_tools"] or ()),
+        tool_approvals=approval_policies(row["tool_approvals"] or {}),
+    )
 
 
 async def ensure_administrator(

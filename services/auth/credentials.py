@@ -9,11 +9,13 @@ services/users/api_keys.py.
 import asyncio
 import hashlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import asyncpg
 import jwt
 from cachetools import LRUCache
 from pwdlib import PasswordHash
@@ -23,7 +25,7 @@ from schema.actors import SERVICE
 from schema.ids import UserId
 from schema.permissions import Permission
 from services.auth.ttl_cache import AsyncTtlCache
-from services.database import Database
+from services.database import Database, GatheredReads
 from services.setup_errors import SetupError
 
 _HASHES: Final = PasswordHash((Argon2Hasher(),))
@@ -39,16 +41,19 @@ _MAX_CACHED_KEYS: Final = 10_000
 
 # The use of a key is recorded at most once a minute: a write for each request is not worth its
 # cost.
-_READ_KEY: Final = """
+_READ_KEYS: Final = """
 WITH found AS (
-    SELECT id, user_id, permissions, expires_at, last_used_at FROM api_keys
-    WHERE key_hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    SELECT id, key_hash, user_id, permissions, expires_at FROM api_keys
+    WHERE key_hash = ANY($1::bytea[])
+      AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+), stale AS (
+    SELECT api_keys.id FROM api_keys JOIN found USING (id)
+    WHERE last_used_at IS NULL OR last_used_at < now() - interval '1 minute'
+    FOR NO KEY UPDATE OF api_keys SKIP LOCKED
 ), used AS (
-    UPDATE api_keys SET last_used_at = now() FROM found
-    WHERE api_keys.id = found.id
-      AND (found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute')
+    UPDATE api_keys SET last_used_at = now() FROM stale WHERE api_keys.id = stale.id
 )
-SELECT user_id, permissions, expires_at FROM found
+SELECT key_hash, user_id, permissions, expires_at FROM found
 """
 
 
@@ -170,7 +175,8 @@ class ApiKeyReader:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._cache = AsyncTtlCache(self._look_up, max_size=_MAX_CACHED_KEYS, lifetime_s=lifetime_s)
+        reads = GatheredReads(self._look_up)
+        self._cache = AsyncTtlCache(reads.get, max_size=_MAX_CACHED_KEYS, lifetime_s=lifetime_s)
 
     async def read(self, key: str) -> KeyHolder | None:
         """Return the holder of a key, or None if it is unknown, revoked or expired."""
@@ -192,20 +198,20 @@ class ApiKeyReader:
         holder = await self._cache.get(key_hash)
         return None if holder is None or _has_expired(holder) else holder
 
-    async def _look_up(self, key_hash: bytes) -> KeyHolder | None:
+    async def _look_up(self, key_hashes: Collection[bytes]) -> dict[bytes, KeyHolder]:
         async with self._database.statements(SERVICE) as connection:
-            row = await connection.fetchrow(_READ_KEY, key_hash)
-        if row is None:
-            return None
-        names = set(row["permissions"])
-        return KeyHolder(
-            key_hash=key_hash,
-            user_id=UserId(row["user_id"]),
-            permissions=frozenset(
-                permission for permission in Permission if permission.value in names
-            ),
-            expires_at=row["expires_at"],
-        )
+            rows = await connection.fetch(_READ_KEYS, key_hashes)
+        return {row["key_hash"]: _holder(row) for row in rows}
+
+
+def _holder(row: asyncpg.Record) -> KeyHolder:
+    names = set(row["permissions"])
+    return KeyHolder(
+        key_hash=row["key_hash"],
+        user_id=UserId(row["user_id"]),
+        permissions=frozenset(permission for permission in Permission if permission.value in names),
+        expires_at=row["expires_at"],
+    )
 
 
 def hash_of_key(key: str) -> bytes:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -26,18 +27,16 @@ from schema.tables.columns import utc_now
 from schema.users import Session, User
 from services.auth.credentials import AccessTokens
 from services.auth.ttl_cache import AsyncTtlCache
-from services.database import Database
+from services.database import Database, GatheredReads
 
 _MAX_CACHED: Final = 50_000
 
 REFRESH_GRACE: Final = timedelta(seconds=10)
 """How long a client may send a used refresh token again, and gets the same answer."""
 
-_IS_ACTIVE: Final = """
-SELECT EXISTS (
-    SELECT FROM refresh_tokens
-    WHERE family_id = $1 AND revoked_at IS NULL AND expires_at > now()
-)
+_ACTIVE: Final = """
+SELECT DISTINCT family_id FROM refresh_tokens
+WHERE family_id = ANY($1::uuid[]) AND revoked_at IS NULL AND expires_at > now()
 """
 
 
@@ -168,7 +167,8 @@ class LiveSessions:
 
     def __init__(self, database: Database, *, lifetime_s: float) -> None:
         self._database = database
-        self._live = AsyncTtlCache(self._read, max_size=_MAX_CACHED, lifetime_s=lifetime_s)
+        reads = GatheredReads(self._read)
+        self._live = AsyncTtlCache(reads.get, max_size=_MAX_CACHED, lifetime_s=lifetime_s)
 
     async def is_active(self, session_id: UUID) -> bool:
         """Return whether a sign-in has not ended."""
@@ -182,7 +182,7 @@ class LiveSessions:
         """Read each sign-in again at its next use in this process."""
         self._live.invalidate_all()
 
-    async def _read(self, session_id: UUID) -> Literal[True] | None:
+    async def _read(self, session_ids: Collection[UUID]) -> dict[UUID, Literal[True]]:
         async with self._database.statements(SERVICE) as connection:
-            is_active = await connection.fetchval(_IS_ACTIVE, session_id)
-        return True if is_active else None
+            rows = await connection.fetch(_ACTIVE, session_ids)
+        return {row["family_id"]: True for row in rows}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from schema.events import DeltaEvent, EventData, StepEvent
+from schema.events import DeltaEvent, EventData, StepEvent, delta_events
 from schema.ids import TurnId
 from services.events.writer import Appended, EventWriter
 
@@ -75,11 +75,10 @@ class DeltaBuffer:
         async with self._lock:
             waiting, self._waiting = "".join(self._waiting), []
             if self._last_id is not None and waiting:
-                self._last_id = await self._append([self._delta(waiting)], behind=self._last_id)
+                self._last_id = await self._append(self._deltas(waiting), behind=self._last_id)
             if self._last_id is None:
                 self._waiting.clear()
-                whole = [self._delta(self.text)] if self._pieces else []
-                self._last_id = await self._append([self._start, *whole])
+                self._last_id = await self._append([self._start, *self._deltas(self.text)])
 
     async def _append(
         self, events: Sequence[EventData], *, behind: str | None = None
@@ -94,8 +93,8 @@ class DeltaBuffer:
         )
         return appended.last_id if isinstance(appended, Appended) else None
 
-    def _delta(self, text: str) -> DeltaEvent:
-        return DeltaEvent(step=self._start.step, attempt=self._start.attempt, text=text)
+    def _deltas(self, text: str) -> list[DeltaEvent]:
+        return delta_events(text, step=self._start.step, attempt=self._start.attempt)
 
     async def _flush_regularly(self) -> None:
         while True:

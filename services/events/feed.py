@@ -6,26 +6,39 @@ from the database by the same rule: `step` clears, `delta` appends, `done` ends.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final, TypeAlias
 
 from schema.actors import Actor
-from schema.events import DONE_SEQUENCE, GONE, EventData, EventId, EventName, StreamedEvent
+from schema.events import DONE_SEQUENCE, GONE, EventData, EventId, StreamedEvent
 from schema.ids import TurnId
+from schema.result import Result
 from services.database import DatabaseUnavailableError
-from services.events.hub import EventHub, HubUnavailableError, StreamInterruptedError
+from services.events.hub import (
+    EventHub,
+    HubUnavailableError,
+    StreamInterruptedError,
+    StreamPage,
+    Subscription,
+)
 from services.events.snapshots import (
     PASSING,
     PolledEvents,
     Snapshots,
+    TurnFacts,
     TurnGoneError,
+    batches,
     event_at,
     final_events,
     passing_events,
 )
+from services.resources import Unreachable
 
 _POLL_S: Final = 1.0
 _CLOCK_SKEW_MS: Final = 60_000
+# The end of a turn is stored just before it is published.
+_LATE_DONE_S: Final = 1.0
 
 Batch: TypeAlias = list[StreamedEvent]
 
@@ -41,6 +54,13 @@ class EventFeed:
         self._snapshots = snapshots
         self._keep_alive_s = keep_alive_s
 
+    async def find(self, actor: Actor, turn_id: TurnId) -> Result[TurnFacts, Unreachable]:
+        """Return the facts of a turn that the actor may follow.
+
+        Errors: DatabaseUnavailableError.
+        """
+        return await self._snapshots.find(actor, turn_id)
+
     async def knows(self, turn_id: TurnId, event_id: EventId) -> bool:
         """Whether this turn's stream may have sent `event_id`.
 
@@ -52,11 +72,10 @@ class EventFeed:
         if event_id.milliseconds > time.time() * 1000 + _CLOCK_SKEW_MS:
             return False
         try:
-            first = await self._hub.read(turn_id, limit=1)
-            found = await self._hub.read(turn_id, since=event_id, limit=1)
+            page = await self._hub.read(turn_id, after=event_id)
         except HubUnavailableError:
             return True
-        return not _is_whole(first) or bool(found and found[0].id == event_id)
+        return page.is_found or not page.is_whole
 
     async def stream(
         self,
@@ -65,27 +84,33 @@ class EventFeed:
         *,
         after: EventId | None = None,
         opening: EventData | None = None,
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncGenerator[Batch, None]:
         """Yield the events after `after` until `done`; an empty batch is a keep-alive.
 
         `opening` is sent first, for a new turn that needs no lookup.
         """
         last = after
+        polled = PolledEvents()
         if opening is not None:
             yield [event_at(PASSING, opening)]
             last = PASSING
         while last is None or not last.is_done:
             try:
-                async for batch in self._live(actor, turn_id, last, is_new=opening is not None):
-                    last = batch[-1].id if batch else last
-                    yield batch
+                live = self._live(actor, turn_id, last, is_new=opening is not None)
+                async with aclosing(live):
+                    async for batch in live:
+                        last = batch[-1].id if batch else last
+                        polled = PolledEvents()
+                        yield batch
             except StreamInterruptedError:
                 opening = None
             except HubUnavailableError:
                 opening = None
-                async for batch in self._polled(actor, turn_id, last):
-                    last = batch[-1].id if batch else last
-                    yield batch
+                changes = self._polled(actor, turn_id, last, polled)
+                async with aclosing(changes):
+                    async for batch in changes:
+                        last = batch[-1].id if batch else last
+                        yield batch
             except TurnGoneError:
                 error, done = GONE
                 yield [event_at(PASSING, error), event_at(EventId(0, DONE_SEQUENCE), done)]
@@ -96,76 +121,93 @@ class EventFeed:
 
     async def _live(
         self, actor: Actor, turn_id: TurnId, after: EventId | None, *, is_new: bool
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncGenerator[Batch, None]:
         """Yield what Redis holds after `after`, then what is published, until `done`.
 
         Errors: StreamInterruptedError where something may have been missed.
         """
         async with self._hub.listen(turn_id) as subscription:
-            resumed = await self._behind(turn_id, after)
-            entries = await self._hub.read(turn_id) if resumed is None else resumed
-            is_complete = _ends(entries) and (resumed is not None or _is_whole(entries))
-            if not (is_new or is_complete):
+            position, page = await self._first_page(turn_id, after)
+            if position is None and not (page.is_whole or is_new):
                 snapshot = await self._snapshots.read(actor, turn_id)
+                events = final_events(snapshot, after=after)
+                async for batch in events if snapshot.is_final else passing_events(snapshot):
+                    yield batch
                 if snapshot.is_final:
-                    yield final_events(snapshot, after=after)
                     return
-                if resumed is None and not _is_whole(entries):
-                    yield passing_events(snapshot)
-            if entries:
-                yield entries
-            last = entries[-1].id if entries else after or PASSING
+            last = position or PASSING
+            async for batch in self._pages(turn_id, page):
+                last = batch[-1].id
+                yield batch
+            has_ended = not (is_new or last.is_done) and await self._has_ended(turn_id)
             while not last.is_done:
-                received = await subscription.take(within_s=self._keep_alive_s)
-                if not received and await self._has_ended(actor, turn_id):
-                    raise StreamInterruptedError
+                received = await self._take(subscription, is_late=has_ended)
+                if not received and (has_ended or await self._has_ended(turn_id)):
+                    snapshot = await self._snapshots.read(actor, turn_id)
+                    async for batch in final_events(snapshot, after=last):
+                        yield batch
+                    return
                 fresh = [event for event in received if event.id > last]
                 last = fresh[-1].id if fresh else last
                 if fresh or not received:
                     yield fresh
 
-    async def _behind(self, turn_id: TurnId, after: EventId | None) -> Batch | None:
-        """Return what Redis holds after `after`, or None if it can't resume exactly there."""
-        if after is None or after.is_snapshot:
-            return None
-        entries = await self._hub.read(turn_id, since=after)
-        if not entries or entries[0].id != after:
-            return None
-        return entries[1:]
+    async def _first_page(
+        self, turn_id: TurnId, after: EventId | None
+    ) -> tuple[EventId | None, StreamPage]:
+        """Return what Redis holds after `after`; None and all where it can't resume there."""
+        if after is not None and not after.is_snapshot:
+            page = await self._hub.read(turn_id, after=after)
+            if page.is_found:
+                return after, page
+        return None, await self._hub.read(turn_id)
 
-    async def _has_ended(self, actor: Actor, turn_id: TurnId) -> bool:
-        """Whether the turn has ended without an event, e.g. while Redis was unavailable."""
+    async def _pages(self, turn_id: TurnId, page: StreamPage) -> AsyncGenerator[Batch, None]:
+        """Yield this page and those behind it, each read when the one before was taken."""
+        while page.events:
+            yield page.events
+            if page.is_last:
+                return
+            page = await self._hub.read(turn_id, after=page.events[-1].id)
+            if not page.is_found:
+                raise StreamInterruptedError
+
+    async def _take(self, subscription: Subscription, *, is_late: bool) -> Batch:
+        within_s = min(_LATE_DONE_S, self._keep_alive_s) if is_late else self._keep_alive_s
+        return await subscription.take(within_s=within_s)
+
+    async def _has_ended(self, turn_id: TurnId) -> bool:
+        """Whether the turn has ended, perhaps without an event: Redis may have been unavailable."""
         try:
-            return await self._snapshots.has_ended(actor, turn_id)
+            return (await self._snapshots.facts(turn_id)).status.is_final
         except DatabaseUnavailableError:
             return False
 
     async def _polled(
-        self, actor: Actor, turn_id: TurnId, after: EventId | None
-    ) -> AsyncIterator[Batch]:
+        self, actor: Actor, turn_id: TurnId, after: EventId | None, polled: PolledEvents
+    ) -> AsyncGenerator[Batch, None]:
         """Yield what the database holds, until the turn has ended or Redis is back."""
-        polled = PolledEvents()
         silent_since = time.monotonic()
+        changed_at = None
         while True:
-            snapshot = await self._snapshots.read(actor, turn_id)
-            if snapshot.is_final and not polled.has_begun:
-                yield final_events(snapshot, after=after)
+            facts = await self._snapshots.facts(turn_id)
+            if facts.status.is_final and not polled.has_begun:
+                snapshot = await self._snapshots.read(actor, turn_id)
+                async for batch in final_events(snapshot, after=after):
+                    yield batch
                 return
-            batch = polled.new_events(snapshot)
-            if batch or time.monotonic() - silent_since >= self._keep_alive_s:
+            if facts.status.is_final or facts.changed_at != changed_at:
+                changed_at = facts.changed_at
+                snapshot = await self._snapshots.read(actor, turn_id)
+                async for part in snapshot.parts:
+                    for batch in batches(polled.new_events(part)):
+                        silent_since = time.monotonic()
+                        yield batch
+                if snapshot.is_final:
+                    return
+            if time.monotonic() - silent_since >= self._keep_alive_s:
                 silent_since = time.monotonic()
-                yield batch
-            if snapshot.is_final:
-                return
+                yield []
             await asyncio.sleep(_POLL_S)
             if self._hub.is_connected:
                 return
-
-
-def _is_whole(entries: Batch) -> bool:
-    """Whether Redis has the stream from its beginning."""
-    return bool(entries) and entries[0].name is EventName.TURN
-
-
-def _ends(entries: Batch) -> bool:
-    return bool(entries) and entries[-1].id.is_done

@@ -3,14 +3,18 @@
 Over the same connection API processes exchange cache invalidations.
 
 A subscriber first listens, then reads what the stream already holds, and drops received events that
-it has read: so no event is missed or sent twice.
+it has read: so no event is missed or sent twice. It reads page by page, and what waits for it is
+bounded, too: a client that reads slowly, or not at all, holds little memory.
 """
 
 import asyncio
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol, Self
+from importlib.resources import files
+from typing import Any, Final, NamedTuple, Protocol, Self
+from uuid import uuid4
 
 import structlog
 from redis.asyncio import Redis
@@ -19,13 +23,25 @@ from redis.exceptions import RedisError
 
 from schema.events import EventId, EventName, StreamedEvent, parse_event_id
 from schema.ids import TurnId
-from services.events.writer import API_CHANNEL, channel_name, stream_key
+from services.events.writer import (
+    API_CHANNEL,
+    PROCESS_CHANNEL_PREFIX,
+    channel_name,
+    stream_key,
+)
 
 _log = structlog.get_logger(__name__)
+
+PAGE_BYTES: Final = 64 * 1024
+"""How much of a stream is read at a time, and how much may wait for one client."""
 
 _QUEUE_LIMIT: Final = 1000
 _RETRY_S: Final = 0.5
 _READ_TIMEOUT_S: Final = 5.0
+# A crowd reads in turn: all at once would wait for connections until Redis seems unavailable.
+_READS_AT_A_TIME: Final = 16
+# A Redis that does not answer is left alone this long: clients get their events from the database.
+_PAUSE_S: Final = 2.0
 
 
 class HubUnavailableError(Exception):
@@ -40,6 +56,19 @@ class StreamInterruptedError(Exception):
 
     The stream must then be read again, after the last event that was taken.
     """
+
+
+class StreamPage(NamedTuple):
+    """A part of a stream in Redis.
+
+    `is_whole` is whether Redis has the stream from its first event, `is_found` whether it has the
+    event before the page, and `is_last` whether nothing follows the page.
+    """
+
+    is_whole: bool
+    is_found: bool
+    is_last: bool
+    events: list[StreamedEvent]
 
 
 class Listener(Protocol):
@@ -57,20 +86,28 @@ class Subscription:
 
     def __init__(self) -> None:
         self._received: list[StreamedEvent] = []
+        self._chars = 0
         self._interrupted = False
         self._changed = asyncio.Event()
 
     def offer(self, received: StreamedEvent) -> None:
-        """Queue an event, or give up on a client that lags far behind."""
-        if len(self._received) < _QUEUE_LIMIT:
-            self._received.append(received)
-            self._changed.set()
-        else:
+        """Queue an event, or drop all of them for a client that lags behind.
+
+        One event fits, however large: the subscriptions of a process share it.
+        """
+        if self._interrupted:
+            return
+        self._chars += len(received.data)
+        if self._received and (self._chars > PAGE_BYTES or len(self._received) >= _QUEUE_LIMIT):
             self.interrupt()
+            return
+        self._received.append(received)
+        self._changed.set()
 
     def interrupt(self) -> None:
         """Mark that events may have been missed."""
         self._interrupted = True
+        self._received.clear()
         self._changed.set()
 
     async def take(self, *, within_s: float) -> list[StreamedEvent]:
@@ -88,20 +125,30 @@ class Subscription:
             raise StreamInterruptedError
         self._changed.clear()
         received, self._received = self._received, []
+        self._chars = 0
         return received
 
 
 class EventHub:
     """Listens over one connection for the events of many turns and for API processes.
 
+    While it listens, Redis knows a subscriber of `process_channel`; so others see whether this
+    process lives.
     Errors: HubUnavailableError from `listen` and `read` while Redis is unavailable.
     """
 
     def __init__(self, redis: Redis, listener: Listener) -> None:
+        self.process_channel = f"{PROCESS_CHANNEL_PREFIX}{uuid4().hex}"
         self._redis = redis
         self._listener = listener
         self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
         self._acknowledged: dict[str, asyncio.Event] = {}
+        self._unconfirmed: Counter[str] = Counter()
+        self._read = redis.register_script(
+            files("services.events").joinpath("read.lua").read_text()
+        )
+        self._reads = asyncio.Semaphore(_READS_AT_A_TIME)
+        self._paused_until = 0.0
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -128,21 +175,34 @@ class EventHub:
         finally:
             await self._leave(channel, subscription)
 
-    async def read(
-        self, turn_id: TurnId, *, since: EventId | None = None, limit: int | None = None
-    ) -> list[StreamedEvent]:
-        """Return what the stream holds from `since` on, that event included."""
-        start = "-" if since is None else str(since)
-        try:
-            entries = await self._redis.xrange(stream_key(turn_id), min=start, count=limit)
-        except (RedisError, OSError) as error:
-            raise HubUnavailableError from error
-        return [_entry(entry_id, fields) for entry_id, fields in entries or ()]
+    async def read(self, turn_id: TurnId, *, after: EventId | None = None) -> StreamPage:
+        """Return the first page of what the stream holds after an event, or from its beginning."""
+        arguments: list[str | int] = ["" if after is None else str(after), PAGE_BYTES]
+        async with self._reads:
+            if self._is_paused:
+                raise HubUnavailableError
+            try:
+                first, is_found, is_last, entries = await self._read(
+                    keys=[stream_key(turn_id)], args=arguments
+                )
+            except (RedisError, OSError) as error:
+                self._paused_until = time.monotonic() + _PAUSE_S
+                raise HubUnavailableError from error
+        return StreamPage(
+            is_whole=first == EventName.TURN.encode(),
+            is_found=bool(is_found),
+            is_last=bool(is_last),
+            events=[_entry(entry_id, fields) for entry_id, fields in entries],
+        )
 
     @property
     def is_connected(self) -> bool:
-        """Whether Redis is being listened to."""
-        return self._pubsub is not None
+        """Whether Redis is being listened to, and answers."""
+        return self._pubsub is not None and not self._is_paused
+
+    @property
+    def _is_paused(self) -> bool:
+        return time.monotonic() < self._paused_until
 
     async def _subscribe(self, channel: str) -> None:
         if self._pubsub is None:
@@ -151,6 +211,7 @@ class EventHub:
         try:
             if acknowledged is None:
                 acknowledged = self._acknowledged[channel] = asyncio.Event()
+                self._unconfirmed[channel] += 1
                 await self._pubsub.subscribe(channel)
             await asyncio.wait_for(acknowledged.wait(), _READ_TIMEOUT_S)
         except (RedisError, OSError, TimeoutError) as error:
@@ -183,7 +244,7 @@ class EventHub:
     async def _listen(self) -> None:
         async with self._redis.pubsub() as pubsub:
             # It also keeps the subscription alive while no stream is open.
-            await pubsub.subscribe(API_CHANNEL)
+            await pubsub.subscribe(API_CHANNEL, self.process_channel)
             self._pubsub = pubsub
             async for message in pubsub.listen():
                 self._take(message["type"], message["channel"].decode(), message["data"])
@@ -198,7 +259,13 @@ class EventHub:
         if channel == API_CHANNEL:
             # Messages sent before this moment were missed.
             self._listener.interrupt()
-        elif channel in self._acknowledged:
+            return
+        self._unconfirmed[channel] -= 1
+        if self._unconfirmed[channel] > 0:
+            # It confirms an earlier subscription, which has been given up since.
+            return
+        del self._unconfirmed[channel]
+        if channel in self._acknowledged:
             self._acknowledged[channel].set()
 
     def _hear(self, channel: str, data: bytes) -> None:
@@ -219,6 +286,7 @@ class EventHub:
             self._listener.interrupt()
         self._pubsub = None
         self._acknowledged.clear()
+        self._unconfirmed.clear()
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.interrupt()
@@ -232,9 +300,8 @@ def _event_id(raw: bytes) -> EventId:
 
 
 def _entry(entry_id: Any, fields: Any) -> StreamedEvent:  # noqa: ANN401 -- untyped by redis-py
-    return StreamedEvent(
-        _event_id(entry_id), EventName(fields[b"n"].decode()), fields[b"d"].decode()
-    )
+    _, name, _, data = fields
+    return StreamedEvent(_event_id(entry_id), EventName(name.decode()), data.decode())
 
 
 def _announcement(data: bytes) -> StreamedEvent:

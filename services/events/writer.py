@@ -25,6 +25,9 @@ _log = structlog.get_logger(__name__)
 API_CHANNEL: Final = "everturn:api"
 """API processes exchange cache invalidations on it; all of them always listen."""
 
+PROCESS_CHANNEL_PREFIX: Final = "everturn:api:"
+"""Each API process listens to a channel of its own, which shows that it lives."""
+
 
 def stream_key(turn_id: TurnId) -> str:
     """Return the key of the Redis stream that holds the turn's events."""

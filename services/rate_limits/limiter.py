@@ -39,6 +39,8 @@ KEY_PREFIX: Final = "everturn:limits"
 # Redis answers in less than 1 ms; a request does not wait for one that is slow.
 _REDIS_TIMEOUT: Final = timedelta(milliseconds=250)
 _PAUSE: Final = timedelta(seconds=1)
+# A crowd is counted in turn: all at once would wait for connections until Redis seems too slow.
+_AT_A_TIME: Final = 16
 _MAX_SUBJECTS: Final = 20_000
 _NO_TIME: Final = timedelta(0)
 
@@ -78,6 +80,7 @@ class RateLimiter:
         self._pause_s = pause.total_seconds()
         self._paused_until = 0.0
         self._degraded = False
+        self._turns = asyncio.Semaphore(_AT_A_TIME)
 
     @property
     def is_degraded(self) -> bool:
@@ -91,6 +94,10 @@ class RateLimiter:
 
     async def _take_shared(self, subject: str, limits: LimitSet) -> Decision | None:
         """Let Redis decide; return None if it is unavailable."""
+        async with self._turns:
+            return await self._try_shared(subject, limits)
+
+    async def _try_shared(self, subject: str, limits: LimitSet) -> Decision | None:
         if self._degraded:
             if time.monotonic() < self._paused_until:
                 return None

@@ -30,6 +30,7 @@ class Group(StrEnum):
     SEARCHES = "searches"
     UPLOADS = "uploads"
     EXPORTS = "exports"
+    STREAMS = "streams"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,11 @@ class AuthLimits(BaseModel):
 
 
 def limits_for(rates: RateLimits, group: Group) -> LimitSet:
-    """Return a plan's limits for a request of this group; each counts as one of `REQUESTS`, too."""
+    """Return a plan's limits for a request of this group.
+
+    Each counts as one of `REQUESTS`, too, but for `STREAMS`: clients who lost their streams must
+    get them back, however much they asked for before.
+    """
     requests = Limit(Group.REQUESTS, rates.requests_per_minute, _MINUTE)
     match group:
         case Group.MESSAGES:
@@ -84,6 +89,8 @@ def limits_for(rates: RateLimits, group: Group) -> LimitSet:
             own = Limit(group, rates.uploads_per_hour, _HOUR)
         case Group.EXPORTS:
             own = Limit(group, rates.exports_per_hour, _HOUR)
+        case Group.STREAMS:
+            return (Limit(group, rates.requests_per_minute, _MINUTE),)
         case _:
             return (requests,)
     return (requests, own)

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from schema.events import EventData, NoticeEvent, ToolCallEvent
 from schema.turns import PAUSED, ToolCallStatus
+from services.events.snapshots import event_input
 from services.models.gateway import AnswerEnded
 from services.turns.steps import ToolRequest
 
@@ -92,7 +93,7 @@ def _tool_call(step: int, request: ToolRequest, *, has_failed: bool) -> ToolCall
         tool_call_id=request.id,
         name=request.name,
         status=ToolCallStatus.FAILED if has_failed else ToolCallStatus.REQUESTED,
-        input=request.input,
+        **event_input(request.input),
         output=request.problem if has_failed else None,
     )
 

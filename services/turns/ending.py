@@ -8,7 +8,7 @@ import asyncpg
 
 from schema.actors import Actor, acting_user
 from schema.errors import TURN_MESSAGES, ErrorCode
-from schema.events import DeltaEvent, EventData, StepEvent
+from schema.events import EventData, StepEvent, delta_events
 from schema.ids import ChatId, TurnId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import MessageRow, TurnRow
@@ -194,9 +194,7 @@ async def _give_up(
         attempt = step["attempt"] + 1
         await connection.execute(_GIVE_UP_STEP, turn["id"], step["step"], attempt)
         corrections.append(StepEvent(step=step["step"], attempt=attempt, model=step["model"]))
-        if step["text"]:
-            delta = DeltaEvent(step=step["step"], attempt=attempt, text=step["text"])
-            corrections.append(delta)
+        corrections += delta_events(step["text"], step=step["step"], attempt=attempt)
     return corrections
 
 

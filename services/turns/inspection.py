@@ -27,7 +27,7 @@ from schema.turn_inspection import (
     TurnFilter,
     TurnSort,
 )
-from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus, Turn
+from schema.turns import StepStatus, ToolCall, ToolCallDecision, ToolCallStatus, Turn
 from schema.usage import TokenUsage
 from services.audit import record, record_plainly
 from services.database import Connection, Database
@@ -41,9 +41,18 @@ from services.database.queries import (
     ids_within,
 )
 from services.resources import Unreachable, why_unreachable
-from services.turns.rows import owned_turn_from_row, turn_from_row
+from services.turns.rows import owned_turn_from_row, tool_call_from_row, turn_from_row
 
 _ONE_TURN: Final = by_id(TurnRow)
+_TOOL_CALL: Final = CompiledQuery(
+    select(ToolCallRow)
+    .where(
+        col(ToolCallRow.turn_id) == bindparam("turn_id", type_=Uuid),
+        col(ToolCallRow.tool_call_id) == bindparam("tool_call_id"),
+    )
+    .order_by(col(ToolCallRow.step).desc())
+    .limit(1)
+)
 _MESSAGES_OF_TURN: Final = CompiledQuery(
     select(MessageRow)
     .where(col(MessageRow.turn_id) == bindparam("turn_id", type_=Uuid))
@@ -64,6 +73,17 @@ class TurnReading:
         if row is None:
             return Err(await why_unreachable(self._database, TurnRow, turn_id))
         return Ok(turn_from_row(row))
+
+    async def get_tool_call(
+        self, actor: Actor, turn_id: TurnId, tool_call_id: str
+    ) -> Result[ToolCall, Unreachable]:
+        """Return one tool call of a turn; the latest, where a model used its id again."""
+        async with self._database.statements(actor) as connection:
+            turn = await _ONE_TURN.first(connection, id=turn_id)
+            row = await _TOOL_CALL.first(connection, turn_id=turn_id, tool_call_id=tool_call_id)
+        if turn is None:
+            return Err(await why_unreachable(self._database, TurnRow, turn_id))
+        return Err(Unreachable.MISSING) if row is None else Ok(tool_call_from_row(row))
 
     async def list_messages(self, actor: Actor, turn_id: TurnId) -> list[Message]:
         """Return the messages of a turn: the question, and the answer once there is one."""

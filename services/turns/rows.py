@@ -6,7 +6,7 @@ from schema.errors import RETRYABLE, ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.tables import MessageRow, ToolCallRow, TurnRow
 from schema.turn_inspection import OwnedTurn
-from schema.turns import Turn, TurnError, TurnReference, TurnStatus
+from schema.turns import ToolCall, ToolCallStatus, Turn, TurnError, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 
 
@@ -39,6 +39,23 @@ def turn_from_row(row: TurnRow) -> Turn:
         error=_error_from_row(row),
         usage=TokenUsage.model_validate(row, from_attributes=True),
         cost_usd=row.cost_usd,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def tool_call_from_row(row: ToolCallRow) -> ToolCall:
+    """Return the tool call that the row holds."""
+    return ToolCall(
+        turn_id=TurnId(row.turn_id),
+        step=row.step,
+        tool_call_id=row.tool_call_id,
+        name=row.name,
+        status=ToolCallStatus(row.status),
+        input=row.input if row.edited_input is None else row.edited_input,
+        output=row.output,
+        expires_at=row.expires_at if row.status == ToolCallStatus.AWAITING_APPROVAL else None,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

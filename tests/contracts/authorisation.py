@@ -44,6 +44,7 @@ MATRIX: Final[dict[str, Row]] = {
     "POST /chats/{chat_id}/messages": Row(401, 403, 200, 403, 403),
     "GET /turns/{turn_id}": Row(401, 403, 200, 403, 403),
     "GET /turns/{turn_id}/events": Row(401, 403, 200, 403, 403),
+    "GET /turns/{turn_id}/tool-calls/{tool_call_id}": Row(401, 403, 200, 403, 403),
     "POST /turns/{turn_id}/cancel": Row(401, 403, 202, 403, 403),
     "POST /turns/{turn_id}/regenerate": Row(401, 403, 200, 403, 403),
     "POST /turns/{turn_id}/approvals/{tool_call_id}": Row(401, 403, 409, 403, 403),

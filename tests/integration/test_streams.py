@@ -293,3 +293,27 @@ async def test_the_headers_of_a_stream_keep_proxies_from_holding_it_back(
     assert headers["x-accel-buffering"] == "no"
     assert headers["x-turn-id"] == stream.turn_id
     assert stream.comments >= 1
+
+
+async def test_a_long_input_is_told_once_and_can_be_read_apart(user: ApiUser, stack: Stack) -> None:
+    question = unique()
+    long = {"expression": "1 + " * 2_500 + "1"}
+    call = ToolCall(name="calculator", input=long)
+    stack.model.add(Script(match=question, text="A moment. ", tool_calls=(call,)))
+    stack.model.add(Script(match=question, text="Too long."))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+    turn_id = turn_id_of(events)
+    await forget(stack, turn_id)
+    stored = await user.events(turn_id)
+
+    first, *later = named(events, "tool_call")
+    assert later
+    assert (first.data["input"], "inputBytes" in first.data) == (long, False)
+    assert all("input" not in event.data for event in later)
+    assert {event.data["inputBytes"] for event in later} == {10_019}
+    assert [event.data["input"] for event in named(stored, "tool_call")] == [long]
+    found = await user.request("GET", f"/turns/{turn_id}/tool-calls/{first.data['toolCallId']}")
+    assert found.json()["data"]["input"] == long
+    assert (await user.request("GET", f"/turns/{turn_id}/tool-calls/none")).status_code == 404

@@ -3,11 +3,11 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from redis.asyncio import Redis
@@ -37,8 +37,8 @@ class FakeDatabase:
     async def statements(self, actor: object) -> AsyncIterator[Self]:
         yield self
 
-    async def fetchval(self, statement: str, *arguments: object) -> bool:
-        found = self.holds
+    async def fetch(self, statement: str, session_ids: Collection[UUID]) -> list[dict[str, UUID]]:
+        found = [{"family_id": session_id} for session_id in session_ids if self.holds]
         self.asked.set()
         await self.may_answer.wait()
         return found

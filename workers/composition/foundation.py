@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from temporalio.client import Client
@@ -28,6 +28,7 @@ from services.settings import Settings
 from services.turns.ending import TurnEnding
 
 _REDIS_TIMEOUT_S: Final = 1.0
+_REDIS_CONNECTIONS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +56,27 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
         stack.push_async_callback(database.close)
-        redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=_REDIS_TIMEOUT_S,
-            socket_connect_timeout=_REDIS_TIMEOUT_S,
-            # Retries are left to callers, who know whether a repetition is safe.
-            retry=Retry(NoBackoff(), 0),
-        )
+        redis = _open_redis(settings)
         stack.push_async_callback(redis.aclose)
         events = EventWriter(redis, retention_s=settings.event_retention_s)
         ending = TurnEnding(database, events)
         embedder = _make_embedder(settings)
         stack.push_async_callback(embedder.close)
         yield Foundation(settings, database, redis, events, pricing, ending, embedder)
+
+
+def _open_redis(settings: Settings) -> Redis:
+    """Return a client of few connections: a crowd waits for one of them, instead of an error."""
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url.get_secret_value(),
+        max_connections=_REDIS_CONNECTIONS,
+        timeout=_REDIS_TIMEOUT_S,
+        socket_timeout=_REDIS_TIMEOUT_S,
+        socket_connect_timeout=_REDIS_TIMEOUT_S,
+        # Retries are left to callers, who know whether a repetition is safe.
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
 
 
 async def warm_up(foundation: Foundation) -> None:

@@ -122,6 +122,11 @@ class Answering:
 
     async def _decided(self, call: ToolCallEvent, turn_id: str, view: AnswerView) -> bool:
         """Ask until the API accepts the decision or no longer needs one; False without one."""
+        try:
+            call = await self._with_input(call, turn_id)
+        except EverturnError as error:
+            view.note(sentence_of(error))
+            return False
         while (decision := self._ask(call, view)) is not None:
             try:
                 await self._client.turns.decide(
@@ -143,6 +148,13 @@ class Answering:
                 return False
             return True
         return False
+
+    async def _with_input(self, call: ToolCallEvent, turn_id: str) -> ToolCallEvent:
+        """Return the call with its input: nobody approves what they can't see."""
+        if self._approvals is None or call.input_bytes is None or call.input is not None:
+            return call
+        whole = await self._client.turns.tool_call(turn_id, call.tool_call_id)
+        return call.model_copy(update={"input": whole.input})
 
     def _ask(self, call: ToolCallEvent, view: AnswerView) -> Decision | None:
         """Block the loop for a question: what arrives during it waits in the connection."""

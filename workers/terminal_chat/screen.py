@@ -151,7 +151,10 @@ def shortened(text: str, *, limit: int = _SHORT) -> str:
 
 def tool_line(call: ToolCallEvent) -> str:
     """Return a tool call as its name, input, status and output."""
-    parts = [f"{call.name} {_value(call.input)}".strip(), call.status.replace("_", " ")]
+    called_with = _value(call.input)
+    if call.input is None and call.input_bytes is not None:
+        called_with = f"({call.input_bytes:,} bytes)"
+    parts = [f"{call.name} {called_with}".strip(), call.status.replace("_", " ")]
     if call.output is not None:
         parts.append(_value(call.output))
     return "⚙ " + " · ".join(parts)

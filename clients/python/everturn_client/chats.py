@@ -170,6 +170,11 @@ class Turns(Group[RunnerT]):
         )
 
     @Endpoint
+    def tool_call(self, turn_id: str, tool_call_id: str) -> Call[models.ToolCall]:
+        """Return a tool call with its whole input, which events leave out if it is long."""
+        return get(models.ToolCall, "turns", turn_id, "tool-calls", tool_call_id)
+
+    @Endpoint
     def decide(
         self,
         turn_id: str,

@@ -126,6 +126,8 @@ class ToolCallEvent(EventModel):
     """A tool call and its status; it replaces an earlier event with the same `tool_call_id`.
 
     `status` is `requested`, `awaiting_approval`, `running`, `completed`, `failed` or `denied`.
+    A long `input` is not repeated, and a very long one is in no event: then `input_bytes` is its
+    size, and `turns.tool_call` returns it.
     """
 
     type: Literal["tool_call"] = "tool_call"
@@ -134,6 +136,7 @@ class ToolCallEvent(EventModel):
     name: str
     status: str
     input: JsonValue = None
+    input_bytes: int | None = None
     output: JsonValue = None
     expires_at: str | None = None
     progress: ToolCallProgress | None = None

@@ -144,6 +144,22 @@ class Answer(Resource):
     assistant_message: Message | None = None
 
 
+class ToolCall(Resource):
+    """A tool call with its whole input, which events leave out if it is long."""
+
+    turn_id: str
+    step: int
+    tool_call_id: str
+    name: str
+    status: str
+    input: dict[str, JsonValue]
+    output: str | None = None
+    expires_at: datetime | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
 class DecidedToolCall(Resource):
     """A tool call after a decision about it."""
 
