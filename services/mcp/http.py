@@ -23,7 +23,7 @@ from services.mcp.limits import MAX_ANSWER_BYTES, MAX_BYTES, REFILL_S, TOO_LONG,
 from services.mcp.oauth import OAuthTokens
 from services.mcp.sdk import MCPError, TransportStreams, streamable_http_client
 from services.outgoing.errors import OutgoingError, TooLargeError
-from services.outgoing.transport import guarded_transport
+from services.outgoing.transport import guarded_transport, weight_of
 from services.retry_after import wait_asked_for
 
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -227,7 +227,7 @@ class _StreamLimit:
         self._lines = TokenBucket(_MAX_LINES, refill_s=REFILL_S)
 
     def count(self, chunk: bytes) -> None:
-        if not self._bytes.take(len(chunk)) or not self._lines.take(chunk.count(b"\n")):
+        if not self._bytes.take(weight_of(chunk)) or not self._lines.take(chunk.count(b"\n")):
             raise McpServerError("The server sent too much without answering.")
 
 
@@ -313,11 +313,12 @@ def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 async def _read(response: httpx2.Response) -> bytes:
-    content = bytearray()
+    content, weight = bytearray(), 0
     try:
         async for chunk in _chunks(response):
             content += chunk
-            if len(content) > MAX_ANSWER_BYTES:
+            weight += weight_of(chunk)
+            if weight > MAX_ANSWER_BYTES:
                 raise TooLargeError(MAX_ANSWER_BYTES)
     finally:
         await response.aclose()

@@ -149,7 +149,8 @@ class McpPool:
         if row is None:
             if server is not None:
                 self._close(name)
-            raise CallLostError("The server is disabled or no longer registered.", reached=False)
+            # Waiting would not help.
+            raise CallRejectedError("The tool's server is disabled or no longer registered.")
         if server is not None and server.configured_at != row.updated_at:
             self._retire(name)
             server = None

@@ -1,7 +1,7 @@
 """One MCP server as a worker sees it: its configuration, its health, and its connection.
 
 A server that can't be reached is not contacted by each call: calls fail at once until it is time
-for the next attempt, a second after the first failure, and at most a minute after later ones.
+for the next attempt, a second after the first failure, and at most 15 seconds after later ones.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _MAX_CACHED: Final = 1_000
 _WRITE_PAUSE_S: Final = 5.0
 """Between two writes about a server that works only now and then."""
 _FIRST_PAUSE_S: Final = 1.0
-_MAX_PAUSE_S: Final = 60.0
+_MAX_PAUSE_S: Final = 15.0
 _YOUNG_S: Final = 5.0
 _DRAIN_S: Final = 30.0
 _MAX_DOUBLINGS: Final = 16

@@ -20,12 +20,14 @@ from services.outgoing.errors import (
     TooLargeError,
 )
 from services.outgoing.network import Resolve
-from services.outgoing.transport import GuardedTransport, Sending, guarded_transport
+from services.outgoing.transport import GuardedTransport, Sending, guarded_transport, weight_of
 
 MAX_BYTES: Final = 1024 * 1024
 """The default limit of a response."""
 
 _CONNECT_TIMEOUT_S: Final = 5.0
+# A small body may come in small pieces.
+_SMALL: Final = 64 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_HEADERS: Final = {"User-Agent": "Everturn"}
 # Decompressed, a response could be a thousand times what was counted.
@@ -132,9 +134,10 @@ async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
     declared = response.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise TooLargeError(max_bytes)
-    body = bytearray()
+    body, weight = bytearray(), 0
     async for chunk in response.aiter_raw():
         body += chunk
-        if len(body) > max_bytes:
+        weight += weight_of(chunk)
+        if weight > max(max_bytes, _SMALL) or len(body) > max_bytes:
             raise TooLargeError(max_bytes)
     return bytes(body)

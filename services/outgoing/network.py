@@ -6,10 +6,13 @@ time of the connection. TLS still verifies the name of the host, without resolvi
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from ipaddress import ip_address
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import httpcore2
 from httpcore2 import SOCKET_OPTION
@@ -20,6 +23,8 @@ from services.outgoing.hosts import AllowedHosts, is_public
 _CONNECT_TIMEOUT_S: Final = 5.0
 _MAX_ADDRESSES: Final = 6
 _THREADS: Final = 16
+_MAX_HEAD_BYTES: Final = 128 * 1024
+_HEAD_PIECE: Final = 2 * 1024
 
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -89,6 +94,76 @@ def _is_address(host: str) -> bool:
     return True
 
 
+class HeadLimit:
+    """How much of a response may be read before its head is complete.
+
+    The head itself is limited by the library, but not the number of interim responses (100 to 199)
+    before it, all of which it reads without a pause.
+    """
+
+    def __init__(self) -> None:
+        self.is_read = False
+        self._left = _MAX_HEAD_BYTES
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Apply it to what the block reads."""
+        token = _head_limit.set(self)
+        try:
+            yield
+        finally:
+            _head_limit.reset(token)
+
+    def count(self, size: int) -> None:
+        """Count what was read. Errors: httpcore2.RemoteProtocolError beyond the limit."""
+        self._left -= size
+        if self._left < 0:
+            raise httpcore2.RemoteProtocolError("no response in all that was read")
+
+
+_head_limit: ContextVar[HeadLimit | None] = ContextVar("head_limit", default=None)
+
+
+class _LimitedStream(httpcore2.AsyncNetworkStream):
+    """A connection, read in small pieces until the head of a response is complete."""
+
+    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(
+        self,
+        max_bytes: int,
+        timeout: float | None = None,  # noqa: ASYNC109 -- the interface of the library
+    ) -> bytes:
+        limit = _head_limit.get()
+        if limit is None or limit.is_read:
+            return await self._inner.read(max_bytes, timeout)
+        read = await self._inner.read(min(max_bytes, _HEAD_PIECE), timeout)
+        limit.count(len(read))
+        return read
+
+    async def write(
+        self,
+        buffer: bytes,
+        timeout: float | None = None,  # noqa: ASYNC109 -- as above
+    ) -> None:
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 -- as above
+    ) -> httpcore2.AsyncNetworkStream:
+        return _LimitedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 -- as above
+        return self._inner.get_extra_info(info)
+
+
 class GuardedNetwork(httpcore2.AsyncNetworkBackend):
     """Connects to public addresses, and to the hosts that are allowed by name.
 
@@ -122,7 +197,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
             # Each gets its share, so that an unresponsive one leaves time for the next.
             share_s = (until - loop.time()) / (len(addresses) - position)
             try:
-                return await self._network.connect_tcp(
+                stream = await self._network.connect_tcp(
                     address,
                     port,
                     timeout=max(share_s, 0),
@@ -131,6 +206,8 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failed = error
+            else:
+                return _LimitedStream(stream)
         raise failed
 
     async def connect_unix_socket(

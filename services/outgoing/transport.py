@@ -3,6 +3,7 @@
 It follows no redirects; a client that does sends another request, whose address is checked, too.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from services.outgoing.errors import (
     TooLargeError,
 )
 from services.outgoing.hosts import AllowedHosts
-from services.outgoing.network import GuardedNetwork, Resolve, SystemResolver
+from services.outgoing.network import GuardedNetwork, HeadLimit, Resolve, SystemResolver
 
 _MAX_CONNECTIONS: Final = 300
 _MAX_IDLE_CONNECTIONS: Final = 20
@@ -29,6 +30,14 @@ _MAX_IDLE_CONNECTIONS: Final = 20
 # fails, and it is unknown whether it was read.
 _IDLE_S: Final = 2.0
 _LAST_PORT: Final = 65_535
+# What is done for a piece of a body costs more than its bytes: a peer may send them one by one.
+_PIECE_BYTES: Final = 64
+_PIECES_AT_ONCE: Final = 32
+
+
+def weight_of(piece: bytes) -> int:
+    """Return what a piece of a body counts as, in bytes."""
+    return max(len(piece), _PIECE_BYTES)
 
 
 class Sending:
@@ -36,10 +45,13 @@ class Sending:
 
     def __init__(self) -> None:
         self.reached = False
+        self.head = HeadLimit()
 
     async def __call__(self, event: str, info: Mapping[str, object], /) -> None:
-        """Note that the first byte is about to be written, or can't be."""
-        if event == "http11.send_request_headers.started":
+        """Note that the first byte is about to be written, or can't be; and the end of the head."""
+        if event == "http11.receive_response_headers.complete":
+            self.head.is_read = True
+        elif event == "http11.send_request_headers.started":
             self.reached = True
         elif event == "http11.send_request_headers.failed":
             # The head is serialized as a whole before a byte of it is sent.
@@ -49,7 +61,7 @@ class Sending:
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """A connection pool that checks addresses and limits responses.
 
-    Units: `max_response_bytes` limits the body as it is on the wire.
+    Units: `max_response_bytes` limits the body as it is on the wire; a piece counts as 64 or more.
     Errors: OutgoingError.
     """
 
@@ -67,7 +79,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and return the response as soon as its headers have arrived."""
         sending = _sending_of(request)
-        with _failures_classified(sending):
+        with _failures_classified(sending), sending.head.applied():
             answer = await self._pool.handle_async_request(_wire_request(request, sending))
         stream = _BoundedStream(answer.stream, self, sending)
         response = httpx2.Response(
@@ -85,9 +97,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     def count(self, chunk: bytes, *, before: int) -> int:
         """Return how much has been read with this chunk. Errors: TooLargeError."""
-        if self._max_response_bytes is not None and before + len(chunk) > self._max_response_bytes:
+        count = before + weight_of(chunk)
+        if self._max_response_bytes is not None and count > self._max_response_bytes:
             raise TooLargeError(self._max_response_bytes)
-        return before + len(chunk)
+        return count
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -112,10 +125,14 @@ class _BoundedStream(httpx2.AsyncByteStream):
         self._sending = sending
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        read_bytes = 0
+        read_bytes, pieces = 0, 0
         with _failures_classified(self._sending):
             async for chunk in self._inner:
                 read_bytes = self._transport.count(chunk, before=read_bytes)
+                pieces += 1
+                if not pieces % _PIECES_AT_ONCE:
+                    # Those that have arrived are read without a pause in which others could run.
+                    await asyncio.sleep(0)
                 yield chunk
 
     async def aclose(self) -> None:

@@ -56,12 +56,13 @@ class ToolExecution:
     """One attempt at a call and the actor that it is for; outside a turn it is a trial.
 
     `key` is shared by all attempts of a call and by no other call, so that a tool can recognise a
-    repeated one.
+    repeated one. `elapsed` is how long ago the first attempt began.
     """
 
     actor: Actor
     key: str
     attempt: int = 1
+    elapsed: timedelta = timedelta()
     chat_id: ChatId | None = None
     turn_id: TurnId | None = None
     step: int = 0

@@ -1,15 +1,19 @@
 """One attempt at a tool call: its cost, and whether a failure is worth another attempt.
 
+A tool of ours is tried a few times. A server of others may be restarting: where nothing was sent,
+or the call may be repeated, it is tried until the tool's timeout has passed since it was first.
+
 ToolPostponedError    the tool did not answer; the same call should be repeated
 """
 
 from datetime import timedelta
 from decimal import Decimal
+from random import uniform
 from typing import Any, Final
 
 import structlog
 
-from schema.tools import RetryClass, ToolDefinition
+from schema.tools import RetryClass, ToolDefinition, ToolKind
 from services.database import DatabaseUnavailableError
 from services.events.snapshots import usage_event
 from services.events.writer import EventWriter
@@ -26,6 +30,12 @@ OUTCOME_UNKNOWN: Final = (
 )
 _PERHAPS: Final = "The call may have taken effect: check before you repeat it."
 _FREE: Final = Decimal(0)
+_FIRST_PAUSE_S: Final = 0.5
+_GROWTH: Final = 1.5
+_LONGEST_PAUSE_S: Final = 10.0
+_LONGEST_EXPONENT: Final = 20
+# Tools that answer later may have a day: nobody restarts for that long.
+_LONGEST_WINDOW: Final = timedelta(minutes=15)
 
 
 class ToolPostponedError(Exception):
@@ -37,7 +47,7 @@ class ToolPostponedError(Exception):
 
 
 class ToolAttempts:
-    """Attempts tool calls, at most `attempts` times each."""
+    """Attempts tool calls, each `attempts` times; servers of others until their timeout, too."""
 
     def __init__(
         self, executor: ToolExecutor, ledger: ToolLedger, events: EventWriter, *, attempts: int
@@ -100,8 +110,10 @@ class ToolAttempts:
             words = f"The tool did not answer within {tool.timeout.total_seconds():g} s."
             return failed(f"{words} {_unknown(tool)}")
         except ToolUnavailableError as error:
-            if execution.attempt < self._attempts and not (error.reached and is_once(tool)):
-                raise ToolPostponedError(error.retry_after) from None
+            if not (error.reached and is_once(tool)) and self._has_attempts_left(
+                tool, execution, error
+            ):
+                raise ToolPostponedError(_pause(tool, execution, error)) from None
             words = f"{error.sentence} {_unknown(tool)}" if error.reached else error.sentence
             return failed(words, cost_usd=_FREE)
         except Exception:
@@ -110,6 +122,14 @@ class ToolAttempts:
             # A tool that keeps failing must not keep the turn from ending.
             _log.exception("tool_failed", turn_id=str(execution.turn_id), tool=tool.name)
             return failed(OUTCOME_UNKNOWN if is_once(tool) else "The tool failed.")
+
+    def _has_attempts_left(
+        self, tool: ToolDefinition, execution: ToolExecution, error: ToolUnavailableError
+    ) -> bool:
+        if execution.attempt < self._attempts:
+            return True
+        left = _time_left(tool, execution)
+        return left > timedelta() and (error.retry_after is None or error.retry_after <= left)
 
     async def _settle(
         self,
@@ -138,6 +158,29 @@ class ToolAttempts:
             return _FREE
         await self._events.append(execution.turn_id, [usage_event(charge)])
         return charge.cost_usd
+
+
+def _time_left(tool: ToolDefinition, execution: ToolExecution) -> timedelta:
+    """Return for how long a server of others may still be waited for."""
+    if tool.kind is ToolKind.LOCAL:
+        return timedelta()
+    return min(tool.timeout, _LONGEST_WINDOW) - execution.elapsed
+
+
+def _pause(
+    tool: ToolDefinition, execution: ToolExecution, error: ToolUnavailableError
+) -> timedelta | None:
+    """Return the pause before the next attempt, if it is not the usual one.
+
+    The last attempt is made when the time is over, and not before.
+    """
+    left = _time_left(tool, execution)
+    if left <= timedelta():
+        return error.retry_after
+    grown_s = _FIRST_PAUSE_S * _GROWTH ** min(execution.attempt - 1, _LONGEST_EXPONENT)
+    # Not all calls that a server has failed come back at the same moment.
+    pause = timedelta(seconds=min(grown_s, _LONGEST_PAUSE_S) * uniform(0.8, 1.2))  # noqa: S311 -- no secret
+    return max(min(pause, left), error.retry_after or timedelta())
 
 
 def is_once(tool: ToolDefinition) -> bool:

@@ -18,7 +18,8 @@ UPDATE tool_calls SET
     attempts = attempts + 1, started_at = coalesce(started_at, now())
 WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
   AND status NOT IN ('completed', 'failed', 'denied')
-RETURNING *, EXISTS (SELECT FROM turn_contexts WHERE turn_contexts.turn_id = $1) AS has_offers,
+RETURNING *, extract(epoch FROM now() - started_at)::float8 AS elapsed_s,
+    EXISTS (SELECT FROM turn_contexts WHERE turn_contexts.turn_id = $1) AS has_offers,
     (SELECT offered -> 'inputSchema' FROM turn_contexts,
             jsonb_array_elements(layers -> 'offered') AS offered
      WHERE turn_contexts.turn_id = $1 AND offered ->> 'name' = tool_calls.name
@@ -60,7 +61,7 @@ WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3 AND attempts = $4
 
 AWAIT_CALLBACK: Final = """
 UPDATE tool_calls SET callback_id = $4,
-    callback_until = coalesce(callback_until, started_at + make_interval(secs => $5))
+    callback_until = coalesce(callback_until, now() + make_interval(secs => $5))
 WHERE turn_id = $1 AND step = $2 AND tool_call_id = $3
   AND status NOT IN ('completed', 'failed', 'denied')
 RETURNING *, extract(epoch FROM callback_until - now())::float8 AS within_s

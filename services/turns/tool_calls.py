@@ -6,6 +6,7 @@ ToolPostponedError    the tool did not answer; the same call should be repeated
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -133,7 +134,7 @@ class ToolCalls:
             return failed(f"The tool `{row.name}` is not available in this turn.")
         tool_input = row.input if row.edited_input is None else row.edited_input
         with ProgressReporter(lambda progress: self._publish(call, row, progress)) as reporter:
-            execution = _execution_of(call, row, reporter)
+            execution = _execution_of(call, row, reporter, elapsed_s=begun["elapsed_s"])
             ready = await self._executor.ready(row.name, tool_input, execution, schema=schema)
             if isinstance(ready, Err):
                 return ready.error
@@ -248,12 +249,13 @@ def _key(call: RunToolInput) -> tuple[TurnId, int, str]:
 
 
 def _execution_of(
-    call: RunToolInput, row: ToolCallRow, reporter: ProgressReporter
+    call: RunToolInput, row: ToolCallRow, reporter: ProgressReporter, *, elapsed_s: float
 ) -> ToolExecution:
     return ToolExecution(
         actor=acting_user(UserId(row.user_id)),
         key=execution_key(row.turn_id, row.step, row.tool_call_id),
         attempt=row.attempts,
+        elapsed=timedelta(seconds=elapsed_s),
         chat_id=call.turn.chat_id,
         turn_id=call.turn.turn_id,
         step=row.step,

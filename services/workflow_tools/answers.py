@@ -53,9 +53,13 @@ class Later(StrEnum):
     BY_CALLBACK = "by_callback"
 
 
-def meaning_of(answer: WebhookAnswer, *, now: datetime) -> ToolOutcome | Later:
+def meaning_of(
+    answer: WebhookAnswer, *, now: datetime, may_be_starting: bool = False
+) -> ToolOutcome | Later:
     """Return the outcome for the model, or that the answer comes later.
 
+    `may_be_starting` is whether an engine could know its workflows in a moment: n8n answers 404
+    from when it listens until they are active.
     Errors: ToolUnavailableError if the call is to be repeated.
     """
     status = answer.status
@@ -71,6 +75,8 @@ def meaning_of(answer: WebhookAnswer, *, now: datetime) -> ToolOutcome | Later:
             reached=True,
             retry_after=wait_asked_for(answer.headers, now=now, if_over=timedelta()),
         )
+    if status == 404 and may_be_starting:
+        raise ToolUnavailableError(_refusal_in(answer), reached=True)
     return _error(_refusal_in(answer))
 
 

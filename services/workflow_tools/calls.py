@@ -15,7 +15,7 @@ import structlog
 from pydantic import JsonValue
 
 from schema.tables.columns import utc_now
-from schema.tools import ToolDefinition
+from schema.tools import RetryClass, ToolDefinition
 from services.database import Database, DatabaseUnavailableError
 from services.outgoing.client import OutgoingClient
 from services.outgoing.errors import (
@@ -85,7 +85,9 @@ class WorkflowToolCalls:
             raise ToolUnavailableError("The tool can't be run right now.", reached=False) from error
         body = self._body(definition, tool_input, execution, callback_id)
         answer = await self._send(webhook, body, execution, definition.timeout.total_seconds())
-        meaning = answer if isinstance(answer, ToolOutcome) else meaning_of(answer, now=utc_now())
+        meaning = (
+            answer if isinstance(answer, ToolOutcome) else _meaning(answer, definition, execution)
+        )
         if meaning is not Later.BY_CALLBACK:
             return meaning
         if callback_id is None:
@@ -161,6 +163,16 @@ class WorkflowToolCalls:
             _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
             return _error(f"The workflow returned no result. {error.sentence}")
         return WebhookAnswer(answer.status, answer.headers, answer.body)
+
+
+def _meaning(
+    answer: WebhookAnswer, definition: ToolDefinition, execution: ToolExecution
+) -> ToolOutcome | Later:
+    """Return what an answer means; it may be that of an engine that an earlier attempt missed."""
+    may_be_repeated = definition.retry_class is not RetryClass.NEVER
+    return meaning_of(
+        answer, now=utc_now(), may_be_starting=may_be_repeated and execution.attempt > 1
+    )
 
 
 def _error(sentence: str) -> ToolOutcome:

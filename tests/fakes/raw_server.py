@@ -46,9 +46,9 @@ def saying(wire: bytes) -> Answer:
 
 @asynccontextmanager
 async def serving_raw(
-    answer: Answer, *, tls: ssl.SSLContext | None = None
+    answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0
 ) -> AsyncIterator[RawServer]:
-    """Serve on a free port while the block runs."""
+    """Serve while the block runs, on a free port unless one is given."""
     server = RawServer(scheme="https" if tls else "http")
     connections: set[asyncio.Task[None]] = set()
 
@@ -57,7 +57,7 @@ async def serving_raw(
         task = asyncio.create_task(_converse(server, answer, reader, writer))
         connections.add(task)
 
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls, backlog=512)
+    listening = await asyncio.start_server(accept, "127.0.0.1", port, ssl=tls, backlog=512)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server

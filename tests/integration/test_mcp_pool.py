@@ -245,10 +245,10 @@ async def test_a_disabled_server_is_not_called_and_stops(mcp: McpScene) -> None:
     before = await pid_of(mcp, server)
 
     await mcp.change(server, enabled=False)
-    lost = await unavailable(mcp, server)
+    refused = await mcp.call(server, "pid")
 
-    assert not lost.reached
-    assert "disabled" in lost.sentence
+    assert refused.is_error
+    assert "disabled" in refused.output
     await gone(before)
 
 

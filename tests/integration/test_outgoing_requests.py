@@ -122,12 +122,21 @@ async def endlessly_until_closed(_: RawServer, writer: asyncio.StreamWriter) -> 
         await writer.drain()
 
 
+async def byte_by_byte(_: RawServer, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1\r\nx\r\n" * 5_000)
+        await writer.drain()
+
+
 async def with_ten_mebibytes(_: RawServer, writer: asyncio.StreamWriter) -> None:
     writer.write(answered(b"x" * 10 * MIB))
     await writer.drain()
 
 
-@pytest.mark.parametrize("answer", [endlessly, endlessly_until_closed, with_ten_mebibytes])
+@pytest.mark.parametrize(
+    "answer", [endlessly, endlessly_until_closed, byte_by_byte, with_ten_mebibytes]
+)
 async def test_an_answer_that_is_too_large_is_not_read_to_its_end(
     answer: Answer, open_client: OutgoingClient
 ) -> None:
@@ -138,6 +147,21 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(
 
     assert kind_of(error) == (TooLargeError, True)
     assert str(error) == "The response exceeds 1,048,576 bytes."
+
+
+async def continuing(_: RawServer, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5_000)
+        await writer.drain()
+
+
+async def test_interim_responses_without_end_are_not_read_without_end(
+    open_client: OutgoingClient,
+) -> None:
+    async with serving_raw(continuing) as server:
+        error = await failing(open_client, server.url)
+
+    assert kind_of(error) == (BrokenConnectionError, True)
 
 
 async def test_an_answer_of_exactly_the_size_is_read(open_client: OutgoingClient) -> None:

@@ -162,6 +162,15 @@ def test_a_webhook_may_say_when_to_call_it_again(given: str, retry_after: timede
     assert raised.value.retry_after == retry_after
 
 
+def test_an_engine_that_is_starting_may_not_know_its_workflow_yet() -> None:
+    unknown = WebhookAnswer(404, {"content-type": "application/json"}, b'{"message":"unknown"}')
+
+    with pytest.raises(ToolUnavailableError, match=r"status 404.*unknown"):
+        meaning_of(unknown, now=NOW, may_be_starting=True)
+
+    assert meaning_of(unknown, now=NOW) != Later.BY_CALLBACK
+
+
 def test_invalid_json_is_detected() -> None:
     assert read_json(b'{"a": [1]}') == Ok({"a": [1]})
     assert read_json(b"{") == Err(NotJson.INVALID)
