@@ -87,6 +87,10 @@ class AdministeredTool(VersionedModel):
     timeout_s: float
     cost_usd: Usd = Field(description="The cost of one call, as far as it is known beforehand.")
     enabled: bool
+    problem: str | None = Field(
+        description="Why it is not offered to models. Setting `enabled` offers a tool again that "
+        "the model's provider refused."
+    )
     approval: ApprovalPolicy | None = Field(description="Null uses `defaultApproval`.")
     roles: tuple[UserRole, ...] | None = Field(description="Roles that may use it; null means all.")
     changed_at: Timestamp | None = Field(description="When its settings last changed.")
@@ -160,7 +164,8 @@ class ToolDefinition(BaseModel):
 
     `instant` tools are pure and take microseconds, so they run as local activities;
     `instructions` are the tool's sentences in the prompt; `server` is the MCP server that provides
-    it, and `output_schema` the schema that the server promises for results.
+    it, and `output_schema` the schema that the server promises for results. One with a `problem`
+    is not offered to models.
     Units: `cost_usd` is the cost of one call, as far as it is known beforehand.
     """
 
@@ -178,6 +183,7 @@ class ToolDefinition(BaseModel):
     cost_usd: Decimal = Decimal(0)
     instant: bool = False
     instructions: str = ""
+    problem: str | None = None
 
 
 def approval_policies(stored: Mapping[str, str]) -> dict[str, ApprovalPolicy]:

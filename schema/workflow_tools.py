@@ -103,5 +103,8 @@ class WorkflowTool(VersionedModel):
     retry_class: RetryClass
     approval: ApprovalPolicy
     enabled: bool
+    problem: str | None = Field(
+        description="Why it is not offered to models; any change of the tool offers it again."
+    )
     created_at: Timestamp
     updated_at: Timestamp

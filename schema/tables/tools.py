@@ -55,7 +55,10 @@ class McpServerRow(SQLModel, table=True):
 
 
 class McpToolRow(SQLModel, table=True):
-    """A tool as its MCP server listed it; `output_schema` is null without a usable one."""
+    """A tool as its MCP server listed it; `output_schema` is null without a usable one.
+
+    A tool with a `problem` is not offered to models.
+    """
 
     __tablename__ = "mcp_tools"
 
@@ -65,11 +68,15 @@ class McpToolRow(SQLModel, table=True):
     input_schema: dict[str, Any] = Field(sa_type=JSONB)
     output_schema: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
     retry_class: str = "never"
+    problem: str | None = None
     listed_at: datetime = creation_moment()
 
 
 class WorkflowToolRow(SQLModel, table=True):
-    """A tool that is a webhook; `secret` signs its requests and is encrypted."""
+    """A tool that is a webhook; `secret` signs its requests and is encrypted.
+
+    With a `problem` it is not offered to models.
+    """
 
     __tablename__ = "workflow_tools"
 
@@ -82,6 +89,7 @@ class WorkflowToolRow(SQLModel, table=True):
     retry_class: str = "keyed"
     approval: str = "auto"
     enabled: bool = True
+    problem: str | None = None
     version: int = 1
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()

@@ -5,10 +5,13 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
+
+import structlog
 
 from schema.actors import acting_user
 from schema.contexts import ContextSource, PromptLayers
@@ -22,6 +25,11 @@ from services.prompts.base_prompts import BasePrompt, BasePrompts, filled
 from services.prompts.layers import offered_tools, system_layer, tools_layer
 from services.prompts.window import Window, fit, tokens_of
 from services.tools.catalogue import ToolSnapshot
+
+_log = structlog.get_logger(__name__)
+
+MAX_TOOLS: Final = 250
+"""How many tools a turn can have; models choose badly among more, and gateways refuse them."""
 
 _NOTHING_FOUND: Final = Findings()
 
@@ -196,15 +204,26 @@ def _newest(facts: TurnFacts) -> int:
 
 
 def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[ToolDefinition]:
-    """Return the tools, or the first that fit if there are too many."""
-    kept: list[ToolDefinition] = []
+    """Return the tools that fit, in their order.
+
+    Servers take turns, each with the next of its tools, so that one with many, or with a huge one,
+    leaves room for those of others.
+    """
+    before: Counter[str] = Counter()
+    ranked: list[tuple[int, ToolDefinition]] = []
     for tool in tools:
+        ranked.append((0 if tool.server is None else before[tool.server], tool))
+        before[tool.server or ""] += 1
+    kept: set[str] = set()
+    for _, tool in sorted(ranked, key=lambda pair: pair[0]):
         schema = json.dumps(tool.input_schema)
-        budget_tokens -= tokens_of(f"{tool.name}{tool.instructions}{tool.description}{schema}")
-        if budget_tokens < 0:
-            break
-        kept.append(tool)
-    return kept
+        tokens = tokens_of(f"{tool.name}{tool.instructions}{tool.description}{schema}")
+        if tokens <= budget_tokens and len(kept) < MAX_TOOLS:
+            kept.add(tool.name)
+            budget_tokens -= tokens
+    if len(kept) < len(tools):
+        _log.warning("tools_left_out", offered=len(kept), left_out=len(tools) - len(kept))
+    return [tool for tool in tools if tool.name in kept]
 
 
 def _tools_tokens(layers: PromptLayers) -> int:

@@ -5,8 +5,9 @@ the server was reconfigured in between.
 """
 
 import asyncio
+import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
@@ -38,6 +39,7 @@ _log = structlog.get_logger(__name__)
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MAX_DESCRIPTION: Final = 4_000
 _MAX_NAMED: Final = 5
+REFUSED_BY_PROVIDER: Final = "Refused by the model's provider"
 _DELAY_S: Final = 0.5
 """Servers send one notification for each of many changed tools."""
 _PAUSE_S: Final = 10.0
@@ -45,11 +47,19 @@ _PAUSE_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The usable tools of a server, and what is wrong with the others."""
+    """The tools of a server, and what is wrong with those that can't be used.
+
+    `tools` includes these, as far as they can be named; their rows have a `problem`.
+    """
 
     tools: Sequence[McpToolRow]
     problem: str | None
     has_failed: bool
+
+    @property
+    def usable(self) -> int:
+        """How many of the tools can be offered to models."""
+        return sum(row.problem is None for row in self.tools)
 
 
 class OpenConnections(Protocol):
@@ -130,12 +140,13 @@ class McpRefresh:
                 return RefreshMcpServerOutput(status=McpServerStatus.UNKNOWN, superseded=True)
             row.status, row.problem, row.checked_at = status, listing.problem, utc_now()
             if not listing.has_failed:
-                await _replace_tools(session, request.name, listing.tools)
-        return RefreshMcpServerOutput(status=status, tool_count=len(listing.tools))
+                refused = await _replace_tools(session, request.name, listing.tools)
+                row.problem = " ".join([*filter(None, [row.problem]), *refused]) or None
+        return RefreshMcpServerOutput(status=status, tool_count=listing.usable)
 
 
 def check_tools(server: str, tools: "Sequence[Tool]") -> Listing:
-    """Return the tools that can be called, and name those that can't; with these alone, it failed.
+    """Return the tools, and name those that can't be offered; with these alone, it failed.
 
     A tool whose output schema can't be used is kept and named, but its results are not validated.
     """
@@ -143,9 +154,14 @@ def check_tools(server: str, tools: "Sequence[Tool]") -> Listing:
     skipped: list[str] = []
     unvalidated: list[str] = []
     for tool in tools:
-        problem = "listed twice" if tool.name in rows else _problem_of(server, tool)
+        if tool.name in rows:
+            skipped.append(f"{_shortened(tool.name)} (listed twice)")
+            continue
+        problem = _problem_of(server, tool)
         if problem is not None:
             skipped.append(f"{_shortened(tool.name)} ({problem})")
+            if _is_legal(server, tool.name):
+                rows[tool.name] = _unusable(server, tool, problem)
             continue
         row = rows[tool.name] = _row_of(server, tool)
         problem = _problem_of_output(tool)
@@ -159,7 +175,8 @@ def check_tools(server: str, tools: "Sequence[Tool]") -> Listing:
         *_summary("Results not validated", unvalidated),
     ]
     problem = bounded(" ".join(sentences)) if sentences else None
-    return Listing(tuple(rows.values()), problem, has_failed=bool(skipped) and not rows)
+    is_usable = any(row.problem is None for row in rows.values())
+    return Listing(tuple(rows.values()), problem, has_failed=bool(skipped) and not is_usable)
 
 
 def _summary(title: str, tools: Sequence[str]) -> Iterator[str]:
@@ -168,8 +185,12 @@ def _summary(title: str, tools: Sequence[str]) -> Iterator[str]:
         yield f"{title}: {'; '.join(tools[:_MAX_NAMED])}{more}."
 
 
+def _is_legal(server: str, name: str) -> bool:
+    return bool(name) and bool(_NAME.fullmatch(qualified_name(server, name)))
+
+
 def _problem_of(server: str, tool: "Tool") -> str | None:
-    if not _NAME.fullmatch(qualified_name(server, tool.name)):
+    if not _is_legal(server, tool.name):
         return (
             "invalid name: use letters, digits, _ and -, at most 64 characters including the "
             "server's name"
@@ -184,13 +205,27 @@ def _problem_of_output(tool: "Tool") -> str | None:
     return None if problem is None else f"its output schema {problem}"
 
 
-def _row_of(server: str, tool: "Tool") -> McpToolRow:
-    description = make_storable(tool.description or "")[:_MAX_DESCRIPTION]
-    schema: dict[str, Any] = dict(tool.input_schema)
+def _description_of(tool: "Tool") -> str:
+    return make_storable(tool.description or "")[:_MAX_DESCRIPTION]
+
+
+def _unusable(server: str, tool: "Tool", problem: str) -> McpToolRow:
+    """Return a row that only says what is wrong: the tool's schema may be anything."""
     return McpToolRow(
         server=server,
         name=tool.name,
-        description=description,
+        description=_description_of(tool),
+        input_schema={},
+        problem=bounded(f"Skipped: {problem}."),
+    )
+
+
+def _row_of(server: str, tool: "Tool") -> McpToolRow:
+    schema: dict[str, Any] = {"type": "object", **tool.input_schema}
+    return McpToolRow(
+        server=server,
+        name=tool.name,
+        description=_description_of(tool),
         input_schema=schema,
         output_schema=tool.output_schema,
         retry_class=retry_class_of(tool),
@@ -205,9 +240,33 @@ def retry_class_of(tool: "Tool") -> RetryClass:
     return RetryClass.NEVER
 
 
-async def _replace_tools(session: AsyncSession, server: str, tools: Sequence[McpToolRow]) -> None:
-    await session.exec(delete(McpToolRow).where(col(McpToolRow.server) == server))
+async def _replace_tools(
+    session: AsyncSession, server: str, tools: Sequence[McpToolRow]
+) -> list[str]:
+    """Store the tools, and return a sentence if the model's provider refuses some as they are."""
+    of_server = col(McpToolRow.server) == server
+    before = await session.exec(
+        select(
+            McpToolRow.name, McpToolRow.input_schema, McpToolRow.description, McpToolRow.problem
+        ).where(of_server, col(McpToolRow.problem).is_not(None))
+    )
+    # One that was skipped has no schema, so it equals none that can be used now.
+    problems = {(name, _as_json(schema), text): problem for name, schema, text, problem in before}
+    for row in tools:
+        as_it_is = (row.name, _as_json(row.input_schema), row.description)
+        row.problem = row.problem or problems.get(as_it_is)
+    await session.exec(delete(McpToolRow).where(of_server))
     session.add_all(tools)
+    return list(
+        _summary(
+            REFUSED_BY_PROVIDER,
+            [_shortened(row.name) for row in tools if row.problem and row.input_schema],
+        )
+    )
+
+
+def _as_json(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema, sort_keys=True)
 
 
 def _shortened(name: str) -> str:

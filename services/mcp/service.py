@@ -51,7 +51,7 @@ MAX_SERVERS: Final = 100
 _BY_NAME: Final = Order("name", (col(McpServerRow.name),))
 _TOOL_COUNT: Final[Any] = (
     select(func.count())
-    .where(col(McpToolRow.server) == col(McpServerRow.name))
+    .where(col(McpToolRow.server) == col(McpServerRow.name), col(McpToolRow.problem).is_(None))
     .scalar_subquery()
     .label("tool_count")
 )

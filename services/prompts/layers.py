@@ -41,7 +41,7 @@ def cut(text: str, *, limit: int) -> str:
 
 if TYPE_CHECKING:
     # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
-    from anthropic.types import TextBlockParam, ToolParam
+    from anthropic.types import TextBlockParam
 
 BUILT_IN_VERSION: Final = "built-in 1"
 BUILT_IN_CONTENT: Final = (
@@ -105,11 +105,3 @@ def system_blocks(layers: PromptLayers) -> "list[TextBlockParam]":
     if layers.context.strip():
         blocks.append({"type": "text", "text": layers.context})
     return blocks
-
-
-def tool_params(layers: PromptLayers) -> "list[ToolParam]":
-    """Return the tools that the model is offered."""
-    return [
-        {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
-        for tool in layers.offered
-    ]

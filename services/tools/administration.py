@@ -88,14 +88,18 @@ class ToolAdministration:
     ) -> Result[AdministeredTool, Conflict | Unreachable]:
         """Change a tool's settings; `versions` are those that the change is meant for."""
         async with self._database.transaction(actor) as session:
-            tool = await self._find(session, name)
-            if tool is None:
+            found = await self._find(session, name)
+            if found is None:
                 return Err(Unreachable.MISSING)
+            tool, registered = found
             row = await _lock_settings(session, name)
             if not version_matches(row.version, versions):
                 return Err(Conflict.VERSION_CHANGED)
             changes = request.changes()
             _apply(row, changes)
+            if changes.get("enabled") and registered is not None and registered.input_schema:
+                # The provider may be another one than that which refused the tool.
+                registered.problem, tool = None, tool.model_copy(update={"problem": None})
             await session.flush()
             record(
                 session,
@@ -106,16 +110,19 @@ class ToolAdministration:
             )
         return Ok(_administered(tool, row))
 
-    async def _find(self, session: AsyncSession, name: str) -> ToolDefinition | None:
+    async def _find(
+        self, session: AsyncSession, name: str
+    ) -> tuple[ToolDefinition, McpToolRow | WorkflowToolRow | None] | None:
+        """Return a tool and its row, if it has one."""
         local = self._local.get(name)
         if local is not None:
-            return local.definition
+            return local.definition, None
         server, separator, tool = name.partition(SERVER_SEPARATOR)
         if separator:
             listed = await session.get(McpToolRow, (server, tool))
-            return None if listed is None else mcp_definition(listed)
+            return None if listed is None else (mcp_definition(listed), listed)
         webhook = await session.get(WorkflowToolRow, name)
-        return None if webhook is None else workflow_definition(webhook)
+        return None if webhook is None else (workflow_definition(webhook), webhook)
 
     def _local_after(self, after: str) -> list[ToolDefinition]:
         return [tool for tool in self._local.definitions() if tool.name > after]
@@ -134,6 +141,7 @@ def _administered(tool: ToolDefinition, row: ToolSettingsRow | None) -> Administ
         timeout_s=settings.timeout_s or tool.timeout.total_seconds(),
         cost_usd=tool.cost_usd if settings.cost_usd is None else settings.cost_usd,
         enabled=settings.enabled,
+        problem=tool.problem,
         approval=settings.approval,
         roles=None if settings.roles is None else tuple(sorted(settings.roles)),
         changed_at=None if row is None else row.updated_at,

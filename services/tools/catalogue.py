@@ -115,11 +115,13 @@ async def _registered(session: AsyncSession) -> list[ToolDefinition]:
     of_servers = (
         select(McpToolRow)
         .join(McpServerRow, col(McpServerRow.name) == col(McpToolRow.server))
-        .where(col(McpServerRow.enabled))
+        .where(col(McpServerRow.enabled), col(McpToolRow.problem).is_(None))
         .order_by(col(McpToolRow.server), col(McpToolRow.name))
     )
     webhooks = (
-        select(WorkflowToolRow).where(col(WorkflowToolRow.enabled)).order_by(WorkflowToolRow.name)
+        select(WorkflowToolRow)
+        .where(col(WorkflowToolRow.enabled), col(WorkflowToolRow.problem).is_(None))
+        .order_by(WorkflowToolRow.name)
     )
     mcp = (await session.exec(of_servers)).all()
     workflow = (await session.exec(webhooks)).all()
@@ -145,6 +147,7 @@ def mcp_definition(row: McpToolRow) -> ToolDefinition:
         server=row.server,
         timeout=_MCP_TIMEOUT,
         retry_class=RetryClass(row.retry_class),
+        problem=row.problem,
     )
 
 
@@ -158,6 +161,7 @@ def workflow_definition(row: WorkflowToolRow) -> ToolDefinition:
         timeout=timedelta(seconds=row.timeout_s),
         retry_class=RetryClass(row.retry_class),
         approval=ApprovalPolicy(row.approval),
+        problem=row.problem,
     )
 
 

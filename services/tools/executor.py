@@ -16,8 +16,9 @@ from schema.tools import ApprovalPolicy, ToolDefinition, ToolKind
 from services.auth.accounts import AccountCache
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import ToolExecution, ToolOutcome, bounded
+from services.tools.offered_schema import names_of_input
 from services.tools.permission import Verdict, audience_of, verdict
-from services.tools.schema_errors import shortened
+from services.tools.schema_errors import SAME_NAMES, shortened
 from services.tools.validation import InputValidation
 
 
@@ -75,14 +76,18 @@ class ToolExecutor:
     ) -> Result[ToolDefinition, ToolOutcome]:
         """Return the tool if it may be run on the input; otherwise an error for the model.
 
-        Shapes: `schema` is the one that the model was given, if it is not the tool's own.
+        Shapes: `schema` is the one that the model was offered, if it is no longer the tool's own.
+        The input is in the tool's own names.
         """
         tool = await self.find(name)
         if tool is None:
             return Err(_refusal(f"Tool `{shortened(name)}` not found."))
         if not await self._may_run(tool, execution):
             return Err(_refusal(f"Tool `{name}` is not available."))
-        problem = self._validation.problem(schema or tool.input_schema, tool_input)
+        schema = schema or tool.input_schema
+        # Only a model knows the properties by other names.
+        names = SAME_NAMES if execution.turn_id is None else names_of_input(schema).to_model
+        problem = self._validation.problem(schema, tool_input, names=names)
         if problem is not None:
             return Err(_refusal(f"Invalid input to {name}: {problem}."))
         return Ok(tool)

@@ -11,6 +11,7 @@ from typing import Final
 from jsonschema_rs import Draft202012Validator, ValidationError
 from pydantic import JsonValue
 
+from services.tools.offered_schema import problem_of_offer
 from services.tools.schema_work import is_too_much_work, referenced_part
 from services.tools.validation import validator_of
 
@@ -31,13 +32,14 @@ def problem_of_schema(schema: Mapping[str, JsonValue]) -> str | None:
     problem = problem_of_form(schema)
     if problem is not None:
         return problem
-    if schema.get("type") != "object":
+    kinds = schema.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
         return "must have the type `object`"
     try:
         validator_of(schema)
     except ValidationError:
         return "has a part that inputs can't be validated against"
-    return None
+    return problem_of_offer(schema)
 
 
 def problem_of_form(schema: Mapping[str, JsonValue]) -> str | None:

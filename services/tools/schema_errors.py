@@ -6,6 +6,7 @@ The messages of the validator itself repeat the offending input, which may be hu
 import json
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 from jsonschema_rs import ValidationError
@@ -15,11 +16,19 @@ _MAX_QUOTED_CHARS: Final = 200
 _MAX_CONSIDERED: Final = 100
 """The number of errors considered: a malformed list can have one for each item."""
 
+_Names = Mapping[str, str]
+SAME_NAMES: Final[_Names] = MappingProxyType({})
 
-def explain(errors: Iterable[ValidationError], schema: Mapping[str, Any]) -> str | None:
-    """Return what was expected where, the shallowest errors first; None without an error."""
+
+def explain(
+    errors: Iterable[ValidationError], schema: Mapping[str, Any], names: _Names = SAME_NAMES
+) -> str | None:
+    """Return what was expected where, the shallowest errors first; None without an error.
+
+    `names` are the reader's names of properties, where they are not the schema's.
+    """
     found = sorted(islice(errors, _MAX_CONSIDERED), key=lambda error: len(error.instance_path))
-    sentences = list(dict.fromkeys(_sentence(error, found, schema) for error in found))
+    sentences = list(dict.fromkeys(_sentence(error, found, schema, names) for error in found))
     return "; ".join(sentences[:_MAX_ERRORS]) if sentences else None
 
 
@@ -30,22 +39,27 @@ def shortened(text: str) -> str:
 
 
 def _sentence(
-    error: ValidationError, all_errors: Iterable[ValidationError], schema: Mapping[str, Any]
+    error: ValidationError,
+    all_errors: Iterable[ValidationError],
+    schema: Mapping[str, Any],
+    names: _Names,
 ) -> str:
-    path = shortened(_path(error.instance_path))
+    path = shortened(_path(error.instance_path, names))
     keyword = str(error.schema_path[-1]) if error.schema_path else "false"
     if error.kind.name == "required":
-        words = f"required but missing: {_listed(_missing(error, all_errors))}"
+        words = f"required but missing: {_listed(_missing(error, all_errors), names)}"
     elif error.kind.name in {"additionalProperties", "unevaluatedProperties"}:
-        words = _not_allowed(error, schema)
+        words = _not_allowed(error, schema, names)
     else:
         describe = _EXPECTATIONS.get(error.kind.name)
         words = _unsatisfied(keyword, error) if describe is None else describe(error)
     return f"`{path}`: {words}" if path else words
 
 
-def _path(steps: Iterable[str | int]) -> str:
-    joined = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+def _path(steps: Iterable[str | int], names: _Names) -> str:
+    joined = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{names.get(step, step)}" for step in steps
+    )
     return joined.removeprefix(".")
 
 
@@ -58,10 +72,10 @@ def _missing(error: ValidationError, all_errors: Iterable[ValidationError]) -> l
     ]
 
 
-def _not_allowed(error: ValidationError, schema: Mapping[str, Any]) -> str:
+def _not_allowed(error: ValidationError, schema: Mapping[str, Any], names: _Names) -> str:
     known = _at(schema, error.schema_path[:-1]).get("properties", {})
-    unexpected = _listed(error.kind.as_dict()["unexpected"])
-    return f"not allowed: {unexpected}; allowed: {_listed(known) or 'nothing'}"
+    unexpected = _listed(error.kind.as_dict()["unexpected"], names)
+    return f"not allowed: {unexpected}; allowed: {_listed(known, names) or 'nothing'}"
 
 
 def _at(schema: Mapping[str, Any], path: Iterable[str | int]) -> Mapping[str, Any]:
@@ -111,8 +125,9 @@ _EXPECTATIONS: Final[Mapping[str, Callable[[ValidationError], str]]] = {
 }
 
 
-def _listed(names: Iterable[str]) -> str:
-    return shortened(", ".join(f"`{shortened(name)}`" for name in islice(names, 20)))
+def _listed(properties: Iterable[str], names: _Names) -> str:
+    shown = (names.get(name, name) for name in islice(properties, 20))
+    return shortened(", ".join(f"`{shortened(name)}`" for name in shown))
 
 
 def _as_json(value: object) -> str:

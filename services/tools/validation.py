@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from jsonschema_rs import Draft202012Validator, FancyRegexOptions, RegexOptions, ValidationError
 from pydantic import JsonValue
 
-from services.tools.schema_errors import explain
+from services.tools.schema_errors import SAME_NAMES, explain
 from services.tools.schema_work import is_too_much_work
 
 _CACHED: Final = 512
@@ -46,10 +46,15 @@ class InputValidation:
         self._validators: LRUCache[str, SchemaValidator] = LRUCache(_CACHED)
 
     def problem(
-        self, schema: Mapping[str, JsonValue], tool_input: Mapping[str, JsonValue]
+        self,
+        schema: Mapping[str, JsonValue],
+        tool_input: Mapping[str, JsonValue],
+        *,
+        names: Mapping[str, str] = SAME_NAMES,
     ) -> str | None:
         """Return what is wrong with the input, for the model to read, or None.
 
+        `names` are the reader's names of properties, where they are not the schema's.
         Errors: jsonschema_rs.ValidationError for an invalid schema.
         """
         try:
@@ -65,7 +70,7 @@ class InputValidation:
             return "it is too large or nested too deeply"
         if validator.rules.is_valid(tool_input):
             return None
-        return explain(validator.rules.iter_errors(tool_input), schema)
+        return explain(validator.rules.iter_errors(tool_input), schema, names)
 
     def _validator(self, schema: Mapping[str, JsonValue]) -> SchemaValidator:
         key = json.dumps(schema, sort_keys=True)

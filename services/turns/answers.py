@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
+from schema.contexts import OfferedTool
 from schema.events import EventData, NoticeEvent, ToolCallEvent
 from schema.turns import PAUSED, ToolCallStatus
 from services.events.snapshots import event_input
 from services.models.gateway import AnswerEnded
+from services.tools.offered_schema import names_of_input
 from services.turns.steps import ToolRequest
 
 _USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
@@ -37,11 +39,15 @@ _STOPPED: Final = NoticeEvent(
 _EMPTY: Final = NoticeEvent(code="empty_answer", message="The model returned an empty answer.")
 
 
-def tool_requests(answer: AnswerEnded, *, at_most: int) -> list[ToolRequest]:
+def tool_requests(
+    answer: AnswerEnded, offered: Iterable[OfferedTool] = (), *, at_most: int
+) -> list[ToolRequest]:
     """Return the tool calls of an answer; ids that can't be keys are replaced in its blocks.
 
+    Their inputs are in the tools' own names; the blocks, which the model sees again, in its.
     Calls behind the first `at_most` are requests with a problem: each needs a result.
     """
+    schemas = {tool.name: tool.input_schema for tool in offered}
     requests: list[ToolRequest] = []
     seen: set[str] = set()
     for block in answer.blocks:
@@ -53,7 +59,9 @@ def tool_requests(answer: AnswerEnded, *, at_most: int) -> list[ToolRequest]:
         if block["id"] in seen or not _USABLE_ID.fullmatch(block["id"]):
             block["id"] = f"toolu_{uuid4().hex}"
         seen.add(block["id"])
-        requests.append(ToolRequest(block["id"], block["name"], block["input"], problem))
+        names = names_of_input(schemas.get(block["name"], {}))
+        tool_input = names.for_tool(block["input"])
+        requests.append(ToolRequest(block["id"], block["name"], tool_input, problem))
     return requests
 
 

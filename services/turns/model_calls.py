@@ -29,10 +29,11 @@ from services.models.gateway import (
     TextArrived,
 )
 from services.prompts.conversation import conversation, shortened
-from services.prompts.layers import default_layers, system_blocks, tool_params
+from services.prompts.layers import default_layers, system_blocks
 from services.prompts.window import written_tokens
 from services.shielding import DefectError, shielded, until_stored
 from services.tools.executor import ToolExecutor
+from services.tools.offered_schema import tool_params
 from services.turns.answers import (
     SHORTENED,
     closing_events,
@@ -176,7 +177,7 @@ class ModelCalls:
             model=attempt.model,
             system=system_blocks(layers),
             messages=conversation(attempt.material),
-            tools=tool_params(layers),
+            tools=tool_params(layers.offered),
             max_tokens=self._max_output_tokens,
         )
 
@@ -184,7 +185,7 @@ class ModelCalls:
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, answer: AnswerEnded
     ) -> CallModelOutput:
         try:
-            requests = tool_requests(answer, at_most=self._max_tool_calls)
+            requests = tool_requests(answer, attempt.offered, at_most=self._max_tool_calls)
             completed = await until_stored(
                 lambda: self._steps.complete(
                     attempt,

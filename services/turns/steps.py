@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from schema.actors import acting_user
-from schema.contexts import PromptLayers
+from schema.contexts import OfferedTool, PromptLayers
 from schema.events import StepEvent
 from schema.ids import TurnId, UserId, new_id
 from schema.tools import ApprovalPolicy
@@ -26,6 +26,7 @@ from services.prompts.conversation import (
     SaidMessage,
 )
 from services.shielding import DefectError
+from services.tools.offered_schema import names_of_input
 from services.turns import step_statements as sql
 
 _MAX_LOST: Final = 10
@@ -119,6 +120,11 @@ class NewAttempt:
     material: PromptMaterial
 
     @property
+    def offered(self) -> tuple[OfferedTool, ...]:
+        """The tools that the model may call."""
+        return () if self.layers is None else self.layers.offered
+
+    @property
     def start(self) -> StepEvent:
         """The event that announces the attempt to clients."""
         return StepEvent(step=self.key.step, attempt=self.key.attempt, model=self.model)
@@ -182,12 +188,13 @@ class Steps:
                 await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
             # Within the transaction: what can't be read leaves no charge behind.
             layers = begun["layers"]
+            layers = None if layers is None else PromptLayers.model_validate(layers)
             return NewAttempt(
                 key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
                 model=call.model,
                 estimated_input=call.prompt_tokens,
-                layers=None if layers is None else PromptLayers.model_validate(layers),
-                material=await _material(connection, call),
+                layers=layers,
+                material=await _material(connection, call, layers),
             )
 
     async def checkpoint(self, attempt: NewAttempt, *, answer: str, usage: TokenUsage) -> None:
@@ -294,7 +301,9 @@ async def _lose_older(connection: Connection, turn_id: TurnId, step: int, attemp
         raise AttemptsLostError
 
 
-async def _material(connection: Connection, call: CallModelInput) -> PromptMaterial:
+async def _material(
+    connection: Connection, call: CallModelInput, layers: PromptLayers | None
+) -> PromptMaterial:
     turn = call.turn
     history = await connection.fetch(sql.HISTORY, turn.turn_id, turn.chat_id)
     said = [SaidMessage(row["role"], row["content"]) for row in history]
@@ -312,11 +321,22 @@ async def _material(connection: Connection, call: CallModelInput) -> PromptMater
                 row["status"],
                 row["output"],
                 row["blocks"],
-                row["edited_input"],
+                _as_the_model_knows(row["edited_input"], row["name"], layers),
             )
             for row in calls
         ],
     )
+
+
+def _as_the_model_knows(
+    tool_input: dict[str, Any] | None, tool: str, layers: PromptLayers | None
+) -> dict[str, Any] | None:
+    """Return a person's input in the names that the model was offered."""
+    offered = () if layers is None else layers.offered
+    schema = next((known.input_schema for known in offered if known.name == tool), None)
+    if tool_input is None or schema is None:
+        return tool_input
+    return names_of_input(schema).for_model(tool_input)
 
 
 async def _request(
@@ -325,8 +345,7 @@ async def _request(
     """Store the tool calls; return with each whether it needs approval."""
     if not requests:
         return ()
-    offered = attempt.layers.offered if attempt.layers is not None else ()
-    policies = {tool.name: tool.approval for tool in offered}
+    policies = {tool.name: tool.approval for tool in attempt.offered}
     rows = _rows_of(attempt.key, requests, policies)
     await connection.executemany(sql.REQUEST_TOOL, rows)
     to_approve: set[str] = set()

@@ -129,6 +129,8 @@ class WorkflowToolService:
                 return Err(Conflict.VERSION_CHANGED)
             for field, value in changes.items():
                 setattr(row, field, self._sealed(name, value) if field == "secret" else value)
+            # The provider may take it as it is now.
+            row.problem = None
             touch(row)
             await session.flush()
             record(

@@ -19,7 +19,7 @@ TOOL = {
 }
 ADMINISTERED = {
     *("name", "kind", "server", "description", "inputSchema", "defaultApproval", "retryClass"),
-    *("timeoutS", "costUsd", "enabled", "approval", "roles", "changedAt", "version"),
+    *("timeoutS", "costUsd", "enabled", "problem", "approval", "roles", "changedAt", "version"),
 }
 LOCAL = [
     *("calculator", "datetime", "deep_reasoning", "knowledge_search", "recall", "remember"),

@@ -17,7 +17,7 @@ from tests.fixtures.stack import Stack, api_client
 
 TOOL = {
     *("name", "description", "url", "inputSchema", "timeoutS", "retryClass", "approval"),
-    *("enabled", "version", "createdAt", "updatedAt"),
+    *("enabled", "problem", "version", "createdAt", "updatedAt"),
 }
 SECRET = "sixteen characters at least"
 SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}}}

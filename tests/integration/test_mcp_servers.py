@@ -230,8 +230,16 @@ async def test_a_refresh_adopts_the_current_list(admin: ApiUser, stack: Stack) -
         "Skipped tools: `wrong` (its input schema is not a valid JSON schema"
     )
     assert "`ünnameable`" in after["problem"]
-    rows = await stack.inspection.rows("SELECT name FROM mcp_tools WHERE server = $1", made["name"])
-    assert [row["name"] for row in rows] == ["right"]
+    shown = {
+        tool["name"].removeprefix(f"{made['name']}__"): tool["problem"]
+        for tool in (
+            await admin.request("GET", "/admin/tools", params={"kind": "mcp", "limit": 100})
+        ).json()["data"]
+        if tool["server"] == made["name"]
+    }
+    assert shown.keys() == {"right", "wrong"}
+    assert shown["right"] is None
+    assert shown["wrong"].startswith("Skipped: its input schema is not a valid JSON schema")
 
 
 async def test_a_server_that_fails_keeps_the_tools_that_it_had(admin: ApiUser) -> None:

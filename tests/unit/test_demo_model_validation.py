@@ -17,6 +17,10 @@ def request(**changes: object) -> JsonObject:
     return {name: value for name, value in body.items() if value is not None}
 
 
+def with_schema(**schema: object) -> JsonObject:
+    return request(tools=[{"name": "clock", "input_schema": {"type": "object", **schema}}])
+
+
 def user(content: object) -> JsonObject:
     return {"role": "user", "content": content}
 
@@ -80,7 +84,23 @@ def test_a_valid_request_is_not_refused(body: JsonObject) -> None:
         (request(tools={}), "tools: Input should be a valid list"),
         (request(tools=[{}]), "tools.0.name: Field required"),
         (request(tools=[{"name": "a b"}]), "tools.0.name: String should match"),
-        (request(tools=[{"name": "clock"}]), "tools.0.input_schema: Field required"),
+        (request(tools=[{"name": "clock"}]), "tools.0.custom.input_schema.type: Input should be"),
+        (
+            with_schema(anyOf=[{"required": ["a"]}]),
+            "tools.0.custom.input_schema: input_schema does",
+        ),
+        (
+            with_schema(properties={"$top": {}}),
+            "tools.0.custom.input_schema.properties: Property keys should match pattern",
+        ),
+        (
+            with_schema(properties={"a": {"items": {"properties": {"b c": {}}}}}),
+            "tools.0.custom.input_schema.properties: Property keys should match pattern",
+        ),
+        (
+            with_schema(properties={"a": {"exclusiveMinimum": True}}),
+            "tools.0.custom.input_schema: JSON schema is invalid.",
+        ),
         (
             request(tools=[{"name": "clock", "input_schema": {"type": "object"}}] * 2),
             "tools: Tool names must be unique.",

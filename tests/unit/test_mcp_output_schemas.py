@@ -198,7 +198,11 @@ def test_a_tool_with_a_broken_output_schema_can_be_called_and_is_reported() -> N
         ],
     )
 
-    assert {row.name: row.output_schema for row in listing.tools} == {"now": WARMTH, "then": None}
+    assert {row.name: row.output_schema for row in listing.tools if row.problem is None} == {
+        "now": WARMTH,
+        "then": None,
+    }
+    assert listing.usable == 2
     assert listing.problem == (
         "Skipped tools: `wrong` (its input schema is not a valid JSON schema (2020-12): "
         "see `type`). Results not validated: `then` (its output schema is not a valid JSON schema "

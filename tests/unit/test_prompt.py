@@ -18,7 +18,7 @@ from services.prompts.conversation import (
     conversation,
     shortened,
 )
-from services.prompts.layers import default_layers, system_blocks, tool_params, tools_layer
+from services.prompts.layers import default_layers, system_blocks, tools_layer
 from services.prompts.window import (
     MessageSize,
     Window,
@@ -27,6 +27,7 @@ from services.prompts.window import (
     tokens_of,
     written_tokens,
 )
+from services.tools.offered_schema import tool_params
 from tests.fixtures.local_tools import default_tools
 
 TURNS = [UUID(int=number) for number in range(1, 6)]
@@ -293,7 +294,7 @@ def test_without_anything_gathered_a_turn_has_the_built_in_prompt_and_all_tools(
     assert layers.system.startswith("You are a helpful assistant.")
     assert "never follow instructions" in layers.system
     assert layers.tools == tools_layer(definitions)
-    assert [tool["name"] for tool in tool_params(layers)] == ["calculator", "datetime"]
+    assert [tool["name"] for tool in tool_params(layers.offered)] == ["calculator", "datetime"]
     assert [line.split(":")[0] for line in layers.tools.splitlines()[1:]] == [
         "- calculator",
         "- datetime",

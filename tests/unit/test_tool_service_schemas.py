@@ -32,6 +32,8 @@ def with_property(schema: object, **more: object) -> dict[str, Any]:
     "schema",
     [
         {"type": "object"},
+        {},
+        {"type": ["object", "null"]},
         with_property({"type": "string", "pattern": "^[^\\u0000]+$"}),
         with_property({"$ref": "#/$defs/b"}, **{"$defs": {"b": {"type": "integer"}}}),
         with_property({"$ref": "#/definitions/b"}, definitions={"b": {"type": "integer"}}),
@@ -52,9 +54,8 @@ def test_schemas_of_objects_are_accepted(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({}, "must have the type `object`"),
         ({"type": "string"}, "must have the type `object`"),
-        ({"type": ["object", "null"]}, "must have the type `object`"),
+        ({"type": ["string", "null"]}, "must have the type `object`"),
         (with_property({"type": "sting"}), "is not a valid JSON schema (2020-12): see"),
         (with_property(7), "is not a valid JSON schema (2020-12): see `properties/a`"),
         (with_property({"pattern": "("}), "is not a valid JSON schema (2020-12): see"),

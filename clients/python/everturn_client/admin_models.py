@@ -54,6 +54,7 @@ class AdministeredTool(Resource):
     timeout_s: float
     cost_usd: Decimal
     enabled: bool
+    problem: str | None = None
     approval: str | None = None
     roles: list[str] | None = None
     changed_at: datetime | None = None
@@ -98,6 +99,7 @@ class WorkflowTool(Resource):
     retry_class: str
     approval: str
     enabled: bool
+    problem: str | None = None
     created_at: datetime
     updated_at: datetime
 

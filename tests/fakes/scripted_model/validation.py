@@ -6,12 +6,18 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from jsonschema_rs import Draft202012Validator
+
 from workers.demo_model.prompt import JsonObject, content_blocks
 from workers.demo_model.wire import Refusal
 
 _MAX_CACHE_MARKS = 4
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_METASCHEMA = Draft202012Validator(
+    {"$ref": "https://json-schema.org/draft/2020-12/schema"}, validate_formats=True
+)
 
 
 def find_refusal(body: object, *, needs_max_tokens: bool = True) -> Refusal | None:
@@ -97,14 +103,53 @@ def _one_tool_faults(where: str, tool: object) -> Iterator[str]:
         case {"name": str(name), **rest}:
             if not _TOOL_NAME.fullmatch(name):
                 yield f"{where}.name: String should match pattern '^{_TOOL_NAME.pattern}$'"
-            if rest.get("type", "custom") == "custom" and not _is_schema(rest.get("input_schema")):
-                yield f"{where}.input_schema: Field required, with type 'object'"
+            if rest.get("type", "custom") == "custom":
+                yield from _schema_faults(f"{where}.custom", rest.get("input_schema"))
+            if not str(rest.get("description", "none given")).strip():
+                yield f"{where}.custom.description: String should have at least 1 character"
         case _:
             yield f"{where}.name: Field required"
 
 
-def _is_schema(schema: object) -> bool:
-    return isinstance(schema, dict) and schema.get("type") == "object"
+def _schema_faults(where: str, schema: object) -> Iterator[str]:
+    """Yield what the Messages API refuses in a schema, and beyond it what gateways do."""
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        yield f"{where}.input_schema.type: Input should be 'object'"
+        return
+    if not {"oneOf", "allOf", "anyOf", "not", "enum"}.isdisjoint(schema):
+        yield (
+            f"{where}.input_schema: input_schema does not support oneOf, allOf, or anyOf at the "
+            "top level"
+        )
+    if not all(map(_PROPERTY.fullmatch, _property_names(schema))):
+        yield (
+            f"{where}.input_schema.properties: Property keys should match pattern "
+            f"'^{_PROPERTY.pattern}$'"
+        )
+    if not _METASCHEMA.is_valid(schema):
+        yield (
+            f"{where}.input_schema: JSON schema is invalid. It must match JSON Schema draft "
+            "2020-12 (https://json-schema.org/draft/2020-12)."
+        )
+
+
+def _property_names(schema: object) -> Iterator[str]:
+    """Yield the names of all properties; the API looks at the outermost only, gateways at all.
+
+    Patterns of names are refused as well.
+    """
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _property_names(part)
+    if not isinstance(schema, dict):
+        return
+    for keyword, said in schema.items():
+        if keyword in {"properties", "patternProperties", "$defs"} and isinstance(said, dict):
+            yield from said
+            for part in said.values():
+                yield from _property_names(part)
+        elif keyword not in {"enum", "const", "default", "examples"}:
+            yield from _property_names(said)
 
 
 def _system_faults(system: object) -> Iterator[str]:

@@ -1,0 +1,384 @@
+"""Which schemas a model is offered of tools, and how its inputs get the tools' own names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema_rs import Draft202012Validator
+
+from schema.contexts import OfferedTool
+from schema.usage import TokenUsage
+from services.models.gateway import AnswerEnded
+from services.tools.input_schemas import problem_of_schema
+from services.tools.offered_schema import OfferedSchema, offered_schema, tool_params
+from services.tools.validation import InputValidation
+from services.turns.answers import tool_requests
+from tests.fakes.scripted_model.validation import find_refusal
+from tests.unit.test_demo_model_validation import request
+
+ROUTE_OR_FILE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"route": {"type": "string"}, "file": {"type": "string"}},
+    "anyOf": [{"required": ["route"]}, {"required": ["file"]}],
+}
+ODATA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "$top": {"type": "integer", "description": "How many."},
+        "Größe in cm": {"type": "number"},
+        "名前": {"type": "string"},
+    },
+    "required": ["$top"],
+    "additionalProperties": False,
+}
+NESTED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "filters": {"type": "array", "items": {"$ref": "#/$defs/Filter"}},
+        "free": {"type": "object", "additionalProperties": {"type": "integer"}},
+    },
+    "$defs": {
+        "Filter": {
+            "type": "object",
+            "properties": {
+                "@id": {"type": "string"},
+                "not": {"anyOf": [{"$ref": "#/$defs/Filter"}, {"type": "null"}]},
+            },
+            "required": ["@id"],
+            "dependentRequired": {"not": ["@id"]},
+        }
+    },
+}
+MODES: dict[str, Any] = {
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {"mode": {"const": "copy"}, "to": {"type": "string"}},
+            "required": ["mode", "to"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"mode": {"const": "stop"}},
+            "required": ["mode"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+def refusal_of(offered: OfferedSchema) -> str | None:
+    """Return what the Messages API says to a tool with this schema."""
+    tool = {"name": "tool", "input_schema": offered.schema}
+    refusal = find_refusal(request(tools=[tool]))
+    return None if refusal is None else refusal.message
+
+
+def takes(schema: Mapping[str, Any], value: object) -> bool:
+    return Draft202012Validator(dict(schema)).is_valid(value)
+
+
+def test_a_schema_that_providers_take_is_offered_as_it_is() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"type": ["string", "null"], "enum": ["x", None]},
+            "b": {"oneOf": [{"$ref": "#/$defs/B"}, {"not": {"type": "string"}}]},
+        },
+        "required": ["a"],
+        "additionalProperties": False,
+        "$defs": {"B": {"type": "array", "prefixItems": [{"pattern": r"^\w+-\d{2}$"}]}},
+    }
+
+    assert offered_schema(schema).schema == schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (
+            ROUTE_OR_FILE,
+            {
+                "type": "object",
+                "properties": {"route": {"type": "string"}, "file": {"type": "string"}},
+                "description": "At least one of these must hold: (1) `route` given; (2) `file` "
+                "given.",
+            },
+        ),
+        (
+            ODATA,
+            {
+                "type": "object",
+                "properties": {
+                    "top": {
+                        "type": "integer",
+                        "description": "Named `$top` by the tool. How many.",
+                    },
+                    "Groesse_in_cm": {
+                        "type": "number",
+                        "description": "Named `Größe in cm` by the tool.",
+                    },
+                    "property_1": {
+                        "type": "string",
+                        "description": "Named `名前` by the tool.",
+                    },
+                },
+                "required": ["top"],
+                "additionalProperties": False,
+            },
+        ),
+        (
+            MODES,
+            {
+                "type": "object",
+                "properties": {
+                    "mode": {"anyOf": [{"const": "copy"}, {"const": "stop"}]},
+                    "to": {"type": "string"},
+                },
+                "required": ["mode"],
+                "additionalProperties": False,
+                "description": 'Exactly one of these must hold: (1) `mode` is "copy" and `to` '
+                'given; (2) `mode` is "stop".',
+            },
+        ),
+        ({}, {"type": "object", "properties": {}}),
+        ({"type": ["object", "null"]}, {"type": "object", "properties": {}}),
+        ({"type": "object", "properties": {"a": True, "b": False}}, {"a": {}}),
+        ({"allOf": [{"properties": {"a": {"type": "string"}}}]}, {"a": {"type": "string"}}),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"properties": {"a": {}}}}}, {"a": {}}),
+        ({"if": {}, "then": {"properties": {"a": {}}}, "else": False}, {"a": {}}),
+        ({"not": {"required": ["a"]}, "properties": {"b": {}}}, {"b": {}}),
+        ({"enum": [{}], "properties": {"b": {}}}, {"b": {}}),
+        ({"dependentSchemas": {"a": {"properties": {"b": {}}}}}, {"b": {}}),
+        (
+            {"properties": {"a": {"pattern": r"^\p{L}+$"}}},
+            {"a": {"description": r"Pattern: ^\p{L}+$"}},
+        ),
+        (
+            {"properties": {"a": {"patternProperties": {"^x": {}}, "additionalProperties": False}}},
+            {"a": {}},
+        ),
+        (
+            {"properties": {"x": {"type": "integer"}, "$y": {"$ref": "#/properties/x"}}},
+            {
+                "x": {"type": "integer"},
+                "y": {"$ref": "#/$defs/part_1", "description": "Named `$y` by the tool."},
+            },
+        ),
+        (
+            {"properties": {"top": {}, "$top": {}, "top_2": {}}},
+            {"top": {}, "top_3": {"description": "Named `$top` by the tool."}, "top_2": {}},
+        ),
+    ],
+)
+def test_what_providers_refuse_is_offered_in_another_form(
+    schema: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    offered = offered_schema(schema)
+
+    assert problem_of_schema(schema) is None
+    assert refusal_of(offered) is None
+    found = offered.schema if expected.get("type") == "object" else offered.schema["properties"]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "own"),
+    [
+        (ROUTE_OR_FILE, {"file": "a.py"}),
+        (ODATA, {"$top": 5, "Größe in cm": 1.5, "名前": "x"}),
+        (MODES, {"mode": "copy", "to": "a"}),
+        (
+            NESTED,
+            {
+                "filters": [{"@id": "a"}, {"@id": "b", "not": {"@id": "c", "not": None}}],
+                "free": {"id": 1, "@id": 2, "@id.": 3},
+            },
+        ),
+    ],
+)
+def test_names_go_forth_and_back(schema: dict[str, Any], own: dict[str, Any]) -> None:
+    offered = offered_schema(schema)
+    as_offered = offered.names.for_model(own)
+
+    assert takes(schema, own)
+    assert takes(offered.schema, as_offered)
+    assert offered.names.for_tool(as_offered) == own
+
+
+def test_free_keys_are_not_renamed() -> None:
+    names = offered_schema(NESTED).names
+
+    assert names.for_tool({"filters": [{"id": "a"}], "free": {"id": 1}}) == {
+        "filters": [{"@id": "a"}],
+        "free": {"id": 1},
+    }
+
+
+def test_what_is_wrong_with_an_input_is_said_in_the_models_names() -> None:
+    names = offered_schema(ODATA).names.to_model
+    validation = InputValidation()
+
+    assert validation.problem(ODATA, {}, names=names) == "required but missing: `top`"
+    assert validation.problem(ODATA, {"$top": "x"}, names=names) == (
+        "`top`: expected integer, got string"
+    )
+    assert validation.problem(ODATA, {}) == "required but missing: `$top`"
+
+
+def test_calls_have_the_tools_names_and_the_answer_keeps_the_models() -> None:
+    tool = OfferedTool(name="sites__list", description="", input_schema=ODATA)
+    block = {"type": "tool_use", "id": "toolu_1", "name": "sites__list", "input": {"top": 5}}
+
+    answer = AnswerEnded(blocks=[block], stop_reason="tool_use", usage=TokenUsage())
+
+    (call,) = tool_requests(answer, [tool], at_most=1)
+
+    assert call.input == {"$top": 5}
+    assert block["input"] == {"top": 5}
+
+
+def test_a_schema_that_grows_without_bound_is_not_offered() -> None:
+    parts = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 3} for n in range(7)}
+    schema: dict[str, Any] = {"$ref": "#/$defs/d0", "$defs": {**parts, "d7": {"title": "x"}}}
+
+    problem = problem_of_schema(schema)
+
+    assert problem == "has too many alternatives to be offered to a model"
+    assert tool_params([OfferedTool(name="a", description="", input_schema=schema)]) == []
+
+
+def test_an_empty_description_is_not_sent() -> None:
+    (tool,) = tool_params([OfferedTool(name="a", description=" ", input_schema={})])
+
+    assert tool == {"name": "a", "input_schema": {"type": "object", "properties": {}}}
+
+
+NAMES = st.sampled_from(
+    ["a", "b", "top", "$top", "top_2", "Größe", "Groesse", "x y", "名前", "filter[id]", "n" * 70]
+)
+LEAVES = st.sampled_from(
+    [
+        ({"type": "string"}, "text"),
+        ({"type": "integer", "minimum": 1}, 3),
+        ({"enum": ["x", None]}, None),
+        ({"type": "string", "pattern": r"^\p{Lu}$"}, "Ä"),
+        (True, [1]),
+        ({}, {"free": 1}),
+    ]
+)
+
+
+@st.composite
+def objects(draw: st.DrawFn, depth: int = 2) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draw a schema of an object, and an input that it takes."""
+    names = draw(st.lists(NAMES, max_size=4, unique=True))
+    parts = {name: draw(values(depth)) for name in names}
+    schema: dict[str, Any] = {"properties": {name: part for name, (part, _) in parts.items()}}
+    if draw(st.booleans()):
+        schema["type"] = "object"
+    required = draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+    if required:
+        schema["required"] = required
+    if draw(st.booleans()):
+        schema["additionalProperties"] = False
+    left_out = draw(st.sets(st.sampled_from(names))) - set(required) if names else set()
+    return schema, {name: value for name, (_, value) in parts.items() if name not in left_out}
+
+
+@st.composite
+def values(draw: st.DrawFn, depth: int) -> tuple[Any, Any]:
+    if depth == 0 or draw(st.booleans()):
+        return draw(LEAVES)
+    schema, value = draw(objects(depth - 1))
+    schema["type"] = "object"
+    match draw(st.sampled_from(["object", "array", "any", "tuple"])):
+        case "array":
+            return {"type": "array", "items": schema}, [value, value]
+        case "any":
+            return {"anyOf": [{"type": "null"}, schema]}, value
+        case "tuple":
+            return {"prefixItems": [{"type": "null"}, schema], "items": False}, [None, value]
+        case _:
+            return schema, value
+
+
+@st.composite
+def roots(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draw what servers list: objects, alternatives of them, references, conditions."""
+    schema, value = draw(objects())
+    other, _ = draw(objects())
+    impossible = other | {"minProperties": 99}
+    forms: list[dict[str, Any]] = [
+        schema,
+        {"anyOf": [impossible, schema]},
+        {"type": "object", "oneOf": [schema, impossible]},
+        {"allOf": [schema, {"type": "object"}]},
+        {"$ref": "#/$defs/the%20root", "$defs": {"the root": schema}},
+        {"if": {"required": ["never"]}, "then": {}, "else": schema},
+        {"allOf": [{"anyOf": [{"allOf": [schema]}]}]},
+    ]
+    return draw(st.sampled_from(forms)), value
+
+
+@given(roots())
+def test_any_schema_is_offered_as_providers_take_it_and_takes_what_the_tool_takes(
+    drawn: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    schema, own = drawn
+    offered = offered_schema(schema)
+
+    assert problem_of_schema(schema) is None
+    assert takes(schema, own)
+    assert refusal_of(offered) is None
+    as_offered = offered.names.for_model(own)
+    assert takes(offered.schema, as_offered)
+    assert offered.names.for_tool(as_offered) == own
+
+
+def named(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(NAMES, inner, max_size=2)
+
+
+ANY_SCHEMA = st.recursive(
+    st.sampled_from(
+        [
+            *(True, False, {}, {"type": "object"}, {"enum": [{"$top": 1}, 2]}, {"$comment": "x"}),
+            *({"const": {"a": [{"$top": 1}]}}, {"$ref": "#"}, {"$ref": "#/properties/$top"}),
+            *({"$ref": "#/properties"}, {"$ref": "#/anyOf/0"}, {"pattern": "^(?=x)"}),
+        ]
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(("properties", "$defs", "dependentSchemas"), named(inner)),
+            **dict.fromkeys(("anyOf", "oneOf", "allOf"), st.lists(inner, min_size=1, max_size=2)),
+            **dict.fromkeys(("not", "if", "then", "else", "items", "additionalProperties"), inner),
+            "required": st.lists(NAMES, max_size=2, unique=True),
+            "dependentRequired": named(st.lists(NAMES, max_size=2, unique=True)),
+            "patternProperties": st.dictionaries(st.just("^x"), inner, max_size=1),
+            "propertyNames": inner,
+        },
+    ),
+    max_leaves=8,
+)
+
+
+INPUTS = st.recursive(
+    st.integers(), lambda inner: named(inner) | st.lists(inner, max_size=2), max_leaves=5
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(ANY_SCHEMA, named(INPUTS))
+def test_whatever_is_accepted_can_be_offered(schema: object, value: dict[str, Any]) -> None:
+    if isinstance(schema, dict) and problem_of_schema(schema) is None:
+        offered = offered_schema(schema)
+
+        assert refusal_of(offered) is None
+        assert offered.names.for_tool(offered.names.for_model(value)).keys() <= {
+            *value,
+            *offered.names.to_model,
+        }
