@@ -46,12 +46,14 @@ def outcome_of(result: CallToolResult, *, remark: str | None = None) -> ToolOutc
     output = _Output()
     if remark is not None:
         output.add_text(remark)
+    structured = result.structured_content
+    says_all = structured is not None and _says_all(structured, result)
     for block in result.content[:_MAX_BLOCKS]:
-        output.add(block)
+        if not (says_all and isinstance(block, TextContent)):
+            output.add(block)
     if len(result.content) > _MAX_BLOCKS:
         output.add_text(f"({len(result.content) - _MAX_BLOCKS} more content blocks omitted.)")
-    structured = result.structured_content
-    if structured is not None and not _is_in_text(structured, list(_texts(result))):
+    if structured is not None and (says_all or not _is_in_content(structured, result)):
         output.add_text(_compact(structured))
     return output.outcome(is_error=result.is_error)
 
@@ -152,14 +154,69 @@ def _texts(result: CallToolResult) -> Iterator[str]:
             yield block.text
 
 
-def _is_in_text(structured: object, texts: list[str]) -> bool:
-    """Return whether the text repeats it, as servers are asked to do for older clients."""
-    parsed = [_parsed(text) for text in texts]
+def _is_in_content(structured: object, result: CallToolResult) -> bool:
+    """Return whether the content repeats it, as servers are asked to do for older clients.
+
+    An object with a single property counts as that property's value: servers wrap so what is not
+    an object, under various names.
+    """
+    if not result.content:
+        return False
     wanted = [structured]
-    if isinstance(structured, dict) and structured.keys() == {"result"}:
-        # How servers wrap what is not an object.
-        wanted.append(structured["result"])
-    return any(value in parsed or value in texts or value in (parsed, texts) for value in wanted)
+    if isinstance(structured, dict) and len(structured) == 1:
+        wanted += structured.values()
+    texts = list(_texts(result))
+    parsed = [_parsed(text) for text in texts]
+    blocks = [_as_listed(block) for block in result.content[:_MAX_BLOCKS]]
+    seen = (*texts, "\n".join(texts), *parsed, texts, parsed, blocks)
+    return any(_equal(value, form) for value in wanted for form in seen)
+
+
+def _says_all(structured: object, result: CallToolResult) -> bool:
+    """Return whether it has all texts of the content among its own, and says more than they."""
+    texts = [text.strip() for text in _texts(result) if text.strip()]
+    if not texts or _is_in_content(structured, result):
+        return False
+    own = {text.strip() for text in _own_texts(structured)}
+    return own.issuperset(texts)
+
+
+def _own_texts(structured: object) -> Iterator[str]:
+    waiting = [structured]
+    for value in waiting:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _as_listed(block: ContentBlock) -> object:
+    """Return a block as servers repeat it in their structured content; texts are compared apart."""
+    if isinstance(block, TextContent | ImageContent | AudioContent):
+        return block.model_dump(by_alias=True, exclude_none=True, mode="json")
+    return None
+
+
+def _equal(one: object, other: object) -> bool:
+    """Return whether two values are the same JSON: `1` is `1.0`, but not `true`."""
+    waiting = [(one, other)]
+    for left, right in waiting:
+        if isinstance(left, str) and isinstance(right, str):
+            if left.strip() != right.strip():
+                return False
+        elif isinstance(left, dict) and isinstance(right, dict):
+            if left.keys() != right.keys():
+                return False
+            waiting += ((left[name], right[name]) for name in left)
+        elif isinstance(left, list) and isinstance(right, list):
+            if len(left) != len(right):
+                return False
+            waiting += zip(left, right, strict=True)
+        elif isinstance(left, bool) is not isinstance(right, bool) or left != right:
+            return False
+    return True
 
 
 def _parsed(text: str) -> object:

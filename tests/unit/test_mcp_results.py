@@ -63,6 +63,12 @@ def test_text_is_bounded() -> None:
         (["7"], {"result": 7}),
         (["a", "b"], {"result": ["a", "b"]}),
         (["1", "2"], {"result": [1, 2]}),
+        (["# Title\n\ntext\n"], {"content": "# Title\n\ntext"}),
+        (
+            ['[\n  {\n    "name": "Ada",\n    "n": 1.0\n  }\n]'],
+            {"entities": [{"n": 1, "name": "Ada"}]},
+        ),
+        (["first", "second"], {"content": "first\nsecond"}),
     ],
 )
 def test_structured_content_already_in_the_text_is_not_repeated(
@@ -71,6 +77,40 @@ def test_structured_content_already_in_the_text_is_not_repeated(
     pieces = [TextContent(text=text) for text in texts]
 
     assert outcome_of(result(*pieces, structured_content=structured)).output == "\n".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("texts", "structured", "expected"),
+    [
+        (
+            ["Deleted."],
+            {"success": True, "message": "Deleted."},
+            '{"success":true,"message":"Deleted."}',
+        ),
+        (["a", "b"], {"found": ["a", "b"], "n": 2}, '{"found":["a","b"],"n":2}'),
+        (["Deleted."], {"success": True}, 'Deleted.\n{"success":true}'),
+        (["1"], {"result": True}, '1\n{"result":true}'),
+        (["Found 2."], {"found": ["a"]}, 'Found 2.\n{"found":["a"]}'),
+        (["a", "c"], {"found": ["a", "b"]}, 'a\nc\n{"found":["a","b"]}'),
+        ([], {"found": []}, '{"found":[]}'),
+        (["  "], {"found": []}, '  \n{"found":[]}'),
+    ],
+)
+def test_text_and_structured_content_that_differ_are_kept_and_nothing_is_said_twice(
+    texts: list[str], structured: dict[str, object], expected: str
+) -> None:
+    pieces = [TextContent(text=text) for text in texts]
+
+    assert outcome_of(result(*pieces, structured_content=structured)).output == expected
+
+
+def test_an_image_repeated_as_structured_content_is_not_given_as_base64() -> None:
+    block = image(png())
+    structured = {"content": [{"type": "image", "data": block.data, "mimeType": "image/png"}]}
+
+    outcome = outcome_of(result(block, structured_content=structured))
+
+    assert outcome.output == f"(Image: image/png, {len(png()):,} bytes)"
 
 
 def test_structured_content_missing_from_the_text_is_added() -> None:
