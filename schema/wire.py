@@ -136,13 +136,25 @@ VisibleText = Annotated[StorableText, AfterValidator(_visible)]
 """Text that names something to people: at least one visible character."""
 
 
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
 def make_storable(text: str) -> str:
-    """Return `text` with what Postgres can't hold replaced by U+FFFD, e.g. in a model's output."""
-    if text.isascii() and "\x00" not in text:
-        return text
-    return "".join(
-        "\ufffd" if char == "\x00" or "\ud800" <= char <= "\udfff" else char for char in text
-    )
+    """Return `text` with what Postgres can't hold replaced by U+FFFD, e.g. in a model's output.
+
+    The halves of a surrogate pair, written apart, become the character that they stand for.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = _SURROGATE_PAIR.sub(_joined_pair, text)
+        return _UNSTORABLE.sub("\ufffd", text)
+    return text.replace("\x00", "\ufffd")
+
+
+def _joined_pair(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def _storable_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:

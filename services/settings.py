@@ -146,6 +146,9 @@ class Settings(BaseSettings):
     max_output_tokens: int = Field(4096, ge=1)
     model_attempts: int = Field(5, ge=1, description="Calls of one step before it has failed.")
     model_idle_timeout_s: float = Field(60.0, gt=0)
+    model_answer_timeout_s: float = Field(
+        600.0, gt=0, le=840, description="From a request to the model to the end of its answer."
+    )
     model_prices: dict[str, ModelPrice] = Field(default_factory=dict)
 
     # Events

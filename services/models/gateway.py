@@ -1,11 +1,13 @@
 """The call of a model: the request and its streamed answer.
 
-The SDK's own retries are off: retrying belongs to Temporal.
+The official SDK sends the request; the answer is read here, within bounds, from its bytes. The
+SDK's own retries are off: retrying belongs to Temporal.
 """
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -14,26 +16,35 @@ import httpx2
 
 from schema.usage import TokenUsage
 from services.models.assembly import MessageAssembly
+from services.models.event_stream import (
+    AnswerEvents,
+    BodyReader,
+    max_answer_bytes,
+    read_error,
+)
 from services.models.failures import (
     FailureKind,
     ModelCallError,
     broken_stream,
     provider_error,
+    runaway,
 )
 
 if TYPE_CHECKING:
     import anthropic
+    from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
     from anthropic.types import (
         MessageParam,
         OutputConfigParam,
-        RawMessageStreamEvent,
         TextBlockParam,
         ThinkingConfigParam,
         ToolParam,
     )
 
-# Raised while reading an invalid answer: half an event, a missing field.
-_NOT_THE_MESSAGES_API: Final = (AttributeError, LookupError, TypeError, ValueError)
+# Beyond this size, what an answer holds is put together beside the event loop.
+_ASSEMBLED_AT_ONCE: Final = 32 * 1024
+
+_ERROR_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +86,17 @@ class ThoughtArrived:
 
 @dataclass(frozen=True, slots=True)
 class AnswerEnded:
-    """The answer is complete; `unreadable` are the ids of tool calls with an invalid input."""
+    """The answer is complete; `unreadable` are the ids of tool calls with an invalid input.
+
+    `stop_reason` is a short word, `unknown` if the provider's is none. `usage_estimated` says that
+    the provider left out some of the usage, or reported what can't be true.
+    """
 
     blocks: list[dict[str, Any]]
     stop_reason: str
     usage: TokenUsage
     unreadable: frozenset[str] = frozenset()
+    usage_estimated: bool = False
 
 
 ModelEvent: TypeAlias = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnded
@@ -89,13 +105,21 @@ ModelEvent: TypeAlias = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnd
 class ModelGateway:
     """Calls Anthropic's Messages API, or a compatible server at `base_url`.
 
-    Units: `idle_timeout_s` is the longest silence within an answer, in seconds.
+    Units: `idle_timeout_s` is the longest silence within an answer, `answer_timeout_s` the longest
+    time from the request to the end of the answer, both in seconds.
     """
 
     def __init__(
-        self, *, api_key: str, base_url: str | None, idle_timeout_s: float, connections: int
+        self,
+        *,
+        api_key: str,
+        base_url: str | None,
+        idle_timeout_s: float,
+        answer_timeout_s: float,
+        connections: int,
     ) -> None:
         self._api_key, self._base_url = api_key, base_url
+        self._answer_timeout_s = answer_timeout_s
         self._timeout = httpx2.Timeout(connect=10, read=idle_timeout_s, write=30, pool=30)
         self._limits = httpx2.Limits(
             max_connections=connections, max_keepalive_connections=connections
@@ -109,40 +133,41 @@ class ModelGateway:
         """
         if "anthropic" not in sys.modules:
             await asyncio.to_thread(load_sdk)
+        deadline = asyncio.get_running_loop().time() + self._answer_timeout_s
+        async with AsyncExitStack() as stack:
+            response = await self._send(request, stack, deadline=deadline)
+            reading = AnswerReading(response, request, deadline=deadline)
+            async with aclosing(reading.events()) as events:
+                async for event in events:
+                    yield event
+        yield await reading.ended()
+
+    async def _send(
+        self, request: ModelRequest, stack: AsyncExitStack, *, deadline: float
+    ) -> httpx2.Response:
+        """Return the response, its body unread. Leaving `stack` closes it."""
         import anthropic  # noqa: PLC0415 -- see load_sdk
 
-        assembly = MessageAssembly()
-        try:
-            stream = await self._client.messages.create(
-                model=request.model,
-                system=request.system,
-                messages=request.messages,
-                tools=request.tools or anthropic.omit,
-                max_tokens=request.max_tokens,
-                thinking=request.thinking or anthropic.omit,
-                output_config=request.output or anthropic.omit,
-                stream=True,
-            )
-            try:
-                async for event in stream:
-                    for seen in _events_in(event, assembly):
-                        yield seen
-            finally:
-                await stream.close()
-        except anthropic.APIError as error:
-            raise _classified(error, request) from None
-        except httpx2.HTTPError:
-            raise broken_stream() from None
-        except _NOT_THE_MESSAGES_API:
-            raise broken_stream() from None
-        if not assembly.is_whole:
-            raise broken_stream()
-        yield AnswerEnded(
-            blocks=assembly.blocks(),
-            stop_reason=assembly.stop_reason,
-            usage=assembly.usage,
-            unreadable=frozenset(assembly.unreadable),
+        sending = self._client.messages.with_streaming_response.create(
+            model=request.model,
+            system=request.system,
+            messages=request.messages,
+            tools=request.tools or anthropic.omit,
+            max_tokens=request.max_tokens,
+            thinking=request.thinking or anthropic.omit,
+            output_config=request.output or anthropic.omit,
+            stream=True,
         )
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await stack.enter_async_context(sending)
+        except _ErrorResponse as answer:
+            raise answer.failure(request) from None
+        except TimeoutError:
+            raise runaway() from None
+        except (anthropic.APIError, httpx2.HTTPError):
+            raise ModelCallError(FailureKind.UNREACHABLE, retryable=True) from None
+        return response.http_response
 
     async def close(self) -> None:
         """Close all connections."""
@@ -158,9 +183,132 @@ class ModelGateway:
             base_url=self._base_url,
             max_retries=0,
             timeout=self._timeout,
+            middleware=[self._raise_errors],
+            # Compression would only delay the pieces of a stream.
+            default_headers={"Accept-Encoding": "identity"},
             http_client=anthropic.DefaultAsyncHttpxClient(
                 timeout=self._timeout, limits=self._limits
             ),
+        )
+
+    async def _raise_errors(
+        self, request: "APIRequest", call_next: "AsyncCallNext"
+    ) -> "AsyncAPIResponse[Any]":
+        """Read the body of an error response within bounds; the SDK would read all of it."""
+        response = await call_next(request)
+        answer = response.http_response
+        if answer.is_success:
+            return response
+        deadline = asyncio.get_running_loop().time() + _ERROR_TIMEOUT_S
+        try:
+            raise _ErrorResponse(answer, await read_error(answer, deadline=deadline))
+        finally:
+            await answer.aclose()
+
+
+class _ErrorResponse(Exception):  # noqa: N818 -- what it is, is decided by whom it is raised for
+    def __init__(self, response: httpx2.Response, body: object) -> None:
+        super().__init__(response.status_code)
+        self._response, self._body = response, body
+
+    def failure(self, request: ModelRequest) -> ModelCallError:
+        return provider_error(
+            self._response.status_code,
+            self._body,
+            self._response.headers,
+            tool_names=[tool["name"] for tool in request.tools],
+        )
+
+
+class AnswerReading:
+    """One answer while it is being read."""
+
+    def __init__(
+        self, response: httpx2.Response, request: ModelRequest, *, deadline: float
+    ) -> None:
+        self._response, self._request = response, request
+        sent_bytes = int(response.request.headers.get("content-length", 0))
+        self._assembly = MessageAssembly(sent_bytes=sent_bytes, max_tokens=request.max_tokens)
+        self._body = BodyReader(
+            response, max_bytes=max_answer_bytes(request.max_tokens), deadline=deadline
+        )
+        self._found = AnswerEvents()
+        self._read_bytes = 0
+        self._is_announced = False
+        self._refusal: ModelCallError | None = None
+        self._breach: ModelCallError | None = None
+
+    async def events(self) -> AsyncGenerator[ModelEvent, None]:
+        """Yield the answer's events as far as it can be read; those of a piece are joined."""
+        async with aclosing(self._body.pieces()) as pieces:
+            async for piece in pieces:
+                self._read_bytes += len(piece)
+                for event in self._take(self._found.feed(piece)):
+                    yield event
+                if self._refusal or self._breach:
+                    return
+                if self._assembly.is_stopped:
+                    self._body.hurry()
+                    async for _ in pieces:
+                        pass
+                    return
+        if self._body.failure is None:
+            for event in self._take(self._found.end()):
+                yield event
+
+    def _take(self, events: Iterable[dict[str, Any]]) -> list[ModelEvent]:
+        texts: list[str] = []
+        thought = 0
+        try:
+            for event in events:
+                if event["type"] == "error" and not self._assembly.is_stopped:
+                    self._refusal = self._refused(event)
+                    break
+                text, chars = self._assembly.take(event)
+                texts.append(text)
+                thought += chars
+        except ModelCallError as error:
+            self._breach = error
+        return self._seen("".join(texts), thought)
+
+    def _refused(self, event: dict[str, Any]) -> ModelCallError:
+        # An error in mid-stream comes under the status 200 of its stream.
+        names = [tool["name"] for tool in self._request.tools]
+        return provider_error(200, event, self._response.headers, tool_names=names)
+
+    def _seen(self, text: str, thought: int) -> list[ModelEvent]:
+        seen: list[ModelEvent] = []
+        if self._assembly.has_started and not self._is_announced:
+            self._is_announced = True
+            seen.append(AnswerStarted(self._assembly.usage))
+        if thought:
+            seen.append(ThoughtArrived(thought))
+        if text:
+            seen.append(TextArrived(text))
+        return seen
+
+    async def ended(self) -> AnswerEnded:
+        """Return the whole answer.
+
+        A stop reason makes it whole: what is missing behind it says nothing, and asking again
+        would cost the same again.
+        Errors: ModelCallError.
+        """
+        assembly = self._assembly
+        if self._refusal is not None:
+            raise self._refusal
+        if not assembly.is_whole:
+            raise self._breach or self._body.failure or broken_stream()
+        if self._read_bytes <= _ASSEMBLED_AT_ONCE:
+            blocks = assembly.blocks()
+        else:
+            blocks = await asyncio.to_thread(assembly.blocks)
+        return AnswerEnded(
+            blocks=blocks,
+            stop_reason=assembly.stop_reason,
+            usage=assembly.usage,
+            unreadable=frozenset(assembly.unreadable),
+            usage_estimated=assembly.usage_estimated,
         )
 
 
@@ -171,26 +319,3 @@ def load_sdk() -> None:
     call.
     """
     import anthropic  # noqa: F401, PLC0415 -- see above
-
-
-def _events_in(event: "RawMessageStreamEvent", assembly: MessageAssembly) -> list[ModelEvent]:
-    text = assembly.take(event)
-    if event.type == "message_start":
-        return [AnswerStarted(assembly.usage)]
-    if event.type == "content_block_delta" and event.delta.type == "thinking_delta":
-        return [ThoughtArrived(len(event.delta.thinking))]
-    return [TextArrived(text)] if text else []
-
-
-def _classified(error: "anthropic.APIError", request: ModelRequest) -> ModelCallError:
-    import anthropic  # noqa: PLC0415 -- see load_sdk
-
-    if isinstance(error, anthropic.APIStatusError):
-        return provider_error(
-            error.status_code,
-            error.body,
-            error.response.headers,
-            tool_names=[tool["name"] for tool in request.tools],
-        )
-    # The request may have reached the provider: with the answer under way it is a broken stream.
-    return ModelCallError(FailureKind.UNREACHABLE, retryable=True)

@@ -62,13 +62,14 @@ _CHECKPOINT_S: Final = 1.0
 class _Progress:
     """What is known of an attempt while it runs.
 
-    `usage` is the provider's own count once `is_counted`; before, what it began with.
+    `usage` is that of the whole answer once `is_counted`; before, what it began with.
     """
 
     usage: TokenUsage = field(default_factory=TokenUsage)
     is_asked: bool = False
     has_started: bool = False
     is_counted: bool = False
+    is_estimated: bool = False
 
 
 class ModelCalls:
@@ -168,6 +169,7 @@ class ModelCalls:
                         text.add(event.text)
                     case AnswerEnded():
                         progress.usage, progress.is_counted = event.usage, True
+                        progress.is_estimated = event.usage_estimated
                         return event
         raise broken_stream()
 
@@ -194,7 +196,7 @@ class ModelCalls:
                     stop_reason=answer.stop_reason,
                     tool_requests=requests,
                     usage=answer.usage,
-                    estimated=not progress.is_counted,
+                    estimated=answer.usage_estimated,
                 )
             )
         except AttemptOvertakenError:
@@ -309,7 +311,7 @@ class ModelCalls:
         its text. One that never began costs nothing if the provider refused it.
         """
         if progress.is_counted:
-            return progress.usage, False
+            return progress.usage, progress.is_estimated
         if progress.has_started:
             written = max(progress.usage.output_tokens, written_tokens(text.text))
             return progress.usage.model_copy(update={"output_tokens": written}), True

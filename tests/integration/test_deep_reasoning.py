@@ -35,7 +35,11 @@ async def tool(stack: Stack) -> AsyncIterator[DeepReasoning]:
     """The tool with the stack's model, database and prices."""
     settings = stack.settings
     gateway = ModelGateway(
-        api_key="key", base_url=settings.anthropic_base_url, idle_timeout_s=20, connections=5
+        api_key="key",
+        base_url=settings.anthropic_base_url,
+        idle_timeout_s=20,
+        answer_timeout_s=60,
+        connections=5,
     )
     yield DeepReasoning(
         gateway,

@@ -88,6 +88,7 @@ async def open_activities(
         api_key=settings.anthropic_api_key.get_secret_value(),
         base_url=settings.anthropic_base_url,
         idle_timeout_s=settings.model_idle_timeout_s,
+        answer_timeout_s=settings.model_answer_timeout_s,
         connections=settings.max_concurrent_model_calls,
     )
     try:

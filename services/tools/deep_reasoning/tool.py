@@ -77,7 +77,7 @@ class _Meter:
         self._model = model
         self._input_tokens = input_tokens
         self._started: TokenUsage | None = None
-        self._ended: TokenUsage | None = None
+        self._ended: AnswerEnded | None = None
         self._tokens = 0.0
         self._activity = "thinking"
         self.cost_usd: Decimal | None = None
@@ -102,7 +102,7 @@ class _Meter:
                 self._tokens += exact_tokens(event.text)
                 self._activity = "answering"
             case AnswerEnded():
-                self._ended = event.usage
+                self._ended = event
 
     @asynccontextmanager
     async def checkpoints(self) -> AsyncIterator[None]:
@@ -135,7 +135,7 @@ class _Meter:
         An answer that never started costs nothing if the provider refused the request.
         """
         if self._ended is not None:
-            return self._ended, False
+            return self._ended.usage, self._ended.usage_estimated
         if self._started is not None:
             written = max(self._started.output_tokens, ceil(self._tokens))
             return self._started.model_copy(update={"output_tokens": written}), True
