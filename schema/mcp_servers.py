@@ -125,7 +125,13 @@ class OAuthClientRequest(RequestModel):
     client_id: Annotated[StorableText, Field(min_length=1, max_length=500, examples=["everturn"])]
     client_secret: Annotated[
         StorableText,
-        Field(min_length=1, max_length=8192, repr=False, description="Never shown again."),
+        Field(
+            min_length=1,
+            max_length=8192,
+            repr=False,
+            description="Never shown again. A private key in PEM is not sent: it signs an "
+            "assertion, by `private_key_jwt`.",
+        ),
     ]
     token_url: WebAddress | None = Field(
         None, description="The token endpoint; discovered from the server by default."
@@ -135,7 +141,11 @@ class OAuthClientRequest(RequestModel):
             str, Field(min_length=1, max_length=1000, pattern=r"^[\x21-\x7e]+( [\x21-\x7e]+)*$")
         ]
         | None
-    ) = Field(None, examples=["tools:read"])
+    ) = Field(
+        None,
+        examples=["tools:read"],
+        description="The scopes to request; by default those that the server asks for.",
+    )
 
 
 class OAuthClient(WireModel):

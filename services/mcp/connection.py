@@ -20,6 +20,7 @@ from mcp_types import CallToolRequestParams, CallToolResult, Tool
 from pydantic import ValidationError
 
 from services.mcp.addresses import ServerAddress, Timeouts
+from services.mcp.destinations import Destinations
 from services.mcp.errors import (
     CallLostError,
     CallRejectedError,
@@ -100,6 +101,7 @@ class Connection:
         self._on_tools_changed = on_tools_changed
         self._on_lost = on_lost
         self._process: StdioServer | None = None
+        self._tokens: OAuthTokens | None = None
         self._session: McpSession | None = None
         self._opened = asyncio.Event()
         self._ended = asyncio.Event()
@@ -266,18 +268,21 @@ class Connection:
     @asynccontextmanager
     async def _over_http(self, url: str) -> AsyncIterator[TransportStreams]:
         async with AsyncExitStack() as stack:
-            tokens: OAuthTokens | None = None
             if self._address.oauth is not None:
-                outgoing = OutgoingClient(allowed_hosts=self._allowed_hosts)
-                await stack.enter_async_context(outgoing)
-                tokens = OAuthTokens(outgoing, self._address.oauth, url)
+                destinations = Destinations(
+                    await stack.enter_async_context(
+                        OutgoingClient(allowed_hosts=self._allowed_hosts)
+                    ),
+                    await stack.enter_async_context(OutgoingClient(allowed_hosts=())),
+                )
+                self._tokens = OAuthTokens(destinations, self._address.oauth, url)
             yield await stack.enter_async_context(
                 connect(
                     url,
                     headers=self._address.secrets,
                     allowed_hosts=self._allowed_hosts,
                     failures=self._failures,
-                    tokens=tokens,
+                    tokens=self._tokens,
                 )
             )
 
@@ -287,7 +292,12 @@ class Connection:
             if failure is not None:
                 return failure.sentence
         ended_by = self._process.problem if self._process else None
-        return self._address.without_secrets(describe(error, ended_by))
+        return bounded(self._without_secrets(describe(error, ended_by)))
+
+    def _without_secrets(self, text: str) -> str:
+        """Return a text of the server without the secrets and tokens that it was sent."""
+        text = self._address.without_secrets(text)
+        return text if self._tokens is None else self._tokens.without_tokens(text)
 
     def _timeout_problem(self) -> str:
         has_stray_lines = self._process is not None and self._process.has_stray_lines
@@ -316,7 +326,7 @@ class Connection:
             return CallRejectedError(
                 "The tool's response is too large or incomplete. The call may have taken effect."
             )
-        text = self._address.without_secrets(bounded(error.message, 1_000))
+        text = bounded(self._without_secrets(error.message), 1_000)
         return CallRejectedError(f"The tool's server rejected the call: {text}")
 
 

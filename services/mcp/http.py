@@ -18,9 +18,10 @@ from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, RequestId, jsonrp
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from services.mcp.challenges import challenge_in, named
 from services.mcp.errors import McpServerError
 from services.mcp.limits import MAX_ANSWER_BYTES, MAX_BYTES, REFILL_S, TOO_LONG, TokenBucket
-from services.mcp.oauth import OAuthTokens
+from services.mcp.oauth import AuthorizedTransport, OAuthTokens
 from services.mcp.sdk import MCPError, TransportStreams, streamable_http_client
 from services.outgoing.errors import OutgoingError, TooLargeError
 from services.outgoing.transport import guarded_transport, weight_of
@@ -33,7 +34,8 @@ _NOTIFICATION_S: Final = 5.0
 _MAX_LINES: Final = 80_000
 _MAX_LISTENS: Final = 30
 _SESSION_LOST: Final = 404
-_NOT_REACHED: Final = frozenset({401, 403, 429})
+_REFUSED: Final = frozenset({401, 403})
+_NOT_REACHED: Final = _REFUSED | {429}
 """Statuses that say that nothing was done."""
 # Longer than the retries of any call: a call that must wait this long fails, and is not retried
 # early.
@@ -61,7 +63,9 @@ async def connect(
             # Compressed, an answer could be a thousand times what was counted.
             headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,
-            transport=IsolatedRequests(guarded, failures, tokens),
+            transport=IsolatedRequests(
+                guarded if tokens is None else AuthorizedTransport(guarded, tokens), failures
+            ),
             trust_env=False,
         ) as client,
         streamable_http_client(
@@ -127,11 +131,9 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
         self,
         inner: httpx2.AsyncBaseTransport,
         failures: FailureAsResponse,
-        tokens: OAuthTokens | None,
     ) -> None:
         self._inner = inner
         self._failures = failures
-        self._tokens = tokens
         self._pending: dict[RequestId, _Pending] = {}
         self._listen_limit = _StreamLimit()
         self._listens = TokenBucket(_MAX_LISTENS, refill_s=REFILL_S)
@@ -168,7 +170,7 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
     async def _answer(
         self, request: httpx2.Request, request_id: RequestId, pending: "_Pending"
     ) -> httpx2.Response:
-        response = await self._authorized(request)
+        response = await self._inner.handle_async_request(request)
         if response.is_success and _media_type(response) == "text/event-stream":
             # Ends the stream for good, should the call be cancelled.
             ending = b"\n\ndata: " + self._failures.message(_CANCELLED, request_id) + b"\n\n"
@@ -179,14 +181,14 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
         )
         if whole.status_code < 400:
             return whole
-        failure = _status_failure(whole, had_session="mcp-session-id" in request.headers)
+        failure = _status_failure(whole, request)
         return whole if failure is None else self._failures.response(failure, request_id)
 
     async def _notify(self, request: httpx2.Request, message: dict[str, Any]) -> httpx2.Response:
         """Send what has no answer. Whether it arrives makes no difference to the rest."""
         try:
             async with asyncio.timeout(_NOTIFICATION_S):
-                response = await self._authorized(request)
+                response = await self._inner.handle_async_request(request)
                 await response.aclose()
         except (OutgoingError, McpServerError, TimeoutError):
             pass
@@ -200,19 +202,8 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
         """Open the stream for what the server sends unasked; the SDK can do without it."""
         if not self._listens.take(1):
             raise McpServerError("The server keeps closing its event stream.")
-        response = await self._authorized(request)
+        response = await self._inner.handle_async_request(request)
         return _with_stream(response, _Stream(response, self._listen_limit, _Pending(), b""))
-
-    async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
-        if self._tokens is None:
-            return await self._inner.handle_async_request(request)
-        token = await self._tokens.current()
-        response = await self._inner.handle_async_request(_with_token(request, token))
-        if response.status_code != httpx2.codes.UNAUTHORIZED:
-            return response
-        await response.aclose()
-        token = await self._tokens.renewed(instead_of=token)
-        return await self._inner.handle_async_request(_with_token(request, token))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -275,19 +266,28 @@ class _Stream(httpx2.AsyncByteStream):
         await self._response.aclose()
 
 
-def _status_failure(response: httpx2.Response, *, had_session: bool) -> HttpFailure | None:
+def _status_failure(response: httpx2.Response, request: httpx2.Request) -> HttpFailure | None:
     """Return what a status means, unless the body is a JSON-RPC error of the server."""
     status = response.status_code
-    if status == _SESSION_LOST and had_session:
+    if status == _SESSION_LOST and "mcp-session-id" in request.headers:
         return HttpFailure("The session has expired.", reached=False, is_session_lost=True)
     if _is_rpc_error(response.content):
         return None
     wait = wait_asked_for(response.headers, longest=_MAX_WAIT)
     return HttpFailure(
-        f"The server responded with HTTP status {status}.",
+        f"The server responded with HTTP status {status}.{_scopes_asked(response, request)}",
         reached=status not in _NOT_REACHED,
         retry_after_s=None if wait is None else wait.total_seconds(),
     )
+
+
+def _scopes_asked(response: httpx2.Response, request: httpx2.Request) -> str:
+    if response.status_code not in _REFUSED:
+        return ""
+    scopes = challenge_in(response.headers).scopes
+    # A server could name what it was sent as a scope.
+    shown = named(scopes, secrets=request.headers.values())
+    return f" It asks for the scopes {shown}." if shown else ""
 
 
 def _is_rpc_error(body: bytes) -> bool:
@@ -323,8 +323,3 @@ async def _read(response: httpx2.Response) -> bytes:
     finally:
         await response.aclose()
     return bytes(content)
-
-
-def _with_token(request: httpx2.Request, token: str) -> httpx2.Request:
-    request.headers["Authorization"] = f"Bearer {token}"
-    return request

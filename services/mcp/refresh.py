@@ -195,6 +195,8 @@ def _problem_of(server: str, tool: "Tool") -> str | None:
             "invalid name: use letters, digits, _ and -, at most 64 characters including the "
             "server's name"
         )
+    if tool.execution is not None and tool.execution.task_support == "required":
+        return "runs only as a task, which is not supported"
     problem = problem_of_schema(tool.input_schema)
     return None if problem is None else f"its input schema {problem}"
 

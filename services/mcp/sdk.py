@@ -50,7 +50,7 @@ from mcp_types import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from services.mcp.errors import McpServerError, bounded
+from services.mcp.errors import McpServerError
 from services.outgoing.errors import OutgoingError
 
 __all__ = [
@@ -261,7 +261,7 @@ def is_unreadable(error: MCPError) -> bool:
 
 
 def describe(error: Exception, ended_by: str | None) -> str:
-    """Return an error as a sentence for an administrator.
+    """Return an error as a sentence for an administrator, which may quote the server at length.
 
     `ended_by` is why the server's process ended, which explains the SDK's errors that follow.
     """
@@ -282,7 +282,7 @@ def _sentence(cause: Exception) -> str:
             return "The server closed the connection."
         if cause.code == METHOD_NOT_FOUND:
             return "The server doesn't support listing tools."
-        return f"The server returned error {cause.code}: {bounded(cause.message, 400)}"
+        return f"The server returned error {cause.code}: {cause.message}"
     if isinstance(cause, ValidationError):
         return _INVALID_RESPONSE
     if isinstance(cause, TimeoutError):

@@ -19,7 +19,7 @@ URL = "http://mcp.test/mcp"
 
 
 def requests_to(answer: Callable[[httpx2.Request], Any]) -> IsolatedRequests:
-    return IsolatedRequests(httpx2.MockTransport(answer), SEAL, None)
+    return IsolatedRequests(httpx2.MockTransport(answer), SEAL)
 
 
 def a_call(**headers: str) -> httpx2.Request:
