@@ -18,7 +18,10 @@ def test_a_tool_that_runs_only_as_a_task_is_left_out_and_named() -> None:
     listing = check_tools("jobs", [a_tool("quick", "optional"), a_tool("slow", "required")])
 
     why = "runs only as a task, which is not supported"
-    assert {row.name: row.problem for row in listing.tools} == {"quick": None, "slow": why}
+    assert {row.name: row.problem for row in listing.tools} == {
+        "quick": None,
+        "slow": f"Skipped: {why}.",
+    }
     assert not listing.has_failed
     assert listing.problem == f"Skipped tools: `slow` ({why})."
 
