@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote_plus
 
 from schema.tables import McpServerRow
 from services.mcp.errors import McpServerError
+from services.tools.masks import SecretMask, configured_secrets, secrets_of_url
 from services.tools.secrets import SecretVault
 
 DEFAULT_MEMORY_BYTES: Final = 1024 * 1024 * 1024
@@ -56,13 +58,13 @@ class ServerAddress:
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     processes: int = DEFAULT_PROCESSES
 
-    def without_secrets(self, text: str) -> str:
-        """Return a text of the server without the secrets, in case it repeats one."""
-        secrets = [*self.secrets.values(), self.oauth.client_secret if self.oauth else ""]
-        for secret in sorted(secrets, key=len, reverse=True):
-            if secret:
-                text = text.replace(secret, "…")
-        return text
+    def mask(self, *tokens: str) -> SecretMask:
+        """Return what takes the secrets, and tokens that were issued for them, out of texts."""
+        secrets = [*configured_secrets(self.secrets), *secrets_of_url(self.url or ""), *tokens]
+        if self.oauth is not None:
+            # As it is, and as it stands in the header that asks for a token.
+            secrets += [self.oauth.client_secret, quote_plus(self.oauth.client_secret)]
+        return SecretMask(secrets)
 
 
 class HomeDirectories:

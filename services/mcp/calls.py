@@ -51,7 +51,7 @@ class McpCalls:
             raise ValueError("an MCP tool belongs to a server")
         tool = definition.name.removeprefix(qualified_name(server, ""))
         try:
-            result = await self._pool.call(
+            result, mask = await self._pool.call(
                 server,
                 tool,
                 tool_input,
@@ -68,7 +68,7 @@ class McpCalls:
         # Imports the SDK, as the pool has done by now.
         from services.mcp.results import outcome_of  # noqa: PLC0415 -- see above
 
-        return outcome_of(result, remark=await _remark_on(result, definition))
+        return outcome_of(result, remark=await _remark_on(result, definition), mask=mask)
 
 
 class _Progress:

@@ -5,6 +5,7 @@ entered them.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -45,6 +46,7 @@ from services.mcp.sdk import (
 )
 from services.mcp.stdio import StdioServer
 from services.outgoing.client import OutgoingClient
+from services.tools.masks import SecretMask
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +54,7 @@ _CLOSE_S: Final = 8.0
 """More than it takes to end a process that resists."""
 _MAX_ROUNDS: Final = 10
 _PAUSE_S: Final = 0.25
+_MAX_ERROR: Final = 1_000
 _CLOSED: Final = "The server closed the connection."
 
 
@@ -102,6 +105,8 @@ class Connection:
         self._on_lost = on_lost
         self._process: StdioServer | None = None
         self._tokens: OAuthTokens | None = None
+        self._mask: SecretMask | None = None
+        self._masked_tokens: tuple[str, ...] = ()
         self._session: McpSession | None = None
         self._opened = asyncio.Event()
         self._ended = asyncio.Event()
@@ -136,6 +141,14 @@ class Connection:
             await asyncio.wait({owner}, timeout=_CLOSE_S)
 
     @property
+    def mask(self) -> SecretMask:
+        """What takes the server's own secrets out of what it says."""
+        issued = self._tokens.issued if self._tokens else ()
+        if self._mask is None or self._masked_tokens != issued:
+            self._mask, self._masked_tokens = self._address.mask(*issued), issued
+        return self._mask
+
+    @property
     def is_in_use(self) -> bool:
         """Whether a call is waiting for its answer."""
         return self._in_use > 0
@@ -163,7 +176,7 @@ class Connection:
             raise McpServerError(self.ended_by or _CLOSED)
         try:
             async with asyncio.timeout(self._timeouts.whole_s - spent_s):
-                return await self._session.list_tools()
+                return [self._masked(tool) for tool in await self._session.list_tools()]
         except TimeoutError:
             whole_s = self._timeouts.whole_s
             raise McpServerError(f"Listing tools timed out after {whole_s:g} s.") from None
@@ -193,7 +206,7 @@ class Connection:
         )
         try:
             with self._used():
-                return await _result(self._session, params, on_progress)
+                return await _result(self._session, params, self._masked_progress(on_progress))
         except MCPError as error:
             raise self._call_error(error) from error
         except McpServerError as error:
@@ -202,6 +215,18 @@ class Connection:
             raise CallRejectedError(
                 "Invalid MCP response. The call may have taken effect."
             ) from error
+
+    def _masked(self, tool: Tool) -> Tool:
+        told = json.dumps(tool.model_dump(by_alias=True, exclude_unset=True))
+        masked = self.mask(told)
+        return tool if masked == told else Tool.model_validate(json.loads(masked), by_name=False)
+
+    def _masked_progress(self, report: ProgressFnT) -> ProgressFnT:
+        async def masked(progress: float, total: float | None, message: str | None) -> None:
+            text = None if message is None else self.mask.cut(message, _MAX_ERROR)
+            await report(progress, total, text)
+
+        return masked
 
     @contextmanager
     def _used(self) -> Iterator[None]:
@@ -292,12 +317,7 @@ class Connection:
             if failure is not None:
                 return failure.sentence
         ended_by = self._process.problem if self._process else None
-        return bounded(self._without_secrets(describe(error, ended_by)))
-
-    def _without_secrets(self, text: str) -> str:
-        """Return a text of the server without the secrets and tokens that it was sent."""
-        text = self._address.without_secrets(text)
-        return text if self._tokens is None else self._tokens.without_tokens(text)
+        return bounded(self.mask(describe(error, ended_by)))
 
     def _timeout_problem(self) -> str:
         has_stray_lines = self._process is not None and self._process.has_stray_lines
@@ -326,7 +346,7 @@ class Connection:
             return CallRejectedError(
                 "The tool's response is too large or incomplete. The call may have taken effect."
             )
-        text = bounded(self._without_secrets(error.message), 1_000)
+        text = bounded(self.mask.cut(error.message, _MAX_ERROR), _MAX_ERROR)
         return CallRejectedError(f"The tool's server rejected the call: {text}")
 
 

@@ -96,11 +96,10 @@ class OAuthTokens:
         """Whether the server has to refuse a request first: it then says where tokens are."""
         return self._endpoint is None
 
-    def without_tokens(self, text: str) -> str:
-        """Return a text of the server without its latest tokens, in case it repeats one."""
-        for token in self._issued:
-            text = text.replace(token, "…")
-        return text
+    @property
+    def issued(self) -> tuple[str, ...]:
+        """The latest tokens: a server may repeat one."""
+        return tuple(self._issued)
 
     async def current(self, challenge: Challenge | None = None) -> str:
         """Return a token that has not expired."""

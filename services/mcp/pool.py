@@ -20,6 +20,7 @@ from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.errors import CallLostError, CallRejectedError, SessionLostError
 from services.mcp.refresh import ToolChanges
 from services.mcp.servers import ServerConfigurations, ServerConnection, ServerHealth
+from services.tools.masks import SecretMask
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult, Tool
@@ -97,9 +98,10 @@ class McpPool:
         *,
         meta: Mapping[str, Any],
         on_progress: "ProgressFnT",
-    ) -> "CallToolResult":
+    ) -> "tuple[CallToolResult, SecretMask]":
         """Call a server's tool by the name that it has there.
 
+        The mask takes the server's secrets out of the result.
         Errors: CallLostError; CallRejectedError.
         """
         server = await self._server(name)
@@ -122,7 +124,7 @@ class McpPool:
                 raise
             else:
                 server.report_answered()
-                return result
+                return result, connection.mask
         raise RuntimeError("unreachable")  # pragma: no cover -- the last round returns or raises
 
     async def list_open(self, name: str, configured_at: datetime) -> "Sequence[Tool] | None":

@@ -25,6 +25,7 @@ from mcp_types import (
 
 from services.mcp.errors import bounded
 from services.tools.definition import ToolOutcome
+from services.tools.masks import NO_SECRETS, SecretMask
 
 MAX_IMAGES: Final = 4
 MAX_IMAGE_BYTES: Final = 3 * 1024 * 1024
@@ -41,9 +42,11 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """The markers of JPEG that hold the size of the image."""
 
 
-def outcome_of(result: CallToolResult, *, remark: str | None = None) -> ToolOutcome:
-    """Return the outcome for the model; a remark of ours comes first."""
-    output = _Output()
+def outcome_of(
+    result: CallToolResult, *, remark: str | None = None, mask: SecretMask = NO_SECRETS
+) -> ToolOutcome:
+    """Return the outcome for the model, masked; a remark of ours comes first."""
+    output = _Output(mask)
     if remark is not None:
         output.add_text(remark)
     structured = result.structured_content
@@ -76,6 +79,7 @@ class Image:
 class _Output:
     """The output so far."""
 
+    _mask: SecretMask
     _pieces: list[str | Image] = field(default_factory=list)
     _chars_left: int = MAX_CHARS
     _images: int = 0
@@ -87,16 +91,18 @@ class _Output:
             case ImageContent(data=data):
                 self._add_image(data)
             case AudioContent(mime_type=kind, data=data):
-                self.add_text(f"(Audio omitted: {_short(kind)}, {_decoded_size(data):,} bytes.)")
+                self.add_text(
+                    f"(Audio omitted: {self._short(kind)}, {_decoded_size(data):,} bytes.)"
+                )
             case ResourceLink(uri=uri, name=name):
-                self.add_text(f"(Link to a resource: {_short(name)}, {_short(uri)})")
+                self.add_text(f"(Link to a resource: {self._short(name)}, {self._short(uri)})")
             case EmbeddedResource():
                 self._add_resource(block)
 
     def add_text(self, text: str) -> None:
         if self._chars_left <= 0:
             return
-        text = bounded(text, self._chars_left)
+        text = self._bounded(text, self._chars_left)
         self._chars_left -= len(text)
         self._pieces.append(text)
 
@@ -119,15 +125,21 @@ class _Output:
 
     def _add_resource(self, block: EmbeddedResource) -> None:
         resource = block.resource
-        uri = _short(resource.uri)
+        uri = self._short(resource.uri)
         if isinstance(resource, TextResourceContents):
-            self.add_text(f"Resource {uri}:\n{bounded(resource.text, _MAX_RESOURCE_CHARS)}")
+            self.add_text(f"Resource {uri}:\n{self._bounded(resource.text, _MAX_RESOURCE_CHARS)}")
         elif (resource.mime_type or "").startswith("image/"):
             self._add_image(resource.blob)
         else:
-            kind = _short(resource.mime_type or "unknown type")
+            kind = self._short(resource.mime_type or "unknown type")
             size = _decoded_size(resource.blob)
             self.add_text(f"(Resource omitted: {uri}, {kind}, {size:,} bytes.)")
+
+    def _short(self, text: object) -> str:
+        return self._bounded(str(text), _MAX_NAME)
+
+    def _bounded(self, text: str, max_chars: int) -> str:
+        return bounded(self._mask.cut(text, max_chars), max_chars)
 
 
 def _as_text(piece: str | Image) -> str:
@@ -138,10 +150,6 @@ def _as_text(piece: str | Image) -> str:
 
 def _as_block(piece: str | Image) -> dict[str, Any]:
     return {"type": "text", "text": piece} if isinstance(piece, str) else piece.block()
-
-
-def _short(text: object) -> str:
-    return bounded(str(text), _MAX_NAME)
 
 
 def _decoded_size(data: str) -> int:

@@ -24,12 +24,13 @@ from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter, OvertakenError
 from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS, ToolOutcome, bounded
+from services.tools.masks import SecretMask
 from services.tools.secrets import SecretVault
 from services.turns import tool_call_statements as sql
 from services.turns.rows import tool_call_row
 from services.turns.tool_calls import ToolCallGoneError
 from services.workflow_tools.answers import read_json, text_of
-from services.workflow_tools.service import find_webhook
+from services.workflow_tools.service import Webhook, find_webhook
 from services.workflow_tools.signatures import SignatureProblem, problem_of_signature
 
 _log = structlog.get_logger(__name__)
@@ -98,11 +99,13 @@ class ToolCallbacks:
         found = await self._find(callback_id)
         if found is None:
             return Err(CallbackRefusal.UNKNOWN)
-        refusal = await self._signature_refusal(callback_id, found["name"], headers, body)
-        refusal = refusal or _refusal_of(found)
+        webhook = await self._sender(callback_id, found["name"], headers, body)
+        if isinstance(webhook, Err):
+            return webhook
+        refusal = _refusal_of(found)
         if refusal is not None:
             return Err(refusal)
-        outcome = _outcome_in(body)
+        outcome = _outcome_in(body, webhook.value.mask)
         if outcome is None:
             return Err(CallbackRefusal.MALFORMED)
         row = await self._store(found, bounded(outcome, max_chars=DEFAULT_MAX_OUTPUT_CHARS))
@@ -119,18 +122,18 @@ class ToolCallbacks:
         async with self._database.statements(SERVICE) as connection:
             return await connection.fetchrow(_FIND, callback_id)
 
-    async def _signature_refusal(
+    async def _sender(
         self, callback_id: UUID, tool: str, headers: Mapping[str, str], body: bytes
-    ) -> CallbackRefusal | None:
-        """Return why the request's signature is invalid, or None."""
+    ) -> Result[Webhook, CallbackRefusal]:
+        """Return the webhook that signed the request, or why its signature is invalid."""
         webhook = await find_webhook(self._database, self._vault, tool)
         if webhook is None:
             # The secret was deleted with the tool, so that nothing can be verified.
-            return CallbackRefusal.UNKNOWN
+            return Err(CallbackRefusal.UNKNOWN)
         problem = problem_of_signature(
             webhook.key, body, headers, message_id=str(callback_id), now=utc_now()
         )
-        return None if problem is None else _SIGNATURE_REFUSALS[problem]
+        return Ok(webhook) if problem is None else Err(_SIGNATURE_REFUSALS[problem])
 
     async def _store(self, found: asyncpg.Record, outcome: ToolOutcome) -> ToolCallRow | None:
         status = ToolCallStatus.FAILED if outcome.is_error else ToolCallStatus.COMPLETED
@@ -189,7 +192,7 @@ def _refusal_of(found: asyncpg.Record) -> CallbackRefusal | None:
     return CallbackRefusal.TOO_LATE if found["is_late"] else None
 
 
-def _outcome_in(body: bytes) -> ToolOutcome | None:
+def _outcome_in(body: bytes, mask: SecretMask) -> ToolOutcome | None:
     value = read_json(body)
     if isinstance(value, Err):
         return None
@@ -197,7 +200,7 @@ def _outcome_in(body: bytes) -> ToolOutcome | None:
         answer = ToolCallbackRequest.model_validate(value.value)
     except ValidationError:
         return None
-    return ToolOutcome(output=text_of(answer.output), is_error=answer.is_error)
+    return ToolOutcome(output=mask(text_of(answer.output)), is_error=answer.is_error)
 
 
 def _answered(found: asyncpg.Record, status: ToolCallStatus) -> AnsweredCall:

@@ -85,11 +85,11 @@ class WorkflowToolCalls:
             raise ToolUnavailableError("The tool can't be run right now.", reached=False) from error
         body = self._body(definition, tool_input, execution, callback_id)
         answer = await self._send(webhook, body, execution, definition.timeout.total_seconds())
-        meaning = (
-            answer if isinstance(answer, ToolOutcome) else _meaning(answer, definition, execution)
-        )
+        if isinstance(answer, ToolOutcome):
+            return answer
+        meaning = _meaning(answer, definition, execution)
         if meaning is not Later.BY_CALLBACK:
-            return meaning
+            return meaning.model_copy(update={"output": webhook.mask(meaning.output)})
         if callback_id is None:
             return ToolOutcome(output=_NOT_AWAITED)
         return AnswersLater(callback_id)
@@ -162,7 +162,10 @@ class WorkflowToolCalls:
         except OutgoingError as error:
             _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
             return _error(f"The workflow returned no result. {error.sentence}")
-        return WebhookAnswer(answer.status, answer.headers, answer.body)
+        # Here, because a refusal is quoted in part: it could end in the midst of a secret.
+        text = webhook.mask(answer.body.decode("utf-8", "surrogateescape"))
+        masked = text.encode("utf-8", "surrogateescape")
+        return WebhookAnswer(answer.status, answer.headers, masked)
 
 
 def _meaning(

@@ -41,8 +41,9 @@ from services.resources import (
 )
 from services.tools.input_schemas import problem_of_schema
 from services.tools.local_tools import LocalTools
+from services.tools.masks import SecretMask, secrets_of_url
 from services.tools.secrets import SecretVault
-from services.workflow_tools.signatures import signing_key
+from services.workflow_tools.signatures import KEY_PREFIX, signing_key
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
 _IS_NAMED: Final = col(WorkflowToolRow.name) == bindparam("name", type_=Text)
@@ -177,12 +178,23 @@ class WorkflowToolService:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A tool's webhook, and the key that signs its requests and callbacks."""
+    """A tool's webhook, and the secret that signs its requests and callbacks."""
 
     name: str
     url: str
-    key: bytes = field(repr=False)
+    secret: str = field(repr=False)
     enabled: bool
+
+    @property
+    def key(self) -> bytes:
+        """The key of its secret."""
+        return signing_key(self.secret)
+
+    @property
+    def mask(self) -> SecretMask:
+        """What takes its own secrets out of what it says."""
+        secret = self.secret.removeprefix(KEY_PREFIX)
+        return SecretMask((secret, *secrets_of_url(self.url)))
 
 
 async def find_webhook(database: Database, vault: SecretVault, name: str) -> Webhook | None:
@@ -196,7 +208,7 @@ async def find_webhook(database: Database, vault: SecretVault, name: str) -> Web
     if row is None:
         return None
     secret = vault.open(row.secret, owner=secret_owner(name)).decode()
-    return Webhook(name, row.url, signing_key(secret), row.enabled)
+    return Webhook(name, row.url, secret, row.enabled)
 
 
 def secret_owner(name: str) -> str:

@@ -15,10 +15,12 @@ from typing import Final
 ID_HEADER: Final = "webhook-id"
 TIMESTAMP_HEADER: Final = "webhook-timestamp"
 SIGNATURE_HEADER: Final = "webhook-signature"
+KEY_PREFIX: Final = "whsec_"
+"""What a secret begins with that is base64."""
+
 TOLERANCE: Final = timedelta(minutes=5)
 """The allowed difference between the clocks, including the time of transfer."""
 
-_PREFIX: Final = "whsec_"
 _VERSION: Final = "v1"
 _MAX_TIMESTAMP: Final = 12
 _MAX_SIGNATURES: Final = 10
@@ -34,8 +36,8 @@ class SignatureProblem(StrEnum):
 
 def signing_key(secret: str) -> bytes:
     """Return the key of a secret: after `whsec_` it is base64, any other text is UTF-8."""
-    if secret.startswith(_PREFIX):
-        encoded = secret.removeprefix(_PREFIX).rstrip("=")
+    if secret.startswith(KEY_PREFIX):
+        encoded = secret.removeprefix(KEY_PREFIX).rstrip("=")
         try:
             key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
         except (binascii.Error, ValueError):

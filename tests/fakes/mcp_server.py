@@ -61,7 +61,9 @@ def tools_of(mode: str) -> list[Tool]:
     wrong = Tool(name="wrong", input_schema={"type": "object", "properties": {"a": {"type": 7}}})
     unnameable = Tool(name="ünnameable", input_schema=FINE_SCHEMA)
     names = ",".join(sorted(os.environ))
+    told = Tool(name="tell", description=os.environ.get("TOKEN"), input_schema=FINE_SCHEMA)
     special = {
+        "tell": [told],
         "many": named(*(f"tool{number}" for number in range(600))),
         "pages": named(*(f"tool{number:03}" for number in range(300))),
         "bad_schema": [*named("right"), wrong, unnameable],

@@ -12,6 +12,7 @@ import pytest
 from services.mcp.addresses import Timeouts
 from services.mcp.pool import PoolTimings
 from services.tools.definition import ToolUnavailableError
+from services.tools.masks import MASK
 from tests.fakes.mcp_server import serving_mcp
 from tests.fakes.mcp_tools import NOTED
 from tests.fixtures.mcp import OURS, McpScene, open_scene
@@ -293,6 +294,7 @@ async def test_processes_live_in_private_folders_with_an_environment_of_their_ow
     assert found["cwd"] == found["env"]["HOME"] == str(home)
     assert home.stat().st_mode & 0o777 == 0o700
     assert set(found["env"]) - {"LC_CTYPE"} == {*OURS, "TOKEN"}
+    assert found["env"]["TOKEN"] == MASK
 
 
 async def test_a_closed_pool_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from services.mcp.addresses import HomeDirectories, ServerAddress, ServerAddress
 from services.mcp.connection import list_tools
 from services.mcp.errors import McpServerError
 from services.mcp.refresh import McpRefresh
+from services.tools.masks import MASK
 from services.tools.secrets import SecretVault
 from tests.fakes.mcp_server import DEAF, PROGRAMS, serving_mcp
 from tests.fixtures.api_user import ApiUser
@@ -100,6 +101,14 @@ async def test_a_process_gets_its_own_environment_and_none_of_ours(
 
     names = set((tools[0].description or "").split(","))
     assert names - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"} == {*OURS, "TOKEN"}
+
+
+async def test_a_description_is_stored_without_the_servers_secrets() -> None:
+    address = stdio("tell", TOKEN="is theirs")
+
+    (tool,) = await list_tools(address, allowed_hosts=(), timeouts=PATIENT)
+
+    assert (tool.name, tool.description) == ("tell", MASK)
 
 
 @pytest.mark.parametrize(

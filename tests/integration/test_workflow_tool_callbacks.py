@@ -25,8 +25,9 @@ from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, callback_a
 from services.database import Database
 from services.events.writer import stream_key
 from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
+from services.tools.masks import MASK
 from services.workflow_tools.callbacks import CallbackDelivery
-from tests.fakes.webhook_engine import WebhookEngine, call_back, later
+from tests.fakes.webhook_engine import SECRET, WebhookEngine, call_back, later
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
 from tests.fixtures.workflow_tools import (
@@ -74,6 +75,7 @@ async def answer(http: httpx.AsyncClient, call: RunningCall, said: object) -> ht
         ({"output": {"ticket": 7}, "isError": False}, ("completed", '{"ticket":7}')),
         ({"output": "No such customer.", "isError": True}, ("failed", "No such customer.")),
         ({"output": None}, ("completed", "null")),
+        ({"output": f"By {SECRET}."}, ("completed", f"By {MASK}.")),
         (b'{"output": "a\\u0000b\\ud800c"}', ("completed", "a\ufffdb\ufffdc")),
     ],
 )

@@ -1,6 +1,7 @@
 """Calling webhooks: what they are sent, and what becomes of every kind of answer."""
 
 import asyncio
+import base64
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,8 +13,10 @@ from schema.actors import acting_user
 from schema.ids import UserId
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater
+from services.tools.masks import MASK
 from services.workflow_tools.calls import WorkflowToolCalls
 from tests.fakes.webhook_engine import (
+    SECRET,
     WebhookEngine,
     a_web_page,
     at_once,
@@ -219,6 +222,22 @@ async def test_a_webhook_that_fails_for_a_moment_may_be_called_again(
     assert raised.value.retry_after is not None
     assert raised.value.retry_after.total_seconds() == 3
     assert again.output == "better"
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_webhook_that_repeats_its_secret_is_masked(
+    calls: WorkflowToolCalls, tool: RegisteredTool, engine: WebhookEngine, status: int
+) -> None:
+    basic = base64.b64encode(f"me:{SECRET}".encode()).decode()
+    engine.script(
+        tool.name, at_once({"error": "x" * 410, "key": SECRET, "of": basic}, status=status)
+    )
+
+    outcome = await run(calls, tool)
+
+    assert MASK in outcome.output
+    assert SECRET[:8] not in outcome.output
+    assert basic not in outcome.output
 
 
 async def test_a_broken_connection_leaves_the_outcome_unknown(
