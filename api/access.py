@@ -5,7 +5,7 @@ field for each number, which is what clients read today.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -16,7 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.dependencies import services_of
 from api.envelope import ErrorResponse
-from api.error_messages import MISSING_PERMISSION, TOO_MANY_REQUESTS
+from api.error_messages import (
+    MISSING_PERMISSION,
+    TOO_MANY_REQUESTS,
+    TOO_MANY_STREAMS,
+)
 from api.errors import RATE_LIMIT_HEADERS_KEY, ApiError
 from api.metrics import metrics_of
 from schema.actors import Actor
@@ -25,10 +29,12 @@ from schema.permissions import Permission
 from schema.users import LogInRequest, SignUpRequest
 from services.auth.callers import Caller
 from services.database import DatabaseUnavailableError
+from services.events.open_streams import StreamLease
 from services.rate_limits.limiter import Decision
 from services.rate_limits.rules import Group
 
 _DECISION_KEY: Final = "everturn.rate_limit"
+_STREAM_RETRY_S: Final = 10
 
 _HEADER_DOCS: Final = {
     "RateLimit-Limit": "The number of requests allowed in the window.",
@@ -112,6 +118,46 @@ class _PerUser:
             rates = caller.account.entitlements.rates
             limits = services_of(request).operations.rate_limits
             enforce(request, await limits.request(caller.user_id, rates, self.group))
+
+
+class StreamSlot:
+    """The place of a request among its user's open streams; given back when it is answered."""
+
+    def __init__(self, request: Request, caller: Caller) -> None:
+        self._request = request
+        self._caller = caller
+        self._lease: StreamLease | None = None
+
+    async def take(self) -> None:
+        """Count a stream, before anything is stored for it. Errors: ApiError, `RATE_LIMITED`."""
+        open_streams = services_of(self._request).turns.open_streams
+        if open_streams is None:
+            return
+        limit = self._caller.account.entitlements.max_open_streams
+        self._lease = await open_streams.open(self._caller.user_id, limit=limit)
+        if self._lease is None:
+            wait_s = str(_STREAM_RETRY_S)
+            self._request.scope[RATE_LIMIT_HEADERS_KEY] = {"Retry-After": wait_s}
+            metrics_of(self._request).refusals.labels(Group.STREAMS).inc()
+            raise ApiError(ErrorCode.RATE_LIMITED, TOO_MANY_STREAMS.format(limit, wait_s))
+
+    def leave(self) -> None:
+        """Give the place back, if there is one."""
+        open_streams = services_of(self._request).turns.open_streams
+        if open_streams is not None and self._lease is not None:
+            open_streams.close(self._lease)
+
+
+async def _stream_slot(request: Request, caller: CurrentCaller) -> AsyncIterator[StreamSlot]:
+    slot = StreamSlot(request, caller)
+    try:
+        yield slot
+    finally:
+        slot.leave()
+
+
+OpenStream = Annotated[StreamSlot, Depends(_stream_slot)]
+"""The slot of a route that may answer with an event stream: taken by the route, left at its end."""
 
 
 async def _per_address(request: Request) -> None:

@@ -219,6 +219,9 @@ INVALID_JSON_AT: Final = "Invalid JSON at character {}."
 UNKNOWN_PARAMETER: Final = "Unknown query parameter."
 MISSING_PERMISSION: Final = "Missing permission: `{}`."
 TOO_MANY_REQUESTS: Final = "Too many requests: the limit is {} in {} s. Try again in {} s."
+TOO_MANY_STREAMS: Final = (
+    "Too many open streams: your plan allows {:,} at a time. Close one, or try again in {} s."
+)
 LIMIT_REACHED: Final = "Your plan allows {:,} {}. Delete some first."
 MESSAGE_TOO_LONG: Final = "Must be at most {:,} characters, not {:,}."
 VERSION_UNUSABLE: Final = "This version can't be activated."

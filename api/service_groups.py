@@ -13,6 +13,7 @@ from services.chats import ChatService
 from services.database import Database
 from services.erasure import Erasure
 from services.events.feed import EventFeed
+from services.events.open_streams import OpenStreams
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
 from services.knowledge.service import KnowledgeService
@@ -68,7 +69,10 @@ class SubscriptionServices:
 
 @dataclass(frozen=True, slots=True)
 class TurnServices:
-    """A turn's life: acceptance, events, approvals, cancellation, inspection."""
+    """A turn's life: acceptance, events, approvals, cancellation, inspection.
+
+    Without `open_streams` users may have any number of streams open.
+    """
 
     acceptance: TurnAcceptance
     reading: TurnReading
@@ -79,6 +83,7 @@ class TurnServices:
     ending: TurnEnding
     erasure: Erasure
     feed: EventFeed
+    open_streams: OpenStreams | None
     answer_wait_s: float
 
 

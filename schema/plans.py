@@ -100,6 +100,10 @@ class Entitlements(RequestModel):
         ),
     ] = 20 * 1024 * 1024
     max_api_keys: Annotated[Count, Field(le=1_000)] = 20
+    max_open_streams: Annotated[
+        Count,
+        Field(ge=1, le=10_000, description="The number of event streams open at a time."),
+    ] = 100
 
 
 class Plan(VersionedModel):

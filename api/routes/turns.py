@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Request, Response
 
-from api.access import limited, may
+from api.access import OpenStream, limited, may
 from api.dependencies import Services
 from api.envelope import Envelope, envelope
 from api.error_messages import NO_SUCH_EVENT
@@ -57,13 +57,19 @@ async def get_turn(
     dependencies=[limited(Group.STREAMS)],
 )
 async def follow_turn(
-    request: Request, turn_id: TurnIdPath, actor: Reader, services: Services, after: ResumeAfter
+    request: Request,
+    turn_id: TurnIdPath,
+    actor: Reader,
+    services: Services,
+    after: ResumeAfter,
+    slot: OpenStream,
 ) -> Response:
     """Stream a turn's events until `done`, while it runs and afterwards."""
     feed = services.turns.feed
     value_or_raise(await feed.find(actor, turn_id), "turn")
     if after is not None and not await feed.knows(turn_id, after):
         raise invalid("header.Last-Event-ID", NO_SUCH_EVENT)
+    await slot.take()
     return event_stream(request, turn_id, feed.stream(actor, turn_id, after=after))
 
 
@@ -112,9 +118,12 @@ async def regenerate_turn(
     body: RegenerateTurnRequest,
     actor: Writer,
     services: Services,
+    slot: OpenStream,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Answer the latest message of a chat again, in a new turn that replaces the old one."""
+    if body.stream:
+        await slot.take()
     result = await services.turns.regeneration.regenerate(actor, turn_id, body, key=idempotency_key)
     accepted = value_or_raise(result, "turn")
     return await answer_turn(request, services, actor, accepted, stream=body.stream)

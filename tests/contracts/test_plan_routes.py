@@ -16,7 +16,7 @@ PLAN = {
 }
 ENTITLEMENTS = {
     *("models", "tools", "rates", "budgetUsd", "maxMemories", "maxDocuments"),
-    *("maxDocumentBytes", "maxApiKeys", "maxWebSearches", "toolApprovals"),
+    *("maxDocumentBytes", "maxApiKeys", "maxOpenStreams", "maxWebSearches", "toolApprovals"),
 }
 
 

@@ -33,6 +33,7 @@ from services.chats import ChatService
 from services.erasure import Erasure
 from services.events.feed import EventFeed
 from services.events.hub import EventHub
+from services.events.open_streams import OpenStreams
 from services.events.snapshots import Snapshots
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
@@ -140,6 +141,7 @@ async def open_api_services(
     known = make_known_people(foundation)
     async with (
         EventHub(foundation.redis, known.invalidation) as hub,
+        OpenStreams(foundation.redis, process_channel=hub.process_channel) as open_streams,
         open_accounts(foundation, known) as accounts,
     ):
         yield ApiServices(
@@ -151,7 +153,7 @@ async def open_api_services(
                 reports=UsageReports(database),
             ),
             chats=ChatService(database),
-            turns=_turns(foundation, known, hub),
+            turns=_turns(foundation, known, hub, open_streams),
             memories=MemoryServices(
                 store=MemoryService(database, foundation.embedder, known.accounts),
                 search=MemorySearch(database, foundation.embedder),
@@ -176,7 +178,9 @@ async def open_api_services(
         )
 
 
-def _turns(foundation: Foundation, known: KnownPeople, hub: EventHub) -> TurnServices:
+def _turns(
+    foundation: Foundation, known: KnownPeople, hub: EventHub, open_streams: OpenStreams
+) -> TurnServices:
     settings, database = foundation.settings, foundation.database
     return TurnServices(
         acceptance=TurnAcceptance(database, _limits(settings), known.accounts),
@@ -188,6 +192,7 @@ def _turns(foundation: Foundation, known: KnownPeople, hub: EventHub) -> TurnSer
         ending=foundation.ending,
         erasure=Erasure(database, foundation.events.erase),
         feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
+        open_streams=open_streams if settings.rate_limits else None,
         answer_wait_s=settings.answer_wait_s,
     )
 
