@@ -7,6 +7,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Scope
 
 from api.access import RATE_LIMITED_DOCS, RateLimitHeadersMiddleware, limited
+from api.docs_pages import add_docs_pages
 from api.document_bodies import body_limit, takes_document
 from api.errors import install_error_handlers
 from api.metrics import ApiMetrics, MetricsMiddleware
@@ -32,6 +33,7 @@ from api.routes.admin import tools as admin_tools
 from api.routes.admin import turns as admin_turns
 from api.routes.admin import users as admin_users
 from api.routing import API_PREFIX, operation_id
+from api.security_headers import STATIC_PATH, SecurityHeadersMiddleware
 from api.service_groups import ApiServices
 from services.rate_limits.rules import Group
 
@@ -76,8 +78,11 @@ def create_app(
             return body_limit(services.knowledge.max_document_bytes)
         return max_body_bytes
 
-    # Serves its own scripts: FastAPI's pages load theirs from the internet.
+    # Serves the scripts of the documentation: FastAPI's pages load theirs from the internet.
     app = FastAPIOffline(
+        docs_url=None,
+        redoc_url=None,
+        static_url=STATIC_PATH,
         title="Everturn",
         version="1",
         summary="A backend for AI chat in which every turn is a durable workflow.",
@@ -87,14 +92,18 @@ def create_app(
     )
     app.state.services = services
     app.state.temporal_ui_url = temporal_ui_url
-    app.state.metrics = ApiMetrics()
+    app.state.metrics = ApiMetrics(
+        is_limiter_degraded=lambda: services.operations.rate_limits.is_degraded
+    )
     # The middleware that is added last is the outermost.
     app.add_middleware(HeadMiddleware)
     app.add_middleware(BodyLimitMiddleware, limit_of=limit_of)
     app.add_middleware(RateLimitHeadersMiddleware)
     app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
     install_error_handlers(app)
+    add_docs_pages(app)
     app.include_router(root.router)
     # Directly into the application: a router in between would compare all routes once more.
     for group in _PUBLIC:

@@ -19,6 +19,7 @@ from api import error_messages
 from api.envelope import ErrorBody, ErrorResponse, FieldProblem, Meta, request_id_of
 from api.error_messages import REFUSALS, Problem, validation_message
 from api.routing import takes_head
+from api.security_headers import SECURITY_HEADERS
 from schema.errors import HTTP_STATUS, MESSAGES, RETRYABLE, ErrorCode
 from schema.ids import TurnId
 from schema.pages import InvalidCursorError
@@ -257,7 +258,12 @@ def error_response(
     )
     # The middleware that adds these does not see the response to an unexpected exception.
     limits = request.scope.get(RATE_LIMIT_HEADERS_KEY, {})
-    extra = {**(headers or {}), **limits, "X-Request-Id": request_id_of(request)}
+    extra = {
+        **SECURITY_HEADERS,
+        **(headers or {}),
+        **limits,
+        "X-Request-Id": request_id_of(request),
+    }
     if turn_id is not None:
         extra["X-Turn-Id"] = str(turn_id)
     if code is ErrorCode.SERVICE_UNAVAILABLE:

@@ -1,6 +1,7 @@
-"""Metrics of the API: requests, open streams, refusals. Dashboards depend on the names."""
+"""Metrics of the API: requests, connections, streams, refusals. Dashboards depend on the names."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -13,7 +14,6 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.exposition import generate_latest
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +28,7 @@ _BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 class ApiMetrics:
     """The metrics of one application, in a separate registry; searches count by process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_limiter_degraded: Callable[[], bool] = bool) -> None:
         # The creation times would be one more series for each.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has no types for it
         self.registry = CollectorRegistry()
@@ -58,6 +58,17 @@ class ApiMetrics:
             "Open event streams.",
             registry=self.registry,
         )
+        self.open_connections = Gauge(
+            "everturn_http_connections_open",
+            "Open connections, idle ones included.",
+            registry=self.registry,
+        )
+        self.refused_connections = Counter(
+            "everturn_http_connections_refused",
+            "Connections closed for a bound or an invalid request.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.refusals = Counter(
             "everturn_rate_limit_refusals",
             "Requests refused by a rate limit.",
@@ -69,11 +80,7 @@ class ApiMetrics:
             "1 while Redis is unavailable and this process counts on its own.",
             registry=self.registry,
         )
-
-    def exposition(self, *, limiter_degraded: bool) -> bytes:
-        """Return all metrics in Prometheus' text format, as they are now."""
-        self.limiter_degraded.set(limiter_degraded)
-        return generate_latest(self.registry)
+        self.limiter_degraded.set_function(is_limiter_degraded)
 
 
 def metrics_of(request: Request) -> ApiMetrics:

@@ -15,7 +15,7 @@ from schema.ids import TurnId
 from services.events.feed import Batch
 
 _HEADERS: Final = {
-    "Cache-Control": "no-cache, no-transform",
+    "Cache-Control": "no-store, no-transform",
     # Keeps nginx from buffering the stream.
     "X-Accel-Buffering": "no",
 }

@@ -24,6 +24,9 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
     PRECONDITION_FAILED = "PRECONDITION_FAILED"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    URI_TOO_LONG = "URI_TOO_LONG"
+    HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     RATE_LIMITED = "RATE_LIMITED"
     MAX_STEPS_EXCEEDED = "MAX_STEPS_EXCEEDED"
     MODEL_REJECTED = "MODEL_REJECTED"
@@ -44,6 +47,9 @@ HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.IDEMPOTENCY_CONFLICT: 409,
     ErrorCode.PRECONDITION_FAILED: 412,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.URI_TOO_LONG: 414,
+    ErrorCode.HEADERS_TOO_LARGE: 431,
+    ErrorCode.REQUEST_TIMEOUT: 408,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.MAX_STEPS_EXCEEDED: 500,
     ErrorCode.MODEL_REJECTED: 502,
@@ -55,6 +61,7 @@ HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
 RETRYABLE: Final = frozenset(
     {
         ErrorCode.TURN_IN_PROGRESS,
+        ErrorCode.REQUEST_TIMEOUT,
         ErrorCode.RATE_LIMITED,
         ErrorCode.MODEL_UNAVAILABLE,
         ErrorCode.SERVICE_UNAVAILABLE,
@@ -76,6 +83,9 @@ MESSAGES: Final[Mapping[ErrorCode, str]] = {
     ),
     ErrorCode.PRECONDITION_FAILED: "The resource has changed. Read it again and retry.",
     ErrorCode.PAYLOAD_TOO_LARGE: "The request body is too large.",
+    ErrorCode.URI_TOO_LONG: "The URL is too long.",
+    ErrorCode.HEADERS_TOO_LARGE: "The request's headers are too large.",
+    ErrorCode.REQUEST_TIMEOUT: "The request took too long to arrive.",
     ErrorCode.RATE_LIMITED: "Too many requests. Try again later.",
     ErrorCode.MAX_STEPS_EXCEEDED: "The turn reached its limit of steps.",
     ErrorCode.MODEL_REJECTED: "The model provider rejected the request.",

@@ -65,6 +65,17 @@ class Settings(BaseSettings):
     public_url: Annotated[WebAddress, AfterValidator(_origin)] | None = Field(
         None, description="Under which others reach the API."
     )
+    max_head_bytes: int = Field(
+        64 * 1024, ge=4096, le=1024 * 1024, description="Of a request's URL and headers."
+    )
+    head_timeout_s: float = Field(10.0, gt=0)
+    body_timeout_s: float = Field(
+        30.0, gt=0, description="In which a body, or 1024 bytes a second of it, must arrive."
+    )
+    max_connections: int = Field(4096, ge=16)
+    max_connections_per_address: int = Field(
+        2048, ge=1, description="Those of trusted proxies are not counted."
+    )
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     max_document_bytes: int = Field(20 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024)
     answer_wait_s: float = Field(60.0, gt=0, description="How long `stream: false` waits.")
@@ -161,7 +172,10 @@ class Settings(BaseSettings):
     )
     max_concurrent_model_calls: int = Field(200, ge=1)
     shutdown_grace_s: float = Field(10.0, ge=0, description="For running activities.")
-    metrics_port: int = Field(0, ge=0, le=65535)
+
+    # All processes
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=0, le=65535, description="Of one process; 0 serves none.")
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -2,7 +2,7 @@
 
 SetupError
 MissingApiKeyError         no model can be called
-PortTakenError             another process listens on the port of the API
+PortTakenError             another process listens on a port
 WeakSecretError            services/auth/credentials.py
 WeakEncryptionKeyError     services/tools/secrets.py
 UnknownPriceError          services/models/pricing.py
@@ -28,9 +28,7 @@ class MissingApiKeyError(SetupError):
 
 
 class PortTakenError(SetupError):
-    """Another process listens on the port."""
+    """Another process listens on the port that `setting` names."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(
-            f"Port {port} is in use. Stop the process that uses it, or set EVERTURN_API_PORT."
-        )
+    def __init__(self, port: int, setting: str) -> None:
+        super().__init__(f"Port {port} is in use. Stop the process that uses it, or set {setting}.")

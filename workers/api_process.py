@@ -2,15 +2,19 @@
 
 import asyncio
 import errno
+import resource
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from temporalio.client import Client
 
 from api.app import create_app
+from api.connections import ConnectionBounds, OpenConnections
+from api.http_protocol import ServerConfig
 from schema.names import TURNS_QUEUE
 from services.models.gateway import load_sdk
 from services.settings import Settings
@@ -22,7 +26,13 @@ from workers.composition.foundation import (
     open_foundation,
     warm_up,
 )
+from workers.metrics import serving_metrics
 from workers.startup import await_start_signal, resume_collection
+
+_log = structlog.get_logger(__name__)
+
+_OTHER_FILES: Final = 512
+"""Open files other than connections of clients: pools, uploads, what is being refused."""
 
 _GRACE_S: Final = 3
 """How long open streams go on after a signal to stop; clients resume elsewhere."""
@@ -61,6 +71,7 @@ async def serve_api(settings: Settings) -> None:
             max_body_bytes=settings.max_body_bytes,
             temporal_ui_url=settings.temporal_ui_url,
         )
+        stack.enter_context(serving_metrics(settings, app.state.metrics.registry))
         resume_collection()
         await _Server(app, settings).serve(sockets=[listener])
 
@@ -105,19 +116,41 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise PortTakenError(settings.api_port) from error
+            raise PortTakenError(settings.api_port, "EVERTURN_API_PORT") from error
         raise
 
 
-def _server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
+def _server_config(app: FastAPI, settings: Settings) -> ServerConfig:
+    bounds = ConnectionBounds(
+        max_head_bytes=settings.max_head_bytes,
+        head_timeout_s=settings.head_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        max_connections=_affordable_connections(settings.max_connections),
+        max_connections_per_address=settings.max_connections_per_address,
+        trusted_proxies=settings.trusted_proxies or (),
+    )
+    return ServerConfig(
         app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
+        OpenConnections(bounds, app.state.metrics),
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
         loop="none",
-        # Without it uvicorn would trust every client on this machine.
-        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies or ()],
     )
+
+
+def _affordable_connections(wanted: int) -> int:
+    """Return how many connections may be open, having raised the limit of open files for them.
+
+    Without files to spare, the process could connect to nothing itself.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + _OTHER_FILES:
+        with suppress(ValueError, OSError):
+            more = wanted + _OTHER_FILES
+            raised = more if hard == resource.RLIM_INFINITY else min(more, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+        if soft < wanted + _OTHER_FILES:
+            _log.warning("connections_limited_by_open_files", open_files=soft, wanted=wanted)
+            return max(soft - _OTHER_FILES, soft // 2)
+    return wanted

@@ -73,6 +73,7 @@ def _table(addresses: StackAddresses, *, demo: bool, logs: Path) -> Table:
         ("Database", without_password(addresses.database)),
         ("Valkey", without_password(addresses.redis)),
         ("Model", model),
+        ("Metrics", "\n".join(f"{url} ({name})" for name, url in addresses.metrics.items())),
         ("Logs", str(logs)),
     ):
         table.add_row(name, address)

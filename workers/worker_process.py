@@ -5,13 +5,12 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 
-from prometheus_client import start_http_server
-
 from schema.names import TURNS_QUEUE
 from services.models.gateway import load_sdk
 from services.settings import Settings
 from workers.composition.activities import open_activities
 from workers.composition.foundation import connect_temporal, open_foundation, warm_up
+from workers.metrics import serving_metrics
 from workers.startup import await_start_signal, resume_collection
 from workers.worker import run_workers
 
@@ -39,17 +38,9 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
                 activities,
                 settings=settings,
                 stop=stop,
-                on_ready=lambda: _open_metrics(metrics, settings),
+                # Once they respond, the workers are ready.
+                on_ready=lambda: metrics.enter_context(serving_metrics(settings)),
             )
-
-
-def _open_metrics(stack: ExitStack, settings: Settings) -> None:
-    """Serve metrics; once they respond, the workers are ready."""
-    if settings.metrics_port:
-        server, thread = start_http_server(settings.metrics_port, addr=settings.api_host)
-        stack.callback(thread.join)
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
 
 
 @contextmanager

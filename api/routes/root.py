@@ -1,15 +1,12 @@
-"""The root: what this server is, for people and programs, and its metrics."""
+"""The root: what this server is, for people and programs."""
 
 from html import escape
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
 
-from api.dependencies import Operations
 from api.envelope import Envelope, envelope
-from api.metrics import metrics_of
 from api.openapi import error_docs
 from api.parameters import KNOWN_PARAMETERS_ONLY
 from api.routing import API_PREFIX
@@ -25,7 +22,6 @@ class ServerInfo(WireModel):
     docs: str = "/docs"
     openapi: str = "/openapi.json"
     health: str = f"{API_PREFIX}/health/ready"
-    metrics: str = "/metrics"
     temporal_ui: str | None = None
 
 
@@ -33,7 +29,6 @@ _LABELS: Final = {
     "docs": "API documentation",
     "openapi": "OpenAPI document",
     "health": "Health",
-    "metrics": "Metrics",
     "temporal_ui": "Temporal UI",
 }
 _PAGE: Final = """\
@@ -74,23 +69,3 @@ async def get_root(request: Request) -> Response:
         if address is not None
     )
     return HTMLResponse(_PAGE.format("\n".join(links)))
-
-
-@router.get(
-    "/metrics",
-    name="metrics.get",
-    summary="Get metrics",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "The API's metrics in Prometheus' text format.",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
-        },
-        **error_docs(),
-    },
-)
-async def get_metrics(request: Request, operations: Operations) -> Response:
-    """Return the metrics of this process since its start."""
-    degraded = operations.rate_limits.is_degraded
-    text = metrics_of(request).exposition(limiter_degraded=degraded)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)

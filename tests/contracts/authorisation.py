@@ -110,5 +110,4 @@ MATRIX: Final[dict[str, Row]] = {
     "GET /admin/knowledge": Row(401, 403, 403, 403, 200),
     "POST /admin/knowledge/{document_id}/unpublish": Row(401, 403, 403, 403, 200),
     "GET /": Row(200, 200, 200, 200, 200),
-    "GET /metrics": Row(200, 200, 200, 200, 200),
 }

@@ -167,7 +167,7 @@ async def status_of(client: httpx.AsyncClient, scene: Scene, route: str, actor: 
     method, template = route.split()
     body = BODIES[route](scene) if route in BODIES else None
     origin = client.base_url.copy_with(raw_path=b"/")
-    prefix = "" if template in {"/", "/metrics"} else API_PREFIX
+    prefix = "" if template == "/" else API_PREFIX
     response = await client.request(
         method,
         origin.join(f"{prefix}{scene.path(template)}"),

@@ -54,13 +54,6 @@ async def test_liveness(recorded: httpx.AsyncClient) -> None:
     assert data_of(await recorded.get("/health/live")) == {"status": "ok"}
 
 
-async def test_metrics_are_public(recorded: httpx.AsyncClient, stack: Stack) -> None:
-    response = await recorded.get(f"{stack.origin}/metrics")
-
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/plain; version=")
-
-
 async def test_readiness_names_each_dependency(recorded: httpx.AsyncClient) -> None:
     data = data_of(await recorded.get("/health/ready"))
 

@@ -21,7 +21,7 @@ from tests.fakes.webhook_engine import (
     signed_headers,
 )
 from tests.fixtures.api_user import ApiUser
-from tests.fixtures.serving import serving
+from tests.fixtures.serving import BEHIND_PROXY, serving
 from tests.fixtures.stack import Stack, api_client
 from tests.fixtures.workflow_tools import engine_for, register_tool, running_call
 
@@ -198,7 +198,7 @@ async def test_guesses_from_one_address_are_limited_and_answers_in_order_are_not
         )
         app = create_app(services, max_body_bytes=10_000)
         async with (
-            serving(app, trusted_proxies=("127.0.0.1",)) as origin,
+            serving(app, bounds=BEHIND_PROXY) as origin,
             api_client(origin) as http,
         ):
             http.headers["X-Forwarded-For"] = f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1"

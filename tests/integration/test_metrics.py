@@ -1,16 +1,22 @@
 """The API's metrics: their names and labels, and values that must not become labels."""
 
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from api.app import create_app
+from services.settings import Settings
+from services.setup_errors import PortTakenError
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
+from workers.metrics import serving_metrics
 
 PREFIX = "/api/v1"
 
@@ -18,16 +24,17 @@ PREFIX = "/api/v1"
 class Measured:
     """An API of its own, and what it says that it has counted."""
 
-    def __init__(self, origin: str, http: httpx.AsyncClient) -> None:
+    def __init__(self, app: FastAPI, origin: str, http: httpx.AsyncClient) -> None:
+        self.app = app
         self.origin = origin
         self.http = http
 
-    async def scrape(self) -> httpx.Response:
-        return await self.http.get(f"{self.origin}/metrics")
+    def scrape(self) -> str:
+        return generate_latest(self.app.state.metrics.registry).decode()
 
-    async def value(self, name: str, **labels: str) -> float:
+    def value(self, name: str, **labels: str) -> float:
         """Return a sample's value, or 0 where there is none."""
-        families = text_string_to_metric_families((await self.scrape()).text)
+        families = text_string_to_metric_families(self.scrape())
         samples = [sample for family in families for sample in family.samples]
         found = [s.value for s in samples if s.name == name and s.labels == labels]
         return found[0] if found else 0
@@ -37,7 +44,7 @@ class Measured:
 async def measured(stack: Stack) -> AsyncIterator[Measured]:
     app = create_app(stack.services, max_body_bytes=stack.settings.max_body_bytes)
     async with serving(app) as origin, api_client(origin) as http:
-        yield Measured(origin, http)
+        yield Measured(app, origin, http)
 
 
 @pytest.fixture
@@ -45,13 +52,25 @@ def measured_user(measured: Measured, user: ApiUser) -> ApiUser:
     return ApiUser(measured.http, user.session, email=user.email)
 
 
-async def test_metrics_are_text_that_prometheus_reads(measured: Measured) -> None:
-    response = await measured.scrape()
+async def test_a_process_serves_its_metrics_on_a_port_of_their_own(
+    measured: Measured, settings: Settings
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    own = settings.model_copy(update={"metrics_port": port})
+    with serving_metrics(own, measured.app.state.metrics.registry):
+        response = await measured.http.get(f"http://127.0.0.1:{port}/metrics")
+        with pytest.raises(PortTakenError, match=f"{port}.*EVERTURN_METRICS_PORT"):
+            serving_metrics(own).__enter__()
 
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=")
     names = {family.name for family in text_string_to_metric_families(response.text)}
-    assert {"everturn_http_requests", "everturn_rate_limiter_degraded"} <= names
+    assert {
+        "everturn_http_connections_open",
+        "everturn_http_requests",
+        "everturn_rate_limiter_degraded",
+    } <= names
 
 
 @pytest.mark.parametrize(
@@ -70,22 +89,22 @@ async def test_requests_are_counted_by_the_template_of_their_route(
     await measured_user.request("GET", path)
     await measured_user.request("GET", path)
 
-    assert await measured.value("everturn_http_requests_total", **labels) == 2
-    assert await measured.value("everturn_http_request_duration_seconds_count", **labels) == 2
-    assert await measured.value("everturn_http_request_duration_seconds_sum", **labels) > 0
+    assert measured.value("everturn_http_requests_total", **labels) == 2
+    assert measured.value("everturn_http_request_duration_seconds_count", **labels) == 2
+    assert measured.value("everturn_http_request_duration_seconds_sum", **labels) > 0
 
 
 async def test_a_route_has_few_series(measured: Measured, measured_user: ApiUser) -> None:
     await measured_user.request("GET", "/auth/me")
 
-    text = (await measured.scrape()).text
+    text = measured.scrape()
 
     assert sum(f'"{PREFIX}/auth/me"' in line for line in text.splitlines()) <= 12
     assert "_created" not in text
 
 
 async def test_searches_without_vectors_are_among_the_metrics(measured: Measured) -> None:
-    assert "everturn_knowledge_searches_without_vectors_total" in (await measured.scrape()).text
+    assert "everturn_knowledge_searches_without_vectors_total" in measured.scrape()
 
 
 async def test_paths_and_methods_invented_by_clients_do_not_become_labels(
@@ -93,10 +112,10 @@ async def test_paths_and_methods_invented_by_clients_do_not_become_labels(
 ) -> None:
     await measured.http.get(f"{measured.origin}/{unique('nowhere')}")
     await measured.http.request("PROPFIND", "/chats")
-    text = (await measured.scrape()).text
+    text = measured.scrape()
 
     unmatched = {"method": "GET", "route": "unmatched", "status": "4xx"}
-    assert await measured.value("everturn_http_requests_total", **unmatched) == 1
+    assert measured.value("everturn_http_requests_total", **unmatched) == 1
     assert "nowhere" not in text
     assert "PROPFIND" not in text
     assert 'method="other"' in text
@@ -110,13 +129,13 @@ async def test_a_defect_is_counted_as_a_failure(stack: Stack) -> None:
         raise RuntimeError("a defect")
 
     async with serving(app) as origin, api_client(origin) as http:
-        measured = Measured(origin, http)
+        measured = Measured(app, origin, http)
         with capture_logs():
             await http.get(f"{origin}/broken")
 
         labels = {"method": "GET", "route": "/broken", "status": "5xx"}
-        assert await measured.value("everturn_http_requests_total", **labels) == 1
-        assert await measured.value("everturn_http_requests_in_flight") == 1
+        assert measured.value("everturn_http_requests_total", **labels) == 1
+        assert measured.value("everturn_http_requests_in_flight") == 0
 
 
 async def test_open_streams_are_counted_while_they_are_open(
@@ -124,9 +143,9 @@ async def test_open_streams_are_counted_while_they_are_open(
 ) -> None:
     chat_id = await measured_user.create_chat()
     async with measured_user.stream(chat_id, unique()) as stream:
-        during = await measured.value("everturn_event_streams_open")
+        during = measured.value("everturn_event_streams_open")
         await stream.all()
-    after = await measured.value("everturn_event_streams_open")
+    after = measured.value("everturn_event_streams_open")
 
     assert (during, after) == (1, 0)
 
@@ -136,10 +155,10 @@ async def test_applications_in_one_process_count_separately(
 ) -> None:
     name = "everturn_http_requests_total"
     labels = {"method": "GET", "route": f"{PREFIX}/health/live", "status": "2xx"}
-    there = Measured(stack.origin, measured.http)
-    before = await there.value(name, **labels)
+    there = Measured(stack.app, stack.origin, measured.http)
+    before = there.value(name, **labels)
 
     await measured.http.get("/health/live")
 
-    assert await measured.value(name, **labels) == 1
-    assert await there.value(name, **labels) == before
+    assert measured.value(name, **labels) == 1
+    assert there.value(name, **labels) == before

@@ -19,7 +19,7 @@ from services.auth.callers import Caller, Callers
 from services.rate_limits.limiter import KEY_PREFIX, RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits, Group
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
-from tests.fixtures.serving import serving
+from tests.fixtures.serving import BEHIND_PROXY, serving
 from tests.fixtures.stack import Stack, api_client
 from tests.integration.test_rate_limits import PATIENT, client_of
 from workers.composition.api import open_api_services
@@ -28,7 +28,6 @@ LIMITS = RateLimits(requests_per_minute=20, messages_per_minute=3)
 AUTH = AuthLimits(requests_per_minute=8, wrong_credentials_per_minute=5, logins_per_hour=3)
 UNKNOWN_ID = "0190b5a8-0000-7000-8000-000000000000"
 LIMIT_HEADERS = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy")
-PROXIES = ("127.0.0.1",)
 
 
 class NarrowPlans(Callers):
@@ -71,7 +70,7 @@ async def origin(stack: Stack) -> AsyncIterator[str]:
     """An API with narrow limits, behind a proxy that it trusts."""
     async with (
         client_of(stack.addresses.redis) as redis,
-        serving(limited_app(stack, redis), trusted_proxies=PROXIES) as served,
+        serving(limited_app(stack, redis), bounds=BEHIND_PROXY) as served,
     ):
         yield served
 
@@ -357,10 +356,10 @@ async def test_limits_hold_unless_they_are_switched_off(stack: Stack) -> None:
     assert policies == [(401, "60;w=60"), (401, None)]
 
 
-async def test_health_metrics_and_documentation_are_never_limited(
+async def test_health_and_documentation_are_never_limited(
     origin: str, client: httpx.AsyncClient
 ) -> None:
-    for path in ("/api/v1/health/live", "/metrics", "/openapi.json"):
+    for path in ("/api/v1/health/live", "/openapi.json"):
         responses = [await client.get(f"{origin}{path}") for _ in range(30)]
 
         assert {response.status_code for response in responses} == {200}
@@ -371,7 +370,7 @@ def test_rate_limited_routes_document_the_429(stack: Stack) -> None:
     for path, operations in stack.app.openapi()["paths"].items():
         for method, operation in operations.items():
             refusal = operation["responses"].get("429")
-            if path in {"/", "/metrics"} or "/health/" in path:
+            if path == "/" or "/health/" in path:
                 assert refusal is None, (method, path)
             else:
                 assert {"Retry-After", "RateLimit-Reset"} <= set(refusal["headers"]), (method, path)

@@ -289,7 +289,7 @@ async def test_the_headers_of_a_stream_keep_proxies_from_holding_it_back(
         await stream.all()
 
     assert headers["content-type"].startswith("text/event-stream")
-    assert "no-cache" in headers["cache-control"]
+    assert "no-store" in headers["cache-control"]
     assert headers["x-accel-buffering"] == "no"
     assert headers["x-turn-id"] == stream.turn_id
     assert stream.comments >= 1

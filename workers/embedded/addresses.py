@@ -24,12 +24,12 @@ class ServerAddresses:
 class StackAddresses(ServerAddresses):
     """Where everything that `everturn dev` runs is; `api` is an origin without a path.
 
-    `worker_metrics` are URLs of Prometheus metrics by the worker's name.
+    `metrics` are URLs of Prometheus metrics by the process's name.
     """
 
     api: str
     model: str
-    worker_metrics: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def docs(self) -> str:
@@ -46,7 +46,7 @@ class StackAddresses(ServerAddresses):
             "database": self.database,
             "redis": self.redis,
             "model": self.model,
-            "metrics": {"api": f"{self.api}/metrics", **self.worker_metrics},
+            "metrics": dict(self.metrics),
         }
         write_private(file, json.dumps(addresses, indent=2) + "\n")
 

@@ -60,7 +60,7 @@ class Applications:
             **asdict(self.servers),
             api=self.api,
             model=self.model,
-            worker_metrics={name: self._metrics_url(name) for name in self.metrics_ports},
+            metrics={name: self._metrics_url(name) for name in self.metrics_ports},
         )
 
     @property
@@ -118,7 +118,7 @@ class Applications:
         return ProcessSpec(
             name="api",
             command=self.commands.api,
-            env=self._environment(),
+            env=self._environment() | self._metrics_environment("api"),
             after=after,
             early=True,
             on_start_signal=self.on_api_start,
@@ -127,11 +127,10 @@ class Applications:
         )
 
     def _worker(self, name: str, after: tuple[str, ...]) -> ProcessSpec:
-        port = self.metrics_ports[name]
         return ProcessSpec(
             name=name,
             command=self.commands.workers[name],
-            env=self._environment() | {"EVERTURN_METRICS_PORT": str(port)},
+            env=self._environment() | self._metrics_environment(name),
             after=after,
             early=True,
             ready=lambda: answers(self._metrics_url(name)),
@@ -140,6 +139,10 @@ class Applications:
 
     def _metrics_url(self, name: str) -> str:
         return f"http://{LOOPBACK}:{self.metrics_ports[name]}/metrics"
+
+    def _metrics_environment(self, name: str) -> dict[str, str]:
+        port = self.metrics_ports[name]
+        return {"EVERTURN_METRICS_HOST": LOOPBACK, "EVERTURN_METRICS_PORT": str(port)}
 
     def _environment(self) -> dict[str, str]:
         """Return the user's environment, with what belongs to this stack put over it."""
@@ -250,7 +253,9 @@ class DevelopmentStack(EmbeddedServers):
             mcp_home=directory.path / "mcp",
             port=self._settings.api_port or ports.of("api"),
             demo_model_port=ports.of("demo-model") if self.has_demo_model else None,
-            metrics_ports={name: ports.of(f"{name} metrics") for name in self._commands.workers},
+            metrics_ports={
+                name: ports.of(f"{name} metrics") for name in ("api", *self._commands.workers)
+            },
             # By the time that the API answers, scripts find it.
             on_api_start=lambda: self.addresses.write(self._addresses_file),
         )
