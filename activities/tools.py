@@ -10,7 +10,7 @@ from schema.turns import AskApprovalOutput, RunToolInput, RunToolOutput
 from services.tools.trials import ToolTrialRuns
 from services.turns.approvals import ToolApprovals
 from services.turns.tool_attempts import ToolPostponedError
-from services.turns.tool_calls import ToolCalls
+from services.turns.tool_calls import ToolCallGoneError, ToolCalls
 
 
 class ToolActivities:
@@ -30,7 +30,8 @@ class ToolActivities:
     async def run_tool(self, call: RunToolInput) -> RunToolOutput:
         """Run one tool call and store its outcome.
 
-        Errors: ApplicationError `ToolPostponed` if the tool did not answer; it is retried.
+        Errors: ApplicationError `ToolPostponed` if the tool did not answer, which is retried;
+        `TurnStopped`, final, if the call was deleted.
         """
         if activity.info().is_local:
             return await self._run(call)
@@ -43,6 +44,10 @@ class ToolActivities:
         except ToolPostponedError as error:
             raise ApplicationError(
                 str(error), type=names.TOOL_POSTPONED, next_retry_delay=error.retry_after
+            ) from None
+        except ToolCallGoneError as error:
+            raise ApplicationError(
+                str(error), type=names.TURN_STOPPED, non_retryable=True
             ) from None
 
 

@@ -45,7 +45,7 @@ class TurnActivities:
         """Call the model for one step, streaming its answer to the turn's clients.
 
         Errors: ApplicationError `ModelExhausted` or `ModelFailed`, final, with the error code
-        and its sentence as details; `TurnStopped`, final; any other is retried.
+        and its sentence as details; `TurnStopped`, final; DefectError; any other is retried.
         """
         info = activity.info()
         claim = Claim(
@@ -73,7 +73,8 @@ class TurnActivities:
     @activity.defn(name=names.FINISH_TURN)
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:
         """End the turn: message, cost, last events, the next turn of the chat."""
-        return await self._ending.finish(ending)
+        finish = self._ending.finish_bare if ending.bare else self._ending.finish
+        return await finish(ending)
 
 
 def _failure_of(error: ModelCallError) -> ApplicationError:

@@ -98,7 +98,7 @@ MESSAGES: Final[Mapping[ErrorCode, str]] = {
 TURN_MESSAGES: Final[Mapping[ErrorCode, str]] = {
     **MESSAGES,
     ErrorCode.MAX_STEPS_EXCEEDED: (
-        "The model kept calling tools until the limit of steps was reached."
+        "The model kept calling tools or pausing until the limit of steps was reached."
     ),
     ErrorCode.PAYLOAD_TOO_LARGE: "The message is too large for the model.",
     ErrorCode.SERVICE_UNAVAILABLE: "The turn was terminated.",

@@ -283,7 +283,8 @@ def callback_activity_id(step: int, tool_call_id: str) -> str:
 class FinishTurnInput(Payload):
     """How to end a turn. `failure` is the message for the user.
 
-    With `only_if_queued` a turn that has begun is left to its workflow.
+    With `only_if_queued` a turn that has begun is left to its workflow; with `bare` it ends as
+    failed, without its content.
     """
 
     turn: TurnReference
@@ -291,6 +292,7 @@ class FinishTurnInput(Payload):
     error_code: ErrorCode | None = None
     failure: str | None = None
     only_if_queued: bool = False
+    bare: bool = False
 
 
 class TurnOutcome(Payload):

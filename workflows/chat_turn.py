@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Final
 
 from temporalio import workflow
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
+    FailureError,
     TimeoutError,  # noqa: A004 -- Temporal's name
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
@@ -18,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from schema.ids import turn_workflow_id
     from schema.names import CHAT_TURN, TASK_TIMEOUT, TOOL_CALL_DECIDED, TURNS_QUEUE
     from schema.turns import (
+        PAUSED,
         CallModelInput,
         CallModelOutput,
         FinishTurnInput,
@@ -28,9 +31,11 @@ with workflow.unsafe.imports_passed_through():
         TurnReference,
         TurnStatus,
     )
-    from workflows.retries import PATIENT, QUICK
+    from workflows.retries import LONGEST_TURN, PATIENT, QUICK, cause_of
     from workflows.search_attributes import turn_attributes
     from workflows.tool_calls import ToolCallRuns, check_cancelled
+
+_PATCH: Final = "a-pause-is-continued"
 
 
 @workflow.defn(name=CHAT_TURN)
@@ -50,7 +55,7 @@ class ChatTurn:
         """Run the turn and end it in every case."""
         try:
             ending = await self._answer(turn)
-        except (ActivityError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- a defect ends it, too
             ending = _ending_of(turn, error)
         finished = await self._finish(ending)
         if finished.following is not None:
@@ -75,7 +80,7 @@ class ChatTurn:
         for step in range(1, prepared.max_steps + 1):
             check_cancelled()
             answer = await self._call_model(turn, step, prepared)
-            if not answer.tool_calls:
+            if not answer.tool_calls and not _is_paused(answer):
                 return FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
             await self._tool_calls.run_all(turn, step, answer.tool_calls)
         return FinishTurnInput(
@@ -88,6 +93,7 @@ class ChatTurn:
             turn,
             result_type=PrepareTurnOutput,
             start_to_close_timeout=timedelta(seconds=30),
+            schedule_to_close_timeout=LONGEST_TURN,
             retry_policy=QUICK,
         )
         return prepared
@@ -115,7 +121,7 @@ class ChatTurn:
             result_type=CallModelOutput,
             summary=f"model call {call.step} · {call.model}",
             start_to_close_timeout=timedelta(minutes=15),
-            schedule_to_close_timeout=timedelta(hours=24),
+            schedule_to_close_timeout=LONGEST_TURN,
             heartbeat_timeout=timedelta(seconds=5),
             retry_policy=PATIENT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -124,19 +130,31 @@ class ChatTurn:
 
     async def _finish(self, ending: FinishTurnInput) -> FinishTurnOutput:
         """End the turn. A cancellation from now on changes nothing."""
-        finishing: asyncio.Future[FinishTurnOutput] = asyncio.ensure_future(
-            workflow.execute_local_activity(
-                names.FINISH_TURN,
-                ending,
-                result_type=FinishTurnOutput,
-                start_to_close_timeout=timedelta(seconds=30),
-                retry_policy=QUICK,
-            )
-        )
+        finishing = asyncio.ensure_future(_finish_somehow(ending))
         try:
             return await asyncio.shield(finishing)
         except asyncio.CancelledError:
             return await finishing
+
+
+async def _finish_somehow(ending: FinishTurnInput) -> FinishTurnOutput:
+    """End the turn; where its content keeps it from ending, without its content."""
+    try:
+        return await _finish_once(ending)
+    except FailureError:
+        return await _finish_once(ending.model_copy(update={"bare": True}))
+
+
+async def _finish_once(ending: FinishTurnInput) -> FinishTurnOutput:
+    finished: FinishTurnOutput = await workflow.execute_local_activity(
+        names.FINISH_TURN,
+        ending,
+        result_type=FinishTurnOutput,
+        start_to_close_timeout=timedelta(seconds=30),
+        schedule_to_close_timeout=LONGEST_TURN,
+        retry_policy=QUICK,
+    )
+    return finished
 
 
 async def start_turn(turn: TurnReference) -> None:
@@ -163,7 +181,9 @@ def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
     is_stopped = workflow.cancellation_reason() is not None or _is_stopped(error)
     if is_stopped or is_cancelled_exception(error):
         return FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED)
-    cause = error.cause if isinstance(error, ActivityError) else None
+    cause = cause_of(error)
+    if not isinstance(cause, FailureError):
+        workflow.logger.error("The turn's workflow failed unexpectedly", exc_info=error)
     code, sentence = ErrorCode.INTERNAL, None
     if isinstance(cause, TimeoutError):
         code = ErrorCode.SERVICE_UNAVAILABLE
@@ -174,8 +194,16 @@ def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:
 
 def _is_stopped(error: BaseException) -> bool:
     """Whether the activity found in the database that the turn is to be cancelled."""
-    cause = error.cause if isinstance(error, ActivityError) else None
+    cause = cause_of(error)
     return isinstance(cause, ApplicationError) and cause.type == names.TURN_STOPPED
+
+
+def _is_paused(answer: CallModelOutput) -> bool:
+    """Whether the model continues as soon as it gets what it has said so far.
+
+    Turns of earlier versions were completed half-way, and replay like that.
+    """
+    return answer.stop_reason == PAUSED and workflow.patched(_PATCH)
 
 
 def _is_exhausted(error: ActivityError) -> bool:

@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
         IngestionProgress,
     )
     from schema.names import BACKGROUND_QUEUE, INGEST_DOCUMENT, TASK_TIMEOUT, USER_ID_ATTRIBUTE
-    from workflows.retries import UNHURRIED
+    from workflows.retries import LONGEST_BACKGROUND, UNHURRIED
 
 _USER_ID: Final = SearchAttributeKey.for_keyword(USER_ID_ATTRIBUTE)
 
@@ -49,6 +49,10 @@ class IngestDocument:
             progress = await self._finish(version, _problem_of(error))
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from error
+            if _is_defect(error):
+                raise ApplicationError(
+                    "The ingestion failed", type=_type_of(error), non_retryable=True
+                ) from error
         workflow.set_current_details(_details(progress))
         return progress
 
@@ -61,6 +65,7 @@ class IngestDocument:
             summary=f"extract · version {version.number}",
             start_to_close_timeout=timedelta(minutes=30),
             heartbeat_timeout=timedelta(seconds=10),
+            schedule_to_close_timeout=LONGEST_BACKGROUND,
             retry_policy=UNHURRIED,
         )
         return extracted
@@ -79,6 +84,7 @@ class IngestDocument:
                 summary=f"embed · {counted}",
                 start_to_close_timeout=timedelta(minutes=10),
                 heartbeat_timeout=timedelta(seconds=10),
+                schedule_to_close_timeout=LONGEST_BACKGROUND,
                 retry_policy=UNHURRIED,
             )
             return embedded
@@ -96,6 +102,7 @@ class IngestDocument:
                 result_type=IngestionProgress,
                 summary="finish" if problem is None else f"finish · {problem.value}",
                 start_to_close_timeout=timedelta(seconds=30),
+                schedule_to_close_timeout=LONGEST_BACKGROUND,
                 retry_policy=UNHURRIED,
             )
         )
@@ -144,6 +151,11 @@ def _problem_of(error: BaseException) -> IngestionProblem:
     if _type_of(error) == names.INGESTION_REFUSED:
         return IngestionProblem.EMBEDDING_REFUSED
     return IngestionProblem.KEPT_FAILING
+
+
+def _is_defect(error: BaseException) -> bool:
+    """Whether the failure is one of ours; its owner is told either way."""
+    return _type_of(error) not in {None, names.INGESTION_REFUSED, names.INGESTION_FALTERED}
 
 
 def _type_of(error: BaseException) -> str | None:

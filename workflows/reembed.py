@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
         ReembedProgress,
         StaleCount,
     )
-    from workflows.retries import UNHURRIED
+    from workflows.retries import LONGEST_BACKGROUND, UNHURRIED
 
 _BATCHES_PER_RUN: Final = 500
 """Then the workflow continues as new; a batch is five events."""
@@ -50,6 +50,7 @@ async def _count() -> StaleCount:
         result_type=StaleCount,
         start_to_close_timeout=timedelta(minutes=2),
         heartbeat_timeout=timedelta(seconds=10),
+        schedule_to_close_timeout=LONGEST_BACKGROUND,
         retry_policy=UNHURRIED,
     )
     return counted
@@ -63,6 +64,7 @@ async def _embed(progress: ReembedProgress, kind: EmbeddedKind) -> EmbedBatchOut
         summary=f"embed {kind.value} · {_details(progress)}",
         start_to_close_timeout=timedelta(minutes=10),
         heartbeat_timeout=timedelta(seconds=10),
+        schedule_to_close_timeout=LONGEST_BACKGROUND,
         retry_policy=UNHURRIED,
     )
     return output

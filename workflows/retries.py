@@ -1,9 +1,20 @@
-"""Retry policies of activities; an activity itself marks failures that are final."""
+"""Retry policies of activities, how long outages are waited for, and why an activity failed.
+
+An activity itself marks failures that are final, and `activities/failures.py` those that keep
+happening.
+"""
 
 from datetime import timedelta
 from typing import Final
 
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+LONGEST_TURN: Final = timedelta(hours=24)
+"""How long anything that a turn waits for is retried; then an outage has ended the turn."""
+
+LONGEST_BACKGROUND: Final = timedelta(days=7)
+"""The same of background work."""
 
 PATIENT: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=20)
@@ -22,3 +33,8 @@ UNHURRIED: Final = RetryPolicy(
 
 ONCE: Final = RetryPolicy(maximum_attempts=1)
 """For work that the next sweep repeats, or that must not be repeated."""
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return why an activity failed; the failure of a local one is not wrapped."""
+    return error.cause if isinstance(error, ActivityError) else error

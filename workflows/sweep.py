@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -28,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.chat_turn import start_turn
     from workflows.ingest_document import start_ingestion
-    from workflows.retries import ONCE
+    from workflows.retries import ONCE, QUICK
 
 
 @workflow.defn(name=SWEEP)
@@ -60,24 +61,39 @@ async def sweep_turns() -> SweepOutcome:
         retry_policy=ONCE,
     )
     await asyncio.gather(*map(start_turn, stranded.to_start))
-    await asyncio.gather(*map(_close_turn, stranded.to_close))
+    closed = await asyncio.gather(*map(_close_turn, stranded.to_close), return_exceptions=True)
+    for failure in closed:
+        if failure is not None:
+            raise failure
     return SweepOutcome(started=len(stranded.to_start), closed=len(stranded.to_close))
 
 
 async def _close_turn(turn: TurnReference) -> None:
+    """Close a turn; without its content, if that is what keeps it from ending."""
     ending = FinishTurnInput(
         turn=turn, status=TurnStatus.FAILED, error_code=ErrorCode.SERVICE_UNAVAILABLE
     )
-    closed = await workflow.execute_activity(
+    try:
+        closed = await _finish(ending)
+    except ActivityError as error:
+        if not isinstance(error.cause, ApplicationError) or not error.cause.non_retryable:
+            raise
+        closed = await _finish(ending.model_copy(update={"bare": True}))
+    if closed.following is not None:
+        await start_turn(closed.following)
+
+
+async def _finish(ending: FinishTurnInput) -> FinishTurnOutput:
+    """End a turn; during an outage that is left to the next sweep."""
+    finished: FinishTurnOutput = await workflow.execute_activity(
         names.FINISH_TURN,
         ending,
         result_type=FinishTurnOutput,
         task_queue=TURNS_QUEUE,
-        start_to_close_timeout=timedelta(seconds=30),
-        retry_policy=ONCE,
+        schedule_to_close_timeout=timedelta(seconds=30),
+        retry_policy=QUICK,
     )
-    if closed.following is not None:
-        await start_turn(closed.following)
+    return finished
 
 
 async def sweep_ingestions() -> IngestionSweepOutcome:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -19,12 +19,11 @@ with workflow.unsafe.imports_passed_through():
         TurnReference,
         callback_activity_id,
     )
-    from workflows.retries import PATIENT, QUICK
+    from workflows.retries import LONGEST_TURN, PATIENT, QUICK
 
 _LONGEST_ATTEMPT: Final = timedelta(minutes=10)
 _STORING: Final = timedelta(minutes=2)
 """What an attempt may take besides its tool, e.g. during a short outage of the database."""
-_LONGEST: Final = timedelta(hours=24)
 _PATCH: Final = "a-stop-is-not-overtaken"
 """Recorded turns that missed a cancellation before this check replay unchanged."""
 
@@ -56,7 +55,7 @@ class ToolCallRuns:
             if ran.answers_within_s is not None:
                 check_cancelled()
                 await _await_callback(run, within_s=ran.answers_within_s)
-        except ActivityError as error:
+        except FailureError as error:
             if is_cancelled_exception(error):
                 raise
             await _execute_at_once(run.model_copy(update={"gave_up": True}))
@@ -68,6 +67,7 @@ class ToolCallRuns:
             run,
             result_type=AskApprovalOutput,
             start_to_close_timeout=timedelta(seconds=30),
+            schedule_to_close_timeout=LONGEST_TURN,
             retry_policy=QUICK,
         )
         if asked.within_s is None:
@@ -96,7 +96,7 @@ async def _execute(run: RunToolInput, call: ToolCallReference) -> RunToolOutput:
         task_queue=TOOLS_QUEUE,
         summary=f"tool {call.name} · step {run.step}",
         start_to_close_timeout=attempt,
-        schedule_to_close_timeout=max(_LONGEST, attempt),
+        schedule_to_close_timeout=max(LONGEST_TURN, attempt),
         heartbeat_timeout=timedelta(seconds=5),
         retry_policy=PATIENT,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -110,6 +110,7 @@ async def _execute_at_once(run: RunToolInput) -> RunToolOutput:
         run,
         result_type=RunToolOutput,
         start_to_close_timeout=timedelta(seconds=30),
+        schedule_to_close_timeout=LONGEST_TURN,
         retry_policy=QUICK,
     )
     return ran

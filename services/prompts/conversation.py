@@ -165,5 +165,21 @@ def _joined(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> "list[MessageP
             joined[-1][1].extend(blocks)
         else:
             joined.append((role, list(blocks)))
+    if joined and joined[-1][0] == "assistant":
+        paused = _continuable(joined.pop()[1])
+        joined += [("assistant", paused)] if paused else []
     # The blocks are in the wire's own shape: they came from it, or were made for it above.
     return [cast("MessageParam", {"role": role, "content": blocks}) for role, blocks in joined]
+
+
+def _continuable(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the blocks of an answer that paused: as they were, but for white space at the end.
+
+    The API continues no message that ends in it.
+    """
+    while blocks and blocks[-1]["type"] == "text":
+        *before, last = blocks
+        if text := last["text"].rstrip():
+            return [*before, {**last, "text": text}]
+        blocks = before
+    return blocks

@@ -39,18 +39,19 @@ _UNENDED_CALL: Final = "The turn ended before this call did."
 
 _LOCK_CHAT: Final = "UPDATE chats SET updated_at = now() WHERE id = $1"
 
-_TURN: Final = """
-SELECT turns.*, spent.* FROM turns CROSS JOIN LATERAL (
-    SELECT coalesce(sum(input_tokens), 0)::bigint AS spent_input,
-           coalesce(sum(output_tokens), 0)::bigint AS spent_output,
-           coalesce(sum(cache_read_tokens), 0)::bigint AS spent_cache_read,
-           coalesce(sum(cache_write_tokens), 0)::bigint AS spent_cache_write,
-           coalesce(sum(cost_usd), 0) AS spent_usd,
+# Sums are cut where the columns of turns end.
+_SPENT: Final = """
+    SELECT least(coalesce(sum(input_tokens), 0), 9e18)::bigint AS spent_input,
+           least(coalesce(sum(output_tokens), 0), 9e18)::bigint AS spent_output,
+           least(coalesce(sum(cache_read_tokens), 0), 9e18)::bigint AS spent_cache_read,
+           least(coalesce(sum(cache_write_tokens), 0), 9e18)::bigint AS spent_cache_write,
+           least(coalesce(sum(cost_usd), 0), 9999999999) AS spent_usd,
            coalesce(bool_or(status = 'open'), false) AS some_open
-    FROM ledger WHERE ledger.turn_id = turns.id
-) AS spent
-WHERE turns.id = $1
+    FROM ledger WHERE turn_id = $1
 """
+_TURN: Final = f"""
+SELECT turns.*, spent.* FROM turns CROSS JOIN ({_SPENT}) AS spent WHERE turns.id = $1
+"""  # noqa: S608 -- the statement above
 
 _STEPS: Final = """
 SELECT step, attempt, status, model, text, blocks @> '[{"type": "tool_use"}]' AS calls_tools
@@ -81,6 +82,29 @@ UPDATE turns SET assistant_message_id = $2, status = $4, active = false, error_c
     error_message = $6, input_tokens = $7, output_tokens = $8, cache_read_tokens = $9,
     cache_write_tokens = $10, cost_usd = $11, finished_at = now()
 WHERE id = $1 RETURNING *
+"""
+
+# No statement of a bare end reads what people, models or tools wrote.
+_GIVE_UP_CALLS_BARE: Final = """
+UPDATE tool_calls SET status = 'failed', finished_at = now()
+WHERE turn_id = $1 AND status NOT IN ('completed', 'failed', 'denied')
+"""
+_GIVE_UP_STEPS_BARE: Final = """
+UPDATE steps SET status = 'cancelled', attempt = attempt + 1, updated_at = now()
+WHERE turn_id = $1 AND status = 'running'
+"""
+_END_BARE: Final = f"""
+UPDATE turns SET active = false, finished_at = now(),
+    status = CASE WHEN cancel_requested_at IS NULL THEN 'failed' ELSE 'cancelled' END,
+    error_code = CASE WHEN cancel_requested_at IS NULL THEN $2 END,
+    error_message = CASE WHEN cancel_requested_at IS NULL THEN $3 END,
+    input_tokens = spent_input, output_tokens = spent_output, cost_usd = spent_usd,
+    cache_read_tokens = spent_cache_read, cache_write_tokens = spent_cache_write
+FROM ({_SPENT}) AS spent
+WHERE id = $1 AND turns.status NOT IN ('completed', 'failed', 'cancelled')
+"""  # noqa: S608 -- the statement above
+_BARE: Final = """
+SELECT turns.*, (SELECT count(*) FROM steps WHERE turn_id = $1) AS steps FROM turns WHERE id = $1
 """
 
 _ANSWER: Final = "SELECT * FROM messages WHERE id = $1"
@@ -135,6 +159,25 @@ class TurnEnding:
             following = await activate_next(connection, ending.turn.chat_id)
         await self._events.close(turn_id, [*corrections, *ending_events(turn, answer)])
         return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following)
+
+    async def finish_bare(self, ending: FinishTurnInput) -> FinishTurnOutput:
+        """End a turn as failed that its content keeps from ending: without answer or corrections.
+
+        What was stored stays with its steps. A turn that has ended gets its last events.
+        """
+        turn_id, code = ending.turn.turn_id, ending.error_code or ErrorCode.INTERNAL
+        async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
+            await lock_chat(connection, ending.turn.chat_id)
+            for statement in (_LOSE_OPEN, _GIVE_UP_CALLS_BARE, _GIVE_UP_STEPS_BARE):
+                await connection.execute(statement, turn_id)
+            await connection.execute(_END_BARE, turn_id, code, TURN_MESSAGES[code])
+            found = await connection.fetchrow(_BARE, turn_id)
+            if found is None:
+                return FinishTurnOutput(outcome=_GONE)
+            following = await activate_next(connection, ending.turn.chat_id)
+        turn = turn_row(found)
+        await self._events.close(turn_id, ending_events(turn, None))
+        return FinishTurnOutput(outcome=_outcome(turn, found["steps"]), following=following)
 
     async def publish_cancelled(self, actor: Actor, turn_id: TurnId) -> None:
         """Publish the end of a turn that was cancelled before it ran."""

@@ -145,15 +145,19 @@ class ToolAttempts:
         known = outcome.cost_usd if isinstance(outcome, ToolOutcome) else None
         if outcome is None and status is ChargeStatus.FAILED:
             known = _FREE
-        charge = await until_stored(
-            lambda: self._ledger.settle(
-                execution,
-                cost_usd=tool.cost_usd if known is None else known,
-                status=status,
-                estimated=status is ChargeStatus.CANCELLED,
-                paid_once=_is_paid_once(tool),
+        try:
+            charge = await until_stored(
+                lambda: self._ledger.settle(
+                    execution,
+                    cost_usd=tool.cost_usd if known is None else known,
+                    status=status,
+                    estimated=status is ChargeStatus.CANCELLED,
+                    paid_once=_is_paid_once(tool),
+                )
             )
-        )
+        except Exception:  # noqa: BLE001 -- the tool has run: its outcome counts, the estimate stays
+            _log.exception("tool_cost_not_stored", turn_id=str(execution.turn_id), tool=tool.name)
+            return tool.cost_usd
         if charge is None or execution.turn_id is None:
             return _FREE
         await self._events.append(execution.turn_id, [usage_event(charge)])

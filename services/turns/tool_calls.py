@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import asyncpg
+import structlog
 
 from schema.actors import acting_user
 from schema.events import ToolCallProgress
@@ -34,6 +35,8 @@ from services.turns.tool_attempts import (
     failed,
     is_once,
 )
+
+_log = structlog.get_logger(__name__)
 
 _PAUSE_S: Final = 0.5
 
@@ -75,7 +78,8 @@ class ProgressReporter:
 
 _EXPIRED: Final = "This call was not approved in time, so it was not run."
 _DENIED: Final = "The user denied this call, so it was not run."
-_GAVE_UP: Final = "The tool did not answer in time."
+_GAVE_UP: Final = "The call was not completed."
+_NOT_STORED: Final = "The tool ran, but its result can't be used."
 
 
 class ToolCallGoneError(Exception):
@@ -103,8 +107,8 @@ class ToolCalls:
     async def run(self, call: RunToolInput) -> RunToolOutput:
         """Run the call and store its outcome; an outcome stored before is returned again.
 
-        Errors: ToolPostponedError; what a tool raises is a bug, and propagates until the attempts
-        are used up.
+        Errors: ToolPostponedError; ToolCallGoneError; what a tool raises is a bug, and propagates
+        until the attempts are used up.
         Idempotency: a tool that is to run at most once is not run where it may have been.
         """
         begun = await self._begin(call)
@@ -199,11 +203,26 @@ class ToolCalls:
         self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool = False
     ) -> RunToolOutput:
         """Store the outcome, however long that takes: it exists nowhere else."""
-        return await shielded(until_stored(lambda: self._store_once(call, outcome, denied=denied)))
+        return await shielded(self._store_somehow(call, outcome, denied=denied))
+
+    async def _store_somehow(
+        self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool
+    ) -> RunToolOutput:
+        """Store the outcome; the tool is not run again for one that can't be stored."""
+        try:
+            row = await until_stored(lambda: self._store_once(call, outcome, denied=denied))
+        except ToolCallGoneError:
+            raise
+        except Exception:  # noqa: BLE001 -- whatever it is, the tool has run
+            _log.exception("tool_result_not_stored", turn_id=str(call.turn.turn_id))
+            unusable = failed(_NOT_STORED, cost_usd=outcome.cost_usd)
+            row = await until_stored(lambda: self._store_once(call, unusable, denied=denied))
+        await self._publish_end(call, row)
+        return RunToolOutput(status=ToolCallStatus(row.status))
 
     async def _store_once(
         self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool
-    ) -> RunToolOutput:
+    ) -> ToolCallRow:
         status = ToolCallStatus.FAILED if outcome.is_error else ToolCallStatus.COMPLETED
         if denied:
             status = ToolCallStatus.DENIED
@@ -219,11 +238,16 @@ class ToolCalls:
             row = tool_call_row(found or await _stored(connection, call))
             if denied:
                 await connection.execute(sql.RESUME, call.turn.turn_id)
-        await self._publish_end(call, row)
-        return RunToolOutput(status=ToolCallStatus(row.status))
+        return row
 
     async def _publish_end(self, call: RunToolInput, row: ToolCallRow) -> None:
-        await self._events.append_end_of_call(call.turn.turn_id, tool_call_event(row))
+        """Publish the outcome; an event that can't be made must not undo what is stored."""
+        try:
+            await self._events.append_end_of_call(call.turn.turn_id, tool_call_event(row))
+        except Exception:
+            if not call.gave_up:
+                raise
+            _log.exception("tool_call_not_published", turn_id=str(call.turn.turn_id))
 
     async def _publish(
         self, call: RunToolInput, row: ToolCallRow, progress: ToolProgress | None = None

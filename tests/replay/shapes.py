@@ -25,8 +25,9 @@ RETIRED: Final = frozenset(
         "erasure_sweep_that_finds_nothing",
         "ingestion_sweep_that_finds_nothing",
         "ingestion_sweep_that_starts",
+        "pause_that_was_not_continued",
         "sweep_that_finds_nothing",
         "sweep_that_starts_and_closes",
     }
 )
-"""Recorded by earlier versions; their workflow types are registered for one more release."""
+"""Recorded by earlier versions, whose types of workflow are registered for one more release."""

@@ -57,6 +57,10 @@ async def max_steps(scene: Scene) -> str:
     return await scene.play("for ever", _calling("calculator"), _calling("calculator"))
 
 
+async def paused_by_the_model(scene: Scene) -> str:
+    return await scene.play("paused", Script(text="Well …", stop_reason="pause_turn"), _SAID)
+
+
 async def cancelled_in_mid_stream(scene: Scene) -> str:
     scene.answer_by("cancelled", _HELD)
     async with scene.client.ask("cancelled") as stream:
@@ -160,6 +164,7 @@ SHAPES: Final = (
     failed_for_good,
     too_large,
     max_steps,
+    paused_by_the_model,
     cancelled_in_mid_stream,
     cancelled_before_start,
     stopped_in_the_database_before_start,

@@ -1,5 +1,6 @@
 """What of a conversation fits the prompt, and how it becomes the messages of a model call."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -143,7 +144,7 @@ def call(number: int, call_id: str, status: str, output: str | None) -> EarlierC
 
 
 def messages_of(
-    said: list[SaidMessage], steps: list[EarlierStep], calls: list[EarlierCall]
+    said: list[SaidMessage], steps: list[EarlierStep], calls: Sequence[EarlierCall] = ()
 ) -> list[MessageParam]:
     return conversation(PromptMaterial(said, steps, calls))
 
@@ -210,6 +211,25 @@ def test_empty_texts_are_left_out() -> None:
     )
 
     assert messages == [{"role": "user", "content": [marked(text("q1")), text("q2")]}]
+
+
+def test_an_answer_that_paused_is_sent_back_as_it_was_but_for_white_space_at_its_end() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    search = {"type": "server_tool_use", "id": "srv", "name": "web_search", "input": {}}
+    steps = [step(1, [thought, text("First, ")]), step(2, [search]), step(3, [text(" so \n")])]
+
+    *_, continued = messages_of([message("user", "Go on")], steps)
+
+    blocks = [thought, text("First, "), search, text(" so")]
+    assert continued == {"role": "assistant", "content": blocks}
+
+
+def test_a_pause_without_a_word_asks_the_same_again() -> None:
+    steps = [step(1, []), step(2, [text(" \n")])]
+
+    sent = messages_of([message("user", "Go on")], steps)
+
+    assert sent == [{"role": "user", "content": [text("Go on")]}]
 
 
 def test_a_call_that_never_ran_has_a_result_all_the_same() -> None:

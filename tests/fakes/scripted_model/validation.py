@@ -175,6 +175,13 @@ def _message_faults(messages: object) -> Iterator[str]:
             yield from _one_message_faults(f"messages.{index}", message)
         if messages[0]["role"] != "user":
             yield 'messages: first message must use the "user" role'
+        yield from _last_message_faults(messages[-1])
+
+
+def _last_message_faults(message: JsonObject) -> Iterator[str]:
+    *_, last = content_blocks(message["content"])
+    if message["role"] == "assistant" and last.get("text", "") != last.get("text", "").rstrip():
+        yield "messages: final assistant content cannot end with trailing whitespace"
 
 
 def _one_message_faults(where: str, message: object) -> Iterator[str]:
