@@ -5,14 +5,13 @@ Quoted texts are cut and marked, so that they stay data.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import zip_longest
 from typing import Final
 
 from schema.contexts import ContextSource, SourceType
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit
-from services.prompts.layers import CUT, as_data
+from services.prompts.quotes import CUT, as_attribute, as_data, in_one_line
 from services.prompts.window import start_of, tokens_of
 
 _OPENING: Final = (
@@ -32,7 +31,7 @@ def user_layer(
     """Return the layer about the user and their instructions; long texts are cut."""
     facts = {"Name": name, "Language": language, "Time zone": time_zone}
     lines = [
-        f"{label}: {as_data(_in_one_line(value))}"
+        f"{label}: {as_data(in_one_line(value))}"
         for label, value in facts.items()
         if value is not None and value.strip()
     ]
@@ -55,7 +54,7 @@ def _instructions(text: str, *, tokens: int) -> str:
 
 def memory_text(memory: MemoryHit) -> str:
     """Return a memory in its tag."""
-    kind = escape(_in_one_line(memory.kind))
+    kind = as_attribute(memory.kind)
     return (
         f'<memory source="memory {memory.id}" kind="{kind}">\n{as_data(memory.content)}\n</memory>'
     )
@@ -63,7 +62,7 @@ def memory_text(memory: MemoryHit) -> str:
 
 def passage_text(passage: FoundPassage) -> str:
     """Return a passage in its tag, under its document's title."""
-    title = escape(_in_one_line(passage.title))
+    title = as_attribute(passage.title)
     source = f"document {passage.document_id} version {passage.version}"
     content = as_data(passage.content)
     return f'<passage title="{title}" source="{source}">\n{content}\n</passage>'
@@ -84,10 +83,6 @@ def context_layer(memories: Sequence[str], passages: Sequence[str]) -> str:
 def context_frame_tokens() -> int:
     """Return the tokens of the text around the quotes."""
     return tokens_of(context_layer([""], [""]))
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 _NOTHING: Final = ("", ())

@@ -6,10 +6,11 @@ Source: the Messages API's documentation of prompt caching.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from schema.turns import ToolCallStatus
+from services.prompts.quotes import QUOTED_BY_THEMSELVES, as_data
 from services.prompts.window import tokens_of
 
 if TYPE_CHECKING:
@@ -131,29 +132,34 @@ def _mark(blocks: list[dict[str, Any]]) -> None:
 def _results(
     blocks: Iterable[Mapping[str, Any]], calls: Mapping[str, EarlierCall]
 ) -> list[dict[str, Any]]:
-    wanted = [block["id"] for block in blocks if block["type"] == "tool_use"]
-    return [dict(_result(call_id, calls.get(call_id))) for call_id in wanted]
+    wanted = [block for block in blocks if block["type"] == "tool_use"]
+    return [dict(_result(block, calls.get(block["id"]))) for block in wanted]
 
 
-def _result(call_id: str, call: EarlierCall | None) -> "ToolResultBlockParam":
+def _result(asked: Mapping[str, Any], call: EarlierCall | None) -> "ToolResultBlockParam":
+    quote = str if asked.get("name") in QUOTED_BY_THEMSELVES else as_data
     is_error = call is None or call.status != ToolCallStatus.COMPLETED
     return {
         "type": "tool_result",
-        "tool_use_id": call_id,
-        "content": _content(call),
+        "tool_use_id": asked["id"],
+        "content": _content(call, quote),
         "is_error": is_error,
     }
 
 
-def _content(call: EarlierCall | None) -> Any:  # noqa: ANN401 -- text, or the wire's own blocks
+def _content(call: EarlierCall | None, quote: Callable[[str], str]) -> Any:  # noqa: ANN401 -- text, or the wire's own blocks
     if call is None or call.output is None:
         return _NO_RESULT
+    blocks = [
+        {**block, "text": quote(block["text"])} if block["type"] == "text" else block
+        for block in call.blocks or ()
+    ]
     if call.edited_input is None:
-        return list(call.blocks) if call.blocks else call.output
+        return blocks or quote(call.output)
     edited = _EDITED.format(json.dumps(call.edited_input, ensure_ascii=False))
-    if call.blocks:
-        return [{"type": "text", "text": edited}, *call.blocks]
-    return f"{edited}\n\n{call.output}"
+    if blocks:
+        return [{"type": "text", "text": edited}, *blocks]
+    return f"{edited}\n\n{quote(call.output)}"
 
 
 def _joined(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> "list[MessageParam]":

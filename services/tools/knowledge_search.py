@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from html import escape
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -11,7 +10,7 @@ from schema.knowledge_search import KnowledgeHit, SearchKnowledgeRequest
 from schema.tools import RetryClass, ToolDefinition
 from schema.wire import make_storable
 from services.knowledge.search import KnowledgeSearch as Passages
-from services.prompts.layers import cut
+from services.prompts.quotes import as_attribute, cut
 from services.tools.definition import (
     NEEDS_A_USER,
     ToolExecution,
@@ -88,7 +87,7 @@ def _hits_as_text(hits: Sequence[KnowledgeHit]) -> str:
 
 
 def _passage(number: int, hit: KnowledgeHit, *, limit: int) -> str:
-    title = escape(" ".join(hit.title.split()))
+    title = as_attribute(hit.title)
     source = f"document {hit.document_id} version {hit.version}"
     return (
         f'<passage number="{number}" title="{title}" version="{hit.version}" '

@@ -20,7 +20,7 @@ from schema.wire import make_storable
 from services.embeddings import EmbeddingError, EmbeddingRefusedError, EmbeddingUnavailableError
 from services.memories.search import LEAST_SCORE, MemorySearch
 from services.memories.writing import AlreadyStored, MemoryWriter, StoredMemory
-from services.prompts.layers import one_line
+from services.prompts.quotes import one_line
 from services.resources import Conflict, LimitReached
 from services.tools.definition import (
     NEEDS_A_USER,
