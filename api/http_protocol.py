@@ -25,6 +25,8 @@ _SLOWEST_BODY: Final = 1024
 """Bytes per second that a body must have on average over each `body_timeout_s`."""
 _SLOWEST_READER: Final = 16 * 1024
 """Bytes that a client must take within each `stall_timeout_s` while more than that wait for it."""
+_LAG_S: Final = 0.5
+"""How late a check may be before it is the process that is late, not the client."""
 _LINGER_S: Final = 2.0
 """How long a refused client may read the reason: closing earlier would discard it on the way."""
 
@@ -116,13 +118,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refusal = _INVALID
         self._unsent: tuple[int, float] | None = None
         self._check: asyncio.TimerHandle | None = None
+        self._check_due = 0.0
 
     # The transport's calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
         super().connection_made(transport)
-        self._check = self.loop.call_later(self._bounds.shortest_s, self._check_clocks)
+        self._check_after(self._bounds.shortest_s)
         self._connections.add(self, None if self.client is None else self.client[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -290,15 +293,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _check_clocks(self) -> None:
         """Close the connection where its client is late; else look again in time."""
         now = self.loop.time()
+        if now - self._check_due > _LAG_S:
+            # The process itself was held up: what came meanwhile is not read yet.
+            self._check_after(_LAG_S)
+            self._check_due = math.inf  # a second time in a row, it makes no difference
+            return
         stall_left, client_left = self._stall_left(now), self._client_left(now)
+        self._check_after(max(0.0, min(self._bounds.shortest_s, stall_left, client_left)))
         if stall_left <= 0:
             self._connections.note_refusal("STALLED_READER")
             self.transport.abort()
         elif client_left <= 0:
             self._give_up()
-        else:
-            left = min(self._bounds.shortest_s, stall_left, client_left)
-            self._check = self.loop.call_later(left, self._check_clocks)
+
+    def _check_after(self, delay_s: float) -> None:
+        self._check_due = self.loop.time() + delay_s
+        self._check = self.loop.call_later(delay_s, self._check_clocks)
 
     def _stall_left(self, now: float) -> float:
         """Return how long the client may go on without taking what waits for it."""

@@ -18,6 +18,8 @@ SETTINGS: Final = {
     # Where the webhooks and MCP servers of tests are.
     "EVERTURN_ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
     "EVERTURN_ACCOUNT_CACHE_S": "0",
+    "EVERTURN_HEAD_TIMEOUT_S": "3",
+    "EVERTURN_BODY_TIMEOUT_S": "3",
     "EVERTURN_MODEL_ATTEMPTS": "2",
     "EVERTURN_SHUTDOWN_GRACE_S": "1",
     "EVERTURN_SWEEP_INTERVAL_S": "2",

@@ -4,15 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network
-from typing import Any, Self
-from urllib.parse import urlsplit
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from api.connections import ConnectionBounds
+from tests.fixtures.raw_client import RawClient
 from tests.fixtures.serving import serving
 
 PATIENT = ConnectionBounds()
@@ -74,61 +72,17 @@ class Application:
         await send({"type": "http.response.body", "body": text})
 
 
-@dataclass
-class Client:
-    """A client that is nothing but its socket."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    heard: bytes = field(default=b"")
-
-    def say(self, said: bytes) -> Self:
-        self.writer.write(said)
-        return self
-
-    async def response(self) -> tuple[int, dict[str, str], Any]:
-        """Read one response with a declared length."""
-        async with asyncio.timeout(10):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            status, *lines = head.decode().rstrip().split("\r\n")
-            headers = dict(line.lower().split(": ", 1) for line in lines)
-            body = await self.reader.readexactly(int(headers["content-length"]))
-        return int(status.split()[1]), headers, json.loads(body)
-
-    async def refusal(self) -> tuple[int, str]:
-        """Read an error, behind which the connection is closed."""
-        status, headers, body = await self.response()
-        assert headers["connection"] == "close"
-        assert headers["x-content-type-options"] == "nosniff"
-        assert headers["cache-control"] == "no-store"
-        assert body["meta"]["requestId"] == headers["x-request-id"]
-        await self.until_closed()
-        return status, body["error"]["code"]
-
-    async def until_closed(self) -> bytes:
-        """Return what comes before the end."""
-        async with asyncio.timeout(10):
-            with suppress(ConnectionError):
-                return await self.reader.read()
-        return b""
-
-    async def expect_nothing(self, *, for_s: float) -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(self.reader.read(1), for_s)
-
-
-Connect = Callable[[], Awaitable[Client]]
+Connect = Callable[[], Awaitable[RawClient]]
 
 
 @asynccontextmanager
 async def connecting(app: Application, bounds: ConnectionBounds) -> AsyncIterator[Connect]:
     """Serve `app`, and yield what opens a connection to it."""
-    clients: list[Client] = []
+    clients: list[RawClient] = []
     async with serving(app, bounds=bounds) as origin:
-        address = urlsplit(origin)
 
-        async def connect() -> Client:
-            client = Client(*await asyncio.open_connection(address.hostname, address.port))
+        async def connect() -> RawClient:
+            client = await RawClient.connect(origin)
             clients.append(client)
             return client
 
@@ -137,9 +91,7 @@ async def connecting(app: Application, bounds: ConnectionBounds) -> AsyncIterato
         finally:
             app.may_go.set()
             for client in clients:
-                client.writer.close()
-                with suppress(ConnectionError):
-                    await client.writer.wait_closed()
+                await client.close()
 
 
 @pytest.fixture(scope="module")
@@ -350,8 +302,7 @@ async def test_an_address_has_so_many_connections_and_others_have_theirs() -> No
         for client in served:
             await client.say(GET).response()
         refusal = await (await connect()).refusal()
-        served[0].writer.close()
-        await served[0].writer.wait_closed()
+        await served[0].close()
         again = await until_served(connect)
 
     assert refusal == (429, "RATE_LIMITED")

@@ -1,0 +1,84 @@
+"""Strangers at the socket of the API, who send too much, too little, or too slowly."""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+from tests.fixtures.raw_client import RawClient
+from tests.running_everturn.bystanders import Bystanders, Others
+from tests.running_everturn.client import Client
+from tests.running_everturn.stack import ScriptedStack
+
+_MEBIBYTE = 1024 * 1024
+_HEAD = b"GET /api/v1/health/live HTTP/1.1\r\nHost: x\r\n"
+_BODY = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+_TOO_LATE = (408, "REQUEST_TIMEOUT")
+
+
+async def test_a_header_of_50_mb_is_refused_and_never_held(
+    everturn: ScriptedStack, client: Client, others: Others, bystanders: Bystanders
+) -> None:
+    before = bystanders.resident_mib("api")
+    async with others("a header of 50 MB"):
+        stranger = await RawClient.connect(everturn.api)
+        sending = asyncio.create_task(send(stranger, _HEAD + b"X: ", b"a" * _MEBIBYTE, times=50))
+        refusal = await stranger.refusal()
+        await sending
+        held = bystanders.resident_mib("api") - before
+        await stranger.close()
+
+    assert refusal == (431, "HEADERS_TOO_LARGE")
+    assert held < 20
+    assert (await client.request("GET", "chats")).status_code == 200
+
+
+async def test_500_half_open_requests_are_closed(
+    everturn: ScriptedStack, client: Client, others: Others
+) -> None:
+    async with others("500 half-open requests"):
+        strangers = [await RawClient.connect(everturn.api) for _ in range(500)]
+        for stranger in strangers:
+            stranger.say(_HEAD + b"X: " + b"a" * 8192)
+        refusals = await asyncio.gather(*(stranger.refusal() for stranger in strangers))
+        await asyncio.gather(*(stranger.close() for stranger in strangers))
+
+    assert Counter(refusals) == {_TOO_LATE: 500}
+    assert (await client.request("GET", "chats")).status_code == 200
+
+
+async def test_bodies_that_stop_half_way_are_refused(
+    everturn: ScriptedStack, client: Client, others: Others
+) -> None:
+    async with others("100 bodies that stop half-way"):
+        strangers = [await RawClient.connect(everturn.api) for _ in range(100)]
+        for stranger in strangers:
+            stranger.say(_BODY + b'Content-Length: 5000\r\n\r\n{"email": "')
+        refusals = await asyncio.gather(*(stranger.refusal() for stranger in strangers))
+        await asyncio.gather(*(stranger.close() for stranger in strangers))
+
+    assert Counter(refusals) == {_TOO_LATE: 100}
+    assert (await client.request("GET", "chats")).status_code == 200
+
+
+async def test_a_body_in_pieces_of_one_byte_is_refused(
+    everturn: ScriptedStack, client: Client, others: Others
+) -> None:
+    head = _BODY + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with others("a body in chunks of one byte"):
+        stranger = await RawClient.connect(everturn.api)
+        sending = asyncio.create_task(send(stranger, head, b"1\r\na\r\n" * 50_000, times=20))
+        refusal = await stranger.refusal()
+        await sending
+        await stranger.close()
+
+    assert refusal == (400, "VALIDATION_ERROR")
+    assert (await client.request("GET", "chats")).status_code == 200
+
+
+async def send(stranger: RawClient, head: bytes, piece: bytes, *, times: int) -> None:
+    """Send all of it, or what the other side takes."""
+    with suppress(ConnectionError):
+        stranger.say(head)
+        for _ in range(times):
+            stranger.say(piece)
+            await stranger.writer.drain()
