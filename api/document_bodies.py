@@ -5,7 +5,6 @@ caller comes first, and a file is buffered on disk until its limit is checked.
 """
 
 import asyncio
-import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,8 @@ from schema.knowledge import (
     VersionFields,
 )
 from schema.wire import RequestModel, make_storable
+from services.knowledge.extraction.charsets import codec_of, marked
+from services.knowledge.extraction.garbling import is_garbled
 from services.knowledge.versions import Submission, TitledSubmission
 
 R = TypeVar("R", bound=RequestModel)
@@ -56,11 +57,7 @@ _TYPES_BY_EXTENSION: Final[Mapping[str, DocumentType]] = {
 # What clients send for a file of unknown type.
 _UNKNOWN_TYPES: Final = frozenset({"", "application/octet-stream"})
 _LONGEST_TITLE: Final = 200
-# Python has other codecs, too: some are not charsets, and some are slow by design.
-_CHARSETS: Final = re.compile(
-    r"ascii|utf-(8|16|32)(-[bl]e)?|iso8859-\d+|iso2022_\w+|cp\d+|koi8-[rtu]|mac-\w+|tis-620"
-    r"|gb2312|gbk|gb18030|hz|big5(hkscs)?|shift_jis(_2004|x0213)?|euc_\w+|johab|ptcp154|kz1048"
-)
+_JUDGED_CHARS: Final = 100_000
 
 
 def takes_document(scope: Scope, *, prefix: str) -> bool:
@@ -121,7 +118,8 @@ def body_docs(text: type[RequestModel], fields: type[RequestModel]) -> dict[str,
         "type": "string",
         "format": "binary",
         "description": "The document. Its type is the part's unless `contentType` is set. Text is "
-        "decoded by the `charset` of the part's type, UTF-8 by default.",
+        "decoded by the `charset` of the part's type; without one it must be UTF-8, or clearly in "
+        "another charset.",
     }
     content = {
         "application/json": {"schema": text.model_json_schema()},
@@ -216,24 +214,18 @@ def _source_of(file: _File, content_type: DocumentType, limit: int) -> bytes:
     if file.charset is None or content_type == "application/pdf":
         return file.source
     try:
-        text = file.source.decode(text_encoding(file.charset))
+        codec = codec_of(file.charset)
+        # A byte order mark overrides what a client says.
+        text = marked(file.source) or file.source.decode(codec)
     except LookupError:
         raise invalid("body.file", error_messages.UNKNOWN_CHARSET) from None
     except UnicodeError:
         raise invalid("body.file", error_messages.WRONG_CHARSET) from None
+    # Any bytes are letters in most charsets: whether they are words shows in the text.
+    if not codec.startswith("utf") and is_garbled(text[:_JUDGED_CHARS]):
+        raise invalid("body.file", error_messages.WRONG_CHARSET)
     encoding = "utf-8-sig" if content_type == "text/html" else "utf-8"
     return _within(text.removeprefix("\ufeff"), limit, encoding=encoding)
-
-
-def text_encoding(charset: str) -> str:
-    """Return Python's codec for a charset, by any of its names. Errors: LookupError."""
-    try:
-        name = codecs.lookup(charset).name
-    except ValueError:
-        raise LookupError(charset) from None
-    if _CHARSETS.fullmatch(name) is None:
-        raise LookupError(charset)
-    return name
 
 
 def _within(content: str, limit: int, *, encoding: str = "utf-8") -> bytes:

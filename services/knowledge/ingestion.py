@@ -38,6 +38,14 @@ from services.knowledge.rows import is_version, light, progress_from_row, refere
 _SENTENCES: Final[Mapping[ExtractionRefusal | IngestionProblem, str]] = {
     ExtractionRefusal.EMPTY: "The document is empty.",
     ExtractionRefusal.NOT_ITS_TYPE: "The document does not match its content type.",
+    ExtractionRefusal.UNKNOWN_CHARSET: (
+        "The document isn't valid UTF-8, and its charset is unclear. Upload it with its charset, "
+        "e.g. `Content-Type: text/plain; charset=windows-1252`."
+    ),
+    ExtractionRefusal.GARBLED: (
+        "The document's text is garbled: its fonts don't say which characters they show. "
+        "Upload it in another format."
+    ),
     ExtractionRefusal.TOO_LARGE: "The document has too much text. Split it and upload the parts.",
     ExtractionRefusal.TOO_COMPLEX: "The document takes too much memory or time to read.",
     ExtractionRefusal.ENCRYPTED: "The document is encrypted. Upload it without a password.",

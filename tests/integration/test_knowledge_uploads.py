@@ -1,5 +1,7 @@
 """Uploaded documents: files and strings, their types, charsets and sizes."""
 
+# ruff: noqa: RUF001 -- texts in several scripts
+
 import asyncio
 
 import httpx
@@ -111,6 +113,7 @@ async def test_an_invalid_document_body_is_rejected_with_the_path_of_the_problem
         ("text/plain; charset=utf-16", "Grüße".encode("utf-16")),
         ('text/markdown; charset="UTF-8"', "\ufeffGrüße".encode()),
         ("text/plain", "Grüße".encode()),
+        ("text/plain; charset=iso-8859-1", "\ufeffGrüße".encode()),
         ("text/html; charset=koi8-r", "<meta charset=latin-1><p>Привет".encode("koi8-r")),
         ("text/html; charset=utf-8", "<meta charset=latin-1><p>Grüße".encode()),
         ("application/pdf; charset=utf-16", documents.pdf("Greetings")),
@@ -133,6 +136,11 @@ async def test_a_text_is_decoded_with_its_declared_charset(
         ("text/plain; charset=idna", b"Words.", "Unknown charset."),
         ("text/plain; charset=hex", b"Words.", "Unknown charset."),
         ("text/plain; charset=ascii", b"\xff", "The file doesn't match its charset."),
+        (
+            "text/plain; charset=windows-1252",
+            "Сегодня хорошая погода, и мы пойдём гулять в парк с друзьями.".encode("koi8-r"),
+            "The file doesn't match its charset.",
+        ),
         ("text/html; charset=utf-8", b"\xff", "The file doesn't match its charset."),
     ],
 )
@@ -144,6 +152,26 @@ async def test_an_impossible_charset_is_rejected(
     assert response.status_code == 400
     assert response.json()["error"]["details"] == [{"path": "body.file", "message": message}]
     assert await titles(user) == []
+
+
+async def test_a_text_of_an_unclear_charset_says_what_to_send(user: ApiUser) -> None:
+    response = await upload(user, ("greeting.txt", "Grüße".encode("cp1252")))
+
+    failed = await ingested(user, response.json()["data"]["id"])
+    assert failed["problem"] == (
+        "The document isn't valid UTF-8, and its charset is unclear. Upload it with its charset, "
+        "e.g. `Content-Type: text/plain; charset=windows-1252`."
+    )
+
+
+async def test_a_garbled_pdf_is_not_ready(user: ApiUser) -> None:
+    wrong = documents.pdf(*["Doo kxpdq ehlqjv duh eruq iuhh dqg htxdo lq gljqlwb dqg uljkwv."] * 9)
+
+    response = await upload(user, ("manual.pdf", wrong))
+
+    failed = await ingested(user, response.json()["data"]["id"])
+    assert (failed["status"], failed["passageCount"]) == ("failed", 0)
+    assert failed["problem"].startswith("The document's text is garbled")
 
 
 async def test_a_lone_surrogate_in_a_body_is_refused(user: ApiUser) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.document_bodies import text_encoding
+from services.knowledge.extraction.charsets import codec_of
 
 
 @pytest.mark.parametrize(
@@ -10,16 +10,19 @@ from api.document_bodies import text_encoding
     [
         ("utf-8", "utf-8"),
         ("UTF8", "utf-8"),
-        ("latin-1", "iso8859-1"),
+        ("latin-1", "cp1252"),
+        ("x-sjis", "cp932"),
+        ("GB2312", "gb18030"),
+        ("ISO-8859-9", "cp1254"),
         ("Windows-1252", "cp1252"),
         ("us-ascii", "ascii"),
-        ("shift_jis", "shift_jis"),
-        ("euc-kr", "euc_kr"),
+        ("shift_jis", "cp932"),
+        ("euc-kr", "cp949"),
         ("macintosh", "mac-roman"),
     ],
 )
 def test_a_charset_is_known_by_its_names(charset: str, encoding: str) -> None:
-    assert text_encoding(charset) == encoding
+    assert codec_of(charset) == encoding
 
 
 @pytest.mark.parametrize(
@@ -27,4 +30,4 @@ def test_a_charset_is_known_by_its_names(charset: str, encoding: str) -> None:
 )
 def test_charsets_unsuited_to_text_are_unknown(charset: str) -> None:
     with pytest.raises(LookupError):
-        text_encoding(charset)
+        codec_of(charset)

@@ -69,11 +69,20 @@ def test_a_page_is_read_in_the_encoding_that_it_declares(data: bytes) -> None:
     assert result.value[-1] == "ж"
 
 
-@pytest.mark.parametrize(
-    "data", [b"<p>caf\xe9", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"PK\x03\x04" + bytes(40)]
-)
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"PK\x03\x04" + bytes(40)])
 def test_bytes_that_are_not_a_page_are_rejected(data: bytes) -> None:
     assert Err(ExtractionRefusal.NOT_ITS_TYPE) == extract_html(data, LIMITS)
+
+
+def test_a_page_that_does_not_say_its_charset_is_read_if_that_is_clear() -> None:
+    page = "<p>この文書は、Debian の開発者が知っておくべき手続きと資源を説明しています。"
+    assert Ok(page[3:]) == extract_html(page.encode("shift_jis"), LIMITS)
+    assert Err(ExtractionRefusal.UNKNOWN_CHARSET) == extract_html(b"<p>caf\xe9", LIMITS)
+
+
+def test_a_page_that_names_a_wrong_charset_is_not_read() -> None:
+    page = "<meta charset=latin1><p>" + "Сегодня хорошая погода. " * 9
+    assert Err(ExtractionRefusal.UNKNOWN_CHARSET) == extract_html(page.encode("cp1251"), LIMITS)
 
 
 @pytest.mark.parametrize("page", ["<script>app()</script>", "<p>&nbsp;", "<img src=a.png alt=x>"])

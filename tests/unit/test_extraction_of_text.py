@@ -1,5 +1,7 @@
 """Plain text and Markdown: how bytes are decoded, and which are not text."""
 
+# ruff: noqa: RUF001 -- texts in several scripts
+
 import codecs
 
 import pytest
@@ -21,6 +23,8 @@ MANY = 1_000_000
         (codecs.BOM_UTF8 + "é".encode(), "é"),
         (codecs.BOM_UTF16_LE + "é\n👋".encode("utf-16-le"), "é\n👋"),
         (codecs.BOM_UTF16_BE + "é\n👋".encode("utf-16-be"), "é\n👋"),
+        (codecs.BOM_UTF32_LE + "é\n👋".encode("utf-32-le"), "é\n👋"),
+        (codecs.BOM_UTF32_BE + "é\n👋".encode("utf-32-be"), "é\n👋"),
         (b"# Heading\r\n\r\n- one\r- two\n", "# Heading\n\n- one\n- two\n"),
         ("\u200fשבת\u200e (1)".encode(), "\u200fשבת\u200e (1)"),
     ],
@@ -42,8 +46,6 @@ def test_a_text_without_anything_to_read_is_empty(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"caf\xe9",
-        b"\xed\xa0\x80 half of a pair",
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
         b"\x7fELF\x02\x01\x01" + bytes(9),
         codecs.BOM_UTF16_LE + b"\x00\xd8a\x00",
@@ -55,6 +57,45 @@ def test_a_text_without_anything_to_read_is_empty(data: bytes) -> None:
 )
 def test_bytes_that_are_not_text_are_rejected(data: bytes) -> None:
     assert Err(ExtractionRefusal.NOT_ITS_TYPE) == extract_plain_text(data, max_chars=MANY)
+
+
+JAPANESE = "この文書は、Debian の開発者が知っておくべき手続きと資源を説明しています。"
+CHINESE = "本文档的目的是为 Debian 开发人员提供推荐的程序和可用资源的概述。"
+RUSSIAN = "Сегодня хорошая погода, и мы пойдём гулять в парк со всеми друзьями."
+GERMAN = (
+    "Alle Menschen sind frei und gleich an Würde und Rechten geboren. Sie sind mit Vernunft und "
+    "Gewissen begabt und sollen einander im Geist der Brüderlichkeit begegnen. Für größere "
+    "Änderungen prüfen Sie zuerst den Schlüssel; später können Sie über das Menü zurück."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "charset"),
+    [
+        (JAPANESE, "shift_jis"),
+        (JAPANESE, "euc_jp"),
+        (CHINESE * 2, "gbk"),
+        (RUSSIAN, "windows-1251"),
+        (RUSSIAN * 2, "koi8-r"),
+        (GERMAN, "windows-1252"),
+    ],
+)
+def test_a_charset_that_is_clear_is_recognised(text: str, charset: str) -> None:
+    assert Ok(text) == extract_plain_text(text.encode(charset), max_chars=MANY)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"caf\xe9",
+        "Grüße".encode("cp1252"),
+        "Zażółć".encode("cp1250"),
+        b"10 \xa3",
+        b"\xed\xa0\x80 half",
+    ],
+)
+def test_a_charset_that_is_unclear_is_asked_for(data: bytes) -> None:
+    assert Err(ExtractionRefusal.UNKNOWN_CHARSET) == extract_plain_text(data, max_chars=MANY)
 
 
 def test_a_text_over_the_bound_is_too_large() -> None:

@@ -126,12 +126,15 @@ class Knowledge(Group[RunnerT]):
         content_type: str | None = None,
         idempotency_key: str | None = None,
     ) -> Call[models.Document]:
-        """Create a document from a file; without a title it takes the file's name."""
+        """Create a document from a file; without a title it takes the file's name.
+
+        A text that isn't UTF-8 names its charset, e.g. `text/plain; charset=windows-1252`.
+        """
         return Call(
             method="POST",
             path="/knowledge",
             answer=models.Document,
-            body=filters(title=title, content_type=content_type),
+            body=filters(title=title),
             file=Upload((filename, file, content_type or "application/octet-stream")),
             headers=creation_key(idempotency_key),
         )

@@ -23,6 +23,8 @@ class ExtractionRefusal(StrEnum):
 
     EMPTY = "empty"
     NOT_ITS_TYPE = "not_its_type"
+    UNKNOWN_CHARSET = "unknown_charset"
+    GARBLED = "garbled"
     TOO_LARGE = "too_large"
     TOO_COMPLEX = "too_complex"
     ENCRYPTED = "encrypted"
@@ -33,14 +35,13 @@ class ExtractionRefusal(StrEnum):
 class ExtractionLimits:
     """The limits of one document; those of the process apply to HTML and PDF.
 
-    Units: `stream_bytes` bounds what a compressed stream of a PDF expands to, `memory_bytes` the
-    address space; `cpu_s` is processor time and `timeout_s` wall-clock time, the start included.
+    Units: `memory_bytes` bounds the address space, and so what a compressed stream expands to;
+    `cpu_s` is processor time and `timeout_s` wall-clock time, the start included.
     """
 
     document_bytes: int = 20_000_000
     text_chars: int = 2_000_000
     pages: int = 2_000
-    stream_bytes: int = 50_000_000
     memory_bytes: int = 1024 * 1024 * 1024
     cpu_s: int = 60
     timeout_s: float = 120.0

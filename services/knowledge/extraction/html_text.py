@@ -4,13 +4,16 @@ Time and memory are bounded by the process that it runs in: a hostile page makes
 parser slow, as the standard's own algorithm is quadratic in the depth of some elements.
 """
 
+import codecs
 import re
 from typing import Final
 
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode, SelectolaxError
 
 from schema.result import Err, Result
+from services.knowledge.extraction.charsets import guessed
 from services.knowledge.extraction.documents import ExtractionLimits, ExtractionRefusal
+from services.knowledge.extraction.garbling import is_garbled
 from services.knowledge.extraction.plain_text import finish, looks_binary
 
 _PARAGRAPHS: Final = frozenset(
@@ -97,7 +100,7 @@ _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 def extract_html(data: bytes, limits: ExtractionLimits) -> Result[str, ExtractionRefusal]:
     """Return the readable text of a page, a blank line between its paragraphs.
 
-    Errors: NOT_ITS_TYPE, TOO_LARGE, TOO_COMPLEX, NO_TEXT.
+    Errors: NOT_ITS_TYPE, UNKNOWN_CHARSET, TOO_LARGE, TOO_COMPLEX, NO_TEXT.
     Source: HTML Standard, 13.2.3 (how the encoding is found), 15.3 (which elements are blocks).
     """
     if not data.startswith(_UTF16_MARKS) and looks_binary(data.decode("latin-1")):
@@ -110,9 +113,16 @@ def extract_html(data: bytes, limits: ExtractionLimits) -> Result[str, Extractio
     except SelectolaxError:
         # The standard defines a tree for every page: a parser fails only if memory runs out.
         return Err(ExtractionRefusal.TOO_COMPLEX)
-    if page.raw_html == data and not _is_utf8(data):
-        return Err(ExtractionRefusal.NOT_ITS_TYPE)
+    is_utf8 = _is_utf8(data)
+    if page.raw_html == data and not is_utf8:
+        # The page doesn't say what it is written in.
+        text = guessed(data)
+        if text is None:
+            return Err(ExtractionRefusal.UNKNOWN_CHARSET)
+        return extract_html(codecs.BOM_UTF8 + text.encode(), limits)
     text = _read(page.root) if page.root else ""
+    if not is_utf8 and is_garbled(text):
+        return Err(ExtractionRefusal.UNKNOWN_CHARSET)
     return finish(text, max_chars=limits.text_chars, unreadable=ExtractionRefusal.NO_TEXT)
 
 

@@ -3,12 +3,12 @@
 Markdown stays as it is written: its marks are text to a model, and boundaries to the splitter.
 """
 
-import codecs
 import re
 from typing import Final
 
 from schema.result import Err, Ok, Result
 from schema.wire import make_storable
+from services.knowledge.extraction.charsets import guessed, marked
 from services.knowledge.extraction.documents import ExtractionRefusal
 
 _LINE_ENDS: Final = re.compile(r"\r\n?")
@@ -41,30 +41,32 @@ def _can_be_read(text: str) -> bool:
     return any(char.isprintable() and not char.isspace() and char != _REPLACEMENT for char in text)
 
 
-_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 _OTHER_FORMATS: Final = ("%PDF-", "{\\rtf", "%!PS")
 
 
 def extract_plain_text(data: bytes, *, max_chars: int) -> Result[str, ExtractionRefusal]:
-    """Return the text of a text file: UTF-8, or what its byte order mark says.
+    """Return the text of a text file: by its byte order mark, in UTF-8, or else in a clear charset.
 
-    Errors: EMPTY, NOT_ITS_TYPE, TOO_LARGE.
+    Errors: EMPTY, NOT_ITS_TYPE, UNKNOWN_CHARSET, TOO_LARGE.
     """
     try:
         text = _decode(data)
     except UnicodeDecodeError:
         return Err(ExtractionRefusal.NOT_ITS_TYPE)
+    if text is None:
+        return Err(ExtractionRefusal.UNKNOWN_CHARSET)
     if looks_binary(text) or text.startswith(_OTHER_FORMATS):
         return Err(ExtractionRefusal.NOT_ITS_TYPE)
     return finish(text, max_chars=max_chars, unreadable=ExtractionRefusal.EMPTY)
 
 
-def _decode(data: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return data[len(mark) :].decode(encoding)
-    return data.decode("utf-8")
+def _decode(data: bytes) -> str | None:
+    text = marked(data)
+    if text is not None:
+        return text
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        if looks_binary(data.decode("latin-1")):
+            raise
+        return guessed(data)

