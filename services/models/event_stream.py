@@ -31,7 +31,7 @@ _BASE_BYTES: Final = 2 * 1024 * 1024
 _BYTES_PER_TOKEN: Final = 512
 
 _PIECE_BYTES: Final = 4 * 1024
-_PAUSE_AFTER_CPU_S: Final = 0.005
+_PAUSE_AFTER_CPU_S: Final = 0.001
 # The rest of the body behind the last event: reading it lets the connection be used again.
 _REMAINS_S: Final = 1.0
 
