@@ -15,6 +15,7 @@ class AlertKind(StrEnum):
     BUDGET_REACHED = "budget.reached"
     DOCUMENT_FAILED = "document.failed"
     MCP_SERVER_FAILED = "mcp_server.failed"
+    TOOL_REFUSED = "tool.refused"
     DEFECT = "defect"
 
 

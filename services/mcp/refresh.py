@@ -29,6 +29,7 @@ from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError, bounded
 from services.mcp.output_schemas import problem_of_output_schema
 from services.tools.input_schemas import problem_of_schema
+from services.tools.refusals import REFUSED_BY_PROVIDER
 from services.tools.secrets import UnreadableSecretError
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _log = structlog.get_logger(__name__)
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MAX_DESCRIPTION: Final = 4_000
 _MAX_NAMED: Final = 5
-REFUSED_BY_PROVIDER: Final = "Refused by the model's provider"
 _DELAY_S: Final = 0.5
 """Servers send one notification for each of many changed tools."""
 _PAUSE_S: Final = 10.0

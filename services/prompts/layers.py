@@ -3,7 +3,7 @@
 What users, memories and documents add is in `services/contexts`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from schema.contexts import OfferedTool, PromptLayers
@@ -52,6 +52,17 @@ def offered_tools(definitions: Sequence[ToolDefinition]) -> tuple[OfferedTool, .
         )
         for definition in definitions
     )
+
+
+def without_tools(layers: PromptLayers, names: Collection[str]) -> PromptLayers:
+    """Return the layers without some tools."""
+    if not names:
+        return layers
+    beginnings = tuple(f"- {name}: " for name in names)
+    offered = tuple(tool for tool in layers.offered if tool.name not in names)
+    lines = [line for line in layers.tools.splitlines() if not line.startswith(beginnings)]
+    tools = "\n".join(lines) if offered else ""
+    return layers.model_copy(update={"tools": tools, "offered": offered})
 
 
 def default_layers(definitions: Sequence[ToolDefinition]) -> PromptLayers:

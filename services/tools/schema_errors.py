@@ -50,6 +50,10 @@ def _sentence(
         words = f"required but missing: {_listed(_missing(error, all_errors), names)}"
     elif error.kind.name in {"additionalProperties", "unevaluatedProperties"}:
         words = _not_allowed(error, schema, names)
+    elif error.kind.name in {"anyOf", "oneOf"}:
+        words = _no_alternative(error, schema, names)
+    elif error.kind.name == "not" and names:
+        words = "does not satisfy `not`"
     else:
         describe = _EXPECTATIONS.get(error.kind.name)
         words = _unsatisfied(keyword, error) if describe is None else describe(error)
@@ -76,6 +80,15 @@ def _not_allowed(error: ValidationError, schema: Mapping[str, Any], names: _Name
     known = _at(schema, error.schema_path[:-1]).get("properties", {})
     unexpected = _listed(error.kind.as_dict()["unexpected"], names)
     return f"not allowed: {unexpected}; allowed: {_listed(known, names) or 'nothing'}"
+
+
+def _no_alternative(error: ValidationError, schema: Mapping[str, Any], names: _Names) -> str:
+    branches: list[list[ValidationError]] = error.kind.as_dict()["context"]
+    if not all(branches):
+        return f"matches several of the alternatives of `{error.kind.name}`, not one"
+    first = [_sentence(errors[0], errors, schema, names) for errors in branches[:_MAX_ERRORS]]
+    listed = "; ".join(f"({number}) {words}" for number, words in enumerate(first, 1))
+    return shortened(f"matches none of the alternatives of `{error.kind.name}`: {listed}")
 
 
 def _at(schema: Mapping[str, Any], path: Iterable[str | int]) -> Mapping[str, Any]:

@@ -1,17 +1,20 @@
 """What a model's answer means for its turn: the tool calls that it asks for, and its notices."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 from uuid import uuid4
 
 from schema.contexts import OfferedTool
-from schema.events import EventData, NoticeEvent, ToolCallEvent
+from schema.events import EventData, NoticeEvent, ToolCallEvent, UsageEvent
 from schema.turns import PAUSED, ToolCallStatus
+from schema.usage import TokenUsage
 from services.events.snapshots import event_input
 from services.models.gateway import AnswerEnded
 from services.tools.offered_schema import names_of_input
-from services.turns.steps import ToolRequest
+from services.tools.refusals import left_out_words
+from services.turns.steps import NewAttempt, ToolRequest
 
 _USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 
@@ -127,8 +130,24 @@ SHORTENED: Final = NoticeEvent(
 )
 
 
+def left_out_notice(tools: Collection[str]) -> NoticeEvent:
+    """Return the notice that the provider refused some tools."""
+    return NoticeEvent(code="tools_left_out", message=left_out_words(tools))
+
+
 def fallback_notice(model: str) -> NoticeEvent:
     """Return the notice that the fallback model answers."""
     return NoticeEvent(
         code="fallback_model", message=f"The model is unavailable; {model} answers instead."
+    )
+
+
+def usage_event(attempt: NewAttempt, usage: TokenUsage, cost_usd: Decimal) -> UsageEvent:
+    """Return the event of what an attempt used and cost."""
+    return UsageEvent(
+        step=attempt.key.step,
+        attempt=attempt.key.attempt,
+        model=attempt.model,
+        **usage.model_dump(),
+        cost_usd=cost_usd,
     )

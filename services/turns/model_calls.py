@@ -6,15 +6,14 @@ AttemptOvertakenError   another execution has the step
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Final
 
 import structlog
 
-from schema.events import EventData, UsageEvent
+from schema.events import EventData
 from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
@@ -28,19 +27,22 @@ from services.models.gateway import (
     ModelRequest,
     TextArrived,
 )
-from services.prompts.conversation import conversation, shortened
-from services.prompts.layers import default_layers, system_blocks
+from services.prompts.conversation import PromptMaterial, conversation, shortened
+from services.prompts.layers import default_layers, system_blocks, without_tools
 from services.prompts.window import written_tokens
 from services.shielding import DefectError, shielded, until_stored
 from services.tools.executor import ToolExecutor
 from services.tools.offered_schema import tool_params
+from services.tools.refusals import RefusedTools, ToolTrials, called_tools
 from services.turns.answers import (
     SHORTENED,
     closing_events,
     contains_text,
     fallback_notice,
+    left_out_notice,
     stop_word,
     tool_requests,
+    usage_event,
 )
 from services.turns.steps import (
     Abandoned,
@@ -75,13 +77,14 @@ class _Progress:
 class ModelCalls:
     """Calls the model for a step of a turn."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- one for each neighbour and limit
         self,
         *,
         steps: Steps,
         gateway: ModelGateway,
         events: EventWriter,
         tools: ToolExecutor,
+        refused: RefusedTools,
         max_output_tokens: int,
         attempts: int,
         max_tool_calls: int,
@@ -91,6 +94,7 @@ class ModelCalls:
         self._gateway = gateway
         self._events = events
         self._tools = tools
+        self._refused = refused
         self._max_output_tokens = max_output_tokens
         self._attempts = attempts
         self._max_tool_calls = max_tool_calls
@@ -141,30 +145,42 @@ class ModelCalls:
     async def _stream_fitting(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
     ) -> AnswerEnded:
-        """Ask with as much of the conversation as the model takes: a refused request is free."""
+        """Ask with as much of the conversation, and with those tools, that the provider takes.
+
+        A refused request is free.
+        """
         whole = attempt.material
+        trials = self._refused.trials(attempt.model, attempt.offered)
         while True:
             try:
-                return await self._stream(attempt, text, progress)
+                return await self._stream(attempt, text, progress, trials)
             except ModelCallError as error:
-                is_refused = error.kind is FailureKind.TOO_LARGE and not progress.has_started
-                shorter = shortened(attempt.material) if is_refused else None
+                if progress.has_started:
+                    raise
+                shorter: PromptMaterial | None = attempt.material
+                if error.kind is FailureKind.TOO_LARGE:
+                    shorter = shortened(attempt.material)
+                elif error.kind is not FailureKind.TOOLS_REFUSED or not trials.take_refusal(
+                    error.refused_tool_index
+                ):
+                    raise
                 if shorter is None:
                     raise
-            if attempt.material is whole:
+            if shorter is not whole and attempt.material is whole:
                 await self._publish(attempt, [SHORTENED])
             attempt = replace(attempt, material=shorter)
 
     async def _stream(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, trials: ToolTrials
     ) -> AnswerEnded:
-        request = self._request(attempt)
+        request = self._request(attempt, trials.left_out)
         progress.is_asked = True
         async with aclosing(self._gateway.stream(request)) as events:
             async for event in events:
                 match event:
                     case AnswerStarted():
                         progress.usage, progress.has_started = event.usage, True
+                        await self._tell_refused(attempt, trials)
                     case TextArrived():
                         text.add(event.text)
                     case AnswerEnded():
@@ -173,13 +189,20 @@ class ModelCalls:
                         return event
         raise broken_stream()
 
-    def _request(self, attempt: NewAttempt) -> ModelRequest:
-        layers = attempt.layers or default_layers(())
+    async def _tell_refused(self, attempt: NewAttempt, trials: ToolTrials) -> None:
+        if trials.left_out and (trials.has_new or attempt.key.step == 1):
+            await self._publish(attempt, [left_out_notice(trials.left_out)])
+        if trials.has_new:
+            trials.take_answer()
+            await self._refused.remember(attempt.model, trials)
+
+    def _request(self, attempt: NewAttempt, left_out: Collection[str]) -> ModelRequest:
+        layers = without_tools(attempt.layers or default_layers(()), left_out)
         return ModelRequest(
             model=attempt.model,
             system=system_blocks(layers),
             messages=conversation(attempt.material),
-            tools=tool_params(layers.offered),
+            tools=tool_params(layers.offered) or called_tools(attempt.material.steps),
             max_tokens=self._max_output_tokens,
         )
 
@@ -214,7 +237,7 @@ class ModelCalls:
             has_text=any(map(contains_text, [*said, answer.blocks])),
         )
         await self._publish(
-            attempt, [_usage_event(attempt, answer.usage, completed.cost_usd), *closing]
+            attempt, [usage_event(attempt, answer.usage, completed.cost_usd), *closing]
         )
         return CallModelOutput(
             stop_reason=stop_word(answer.stop_reason),
@@ -276,7 +299,7 @@ class ModelCalls:
             _log.exception("text_not_published", turn_id=str(attempt.key.turn_id))
         used, is_estimate = self._used(attempt, text, progress, asked=asked)
         ended = await self._abandon(attempt, text.text, used, failed=failed, estimated=is_estimate)
-        await self._publish(attempt, [_usage_event(attempt, ended.usage, ended.cost_usd)])
+        await self._publish(attempt, [usage_event(attempt, ended.usage, ended.cost_usd)])
         return ended
 
     async def _abandon(
@@ -373,13 +396,3 @@ class ModelCalls:
             needs_approval=call.needs_approval,
             timeout_s=None if tool.instant else tool.timeout.total_seconds(),
         )
-
-
-def _usage_event(attempt: NewAttempt, usage: TokenUsage, cost_usd: Decimal) -> UsageEvent:
-    return UsageEvent(
-        step=attempt.key.step,
-        attempt=attempt.key.attempt,
-        model=attempt.model,
-        **usage.model_dump(),
-        cost_usd=cost_usd,
-    )

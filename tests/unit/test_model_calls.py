@@ -22,6 +22,7 @@ from services.models.gateway import (
 )
 from services.prompts.conversation import PromptMaterial, SaidMessage
 from services.shielding import DefectError
+from services.tools.refusals import RefusedTools
 from services.turns.model_calls import ModelCalls
 from services.turns.steps import Abandoned, AttemptKey, Claim, Completed, NewAttempt, Steps
 
@@ -99,6 +100,7 @@ def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> Mo
         gateway=cast("Any", gateway),
         events=cast("Any", SimpleNamespace(append=append, append_attempt=append)),
         tools=cast("Any", None),
+        refused=RefusedTools(cast("Any", None)),
         max_output_tokens=100,
         attempts=attempts,
         max_tool_calls=32,

@@ -225,6 +225,16 @@ def test_what_is_wrong_with_an_input_is_said_in_the_models_names() -> None:
     assert validation.problem(ODATA, {"$top": "x"}, names=names) == (
         "`top`: expected integer, got string"
     )
+    assert validation.problem(ODATA | {"oneOf": [True, True]}, {"$top": 1}) == (
+        "matches several of the alternatives of `oneOf`, not one"
+    )
+    either: dict[str, Any] = {
+        "anyOf": [{"required": ["$top"]}, {"properties": {"$top": {"const": 1}, "a": False}}]
+    }
+    assert validation.problem(either, {"a": 1}, names=names) == (
+        "matches none of the alternatives of `anyOf`: (1) required but missing: `top`; (2) `a`: "
+        "does not satisfy `a`"
+    )
     assert validation.problem(ODATA, {}) == "required but missing: `$top`"
 
 

@@ -29,6 +29,7 @@ from services.setup_errors import MissingApiKeyError
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
+from services.tools.refusals import RefusedTools
 from services.tools.trials import ToolTrialRuns
 from services.turns.model_calls import ModelCalls
 from services.turns.preparation import TurnPreparation, TurnRules
@@ -108,6 +109,7 @@ def _activities(
         gateway=gateway,
         events=foundation.events,
         tools=tools.executor,
+        refused=RefusedTools(database),
         max_output_tokens=settings.max_output_tokens,
         attempts=settings.model_attempts,
         max_tool_calls=settings.max_tool_calls,
