@@ -32,7 +32,10 @@ _WRITE_TIMEOUT_S: Final = 20.0
 _NOTIFICATION_S: Final = 5.0
 """For what is not a call: other messages wait behind a notification."""
 _MAX_LINES: Final = 80_000
+_BURST_LINES: Final = 2_000
+_BURST_REFILL_S: Final = 2.0
 _MAX_LISTENS: Final = 30
+_MAX_CHECKED_BYTES: Final = 256 * 1024
 _SESSION_LOST: Final = 404
 _REFUSED: Final = frozenset({401, 403})
 _NOT_REACHED: Final = _REFUSED | {429}
@@ -91,6 +94,8 @@ class HttpFailure:
 
 
 _CANCELLED: Final = HttpFailure("The call was cancelled.", reached=True)
+_TOO_MUCH: Final = HttpFailure("The server sent too much without answering.", reached=True)
+_OTHER: Final = HttpFailure("The server's response is for a different request.", reached=True)
 _TOO_LONG: Final = HttpFailure(TOO_LONG, reached=True, is_too_long=True)
 
 
@@ -114,6 +119,10 @@ class FailureAsResponse:
         error = ErrorData(code=INTERNAL_ERROR, message=failure.sentence, data=data)
         message = JSONRPCError(jsonrpc="2.0", id=request_id, error=error)
         return message.model_dump_json(by_alias=True).encode()
+
+    def event(self, failure: HttpFailure, request_id: RequestId) -> bytes:
+        """Return the server-sent event that carries a failure, wherever a stream stands."""
+        return b"\n\ndata: " + self.message(failure, request_id) + b"\n\n"
 
     def failure_of(self, error: Exception) -> HttpFailure | None:
         """Return the failure that an error carries, if it is one of ours."""
@@ -172,15 +181,15 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
     ) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
         if response.is_success and _media_type(response) == "text/event-stream":
-            # Ends the stream for good, should the call be cancelled.
-            ending = b"\n\ndata: " + self._failures.message(_CANCELLED, request_id) + b"\n\n"
             pending.on_close = lambda: self._pending.pop(request_id, None)
-            return _with_stream(response, _Stream(response, _StreamLimit(), pending, ending))
+            pending.event_of = lambda failure: self._failures.event(failure, request_id)
+            return _with_stream(response, _Stream(response, _StreamLimit(), pending))
         whole = httpx2.Response(
             response.status_code, headers=response.headers, content=await _read(response)
         )
         if whole.status_code < 400:
-            return whole
+            is_other = not _may_answer(whole.content, request_id)
+            return self._failures.response(_OTHER, request_id) if is_other else whole
         failure = _status_failure(whole, request)
         return whole if failure is None else self._failures.response(failure, request_id)
 
@@ -203,7 +212,7 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
         if not self._listens.take(1):
             raise McpServerError("The server keeps closing its event stream.")
         response = await self._inner.handle_async_request(request)
-        return _with_stream(response, _Stream(response, self._listen_limit, _Pending(), b""))
+        return _with_stream(response, _Stream(response, self._listen_limit, _Pending()))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -216,49 +225,60 @@ class _StreamLimit:
     def __init__(self) -> None:
         self._bytes = TokenBucket(MAX_BYTES, refill_s=REFILL_S)
         self._lines = TokenBucket(_MAX_LINES, refill_s=REFILL_S)
+        self._pace = TokenBucket(_BURST_LINES, refill_s=_BURST_REFILL_S)
 
-    def count(self, chunk: bytes) -> None:
-        if not self._bytes.take(weight_of(chunk)) or not self._lines.take(chunk.count(b"\n")):
-            raise McpServerError("The server sent too much without answering.")
+    def wait_s(self, chunk: bytes) -> float | None:
+        """Return how long to wait before a chunk is passed on; None if it is too much.
+
+        Each message costs the worker time that calls of others need: a flood gets a share of it.
+        """
+        lines = chunk.count(b"\n")
+        if not self._bytes.take(weight_of(chunk)) or not self._lines.take(lines):
+            return None
+        return self._pace.debt_s(lines)
 
 
 class _Pending:
-    """A request that can be cancelled from elsewhere."""
+    """A request that can be ended from elsewhere: `failure` is why, and `event_of` tells it."""
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
-        self.is_cancelled = False
+        self.failure: HttpFailure | None = None
+        self.event_of: Callable[[HttpFailure], bytes] = lambda _: b""
         self.on_close: Callable[[], object] = lambda: None
 
     def cancel(self) -> None:
-        self.is_cancelled = True
+        self.failure = _CANCELLED
         self.scope.cancel()
 
 
 class _Stream(httpx2.AsyncByteStream):
-    """The body of a streamed answer: counted, and ended when the request is cancelled."""
+    """The body of a streamed answer: counted, and ended for good when the request has failed."""
 
-    def __init__(
-        self, response: httpx2.Response, limit: _StreamLimit, pending: _Pending, ending: bytes
-    ) -> None:
+    def __init__(self, response: httpx2.Response, limit: _StreamLimit, pending: _Pending) -> None:
         self._response = response
         self._chunks = _chunks(response)
         self._limit = limit
         self._pending = pending
-        self._ending = ending
+        self._has_ended = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._pending.is_cancelled:
-            with anyio.CancelScope() as self._pending.scope:
+        pending = self._pending
+        if pending.failure is None:
+            with anyio.CancelScope() as pending.scope:
                 chunk = await anext(self._chunks)
-                self._limit.count(chunk)
-                return chunk
-        ending, self._ending = self._ending, b""
-        if not ending:
+                wait_s = self._limit.wait_s(chunk)
+                if wait_s is not None:
+                    await asyncio.sleep(wait_s)
+                    return chunk
+                pending.failure = _TOO_MUCH
+        ending = b"" if pending.failure is None else pending.event_of(pending.failure)
+        if self._has_ended or not ending:
             raise StopAsyncIteration
+        self._has_ended = True
         return ending
 
     async def aclose(self) -> None:
@@ -288,6 +308,20 @@ def _scopes_asked(response: httpx2.Response, request: httpx2.Request) -> str:
     # A server could name what it was sent as a scope.
     shown = named(scopes, secrets=request.headers.values())
     return f" It asks for the scopes {shown}." if shown else ""
+
+
+def _may_answer(body: bytes, request_id: RequestId) -> bool:
+    """Return whether a body can be the answer to a request: the SDK would wait for another one.
+
+    What can't be read is none of these, and a large body is not read twice.
+    """
+    if len(body) > _MAX_CHECKED_BYTES:
+        return True
+    try:
+        message = from_json(body)
+    except ValueError:
+        return True
+    return not isinstance(message, dict) or str(message.get("id")) == str(request_id)
 
 
 def _is_rpc_error(body: bytes) -> bool:

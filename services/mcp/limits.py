@@ -59,6 +59,11 @@ class TokenBucket:
         self._counted_at = now
         return self._available >= 0
 
+    def debt_s(self, amount: int) -> float:
+        """Use some of it, and return how long it takes until that was there."""
+        self.take(amount)
+        return max(0.0, -self._available / self._per_second)
+
     def refill(self) -> None:
         """Make the whole capacity available again."""
         self._available = self._capacity

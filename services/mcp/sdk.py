@@ -10,6 +10,7 @@ declined.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Final, TypeAlias
 
 import structlog
@@ -29,7 +30,7 @@ from mcp.shared.auth_utils import check_resource_allowed
 from mcp.shared.dispatcher import OnNotify, OnNotifyIntercept, OnRequest, ProgressFnT
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
-from mcp.shared.message import SessionMessage
+from mcp.shared.message import MessageMetadata, SessionMessage
 from mcp_types import (
     CONNECTION_CLOSED,
     HEADER_MISMATCH,
@@ -43,14 +44,17 @@ from mcp_types import (
     CallToolResult,
     Implementation,
     InputRequiredResult,
+    JSONRPCRequest,
     ListToolsResult,
     PaginatedRequestParams,
     Tool,
     ToolListChangedNotification,
 )
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from services.mcp.errors import McpServerError
+from services.mcp.limits import TokenBucket
 from services.outgoing.errors import OutgoingError
 
 __all__ = [
@@ -78,6 +82,10 @@ _TOOL_ANSWER: Final[TypeAdapter[ToolAnswer]] = TypeAdapter(ToolAnswer)
 
 _MAX_TOOLS: Final = 500
 _MAX_PAGES: Final = 100
+_MAX_LIST_BYTES: Final = 16 * 1024 * 1024
+_MAX_REQUESTS: Final = 200
+_REQUESTS_REFILL_S: Final = 60.0
+"""How many requests of a server are answered."""
 _CLIENT_INFO: Final = Implementation(name="everturn", version="1")
 _NO_HANDSHAKE: Final = frozenset(
     {
@@ -105,9 +113,13 @@ class McpSession:
         """Return the server's tools, from all pages. Errors: McpServerError; those of the SDK."""
         tools: list[Tool] = []
         cursor: str | None = None
+        size = 0
         for _ in range(_MAX_PAGES):
             page = await self._page(cursor)
             tools += page.tools
+            size += len(to_json(page.tools))
+            if size > _MAX_LIST_BYTES:
+                raise McpServerError(f"The server lists more than {_MAX_LIST_BYTES:,} bytes.")
             if len(tools) > _MAX_TOOLS:
                 raise McpServerError(f"The server lists more than {_MAX_TOOLS} tools.")
             cursor = page.next_cursor
@@ -197,11 +209,23 @@ async def open_session(
 
 
 class _Dispatcher(JSONRPCDispatcher):
-    """The SDK's dispatcher, which also reports its end."""
+    """The SDK's dispatcher, which also reports its end, and answers only so many requests."""
 
     def __init__(self, streams: TransportStreams, on_end: Callable[[], None]) -> None:
         super().__init__(*streams)
         self._on_end = on_end
+        self._requests = TokenBucket(_MAX_REQUESTS, refill_s=_REQUESTS_REFILL_S)
+
+    async def _dispatch_request(
+        self,
+        req: JSONRPCRequest,
+        metadata: MessageMetadata,
+        on_request: OnRequest,
+        sender_ctx: Context | None,
+    ) -> None:
+        # Each gets a task and an answer: a server that floods gets no more of them.
+        if self._requests.take(1):
+            await super()._dispatch_request(req, metadata, on_request, sender_ctx)
 
     async def run(
         self,

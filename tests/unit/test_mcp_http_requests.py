@@ -141,3 +141,67 @@ async def test_a_failed_notification_is_ignored() -> None:
     request = httpx2.Request("POST", URL, json=body)
 
     assert (await requests_to(broken).handle_async_request(request)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"jsonrpc": "2.0", "id": 8, "result": {}},
+        {"jsonrpc": "2.0", "id": None, "error": {"code": 1, "message": "no"}},
+        {"jsonrpc": "2.0", "method": "notifications/message"},
+        {},
+    ],
+)
+async def test_a_response_for_another_request_is_not_waited_on(body: object) -> None:
+    failure = await failure_of(lambda _: httpx2.Response(200, json=body))
+
+    assert failure == HttpFailure("The server's response is for a different request.", reached=True)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"<html>", b"[" * 100_000, b"x" * 300_000])
+async def test_a_response_that_cannot_be_read_is_left_to_the_session(body: bytes) -> None:
+    response = await requests_to(lambda _: httpx2.Response(200, content=body)).handle_async_request(
+        a_call()
+    )
+
+    assert await response.aread() == body
+
+
+async def test_a_stream_that_says_too_much_ends_with_our_own_error() -> None:
+    async def flood() -> AsyncIterator[bytes]:
+        yield b": hello\n\n"
+        while True:
+            yield b"\n" * 100_000
+
+    headers = {"Content-Type": "text/event-stream"}
+    requests = requests_to(lambda _: httpx2.Response(200, headers=headers, content=flood()))
+    response = await requests.handle_async_request(a_call())
+
+    first, event = (await response.aread()).decode().split("data: ")
+
+    assert first.strip() == ": hello"
+    message = json.loads(event)
+    assert (message["id"], message["error"]["message"]) == (
+        7,
+        "The server sent too much without answering.",
+    )
+
+
+async def test_a_flood_is_slowed_down_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def flood() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"data: 1\n\n" * 1_000
+
+    monkeypatch.setattr("services.mcp.http.asyncio.sleep", sleep)
+    headers = {"Content-Type": "text/event-stream"}
+    requests = requests_to(lambda _: httpx2.Response(200, headers=headers, content=flood()))
+    response = await requests.handle_async_request(a_call())
+
+    assert (await response.aread()).count(b"data") == 10_000
+    assert waited[0] == 0
+    assert waited[-1] == pytest.approx(18, abs=1)

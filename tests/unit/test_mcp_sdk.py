@@ -240,3 +240,47 @@ def test_only_one_module_imports_the_sdk() -> None:
     ]
 
     assert importing == ["services/mcp/sdk.py"]
+
+
+async def test_only_so_many_requests_of_a_server_are_answered() -> None:
+    server = Server(**{"tools/call": {"content": []}})
+
+    async def flooded(session: McpSession) -> object:
+        for number in range(1_000):
+            await server.send(JSONRPCRequest(jsonrpc="2.0", id=f"p{number}", method="ping"))
+        return await called(session)
+
+    await Opened(server).run(flooded)
+
+    answers = [one for one in server.received if isinstance(one, JSONRPCResponse)]
+    assert 0 < len(answers) <= 201
+
+
+async def test_what_only_a_client_with_a_user_could_answer_is_declined() -> None:
+    server = Server(**{"tools/call": {"content": []}})
+    asked = ("sampling/createMessage", "elicitation/create", "roots/list")
+
+    async def prompted(session: McpSession) -> object:
+        for method in asked:
+            params = {"messages": [], "maxTokens": 1, "message": "?", "requestedSchema": {}}
+            request = JSONRPCRequest(jsonrpc="2.0", id=method, method=method, params=params)
+            await server.send(request)
+        return await called(session)
+
+    await Opened(server).run(prompted)
+
+    declined = [one for one in server.received if isinstance(one, JSONRPCError)]
+    assert {one.id for one in declined} == set(asked)
+
+
+@pytest.mark.parametrize("pages", ["many bytes", "the same page"])
+async def test_a_list_without_an_end_is_refused(pages: str) -> None:
+    tools = [{"name": "a", "inputSchema": {"type": "object", "x": "x" * 3_000_000}}]
+    listed = {"tools": tools if pages == "many bytes" else [], "nextCursor": "again"}
+    server = Server(**{"tools/list": listed})
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await Opened(server).run(McpSession.list_tools)
+
+    expected = "16,777,216 bytes" if pages == "many bytes" else "100 pages"
+    assert [expected in str(error) for error in flattened(raised.value)] == [True]
