@@ -112,6 +112,13 @@ def test_a_recipe_is_a_workflow_whose_nodes_are_all_connected(name: str) -> None
         assert {"parameters", "typeVersion", "position"} <= set(node)
 
 
+def test_each_recipe_has_an_id_of_its_own_as_n8n_imports_it() -> None:
+    ids = [recipe(name)["id"] for name in RECIPES]
+
+    assert len(set(ids)) == len(RECIPES)
+    assert all(re.fullmatch(r"[A-Za-z0-9]{16}", each) for each in ids)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_reads_only_nodes_that_it_has(name: str) -> None:
     workflow = recipe(name)
@@ -129,7 +136,11 @@ def test_a_recipe_rejects_unsigned_requests_first(name: str) -> None:
     assert nodes["Webhook"]["parameters"]["options"] == {"rawBody": True}
     assert [target["node"] for target in signed] == ["Read the call"]
     assert [target["node"] for target in unsigned] == ["Refuse"]
-    assert nodes["Refuse"]["parameters"]["options"]["responseCode"] == 401
+    refuse = nodes["Refuse"]["parameters"]
+    assert refuse["options"]["responseCode"] == 401
+    # Without it, n8n says that its text is a web page.
+    (header,) = refuse["options"]["responseHeaders"]["entries"]
+    assert (header["name"], header["value"]) == ("Content-Type", "text/plain; charset=utf-8")
     assert "Refuse" not in workflow["connections"]
 
 
