@@ -130,10 +130,14 @@ class Client:
         async with _open(api) as (client, http):
             yield cls(client, http, await client.auth.login(email=email, password=PASSWORD))
 
+    @property
+    def token(self) -> str:
+        """The access token."""
+        return self._session.access_token.get_secret_value()
+
     async def request(self, method: str, path: str, body: object = None) -> httpx2.Response:
         """Return the response to a request, whatever its status."""
-        token = self._session.access_token.get_secret_value()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {self.token}"}
         return await self._http.request(method, path, json=body, headers=headers)
 
     async def new_chat(self) -> str:
