@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from cachetools import TTLCache
+from cachetools import TLRUCache
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE
@@ -41,6 +41,8 @@ _MAX_PROBLEM: Final = 2_000
 _MOST_NAMED: Final = 5
 _REMEMBERED: Final = 10_000
 _LIFETIME_S: Final = 300.0
+_LIFETIME_OF_STORED_S: Final = 30.0
+"""For later steps of running turns: others aren't offered the tool until it is enabled again."""
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -126,7 +128,10 @@ class RefusedTools:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_REMEMBERED, _LIFETIME_S)
+        # Each with its lifetime in seconds.
+        self._known: TLRUCache[tuple[str, str], float] = TLRUCache(
+            _REMEMBERED, ttu=lambda _, lifetime_s, now: now + lifetime_s
+        )
 
     def trials(self, model: str, offered: Sequence[OfferedTool]) -> ToolTrials:
         """Return the trials for a call; they begin without what is known to be refused."""
@@ -140,25 +145,31 @@ class RefusedTools:
         """
         for tool in trials.offered:
             if tool.name in trials.left_out:
-                self._known[model, _key(tool)] = True
+                self._known[model, _key(tool)] = _LIFETIME_S
         try:
             async with self._database.transaction(SERVICE) as session:
                 for tool in trials.convicted:
-                    await _store(session, tool)
+                    if await _store(session, tool):
+                        self._known[model, _key(tool)] = _LIFETIME_OF_STORED_S
         except Exception:  # noqa: BLE001 -- whatever it is, the answer goes on
             _log.exception("refused_tools_not_stored", model=model)
 
 
-async def _store(session: AsyncSession, tool: OfferedTool) -> None:
-    """Store that a tool of others is refused, with an alert, unless it is known or has changed."""
+async def _store(session: AsyncSession, tool: OfferedTool) -> bool:
+    """Store that a tool of others is refused, with an alert, unless it is known or has changed.
+
+    Return whether it is one of others, as it was refused.
+    """
     server, separator, name = tool.name.partition(SERVER_SEPARATOR)
     row: McpToolRow | WorkflowToolRow | None
     if separator:
         row = await session.get(McpToolRow, (server, name), with_for_update=True)
     else:
         row = await session.get(WorkflowToolRow, tool.name, with_for_update=True)
-    if row is None or row.problem is not None or _schema(row) != _schema(tool):
-        return
+    if row is None or _schema(row) != _schema(tool):
+        return False
+    if row.problem is not None:
+        return True
     row.problem = REFUSED
     of_server = await session.get(McpServerRow, server, with_for_update=True) if separator else None
     if of_server is not None:
@@ -170,6 +181,7 @@ async def _store(session: AsyncSession, tool: OfferedTool) -> None:
         AlertSeverity.WARNING,
         resource=(ResourceType.TOOL, tool.name),
     )
+    return True
 
 
 def called_tools(steps: "Iterable[EarlierStep]") -> "list[ToolParam]":

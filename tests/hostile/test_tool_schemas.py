@@ -187,3 +187,7 @@ async def test_a_tool_that_the_provider_refuses_is_left_out_once_and_for_all(
     assert "Refused by the model's provider: `query`." in str(shown.problem)
     alerts = [alert.resource_id async for alert in admin.api.admin.alerts(kind="tool.refused")]
     assert alerts[0] == tool
+    await admin.api.admin.mcp_servers.refresh(server)
+    assert (await problems(admin))[tool] is not None
+    assert (await admin.api.admin.tools.update(tool, enabled=True)).problem is None
+    assert (await problems(admin))[tool] is None
