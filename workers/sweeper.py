@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 from prometheus_client import Counter, Gauge
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -43,6 +43,8 @@ RETIRED_SCHEDULES: Final = (
 
 _CHECKS_PER_REEMBEDDING: Final = 4
 """What was stored while the embedder was unavailable may wait a minute for its vector."""
+_PAUSE_AFTER_FAILURE: Final = timedelta(hours=1)
+"""A re-embedding that failed for a defect, ours or the embedder's, would fail and cost again."""
 _SWEEP_TIMEOUT: Final = timedelta(minutes=5)
 _RPC_TIMEOUT: Final = timedelta(seconds=10)
 
@@ -135,6 +137,8 @@ class Sweeper:
     async def _start_reembedding(self) -> None:
         if self._checks % _CHECKS_PER_REEMBEDDING or not await self._reembedding.is_any_stale():
             return
+        if await self._has_failed_lately(REEMBED_ID):
+            return
         await self._client.start_workflow(
             REEMBED,
             id=REEMBED_ID,
@@ -143,6 +147,18 @@ class Sweeper:
             rpc_timeout=_RPC_TIMEOUT,
         )
         _STARTED.labels(REEMBED).inc()
+
+    async def _has_failed_lately(self, workflow_id: str) -> bool:
+        try:
+            handle = self._client.get_workflow_handle(workflow_id)
+            last = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        if last.status is not WorkflowExecutionStatus.FAILED or last.close_time is None:
+            return False
+        return last.close_time.timestamp() > self._clock() - _PAUSE_AFTER_FAILURE.total_seconds()
 
     async def _start_mcp_refresh(self) -> None:
         """Start the refresh of all MCP servers once in each period, whichever worker is first."""

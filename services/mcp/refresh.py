@@ -40,6 +40,11 @@ _log = structlog.get_logger(__name__)
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MAX_DESCRIPTION: Final = 4_000
 _MAX_NAMED: Final = 5
+<<<<<<< Updated upstream
+=======
+REFUSED_BY_PROVIDER: Final = "Refused by the model's provider"
+_DEFECT: Final = "Internal error ({}). See the worker's log."
+>>>>>>> Stashed changes
 _DELAY_S: Final = 0.5
 """Servers send one notification for each of many changed tools."""
 _PAUSE_S: Final = 10.0
@@ -98,7 +103,15 @@ class McpRefresh:
             row = await session.get(McpServerRow, request.name)
         if row is None or row.updated_at != request.configured_at:
             return RefreshMcpServerOutput(status=McpServerStatus.UNKNOWN, superseded=True)
-        return await self._store(request, await self._listing_of(row))
+        try:
+            return await self._store(request, await self._listing_of(row))
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:
+            # What keeps its tools from being read must not leave the server looking healthy.
+            problem = _DEFECT.format(type(error).__name__)
+            await self._store(request, Listing((), problem, has_failed=True))
+            raise
 
     async def enabled_servers(self) -> tuple[RefreshMcpServerInput, ...]:
         """Return the enabled servers, as they are configured now."""

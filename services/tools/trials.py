@@ -90,12 +90,12 @@ class ToolTrialRuns:
         execution = ToolExecution(
             actor=acting_user(UserId(row.user_id)), key=f"trial:{trial.trial_id}"
         )
-        ready = await self._executor.ready(row.tool, row.input, execution)
-        if isinstance(ready, Err):
-            return ready.error
         limit = timedelta(seconds=trial.within_s)
-        tool = ready.value.model_copy(update={"timeout": limit})
         try:
+            ready = await self._executor.ready(row.tool, row.input, execution)
+            if isinstance(ready, Err):
+                return ready.error
+            tool = ready.value.model_copy(update={"timeout": limit})
             outcome = await self._executor.run(tool, row.input, execution)
         except TimeoutError:
             return _error(f"The tool did not answer within {trial.within_s:g} s.")

@@ -18,6 +18,7 @@ from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.charges import check_charges
 from tests.fixtures.event_stream import Event, named, rebuild, turn_id_of
 from tests.fixtures.library import ingesting_by, outcome, store_document, version_of
+from tests.fixtures.mcp import McpScene
 from tests.fixtures.stack import Stack
 from tests.integration.test_sweep import OLD, sweep
 
@@ -287,3 +288,20 @@ async def test_a_document_that_cant_be_read_for_a_defect_of_ours_fails_with_a_pr
     stored = await version_of(user, str(version.document_id))
     assert stored["status"] == "failed"
     assert "after several attempts" in stored["problem"]
+
+
+async def test_a_server_whose_tools_cant_be_read_for_a_defect_of_ours_has_a_problem(
+    mcp: McpScene, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_tools(*_: object) -> None:
+        raise SimulatedDefectError
+
+    server = await mcp.process()
+    monkeypatch.setattr("services.mcp.refresh.check_tools", check_tools)
+
+    with pytest.raises(SimulatedDefectError):
+        await mcp.refresh.refresh(await mcp.reference(server))
+
+    row = await mcp.row(server)
+    assert row["status"] == "failing"
+    assert row["problem"] == "Internal error (SimulatedDefectError). See the worker's log."
