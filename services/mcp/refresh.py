@@ -40,11 +40,7 @@ _log = structlog.get_logger(__name__)
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MAX_DESCRIPTION: Final = 4_000
 _MAX_NAMED: Final = 5
-<<<<<<< Updated upstream
-=======
-REFUSED_BY_PROVIDER: Final = "Refused by the model's provider"
 _DEFECT: Final = "Internal error ({}). See the worker's log."
->>>>>>> Stashed changes
 _DELAY_S: Final = 0.5
 """Servers send one notification for each of many changed tools."""
 _PAUSE_S: Final = 10.0
