@@ -53,8 +53,8 @@ _SAME_VALUE: Final = ("allOf", "anyOf", "oneOf")
 _CONDITIONS: Final = ("not", "if", "then", "else")
 _OF_ANY_PROPERTY: Final = ("additionalProperties", "unevaluatedProperties")
 _OF_ANY_ITEM: Final = ("items", "contains", "unevaluatedItems")
-_MOST_STEPS: Final = 500_000
-"""Half a second; a value that takes longer is too much to validate as well."""
+_MOST_STEPS: Final = 100_000
+"""A tenth of a second, which nothing can interrupt."""
 
 
 def reachable_parts(schema: Part) -> list[Part]:
@@ -133,18 +133,18 @@ class PropertyNames:
         self._all_of: dict[int, tuple[Part, ...]] = {}
         self._declared: dict[int, set[str]] = {}
 
-    def for_tool(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an input of a model in the tool's own names."""
+    def for_tool(self, value: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return an input of a model in the tool's own names; None for one that is too large."""
         return self._renamed(value, self._to_tool, own=lambda name: self._to_tool.get(name, name))
 
     def for_model(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an input in the names that the model knows."""
-        return self._renamed(value, self.to_model, own=lambda name: name)
+        """Return an input in the names that the model knows; one that is too large, as it is."""
+        return self._renamed(value, self.to_model, own=lambda name: name) or dict(value)
 
     def _renamed(
         self, value: Mapping[str, Any], names: Mapping[str, str], *, own: Callable[[str], str]
-    ) -> dict[str, Any]:
-        """Return a copy with other names; a value that takes too long is returned as it is."""
+    ) -> dict[str, Any] | None:
+        """Return a copy with other names; None for a value that takes too long."""
         if not names:
             return dict(value)
         root: dict[str, Any] = {"": value}
@@ -157,12 +157,15 @@ class PropertyNames:
                 continue
             steps += (len(entry) + 1) * (len(place.parts) + 1)
             if steps > _MOST_STEPS:
-                return dict(value)
+                return None
             if isinstance(entry, list):
                 place.container[place.key] = copied = list(entry)
+                # All behind the first few have the same parts: these are found once.
+                first = max(len(list_at(part, "prefixItems")) for part in place.parts or ({},))
+                below = [self._of_item(place.parts, index) for index in range(first + 1)]
+                steps += sum(map(len, below))
                 waiting += (
-                    _Place(copied, index, self._of_item(place.parts, index))
-                    for index in range(len(copied))
+                    _Place(copied, index, below[min(index, first)]) for index in range(len(copied))
                 )
                 continue
             named = set[str]().union(*map(self._names_in, place.parts))

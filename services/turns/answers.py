@@ -22,6 +22,7 @@ _NO_OBJECT: Final = (
     "The input of this call was not a complete JSON object, so the tool was not run. Call the "
     "tool again with its complete input as one JSON object."
 )
+_TOO_LARGE: Final = "The input of this call was too large, so the tool was not run."
 _TOO_MANY: Final = (
     "Too many tool calls at once: only the first {} were run. Make this call again in your next "
     "answer if you still need it."
@@ -64,6 +65,8 @@ def tool_requests(
         seen.add(block["id"])
         names = names_of_input(schemas.get(block["name"], {}))
         tool_input = names.for_tool(block["input"])
+        if tool_input is None:
+            problem, tool_input = problem or _TOO_LARGE, block["input"]
         requests.append(ToolRequest(block["id"], block["name"], tool_input, problem))
     return requests
 

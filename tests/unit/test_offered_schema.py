@@ -250,6 +250,19 @@ def test_calls_have_the_tools_names_and_the_answer_keeps_the_models() -> None:
     assert block["input"] == {"top": 5}
 
 
+def test_a_call_with_too_much_to_rename_is_not_made() -> None:
+    kinds = [{"title": str(number), "properties": {"ö": {}}} for number in range(100)]
+    schema = {"type": "object", "properties": {"list": {"items": {"anyOf": kinds}}}}
+    tool = OfferedTool(name="large", description="", input_schema=schema)
+    given = {"list": [{"o": 1}] * 1_000}
+    block = {"type": "tool_use", "id": "toolu_1", "name": "large", "input": given}
+    answer = AnswerEnded(blocks=[block], stop_reason="tool_use", usage=TokenUsage())
+
+    (call,) = tool_requests(answer, [tool], at_most=1)
+
+    assert call.problem == "The input of this call was too large, so the tool was not run."
+
+
 def test_a_schema_that_grows_without_bound_is_not_offered() -> None:
     parts = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 3} for n in range(7)}
     schema: dict[str, Any] = {"$ref": "#/$defs/d0", "$defs": {**parts, "d7": {"title": "x"}}}
@@ -388,7 +401,6 @@ def test_whatever_is_accepted_can_be_offered(schema: object, value: dict[str, An
         offered = offered_schema(schema)
 
         assert refusal_of(offered) is None
-        assert offered.names.for_tool(offered.names.for_model(value)).keys() <= {
-            *value,
-            *offered.names.to_model,
-        }
+        renamed = offered.names.for_tool(offered.names.for_model(value))
+        assert renamed is not None
+        assert renamed.keys() <= {*value, *offered.names.to_model}
