@@ -1,0 +1,94 @@
+"""MCP servers over HTTP that flood, answer something else, or name addresses they must not."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+
+from tests.fakes.mcp_hostile import HostileMcp, serving_hostile
+from tests.fakes.raw_server import answered, saying, serving_raw
+from tests.running_everturn.bystanders import Others
+from tests.running_everturn.client import Client
+from tests.running_everturn.stack import ScriptedStack
+from tests.running_everturn.tools import CallingTurn, Outcome, administrator
+from tests.running_everturn.waiting import eventually
+
+SECRET: Final = "the-clients-own-secret"
+CALL_S: Final = 1
+TASK: Final = {
+    "name": "long_job",
+    "inputSchema": {"type": "object"},
+    "execution": {"taskSupport": "required"},
+}
+
+
+@pytest.fixture
+async def admin(everturn: ScriptedStack, client: Client) -> AsyncIterator[Client]:
+    yield await administrator(everturn, client)
+    for table in ("mcp_servers", "tool_settings"):
+        await everturn.query(f"DELETE FROM {table}")
+
+
+@pytest.fixture
+async def hostile() -> AsyncIterator[HostileMcp]:
+    async with serving_hostile() as server:
+        yield server
+
+
+async def registered(admin: Client, server: HostileMcp, **fields: object) -> dict[str, Any]:
+    """Register a server, and return it as it is after its tools were listed."""
+    name = f"s{uuid4().hex[:8]}"
+    body = {"name": name, "transport": "http", "url": server.url, **fields}
+    response = await admin.request("POST", "/admin/mcp-servers", body)
+    assert response.status_code == 201, response.text
+
+    async def seen() -> dict[str, Any]:
+        found = await admin.request("GET", f"/admin/mcp-servers/{name}")
+        server: dict[str, Any] = found.json()["data"]
+        return server
+
+    return await eventually(seen, lambda found: found["status"] != "unknown")
+
+
+async def called(everturn: ScriptedStack, admin: Client, server: str, tool: str) -> Outcome:
+    name = f"{server}__{tool}"
+    await admin.request("PATCH", f"/admin/tools/{name}", {"timeoutS": CALL_S})
+    return await (await CallingTurn.begin(everturn, admin, name)).end()
+
+
+async def test_floods_end_with_their_calls_and_the_next_call_works(
+    everturn: ScriptedStack, admin: Client, hostile: HostileMcp, others: Others
+) -> None:
+    hostile.extra_tools = [TASK]
+    server = await registered(admin, hostile)
+    assert server["status"] == "healthy"
+    assert "`long_job` (runs only as a task" in server["problem"]
+
+    async with others("an MCP server that floods a call with pings"):
+        flooded = await called(everturn, admin, server["name"], "pings")
+
+    assert flooded.status == "failed"
+    assert len(hostile.received) < 400
+    other = await called(everturn, admin, server["name"], "wrong_id")
+    assert "different request" in other.output
+    assert (await called(everturn, admin, server["name"], "fine")).output == "ok"
+
+
+async def test_a_server_cannot_send_requests_into_the_operators_network(
+    admin: Client, hostile: HostileMcp
+) -> None:
+    async with serving_raw(saying(answered(b"{}"))) as engine:
+        hostile.challenge = f'Bearer scope="a", resource_metadata="{engine.url}webhook/delete"'
+        hostile.metadata["oauth-authorization-server"] = {
+            "issuer": hostile.origin,
+            "token_endpoint": f"{engine.url}webhook/pay",
+        }
+        oauth = {"clientId": "everturn", "clientSecret": SECRET}
+
+        server = await registered(admin, hostile, oauth=oauth)
+
+        assert engine.requests == []
+    assert server["status"] == "failing"
+    assert "private address" in server["problem"]
+    assert SECRET not in str(server)
