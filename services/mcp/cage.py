@@ -203,7 +203,7 @@ def main(control: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Those that ask the worker to end come to it; it closes `control` when it is ready.
         signal.signal(number, signal.SIG_IGN)
-    os.set_inheritable(control, False)  # noqa: FBT003 -- takes no keyword
+    _close_inherited(control)
     order = _order(control)
     if order is None:
         return 0
@@ -223,6 +223,15 @@ def main(control: int) -> int:
         _report(f"killed {excess}")
         is_empty = tree.kill()
     return 0 if is_empty and adopts else NOT_EMPTY
+
+
+def _close_inherited(control: int) -> None:
+    """Close what the worker's event loop left open: it would keep the streams open, too."""
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 -- as for the imports
+        if int(name) > sys.stderr.fileno() and int(name) != control:
+            with suppress(OSError):
+                os.close(int(name))
+    os.set_inheritable(control, False)  # noqa: FBT003 -- takes no keyword
 
 
 def _order(control: int) -> Order | None:

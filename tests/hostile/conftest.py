@@ -21,6 +21,8 @@ SETTINGS: Final = {
     "EVERTURN_HEAD_TIMEOUT_S": "3",
     "EVERTURN_BODY_TIMEOUT_S": "3",
     "EVERTURN_MODEL_ANSWER_TIMEOUT_S": "5",
+    "EVERTURN_MCP_MEMORY_MB": "200",
+    "EVERTURN_MCP_PROCESSES": "40",
     "EVERTURN_MODEL_ATTEMPTS": "2",
     "EVERTURN_SHUTDOWN_GRACE_S": "1",
     "EVERTURN_SWEEP_INTERVAL_S": "2",
@@ -56,6 +58,17 @@ async def everturn(shared_stack: ScriptedStack) -> AsyncIterator[ScriptedStack]:
 async def client(everturn: ScriptedStack) -> AsyncIterator[Client]:
     async with Client.signed_up(everturn.api) as client:
         yield client
+
+
+@pytest.fixture
+async def admin(everturn: ScriptedStack, client: Client) -> AsyncIterator[Client]:
+    """An administrator, whose servers and webhooks are removed after the test."""
+    await everturn.query(
+        "UPDATE users SET role = 'admin' WHERE email = $1 RETURNING id", client.email
+    )
+    yield client
+    await everturn.query("DELETE FROM workflow_tools RETURNING name")
+    await everturn.query("DELETE FROM mcp_servers RETURNING name")
 
 
 @pytest.fixture
