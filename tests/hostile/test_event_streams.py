@@ -97,6 +97,32 @@ async def test_clients_who_read_nothing_hold_little_memory(
         follower.close()
 
 
+async def test_a_crowd_is_told_the_end_by_the_database_while_redis_is_away(
+    everturn: ScriptedStack, client: Client
+) -> None:
+    question = "a crowd without Redis"
+    everturn.model.add(
+        Script(match=question, pieces=("One, ", "two."), hold=question, hold_after=1)
+    )
+    async with client.ask(question) as asked:
+        await asked.until_text("One, ")
+        turn = Followed(asked.turn_id, client.token)
+        followers = await follow_all(everturn.api, [turn] * _STREAMS)
+        await everturn.stack.stop("valkey")
+        try:
+            late = await follow_all(everturn.api, [turn] * (_SILENT - 1))
+            everturn.model.release(question)
+            seen = await asyncio.gather(*(each.to_end() for each in (*followers, *late)))
+            await asked.to_end()
+        finally:
+            await everturn.stack.start("valkey")
+
+    assert {follower.status for follower in (*followers, *late)} == {200}
+    assert all(b"two." in each and each.count(b"event: done") == 1 for each in seen)
+    # What the database holds is not sent again at each look at it.
+    assert max(map(len, seen)) < 10_000
+
+
 async def _make_long(everturn: ScriptedStack, turn_id: str) -> None:
     """Let a turn that has ended have 30 MiB of text in Redis, more than any model answers."""
     delta = json.dumps({"step": 1, "attempt": 1, "text": "x" * 16_000})
