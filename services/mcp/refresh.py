@@ -30,6 +30,7 @@ from services.mcp.errors import McpServerError, bounded
 from services.mcp.output_schemas import problem_of_output_schema
 from services.tools.input_schemas import problem_of_schema
 from services.tools.refusals import REFUSED_BY_PROVIDER
+from services.tools.schema_drafts import upgraded
 from services.tools.secrets import UnreadableSecretError
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _problem_of(server: str, tool: "Tool") -> str | None:
         )
     if tool.execution is not None and tool.execution.task_support == "required":
         return "runs only as a task, which is not supported"
-    problem = problem_of_schema(tool.input_schema)
+    problem = problem_of_schema(upgraded(tool.input_schema))
     return None if problem is None else f"its input schema {problem}"
 
 
@@ -232,7 +233,7 @@ def _unusable(server: str, tool: "Tool", problem: str) -> McpToolRow:
 
 
 def _row_of(server: str, tool: "Tool") -> McpToolRow:
-    schema: dict[str, Any] = {"type": "object", **tool.input_schema}
+    schema: dict[str, Any] = {"type": "object", **upgraded(tool.input_schema)}
     return McpToolRow(
         server=server,
         name=tool.name,
