@@ -4,12 +4,14 @@ import asyncio
 import errno
 import resource
 import socket
+import warnings
 from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 from temporalio.client import Client
 
 from api.app import create_app
@@ -85,6 +87,8 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Serve until the end; prepare `/openapi.json` once, in a thread."""
+        # FastAPI ignores it where it arises, in a way that the first requests undo for the thread.
+        warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
         describing = asyncio.create_task(asyncio.to_thread(self._describe))
         await super().main_loop()
         await describing
