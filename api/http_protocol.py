@@ -15,12 +15,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.connections import ConnectionBounds, OpenConnections, Refusal
-from schema.errors import ErrorCode
+from api import refusals
+from api.connections import ConnectionBounds, OpenConnections, untaken_bytes
+from api.refusals import Refusal
 
-_MOST_HEADERS: Final = 100
 _MOST_PIPELINED: Final = 16
-_LONGEST_URL: Final = 8 * 1024
 _SLOWEST_BODY: Final = 1024
 """Bytes per second that a body must have on average over each `body_timeout_s`."""
 _SLOWEST_READER: Final = 16 * 1024
@@ -29,20 +28,6 @@ _LAG_S: Final = 0.5
 """How late a check may be before it is the process that is late, not the client."""
 _LINGER_S: Final = 2.0
 """How long a refused client may read the reason: closing earlier would discard it on the way."""
-
-_INVALID: Final = Refusal(ErrorCode.VALIDATION_ERROR, "Invalid HTTP request.")
-_HOST: Final = Refusal(ErrorCode.VALIDATION_ERROR, "Exactly one Host header is required.")
-_VERSION: Final = Refusal(ErrorCode.VALIDATION_ERROR, "Only HTTP/1.0 and HTTP/1.1 are supported.")
-_CODING: Final = Refusal(
-    ErrorCode.VALIDATION_ERROR, "Only `chunked` is supported as Transfer-Encoding, in HTTP/1.1."
-)
-_FRAMING: Final = Refusal(ErrorCode.VALIDATION_ERROR, "The body's chunks are too small.")
-_LONG_URL: Final = Refusal(ErrorCode.URI_TOO_LONG, f"URLs are limited to {_LONGEST_URL} bytes.")
-_MANY_HEADERS: Final = Refusal(
-    ErrorCode.HEADERS_TOO_LARGE, f"Requests are limited to {_MOST_HEADERS} headers."
-)
-_SLOW_HEAD: Final = Refusal(ErrorCode.REQUEST_TIMEOUT, "The request's head took too long.")
-_SLOW_BODY: Final = Refusal(ErrorCode.REQUEST_TIMEOUT, "The request's body took too long.")
 
 
 class ServerConfig(uvicorn.Config):
@@ -115,7 +100,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Read since the last byte of a body: extensions of chunks, trailers."""
         self._is_deaf = False
         """Whether what comes is thrown away, since the connection is about to be closed."""
-        self._refusal = _INVALID
+        self._refusal = refusals.INVALID
         self._unsent: tuple[int, float] | None = None
         self._check: asyncio.TimerHandle | None = None
         self._check_due = 0.0
@@ -156,7 +141,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Start the clock of a client that does not read."""
         super().pause_writing()
-        self._unsent = (self.transport.get_write_buffer_size(), self.loop.time())
+        self._unsent = (untaken_bytes(self.transport), self.loop.time())
 
     # The parser's calls
 
@@ -170,8 +155,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the URL."""
         super().on_url(url)
-        if len(self.url) > _LONGEST_URL:
-            self._stop(_LONG_URL)
+        if len(self.url) > refusals.LONGEST_URL:
+            self._stop(refusals.LONG_URL)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. A trailer is ignored: uvicorn would add it to the request's headers."""
@@ -179,10 +164,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         super().on_header(name, value)
         self._head_bytes += len(name) + len(value)
-        if len(self.headers) > _MOST_HEADERS:
-            self._stop(_MANY_HEADERS)
+        if len(self.headers) > refusals.MOST_HEADERS:
+            self._stop(refusals.MANY_HEADERS)
         if self._head_bytes > self._bounds.max_head_bytes:
-            self._stop(self._large_head)
+            self._stop(refusals.large_head(self._bounds.max_head_bytes))
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the request."""
@@ -190,10 +175,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._check_head()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._stop(_INVALID)
+                self._stop(refusals.INVALID)
             return  # see _ignore_upgrade
         if len(self.pipeline) >= _MOST_PIPELINED:
-            self._stop(_INVALID)
+            self._stop(refusals.INVALID)
         super().on_headers_complete()
         if self.expect_100_continue:
             # Its client may leave out the body after an error: then the next request follows.
@@ -237,35 +222,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
         self._read_bytes = 0
 
-    @property
-    def _large_head(self) -> Refusal:
-        limit = self._bounds.max_head_bytes
-        message = f"The URL and headers are limited to {limit} bytes."
-        return Refusal(ErrorCode.HEADERS_TOO_LARGE, message)
-
     def _check_head(self) -> None:
         """Refuse what servers understand differently, so that nothing can hide a request."""
         version = self.parser.get_http_version()
         if version not in {"1.0", "1.1"}:
-            self._stop(_VERSION)
+            self._stop(refusals.VERSION)
         hosts = 0
         for name, value in self.headers:
             if name == b"host":
                 hosts += 1
             elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
-                self._stop(_CODING)
+                self._stop(refusals.CODING)
         if hosts > 1 or (not hosts and version == "1.1"):
-            self._stop(_HOST)
+            self._stop(refusals.HOST)
 
     def _weigh(self) -> None:
         """Refuse a head that is too large, and a body that is mostly not body."""
         limit = self._bounds.max_head_bytes
         if self._phase is _HEAD and self._read_bytes > limit:
-            self.refuse(self._large_head)
+            self.refuse(refusals.large_head(self._bounds.max_head_bytes))
         elif self._phase is _BODY:
             around = self._read_bytes - self._body_bytes
             if around > limit + self._body_bytes or self._barren_bytes > limit:
-                self.refuse(_FRAMING)
+                self.refuse(refusals.FRAMING)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Parse a request that offers another protocol again, without the offer.
@@ -312,11 +291,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _stall_left(self, now: float) -> float:
         """Return how long the client may go on without taking what waits for it."""
-        unsent = self.transport.get_write_buffer_size()
         # Elsewhere, what is written in the meantime would hide what the client took.
-        if not unsent or not (self.flow.write_paused or self.transport.is_closing()):
+        if not (
+            self.transport.get_write_buffer_size()
+            and (self.flow.write_paused or self.transport.is_closing())
+        ):
             self._unsent = None
             return math.inf
+        unsent = untaken_bytes(self.transport)
         if self._unsent is None or unsent <= self._unsent[0] - _SLOWEST_READER:
             self._unsent = (unsent, now)
         return self._unsent[1] + self._bounds.stall_timeout_s - now
@@ -342,9 +324,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         """Close the connection of a client that is late."""
         if self._phase is _BODY:
-            self.refuse(_SLOW_BODY)
+            self.refuse(refusals.SLOW_BODY)
         elif self._has_sent_anything:
-            self.refuse(_SLOW_HEAD)
+            self.refuse(refusals.SLOW_HEAD)
         else:
             # Browsers open connections in advance: an error would be taken for the response.
             self.transport.close()
@@ -370,7 +352,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Close at once: a client that sent no request so far gives way to one that may."""
         self._is_deaf = True
         if self._has_sent_anything:
-            self.transport.write(_SLOW_HEAD.response())
+            self.transport.write(refusals.SLOW_HEAD.response())
         self.transport.close()
 
     def cut_off(self) -> None:
