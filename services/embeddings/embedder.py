@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final, Protocol
+from unicodedata import normalize
 
 from schema.wire import make_storable
 
@@ -39,7 +40,7 @@ class EmbeddingAnswerError(EmbeddingError):
 
 
 def prepared(texts: Sequence[str], *, longest_bytes: int) -> list[str]:
-    """Return the texts as they are embedded: stripped of white space, and cut.
+    """Return the texts as they are embedded: normalised, stripped of white space, and cut.
 
     A blank text is refused: providers refuse it too, and a vector of zeros, the only honest one,
     has no cosine distance to anything.
@@ -55,7 +56,8 @@ def prepared(texts: Sequence[str], *, longest_bytes: int) -> list[str]:
 
 def _prepared(text: str, *, place: str, longest_bytes: int) -> str:
     # A character is at least a byte, so nothing beyond is looked at.
-    stripped = make_storable(text.strip()[:longest_bytes])
+    # Compatibility characters, e.g. full-width letters, are other tokens with the same meaning.
+    stripped = make_storable(normalize("NFKC", text.strip()[:longest_bytes])).strip()
     if not stripped:
         raise EmbeddingRefusedError(f"Text {place} is blank and can't be embedded.")
     return stripped.encode()[:longest_bytes].decode(errors="ignore").rstrip()

@@ -4,6 +4,9 @@ Users find whatever is published, theirs and others'; and of their own documents
 published, the latest version that is ready. So a document is never found twice in different words.
 Vectors of another embedder than the one in use are never compared.
 
+Words are folded as those of passages are, by `everturn_folded`: full-width and half-width letters,
+ligatures and other compatibility characters are what they stand for, invisible ones are left out.
+
 Row-level security decides what is seen. Full text is the exception, see `everturn_passages_with`
 in the migration of knowledge: it gives ids, which are then read under row-level security.
 
@@ -50,8 +53,8 @@ _LONGEST_VECTOR: Final = 2_000
 """Beyond it, pgvector indexes numbers of half the precision."""
 
 _QUESTION: Final = """
-    SELECT websearch_to_tsquery('english', $1) AS query,
-           tsvector_to_array(to_tsvector('english', $2)) AS words
+    SELECT websearch_to_tsquery('english', everturn_folded($1)) AS query,
+           tsvector_to_array(to_tsvector('english', everturn_folded($2))) AS words
 """
 # Of a document with nothing published its owner finds the latest version that is ready; where
 # those are too many, the newest documents come first.

@@ -1,5 +1,7 @@
 """The search of knowledge by words alone: which of a question's words find what."""
 
+# ruff: noqa: RUF001 -- other spellings of letters
+
 from uuid import UUID
 
 import pytest
@@ -52,6 +54,31 @@ async def test_quotes_keep_words_together_and_a_minus_leaves_them_out(
 
     assert phrase[0] == f"{name} {place} together"
     assert without[0] == f"{place} before {name}"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("of\ufb01ce", "office"),
+        ("office", "of\ufb01ce"),
+        ("Ｌｅｔｔｅｒｓ", "letters"),
+        ("ｶﾀｶﾅ", "カタカナ"),
+        ("カタカナ", "ｶﾀｶﾅ"),
+        ("trans\u00adport", "transport"),
+        ("zero\u200bwidth", "zerowidth"),
+        ("\u202ereverse\u202c", "reverse"),
+        ("cafe\u0301", "café"),
+        ("\ufefb\ufe92\ufe94", "\u0644\u0627\u0628\u0629"),
+        ("①②㎏", "12kg"),
+    ],
+)
+async def test_words_are_found_however_they_are_written(
+    stack: Stack, user: ApiUser, search: KnowledgeSearch, *, written: str, asked: str
+) -> None:
+    name = word()
+    await add_document(stack.inspection, user.id, NewPassage(f"{written}{name}"))
+
+    assert await contents(search, user, f"{asked}{name}") == [f"{written}{name}"]
 
 
 async def test_right_to_left_words_are_found(

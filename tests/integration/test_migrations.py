@@ -80,6 +80,32 @@ async def test_the_default_plan_is_described_for_its_users(
     assert (described, forced) == ("For users without another plan.", True)
 
 
+_PASSAGE = """
+INSERT INTO passages (id, document_id, version, user_id, position, content, start_char, end_char)
+VALUES (gen_random_uuid(), gen_random_uuid(), 1, gen_random_uuid(), 0, $1, 0, 1)
+"""
+
+
+async def test_the_words_of_earlier_passages_are_folded(empty_database: tuple[str, str]) -> None:
+    superuser, application = empty_database
+    await migrate(superuser, application_url=application, revision="0017")
+    connection = await asyncpg.connect(superuser)
+    try:
+        # Without the document that it belongs to.
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(_PASSAGE, "of\ufb01ce")
+        await migrate(superuser, application_url=application)
+        folded = await connection.fetchrow("SELECT content, search_text::text FROM passages")
+        await migrate(superuser, application_url=application, revision="0017", may_revert=True)
+        before = await connection.fetchrow("SELECT content, search_text::text FROM passages")
+    finally:
+        await connection.close()
+    assert folded is not None
+    assert before is not None
+    assert tuple(folded) == ("of\ufb01ce", "'offic':1")
+    assert tuple(before) == ("of\ufb01ce", "'of\ufb01c':1")
+
+
 async def test_going_back_to_an_older_revision_needs_a_confirmation(
     empty_database: tuple[str, str],
 ) -> None:

@@ -24,6 +24,10 @@ def test_white_space_around_a_text_counts_for_nothing() -> None:
     assert prepared(["  two words \n"], longest_bytes=100) == ["two words"]
 
 
+def test_compatibility_characters_are_what_they_stand_for() -> None:
+    assert prepared(["of\ufb01ce \uff21\uff22"], longest_bytes=100) == ["office AB"]
+
+
 def test_unencodable_text_is_replaced() -> None:
     assert prepared(["a\x00b\ud800c"], longest_bytes=100) == ["a\ufffdb\ufffdc"]
 
