@@ -31,6 +31,8 @@ _BASE_BYTES: Final = 2 * 1024 * 1024
 _BYTES_PER_TOKEN: Final = 512
 
 _PIECE_BYTES: Final = 4 * 1024
+# What a chunk counts as at least: reading it costs more than its bytes.
+_CHUNK_BYTES: Final = 64
 _PAUSE_AFTER_CPU_S: Final = 0.001
 # The rest of the body behind the last event: reading it lets the connection be used again.
 _REMAINS_S: Final = 1.0
@@ -115,7 +117,7 @@ class BodyReader:
         async with asyncio.timeout_at(self._deadline):
             chunk = await anext(chunks, None)
         if chunk is not None:
-            self._count(1)
+            self._count(max(0, _CHUNK_BYTES - len(chunk)))
         return chunk
 
     def _count(self, size: int) -> None:

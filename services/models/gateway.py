@@ -29,6 +29,7 @@ from services.models.failures import (
     provider_error,
     runaway,
 )
+from services.models.network import pace_reads
 
 if TYPE_CHECKING:
     import anthropic
@@ -178,6 +179,8 @@ class ModelGateway:
     def _client(self) -> "anthropic.AsyncAnthropic":
         import anthropic  # noqa: PLC0415 -- see load_sdk
 
+        http_client = anthropic.DefaultAsyncHttpxClient(timeout=self._timeout, limits=self._limits)
+        pace_reads(http_client)
         return anthropic.AsyncAnthropic(
             api_key=self._api_key,
             base_url=self._base_url,
@@ -186,9 +189,7 @@ class ModelGateway:
             middleware=[self._raise_errors],
             # Compression would only delay the pieces of a stream.
             default_headers={"Accept-Encoding": "identity"},
-            http_client=anthropic.DefaultAsyncHttpxClient(
-                timeout=self._timeout, limits=self._limits
-            ),
+            http_client=http_client,
         )
 
     async def _raise_errors(
