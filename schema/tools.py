@@ -28,7 +28,12 @@ from schema.wire import (
 SERVER_SEPARATOR = "__"
 """Separates the name of an MCP server from that of its tool; no other name contains it."""
 
-ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$", examples=["web_search"])]
+LONGEST_TOOL_NAME = 64
+"""The Messages API takes 128 characters, some gateways 64."""
+
+_NAME_PATTERN = rf"^[a-zA-Z0-9_-]{{1,{LONGEST_TOOL_NAME}}}$"
+
+ToolName = Annotated[str, Field(pattern=_NAME_PATTERN, examples=["web_search"])]
 """The form of tools' names. The tool need not exist: it may be added later."""
 
 
@@ -80,6 +85,9 @@ class AdministeredTool(VersionedModel):
     name: str
     kind: ToolKind
     server: str | None = Field(description="The MCP server that provides it.")
+    name_on_server: str | None = Field(
+        description="The tool's name on its MCP server, if it differs from that in `name`."
+    )
     description: str
     input_schema: dict[str, JsonValue]
     default_approval: ApprovalPolicy
@@ -164,19 +172,20 @@ class ToolDefinition(BaseModel):
 
     `instant` tools are pure and take microseconds, so they run as local activities;
     `instructions` are the tool's sentences in the prompt; `server` is the MCP server that provides
-    it, and `output_schema` the schema that the server promises for results. One with a `problem`
-    is not offered to models.
+    it, `name_on_server` the name that it has there if it differs, and `output_schema` the schema
+    that the server promises for results. One with a `problem` is not offered to models.
     Units: `cost_usd` is the cost of one call, as far as it is known beforehand.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    name: str = Field(pattern=_NAME_PATTERN)
     description: str
     input_schema: dict[str, JsonValue]
     output_schema: dict[str, JsonValue] | None = None
     kind: ToolKind = ToolKind.LOCAL
     server: str | None = None
+    name_on_server: str | None = None
     timeout: timedelta
     retry_class: RetryClass
     approval: ApprovalPolicy = ApprovalPolicy.AUTO

@@ -57,13 +57,14 @@ class McpServerRow(SQLModel, table=True):
 class McpToolRow(SQLModel, table=True):
     """A tool as its MCP server listed it; `output_schema` is null without a usable one.
 
-    A tool with a `problem` is not offered to models.
+    `name_on_server` is null where it is `name`. A tool with a `problem` is not offered to models.
     """
 
     __tablename__ = "mcp_tools"
 
     server: str = Field(primary_key=True, foreign_key="mcp_servers.name")
     name: str = Field(primary_key=True)
+    name_on_server: str | None = None
     description: str = ""
     input_schema: dict[str, Any] = Field(sa_type=JSONB)
     output_schema: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))

@@ -49,7 +49,8 @@ class McpCalls:
         server = definition.server
         if server is None:
             raise ValueError("an MCP tool belongs to a server")
-        tool = definition.name.removeprefix(qualified_name(server, ""))
+        named = definition.name.removeprefix(qualified_name(server, ""))
+        tool = definition.name_on_server or named
         try:
             result, mask = await self._pool.call(
                 server,

@@ -6,7 +6,6 @@ the server was reconfigured in between.
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,12 +21,13 @@ from schema.actors import SERVICE
 from schema.mcp_servers import McpServerStatus, RefreshMcpServerInput, RefreshMcpServerOutput
 from schema.tables import McpServerRow, McpToolRow
 from schema.tables.columns import utc_now
-from schema.tools import RetryClass, qualified_name
+from schema.tools import RetryClass
 from schema.wire import make_storable
 from services.database import Database, DatabaseUnavailableError
 from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError, bounded
 from services.mcp.output_schemas import problem_of_output_schema
+from services.mcp.tool_names import MAX_TOOLS, assigned_names, first_by_name, problem_of_name
 from services.tools.input_schemas import problem_of_schema
 from services.tools.refusals import REFUSED_BY_PROVIDER
 from services.tools.schema_drafts import upgraded
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MAX_DESCRIPTION: Final = 4_000
 _MAX_NAMED: Final = 5
 _DEFECT: Final = "Internal error ({}). See the worker's log."
+_TOO_MANY: Final = f"More than {MAX_TOOLS} tools: only the first {MAX_TOOLS} by name are used."
 _DELAY_S: Final = 0.5
 """Servers send one notification for each of many changed tools."""
 _PAUSE_S: Final = 10.0
@@ -51,7 +51,8 @@ _PAUSE_S: Final = 10.0
 class Listing:
     """The tools of a server, and what is wrong with those that can't be used.
 
-    `tools` includes these, as far as they can be named; their rows have a `problem`.
+    `tools` includes these, as far as they can be named; their rows have a `problem`. All rows have
+    the names of the server until they are stored.
     """
 
     tools: Sequence[McpToolRow]
@@ -158,19 +159,20 @@ class McpRefresh:
 def check_tools(server: str, tools: "Sequence[Tool]") -> Listing:
     """Return the tools, and name those that can't be offered; with these alone, it failed.
 
-    A tool whose output schema can't be used is kept and named, but its results are not validated.
+    Of more than `MAX_TOOLS` the rest is left out. A tool whose output schema can't be used is kept
+    and named, but its results are not validated.
     """
     rows: dict[str, McpToolRow] = {}
     skipped: list[str] = []
     unvalidated: list[str] = []
-    for tool in tools:
+    for tool in first_by_name(tools, lambda tool: tool.name, limit=MAX_TOOLS):
         if tool.name in rows:
             skipped.append(f"{_shortened(tool.name)} (listed twice)")
             continue
-        problem = _problem_of(server, tool)
+        problem = _problem_of(tool)
         if problem is not None:
             skipped.append(f"{_shortened(tool.name)} ({problem})")
-            if _is_legal(server, tool.name):
+            if problem_of_name(tool.name) is None:
                 rows[tool.name] = _unusable(server, tool, problem)
             continue
         row = rows[tool.name] = _row_of(server, tool)
@@ -181,6 +183,7 @@ def check_tools(server: str, tools: "Sequence[Tool]") -> Listing:
     if unvalidated:
         _log.warning("mcp_output_schemas_refused", server=server, tools=unvalidated[:_MAX_NAMED])
     sentences = [
+        *([_TOO_MANY] if len(tools) > MAX_TOOLS else []),
         *_summary("Skipped tools", skipped),
         *_summary("Results not validated", unvalidated),
     ]
@@ -195,16 +198,10 @@ def _summary(title: str, tools: Sequence[str]) -> Iterator[str]:
         yield f"{title}: {'; '.join(tools[:_MAX_NAMED])}{more}."
 
 
-def _is_legal(server: str, name: str) -> bool:
-    return bool(name) and bool(_NAME.fullmatch(qualified_name(server, name)))
-
-
-def _problem_of(server: str, tool: "Tool") -> str | None:
-    if not _is_legal(server, tool.name):
-        return (
-            "invalid name: use letters, digits, _ and -, at most 64 characters including the "
-            "server's name"
-        )
+def _problem_of(tool: "Tool") -> str | None:
+    problem = problem_of_name(tool.name)
+    if problem is not None:
+        return problem
     if tool.execution is not None and tool.execution.task_support == "required":
         return "runs only as a task, which is not supported"
     problem = problem_of_schema(upgraded(tool.input_schema))
@@ -257,6 +254,7 @@ async def _replace_tools(
 ) -> list[str]:
     """Store the tools, and return a sentence if the model's provider refuses some as they are."""
     of_server = col(McpToolRow.server) == server
+    await _assign_names(session, server, tools)
     before = await session.exec(
         select(
             McpToolRow.name, McpToolRow.input_schema, McpToolRow.description, McpToolRow.problem
@@ -275,6 +273,18 @@ async def _replace_tools(
             [_shortened(row.name) for row in tools if row.problem and row.input_schema],
         )
     )
+
+
+async def _assign_names(session: AsyncSession, server: str, tools: Sequence[McpToolRow]) -> None:
+    """Give the rows their names. The server's row is locked: one refresh sees another's names."""
+    rows = await session.exec(
+        select(McpToolRow.name, McpToolRow.name_on_server).where(col(McpToolRow.server) == server)
+    )
+    stored = {on_server or name: name for name, on_server in rows}
+    names = assigned_names(server, [row.name for row in tools], stored=stored)
+    for row in tools:
+        on_server, row.name = row.name, names[row.name]
+        row.name_on_server = None if row.name == on_server else on_server
 
 
 def _as_json(schema: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ declined.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Final, TypeAlias
@@ -45,7 +45,6 @@ from mcp_types import (
     Implementation,
     InputRequiredResult,
     JSONRPCRequest,
-    ListToolsResult,
     PaginatedRequestParams,
     Tool,
     ToolListChangedNotification,
@@ -55,6 +54,7 @@ from pydantic_core import to_json
 
 from services.mcp.errors import McpServerError
 from services.mcp.limits import TokenBucket
+from services.mcp.tool_names import MAX_TOOLS, first_by_name
 from services.outgoing.errors import OutgoingError
 
 __all__ = [
@@ -80,7 +80,6 @@ _log = structlog.get_logger(__name__)
 ToolAnswer: TypeAlias = CallToolResult | InputRequiredResult
 _TOOL_ANSWER: Final[TypeAdapter[ToolAnswer]] = TypeAdapter(ToolAnswer)
 
-_MAX_TOOLS: Final = 500
 _MAX_PAGES: Final = 100
 _MAX_LIST_BYTES: Final = 16 * 1024 * 1024
 _MAX_REQUESTS: Final = 200
@@ -110,19 +109,21 @@ class McpSession:
         self._dispatcher = dispatcher
 
     async def list_tools(self) -> list[Tool]:
-        """Return the server's tools, from all pages. Errors: McpServerError; those of the SDK."""
+        """Return the server's tools, from all pages.
+
+        Of more than `MAX_TOOLS` these are the first by name, and one more, which tells.
+        Errors: McpServerError; those of the SDK.
+        """
         tools: list[Tool] = []
         cursor: str | None = None
         size = 0
         for _ in range(_MAX_PAGES):
-            page = await self._page(cursor)
-            tools += page.tools
-            size += len(to_json(page.tools))
+            listed, cursor = await self._page(cursor)
+            size += len(to_json(listed))
             if size > _MAX_LIST_BYTES:
                 raise McpServerError(f"The server lists more than {_MAX_LIST_BYTES:,} bytes.")
-            if len(tools) > _MAX_TOOLS:
-                raise McpServerError(f"The server lists more than {_MAX_TOOLS} tools.")
-            cursor = page.next_cursor
+            tools += map(_read, first_by_name(listed, _name_of, limit=MAX_TOOLS + 1))
+            tools = first_by_name(tools, _name_of, limit=MAX_TOOLS + 1)
             if cursor is None:
                 return tools
         raise McpServerError(f"The server lists its tools on more than {_MAX_PAGES} pages.")
@@ -153,10 +154,11 @@ class McpSession:
         """Whether the protocol's version is one before 2026."""
         return self._client.initialize_result is not None
 
-    async def _page(self, cursor: str | None) -> ListToolsResult:
-        """Return one page. An invalid description of one tool must not hide all others."""
+    async def _page(self, cursor: str | None) -> tuple[Sequence[object], str | None]:
+        """Return the tools of one page, unread where one could hide all others, and the cursor."""
         if not self._has_handshake:
-            return await self._client.list_tools(params=PaginatedRequestParams(cursor=cursor))
+            page = await self._client.list_tools(params=PaginatedRequestParams(cursor=cursor))
+            return page.tools, page.next_cursor
         version = self._client.protocol_version or ""
         raw = await self._dispatcher.send_raw_request(
             "tools/list",
@@ -166,19 +168,25 @@ class McpSession:
         tools, next_cursor = raw.get("tools"), raw.get("nextCursor")
         if not isinstance(tools, list) or not isinstance(next_cursor, str | None):
             raise McpServerError(_INVALID_RESPONSE)
-        return ListToolsResult(tools=[_read(tool) for tool in tools], next_cursor=next_cursor)
+        return tools, next_cursor
+
+
+def _name_of(tool: object) -> str:
+    name = tool.get("name") if isinstance(tool, dict) else getattr(tool, "name", None)
+    return name if isinstance(name, str) else ""
 
 
 def _read(tool: object) -> Tool:
+    if isinstance(tool, Tool):
+        return tool
     if isinstance(tool, dict) and not isinstance(tool.get("outputSchema"), dict | None):
         # The tool can be called all the same; `None` is not a schema either, and is reported.
         tool = tool | {"outputSchema": {"type": None}}
     try:
         return Tool.model_validate(tool, by_name=False)
     except ValidationError:
-        name = tool.get("name") if isinstance(tool, dict) else None
         # Skipped for its schema, which administrators see.
-        return Tool(name=name if isinstance(name, str) else "", input_schema={"type": None})
+        return Tool(name=_name_of(tool), input_schema={"type": None})
 
 
 @asynccontextmanager

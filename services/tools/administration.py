@@ -134,6 +134,7 @@ def _administered(tool: ToolDefinition, row: ToolSettingsRow | None) -> Administ
         name=tool.name,
         kind=tool.kind,
         server=tool.server,
+        name_on_server=tool.name_on_server,
         description=tool.description,
         input_schema=tool.input_schema,
         default_approval=tool.approval,

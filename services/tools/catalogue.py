@@ -145,6 +145,7 @@ def mcp_definition(row: McpToolRow) -> ToolDefinition:
         output_schema=row.output_schema,
         kind=ToolKind.MCP,
         server=row.server,
+        name_on_server=row.name_on_server,
         timeout=_MCP_TIMEOUT,
         retry_class=RetryClass(row.retry_class),
         problem=row.problem,

@@ -20,6 +20,7 @@ TOOL = {
 ADMINISTERED = {
     *("name", "kind", "server", "description", "inputSchema", "defaultApproval", "retryClass"),
     *("timeoutS", "costUsd", "enabled", "problem", "approval", "roles", "changedAt", "version"),
+    "nameOnServer",
 }
 LOCAL = [
     *("calculator", "datetime", "deep_reasoning", "knowledge_search", "recall", "remember"),

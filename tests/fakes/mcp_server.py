@@ -59,7 +59,7 @@ def tools_of(mode: str) -> list[Tool]:
 
         return callable_tools()
     wrong = Tool(name="wrong", input_schema={"type": "object", "properties": {"a": {"type": 7}}})
-    unnameable = Tool(name="ünnameable", input_schema=FINE_SCHEMA)
+    unnameable = Tool(name="un\nnameable", input_schema=FINE_SCHEMA)
     names = ",".join(sorted(os.environ))
     told = Tool(name="tell", description=os.environ.get("TOKEN"), input_schema=FINE_SCHEMA)
     special = {
@@ -67,6 +67,8 @@ def tools_of(mode: str) -> list[Tool]:
         "many": named(*(f"tool{number}" for number in range(600))),
         "pages": named(*(f"tool{number:03}" for number in range(300))),
         "bad_schema": [*named("right"), wrong, unnameable],
+        "dots": named("admin.tools.list", "echo"),
+        "more_dots": named("admin_tools_list", "admin/tools/list", "echo", "admin.tools.list"),
         "env": [Tool(name="env", description=names, input_schema=FINE_SCHEMA)],
         "nul": [Tool(name="nul", description="a\x00b", input_schema=FINE_SCHEMA)],
     }

@@ -168,6 +168,8 @@ _HANDLERS: dict[str, _Handler] = {
     ),
     "together": _together,
     "vow": _fixed(CallToolResult(content=[], structured_content={"temperature": "warm"})),
+    "weather.now": _fixed(CallToolResult(content=[], structured_content={"temperature": "warm"})),
+    "weather/Zürich": _progress,
 }
 _WARMTH: dict[str, Any] = {
     "type": "object",
@@ -175,7 +177,7 @@ _WARMTH: dict[str, Any] = {
     "required": ["temperature"],
 }
 _PROMISED: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("fail", "keep", "lie", "omit"), _WARMTH),
+    **dict.fromkeys(("fail", "keep", "lie", "omit", "weather.now"), _WARMTH),
     "vow": {"type": "object", "properties": {"temperature": {"type": 7}}},
 }
 """The output schemas of tools; `vow` has an invalid one."""

@@ -161,11 +161,17 @@ async def test_a_server_that_asks_us_for_input_is_declined(server: Server) -> No
     assert "declined" in outcome.output or outcome.is_error
 
 
-async def test_progress_is_passed_on_but_not_all_of_it(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("tool", "name"), [("progress", "progress"), ("weather/Zürich", "weather_Zurich")]
+)
+async def test_progress_is_passed_on_but_not_all_of_it(
+    server: Server, tool: str, name: str
+) -> None:
+    definition = definition_of(server.name, name).model_copy(update={"name_on_server": tool})
     heard: list[ToolProgress] = []
     execution = an_execution(report=heard.append)
 
-    await server.scene.calls.run(definition_of(server.name, "progress"), {}, execution)
+    await server.scene.calls.run(definition, {}, execution)
 
     assert len(heard) < 50
     for progress in heard:

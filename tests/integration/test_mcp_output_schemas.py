@@ -69,6 +69,7 @@ async def called(stack: Stack, tool: str) -> dict[str, Any]:
         ("omit", f"{OMISSION}\nIt is warm."),
         ("vow", '{"temperature":"warm"}'),
         ("change", "changed"),
+        ("weather_now", f'{LIE}\n{{"temperature":"warm"}}'),
     ],
 )
 async def test_a_turn_continues_with_the_tools_result(

@@ -118,7 +118,6 @@ async def test_a_description_is_stored_without_the_servers_secrets() -> None:
         ("crash_at_list", "The process exited with status 3."),
         ("flood", "The server sent more than 16,777,216 bytes without answering."),
         ("chatter", "The server writes non-MCP output to stdout."),
-        ("many", "The server lists more than 500 tools."),
         ("endless", "The server lists its tools on more than 100 pages."),
     ],
 )
@@ -238,7 +237,7 @@ async def test_a_refresh_adopts_the_current_list(admin: ApiUser, stack: Stack) -
     assert after["problem"].startswith(
         "Skipped tools: `wrong` (its input schema is not a valid JSON schema"
     )
-    assert "`ünnameable`" in after["problem"]
+    assert "nameable` (invalid name" in after["problem"]
     shown = {
         tool["name"].removeprefix(f"{made['name']}__"): tool["problem"]
         for tool in (
@@ -249,6 +248,55 @@ async def test_a_refresh_adopts_the_current_list(admin: ApiUser, stack: Stack) -
     assert shown.keys() == {"right", "wrong"}
     assert shown["right"] is None
     assert shown["wrong"].startswith("Skipped: its input schema is not a valid JSON schema")
+
+
+async def administered(admin: ApiUser, server: str) -> dict[str, dict[str, Any]]:
+    """Return the tools of a server by the names that it has for them."""
+    shown = await admin.request("GET", "/admin/tools", params={"kind": "mcp", "limit": 100})
+    return {
+        tool["nameOnServer"] or tool["name"].removeprefix(f"{server}__"): tool
+        for tool in shown.json()["data"]
+        if tool["server"] == server
+    }
+
+
+async def test_tools_with_any_name_keep_their_settings_when_others_are_added(
+    admin: ApiUser,
+) -> None:
+    made = await registered_process(admin, "dots")
+    name = made["name"]
+    before = await refreshed(admin, name)
+    asked = await admin.request(
+        "PATCH", f"/admin/tools/{name}__admin_tools_list", json={"approval": "ask"}
+    )
+    assert (before["toolCount"], before["problem"], asked.status_code) == (2, None, 200)
+    await admin.request(
+        "PATCH", f"/admin/mcp-servers/{name}", json={"args": arguments("more_dots")}
+    )
+
+    after = await refreshed(admin, name)
+
+    assert (after["toolCount"], after["problem"]) == (4, None)
+    tools = await administered(admin, name)
+    assert {tool: tools[tool]["approval"] for tool in tools} == {
+        "admin.tools.list": "ask",
+        "admin/tools/list": None,
+        # The only one whose present name doesn't tell that on the server.
+        tools["echo"]["name"].removeprefix(f"{name}__"): None,
+        "admin_tools_list": None,
+    }
+    assert tools["admin.tools.list"]["name"] == f"{name}__admin_tools_list"
+    assert tools["admin_tools_list"]["name"].startswith(f"{name}__admin_tools_list_")
+
+
+async def test_of_too_many_tools_the_first_are_used(admin: ApiUser) -> None:
+    made = await registered_process(admin, "many")
+
+    after = await refreshed(admin, made["name"])
+
+    assert (after["status"], after["toolCount"]) == ("healthy", 500)
+    assert after["problem"] == "More than 500 tools: only the first 500 by name are used."
+    await admin.request("DELETE", f"/admin/mcp-servers/{made['name']}")
 
 
 async def test_a_server_that_fails_keeps_the_tools_that_it_had(admin: ApiUser) -> None:

@@ -31,3 +31,26 @@ def test_a_tool_that_need_not_run_as_a_task_is_called_without(task: Any) -> None
     listing = check_tools("jobs", [a_tool("quick", task)])
 
     assert (len(listing.tools), listing.problem) == (1, None)
+
+
+def test_tools_have_their_servers_names_until_they_are_stored() -> None:
+    listing = check_tools("jobs", [a_tool("admin.tools/list", None), a_tool("a\x00b", None)])
+
+    assert [row.name for row in listing.tools] == ["admin.tools/list"]
+    assert listing.problem == (
+        "Skipped tools: `a�b` (invalid name: use 1 to 256 printable characters)."
+    )
+    assert not listing.has_failed
+
+
+def test_of_too_many_tools_the_first_by_name_are_used() -> None:
+    tools = [a_tool(f"tool{number:03}", None) for number in range(501)]
+
+    listings = [check_tools("jobs", tools[::step]) for step in (1, -1)]
+
+    expected = [f"tool{number:03}" for number in range(500)]
+    assert [sorted(row.name for row in listing.tools) for listing in listings] == [expected] * 2
+    for listing in listings:
+        assert not listing.has_failed
+        assert listing.problem == "More than 500 tools: only the first 500 by name are used."
+    assert check_tools("jobs", tools[:500]).problem is None

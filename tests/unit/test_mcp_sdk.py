@@ -161,6 +161,18 @@ async def test_one_invalid_tool_does_not_hide_the_others() -> None:
     ]
 
 
+@pytest.mark.parametrize("first", [0, 700])
+async def test_of_a_long_list_the_first_by_name_are_read(first: int) -> None:
+    numbers = [*range(first, 1_400), *range(first)]
+    tools = [{"name": f"t{number:04}", "inputSchema": {"type": "object"}} for number in numbers]
+    server = Server(**{"tools/list": {"tools": [*tools, 7]}})
+
+    listed = await Opened(server).run(McpSession.list_tools)
+
+    # One more than are used, so that it can be said.
+    assert [tool.name for tool in listed] == [f"t{number:04}" for number in range(501)]
+
+
 async def test_a_server_without_a_handshake_is_discovered() -> None:
     refused = ErrorData(code=-32601, message="unknown method")
     opened = Opened(Server(initialize=refused))
@@ -273,10 +285,11 @@ async def test_what_only_a_client_with_a_user_could_answer_is_declined() -> None
     assert {one.id for one in declined} == set(asked)
 
 
-@pytest.mark.parametrize("pages", ["many bytes", "the same page"])
+@pytest.mark.parametrize("pages", ["many bytes", "the same page", "the same tools"])
 async def test_a_list_without_an_end_is_refused(pages: str) -> None:
-    tools = [{"name": "a", "inputSchema": {"type": "object", "x": "x" * 3_000_000}}]
-    listed = {"tools": tools if pages == "many bytes" else [], "nextCursor": "again"}
+    many = "x" * (3_000_000 if pages == "many bytes" else 1)
+    tools = [{"name": "a", "inputSchema": {"type": "object", "x": many}}] * 20
+    listed = {"tools": [] if pages == "the same page" else tools, "nextCursor": "again"}
     server = Server(**{"tools/list": listed})
 
     with pytest.raises(ExceptionGroup) as raised:

@@ -47,6 +47,7 @@ class AdministeredTool(Resource):
     name: str
     kind: str
     server: str | None = None
+    name_on_server: str | None = None
     description: str
     input_schema: dict[str, Any]
     default_approval: str
