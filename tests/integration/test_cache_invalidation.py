@@ -133,7 +133,7 @@ async def signed_out(user: ApiUser, _: ApiUser) -> httpx.Response:
 async def refreshed_by_two(user: ApiUser, _: ApiUser) -> httpx.Response:
     body = {"refreshToken": user.session["refreshToken"]}
     await user.http.post("/auth/refresh", json=body)
-    return await user.http.post("/auth/refresh", json=body)
+    return await user.http.post("/auth/refresh", json=body, headers={"User-Agent": "a thief"})
 
 
 async def out_by_another_password(user: ApiUser, _: ApiUser) -> httpx.Response:
