@@ -27,6 +27,16 @@ from services.workflow_tools.signatures import (
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "workflow-tools.md").read_text()
 RECIPES = ("n8n-workflow-tool", "n8n-workflow-tool-later")
+# The nodes' versions with which the recipes were tried; n8n 2 has them all.
+VERSIONS = {
+    "webhook": 2,
+    "extractFromFile": 1,
+    "crypto": 2,
+    "if": 2.2,
+    "code": 2,
+    "respondToWebhook": 1.1,
+    "httpRequest": 4.2,
+}
 SECRET = "at least sixteen characters"
 BODY = b'{"input":{"title":"Printer on fire"}}'
 
@@ -112,11 +122,40 @@ def test_a_recipe_is_a_workflow_whose_nodes_are_all_connected(name: str) -> None
         assert {"parameters", "typeVersion", "position"} <= set(node)
 
 
-def test_each_recipe_has_an_id_of_its_own_as_n8n_imports_it() -> None:
-    ids = [recipe(name)["id"] for name in RECIPES]
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_what_n8n_imports(name: str) -> None:
+    workflow = recipe(name)
+    types = {node["type"].removeprefix("n8n-nodes-base."): node for node in workflow["nodes"]}
 
-    assert len(set(ids)) == len(RECIPES)
-    assert all(re.fullmatch(r"[A-Za-z0-9]{16}", each) for each in ids)
+    assert workflow["name"]
+    assert re.fullmatch(r"[A-Za-z0-9]{16}", workflow["id"])
+    assert f"`{workflow['id']}`" in PAGE
+    assert {kind: node["typeVersion"] for kind, node in types.items()}.items() <= VERSIONS.items()
+    # Without it, n8n serves the webhook at another path than the page's.
+    assert types["webhook"]["webhookId"]
+    assert f"/webhook/{types['webhook']['parameters']['path']}`" in PAGE
+    # n8n keeps an older release's meaning of connections where this is missing.
+    assert workflow["settings"]["executionOrder"] == "v1"
+
+
+def test_recipes_can_be_imported_side_by_side() -> None:
+    workflows = [recipe(name) for name in RECIPES]
+    webhooks = [workflow["nodes"][0] for workflow in workflows]
+
+    assert len({workflow["id"] for workflow in workflows}) == len(RECIPES)
+    assert len({node["parameters"]["path"] for node in webhooks}) == len(RECIPES)
+    assert len({node["webhookId"] for node in webhooks}) == len(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_failure_of_the_work_is_answered(name: str) -> None:
+    workflow = recipe(name)
+    nodes = {node["name"]: node for node in workflow["nodes"]}
+
+    assert nodes["Do the work"]["onError"] == "continueRegularOutput"
+    assert nodes["Do the work"]["alwaysOutputData"] is True
+    (after,) = workflow["connections"]["Do the work"]["main"][0]
+    assert "isError: true" in json.dumps(nodes[after["node"]]["parameters"])
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -152,7 +191,9 @@ def test_a_recipe_computes_the_schemes_hmac_and_contains_no_secret(name: str) ->
             assert (parameters["action"], parameters["type"]) == ("hmac", "SHA256")
             assert parameters["encoding"] == "base64"
             assert parameters["value"].endswith(".join('.') }}")
+            # n8n chooses the credential of this name, if there is one.
             assert node["credentials"]["crypto"]["id"] == ""
+            assert f"`{node['credentials']['crypto']['name']}`" in PAGE
             assert "secret" not in parameters
 
 
