@@ -10,7 +10,7 @@ an `Order`; when that is closed, by the worker or by the worker's death, it ends
 stderr carries one report a line:
 
 started PID       the command runs
-failed REASON     the command can't be started
+failed ERRNO      the command can't be started
 exited STATUS     the command has ended; what it has started may still run
 killed memory     everything was killed: together it used too much memory
 killed processes  everything was killed: there were too many processes
@@ -211,7 +211,7 @@ def main(control: int) -> int:
     try:
         leader = _start(order)
     except OSError as error:
-        _report(f"failed {error.strerror}")
+        _report(f"failed {error.errno}")
         return 0
     _leave_streams()
     _report(f"started {leader}")

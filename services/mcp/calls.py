@@ -4,6 +4,7 @@ import math
 from asyncio import get_running_loop, to_thread
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
@@ -62,6 +63,8 @@ class McpCalls:
         except CallRejectedError as error:
             return ToolOutcome(output=str(error), is_error=True)
         except CallLostError as error:
+            if _is_final(error, execution):
+                return _refused(server, error)
             raise _unavailable(server, error) from error
         except DatabaseUnavailableError as error:
             # Only the server's configuration is read from it, before the call.
@@ -96,6 +99,24 @@ async def _remark_on(result: "CallToolResult", definition: ToolDefinition) -> st
     if schema is None:
         return None
     return await to_thread(remark_on, result, schema, tool=definition.name)
+
+
+def _is_final(error: CallLostError, execution: ToolExecution) -> bool:
+    """Return whether waiting is no use: the server refuses.
+
+    One that an earlier attempt found away may be starting, and answer 404 until it is ready.
+    """
+    return error.outlook == "refused" or (error.outlook == "missing" and execution.attempt == 1)
+
+
+def _refused(server: str, error: CallLostError) -> ToolOutcome:
+    """Return the outcome of a call without an answer, which costs nothing."""
+    why = "is unavailable, and repeating the call does not help"
+    return ToolOutcome(
+        output=f"The tool's server `{server}` {why}. {error.sentence}",
+        is_error=True,
+        cost_usd=Decimal(0),
+    )
 
 
 def _unavailable(server: str, error: CallLostError) -> ToolUnavailableError:

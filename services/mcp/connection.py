@@ -27,10 +27,11 @@ from services.mcp.errors import (
     CallRejectedError,
     McpCallError,
     McpServerError,
+    Outlook,
     SessionLostError,
     bounded,
 )
-from services.mcp.http import FailureAsResponse, connect
+from services.mcp.http import FailureAsResponse, HttpFailure, connect
 from services.mcp.limits import MAX_ANSWER_BYTES, TOO_LONG
 from services.mcp.oauth import OAuthTokens
 from services.mcp.sdk import (
@@ -43,6 +44,7 @@ from services.mcp.sdk import (
     is_connection_lost,
     is_unreadable,
     open_session,
+    outlook_of,
 )
 from services.mcp.stdio import StdioServer
 from services.outgoing.client import OutgoingClient
@@ -93,6 +95,7 @@ class Connection:
         on_lost: Callable[[], None] = _ignore,
     ) -> None:
         self.problem: str | None = None
+        self._outlook: Outlook = "away"
         self.used_at = self.opened_at = monotonic()
         self._failures = FailureAsResponse()
         self._in_use = 0
@@ -125,7 +128,7 @@ class Connection:
         finally:
             opened.cancel()
         if not self._opened.is_set():
-            raise McpServerError(self.problem or "Connection failed.")
+            raise McpServerError(self.problem or "Connection failed.", outlook=self._outlook)
 
     async def close(self) -> None:
         """End the connection, and the server's process with all that it started."""
@@ -253,6 +256,7 @@ class Connection:
         except TimeoutError:
             self._report_lost(self._timeout_problem())
         except Exception as error:  # noqa: BLE001 -- as above; `open` reports it
+            self._outlook = self._outlook_of(error)
             self._report_lost(self._problem_of(error))
             _log.info("mcp_server_failing", cause=type(flattened(error)[0]).__name__)
         finally:
@@ -311,11 +315,23 @@ class Connection:
                 )
             )
 
+    def _failure_of(self, error: Exception) -> HttpFailure | None:
+        found = map(self._failures.failure_of, flattened(error))
+        return next((failure for failure in found if failure is not None), None)
+
+    def _outlook_of(self, error: Exception) -> Outlook:
+        """Return what a failure to connect says of the next attempt."""
+        failure = self._failure_of(error)
+        if failure is not None:
+            return failure.outlook
+        if self._process is not None and self._process.problem is not None:
+            return self._process.outlook
+        return outlook_of(error)
+
     def _problem_of(self, error: Exception) -> str:
-        for cause in flattened(error):
-            failure = self._failures.failure_of(cause)
-            if failure is not None:
-                return failure.sentence
+        failure = self._failure_of(error)
+        if failure is not None:
+            return failure.sentence
         ended_by = self._process.problem if self._process else None
         return bounded(self.mask(describe(error, ended_by)))
 
@@ -334,6 +350,7 @@ class Connection:
                 reached=failure.reached,
                 retry_after_s=failure.retry_after_s,
                 is_unreachable=failure.is_unreachable,
+                outlook=failure.outlook,
             )
         if error.message == TOO_LONG:
             return CallRejectedError(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.mcp.challenges import Challenge, scopes_in
 from services.mcp.destinations import Destinations, is_downgrade, is_web_url, origin_of
-from services.mcp.errors import McpServerError
+from services.mcp.errors import McpServerError, is_away_by
 from services.mcp.sdk import (
     build_oauth_authorization_server_metadata_discovery_urls,
     build_protected_resource_metadata_discovery_urls,
@@ -61,19 +61,22 @@ async def discover(
     destinations: Destinations, server_url: str, challenge: Challenge
 ) -> TokenEndpoint:
     """Return the token endpoint that a server advertises. Errors: McpServerError."""
-    resource = await _resource(destinations, server_url, challenge) or _Resource()
+    documents = _Documents()
+    resource = await _resource(documents, destinations, server_url, challenge) or _Resource()
     issuer = next(iter(resource.authorization_servers), None)
     if issuer is not None:
         origin_of(issuer)
     # Names a host, but no path: these have a fixed part.
     urls = build_oauth_authorization_server_metadata_discovery_urls(issuer, server_url)
     for url in urls:
-        found = await _read(destinations.allowed, url, _AuthorizationServer)
+        found = await documents.read(destinations.allowed, url, _AuthorizationServer)
         if found is not None:
             break
     else:
         raise McpServerError(
-            "The server does not advertise a token endpoint; set `oauth.tokenUrl`."
+            "The server does not advertise a token endpoint; set `oauth.tokenUrl`.",
+            # All is missing where the server is just starting.
+            outlook="away" if documents.was_away else "missing",
         )
     if not _is_issuer(found.issuer, issuer, server_url):
         raise McpServerError("The token endpoint's issuer does not match.")
@@ -98,14 +101,14 @@ def _is_issuer(found: str, expected: str | None, server_url: str) -> bool:
 
 
 async def _resource(
-    destinations: Destinations, server_url: str, challenge: Challenge
+    documents: "_Documents", destinations: Destinations, server_url: str, challenge: Challenge
 ) -> _Resource | None:
     named = challenge.resource_metadata
     if named is not None and is_downgrade(named, named_by=server_url):
         named = None
     for url in build_protected_resource_metadata_discovery_urls(named, server_url):
         client = destinations.client_for(url, named_by=server_url)
-        found = await _read(client, url, _Resource)
+        found = await documents.read(client, url, _Resource)
         if found is not None:
             _check_resource(found, server_url)
             return found
@@ -122,18 +125,26 @@ def _check_resource(found: _Resource, server_url: str) -> None:
         raise McpServerError("The server's OAuth metadata is for a different resource.")
 
 
-async def _read(client: OutgoingClient, url: str, kind: type[_Found]) -> _Found | None:
-    """Return a document; None if it isn't there, can't be reached, or is another."""
-    try:
-        answer = await client.request("GET", url, timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES)
-    except OutgoingError:
-        return None
-    if answer.status != _OK:
-        return None
-    try:
-        return kind.model_validate_json(answer.body)
-    except ValidationError:
-        return None
+class _Documents:
+    """Reads documents; `was_away` is whether one may be there later."""
+
+    def __init__(self) -> None:
+        self.was_away = False
+
+    async def read(self, client: OutgoingClient, url: str, kind: type[_Found]) -> _Found | None:
+        """Return a document; None if it isn't there, can't be reached, or is another."""
+        try:
+            answer = await client.request("GET", url, timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES)
+        except OutgoingError as error:
+            self.was_away = self.was_away or not error.is_final
+            return None
+        self.was_away = self.was_away or is_away_by(answer.status)
+        if answer.status != _OK:
+            return None
+        try:
+            return kind.model_validate_json(answer.body)
+        except ValidationError:
+            return None
 
 
 def _words(found: object) -> tuple[str, ...]:

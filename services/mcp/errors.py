@@ -7,11 +7,22 @@ McpCallError            a call without a result
 └── CallRejectedError   an answer that is an error, or that is not a result
 """
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from schema.wire import make_storable
 
+Outlook: TypeAlias = Literal["away", "missing", "refused"]
+"""What to expect of the next attempt: a server that is away may be back by then; one that refuses
+needs a fix first. What is missing (404) may come once a server that was away has started.
+"""
+
 _MAX_CHARS: Final = 500
+_AWAY: Final = frozenset({408, 425, 429})
+
+
+def is_away_by(status: int) -> bool:
+    """Return whether an HTTP status says that the same request may work later."""
+    return status in _AWAY or status >= 500
 
 
 def bounded(text: str, max_chars: int = _MAX_CHARS) -> str:
@@ -22,6 +33,10 @@ def bounded(text: str, max_chars: int = _MAX_CHARS) -> str:
 
 class McpServerError(Exception):
     """What a server did wrong, in a sentence without its secrets."""
+
+    def __init__(self, sentence: str, *, outlook: Outlook = "refused") -> None:
+        super().__init__(sentence)
+        self.outlook = outlook
 
 
 class McpCallError(Exception):
@@ -41,12 +56,14 @@ class CallLostError(McpCallError):
         reached: bool,
         retry_after_s: float | None = None,
         is_unreachable: bool = False,
+        outlook: Outlook = "away",
     ) -> None:
         super().__init__(sentence)
         self.sentence = sentence
         self.reached = reached
         self.retry_after_s = retry_after_s
         self.is_unreachable = is_unreachable
+        self.outlook = outlook
 
 
 class SessionLostError(McpCallError):

@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from services.mcp.challenges import challenge_in, named
-from services.mcp.errors import McpServerError
+from services.mcp.errors import McpServerError, Outlook, is_away_by
 from services.mcp.limits import MAX_ANSWER_BYTES, MAX_BYTES, REFILL_S, TOO_LONG, TokenBucket
 from services.mcp.oauth import AuthorizedTransport, OAuthTokens
 from services.mcp.sdk import MCPError, TransportStreams, streamable_http_client
-from services.outgoing.errors import OutgoingError, TooLargeError
+from services.outgoing.errors import OutgoingError, RedirectedError, TooLargeError
 from services.outgoing.transport import guarded_transport, weight_of
 from services.retry_after import wait_asked_for
 
@@ -36,7 +36,7 @@ _BURST_LINES: Final = 2_000
 _BURST_REFILL_S: Final = 2.0
 _MAX_LISTENS: Final = 30
 _MAX_CHECKED_BYTES: Final = 256 * 1024
-_SESSION_LOST: Final = 404
+_MISSING: Final = 404
 _REFUSED: Final = frozenset({401, 403})
 _NOT_REACHED: Final = _REFUSED | {429}
 """Statuses that say that nothing was done."""
@@ -91,6 +91,7 @@ class HttpFailure:
     is_too_long: bool = False
     is_unreachable: bool = False
     retry_after_s: float | None = None
+    outlook: Outlook = "away"
 
 
 _CANCELLED: Final = HttpFailure("The call was cancelled.", reached=True)
@@ -166,11 +167,14 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
             response = self._failures.response(_TOO_LONG, request_id)
         except OutgoingError as error:
             failure = HttpFailure(
-                error.sentence, reached=error.reached, is_unreachable=not error.reached
+                error.sentence,
+                reached=error.reached,
+                is_unreachable=not error.reached,
+                outlook="refused" if error.is_final else "away",
             )
             response = self._failures.response(failure, request_id)
         except McpServerError as error:
-            failure = HttpFailure(str(error), reached=False)
+            failure = HttpFailure(str(error), reached=False, outlook=error.outlook)
             response = self._failures.response(failure, request_id)
         if response is None or not isinstance(response.stream, _Stream):
             self._pending.pop(request_id, None)
@@ -180,6 +184,9 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
         self, request: httpx2.Request, request_id: RequestId, pending: "_Pending"
     ) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
+        if response.is_redirect:
+            await response.aclose()
+            raise RedirectedError
         if response.is_success and _media_type(response) == "text/event-stream":
             pending.on_close = lambda: self._pending.pop(request_id, None)
             pending.event_of = lambda failure: self._failures.event(failure, request_id)
@@ -289,16 +296,24 @@ class _Stream(httpx2.AsyncByteStream):
 def _status_failure(response: httpx2.Response, request: httpx2.Request) -> HttpFailure | None:
     """Return what a status means, unless the body is a JSON-RPC error of the server."""
     status = response.status_code
-    if status == _SESSION_LOST and "mcp-session-id" in request.headers:
+    if status == _MISSING and "mcp-session-id" in request.headers:
         return HttpFailure("The session has expired.", reached=False, is_session_lost=True)
-    if _is_rpc_error(response.content):
+    # Who may not call is a matter of the connection, whatever form the refusal has.
+    if status not in _REFUSED and _is_rpc_error(response.content):
         return None
     wait = wait_asked_for(response.headers, longest=_MAX_WAIT)
     return HttpFailure(
         f"The server responded with HTTP status {status}.{_scopes_asked(response, request)}",
         reached=status not in _NOT_REACHED,
         retry_after_s=None if wait is None else wait.total_seconds(),
+        outlook=_outlook_of(status),
     )
+
+
+def _outlook_of(status: int) -> Outlook:
+    if status == _MISSING:
+        return "missing"
+    return "away" if is_away_by(status) else "refused"
 
 
 def _scopes_asked(response: httpx2.Response, request: httpx2.Request) -> str:

@@ -25,7 +25,7 @@ from services.mcp.assertions import is_private_key, signed_assertion
 from services.mcp.challenges import Challenge, challenge_in, named
 from services.mcp.destinations import Destinations
 from services.mcp.discovery import TokenEndpoint, discover
-from services.mcp.errors import McpServerError
+from services.mcp.errors import McpServerError, Outlook, is_away_by
 from services.mcp.limits import TokenBucket
 from services.outgoing.client import OutgoingResponse
 from services.outgoing.errors import ForbiddenAddressError, OutgoingError
@@ -45,6 +45,8 @@ _RENEWALS_REFILL_S: Final = 300.0
 _MAX_ISSUED: Final = 20
 _MAX_NAMED: Final = 5
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
+_AWAY: Final = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
+"""Error codes of token endpoints that may work later."""
 _ERROR_CODE: Final = re.compile(r"[a-z_]{1,40}")
 _PRIVATE_KEY_JWT: Final = "private_key_jwt"
 _WITH_SECRET: Final = ("client_secret_basic", "client_secret_post")
@@ -89,6 +91,7 @@ class OAuthTokens:
         self._renewals = TokenBucket(_MAX_RENEWALS, refill_s=_RENEWALS_REFILL_S)
         self._issued: deque[str] = deque(maxlen=_MAX_ISSUED)
         self._problem = ""
+        self._outlook: Outlook = "away"
         self._retry_at = 0.0
 
     @property
@@ -135,18 +138,19 @@ class OAuthTokens:
 
     async def _fetch(self, challenge: Challenge) -> _Token:
         if monotonic() < self._retry_at:
-            raise McpServerError(self._problem)
+            raise McpServerError(self._problem, outlook=self._outlook)
         try:
             return await self._request(challenge)
         except OutgoingError as error:
-            self._fail(f"The token endpoint returned no token. {self._sentence(error)}")
-            raise McpServerError(self._problem) from error
+            outlook: Outlook = "refused" if error.is_final else "away"
+            self._fail(f"The token endpoint returned no token. {self._sentence(error)}", outlook)
+            raise McpServerError(self._problem, outlook=outlook) from error
         except McpServerError as error:
-            self._fail(str(error))
+            self._fail(str(error), error.outlook)
             raise
 
-    def _fail(self, problem: str) -> None:
-        self._problem = problem
+    def _fail(self, problem: str, outlook: Outlook) -> None:
+        self._problem, self._outlook = problem, outlook
         self._retry_at = monotonic() + _RETRY_PAUSE_S
 
     def _sentence(self, error: OutgoingError) -> str:
@@ -216,7 +220,7 @@ class OAuthTokens:
 
     def _token_in(self, response: OutgoingResponse, scopes: tuple[str, ...]) -> _Token:
         if response.status != _OK:
-            raise McpServerError(self._refusal(response, scopes))
+            raise self._refusal(response, scopes)
         try:
             answer = _TokenResponse.model_validate_json(response.body)
         except ValidationError as error:
@@ -230,13 +234,15 @@ class OAuthTokens:
         kept_s = max(_MIN_LIFETIME_S, min(lifetime_s, _MAX_LIFETIME_S))
         return _Token(answer.access_token, monotonic() + kept_s)
 
-    def _refusal(self, response: OutgoingResponse, scopes: tuple[str, ...]) -> str:
+    def _refusal(self, response: OutgoingResponse, scopes: tuple[str, ...]) -> McpServerError:
         code = _error_code(response.body)
         detail = f" ({code})" if code else ""
         shown = named(scopes, secrets=(self._client.client_secret, *self._issued))
         asked = f" Requested scopes: {shown}." if shown else ""
-        return (
-            f"The token endpoint returned no token: HTTP status {response.status}{detail}.{asked}"
+        is_away = is_away_by(response.status) or code in _AWAY
+        return McpServerError(
+            f"The token endpoint returned no token: HTTP status {response.status}{detail}.{asked}",
+            outlook="away" if is_away else "refused",
         )
 
 

@@ -209,7 +209,7 @@ class McpPool:
 
 def _report_lost(server: ServerConnection, connection: "Connection", error: CallLostError) -> None:
     if error.is_unreachable:
-        server.drop_unreachable(connection, error.sentence)
+        server.drop_unreachable(connection, error)
     elif not connection.has_ended:
         # A connection that has ended reports that itself.
         server.report_failed(error.sentence)

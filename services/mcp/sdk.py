@@ -52,7 +52,7 @@ from mcp_types import (
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from services.mcp.errors import McpServerError
+from services.mcp.errors import McpServerError, Outlook
 from services.mcp.limits import TokenBucket
 from services.mcp.tool_names import MAX_TOOLS, first_by_name
 from services.outgoing.errors import OutgoingError
@@ -72,6 +72,7 @@ __all__ = [
     "is_unreadable",
     "issuers_match",
     "open_session",
+    "outlook_of",
     "streamable_http_client",
 ]
 
@@ -97,6 +98,11 @@ _INVALID_RESPONSE: Final = "Invalid MCP response."
 # The SDK tells these apart by their texts alone.
 _CLOSED_TEXTS: Final = ("Connection closed", "SSE stream ended")
 _UNREADABLE_TEXT: Final = "SSE stream failed"
+_SENTENCE_OF_CODE: Final = {
+    CONNECTION_CLOSED: "The server closed the connection.",
+    METHOD_NOT_FOUND: "The server doesn't support listing tools.",
+    PARSE_ERROR: _INVALID_RESPONSE,
+}
 _SENTENCES: Final = (McpServerError, OutgoingError)
 """The errors whose texts are sentences for an administrator."""
 
@@ -303,6 +309,16 @@ def describe(error: Exception, ended_by: str | None) -> str:
     return ended_by or _sentence(cause)
 
 
+def outlook_of(error: Exception) -> Outlook:
+    """Return what an error while connecting says of the next attempt."""
+    cause = flattened(error)[0]
+    if isinstance(cause, McpServerError):
+        return cause.outlook
+    # It answers, but not as a server does that can be used.
+    is_other = isinstance(cause, MCPError) and cause.code in {*_NO_HANDSHAKE, PARSE_ERROR}
+    return "refused" if is_other or isinstance(cause, ValidationError) else "away"
+
+
 def flattened(error: Exception) -> list[Exception]:
     """Return the errors of a group, those with sentences first."""
     return sorted(_leaves(error), key=lambda cause: not isinstance(cause, _SENTENCES))
@@ -310,11 +326,8 @@ def flattened(error: Exception) -> list[Exception]:
 
 def _sentence(cause: Exception) -> str:
     if isinstance(cause, MCPError):
-        if cause.code == CONNECTION_CLOSED:
-            return "The server closed the connection."
-        if cause.code == METHOD_NOT_FOUND:
-            return "The server doesn't support listing tools."
-        return f"The server returned error {cause.code}: {cause.message}"
+        said = f"The server returned error {cause.code}: {cause.message}"
+        return _SENTENCE_OF_CODE.get(cause.code, said)
     if isinstance(cause, ValidationError):
         return _INVALID_RESPONSE
     if isinstance(cause, TimeoutError):

@@ -21,7 +21,7 @@ from schema.mcp_servers import McpServerStatus
 from schema.tables import McpServerRow
 from schema.tables.columns import utc_now
 from services.database import Database, DatabaseUnavailableError
-from services.mcp.errors import CallLostError, McpServerError, bounded
+from services.mcp.errors import CallLostError, McpServerError, Outlook, bounded
 from services.tools.secrets import UnreadableSecretError
 
 if TYPE_CHECKING:
@@ -99,13 +99,14 @@ class ServerHealth:
 
     def report_healthy(self, row: McpServerRow) -> None:
         """Store that a server answers, if it was failing."""
-        if self._status_of(row) is McpServerStatus.FAILING:
+        if self._known_of(row)[0] is McpServerStatus.FAILING:
             self._report(row, McpServerStatus.HEALTHY, None)
 
     def report_failing(self, row: McpServerRow, problem: str) -> None:
-        """Store what is wrong with a server, if it was not failing yet."""
-        if self._status_of(row) is not McpServerStatus.FAILING:
-            self._report(row, McpServerStatus.FAILING, bounded(problem))
+        """Store what is wrong with a server, unless that is known."""
+        problem = bounded(problem)
+        if self._known_of(row) != (McpServerStatus.FAILING, problem):
+            self._report(row, McpServerStatus.FAILING, problem)
 
     async def close(self) -> None:
         """Stop writing."""
@@ -113,13 +114,13 @@ class ServerHealth:
             task.cancel()
         await asyncio.gather(*self._writing.values(), return_exceptions=True)
 
-    def _status_of(self, row: McpServerRow) -> McpServerStatus:
-        """Return the latest status known here: a refresh may have stored a later one."""
+    def _known_of(self, row: McpServerRow) -> tuple[McpServerStatus, str | None]:
+        """Return the latest status and problem known here: a refresh may have stored later ones."""
         latest = self._latest.get(row.name)
-        if latest is None or latest.row.updated_at != row.updated_at:
-            return McpServerStatus(row.status)
-        is_newer = row.checked_at is None or row.checked_at <= latest.at
-        return latest.status if is_newer else McpServerStatus(row.status)
+        is_same = latest is not None and latest.row.updated_at == row.updated_at
+        if latest and is_same and (row.checked_at is None or row.checked_at <= latest.at):
+            return latest.status, latest.problem
+        return McpServerStatus(row.status), row.problem
 
     def _report(self, row: McpServerRow, status: McpServerStatus, problem: str | None) -> None:
         report = _Report(row, status, problem, utc_now())
@@ -158,6 +159,7 @@ class ServerConnection:
         self._failures = 0
         self._retry_at = 0.0
         self._problem = ""
+        self._outlook: Outlook = "away"
 
     async def connection(self) -> "Connection":
         """Return an open connection; concurrent calls share one attempt to open it.
@@ -211,11 +213,11 @@ class ServerConnection:
             self._current = None
             self._drain(connection)
 
-    def drop_unreachable(self, connection: "Connection", problem: str) -> None:
+    def drop_unreachable(self, connection: "Connection", error: CallLostError) -> None:
         """Drop a connection to a server that can't be reached, and pause before the next one."""
         if self._current is connection:
             self.drop(connection)
-            self._fail(problem)
+            self._fail(error.sentence, outlook=error.outlook)
 
     def retire(self) -> None:
         """Let the calls in progress finish, then close everything."""
@@ -240,10 +242,9 @@ class ServerConnection:
         try:
             self._current = await self._connect(self.row, self._lost)
         except (McpServerError, UnreadableSecretError) as error:
-            self._fail(str(error))
-            raise CallLostError(
-                self._problem, reached=False, retry_after_s=self._retry_at - monotonic()
-            ) from error
+            outlook = error.outlook if isinstance(error, McpServerError) else "refused"
+            self._fail(str(error), outlook=outlook)
+            raise self._failure() from error
         return self._current
 
     def _opened(self, opening: "asyncio.Task[Connection]") -> None:
@@ -252,9 +253,17 @@ class ServerConnection:
             opening.exception()  # retrieved here in case no call is waiting any more
 
     def _refuse_too_early(self) -> None:
-        left = self._retry_at - monotonic()
-        if left > 0:
-            raise CallLostError(self._problem, reached=False, retry_after_s=left)
+        if self._retry_at > monotonic():
+            raise self._failure()
+
+    def _failure(self) -> CallLostError:
+        """Return the latest failure to connect, for a call that needs a connection."""
+        return CallLostError(
+            self._problem,
+            reached=False,
+            retry_after_s=self._retry_at - monotonic(),
+            outlook=self._outlook,
+        )
 
     def _lost(self) -> None:
         """Note that the server ended the connection, which it may do with an idle one."""
@@ -266,8 +275,8 @@ class ServerConnection:
             # After one crash it is started again at once.
             self._fail(current.ended_by or "The server closed the connection.", free_failures=1)
 
-    def _fail(self, problem: str, *, free_failures: int = 0) -> None:
-        self._problem = problem
+    def _fail(self, problem: str, *, outlook: Outlook = "away", free_failures: int = 0) -> None:
+        self._problem, self._outlook = problem, outlook
         self._failures += 1
         doublings = self._failures - free_failures - 1
         pause_s = 0.0 if doublings < 0 else _FIRST_PAUSE_S * 2.0 ** min(doublings, _MAX_DOUBLINGS)

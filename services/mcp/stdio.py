@@ -5,6 +5,7 @@ it can't parse, so that a server could fill our memory and logs.
 """
 
 import asyncio
+import errno
 import os
 import sys
 from asyncio import StreamReader, StreamWriter
@@ -24,7 +25,7 @@ from mcp_types import jsonrpc_message_adapter
 from services.mcp import cage
 from services.mcp.addresses import DEFAULT_MEMORY_BYTES, DEFAULT_PROCESSES
 from services.mcp.cage import Order
-from services.mcp.errors import McpServerError
+from services.mcp.errors import McpServerError, Outlook
 from services.mcp.limits import MAX_ANSWER_BYTES, Line, Traffic, bounded_lines
 from services.mcp.sdk import SessionMessage, TransportStreams
 
@@ -34,6 +35,12 @@ _WRITE_S: Final = 20.0
 # More than a cage needs to end what resists.
 _END_S: Final = 7.0
 _PASSES: Final = 5
+_SCARCE: Final = frozenset(
+    {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ETXTBSY}
+)
+"""Why a command can't be started that can be in a moment: by the system's state, not its own."""
+_NO_COMMAND: Final = frozenset({"126", "127"})
+"""What `env` and shells exit with if what they are to run isn't there, or can't be run."""
 _LIBRARIES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _DIRECTORY: Final = "/"
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -45,7 +52,10 @@ _Incoming: TypeAlias = MemoryObjectSendStream[SessionMessage | Exception]
 
 @dataclass(slots=True)
 class StdioServer:
-    """A server to start; `problem` is why its streams ended before they were closed."""
+    """A server to start; `problem` is why its streams ended before they were closed.
+
+    `outlook` is what that says of the next start.
+    """
 
     command: str
     args: Sequence[str]
@@ -54,6 +64,7 @@ class StdioServer:
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     processes: int = DEFAULT_PROCESSES
     problem: str | None = None
+    outlook: Outlook = "away"
     _traffic: Traffic = field(default_factory=Traffic, init=False)
     _has_spoken: bool = field(default=False, init=False)
     _explanation: str | None = field(default=None, init=False)
@@ -114,6 +125,8 @@ class StdioServer:
                 self._explain(self._excess(detail))
                 return
             last = f"The process exited with status {detail}."
+            if detail in _NO_COMMAND:
+                self.outlook = "refused"
             # One that forks to serve in the background ends well before it has said anything.
             if detail != "0" or self._has_spoken:
                 self._explain(last)
@@ -135,6 +148,7 @@ class StdioServer:
         for way in ended:
             error = way.exception()
             if isinstance(error, McpServerError):
+                self.outlook = error.outlook
                 return str(error)
             if error is not None:
                 raise error
@@ -244,10 +258,18 @@ async def _cage_around(order: Order) -> AsyncIterator[_Caged]:
             raise McpServerError("The command failed to start: invalid command.") from error
         kind, _, detail = (await caged.report()).partition(" ")
         if kind != "started":
-            raise McpServerError(f"The command failed to start: {detail or 'it was killed'}.")
+            raise _not_started(detail)
         yield caged
     finally:
         await caged.end(mark)
+
+
+def _not_started(number: str) -> McpServerError:
+    """Return the error for what the system said, by its number, of a command's start."""
+    if not number:
+        return McpServerError("The command failed to start: it was killed.", outlook="away")
+    reason = f"The command failed to start: {os.strerror(int(number))}."
+    return McpServerError(reason, outlook="away" if int(number) in _SCARCE else "refused")
 
 
 async def _open_cage() -> _Caged:
@@ -270,8 +292,9 @@ async def _open_cage() -> _Caged:
     except BaseException as error:
         control.close()
         if isinstance(error, OSError):
+            # It is our own: the machine lacks something for it.
             reason = f"The command failed to start: {error.strerror}."
-            raise McpServerError(reason) from error
+            raise McpServerError(reason, outlook="away") from error
         raise
     finally:
         os.close(reading)

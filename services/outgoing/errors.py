@@ -4,7 +4,8 @@ OutgoingError
 ├── InvalidRequestError      invalid URL or header
 ├── ForbiddenAddressError    the host is not public, and not allowed by an operator
 ├── UnknownHostError         the host can't be resolved
-├── ConnectFailedError       no connection: refused, timed out, or an invalid certificate
+├── ConnectFailedError       no connection: refused, or timed out
+├── NotTrustedError          no connection: an invalid certificate, or no TLS at all
 ├── TimedOutError            no complete response in time
 ├── BrokenConnectionError    the connection was lost, or the response is not HTTP
 ├── RedirectedError          a redirect
@@ -17,7 +18,13 @@ the response is untrusted.
 
 
 class OutgoingError(Exception):
-    """A request without a response; `reached` is whether it may have taken effect."""
+    """A request without a response; `reached` is whether it may have taken effect.
+
+    `is_final` is whether the same request can be expected to fail until somebody changes something:
+    waiting for the host does not help.
+    """
+
+    is_final = True
 
     def __init__(self, sentence: str, *, reached: bool) -> None:
         super().__init__(sentence)
@@ -48,14 +55,25 @@ class ForbiddenAddressError(OutgoingError):
 
 
 class UnknownHostError(OutgoingError):
-    """The host can't be resolved."""
+    """The host does not exist; or, if that is not final, it can't be resolved right now."""
 
-    def __init__(self) -> None:
-        super().__init__("The host could not be resolved.", reached=False)
+    def __init__(self, *, is_final: bool = False) -> None:
+        self.is_final = is_final
+        what = "does not exist" if is_final else "could not be resolved"
+        super().__init__(f"The host {what}.", reached=False)
+
+
+class NotTrustedError(OutgoingError):
+    """The host can't prove by TLS who it is, so nothing was sent."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, reached=False)
 
 
 class ConnectFailedError(OutgoingError):
     """No connection, so nothing was sent."""
+
+    is_final = False
 
     def __init__(self, sentence: str = "Connection failed.") -> None:
         super().__init__(sentence, reached=False)
@@ -64,12 +82,16 @@ class ConnectFailedError(OutgoingError):
 class TimedOutError(OutgoingError):
     """The response was not complete in time."""
 
+    is_final = False
+
     def __init__(self, *, reached: bool) -> None:
         super().__init__("The request timed out.", reached=reached)
 
 
 class BrokenConnectionError(OutgoingError):
     """The response broke off, or can't be read."""
+
+    is_final = False
 
     def __init__(self, *, reached: bool) -> None:
         super().__init__("The connection was lost.", reached=reached)

@@ -25,6 +25,8 @@ _MAX_ADDRESSES: Final = 6
 _THREADS: Final = 16
 _MAX_HEAD_BYTES: Final = 128 * 1024
 _HEAD_PIECE: Final = 2 * 1024
+# The second, for a name without addresses, is not on all platforms.
+_NO_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -56,8 +58,8 @@ class SystemResolver:
             async with asyncio.timeout(self._timeout_s):
                 # A caller that times out does not cancel the query for the others.
                 return await asyncio.shield(query)
-        except (OSError, UnicodeError, TimeoutError):
-            raise UnknownHostError from None
+        except (OSError, UnicodeError, TimeoutError) as error:
+            raise UnknownHostError(is_final=_does_not_exist(error)) from None
 
     def close(self) -> None:
         """Start no more queries; those in progress end on their own."""
@@ -84,6 +86,13 @@ class SystemResolver:
 def _getaddrinfo(host: str, port: int) -> list[str]:
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in answers]
+
+
+def _does_not_exist(error: Exception) -> bool:
+    """Return whether a name server knows that there is no such name, and not only no answer."""
+    return isinstance(error, UnicodeError) or (
+        isinstance(error, socket.gaierror) and error.errno in _NO_NAME
+    )
 
 
 def _is_address(host: str) -> bool:
@@ -224,9 +233,16 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
     async def _permitted(self, host: str, port: int) -> Sequence[str]:
-        addresses = await self._resolve(host, port)
+        is_allowed = self._allowed.allows(host, port)
+        try:
+            addresses = await self._resolve(host, port)
+        except UnknownHostError:
+            if is_allowed:
+                # In a network of containers, a name only exists while its container runs.
+                raise UnknownHostError(is_final=False) from None
+            raise
         if not addresses:
             raise UnknownHostError
-        if not self._allowed.allows(host, port) and not all(map(is_public, addresses)):
+        if not is_allowed and not all(map(is_public, addresses)):
             raise ForbiddenAddressError
         return addresses

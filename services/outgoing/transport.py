@@ -18,6 +18,7 @@ from services.outgoing.errors import (
     CompressedError,
     ConnectFailedError,
     InvalidRequestError,
+    NotTrustedError,
     TimedOutError,
     TooLargeError,
 )
@@ -33,6 +34,8 @@ _LAST_PORT: Final = 65_535
 # What is done for a piece of a body costs more than its bytes: a peer may send them one by one.
 _PIECE_BYTES: Final = 64
 _PIECES_AT_ONCE: Final = 32
+_NO_TLS: Final = frozenset({"HTTP_REQUEST", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"})
+"""What OpenSSL, by version, says of a server that answers in plain text."""
 
 
 def weight_of(piece: bytes) -> int:
@@ -205,8 +208,11 @@ def _failures_classified(sending: Sending) -> Iterator[None]:
         raise ConnectFailedError("Too many connections are open.") from None
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
         # The library drops the cause of its errors, but keeps it among their arguments.
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args):
-            raise ConnectFailedError("The TLS certificate is invalid.") from None
+        for cause in error.args:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise NotTrustedError("The TLS certificate is invalid.") from None
+            if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+                raise NotTrustedError("The port does not use TLS.") from None
         raise ConnectFailedError from None
     except httpcore2.TimeoutException:
         raise TimedOutError(reached=sending.reached) from None

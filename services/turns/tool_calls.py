@@ -18,7 +18,7 @@ from schema.events import ToolCallProgress
 from schema.ids import TurnId, UserId
 from schema.result import Err
 from schema.tables import ToolCallRow
-from schema.tools import ToolDefinition
+from schema.tools import ToolDefinition, ToolKind
 from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCallStatus
 from services.database import Connection, Database
 from services.events.snapshots import tool_call_event
@@ -79,6 +79,7 @@ class ProgressReporter:
 _EXPIRED: Final = "This call was not approved in time, so it was not run."
 _DENIED: Final = "The user denied this call, so it was not run."
 _GAVE_UP: Final = "The call was not completed."
+_WAITING: Final = ToolProgress(0.0, message="The tool's server is unavailable. Waiting for it.")
 _NOT_STORED: Final = "The tool ran, but its result can't be used."
 
 
@@ -146,7 +147,7 @@ class ToolCalls:
                 # A call that was sent may still be answered by callback.
                 later = row.callback_id
                 return failed(OUTCOME_UNKNOWN) if later is None else AnswersLater(later)
-            return await self._attempt(call, ready.value, tool_input, execution)
+            return await self._attempt(call, ready.value, tool_input, execution, row=row)
 
     async def _attempt(
         self,
@@ -154,6 +155,8 @@ class ToolCalls:
         tool: ToolDefinition,
         tool_input: dict[str, Any],
         execution: ToolExecution,
+        *,
+        row: ToolCallRow,
     ) -> ToolOutcome | AnswersLater:
         try:
             return await self._attempts.run(tool, tool_input, execution)
@@ -161,6 +164,8 @@ class ToolCalls:
             if is_once(tool):
                 # Otherwise a call that was never sent would count as one that may have been.
                 await shielded(until_stored(lambda: self._unsend(call, execution)))
+            if tool.kind is not ToolKind.LOCAL:
+                await self._publish(call, row, _WAITING)
             raise
 
     async def _begin(self, call: RunToolInput) -> asyncpg.Record:

@@ -5,6 +5,7 @@ All that is stored of a call is the id of its callback; `callbacks.py` accepts t
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import cache
 from importlib.metadata import version
 from typing import Final
@@ -18,13 +19,7 @@ from schema.tables.columns import utc_now
 from schema.tools import RetryClass, ToolDefinition
 from services.database import Database, DatabaseUnavailableError
 from services.outgoing.client import OutgoingClient
-from services.outgoing.errors import (
-    BrokenConnectionError,
-    ConnectFailedError,
-    OutgoingError,
-    TimedOutError,
-    UnknownHostError,
-)
+from services.outgoing.errors import OutgoingError
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater
 from services.tools.secrets import SecretVault, UnreadableSecretError
@@ -36,7 +31,6 @@ _log = structlog.get_logger(__name__)
 
 CALLBACKS_PATH: Final = "/api/v1/tool-callbacks"
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
-_TRANSIENT: Final = (BrokenConnectionError, ConnectFailedError, TimedOutError, UnknownHostError)
 _NOT_AWAITED: Final = (
     "The workflow accepted the call and will answer later. Trials don't wait for callbacks."
 )
@@ -154,14 +148,14 @@ class WorkflowToolCalls:
                 timeout_s=timeout_s,
                 max_bytes=_MAX_ANSWER_BYTES,
             )
-        except _TRANSIENT as error:
+        except OutgoingError as error:
             _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
             what = "returned no result" if error.reached else "could not be called"
             sentence = f"The workflow {what}. {error.sentence}"
-            raise ToolUnavailableError(sentence, reached=error.reached) from None
-        except OutgoingError as error:
-            _log.warning("webhook_failed", tool=webhook.name, error=type(error).__name__)
-            return _error(f"The workflow returned no result. {error.sentence}")
+            if not error.is_final:
+                raise ToolUnavailableError(sentence, reached=error.reached) from None
+            cost_usd = None if error.reached else Decimal(0)
+            return ToolOutcome(output=sentence, is_error=True, cost_usd=cost_usd)
         # Here, because a refusal is quoted in part: it could end in the midst of a secret.
         text = webhook.mask(answer.body.decode("utf-8", "surrogateescape"))
         masked = text.encode("utf-8", "surrogateescape")

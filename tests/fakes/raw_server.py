@@ -68,6 +68,20 @@ async def serving_raw(
         await asyncio.gather(*connections, return_exceptions=True)
 
 
+@asynccontextmanager
+async def speaking_plain_text() -> AsyncIterator[int]:
+    """Serve on the port that is yielded what answers a TLS handshake as HTTP servers do."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(16)
+        writer.write(answered(b"", status="400 Bad Request"))
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listening:
+        yield listening.sockets[0].getsockname()[1]
+
+
 async def _converse(
     server: RawServer, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:

@@ -92,3 +92,29 @@ async def test_a_server_cannot_send_requests_into_the_operators_network(
     assert server["status"] == "failing"
     assert "private address" in server["problem"]
     assert SECRET not in str(server)
+
+
+async def test_no_turn_waits_for_a_server_that_refuses_its_calls(
+    everturn: ScriptedStack, admin: Client, hostile: HostileMcp, others: Others
+) -> None:
+    server = await registered(admin, hostile)
+    tool = f"{server['name']}__fine"
+    await admin.request("PATCH", f"/admin/tools/{tool}", {"timeoutS": 600})
+    hostile.challenge = "Bearer"
+
+    async with others("an MCP server that refuses its calls"):
+        outcomes = [
+            await (await CallingTurn.begin(everturn, admin, tool)).end() for _turn in range(2)
+        ]
+
+    for outcome in outcomes:
+        assert outcome.status == "failed"
+        assert "repeating the call does not help" in outcome.output
+        assert "HTTP status 401" in outcome.output
+    found = (await admin.request("GET", f"/admin/mcp-servers/{server['name']}")).json()["data"]
+    assert (found["status"], found["problem"]) == (
+        "failing",
+        "The server responded with HTTP status 401.",
+    )
+    hostile.challenge = None
+    assert (await called(everturn, admin, server["name"], "fine")).output == "ok"

@@ -40,10 +40,10 @@ async def registered(
 
 
 async def problem_of(mcp: McpScene, server: str) -> str:
-    with pytest.raises(ToolUnavailableError) as raised:
-        await mcp.call(server, "echo")
-    assert not raised.value.reached
-    return raised.value.sentence
+    """Return what ends a call at once."""
+    outcome = await mcp.call(server, "echo")
+    assert outcome.is_error
+    return outcome.output
 
 
 async def test_one_token_does_for_many_calls(
@@ -122,7 +122,6 @@ async def test_an_invalid_secret_is_reported_without_quoting_it(
         JSONResponse({"token_type": "bearer"}),
         JSONResponse({"access_token": "a\nb", "token_type": "bearer"}),
         JSONResponse({"access_token": "a", "token_type": "mac"}),
-        JSONResponse({"error": "<b>"}, status_code=500),
         HTMLResponse("x" * 200_000),
         HTMLResponse("", status_code=302, headers={"Location": "http://169.254.169.254/"}),
     ],
@@ -134,6 +133,42 @@ async def test_an_endpoint_that_returns_no_token_is_a_problem(
     server = await registered(mcp, guarded, endpoint)
 
     assert "The token endpoint" in await problem_of(mcp, server)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        JSONResponse({"error": "<b>"}, status_code=500),
+        JSONResponse({"error": "invalid_client"}, status_code=503),
+        JSONResponse({"error": "temporarily_unavailable"}, status_code=400),
+        JSONResponse({"error": "slow_down"}, status_code=429),
+    ],
+)
+async def test_an_endpoint_that_may_return_a_token_later_is_waited_for(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint, broken: JSONResponse
+) -> None:
+    endpoint.broken = broken
+    server = await registered(mcp, guarded, endpoint)
+
+    with pytest.raises(ToolUnavailableError, match="The token endpoint") as raised:
+        await mcp.call(server, "echo")
+    assert not raised.value.reached
+
+
+@pytest.mark.parametrize(
+    "code", ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"]
+)
+async def test_an_endpoint_that_refuses_the_client_is_asked_once(
+    mcp: McpScene, guarded: HttpServer, endpoint: TokenEndpoint, code: str
+) -> None:
+    endpoint.broken = JSONResponse({"error": code}, status_code=403)
+    server = await registered(mcp, guarded, endpoint)
+
+    problems = [await problem_of(mcp, server) for _turn in range(2)]
+
+    assert f"HTTP status 403 ({code})" in problems[0]
+    assert problems[0] == problems[1]
+    assert len(endpoint.asked) == 1
 
 
 async def test_an_endpoint_in_a_private_network_is_refused(

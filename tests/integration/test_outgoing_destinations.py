@@ -1,6 +1,7 @@
 """Where requests to the outside may go: which hosts, by which address, and no further."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,13 +21,14 @@ from services.outgoing.errors import (
     ConnectFailedError,
     ForbiddenAddressError,
     InvalidRequestError,
+    NotTrustedError,
     RedirectedError,
     TimedOutError,
     UnknownHostError,
 )
 from services.outgoing.network import Resolve, SystemResolver
 from services.outgoing.transport import guarded_transport
-from tests.fakes.raw_server import RawServer, answered, saying, serving_raw
+from tests.fakes.raw_server import RawServer, answered, saying, serving_raw, speaking_plain_text
 from tests.fixtures.outgoing_failures import HASTY_S, PATIENT_S, failing, kind_of
 
 PUBLIC = "93.184.216.34"
@@ -173,10 +175,50 @@ async def test_a_closed_port_is_a_failed_connection(
     assert kind_of(error) == (ConnectFailedError, False)
 
 
-async def test_a_name_without_an_address_is_unknown(open_client: OutgoingClient) -> None:
-    error = await failing(open_client, "http://nowhere.invalid/")
+async def test_a_server_without_tls_is_not_trusted() -> None:
+    async with (
+        speaking_plain_text() as port,
+        OutgoingClient(allowed_hosts=["127.0.0.1"]) as client,
+    ):
+        error = await failing(client, f"https://127.0.0.1:{port}/")
 
-    assert kind_of(error) == (UnknownHostError, False)
+    assert (kind_of(error), error.is_final) == ((NotTrustedError, False), True)
+
+
+class Names:
+    """Name servers that answer with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        """Resolve nothing."""
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True),
+        (UnicodeError("label too long"), True),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), False),
+        (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure"), False),
+        (OSError("Too many open files"), False),
+    ],
+    ids=["none", "invalid", "temporary", "failure", "system"],
+)
+async def test_a_name_that_does_not_exist_is_not_one_that_has_no_answer(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, *, is_final: bool
+) -> None:
+    monkeypatch.setattr("services.outgoing.network._getaddrinfo", Names(error))
+
+    async with OutgoingClient(allowed_hosts=["n8n"]) as client:
+        unknown = await failing(client, "http://tools.example/")
+        container = await failing(client, "http://n8n:5678/")
+
+    assert (kind_of(unknown), unknown.is_final) == ((UnknownHostError, False), is_final)
+    # Its name exists while it runs.
+    assert not container.is_final
 
 
 async def test_a_silent_name_server_is_bounded_by_the_request_timeout() -> None:
@@ -306,7 +348,7 @@ async def test_a_certificate_is_verified_for_the_name_of_the_host(secured: Secur
 
 
 async def test_a_certificate_for_another_name_is_refused(secured: Secured) -> None:
-    with pytest.raises(ConnectFailedError, match="certificate") as raised:
+    with pytest.raises(NotTrustedError, match="certificate") as raised:
         await secured("other.example")
 
-    assert not raised.value.reached
+    assert (raised.value.reached, raised.value.is_final) == (False, True)

@@ -5,6 +5,7 @@ import base64
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
@@ -15,6 +16,7 @@ from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailabl
 from services.tools.executor import AnswersLater
 from services.tools.masks import MASK
 from services.workflow_tools.calls import WorkflowToolCalls
+from tests.fakes.raw_server import speaking_plain_text
 from tests.fakes.webhook_engine import (
     SECRET,
     WebhookEngine,
@@ -284,8 +286,20 @@ async def test_a_non_public_host_is_called_only_if_allowed(
     async with calling(stack, "flows.example.com") as calls:
         outcome = await run(calls, tool)
 
-    assert outcome.is_error
+    assert (outcome.is_error, outcome.cost_usd) == (True, Decimal(0))
+    assert "could not be called. The host has a private address." in outcome.output
     assert engine.calls[tool.name] == []
+
+
+async def test_a_webhook_without_tls_where_it_should_be_is_not_waited_for(
+    calls: WorkflowToolCalls, admin: ApiUser, engine: WebhookEngine
+) -> None:
+    async with speaking_plain_text() as port:
+        tool = await register_tool(admin, engine, url=f"https://127.0.0.1:{port}/hook")
+        outcome = await run(calls, tool)
+
+    assert outcome.is_error
+    assert outcome.output == "The workflow could not be called. The port does not use TLS."
 
 
 async def test_stopping_a_call_closes_its_connection(

@@ -272,3 +272,36 @@ async def stored_output(stack: Stack, turn_id: str) -> str:
         "SELECT output FROM tool_calls WHERE turn_id = $1::text::uuid", turn_id
     )
     return output
+
+
+async def test_no_turn_waits_for_a_host_that_does_not_exist(
+    stack: Stack, admin: ApiUser, user: ApiUser, engine: WebhookEngine
+) -> None:
+    tool = await register_tool(admin, engine, url="http://nowhere.invalid/hook", timeout_s=600)
+
+    for _turn in range(2):
+        async with asked(stack, user, tool) as turn:
+            assert await turn.end() == (
+                "failed",
+                "The workflow could not be called. The host does not exist.",
+            )
+
+
+async def test_a_turn_that_waits_for_a_server_says_so(
+    stack: Stack, user: ApiUser, *, admin: ApiUser, engine: WebhookEngine, unused_tcp_port: int
+) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}/hook"
+    tool = await register_tool(admin, engine, url=url, timeout_s=600)
+
+    async with asked(stack, user, tool) as turn:
+        waiting = await turn.stream.until(lambda event: "progress" in event.data)
+        async with asyncio.timeout(2):
+            await user.cancel(turn.stream.turn_id)
+            events = await turn.stream.all()
+
+    assert waiting.data["status"] == "running"
+    assert waiting.data["progress"] == {
+        "progress": 0,
+        "message": "The tool's server is unavailable. Waiting for it.",
+    }
+    assert events[-1].data["status"] == "cancelled"

@@ -9,9 +9,9 @@ import pytest
 from services.mcp.challenges import Challenge
 from services.mcp.destinations import Destinations
 from services.mcp.discovery import TokenEndpoint, discover
-from services.mcp.errors import McpServerError
+from services.mcp.errors import McpServerError, Outlook
 from services.outgoing.client import OutgoingClient, OutgoingResponse
-from services.outgoing.errors import TooLargeError
+from services.outgoing.errors import ConnectFailedError, TimedOutError, TooLargeError
 
 SERVER: Final = "https://mcp.example.com/mcp"
 ISSUER: Final = "https://auth.example.com"
@@ -161,3 +161,29 @@ async def test_a_server_of_the_first_protocol_issues_tokens_itself() -> None:
     assert (await found({metadata_at: metadata})).resource == SERVER
     elsewhere = metadata | {"issuer": "https://evil.example.com"}
     assert "issuer" in await refusal({metadata_at: elsewhere})
+
+
+@pytest.mark.parametrize(
+    ("failure", "outlook"),
+    [
+        (None, "missing"),
+        (b"<html>", "missing"),
+        (TooLargeError(1), "missing"),
+        (ConnectFailedError(), "away"),
+        (TimedOutError(reached=True), "away"),
+    ],
+)
+async def test_metadata_that_cannot_be_read_may_be_read_later(
+    failure: object, outlook: Outlook
+) -> None:
+    with pytest.raises(McpServerError, match="does not advertise") as raised:
+        await found({RESOURCE_AT: RESOURCE, ISSUER_AT: failure})
+
+    assert raised.value.outlook == outlook
+
+
+async def test_metadata_that_must_not_be_followed_is_refused() -> None:
+    with pytest.raises(McpServerError, match="issuer") as raised:
+        await found({RESOURCE_AT: RESOURCE, ISSUER_AT: METADATA | {"issuer": "https://else.test"}})
+
+    assert raised.value.outlook == "refused"

@@ -10,9 +10,18 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import JSONRPCError
 
+from services.mcp.errors import Outlook
 from services.mcp.http import FailureAsResponse, HttpFailure, IsolatedRequests
 from services.mcp.limits import MAX_ANSWER_BYTES
-from services.outgoing.errors import BrokenConnectionError, ConnectFailedError, OutgoingError
+from services.outgoing.errors import (
+    BrokenConnectionError,
+    ConnectFailedError,
+    ForbiddenAddressError,
+    NotTrustedError,
+    OutgoingError,
+    RedirectedError,
+    UnknownHostError,
+)
 
 SEAL = FailureAsResponse()
 URL = "http://mcp.test/mcp"
@@ -52,35 +61,85 @@ async def test_an_outage_reports_whether_the_server_may_have_acted(
 
 
 @pytest.mark.parametrize(
-    ("status", "reached"), [(401, False), (403, False), (429, False), (500, True), (503, True)]
+    "error",
+    [
+        ForbiddenAddressError(),
+        UnknownHostError(is_final=True),
+        NotTrustedError("The TLS certificate is invalid."),
+    ],
 )
-async def test_a_status_is_a_sentence(status: int, *, reached: bool) -> None:
+async def test_what_keeps_requests_from_being_sent_is_no_outage(error: OutgoingError) -> None:
+    async def refused(_: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    assert await failure_of(refused) == HttpFailure(
+        error.sentence, reached=False, is_unreachable=True, outlook="refused"
+    )
+
+
+async def test_a_redirect_is_refused() -> None:
+    failure = await failure_of(lambda _: httpx2.Response(307, headers={"Location": "/other"}))
+
+    assert failure == HttpFailure(RedirectedError().sentence, reached=True, outlook="refused")
+
+
+@pytest.mark.parametrize(
+    ("status", "reached", "outlook"),
+    [
+        (400, True, "refused"),
+        (401, False, "refused"),
+        (403, False, "refused"),
+        (404, True, "missing"),
+        (405, True, "refused"),
+        (408, True, "away"),
+        (410, True, "refused"),
+        (415, True, "refused"),
+        (422, True, "refused"),
+        (425, True, "away"),
+        (429, False, "away"),
+        (500, True, "away"),
+        (503, True, "away"),
+    ],
+)
+async def test_a_status_is_a_sentence_and_an_outlook(
+    status: int, outlook: Outlook, *, reached: bool
+) -> None:
     failure = await failure_of(
         lambda _: httpx2.Response(status, headers={"Retry-After": "7"}, text="<html>")
     )
 
     assert failure == HttpFailure(
-        f"The server responded with HTTP status {status}.", reached=reached, retry_after_s=7
+        f"The server responded with HTTP status {status}.",
+        reached=reached,
+        retry_after_s=7,
+        outlook=outlook,
     )
 
 
-async def test_a_missing_session_is_distinguished_from_a_missing_page() -> None:
+async def test_a_missing_session_is_not_a_missing_page() -> None:
     def missing(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(404)
 
     lost = await failure_of(missing, a_call(**{"mcp-session-id": "s"}))
-    missed = await failure_of(missing)
 
     assert lost is not None
     assert lost.is_session_lost
     assert not lost.reached
-    assert missed == HttpFailure("The server responded with HTTP status 404.", reached=True)
+
+
+RPC_ERROR = {"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "no"}}
 
 
 async def test_a_json_rpc_error_remains_the_servers() -> None:
-    body = {"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "no"}}
+    assert await failure_of(lambda _: httpx2.Response(400, json=RPC_ERROR)) is None
 
-    assert await failure_of(lambda _: httpx2.Response(400, json=body)) is None
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_who_may_not_call_is_refused_in_whatever_form(status: int) -> None:
+    failure = await failure_of(lambda _: httpx2.Response(status, json=RPC_ERROR))
+
+    assert failure is not None
+    assert (failure.outlook, failure.reached) == ("refused", False)
 
 
 async def test_failures_cannot_be_forged() -> None:
