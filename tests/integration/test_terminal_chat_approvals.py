@@ -277,8 +277,7 @@ async def test_a_person_edits_the_input_at_the_terminal(
 async def test_a_person_stops_the_turn_at_the_question(
     script: ScriptedApi, terminal: Terminal
 ) -> None:
-    terminal.type("\x03")
-    await terminal.prompts(times=2)
+    await terminal.interrupt(lambda text: text.count("\n> ") >= 2)
     terminal.type("\x04")
 
     assert await terminal.exit_code() == 0
