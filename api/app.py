@@ -43,6 +43,9 @@ answered twice, and an event stream can be resumed after any of its events.
 
 Responses have the form `{"data": ..., "meta": {"requestId": ...}}`, errors \
 `{"error": {"code", "message", "details", "retryable"}, "meta": ...}`.
+
+Whatever the endpoint, a URL that is too long gets 414, headers that are too large 431, and a \
+request that is too slow 408; the connection is then closed.
 """
 
 

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any, Final, NamedTuple, Protocol, Self
 from uuid import uuid4
@@ -37,6 +37,7 @@ PAGE_BYTES: Final = 64 * 1024
 
 _QUEUE_LIMIT: Final = 1000
 _RETRY_S: Final = 0.5
+_FIRST_TRY_S: Final = 1.0
 _READ_TIMEOUT_S: Final = 5.0
 # A crowd reads in turn: all at once would wait for connections until Redis seems unavailable.
 _READS_AT_A_TIME: Final = 16
@@ -151,10 +152,17 @@ class EventHub:
         self._paused_until = 0.0
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
+        self._has_tried = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        """Start listening; does not wait for Redis."""
+        """Start listening, and return when Redis answers or can't be reached, soon in any case.
+
+        Clients who come back to a process that was just started then resume from Redis.
+        """
         self._task = asyncio.create_task(self._run())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_TRY_S):
+                await self._has_tried.wait()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -246,6 +254,7 @@ class EventHub:
             # It also keeps the subscription alive while no stream is open.
             await pubsub.subscribe(API_CHANNEL, self.process_channel)
             self._pubsub = pubsub
+            self._has_tried.set()
             async for message in pubsub.listen():
                 self._take(message["type"], message["channel"].decode(), message["data"])
 
@@ -285,6 +294,7 @@ class EventHub:
         if self._pubsub is not None:
             self._listener.interrupt()
         self._pubsub = None
+        self._has_tried.set()
         self._acknowledged.clear()
         self._unconfirmed.clear()
         for subscriptions in self._subscriptions.values():
