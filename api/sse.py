@@ -31,7 +31,7 @@ _PIECE_CHARS: Final = 8 * 1024
 
 
 class _EventStream(EventSourceResponse):
-    """A stream whose generators end with it, whoever ends it: they hold subscriptions."""
+    """A stream that closes its generators when it ends, on either side: they hold subscriptions."""
 
     def __init__(self, frames: AsyncGenerator[bytes, None], *, headers: dict[str, str]) -> None:
         super().__init__(frames, headers=headers)

@@ -154,7 +154,7 @@ def _problem_of(error: BaseException) -> IngestionProblem:
 
 
 def _is_defect(error: BaseException) -> bool:
-    """Whether the failure is one of ours; its owner is told either way."""
+    """Whether the failure is one of ours; its owner sees a problem either way."""
     return _type_of(error) not in {None, names.INGESTION_REFUSED, names.INGESTION_FALTERED}
 
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 from schema.wire import make_storable
 
 Outlook: TypeAlias = Literal["away", "missing", "refused"]
-"""What to expect of the next attempt: a server that is away may be back by then; one that refuses
+"""What to expect of the next attempt: an unavailable server may be back by then; one that refuses
 needs a fix first. What is missing (404) may come once a server that was away has started.
 """
 

@@ -43,7 +43,7 @@ _HIGH_SURROGATES: Final = ("\ud800", "\udbff")
 
 
 class UnreadableInputError(Exception):
-    """A value can't be stored: a number that is none, or too many levels."""
+    """A value can't be stored: NaN, Infinity, or too many levels."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from schema.errors import ErrorCode
 from services.retry_after import wait_asked_for
 
 _RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
-# An error within a stream that is none of these may be anything: the same call may work later.
+# An error within a stream of any other type may pass: the same call may work later.
 _FINAL_TYPES: Final = frozenset(
     {
         "authentication_error",

@@ -89,7 +89,7 @@ def _getaddrinfo(host: str, port: int) -> list[str]:
 
 
 def _does_not_exist(error: Exception) -> bool:
-    """Return whether a name server knows that there is no such name, and not only no answer."""
+    """Return whether a name server says that the name does not exist, as against no answer."""
     return isinstance(error, UnicodeError) or (
         isinstance(error, socket.gaierror) and error.errno in _NO_NAME
     )

@@ -1,4 +1,4 @@
-"""Workflow tools whose engine is away, floods, drips, or never ends."""
+"""Workflow tools whose engine is unavailable, floods, drips, or never ends."""
 
 import asyncio
 import gzip

@@ -49,7 +49,7 @@ async def attempt(
         timeout=timedelta(seconds=timeout_s),
         retry_class=retry_class,
     )
-    away = Away(ToolUnavailableError("It is away.", reached=reached, retry_after=retry_after))
+    away = Away(ToolUnavailableError("Unavailable.", reached=reached, retry_after=retry_after))
     attempts = ToolAttempts(
         cast("ToolExecutor", away),
         cast("ToolLedger", None),
@@ -111,14 +111,14 @@ async def test_a_wait_that_outlasts_the_timeout_is_not_begun_after_the_usual_att
     outcome = await attempt(3, elapsed_s=20, retry_after=20 * SECOND)
 
     assert isinstance(outcome, ToolOutcome)
-    assert outcome.output == "It is away."
+    assert outcome.output == "Unavailable."
 
 
 async def test_a_call_that_may_have_arrived_and_may_run_once_is_not_repeated() -> None:
     outcome = await attempt(1, elapsed_s=0, reached=True, retry_class=RetryClass.NEVER)
 
     assert isinstance(outcome, ToolOutcome)
-    assert outcome.output == f"It is away. {OUTCOME_UNKNOWN}"
+    assert outcome.output == f"Unavailable. {OUTCOME_UNKNOWN}"
 
 
 async def test_a_tool_of_ours_is_tried_a_few_times_however_long_it_may_take() -> None:
