@@ -254,6 +254,8 @@ class EventHub:
             # It also keeps the subscription alive while no stream is open.
             await pubsub.subscribe(API_CHANNEL, self.process_channel)
             self._pubsub = pubsub
+            # It answers again: streams need not wait for the end of a pause.
+            self._paused_until = 0.0
             self._has_tried.set()
             async for message in pubsub.listen():
                 self._take(message["type"], message["channel"].decode(), message["data"])

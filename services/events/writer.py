@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from schema.events import DONE_SEQUENCE, GONE, EventData, ToolCallEvent
@@ -153,6 +154,21 @@ class EventWriter:
             return False
         return True
 
+    async def _append_on_a_live_connection(
+        self, keys: list[str], arguments: list[str | int]
+    ) -> object:
+        """Run the script; once more where the connection was closed while nobody used it.
+
+        After a restart of Redis all idle connections are: without this, the text of the next turns
+        would be missing in their streams. Had the script run all the same, the repetition would do
+        no harm: a step that is sent again clears its text, and the rest is appended once.
+        """
+        try:
+            return await self._append(keys=keys, args=arguments)
+        except RedisConnectionError:
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            return await self._append(keys=keys, args=arguments)
+
     async def _run(
         self,
         turn_id: TurnId,
@@ -177,8 +193,8 @@ class EventWriter:
         for data in events:
             arguments += [data.event_name, data.to_json()]
         try:
-            answer = await self._append(
-                keys=[stream_key(turn_id), fence_key(turn_id)], args=arguments
+            answer = await self._append_on_a_live_connection(
+                [stream_key(turn_id), fence_key(turn_id)], arguments
             )
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE_S

@@ -142,13 +142,13 @@ async def test_tools_with_schemas_that_providers_refuse_work_and_harm_nobody(
         f"{server}__find": None,
         f"{server}__query": None,
         f"{server}__filter": None,
+        f"{server}__gro_e": None,
         f"{server}__broken": "Skipped: its input schema is not a valid JSON schema (2020-12): see "
         "`properties/a/type`.",
     }
     shown = await admin.api.admin.mcp_servers.get(server)
     assert shown.status == "healthy"
     assert "`broken`" in str(shown.problem)
-    assert "`größe`" in str(shown.problem)
 
 
 @pytest.mark.parametrize("names_it", [True, False])
