@@ -70,18 +70,26 @@ class DeltaBuffer:
         self._waiting.append(piece)
         self._arrived.set()
 
-    async def flush(self) -> None:
-        """Send what is buffered now; after a loss, send the attempt's whole text again."""
+    async def flush(self, *, insist: bool = False) -> None:
+        """Send what is buffered now; after a loss, send the attempt's whole text again.
+
+        `insist` at the attempt's end: Redis is tried although it has just failed. It may be back,
+        and clients who listen to it would get the end of the turn without its text.
+        """
         async with self._lock:
             waiting, self._waiting = "".join(self._waiting), []
             if self._last_id is not None and waiting:
-                self._last_id = await self._append(self._deltas(waiting), behind=self._last_id)
+                self._last_id = await self._append(
+                    self._deltas(waiting), behind=self._last_id, insist=insist
+                )
             if self._last_id is None:
                 self._waiting.clear()
-                self._last_id = await self._append([self._start, *self._deltas(self.text)])
+                self._last_id = await self._append(
+                    [self._start, *self._deltas(self.text)], insist=insist
+                )
 
     async def _append(
-        self, events: Sequence[EventData], *, behind: str | None = None
+        self, events: Sequence[EventData], *, behind: str | None = None, insist: bool
     ) -> str | None:
         """Append, and return the id of the last event, or None where it is not in the stream."""
         appended = await self._writer.append_attempt(
@@ -90,6 +98,7 @@ class DeltaBuffer:
             step=self._start.step,
             attempt=self._start.attempt,
             behind=behind,
+            insist=insist,
         )
         return appended.last_id if isinstance(appended, Appended) else None
 

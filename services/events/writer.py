@@ -115,15 +115,21 @@ class EventWriter:
         step: int,
         attempt: int,
         behind: str | None = None,
+        insist: bool = False,
     ) -> Appended | NotAppended:
-        """Append events of an attempt.
+        """Append events of an attempt; `insist` tries although Redis has just failed.
 
         With `behind`, answers UNKNOWN and appends nothing where the stream's newest event is not
         that one: Redis has lost events, and the attempt must be sent again.
         Errors: OvertakenError if a newer attempt has appended, or the stream has ended.
         """
         return await self._run(
-            turn_id, events, condition=behind or "any", step=step, attempt=attempt
+            turn_id,
+            events,
+            condition=behind or "any",
+            step=step,
+            attempt=attempt,
+            insist=insist,
         )
 
     async def close(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
@@ -177,9 +183,11 @@ class EventWriter:
         condition: str,
         step: int | None = None,
         attempt: int = 0,
+        insist: bool = False,
     ) -> Appended | NotAppended:
         # The end is always tried: open streams wait for it.
-        if condition != "last" and time.monotonic() < self._paused_until:
+        insists = insist or condition == "last"
+        if not insists and time.monotonic() < self._paused_until:
             return NotAppended.LOST
         retention_s = self._retention_s if condition == "last" else _RUNNING_RETENTION_S
         arguments: list[str | int] = [
@@ -200,6 +208,7 @@ class EventWriter:
             self._paused_until = time.monotonic() + _PAUSE_S
             _log.warning("redis_append_failed", turn_id=str(turn_id), error=type(error).__name__)
             return NotAppended.LOST
+        self._paused_until = 0.0
         word = answer.decode() if isinstance(answer, bytes) else str(answer)
         if word == "fenced":
             raise OvertakenError

@@ -128,7 +128,7 @@ class ModelCalls:
         try:
             async with text, self._checkpoints(attempt, text, progress):
                 answer = await self._stream_fitting(attempt, text, progress)
-            await text.flush()
+            await text.flush(insist=True)
         except asyncio.CancelledError:
             await shielded(self._stop(attempt, text, progress))
             raise
@@ -292,7 +292,7 @@ class ModelCalls:
         Errors: OvertakenError.
         """
         try:
-            await text.flush()
+            await text.flush(insist=True)
         except OvertakenError:
             raise
         except Exception:  # noqa: BLE001 -- whatever it is, the attempt has to end

@@ -22,6 +22,7 @@ class FakeWriter:
         self.stream: list[EventData] = []
         self.is_away = False
         self.is_overtaken = False
+        self.insisted = False
         self.changed = asyncio.Event()
         self._forgotten = 0
 
@@ -37,7 +38,9 @@ class FakeWriter:
         step: int,
         attempt: int,
         behind: str | None = None,
+        insist: bool,
     ) -> Appended | NotAppended:
+        self.insisted = insist
         assert (step, attempt) == (START.step, START.attempt)
         if self.is_overtaken:
             raise OvertakenError
@@ -155,3 +158,16 @@ async def test_a_superseded_attempt_cannot_begin(writer: FakeWriter) -> None:
     with pytest.raises(OvertakenError):
         async with attempt_text(writer):
             pytest.fail("it began")
+
+
+async def test_the_end_of_an_attempt_is_tried_though_redis_has_just_failed() -> None:
+    writer = FakeWriter()
+    buffer = DeltaBuffer(
+        cast("EventWriter", writer), turn_id=TurnId(new_id()), start=START, interval_s=FOREVER_S
+    )
+    buffer.add("All of it.")
+
+    await buffer.flush(insist=True)
+
+    assert writer.insisted
+    assert len(writer.stream) == 2
