@@ -19,6 +19,7 @@ from uuid import uuid4
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from schema.events import EventId, EventName, StreamedEvent, parse_event_id
@@ -190,8 +191,8 @@ class EventHub:
             if self._is_paused:
                 raise HubUnavailableError
             try:
-                first, is_found, is_last, entries = await self._read(
-                    keys=[stream_key(turn_id)], args=arguments
+                first, is_found, is_last, entries = await self._read_on_a_live_connection(
+                    [stream_key(turn_id)], arguments
                 )
             except (RedisError, OSError) as error:
                 self._paused_until = time.monotonic() + _PAUSE_S
@@ -202,6 +203,14 @@ class EventHub:
             is_last=bool(is_last),
             events=[_entry(entry_id, fields) for entry_id, fields in entries],
         )
+
+    async def _read_on_a_live_connection(self, keys: list[str], arguments: list[str | int]) -> Any:  # noqa: ANN401 -- untyped by redis-py
+        """Read; once more where the connection was closed while nobody used it."""
+        try:
+            return await self._read(keys=keys, args=arguments)
+        except RedisConnectionError:
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            return await self._read(keys=keys, args=arguments)
 
     @property
     def is_connected(self) -> bool:
