@@ -1,11 +1,11 @@
 """Plans: what subscribers may use, how often, and for how much."""
 
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
+from schema.budgets import BudgetLimits
 from schema.ids import PlanId
 from schema.tools import ApprovalPolicy, ToolName
 from schema.wire import (
@@ -14,7 +14,6 @@ from schema.wire import (
     RequestModel,
     StorableText,
     Timestamp,
-    Usd,
     VersionedModel,
     unset,
 )
@@ -25,18 +24,6 @@ ModelName = Annotated[StorableText, Field(min_length=1, max_length=100)]
 # JSON has neither tuples nor decimals: both are parsed from lists, strings and numbers.
 _ModelNames = Annotated[tuple[ModelName, ...], Field(strict=False, max_length=100)]
 _ToolNames = Annotated[tuple[ToolName, ...], Field(strict=False, max_length=1_000)]
-_Budget = Annotated[
-    Usd,
-    Field(
-        strict=False,
-        ge=0,
-        le=Decimal(1_000_000_000),
-        max_digits=20,
-        decimal_places=10,
-        examples=["25.00"],
-    ),
-]
-
 
 ToolApprovals = Annotated[
     dict[ToolName, Annotated[ApprovalPolicy, Field(strict=False)]],
@@ -54,8 +41,8 @@ class RateLimits(RequestModel):
     exports_per_hour: Annotated[Count, Field(ge=1)] = 10
 
 
-class Entitlements(RequestModel):
-    """What a plan includes; null means no limit. Units: budgets are USD for a month."""
+class Entitlements(BudgetLimits):
+    """What a plan includes; null means no limit. A month is a period of the subscription."""
 
     models: Annotated[
         _ModelNames | None,
@@ -76,12 +63,6 @@ class Entitlements(RequestModel):
         Field(description="Minimum approval policies, by tool."),
     ] = Field(default_factory=dict)
     rates: RateLimits = RateLimits()
-    budget_usd: Annotated[
-        _Budget | None,
-        Field(
-            description="The budget of a period. It is shown with the usage, but not enforced yet."
-        ),
-    ] = None
     max_web_searches: Annotated[
         Count | None,
         Field(

@@ -22,7 +22,7 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from schema.actors import SERVICE
-from schema.ids import UserId
+from schema.ids import ApiKeyId, UserId
 from schema.permissions import Permission
 from services.auth.ttl_cache import AsyncTtlCache
 from services.database import Database, GatheredReads
@@ -53,7 +53,7 @@ WITH found AS (
 ), used AS (
     UPDATE api_keys SET last_used_at = now() FROM stale WHERE api_keys.id = stale.id
 )
-SELECT key_hash, user_id, permissions, expires_at FROM found
+SELECT id, key_hash, user_id, permissions, expires_at FROM found
 """
 
 
@@ -164,6 +164,7 @@ class AccessTokens:
 class KeyHolder:
     """The user of a key, and the permissions that it has."""
 
+    id: ApiKeyId
     key_hash: bytes
     user_id: UserId
     permissions: frozenset[Permission]
@@ -207,6 +208,7 @@ class ApiKeyReader:
 def _holder(row: asyncpg.Record) -> KeyHolder:
     names = set(row["permissions"])
     return KeyHolder(
+        id=ApiKeyId(row["id"]),
         key_hash=row["key_hash"],
         user_id=UserId(row["user_id"]),
         permissions=frozenset(permission for permission in Permission if permission.value in names),

@@ -15,7 +15,8 @@ PLAN = {
     *("createdAt", "updatedAt"),
 }
 ENTITLEMENTS = {
-    *("models", "tools", "rates", "budgetUsd", "maxMemories", "maxDocuments"),
+    *("models", "tools", "rates", "maxMemories", "maxDocuments"),
+    *("budgetUsd", "dailyBudgetUsd", "budgetTokens", "dailyBudgetTokens"),
     *("maxDocumentBytes", "maxApiKeys", "maxOpenStreams", "maxWebSearches", "toolApprovals"),
 }
 

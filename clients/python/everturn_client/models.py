@@ -263,14 +263,22 @@ class Tool(Resource):
     enabled_by_user: bool
 
 
-class Entitlements(Resource):
+class BudgetLimits(Resource):
+    """Budgets for a month and for a day, in USD and in tokens; None where there is none."""
+
+    budget_usd: Decimal | None = None
+    daily_budget_usd: Decimal | None = None
+    budget_tokens: int | None = None
+    daily_budget_tokens: int | None = None
+
+
+class Entitlements(BudgetLimits):
     """A plan's limits; None where there is none."""
 
     models: list[str] | None = None
     tools: list[str] | None = None
     tool_approvals: dict[str, str] = {}
     rates: dict[str, int] = {}
-    budget_usd: Decimal | None = None
 
 
 class SubscribedPlan(Resource):
