@@ -1,11 +1,14 @@
 """Budgets: limits of spending, in money and in tokens, for a day and for a month."""
 
+from datetime import UTC
 from decimal import Decimal
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from schema.wire import RequestModel, Usd
+from schema.errors import NO_BUDGET_LEFT
+from schema.wire import RequestModel, Timestamp, Usd, WireModel
 
 # JSON has no decimals: they are parsed from strings and numbers.
 _Money = Annotated[
@@ -45,3 +48,58 @@ class BudgetLimits(RequestModel):
             description="The budget of a day in UTC, in tokens of all kinds, cached ones included."
         ),
     ] = None
+
+
+class BudgetScope(StrEnum):
+    """Whose budget it is."""
+
+    USER = "user"
+    API_KEY = "api_key"
+    INSTALLATION = "installation"
+
+
+class BudgetUnit(StrEnum):
+    """What a budget counts."""
+
+    USD = "usd"
+    TOKENS = "tokens"
+
+
+class BudgetWindow(StrEnum):
+    """How long a budget lasts, in UTC.
+
+    A month is a period of the subscription; the installation's is one of the calendar.
+    """
+
+    DAY = "day"
+    MONTH = "month"
+
+
+_OWNERS: Final = {
+    BudgetScope.USER: "You have",
+    BudgetScope.API_KEY: "This API key has",
+    BudgetScope.INSTALLATION: "This server has",
+}
+_KINDS: Final = {
+    (BudgetWindow.DAY, BudgetUnit.USD): "daily budget",
+    (BudgetWindow.DAY, BudgetUnit.TOKENS): "daily token budget",
+    (BudgetWindow.MONTH, BudgetUnit.USD): "monthly budget",
+    (BudgetWindow.MONTH, BudgetUnit.TOKENS): "monthly token budget",
+}
+
+
+class BudgetExceeded(WireModel):
+    """The budget that has nothing left, or not enough, and when it resets."""
+
+    scope: BudgetScope
+    unit: BudgetUnit
+    window: BudgetWindow
+    resets_at: Timestamp
+
+    @property
+    def message(self) -> str:
+        """The sentence for a person."""
+        resets_at = self.resets_at.astimezone(UTC)
+        return NO_BUDGET_LEFT.format(
+            _OWNERS[self.scope], _KINDS[self.window, self.unit], f"{resets_at:%Y-%m-%d %H:%M} UTC"
+        )

@@ -106,6 +106,8 @@ TURN_MESSAGES: Final[Mapping[ErrorCode, str]] = {
 }
 """The message of a failed turn unless something more specific is known."""
 
+NO_BUDGET_LEFT: Final = "{} no {} left. It resets on {}."
+
 # Invalid values that only services recognise, e.g. by a stored row or a tool's schema.
 NOT_A_MONTH: Final = "Must be a month, e.g. `2026-01`."
 NOT_FOR_TRANSPORT: Final = "Not allowed for the transport `{}`."
