@@ -29,7 +29,7 @@ PROCESSES ?= 3
 COVERAGE :=
 
 .PHONY: help dev install test test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
-	check check-format lint types imports house-rules check-generated format audit bench migrate \
+	check check-format lint types imports house-rules check-generated format audit bench eval migrate \
 	openapi recording record-histories lock clean
 
 help: ## List the targets
@@ -143,6 +143,9 @@ audit: $(INSTALLED) ## Look up known vulnerabilities of production packages (nee
 
 bench: $(INSTALLED) ## Benchmark against a proxy without durability (ARGS=--quick)
 	@$(BIN)/python -m tests.load.bench $(ARGS)
+
+eval: $(INSTALLED) ## Evaluate how well memories are found, with the configured embedder
+	@$(BIN)/python -m tests.evaluation.evaluate $(ARGS)
 
 migrate: $(INSTALLED) ## Migrate the database of DATABASE_URL to the latest schema
 	@$(BIN)/everturn migrate $(ARGS)
