@@ -154,6 +154,9 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
         MemoryRefusal.REJECTED_BEFORE: _conflict(
             "This memory was already rejected. Create a new one instead."
         ),
+        MemoryRefusal.REPLACED_BEFORE: _conflict(
+            "This memory was replaced by a newer one. Create a new one instead."
+        ),
     },
     VersionRefusal: {
         VersionRefusal.NO_SUCH_VERSION: Problem(ErrorCode.NOT_FOUND, "Version not found."),

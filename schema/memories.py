@@ -35,6 +35,7 @@ class MemoryStatus(StrEnum):
     SUGGESTED = "suggested"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
+    REPLACED = "replaced"
 
 
 def kept_importance(importance: float) -> float:
@@ -44,7 +45,11 @@ def kept_importance(importance: float) -> float:
 
 
 class Memory(VersionedModel):
-    """A memory of a user; `sourceTurnId` is the turn that it comes from."""
+    """A memory of a user; `sourceTurnId` is the turn that it comes from.
+
+    A suggestion has the `passage` of the user's message that it was learnt from. Accepting one
+    with `replacesId` marks that memory as `replaced`, with this one as its `replacedById`.
+    """
 
     id: MemoryId
     kind: MemoryKind
@@ -52,6 +57,9 @@ class Memory(VersionedModel):
     importance: Annotated[float, AfterValidator(kept_importance)]
     status: MemoryStatus
     source_turn_id: TurnId | None
+    passage: str | None
+    replaces_id: MemoryId | None
+    replaced_by_id: MemoryId | None
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -98,7 +106,7 @@ class MemoryFilter(FilterModel):
 
     status: Annotated[
         MemoryStatus | None,
-        Field(description="Filter by status; all but rejected by default."),
+        Field(description="Filter by status; suggested and accepted ones by default."),
     ] = None
     kind: MemoryKind | None = None
     search: Annotated[
@@ -143,3 +151,5 @@ class MemorySuggestion(WireModel):
     content: MemoryContent
     kind: MemoryKind = MemoryKind.FACT
     importance: Importance = 0.5
+    passage: Annotated[StorableText, Field(min_length=1, max_length=1000)] | None = None
+    replaces_id: MemoryId | None = None

@@ -54,6 +54,7 @@ class Preferences(VersionedModel):
     use_memories: bool = True
     use_knowledge: bool = True
     auto_accept_memories: bool = False
+    extract_memories: bool = True
     disabled_tools: tuple[str, ...] = ()
     tool_approvals: dict[str, ApprovalPolicy] = Field(default_factory=dict)
 
@@ -68,6 +69,9 @@ class PreferencesRequest(RequestModel):
     use_memories: bool = True
     use_knowledge: bool = True
     auto_accept_memories: bool = False
+    extract_memories: Annotated[
+        bool, Field(description="Whether memories are suggested from what the user writes.")
+    ] = True
     disabled_tools: Annotated[list[ToolName], Field(max_length=200), AfterValidator(_each_once)] = (
         Field(default_factory=list)
     )

@@ -67,7 +67,7 @@ async def list_memories(
 ) -> ListEnvelope[Memory]:
     """Return the caller's memories, newest first by default.
 
-    Rejected memories are left out unless `status=rejected` is set.
+    Rejected and replaced memories are left out unless `status` asks for them.
     """
     found = await memories.store.list_memories(actor, chosen, page, sort=sort)
     return list_envelope(request, found)
@@ -149,7 +149,10 @@ async def delete_memory(memory_id: MemoryIdPath, actor: Writer, memories: Memori
 async def accept_memory(
     request: Request, response: Response, memory_id: MemoryIdPath, actor: Writer, memories: Memories
 ) -> Envelope[Memory]:
-    """Accept a suggestion, so that it is found and used. Repeating this is harmless."""
+    """Accept a suggestion, so that it is found and used. Repeating this is harmless.
+
+    The memory that it replaces, if any, is kept with the status `replaced`.
+    """
     memory = value_or_raise(await memories.store.accept(actor, memory_id), "memory")
     return tagged(request, response, memory)
 

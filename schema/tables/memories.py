@@ -10,7 +10,10 @@ from schema.tables.columns import creation_moment, embedding
 
 
 class MemoryRow(SQLModel, table=True):
-    """A memory of a user; `embedder` names the embedder of the vector."""
+    """A memory of a user; `embedder` names the embedder of the vector.
+
+    A suggestion has the `passage` that it was learnt from, and may replace another memory.
+    """
 
     __tablename__ = "memories"
 
@@ -21,6 +24,9 @@ class MemoryRow(SQLModel, table=True):
     importance: float = Field(default=0.5, sa_type=REAL)
     status: str = "accepted"
     source_turn_id: UUID | None = Field(default=None, foreign_key="turns.id")
+    passage: str | None = None
+    replaces_id: UUID | None = Field(default=None, foreign_key="memories.id")
+    replaced_by_id: UUID | None = Field(default=None, foreign_key="memories.id")
     embedding: list[float] | None = embedding()
     embedder: str | None = None
     version: int = 1

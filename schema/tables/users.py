@@ -68,6 +68,7 @@ class PreferencesRow(SQLModel, table=True):
     use_memories: bool = True
     use_knowledge: bool = True
     auto_accept_memories: bool = False
+    extract_memories: bool = True
     disabled_tools: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
     tool_approvals: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
     version: int = 1

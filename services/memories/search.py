@@ -21,7 +21,8 @@ from services.memories.rows import hit_from_row
 _NEAREST: Final = """
 SELECT *, 1 - distance AS score
 FROM (
-    SELECT id, kind, content, importance, status, source_turn_id, version, created_at, updated_at,
+    SELECT id, kind, content, importance, status, source_turn_id, passage, replaces_id,
+           replaced_by_id, version, created_at, updated_at,
            embedding <=> (SELECT $2::real[]::vector) AS distance
     FROM memories
     WHERE user_id = $1 AND embedder = $3 AND status = 'accepted'

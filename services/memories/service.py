@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Uuid, bindparam
+from sqlalchemy import Uuid, and_, bindparam
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -31,7 +31,12 @@ from services.database.queries import CompiledQuery, Listing, Order, contains_se
 from services.embeddings import Embedder
 from services.embeddings.embedder import VECTOR_TIMEOUT
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.memories.writing import accepted_with_same_words, count_locked, vector_or_none
+from services.memories.writing import (
+    accepted_with_same_words,
+    count_locked,
+    mark_replaced,
+    vector_or_none,
+)
 from services.resources import (
     Conflict,
     LimitReached,
@@ -69,7 +74,7 @@ _MEMORIES: Final = Listing(
         **equals(col(MemoryRow.kind)),
         "status": {
             **{status: status == _STATUS for status in MemoryStatus},
-            None: _STATUS != MemoryStatus.REJECTED,
+            None: and_(_STATUS != MemoryStatus.REJECTED, _STATUS != MemoryStatus.REPLACED),
         },
         "search": contains_searched(MemoryRow.content),
     },
@@ -77,15 +82,17 @@ _MEMORIES: Final = Listing(
 
 
 class MemoryRefusal(StrEnum):
-    """Why a decision on a memory is refused: the opposite was decided before."""
+    """Why a decision on a memory is refused: it was decided otherwise before."""
 
     ACCEPTED_BEFORE = "accepted_before"
     REJECTED_BEFORE = "rejected_before"
+    REPLACED_BEFORE = "replaced_before"
 
 
 _DECIDED_BEFORE: Final = {
     MemoryStatus.ACCEPTED: MemoryRefusal.ACCEPTED_BEFORE,
     MemoryStatus.REJECTED: MemoryRefusal.REJECTED_BEFORE,
+    MemoryStatus.REPLACED: MemoryRefusal.REPLACED_BEFORE,
 }
 
 
@@ -205,7 +212,7 @@ class MemoryService:
     async def accept(
         self, actor: Actor, memory_id: MemoryId
     ) -> Result[Memory, MemoryRefusal | Unreachable]:
-        """Accept a suggestion, so that it is found and used.
+        """Accept a suggestion, so that it is found and used; what it replaces no longer is.
 
         Idempotency: accepting again changes nothing.
         """
@@ -233,6 +240,8 @@ class MemoryService:
                     row.status = status.value
                     touch(row)
                     await session.flush()
+                    if status is MemoryStatus.ACCEPTED:
+                        await mark_replaced(session, row)
                 return Ok(memory_from_row(row))
         return Err(await why_unreachable(self._database, MemoryRow, memory_id))
 

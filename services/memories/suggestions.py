@@ -14,7 +14,7 @@ from services.auth.accounts import AccountCache
 from services.database import Database
 from services.embeddings import Embedder, Purpose
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
-from services.memories.writing import alike, count_locked
+from services.memories.writing import alike, count_locked, mark_replaced
 
 
 class MemorySuggestions:
@@ -36,7 +36,8 @@ class MemorySuggestions:
         """Store the new ones among the suggestions of a turn, and return them.
 
         Near-duplicates of existing memories, rejected ones included, are left out, and so is what
-        exceeds the plan's limit. Nothing is stored for a turn that was deleted in the meantime.
+        exceeds the plan's limit. One that contradicts a memory replaces it once it is accepted.
+        Nothing is stored for a turn that was deleted in the meantime.
         Errors: EmbeddingError.
         Idempotency: a turn that already has suggestions returns those, and no others.
         """
@@ -63,7 +64,7 @@ class MemorySuggestions:
         vectors: Sequence[list[float]],
     ) -> list[MemoryRow]:
         return [
-            new_row(actor.user_id, suggestion, vector, embedder=self._embedder.name)
+            _row(actor, suggestion, vector, embedder=self._embedder.name)
             for suggestion, vector in zip(suggestions, vectors, strict=True)
         ]
 
@@ -73,14 +74,35 @@ class MemorySuggestions:
         """Add one row after another, so that each is compared with those before it, too."""
         stored: list[MemoryRow] = []
         for row in rows:
+            await _check_replaced(session, row)
             if len(stored) < room and not await self._is_known(session, row):
                 session.add(row)
                 await session.flush()
                 stored.append(row)
+                if row.status == MemoryStatus.ACCEPTED.value:
+                    await mark_replaced(session, row)
         return stored
 
     async def _is_known(self, session: AsyncSession, row: MemoryRow) -> bool:
         return await alike(session, row, embedder=self._embedder.name) is not None
+
+
+def _row(
+    actor: Actor, suggestion: MemorySuggestion, vector: list[float], *, embedder: str
+) -> MemoryRow:
+    row = new_row(actor.user_id, suggestion, vector, embedder=embedder)
+    row.passage, row.replaces_id = suggestion.passage, suggestion.replaces_id
+    return row
+
+
+async def _check_replaced(session: AsyncSession, row: MemoryRow) -> None:
+    """Let the new memory replace none that is no longer in use; lock the one that it does."""
+    if row.replaces_id is not None:
+        query = select(MemoryRow.id).where(
+            col(MemoryRow.id) == row.replaces_id,
+            col(MemoryRow.status) == MemoryStatus.ACCEPTED.value,
+        )
+        row.replaces_id = (await session.exec(query.with_for_update())).first()
 
 
 async def _learnt_from(session: AsyncSession, turn_id: TurnId) -> list[MemoryRow]:

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Float, func
+from sqlalchemy import ColumnElement, Float, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -70,7 +70,8 @@ async def alike(
 ) -> MemoryId | None:
     """Return a memory of the user that says the same as a new one, of any status if None.
 
-    Those without a vector of this embedder are compared by their words only.
+    Replaced ones are history: what they said may become true again. The memory that the new one
+    replaces, and those without a vector of this embedder, are compared by their words only.
     """
     same_words = await _with_same_words(session, row, status)
     if same_words is not None or row.embedding is None:
@@ -87,9 +88,7 @@ async def _with_same_words(
         col(MemoryRow.user_id) == row.user_id,
         words == func.lower(func.btrim(row.content, _AROUND)),
     )
-    if status is not None:
-        query = query.where(col(MemoryRow.status) == status.value)
-    found = (await session.exec(query.limit(1))).first()
+    found = (await session.exec(query.where(_of_status(status)).limit(1))).first()
     return None if found is None else MemoryId(found)
 
 
@@ -109,11 +108,30 @@ async def _with_same_meaning(
         col(MemoryRow.embedder) == embedder,
         distance <= 1 - _SAME_SCORE,
     )
-    if status is not None:
-        query = query.where(col(MemoryRow.status) == status.value)
-    ordered = query.order_by(distance, col(MemoryRow.id).desc()).limit(1)
+    if row.replaces_id is not None:
+        query = query.where(col(MemoryRow.id) != row.replaces_id)
+    ordered = query.where(_of_status(status)).order_by(distance, col(MemoryRow.id).desc()).limit(1)
     found = (await session.exec(ordered)).first()
     return None if found is None else MemoryId(found)
+
+
+def _of_status(status: MemoryStatus | None) -> ColumnElement[bool]:
+    if status is None:
+        return col(MemoryRow.status) != MemoryStatus.REPLACED.value
+    return col(MemoryRow.status) == status.value
+
+
+async def mark_replaced(session: AsyncSession, row: MemoryRow) -> None:
+    """Mark the memory that an accepted one replaces, if it is still in use; it is kept."""
+    if row.replaces_id is None:
+        return
+    replaced = await session.get(
+        MemoryRow, row.replaces_id, with_for_update=True, options=[WITHOUT_VECTOR]
+    )
+    if replaced is not None and replaced.status == MemoryStatus.ACCEPTED.value:
+        replaced.status, replaced.replaced_by_id = MemoryStatus.REPLACED.value, row.id
+        touch(replaced)
+        await session.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +219,7 @@ class MemoryWriter:
         row = await _read(session, suggested)
         row.status = MemoryStatus.ACCEPTED.value
         touch(row)
+        await mark_replaced(session, row)
         creation = await session.get_one(CreationRow, (actor.user_id, key))
         creation.resource_id = str(suggested)
         await session.flush()

@@ -52,7 +52,7 @@ SECTIONS: Final = (
         "preferences",
         "preferences",
         "SELECT language, time_zone, instructions, default_model, use_memories, use_knowledge, "
-        "auto_accept_memories, disabled_tools, tool_approvals, updated_at "
+        "auto_accept_memories, extract_memories, disabled_tools, tool_approvals, updated_at "
         "FROM preferences WHERE user_id = $1",
         single=True,
     ),
@@ -126,7 +126,8 @@ SECTIONS: Final = (
     Section(
         "memories",
         "memories",
-        "SELECT id, kind, content, importance, status, source_turn_id, created_at, updated_at "
+        "SELECT id, kind, content, importance, status, source_turn_id, passage, replaces_id, "
+        "replaced_by_id, created_at, updated_at "
         "FROM memories WHERE user_id = $1 ORDER BY id",
     ),
     Section(

@@ -25,6 +25,7 @@ from tests.fixtures.stack import Stack, api_client
 
 MEMORY = {
     *("id", "kind", "content", "importance", "status", "sourceTurnId", "version"),
+    *("passage", "replacesId", "replacedById"),
     *("createdAt", "updatedAt"),
 }
 

@@ -13,7 +13,7 @@ from tests.fixtures.api_user import PASSWORD, ApiUser
 USER = {"id", "email", "displayName", "role", "version", "createdAt", "updatedAt"}
 PREFERENCES = {
     *("language", "timeZone", "instructions", "defaultModel", "useMemories", "useKnowledge"),
-    *("autoAcceptMemories", "disabledTools", "toolApprovals", "version"),
+    *("autoAcceptMemories", "extractMemories", "disabledTools", "toolApprovals", "version"),
 }
 NEW_PASSWORD = "another horse, another battery"
 

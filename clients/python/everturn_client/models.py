@@ -62,6 +62,7 @@ class Preferences(Resource):
     use_memories: bool = True
     use_knowledge: bool = True
     auto_accept_memories: bool = False
+    extract_memories: bool = True
     disabled_tools: list[str] = []
     tool_approvals: dict[str, str] = {}
 
@@ -174,7 +175,10 @@ class DecidedToolCall(Resource):
 
 
 class Memory(Resource):
-    """A memory of a user. `status` is `suggested`, `accepted` or `rejected`."""
+    """A memory of a user. `status` is `suggested`, `accepted`, `rejected` or `replaced`.
+
+    Accepting a suggestion with `replaces_id` marks that memory as replaced.
+    """
 
     version: int
     id: str
@@ -183,6 +187,9 @@ class Memory(Resource):
     importance: float
     status: str
     source_turn_id: str | None = None
+    passage: str | None = None
+    replaces_id: str | None = None
+    replaced_by_id: str | None = None
     created_at: datetime
     updated_at: datetime
 
