@@ -18,6 +18,7 @@ from services.embeddings.embedder import (
     EmbeddingRefusedError,
     EmbeddingUnavailableError,
 )
+from services.outgoing.providers import isolate_requests
 from services.retry_after import wait_asked_for
 
 # A shorter vector has no direction that is worth anything.
@@ -97,6 +98,7 @@ class EmbeddingEndpoint:
             timeout=httpx2.Timeout(timeout_s),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
         )
+        isolate_requests(self._client)
 
     async def vectors(
         self, body: Mapping[str, object], *, count: int, dimensions: int

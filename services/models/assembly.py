@@ -39,6 +39,7 @@ _UNKNOWN: Final = "unknown"
 _CALLS_TOOLS: Final = frozenset({"tool_use", "end_turn", ""})
 
 _TEXT_OF: Final = {"text_delta": "text", "thinking_delta": "thinking"}
+_OF_COMPACTION: Final = ("content", "encrypted_content")
 _HIGH_SURROGATES: Final = ("\ud800", "\udbff")
 
 
@@ -193,7 +194,7 @@ class MessageAssembly:
     def _grow(self, index: object, delta: object) -> tuple[str, int]:
         if not isinstance(delta, dict):
             return "", 0
-        kind, block = delta.get("type"), self._at(index)
+        kind, block = _text(delta.get("type")), self._at(index)
         if kind in _TEXT_OF and (block is None or block.kind != _TEXT_OF[kind]):
             # Gateways leave starts out, and send thoughts into a block of text.
             block = self._new(index, _TEXT_OF[kind], {})
@@ -210,6 +211,9 @@ class MessageAssembly:
                 block.signature = _text(delta.get("signature"))
             case "citations_delta" if block.kind == "text":
                 block.citations.append(delta.get("citation"))
+            case "compaction_delta" if block.kind == "compaction":
+                block.start |= {name: delta.get(name) for name in _OF_COMPACTION}
+                self._received += len(_text(delta.get("content")))
             case _:
                 pass
         return "", 0

@@ -140,8 +140,7 @@ class _Decoder:
         coding = coding.strip().lower()
         if coding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
             raise broken_stream()
-        # 32: gzip or zlib, whichever it is.
-        self._inflater = None if coding in {"", "identity"} else zlib.decompressobj(32 + 15)
+        self._inflater = None if coding in {"", "identity"} else _inflater()
 
     def decode(self, chunk: bytes) -> Iterator[bytes]:
         if self._inflater is None:
@@ -151,6 +150,14 @@ class _Decoder:
         while chunk:
             yield self._inflater.decompress(chunk, _PIECE_BYTES)
             chunk = self._inflater.unconsumed_tail
+            if self._inflater.eof:
+                # Gzip may have several members.
+                chunk, self._inflater = self._inflater.unused_data, _inflater()
+
+
+def _inflater() -> "zlib._Decompress":
+    # 32: gzip or zlib, whichever it is.
+    return zlib.decompressobj(32 + 15)
 
 
 async def read_error(response: httpx2.Response, *, deadline: float) -> object:

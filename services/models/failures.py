@@ -111,12 +111,12 @@ class ModelCallError(Exception):
 
     @property
     def was_answering(self) -> bool:
-        """Whether the provider had accepted the request, so that it costs something."""
+        """Whether the provider may have accepted the request, so that it costs something."""
         return self.kind in {FailureKind.BROKEN_STREAM, FailureKind.RUNAWAY}
 
 
 def broken_stream() -> ModelCallError:
-    """Return the failure of an answer that broke off or can't be read."""
+    """Return the failure of an answer that never came, broke off, or can't be read."""
     return ModelCallError(FailureKind.BROKEN_STREAM, retryable=True)
 
 

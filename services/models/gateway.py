@@ -29,7 +29,7 @@ from services.models.failures import (
     provider_error,
     runaway,
 )
-from services.models.network import pace_reads
+from services.outgoing.providers import isolate_requests
 
 if TYPE_CHECKING:
     import anthropic
@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 _ASSEMBLED_AT_ONCE: Final = 32 * 1024
 
 _ERROR_TIMEOUT_S: Final = 10.0
+
+_NEVER_SENT: Final = (
+    *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError),
+    *(httpx2.UnsupportedProtocol, httpx2.LocalProtocolError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +171,11 @@ class ModelGateway:
             raise answer.failure(request) from None
         except TimeoutError:
             raise runaway() from None
-        except (anthropic.APIError, httpx2.HTTPError):
-            raise ModelCallError(FailureKind.UNREACHABLE, retryable=True) from None
+        except (anthropic.APIError, httpx2.HTTPError) as error:
+            if isinstance(error.__cause__ or error, _NEVER_SENT):
+                raise ModelCallError(FailureKind.UNREACHABLE, retryable=True) from None
+            # The provider may have counted it.
+            raise broken_stream() from None
         return response.http_response
 
     async def close(self) -> None:
@@ -179,8 +187,13 @@ class ModelGateway:
     def _client(self) -> "anthropic.AsyncAnthropic":
         import anthropic  # noqa: PLC0415 -- see load_sdk
 
-        http_client = anthropic.DefaultAsyncHttpxClient(timeout=self._timeout, limits=self._limits)
-        pace_reads(http_client)
+        http_client = anthropic.DefaultAsyncHttpxClient(
+            timeout=self._timeout,
+            limits=self._limits,
+            # A redirect would take the conversation and the key wherever it leads.
+            follow_redirects=False,
+        )
+        isolate_requests(http_client)
         return anthropic.AsyncAnthropic(
             api_key=self._api_key,
             base_url=self._base_url,

@@ -8,16 +8,29 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
-from anthropic.lib.streaming._messages import accumulate_event
+import httpx2
+import pytest
+from anthropic.lib.streaming import _beta_messages, _messages
 from anthropic.types import RawMessageStreamEvent
+from anthropic.types.beta import BetaRawMessageStreamEvent
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from services.models.assembly import MAX_DEPTH
 from tests.fixtures.model_answers import SENT_BYTES, Answer, read_answer
 from tests.fuzz.conftest import EXAMPLES_VARIABLE
+from tests.fuzz.legal_answers import (
+    MAX_TOKENS,
+    Grown,
+    Legal,
+    beta_blocks,
+    blocks,
+    legal_streams,
+    values,
+    written,
+)
 from tests.fuzz.probing import SEED
 
 generated = settings(
@@ -27,177 +40,8 @@ generated = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-MAX_TOKENS: Final = 1000
+
 CALLS_TOOLS: Final = frozenset({"tool_use", "end_turn"})
-REASONS: Final = (
-    *("end_turn", "tool_use", "max_tokens", "stop_sequence", "pause_turn", "refusal"),
-    *("model_context_window_exceeded", "compaction", "a_new_reason"),
-)
-
-words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
-scalars = (
-    words
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.booleans()
-    | st.none()
-)
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
-    max_leaves=6,
-)
-objects = st.dictionaries(words, values, max_size=4)
-counts = st.integers(0, 500_000)
-
-
-def utf16_units(text: str) -> str:
-    """Return the text with each character beyond the first plane as two halves."""
-    units = text.encode("utf-16-le")
-    return "".join(chr(units[at] | units[at + 1] << 8) for at in range(0, len(units), 2))
-
-
-@st.composite
-def cut(draw: st.DrawFn, text: str) -> list[str]:
-    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
-    return [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
-
-
-class Grown(NamedTuple):
-    """A block: how it starts, and what is added to it."""
-
-    start: dict[str, Any]
-    deltas: list[dict[str, Any]]
-
-
-@st.composite
-def text_blocks(draw: st.DrawFn) -> Grown:
-    first, *others = draw(words.flatmap(lambda text: cut(utf16_units(text))))
-    deltas: list[dict[str, Any]] = [{"type": "text_delta", "text": piece} for piece in others]
-    citation = st.fixed_dictionaries(
-        {"type": st.just("char_location"), "cited_text": words, "document_index": counts}
-    )
-    for cited in draw(st.lists(citation, max_size=2)):
-        deltas.insert(
-            draw(st.integers(0, len(deltas))), {"type": "citations_delta", "citation": cited}
-        )
-    start: dict[str, Any] = {"type": "text", "text": first}
-    if draw(st.booleans()):
-        start["citations"] = draw(st.sampled_from([None, []]))
-    return Grown(start, deltas)
-
-
-@st.composite
-def thinking_blocks(draw: st.DrawFn) -> Grown:
-    first, *others = draw(words.flatmap(lambda text: cut(utf16_units(text))))
-    deltas = [{"type": "thinking_delta", "thinking": piece} for piece in others]
-    if signature := draw(words):
-        deltas.append({"type": "signature_delta", "signature": signature})
-    return Grown({"type": "thinking", "thinking": first, "signature": ""}, deltas)
-
-
-@st.composite
-def call_blocks(draw: st.DrawFn) -> Grown:
-    kind = draw(st.sampled_from(["tool_use", "server_tool_use"]))
-    call_id = draw(st.from_regex(r"toolu_[a-zA-Z0-9]{8}", fullmatch=True))
-    name = draw(st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True))
-    start = {"type": kind, "id": call_id, "name": name, "input": {}}
-    written = draw(objects)
-    if draw(st.booleans()):
-        pieces = draw(st.sampled_from([[], [""]]))
-        return Grown(start | {"input": written}, _json_deltas(pieces))
-    as_text = json.dumps(
-        written, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1]))
-    )
-    return Grown(start, _json_deltas(draw(cut(as_text))))
-
-
-def _json_deltas(pieces: list[str]) -> list[dict[str, Any]]:
-    return [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
-
-
-unchanged_blocks = st.one_of(
-    words.map(lambda data: Grown({"type": "redacted_thinking", "data": data}, [])),
-    st.builds(
-        lambda content: Grown(
-            {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": content}, []
-        ),
-        st.lists(st.fixed_dictionaries({"type": st.just("web_search_result"), "title": words})),
-    ),
-    objects.map(lambda new: Grown({"type": "a_new_block", "new": new}, [])),
-)
-blocks = st.one_of(text_blocks(), thinking_blocks(), call_blocks(), unchanged_blocks)
-unheeded: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
-    [{"type": "ping"}, {"type": "a_new_event", "index": 0, "new": [1]}]
-)
-
-
-class Legal(NamedTuple):
-    """A stream as the API documents it, but for usage: `None` where it is left out or null."""
-
-    events: list[dict[str, Any]]
-    at_start: dict[str, int] | None
-    at_end: dict[str, int] | None
-    reason: str
-
-
-@st.composite
-def legal_streams(draw: st.DrawFn) -> Legal:
-    at_start = draw(
-        st.none()
-        | st.fixed_dictionaries(
-            {"input_tokens": counts.map(lambda count: count + 1), "output_tokens": st.just(1)},
-            optional={"cache_read_input_tokens": counts, "cache_creation_input_tokens": counts},
-        )
-    )
-    at_end = draw(st.none() | st.fixed_dictionaries({"output_tokens": st.integers(1, MAX_TOKENS)}))
-    reason = draw(st.sampled_from(REASONS))
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
-    events = [
-        {"type": "message_start", "message": message | draw(_as_usage(at_start))},
-        *(event for event in draw(_block_events())),
-        {
-            "type": "message_delta",
-            "delta": {"stop_reason": reason, "stop_sequence": None},
-            **draw(_as_usage(at_end)),
-        },
-        {"type": "message_stop"},
-    ]
-    for event in draw(st.lists(unheeded, max_size=3)):
-        events.insert(draw(st.integers(1, len(events) - 1)), event)
-    return Legal(events, at_start, at_end, reason)
-
-
-def _as_usage(usage: dict[str, int] | None) -> st.SearchStrategy[dict[str, Any]]:
-    return st.just({"usage": usage}) if usage else st.sampled_from([{}, {"usage": None}])
-
-
-@st.composite
-def _block_events(draw: st.DrawFn) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    for index, block in enumerate(draw(st.lists(blocks, max_size=4))):
-        events.append({"type": "content_block_start", "index": index, "content_block": block.start})
-        events += [
-            {"type": "content_block_delta", "index": index, "delta": delta}
-            for delta in block.deltas
-        ]
-        events.append({"type": "content_block_stop", "index": index})
-    return events
-
-
-@st.composite
-def written(draw: st.DrawFn, events: list[dict[str, Any]]) -> bytes:
-    """Return a body with these events."""
-    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
-    parts = []
-    for event in events:
-        # Halves of characters can only be written as escapes.
-        data = json.dumps(event, ensure_ascii=True)
-        if draw(st.booleans()) and "\\ud" not in data:
-            data = json.dumps(event, ensure_ascii=False)
-        name = [f"event: {event.get('type')}"] if draw(st.booleans()) else []
-        parts.append(end.join([*name, f"data: {data}", "", ""]))
-    return "".join(parts).encode(errors="replace")
 
 
 def read(body: bytes, data: st.DataObject) -> Answer:
@@ -207,15 +51,18 @@ def read(body: bytes, data: st.DataObject) -> Answer:
     return asyncio.run(read_answer(chunks, max_tokens=MAX_TOKENS))
 
 
+@pytest.mark.parametrize(("of", "is_beta"), [(blocks, False), (beta_blocks, True)])
 @seed(SEED)
 @generated
 @given(data=st.data())
-def test_a_legal_answer_is_what_the_sdk_accumulates(data: st.DataObject) -> None:
-    legal = data.draw(legal_streams())
+def test_a_legal_answer_is_what_the_sdk_accumulates(
+    data: st.DataObject, *, of: st.SearchStrategy[Grown], is_beta: bool
+) -> None:
+    legal = data.draw(legal_streams(of=of))
 
     answer = read(data.draw(written(legal.events)), data).whole
 
-    assert answer.blocks == accumulated(legal)
+    assert answer.blocks == accumulated(legal, is_beta=is_beta)
     assert answer.stop_reason == legal.reason
     assert not answer.unreadable
 
@@ -240,17 +87,17 @@ def test_known_usage_is_kept_and_the_rest_estimated(data: st.DataObject) -> None
         assert answer.whole.usage_estimated
 
 
-def accumulated(legal: Legal) -> list[dict[str, Any]]:
+def accumulated(legal: Legal, *, is_beta: bool) -> list[dict[str, Any]]:
     """Return the blocks of the SDK's message, as they are sent back."""
     with warnings.catch_warnings():
         # Of pydantic, about blocks that the SDK does not know.
         warnings.simplefilter("ignore", UserWarning)
-        found = _accumulated(legal)
+        found = _accumulated(legal, is_beta=is_beta)
     return [block for block in (_sent_back(block, legal.reason) for block in found) if block]
 
 
-def _accumulated(legal: Legal) -> list[dict[str, Any]]:
-    snapshot = None
+def _accumulated(legal: Legal, *, is_beta: bool) -> list[dict[str, Any]]:
+    stable, beta = None, None
     buffers: dict[int, bytes] = {}
     for event in copy.deepcopy(legal.events):
         if event["type"] in {"ping", "a_new_event"}:
@@ -260,11 +107,20 @@ def _accumulated(legal: Legal) -> list[dict[str, Any]]:
             event["message"]["usage"] = {"input_tokens": 1, "output_tokens": 1}
         if event["type"] == "message_delta":
             event["usage"] = {"output_tokens": 1}
-        snapshot = accumulate_event(
-            event=cast("RawMessageStreamEvent", event),
-            current_snapshot=snapshot,
-            json_bufs=buffers,
-        )
+        if is_beta:
+            beta = _beta_messages.accumulate_event(
+                event=cast("BetaRawMessageStreamEvent", event),
+                current_snapshot=beta,
+                json_bufs=buffers,
+                request_headers=httpx2.Headers(),
+            )
+        else:
+            stable = _messages.accumulate_event(
+                event=cast("RawMessageStreamEvent", event),
+                current_snapshot=stable,
+                json_bufs=buffers,
+            )
+    snapshot = beta if is_beta else stable
     assert snapshot is not None
     return [block.to_dict() for block in snapshot.content]
 
@@ -282,7 +138,7 @@ def _sent_back(block: dict[str, Any], reason: str) -> dict[str, Any] | None:
         case "tool_use" if reason not in CALLS_TOOLS:
             return None
         case _:
-            return block
+            return {name: value for name, value in block.items() if value is not None}
 
 
 def _joined(text: str) -> str:

@@ -20,7 +20,9 @@ from services.embeddings import (
     Purpose,
     make_embedder,
 )
+from services.embeddings.endpoint import EmbeddingEndpoint
 from services.embeddings.selection import EmbedderKind
+from tests.fakes import raw_server
 from tests.fakes.embedding_api import (
     KEY,
     OWN_DIMENSIONS,
@@ -38,6 +40,7 @@ from tests.fakes.embedding_api import (
     vector_of,
     with_vector,
 )
+from tests.fakes.raw_server import answered, serving_raw
 
 WORDS = "a person's own words"
 SHORT_S = 0.3
@@ -341,3 +344,19 @@ async def test_a_leaving_caller_is_released_at_once(api: EmbeddingApi, embedder:
 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(call, 10)
+
+
+async def test_requests_of_different_users_share_neither_cookies_nor_answers() -> None:
+    one, other = (
+        answered(b'{"data": [{"index": 0, "embedding": %s}]}' % vector, "Set-Cookie: a=b")
+        for vector in (b"[1.0, 0.0]", b"[0.0, 1.0]")
+    )
+
+    async with serving_raw(raw_server.saying(one + other)) as server:
+        endpoint = EmbeddingEndpoint(url=server.url, api_key=None, timeout_s=30)
+        vectors = [await endpoint.vectors({}, count=1, dimensions=2) for _ in range(3)]
+        await endpoint.close()
+
+    assert vectors == [[[1.0, 0.0]]] * 3
+    assert len(server.requests) == 3
+    assert not [request for request in server.requests if b"\ncookie:" in request.lower()]

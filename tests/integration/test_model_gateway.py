@@ -118,5 +118,73 @@ async def test_others_run_while_interim_responses_flood_in() -> None:
         error = await failure(gateway)
         task.cancel()
 
-    assert error.kind is FailureKind.UNREACHABLE
+    assert error.kind is FailureKind.BROKEN_STREAM
     assert turns - before > 40
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "303 Other", "307 Again", "308 Moved"])
+async def test_a_redirect_takes_neither_the_conversation_nor_the_key_elsewhere(status: str) -> None:
+    async with serving_raw(saying(answered(WHOLE))) as elsewhere:
+        answer = answered(b"", f"Location: {elsewhere.url}", status=status)
+        async with calling(saying(answer)) as (gateway, server):
+            error = await failure(gateway)
+
+    assert (error.kind, error.retryable) == (FailureKind.REFUSED, False)
+    assert len(server.requests) == 1
+    assert not elsewhere.requests
+
+
+async def test_cookies_of_one_answer_are_not_sent_with_the_next_request() -> None:
+    cookies = [f"Set-Cookie: c{number}={'x' * 50}" for number in range(1_000)]
+    async with calling(saying(answered(WHOLE, *cookies))) as (gateway, server):
+        await ask(gateway)
+        await ask(gateway)
+
+    assert len(server.requests) == 2
+    assert not [request for request in server.requests if b"\ncookie:" in request.lower()]
+
+
+async def test_a_second_answer_to_one_request_is_not_the_answer_to_the_next() -> None:
+    of_another = answered(streamed(message_start(), *text("Not yours"), *message_end()))
+    async with calling(saying(answered(WHOLE) + of_another)) as (gateway, server):
+        answers = [await ask(gateway) for _ in range(3)]
+
+    assert [answer.blocks for answer in answers] == [[{"type": "text", "text": "Hello"}]] * 3
+    assert len(server.requests) == 3
+
+
+async def close(_: RawServer, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        close,
+        saying(b"SSH-2.0-OpenSSH\r\n\r\n"),
+        saying(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
+    ],
+    ids=["nothing", "no HTTP", "a length below zero"],
+)
+async def test_a_request_without_a_response_may_have_been_counted(answer: Answer) -> None:
+    async with calling(answer) as (gateway, _):
+        error = await failure(gateway)
+
+    assert (error.kind, error.retryable) == (FailureKind.BROKEN_STREAM, True)
+    assert error.was_answering
+
+
+async def test_a_request_that_is_never_sent_costs_nothing(unused_tcp_port: int) -> None:
+    gateway = ModelGateway(
+        api_key="key",
+        base_url=f"http://127.0.0.1:{unused_tcp_port}",
+        idle_timeout_s=20,
+        answer_timeout_s=20,
+        connections=5,
+    )
+
+    error = await failure(gateway)
+    await gateway.close()
+
+    assert (error.kind, error.retryable) == (FailureKind.UNREACHABLE, True)
+    assert not error.was_answering

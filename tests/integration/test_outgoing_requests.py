@@ -56,6 +56,18 @@ async def test_a_host_that_is_allowed_by_name_answers(
     assert b"accept-encoding: identity" in head.lower()
 
 
+async def test_a_second_answer_to_one_request_is_not_the_answer_to_the_next(
+    open_client: OutgoingClient,
+) -> None:
+    async with serving_raw(saying(answered(b"yours") + answered(b"not yours"))) as server:
+        responses = [
+            await open_client.request("GET", server.url, timeout_s=PATIENT_S) for _ in range(3)
+        ]
+
+    assert [response.body for response in responses] == [b"yours"] * 3
+    assert len(server.requests) == 3
+
+
 async def test_answers_of_any_status_are_answers(open_client: OutgoingClient) -> None:
     async with serving_raw(saying(answered(b"<html>", status="503 Busy"))) as server:
         response = await open_client.request("GET", server.url, timeout_s=PATIENT_S)

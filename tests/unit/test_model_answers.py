@@ -211,6 +211,25 @@ async def test_an_error_in_mid_stream_ends_the_answer(
         ((START, delta("text_delta"), *TEXT, *END), HELLO),
         ((START, delta("new_delta", new="x"), *TEXT, *END), HELLO),
         (
+            (
+                *(START, TEXT[0]),
+                {"type": "content_block_delta", "index": 0, "delta": {"type": ["text_delta"]}},
+                {"type": "content_block_delta", "index": 0, "delta": {"type": {}}},
+                *(*TEXT[1:], *END),
+            ),
+            HELLO,
+        ),
+        (
+            (
+                START,
+                started("compaction", content=None, encrypted_content=None),
+                delta("compaction_delta", content="So far.", encrypted_content="x"),
+                *(stopped(), started("text", index=1), delta("text_delta", index=1, text="Hello")),
+                *END,
+            ),
+            [{"type": "compaction", "content": "So far.", "encrypted_content": "x"}, *HELLO],
+        ),
+        (
             (START, started("new_block", new={"a": [1, None, "\x00"]}, none=None), *END),
             [{"type": "new_block", "new": {"a": [1, None, "\ufffd"]}}],
         ),
@@ -539,6 +558,14 @@ async def test_a_compressed_body_is_read(coding: str) -> None:
         (body[start : start + 5] for start in range(0, len(body), 5)),
         headers={**EVENT_STREAM, "content-encoding": coding},
     )
+
+    assert answer.whole.blocks == HELLO
+
+
+async def test_a_compressed_body_of_several_members_is_read_whole() -> None:
+    body = b"".join(gzip.compress(WHOLE[start : start + 50]) for start in range(0, len(WHOLE), 50))
+
+    answer = await read_answer([body], headers={**EVENT_STREAM, "content-encoding": "gzip"})
 
     assert answer.whole.blocks == HELLO
 

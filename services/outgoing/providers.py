@@ -1,19 +1,24 @@
-"""The connection to a provider: read in small pieces, so that other tasks run in between.
+"""The HTTP client of a provider of models or embeddings: many users' requests, kept apart.
 
 The HTTP library reads on without a pause as long as there is something: endless interim responses
-(100 to 199), or a body in chunks of a byte.
+(100 to 199), or a body in chunks of a byte. It stores cookies, and sends those that came with one
+user's answer with the requests of all others. And it takes what stands behind one response for
+the response to the next request.
 """
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import httpcore2
 import httpx2
 
+from services.outgoing.transport import close_after_surplus
+
 # Of interim responses, about 5 ms of CPU.
 _PIECE_BYTES: Final = 2 * 1024
+_COOKIE: Final = b"set-cookie"
 
 
 class _PacedStream(httpcore2.AsyncNetworkStream):
@@ -74,13 +79,51 @@ class _PacedNetwork(httpcore2.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-def pace_reads(client: httpx2.AsyncClient) -> None:
-    """Let the client, and its proxies from the environment, read in small pieces.
+class _Stream(httpx2.AsyncByteStream):
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._inner:
+            yield chunk
+
+    async def aclose(self) -> None:
+        close_after_surplus(self._inner)
+        await self._inner.aclose()
+
+
+class _Transport(httpx2.AsyncBaseTransport):
+    """A transport whose responses leave nothing behind."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._inner.handle_async_request(request)
+        if isinstance(response.stream, httpx2.AsyncByteStream):
+            response.stream = _Stream(response.stream)
+        # Thousands of them would take the client a second to read.
+        response.headers = httpx2.Headers(
+            [(name, value) for name, value in response.headers.raw if name.lower() != _COOKIE]
+        )
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def isolate_requests(client: httpx2.AsyncClient) -> None:
+    """Keep the client's requests apart, also those through its proxies from the environment.
 
     A client that is given a transport of its own ignores those proxies.
     """
-    # No public way leads there; a test floods a client with interim responses.
+    # No public way leads there; tests attack a client with each of these.
     for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
         if isinstance(transport, httpx2.AsyncHTTPTransport):
             pool = transport._pool  # noqa: SLF001
             pool._network_backend = _PacedNetwork(pool._network_backend)  # noqa: SLF001
+    client._transport = _Transport(client._transport)  # noqa: SLF001
+    client._mounts = {  # noqa: SLF001
+        pattern: transport and _Transport(transport)
+        for pattern, transport in client._mounts.items()  # noqa: SLF001
+    }
