@@ -2,9 +2,9 @@
 
 from schema.tables.chats import ChatRow, MessageRow
 from schema.tables.knowledge import DocumentRow, DocumentVersionRow, PassageRow
-from schema.tables.ledger import LedgerRow
+from schema.tables.ledger import LedgerRow, UsageDayRow
 from schema.tables.memories import MemoryRow
-from schema.tables.plans import PlanRow, SubscriptionRow
+from schema.tables.plans import BudgetRow, PlanRow, SubscriptionRow
 from schema.tables.prompts import PromptActivationRow, PromptRow, PromptVersionRow
 from schema.tables.records import AlertRow, AuditRow, CreationRow
 from schema.tables.tools import (
@@ -37,6 +37,7 @@ __all__ = [
     "AlertRow",
     "ApiKeyRow",
     "AuditRow",
+    "BudgetRow",
     "ChatRow",
     "ChatToolApprovalRow",
     "ClosedIdentityRow",
@@ -66,6 +67,7 @@ __all__ = [
     "ToolTrialRow",
     "TurnContextRow",
     "TurnRow",
+    "UsageDayRow",
     "UserRow",
     "WorkflowToolRow",
 ]

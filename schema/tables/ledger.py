@@ -1,10 +1,10 @@
-"""Rows of the ledger: provider calls and their cost."""
+"""Rows of the ledger, which are provider calls and their cost, and of the sums of its days."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Numeric
+from sqlalchemy import Column, Computed, Numeric
 from sqlmodel import Field, SQLModel
 
 from schema.tables.columns import creation_moment, moment
@@ -15,6 +15,9 @@ class LedgerRow(SQLModel, table=True):
 
     `status` is `open` while the call runs, then `settled`, `cancelled` or `failed`; `lost` marks
     an attempt whose process died. `estimated` marks tokens that the provider did not report.
+
+    An open row is also the reservation of its call: `charged_usd` and `charged_tokens`, which the
+    database computes, are what it reserves, or its cost if that is more; then its cost alone.
     """
 
     __tablename__ = "ledger"
@@ -36,3 +39,31 @@ class LedgerRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
     settled_at: datetime | None = moment()
     tool_call_id: str = ""
+    api_key_id: UUID | None = None
+    reserved_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(20, 10))
+    reserved_tokens: int = 0
+    charged_usd: Decimal | None = Field(
+        default=None, sa_column=Column(Numeric(20, 10), Computed(""), nullable=False)
+    )
+    charged_tokens: Decimal | None = Field(
+        default=None, sa_column=Column(Numeric(24), Computed(""), nullable=False)
+    )
+
+
+class UsageDayRow(SQLModel, table=True):
+    """What the ledger's rows of one UTC day add up to; triggers keep it, nothing else writes it.
+
+    `scope` is `user`, `api_key` or `installation` (only while it has a budget), `subject_id` the
+    id of the user or key, or the nil UUID. `settled_…` leaves out what runs.
+    """
+
+    __tablename__ = "usage_days"
+
+    scope: str = Field(primary_key=True)
+    subject_id: UUID = Field(primary_key=True)
+    day: date = Field(primary_key=True)
+    user_id: UUID | None = Field(default=None, foreign_key="users.id")
+    charged_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(30, 10))
+    charged_tokens: Decimal = Field(default=Decimal(0), sa_type=Numeric(30))
+    settled_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(30, 10))
+    settled_tokens: Decimal = Field(default=Decimal(0), sa_type=Numeric(30))

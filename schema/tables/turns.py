@@ -13,7 +13,10 @@ from schema.tables.columns import creation_moment, moment
 
 
 class TurnRow(SQLModel, table=True):
-    """A turn; `active` marks the one that holds its chat (a partial unique index)."""
+    """A turn; `active` marks the one that holds its chat (a partial unique index).
+
+    `api_key_id` is the key that its request was authenticated by, if any.
+    """
 
     __tablename__ = "turns"
 
@@ -40,6 +43,7 @@ class TurnRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
     started_at: datetime | None = moment()
     finished_at: datetime | None = moment()
+    api_key_id: UUID | None = None
 
 
 class TurnContextRow(SQLModel, table=True):

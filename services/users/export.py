@@ -64,6 +64,13 @@ SECTIONS: Final = (
         single=True,
     ),
     Section(
+        "budgets",
+        "budgets",
+        "SELECT scope, subject_id, budget_usd, daily_budget_usd, budget_tokens, "
+        "daily_budget_tokens, created_at, updated_at "
+        "FROM budgets WHERE user_id = $1 ORDER BY scope, subject_id",
+    ),
+    Section(
         "identities",
         "identities",
         "SELECT issuer, subject, created_at FROM identities WHERE user_id = $1 "
@@ -151,7 +158,7 @@ SECTIONS: Final = (
         "ledger",
         "SELECT id, turn_id, step, attempt, kind, tool_call_id, model, status, estimated, "
         "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, "
-        "created_at, settled_at "
+        "api_key_id, reserved_usd, reserved_tokens, created_at, settled_at "
         "FROM ledger WHERE user_id = $1 ORDER BY id",
     ),
     Section(
@@ -177,6 +184,7 @@ LEFT_OUT: Final = {
     "creations": "hashes of requests; the created resources are in other sections",
     "tool_tests": "test inputs of administrators, kept for a day at most",
     "passages": "pieces of documents, which are exported whole",
+    "usage_days": "sums of the ledger, which is exported whole",
 }
 """Tables with rows of users that are not exported, and why."""
 

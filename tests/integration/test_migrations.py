@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from schema.ids import new_id
 from services.database.migrations import (
     UnconfirmedRevertError,
     UnknownRevisionError,
@@ -104,6 +106,34 @@ async def test_the_words_of_earlier_passages_are_folded(empty_database: tuple[st
     assert before is not None
     assert tuple(folded) == ("of\ufb01ce", "'offic':1")
     assert tuple(before) == ("of\ufb01ce", "'of\ufb01c':1")
+
+
+async def test_days_begin_with_the_ledger_that_was_there(empty_database: tuple[str, str]) -> None:
+    superuser, application = empty_database
+    await migrate(superuser, application_url=application, revision="0019")
+    connection = await asyncpg.connect(superuser)
+    user_id = new_id()
+    try:
+        await connection.execute(
+            "INSERT INTO users (id, email) VALUES ($1, 'a@b.example')", user_id
+        )
+        for status, tokens in (("settled", 2**62), ("lost", 2**62), ("open", 7)):
+            await connection.execute(
+                "INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status,"
+                " estimated, input_tokens, output_tokens, cost_usd)"
+                " VALUES ($1, $2, $1, 1, 1, 'model', 'm', $3, true, $4, $4, 2)",
+                *(new_id(), user_id, status, tokens),
+            )
+        await migrate(superuser, application_url=application)
+        [kept] = await connection.fetch(
+            "SELECT charged_usd, charged_tokens, settled_usd, settled_tokens FROM usage_days"
+            " WHERE scope = 'user' AND subject_id = $1",
+            user_id,
+        )
+    finally:
+        await connection.close()
+    charged, settled = 2**64 + 14, 2**64
+    assert tuple(kept) == (Decimal(6), charged, Decimal(4), settled)
 
 
 async def test_going_back_to_an_older_revision_needs_a_confirmation(

@@ -35,6 +35,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "api_keys": HIDDEN,
     # An administrator's own actions are recorded in their own name; this row is another user's.
     "audit_log": {"owner": "rc", "admin": "r", "service": "rc"},
+    "budgets": {"owner": "r", **ADMINISTERED},
     "chat_tool_approvals": OWNED,
     "chats": OWNED,
     "closed_identities": HIDDEN,
@@ -64,6 +65,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "tool_tests": ADMINISTERED,
     "turn_contexts": OWNED,
     "turns": OWNED,
+    "usage_days": {"owner": "r", "admin": "r", "service": "rcud"},
     "users": {"owner": "r", "admin": "ru", "service": "rcud"},
     "workflow_tools": ADMINISTERED,
 }
