@@ -110,7 +110,7 @@ async def test_the_words_of_earlier_passages_are_folded(empty_database: tuple[st
 
 async def test_days_begin_with_the_ledger_that_was_there(empty_database: tuple[str, str]) -> None:
     superuser, application = empty_database
-    await migrate(superuser, application_url=application, revision="0019")
+    await migrate(superuser, application_url=application, revision="0020")
     connection = await asyncpg.connect(superuser)
     user_id = new_id()
     try:

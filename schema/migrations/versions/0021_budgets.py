@@ -4,8 +4,8 @@ from alembic import op
 
 from schema.migrations.policies import administer, owns, policy, secure, statements
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
@@ -24,9 +24,7 @@ ALTER TABLE ledger
             input_tokens::numeric + output_tokens + cache_read_tokens + cache_write_tokens,
             CASE status WHEN 'open' THEN reserved_tokens ELSE 0 END
         )
-    ) STORED,
-    DROP CONSTRAINT ledger_kind_check,
-    ADD CONSTRAINT ledger_kind_check CHECK (kind IN ('model', 'tool', 'extraction'));
+    ) STORED;
 CREATE INDEX ledger_api_key_id_idx ON ledger (api_key_id, created_at)
     WHERE api_key_id IS NOT NULL;
 """
@@ -208,10 +206,7 @@ DROP TABLE usage_days;
 DROP TABLE budgets;
 ALTER TABLE turns DROP COLUMN api_key_id;
 ALTER TABLE api_keys DROP CONSTRAINT api_keys_of_one_user;
-DELETE FROM ledger WHERE kind = 'extraction';
 ALTER TABLE ledger
-    DROP CONSTRAINT ledger_kind_check,
-    ADD CONSTRAINT ledger_kind_check CHECK (kind IN ('model', 'tool')),
     DROP COLUMN charged_tokens,
     DROP COLUMN charged_usd,
     DROP COLUMN reserved_tokens,
@@ -240,11 +235,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove them; the costs of extraction are lost, because the old ledger can't hold them."""
-    op.execute("ALTER TABLE ledger NO FORCE ROW LEVEL SECURITY")
+    """Remove them; the ledger and its costs stay."""
     for statement in statements(_DOWN):
         op.execute(statement)
-    op.execute("ALTER TABLE ledger FORCE ROW LEVEL SECURITY")
 
 
 def _unforced(table: str, statement: str) -> None:
