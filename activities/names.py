@@ -24,6 +24,7 @@ FINISH_INGESTION: Final = "finish_ingestion"
 FIND_STRANDED_INGESTIONS: Final = "find_stranded_ingestions"
 COUNT_STALE: Final = "count_stale"
 EMBED_BATCH: Final = "embed_batch"
+EXTRACT_MEMORIES: Final = "extract_memories"
 
 MODEL_EXHAUSTED: Final = "ModelExhausted"
 MODEL_FAILED: Final = "ModelFailed"

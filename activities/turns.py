@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import names
 from activities.heartbeats import heartbeats
+from activities.memories import ExtractionStart
 from schema.turns import (
     CallModelInput,
     CallModelOutput,
@@ -15,6 +16,7 @@ from schema.turns import (
     FinishTurnOutput,
     PrepareTurnOutput,
     TurnReference,
+    TurnStatus,
 )
 from services.models.failures import ModelCallError
 from services.turns.ending import TurnEnding
@@ -29,8 +31,13 @@ class TurnActivities:
     """What the workflow `ChatTurn` does outside itself, except tools."""
 
     def __init__(
-        self, preparation: TurnPreparation, model_calls: ModelCalls, ending: TurnEnding
+        self,
+        preparation: TurnPreparation,
+        model_calls: ModelCalls,
+        ending: TurnEnding,
+        extraction: ExtractionStart | None,
     ) -> None:
+        self._extraction = extraction
         self._preparation = preparation
         self._model_calls = model_calls
         self._ending = ending
@@ -72,9 +79,16 @@ class TurnActivities:
 
     @activity.defn(name=names.FINISH_TURN)
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:
-        """End the turn: message, cost, last events, the next turn of the chat."""
+        """End the turn: message, cost, last events, the next turn of the chat.
+
+        The extraction of memories is started behind the last event, which it can't delay. A
+        worker that dies in between is no loss: this activity is repeated.
+        """
         finish = self._ending.finish_bare if ending.bare else self._ending.finish
-        return await finish(ending)
+        finished = await finish(ending)
+        if self._extraction is not None and finished.outcome.status is TurnStatus.COMPLETED:
+            await self._extraction.start(ending.turn)
+        return finished
 
 
 def _failure_of(error: ModelCallError) -> ApplicationError:

@@ -38,6 +38,11 @@ def turn_workflow_id(turn_id: TurnId) -> str:
     return f"turn-{turn_id}"
 
 
+def extraction_workflow_id(turn_id: TurnId) -> str:
+    """Return the id of the workflow that learns from this turn; there is at most one, ever."""
+    return f"memories-{turn_id}"
+
+
 def ingestion_workflow_id(document_id: DocumentId, number: int) -> str:
     """Return the id of the workflow that ingests a version; at most one such workflow runs."""
     return f"ingest-{document_id}-{number}"

@@ -15,6 +15,7 @@ REFRESH_MCP_SERVER: Final = "RefreshMcpServer"
 SWEEP_MCP_SERVERS: Final = "SweepMcpServers"
 INGEST_DOCUMENT: Final = "IngestDocument"
 REEMBED: Final = "Reembed"
+EXTRACT_MEMORIES: Final = "ExtractMemories"
 SWEEP: Final = "Sweep"
 
 USER_ID_ATTRIBUTE: Final = "EverturnUserId"

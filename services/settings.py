@@ -154,6 +154,10 @@ class Settings(BaseSettings):
     )
     default_model: str = "claude-haiku-5-5"
     fallback_model: str | None = None
+    memory_extraction: bool = True
+    memory_model: str | None = Field(
+        None, description="The model that does so; the first haiku of the models by default."
+    )
     max_output_tokens: int = Field(4096, ge=1)
     model_attempts: int = Field(5, ge=1, description="Calls of one step before it has failed.")
     model_idle_timeout_s: float = Field(60.0, gt=0)
@@ -178,6 +182,12 @@ class Settings(BaseSettings):
     metrics_port: int = Field(0, ge=0, le=65535, description="Of one process; 0 serves none.")
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def model_of_memories(self) -> str:
+        """The model that reads turns for memories: a cheap one, unless one is set."""
+        cheap = next((model for model in self.models if "haiku" in model), self.default_model)
+        return self.memory_model or cheap
 
     @field_validator("issuers")
     @classmethod

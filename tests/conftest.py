@@ -15,6 +15,7 @@ STACK_FIXTURES = (
     "tests.fixtures.stack",
     "tests.fixtures.actors",
     "tests.fixtures.memories",
+    "tests.fixtures.learning",
     "tests.fixtures.mcp",
     "tests.fixtures.trusted_issuers",
 )

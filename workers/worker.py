@@ -16,6 +16,7 @@ from services.settings import Settings
 from workers.composition.activities import Activities
 from workers.sweeper import Sweeper
 from workflows.chat_turn import ChatTurn
+from workflows.extract_memories import ExtractMemories
 from workflows.ingest_document import IngestDocument
 from workflows.mcp_servers import RefreshMcpServer, SweepMcpServers
 from workflows.reembed import Reembed
@@ -50,7 +51,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         registered.append(activities.trials.try_tool)
     elif queue == BACKGROUND_QUEUE:
         workflows = (
-            *(Sweep, IngestDocument, Reembed, SweepMcpServers),
+            *(Sweep, IngestDocument, Reembed, SweepMcpServers, ExtractMemories),
             *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
         )
         ingestion, sweep = activities.ingestion, activities.sweep
@@ -62,6 +63,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         registered.append(activities.mcp.find_mcp_servers)
         reembedding = activities.reembedding
         registered += [reembedding.count_stale, reembedding.embed_batch]
+        registered.append(activities.extraction.extract_memories)
     return Worker(
         client,
         task_queue=queue,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import structlog
 from sqlalchemy import String, cast
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -12,9 +13,11 @@ from schema.memories import Memory, MemoryStatus, MemorySuggestion
 from schema.tables import CreationRow, MemoryRow, TurnRow
 from services.auth.accounts import AccountCache
 from services.database import Database
-from services.embeddings import Embedder, Purpose
+from services.embeddings import Embedder, EmbeddingError, Purpose
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.memories.writing import alike, count_locked, mark_replaced
+
+_log = structlog.get_logger(__name__)
 
 
 class MemorySuggestions:
@@ -38,13 +41,13 @@ class MemorySuggestions:
         Near-duplicates of existing memories, rejected ones included, are left out, and so is what
         exceeds the plan's limit. One that contradicts a memory replaces it once it is accepted.
         Nothing is stored for a turn that was deleted in the meantime.
-        Errors: EmbeddingError.
+        Without vectors only words are compared; they are embedded later.
         Idempotency: a turn that already has suggestions returns those, and no others.
         """
         if not suggestions:
             return []
         texts = [suggestion.content for suggestion in suggestions]
-        vectors = await self._embedder.embed(texts, purpose=Purpose.DOCUMENT)
+        vectors = await self._vectors(texts)
         limit = (await self._accounts.entitlements_of(actor.user_id)).max_memories
         status = MemoryStatus.ACCEPTED if auto_accept else MemoryStatus.SUGGESTED
         async with self._database.transaction(actor) as session:
@@ -57,11 +60,23 @@ class MemorySuggestions:
                 rows = await self._store_new(session, made, room=room)
         return [memory_from_row(row) for row in rows]
 
+    async def of_turn(self, actor: Actor, turn_id: TurnId) -> list[Memory]:
+        """Return the suggestions of a turn."""
+        async with self._database.transaction(actor) as session:
+            return [memory_from_row(row) for row in await _learnt_from(session, turn_id)]
+
+    async def _vectors(self, texts: Sequence[str]) -> Sequence[list[float] | None]:
+        try:
+            return await self._embedder.embed(texts, purpose=Purpose.DOCUMENT)
+        except EmbeddingError as error:
+            _log.warning("suggestions_not_embedded", cause=type(error).__name__)
+            return [None] * len(texts)
+
     def _rows(
         self,
         actor: Actor,
         suggestions: Sequence[MemorySuggestion],
-        vectors: Sequence[list[float]],
+        vectors: Sequence[list[float] | None],
     ) -> list[MemoryRow]:
         return [
             _row(actor, suggestion, vector, embedder=self._embedder.name)
@@ -88,7 +103,7 @@ class MemorySuggestions:
 
 
 def _row(
-    actor: Actor, suggestion: MemorySuggestion, vector: list[float], *, embedder: str
+    actor: Actor, suggestion: MemorySuggestion, vector: list[float] | None, *, embedder: str
 ) -> MemoryRow:
     row = new_row(actor.user_id, suggestion, vector, embedder=embedder)
     row.passage, row.replaces_id = suggestion.passage, suggestion.replaces_id

@@ -39,7 +39,7 @@ _UNENDED_CALL: Final = "The turn ended before this call did."
 
 _LOCK_CHAT: Final = "UPDATE chats SET updated_at = now() WHERE id = $1"
 
-# Sums are cut where the columns of turns end.
+# Sums are cut where the columns of turns end. What was learnt from a turn is no part of its cost.
 _SPENT: Final = """
     SELECT least(coalesce(sum(input_tokens), 0), 9e18)::bigint AS spent_input,
            least(coalesce(sum(output_tokens), 0), 9e18)::bigint AS spent_output,
@@ -47,7 +47,7 @@ _SPENT: Final = """
            least(coalesce(sum(cache_write_tokens), 0), 9e18)::bigint AS spent_cache_write,
            least(coalesce(sum(cost_usd), 0), 9999999999) AS spent_usd,
            coalesce(bool_or(status = 'open'), false) AS some_open
-    FROM ledger WHERE turn_id = $1
+    FROM ledger WHERE turn_id = $1 AND kind <> 'extraction'
 """
 _TURN: Final = f"""
 SELECT turns.*, spent.* FROM turns CROSS JOIN ({_SPENT}) AS spent WHERE turns.id = $1
@@ -59,7 +59,8 @@ FROM steps WHERE turn_id = $1 ORDER BY step
 """
 
 _LOSE_OPEN: Final = """
-UPDATE ledger SET status = 'lost', settled_at = now() WHERE turn_id = $1 AND status = 'open'
+UPDATE ledger SET status = 'lost', settled_at = now()
+WHERE turn_id = $1 AND status = 'open' AND kind <> 'extraction'
 """
 
 _GIVE_UP_CALLS: Final = """

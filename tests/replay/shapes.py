@@ -3,7 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
-from tests.replay import ingestion_shapes, tool_shapes, turn_shapes, upkeep_shapes
+from tests.replay import (
+    extraction_shapes,
+    ingestion_shapes,
+    tool_shapes,
+    turn_shapes,
+    upkeep_shapes,
+)
 from tests.replay.scene import Scene
 
 Shape: TypeAlias = Callable[[Scene], Awaitable[str]]
@@ -15,6 +21,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
         *turn_shapes.SHAPES,
         *tool_shapes.SHAPES,
         *ingestion_shapes.SHAPES,
+        *extraction_shapes.SHAPES,
         *upkeep_shapes.SHAPES,
     )
 }

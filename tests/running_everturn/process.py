@@ -29,6 +29,7 @@ def environment(**settings: str) -> dict[str, str]:
     """Return the environment without anybody's settings of Everturn, but for these."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     ours = {"PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1", "EVERTURN_RATE_LIMITS": "false"}
+    ours["EVERTURN_MEMORY_EXTRACTION"] = "false"
     return inherited | ours | settings
 
 

@@ -9,11 +9,13 @@ from temporalio.client import Client
 
 from activities.knowledge import IngestionActivities, ReembeddingActivities
 from activities.mcp import McpActivities
+from activities.memories import ExtractionActivities, ExtractionStart
 from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
 from services.alerts import DefectAlerts
+from services.auth.accounts import AccountCache
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
@@ -22,6 +24,9 @@ from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.ingestion import Ingestion, StrandedIngestionSearch
 from services.knowledge.search import KnowledgeSearch
 from services.memories.search import MemorySearch
+from services.memories.suggestions import MemorySuggestions
+from services.memory_extraction.extractor import MemoryExtractor
+from services.memory_extraction.service import MemoryExtraction
 from services.models.gateway import ModelGateway
 from services.prompts.base_prompts import BasePrompts
 from services.reembedding import Reembedding
@@ -71,6 +76,7 @@ class Activities:
     mcp: McpActivities
     ingestion: IngestionActivities
     reembedding: ReembeddingActivities
+    extraction: ExtractionActivities
     defects: DefectAlerts
 
 
@@ -117,7 +123,12 @@ def _activities(
     )
     callbacks = CallbackDelivery(database)
     return Activities(
-        turns=TurnActivities(preparation, model_calls, foundation.ending),
+        turns=TurnActivities(
+            preparation,
+            model_calls,
+            foundation.ending,
+            ExtractionStart(client) if settings.memory_extraction else None,
+        ),
         tools=_tool_activities(foundation, tools),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
         mcp=McpActivities(tools.mcp_refresh),
@@ -132,6 +143,7 @@ def _activities(
         ),
         ingestion=IngestionActivities(_ingestion(foundation)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
+        extraction=ExtractionActivities(_extraction(foundation, gateway)),
         defects=DefectAlerts(database),
     )
 
@@ -148,3 +160,15 @@ def _tool_activities(foundation: Foundation, tools: WorkerTools) -> ToolActiviti
 def _ingestion(foundation: Foundation) -> Ingestion:
     limits = ExtractionLimits(document_bytes=foundation.settings.max_document_bytes)
     return Ingestion(foundation.database, Extractor(limits), foundation.embedder)
+
+
+def _extraction(foundation: Foundation, gateway: ModelGateway) -> MemoryExtraction:
+    settings, database, embedder = foundation.settings, foundation.database, foundation.embedder
+    accounts = AccountCache(database, lifetime_s=settings.account_cache_s)
+    return MemoryExtraction(
+        database,
+        MemoryExtractor(gateway, model=settings.model_of_memories),
+        foundation.pricing,
+        search=MemorySearch(database, embedder),
+        suggestions=MemorySuggestions(database, embedder, accounts),
+    )

@@ -52,7 +52,8 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
     """
     pricing = Pricing(settings.model_prices)
     fallback = (settings.fallback_model,) if settings.fallback_model else ()
-    pricing.require((*settings.models, settings.default_model, *fallback))
+    memories = (settings.model_of_memories,) if settings.memory_extraction else ()
+    pricing.require((*settings.models, settings.default_model, *fallback, *memories))
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
         stack.push_async_callback(database.close)

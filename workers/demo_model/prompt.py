@@ -37,8 +37,9 @@ class Prompt:
     """A request as the rules and the scripts see it.
 
     `user_text` is all text of the newest user message that has any, `question` its last block,
-    `sources` are what the system prompt and the blocks before the question quote; `thinking` is
-    whether thoughts are asked for, and shown.
+    `sources` are what the system prompt and the blocks before the question quote;
+    `wants_memories` is whether the question is to be read for memories; `thinking` is whether
+    thoughts are asked for, and shown.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Prompt:
     user_text: str
     question: str
     sources: tuple[Source, ...]
+    wants_memories: bool
     tools: frozenset[str]
     outcomes: tuple[ToolOutcome, ...]
     earlier_messages: int
@@ -63,6 +65,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         user_text="\n".join(texts),
         question=texts[-1] if texts else "",
         sources=tuple(_sources("\n".join((*_texts(body.get("system") or []), *texts[:-1])))),
+        wants_memories=_wants_memories(body),
         tools=_offered_tools(body),
         outcomes=tuple(_outcomes(messages)),
         earlier_messages=len(messages) - 1,
@@ -90,6 +93,12 @@ def _sources(text: str) -> Iterator[Source]:
 
 def _texts(content: str | list[JsonObject]) -> list[str]:
     return [block["text"] for block in content_blocks(content) if block["type"] == "text"]
+
+
+def _wants_memories(body: JsonObject) -> bool:
+    """Whether the answer is to have the schema of `services/memory_extraction/prompt.py`."""
+    wanted = (body.get("output_config") or {}).get("format") or {}
+    return "memories" in ((wanted.get("schema") or {}).get("properties") or {})
 
 
 def _offered_tools(body: JsonObject) -> frozenset[str]:

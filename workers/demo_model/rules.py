@@ -7,6 +7,7 @@ from textwrap import shorten
 
 from workers.demo_model.answers import Block, text_block, thinking_block, tool_use_block
 from workers.demo_model.arithmetic import find_arithmetic
+from workers.demo_model.memories import find_memories
 from workers.demo_model.prompt import Prompt, Source, ToolOutcome
 from workers.demo_model.questions import WantedCall, find_call, find_clock_question, find_phrase
 
@@ -107,6 +108,9 @@ def _thoughts(prompt: Prompt) -> Iterator[Block]:
 
 
 def _answer(prompt: Prompt) -> tuple[Block, ...]:
+    if prompt.wants_memories:
+        notes = {"memories": find_memories(prompt.question)}
+        return (text_block(json.dumps(notes, ensure_ascii=False)),)
     if prompt.outcomes:
         return (text_block(_report(prompt.outcomes)),)
     if wanted := find_call(prompt.question, offered=prompt.tools):

@@ -1,0 +1,114 @@
+"""The cost of extractions in the ledger: a row for each attempt, opened before the model is asked.
+
+Its rows have the kind `extraction` and the step 0 of their turn. They are the user's spending, but
+not a part of the turn's own cost, which is final before extraction begins.
+"""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from schema.actors import acting_user
+from schema.ids import new_id
+from schema.memory_extraction import NotExtracted
+from schema.turns import TurnReference
+from schema.usage import TokenUsage
+from services.database import Database
+from services.models.pricing import Pricing
+
+# In all statements $1 is the turn. Attempts that are still open belong to processes that died:
+# their cost is what was last recorded.
+_LOSE_OPEN: Final = """
+UPDATE ledger SET status = 'lost', settled_at = now()
+WHERE turn_id = $1 AND kind = 'extraction' AND status = 'open'
+"""
+
+# Of two that open at once, one gets no row.
+_OPEN: Final = """
+INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
+                    input_tokens, cost_usd)
+SELECT $2, $3, $1, 0, count(*) + 1, 'extraction', $4, 'open', true, $5, $6
+FROM ledger WHERE turn_id = $1 AND kind = 'extraction'
+HAVING count(*) < $7
+ON CONFLICT DO NOTHING
+RETURNING attempt
+"""
+
+# An attempt's cost counts even if the attempt has been marked lost.
+_SETTLE: Final = """
+UPDATE ledger SET status = $3, estimated = $4, settled_at = now(), input_tokens = $5,
+                  output_tokens = $6, cache_read_tokens = $7, cache_write_tokens = $8,
+                  cost_usd = $9
+WHERE turn_id = $1 AND kind = 'extraction' AND attempt = $2
+"""
+
+_COST: Final = """
+SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE turn_id = $1 AND kind = 'extraction'
+"""
+
+
+class ChargeStatus(StrEnum):
+    """How an attempt ended."""
+
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class ExtractionLedger:
+    """Records what attempts at extractions cost. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database, pricing: Pricing) -> None:
+        self._database = database
+        self._pricing = pricing
+
+    async def open(
+        self, turn: TurnReference, *, model: str, input_tokens: int, most: int
+    ) -> int | NotExtracted:
+        """Record an attempt before it is made and return its number, or why it must not be.
+
+        Units: `input_tokens` is an estimate; at most `most` attempts are made.
+        """
+        cost_usd = self._pricing.cost(model, TokenUsage(input_tokens=input_tokens))
+        async with self._database.statements(acting_user(turn.user_id)) as connection:
+            await connection.execute(_LOSE_OPEN, turn.turn_id)
+            attempt: int | None = await connection.fetchval(
+                _OPEN, turn.turn_id, new_id(), turn.user_id, model, input_tokens, cost_usd, most
+            )
+        return NotExtracted.GAVE_UP if attempt is None else attempt
+
+    async def settle(
+        self,
+        turn: TurnReference,
+        *,
+        attempt: int,
+        model: str,
+        usage: TokenUsage,
+        estimated: bool,
+        status: ChargeStatus,
+    ) -> None:
+        """Record the final cost of an attempt. Idempotency: repeating it is harmless."""
+        async with self._database.statements(acting_user(turn.user_id)) as connection:
+            await connection.execute(
+                _SETTLE,
+                turn.turn_id,
+                attempt,
+                status.value,
+                estimated,
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_tokens,
+                self._pricing.cost(model, usage),
+            )
+
+    async def lose_open(self, turn: TurnReference) -> None:
+        """Settle attempts whose process died, by what was last recorded."""
+        async with self._database.statements(acting_user(turn.user_id)) as connection:
+            await connection.execute(_LOSE_OPEN, turn.turn_id)
+
+    async def cost(self, turn: TurnReference) -> Decimal:
+        """Return what all attempts of a turn's extraction cost."""
+        async with self._database.statements(acting_user(turn.user_id)) as connection:
+            cost_usd: Decimal = await connection.fetchval(_COST, turn.turn_id)
+        return cost_usd
