@@ -26,8 +26,9 @@ WHERE turn_id = $1 AND kind = 'extraction' AND status = 'open'
 # Of two that open at once, one gets no row.
 _OPEN: Final = """
 INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
-                    input_tokens, cost_usd)
-SELECT $2, $3, $1, 0, count(*) + 1, 'extraction', $4, 'open', true, $5, $6
+                    input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id)
+SELECT $2, $3, $1, 0, count(*) + 1, 'extraction', $4, 'open', true, $5, $6, $8, $9,
+       (SELECT api_key_id FROM turns WHERE id = $1)
 FROM ledger WHERE turn_id = $1 AND kind = 'extraction'
 HAVING count(*) < $7
 ON CONFLICT DO NOTHING
@@ -63,17 +64,28 @@ class ExtractionLedger:
         self._pricing = pricing
 
     async def open(
-        self, turn: TurnReference, *, model: str, input_tokens: int, most: int
+        self, turn: TurnReference, *, model: str, input_tokens: int, max_tokens: int, most: int
     ) -> int | NotExtracted:
         """Record an attempt before it is made and return its number, or why it must not be.
 
-        Units: `input_tokens` is an estimate; at most `most` attempts are made.
+        It reserves the longest answer. Units: `input_tokens` is an estimate; at most `most`
+        attempts are made.
         """
         cost_usd = self._pricing.cost(model, TokenUsage(input_tokens=input_tokens))
+        longest = TokenUsage(input_tokens=input_tokens, output_tokens=max_tokens)
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             await connection.execute(_LOSE_OPEN, turn.turn_id)
             attempt: int | None = await connection.fetchval(
-                _OPEN, turn.turn_id, new_id(), turn.user_id, model, input_tokens, cost_usd, most
+                _OPEN,
+                turn.turn_id,
+                new_id(),
+                turn.user_id,
+                model,
+                input_tokens,
+                cost_usd,
+                most,
+                self._pricing.cost(model, longest),
+                input_tokens + max_tokens,
             )
         return NotExtracted.GAVE_UP if attempt is None else attempt
 

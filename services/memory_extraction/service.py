@@ -22,7 +22,7 @@ from services.memories.suggestions import MemorySuggestions
 from services.memory_extraction.extractor import ExtractionMeter, MemoryExtractor
 from services.memory_extraction.ledger import ChargeStatus, ExtractionLedger
 from services.memory_extraction.own_words import own_words, says_something
-from services.memory_extraction.prompt import Said
+from services.memory_extraction.prompt import MAX_TOKENS, Said
 from services.models.failures import ModelCallError
 from services.models.pricing import Pricing
 from services.shielding import DefectError, shielded, until_stored
@@ -107,6 +107,7 @@ class MemoryExtraction:
             turn,
             model=self._extractor.model,
             input_tokens=self._extractor.estimated_tokens(reading.said),
+            max_tokens=MAX_TOKENS,
             most=MAX_ATTEMPTS,
         )
         if isinstance(attempt, NotExtracted):
