@@ -25,6 +25,7 @@ FIND_STRANDED_INGESTIONS: Final = "find_stranded_ingestions"
 COUNT_STALE: Final = "count_stale"
 EMBED_BATCH: Final = "embed_batch"
 EXTRACT_MEMORIES: Final = "extract_memories"
+DELIVER_ALERTS: Final = "deliver_alerts"
 
 MODEL_EXHAUSTED: Final = "ModelExhausted"
 MODEL_FAILED: Final = "ModelFailed"

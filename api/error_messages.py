@@ -12,6 +12,7 @@ from schema.errors import MESSAGES, ErrorCode
 from services.auth.service import SignInRefusal
 from services.knowledge.versions import PublicationRefusal, VersionRefusal
 from services.memories.service import MemoryRefusal
+from services.outgoing.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from services.prompts.service import PromptRefusal
 from services.resources import Conflict, ToolRefusal, Unreachable
 from services.subscriptions.plans import PlanRefusal
@@ -24,7 +25,6 @@ from services.users.api_keys import ApiKeyRefusal
 from services.users.preferences import PreferencesRefusal
 from services.users.service import AccountRefusal, DeletionRefusal
 from services.workflow_tools.callbacks import CallbackRefusal
-from services.workflow_tools.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 
 class Problem(NamedTuple):

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -11,8 +11,11 @@ from pydantic import (
     IPvAnyNetwork,
     SecretStr,
     TypeAdapter,
+    ValidationError,
     field_validator,
+    model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schema.usage import ModelPrice
@@ -39,7 +42,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="EVERTURN_", env_file=".env", extra="ignore", populate_by_name=True
+        env_prefix="EVERTURN_",
+        env_file=".env",
+        extra="ignore",
+        populate_by_name=True,
+        # Other settings are secret.
+        hide_input_in_errors=True,
     )
 
     # Where things are
@@ -177,6 +185,12 @@ class Settings(BaseSettings):
     max_concurrent_model_calls: int = Field(200, ge=1)
     shutdown_grace_s: float = Field(10.0, ge=0, description="For running activities.")
 
+    # Alerts
+    alert_webhook_url: WebAddress | None = Field(None, description="Where alerts are sent.")
+    alert_webhook_secret: SecretStr | None = Field(
+        None, min_length=16, max_length=1000, description="Signs what is sent there."
+    )
+
     # All processes
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(0, ge=0, le=65535, description="Of one process; 0 serves none.")
@@ -199,7 +213,7 @@ class Settings(BaseSettings):
 
         return TypeAdapter(ExternalIssuerList).validate_python(value)
 
-    @field_validator("public_url", mode="before")
+    @field_validator("public_url", "alert_webhook_url", "alert_webhook_secret", mode="before")
     @classmethod
     def _unset(cls, value: object) -> object:
         return value or None
@@ -210,3 +224,28 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @model_validator(mode="after")
+    def _sign_alerts(self) -> Self:
+        if (self.alert_webhook_url is None) != (self.alert_webhook_secret is None):
+            raise ValueError(
+                "Set EVERTURN_ALERT_WEBHOOK_URL and EVERTURN_ALERT_WEBHOOK_SECRET together."
+            )
+        return self
+
+
+def explain_invalid_settings(error: ValidationError) -> str:
+    """Return one line that says what is wrong with which variables, without their values."""
+    return f"Invalid settings. {'; '.join(map(_problem, error.errors()))}"
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Return what is wrong with a setting, or with several that don't go together."""
+    if not error["loc"]:
+        return str(error["ctx"]["error"])
+    return f"{_variable(str(error['loc'][0]))}: {error['msg']}"
+
+
+def _variable(name: str) -> str:
+    """Return the environment variable of a setting; some have a standard name."""
+    return f"EVERTURN_{name.upper()}" if name in Settings.model_fields else name

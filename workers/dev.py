@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from services.settings import Settings
+from services.settings import Settings, explain_invalid_settings
 from workers.embedded.addresses import StackAddresses, without_password
 from workers.embedded.data_directory import DEFAULT_PATH
 from workers.embedded.errors import EmbeddedStackError
@@ -107,9 +107,15 @@ def run_dev(
             commands=commands,
         )
         asyncio.run(_run_until_stopped(stack, terminal, begun))
-    except (EmbeddedStackError, ValidationError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
-        raise SystemExit(1) from None
+    except EmbeddedStackError as error:
+        _give_up(str(error))
+    except ValidationError as error:
+        _give_up(explain_invalid_settings(error))
+
+
+def _give_up(sentence: str) -> NoReturn:
+    Console(stderr=True).print(sentence, style="red", markup=False, soft_wrap=True)
+    raise SystemExit(1)
 
 
 async def _run_until_stopped(stack: DevelopmentStack, terminal: Terminal, begun: float) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from services.database import DatabaseUnavailableError
-from services.settings import Settings
+from services.settings import Settings, explain_invalid_settings
 from services.setup_errors import SetupError
 from workers.logs import configure_logs
 
@@ -29,10 +29,7 @@ def run_process(
     try:
         settings = Settings()
     except ValidationError as error:
-        problems = "; ".join(
-            f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()
-        )
-        _give_up(f"Invalid settings. {problems}")
+        _give_up(explain_invalid_settings(error))
     configure_logs(settings)
 
     async def run() -> None:
@@ -54,11 +51,6 @@ def run_process(
             f"Temporal can't be reached at {settings.temporal_address}. "
             "Check TEMPORAL_ADDRESS, or start it."
         )
-
-
-def _variable(name: str) -> str:
-    """Return the environment variable of a setting; some have a standard name."""
-    return f"EVERTURN_{name.upper()}" if name in Settings.model_fields else name
 
 
 def _unreachable(settings: Settings, error: BaseException, *, is_migration: bool = False) -> str:

@@ -19,10 +19,11 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.alerts import AlertActivities, start_delivery
 from activities.knowledge import ReembeddingActivities
 from activities.mcp import McpActivities
 from activities.sweep import SweepActivities
-from schema.names import BACKGROUND_QUEUE, REEMBED, SWEEP, SWEEP_MCP_SERVERS
+from schema.names import BACKGROUND_QUEUE, DELIVER_ALERTS, REEMBED, SWEEP, SWEEP_MCP_SERVERS
 from schema.sweeps import SweepInput
 from services.database import DatabaseUnavailableError
 
@@ -71,6 +72,7 @@ class Sweeper:
         sweep: SweepActivities,
         reembedding: ReembeddingActivities,
         mcp: McpActivities,
+        alerts: AlertActivities,
         interval_s: float,
         mcp_refresh_s: float,
         clock: Callable[[], float] = time.time,
@@ -79,6 +81,7 @@ class Sweeper:
         self._sweep = sweep
         self._reembedding = reembedding
         self._mcp = mcp
+        self._alerts = alerts
         self._interval_s = interval_s
         self._mcp_refresh_s = mcp_refresh_s
         self._clock = clock
@@ -99,6 +102,7 @@ class Sweeper:
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self._delete_retired_schedules,
             self._start_sweep,
+            self._start_alert_delivery,
             self._start_reembedding,
             self._start_mcp_refresh,
         )
@@ -133,6 +137,11 @@ class Sweeper:
             rpc_timeout=_RPC_TIMEOUT,
         )
         _STARTED.labels(SWEEP).inc()
+
+    async def _start_alert_delivery(self) -> None:
+        if await self._alerts.is_any_due():
+            await start_delivery(self._client)
+            _STARTED.labels(DELIVER_ALERTS).inc()
 
     async def _start_reembedding(self) -> None:
         if self._checks % _CHECKS_PER_REEMBEDDING or not await self._reembedding.is_any_stale():

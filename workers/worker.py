@@ -15,6 +15,7 @@ from schema.names import BACKGROUND_QUEUE, TOOLS_QUEUE, TURNS_QUEUE
 from services.settings import Settings
 from workers.composition.activities import Activities
 from workers.sweeper import Sweeper
+from workflows.alert_delivery import DeliverAlerts
 from workflows.chat_turn import ChatTurn
 from workflows.extract_memories import ExtractMemories
 from workflows.ingest_document import IngestDocument
@@ -51,7 +52,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         registered.append(activities.trials.try_tool)
     elif queue == BACKGROUND_QUEUE:
         workflows = (
-            *(Sweep, IngestDocument, Reembed, SweepMcpServers, ExtractMemories),
+            *(Sweep, IngestDocument, Reembed, SweepMcpServers, ExtractMemories, DeliverAlerts),
             *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
         )
         ingestion, sweep = activities.ingestion, activities.sweep
@@ -64,6 +65,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         reembedding = activities.reembedding
         registered += [reembedding.count_stale, reembedding.embed_batch]
         registered.append(activities.extraction.extract_memories)
+        registered.append(activities.alerts.deliver_alerts)
     return Worker(
         client,
         task_queue=queue,
@@ -115,6 +117,7 @@ async def _sweeping(
         sweep=activities.sweep,
         reembedding=activities.reembedding,
         mcp=activities.mcp,
+        alerts=activities.alerts,
         interval_s=settings.sweep_interval_s,
         mcp_refresh_s=settings.mcp_refresh_s,
     )

@@ -16,8 +16,8 @@ from api.routing import GroupRouter
 from schema.errors import ErrorCode
 from schema.result import Err
 from schema.tool_callbacks import ToolCallbackReceipt, ToolCallbackRequest
+from services.outgoing.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from services.workflow_tools.callbacks import CallbackRefusal
-from services.workflow_tools.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 router = GroupRouter("/tool-callbacks", tag="tools")
 

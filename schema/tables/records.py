@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlmodel import Field, SQLModel
 
-from schema.tables.columns import creation_moment
+from schema.tables.columns import creation_moment, moment
 
 
 class CreationRow(SQLModel, table=True):
@@ -45,7 +45,10 @@ class AuditRow(SQLModel, table=True):
 
 
 class AlertRow(SQLModel, table=True):
-    """Something that administrators should know; each `dedup_key` alerts once."""
+    """Something that administrators should know; each `dedup_key` alerts once.
+
+    While its delivery is pending, `next_attempt_at` is when it is sent (again) to the webhook.
+    """
 
     __tablename__ = "alerts"
 
@@ -58,3 +61,8 @@ class AlertRow(SQLModel, table=True):
     details: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
     dedup_key: str | None = None
     created_at: datetime = creation_moment()
+    delivery_status: str = "pending"
+    delivery_attempts: int = 0
+    delivery_problem: str | None = None
+    delivered_at: datetime | None = moment()
+    next_attempt_at: datetime = creation_moment()

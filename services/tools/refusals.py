@@ -21,7 +21,7 @@ from schema.audit import ResourceType
 from schema.contexts import OfferedTool
 from schema.tables import McpServerRow, McpToolRow, WorkflowToolRow
 from schema.tools import SERVER_SEPARATOR
-from services.alerts import raise_alert
+from services.alerts import OnAlert, raise_alert
 from services.database import Database
 
 if TYPE_CHECKING:
@@ -126,8 +126,9 @@ class ToolTrials:
 class RefusedTools:
     """Remembers for minutes what a model's provider refuses, and stores what it is certain of."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, on_alert: OnAlert) -> None:
         self._database = database
+        self._on_alert = on_alert
         # Each with its lifetime in seconds.
         self._known: TLRUCache[tuple[str, str], float] = TLRUCache(
             _REMEMBERED, ttu=lambda _, lifetime_s, now: now + lifetime_s
@@ -151,6 +152,8 @@ class RefusedTools:
                 for tool in trials.convicted:
                     if await _store(session, tool):
                         self._known[model, _key(tool)] = _LIFETIME_OF_STORED_S
+            if trials.convicted:
+                self._on_alert()
         except Exception:  # noqa: BLE001 -- whatever it is, the answer goes on
             _log.exception("refused_tools_not_stored", model=model)
 

@@ -23,6 +23,7 @@ from schema.turns import RunToolInput, ToolCallStatus, TurnStatus
 from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter, OvertakenError
+from services.outgoing.signatures import SignatureProblem, problem_of_signature
 from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS, ToolOutcome, bounded
 from services.tools.masks import SecretMask
 from services.tools.secrets import SecretVault
@@ -31,7 +32,6 @@ from services.turns.rows import tool_call_row
 from services.turns.tool_calls import ToolCallGoneError
 from services.workflow_tools.answers import read_json, text_of
 from services.workflow_tools.service import Webhook, find_webhook
-from services.workflow_tools.signatures import SignatureProblem, problem_of_signature
 
 _log = structlog.get_logger(__name__)
 

@@ -20,12 +20,12 @@ from schema.tools import RetryClass, ToolDefinition
 from services.database import Database, DatabaseUnavailableError
 from services.outgoing.client import OutgoingClient
 from services.outgoing.errors import OutgoingError
+from services.outgoing.signatures import signature_headers
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater
 from services.tools.secrets import SecretVault, UnreadableSecretError
 from services.workflow_tools.answers import Later, WebhookAnswer, meaning_of
 from services.workflow_tools.service import Webhook, find_webhook
-from services.workflow_tools.signatures import signature_headers
 
 _log = structlog.get_logger(__name__)
 

@@ -27,6 +27,7 @@ from schema.workflow_tools import (
 from services.audit import changed, record
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order
+from services.outgoing.signatures import KEY_PREFIX, signing_key
 from services.resources import (
     Conflict,
     InvalidField,
@@ -43,7 +44,6 @@ from services.tools.input_schemas import problem_of_schema
 from services.tools.local_tools import LocalTools
 from services.tools.masks import SecretMask, secrets_of_url
 from services.tools.secrets import SecretVault
-from services.workflow_tools.signatures import KEY_PREFIX, signing_key
 
 _BY_NAME: Final = Order("name", (col(WorkflowToolRow.name),))
 _IS_NAMED: Final = col(WorkflowToolRow.name) == bindparam("name", type_=Text)

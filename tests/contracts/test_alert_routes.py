@@ -14,7 +14,7 @@ from tests.fixtures.stack import Stack
 
 ALERT = {
     *("id", "kind", "severity", "userId", "resourceType", "resourceId", "details"),
-    "createdAt",
+    *("createdAt", "deliveryStatus", "deliveryAttempts", "deliveryProblem", "deliveredAt"),
 }
 
 

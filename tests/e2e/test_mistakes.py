@@ -42,6 +42,20 @@ async def test_a_taken_port_is_named(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", [["dev", "--ephemeral"], ["worker", "--queue", "turns"]])
+async def test_a_webhook_of_alerts_without_a_secret_is_refused(
+    folder: Path, arguments: list[str]
+) -> None:
+    url = "https://ops.example.com/alerts"
+
+    said = await complaint(folder, *arguments, EVERTURN_ALERT_WEBHOOK_URL=url)
+
+    assert said == (
+        "Invalid settings. Set EVERTURN_ALERT_WEBHOOK_URL and EVERTURN_ALERT_WEBHOOK_SECRET "
+        "together."
+    )
+
+
 async def test_a_data_directory_that_cannot_be_written_is_named(folder: Path) -> None:
     (folder / "file").touch()
     data = folder / "file" / "data"

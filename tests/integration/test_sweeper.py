@@ -45,6 +45,7 @@ def sweeper_of(stack: Stack, clock: Clock | None = None) -> Sweeper:
         sweep=stack.activities.sweep,
         reembedding=stack.activities.reembedding,
         mcp=stack.activities.mcp,
+        alerts=stack.activities.alerts,
         interval_s=3600,
         mcp_refresh_s=PERIOD_S,
         clock=clock or Clock(),
@@ -190,6 +191,7 @@ async def test_a_check_survives_an_outage_of_temporal(stack: Stack) -> None:
         sweep=stack.activities.sweep,
         reembedding=stack.activities.reembedding,
         mcp=stack.activities.mcp,
+        alerts=stack.activities.alerts,
         interval_s=3600,
         mcp_refresh_s=PERIOD_S,
     )

@@ -16,6 +16,7 @@ from typing import Final
 from temporalio.client import WorkflowExecutionStatus, WorkflowHistory
 
 from tests.fakes.embedding_api import EmbeddingApi, serving
+from tests.fakes.webhook_engine import webhook_engine
 from tests.replay.sanitising import sanitised
 from tests.replay.scene import ADMIN, Person, Scene, settings_with
 from tests.replay.shapes import RETIRED, SHAPES, Shape
@@ -53,11 +54,14 @@ async def _scene() -> AsyncIterator[Scene]:
     async with (
         scripted_model() as (model, model_url),
         serving(embeddings) as embeddings_url,
-        scripted_stack(model, model_url, settings=settings_with(embeddings_url)) as everturn,
+        webhook_engine() as receiver,
+        scripted_stack(
+            model, model_url, settings=settings_with(embeddings_url, receiver)
+        ) as everturn,
         Person.signed_up(everturn.api) as client,
         Person.signed_in(everturn.api, ADMIN) as admin,
     ):
-        yield Scene(everturn, client, admin, await everturn.temporal(), embeddings)
+        yield Scene(everturn, client, admin, await everturn.temporal(), embeddings, receiver)
 
 
 async def _history(scene: Scene, workflow_id: str) -> WorkflowHistory:

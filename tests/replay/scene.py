@@ -14,13 +14,16 @@ from schema.names import BACKGROUND_QUEUE, SWEEP
 from schema.sweeps import SweepInput, SweepPart
 from tests.fakes.embedding_api import OWN_DIMENSIONS, Answer, EmbeddingApi
 from tests.fakes.scripted_model.scripts import Script
-from tests.fakes.webhook_engine import call_back
+from tests.fakes.webhook_engine import SECRET as WEBHOOK_SECRET
+from tests.fakes.webhook_engine import WebhookEngine, call_back
 from tests.running_everturn.client import PASSWORD, Client
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.waiting import eventually
 
 TURNS_WORKER: Final = "worker-turns"
 BACKGROUND_WORKER: Final = "worker-tools"
+ALERTS: Final = "alerts"
+"""The webhook of alerts."""
 ADMIN: Final = "admin@example.com"
 SECRET: Final = "marzipan"
 """A word of every document, every memory and every refusal, which no history may hold."""
@@ -43,9 +46,14 @@ _SETTINGS: Final = {
 }
 
 
-def settings_with(embeddings_url: str) -> dict[str, str]:
-    """Return the settings of a stack that embeds by the provider at this origin."""
-    return {**_SETTINGS, "EVERTURN_EMBEDDING_BASE_URL": f"{embeddings_url}/compatible"}
+def settings_with(embeddings_url: str, receiver: WebhookEngine) -> dict[str, str]:
+    """Return the settings of a stack that embeds at this origin, and sends alerts there."""
+    return {
+        **_SETTINGS,
+        "EVERTURN_EMBEDDING_BASE_URL": f"{embeddings_url}/compatible",
+        "EVERTURN_ALERT_WEBHOOK_URL": receiver.url(ALERTS),
+        "EVERTURN_ALERT_WEBHOOK_SECRET": WEBHOOK_SECRET,
+    }
 
 
 class Person(Client):
@@ -92,6 +100,7 @@ class Scene:
     admin: Person
     temporal: TemporalClient
     embeddings: EmbeddingApi
+    receiver: WebhookEngine
 
     async def play(self, question: str, *scripts: Script) -> str:
         """Let a turn run to its end, its model answering by these scripts; return its workflow."""

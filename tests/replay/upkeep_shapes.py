@@ -1,16 +1,14 @@
-"""Shapes of what runs in the background: re-embedding, refreshing MCP servers."""
+"""Shapes of what runs in the background: re-embedding, MCP servers, the delivery of alerts."""
 
 import sys
 from pathlib import Path
 from typing import Final
 
 from schema.mcp_servers import RefreshMcpServerInput, refresh_workflow_id
-from schema.names import (
-    REEMBED,
-    SWEEP_MCP_SERVERS,
-)
+from schema.names import DELIVER_ALERTS, REEMBED, SWEEP_MCP_SERVERS
 from schema.reembedding import EmbeddedKind, ReembedProgress
-from tests.replay.scene import SECRET, Scene
+from tests.fakes.webhook_engine import at_once, failing
+from tests.replay.scene import ALERTS, SECRET, Scene
 
 _MCP_SERVER: Final = str(Path(__file__).parents[1] / "fakes" / "mcp_server.py")
 
@@ -44,6 +42,24 @@ async def sweep_of_mcp_servers(scene: Scene) -> str:
     return await scene.run_in_background(SWEEP_MCP_SERVERS)
 
 
+async def delivery_of_an_alert(scene: Scene) -> str:
+    return await _delivered(scene)
+
+
+async def delivery_of_an_alert_that_is_refused(scene: Scene) -> str:
+    scene.receiver.script(ALERTS, failing(500, text=SECRET), at_once("thanks"))
+    return await _delivered(scene)
+
+
+async def _delivered(scene: Scene) -> str:
+    await scene.everturn.query(
+        "INSERT INTO alerts (id, kind, severity, details) "
+        "VALUES (gen_random_uuid(), 'defect', 'critical', jsonb_build_object('error', $1::text))",
+        SECRET,
+    )
+    return await scene.run_in_background(DELIVER_ALERTS)
+
+
 async def _refreshed(scene: Scene, name: str, command: str, *arguments: str) -> str:
     server = await scene.admin.register_server(name, command, *arguments)
     changed = RefreshMcpServerInput(name=name, configured_at=server.updated_at)
@@ -57,4 +73,6 @@ SHAPES: Final = (
     refresh_of_an_mcp_server,
     refresh_of_an_mcp_server_that_fails,
     sweep_of_mcp_servers,
+    delivery_of_an_alert,
+    delivery_of_an_alert_that_is_refused,
 )

@@ -100,7 +100,7 @@ def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> Mo
         gateway=cast("Any", gateway),
         events=cast("Any", SimpleNamespace(append=append, append_attempt=append)),
         tools=cast("Any", None),
-        refused=RefusedTools(cast("Any", None)),
+        refused=RefusedTools(cast("Any", None), lambda: None),
         max_output_tokens=100,
         attempts=attempts,
         max_tool_calls=32,

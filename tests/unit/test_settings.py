@@ -118,3 +118,36 @@ def test_paths_are_appended_to_the_public_url(
 def test_a_public_url_unusable_for_callbacks_is_rejected(given: str) -> None:
     with pytest.raises(ValidationError):
         settings(public_url=given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"alert_webhook_url": "https://ops.example.com/alerts"},
+        {"alert_webhook_secret": "at least sixteen characters"},
+        {"alert_webhook_url": "", "alert_webhook_secret": "at least sixteen characters"},
+        {"alert_webhook_url": "https://ops.example.com/alerts", "alert_webhook_secret": ""},
+    ],
+)
+def test_the_webhook_of_alerts_needs_a_url_and_a_secret(given: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="EVERTURN_ALERT_WEBHOOK_URL"):
+        settings(**given)
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("ftp://ops.example.com", "at least sixteen characters"),
+        ("https://me:pw@ops.example.com", "at least sixteen characters"),
+        ("https://ops.example.com", "short"),
+    ],
+)
+def test_an_unusable_webhook_of_alerts_is_refused(url: str, secret: str) -> None:
+    with pytest.raises(ValidationError):
+        settings(alert_webhook_url=url, alert_webhook_secret=secret)
+
+
+def test_alerts_are_only_stored_by_default() -> None:
+    read = settings(alert_webhook_url="", alert_webhook_secret="")
+
+    assert (read.alert_webhook_url, read.alert_webhook_secret) == (None, None)

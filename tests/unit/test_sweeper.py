@@ -51,6 +51,7 @@ async def test_a_reembedding_that_failed_is_started_again_an_hour_later(
         sweep=cast("Any", None),
         reembedding=cast("Any", SimpleNamespace(is_any_stale=stale)),
         mcp=cast("Any", None),
+        alerts=cast("Any", None),
         interval_s=15,
         mcp_refresh_s=300,
         clock=(FAILED_AT + later).timestamp,

@@ -94,7 +94,7 @@ def test_a_position_that_no_tool_has_counts_as_none() -> None:
 
 async def test_what_was_refused_is_left_out_of_later_calls_of_that_model() -> None:
     # Without a database: nothing is stored, and the call goes on.
-    refused = RefusedTools(cast("Any", None))
+    refused = RefusedTools(cast("Any", None), lambda: None)
     trials = refused.trials("claude-a", OFFERED)
     trials.take_refusal(1)
     trials.take_answer()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.workflow_tools.signatures import (
+from services.outgoing.signatures import (
     TOLERANCE,
     SignatureProblem,
     problem_of_signature,

@@ -15,14 +15,14 @@ import httpx
 import pytest
 
 from api.routes import tool_callbacks
-from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
-from services.workflow_tools.calls import CALLBACKS_PATH
-from services.workflow_tools.signatures import (
+from services.outgoing.signatures import (
     TOLERANCE,
     problem_of_signature,
     signature_headers,
     signing_key,
 )
+from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
+from services.workflow_tools.calls import CALLBACKS_PATH
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "workflow-tools.md").read_text()

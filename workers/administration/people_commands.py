@@ -68,6 +68,7 @@ _ALERTS = {
     "type": "resourceType",
     "resource": "resourceId",
     "details": "details",
+    "delivery": "deliveryStatus",
 }
 
 

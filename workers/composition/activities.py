@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
+from activities.alerts import AlertActivities, DeliveryStarter
 from activities.knowledge import IngestionActivities, ReembeddingActivities
 from activities.mcp import McpActivities
 from activities.memories import ExtractionActivities, ExtractionStart
@@ -16,6 +17,7 @@ from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
 from services.alerts import DefectAlerts
 from services.auth.accounts import AccountCache
+from services.alerts.delivery import AlertDelivery, AlertWebhook
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
@@ -28,8 +30,11 @@ from services.memories.suggestions import MemorySuggestions
 from services.memory_extraction.extractor import MemoryExtractor
 from services.memory_extraction.service import MemoryExtraction
 from services.models.gateway import ModelGateway
+from services.outgoing.client import OutgoingClient
+from services.outgoing.signatures import signing_key
 from services.prompts.base_prompts import BasePrompts
 from services.reembedding import Reembedding
+from services.settings import Settings
 from services.setup_errors import MissingApiKeyError
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import LocalTool
@@ -77,6 +82,7 @@ class Activities:
     ingestion: IngestionActivities
     reembedding: ReembeddingActivities
     extraction: ExtractionActivities
+    alerts: AlertActivities
     defects: DefectAlerts
 
 
@@ -110,12 +116,14 @@ def _activities(
 ) -> Activities:
     settings, database = foundation.settings, foundation.database
     preparation = make_preparation(foundation, tools.catalogue)
+    webhook = _alert_webhook(settings, tools.outgoing)
+    on_alert = (lambda: None) if webhook is None else DeliveryStarter(client)
     model_calls = ModelCalls(
         steps=Steps(database, foundation.pricing),
         gateway=gateway,
         events=foundation.events,
         tools=tools.executor,
-        refused=RefusedTools(database),
+        refused=RefusedTools(database, on_alert),
         max_output_tokens=settings.max_output_tokens,
         attempts=settings.model_attempts,
         max_tool_calls=settings.max_tool_calls,
@@ -144,8 +152,16 @@ def _activities(
         ingestion=IngestionActivities(_ingestion(foundation)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
         extraction=ExtractionActivities(_extraction(foundation, gateway)),
-        defects=DefectAlerts(database),
+        alerts=AlertActivities(AlertDelivery(database, webhook)),
+        defects=DefectAlerts(database, on_alert),
     )
+
+
+def _alert_webhook(settings: Settings, outgoing: OutgoingClient) -> AlertWebhook | None:
+    url, secret = settings.alert_webhook_url, settings.alert_webhook_secret
+    if url is None or secret is None:
+        return None
+    return AlertWebhook(outgoing, url, signing_key(secret.get_secret_value()))
 
 
 def _tool_activities(foundation: Foundation, tools: WorkerTools) -> ToolActivities:

@@ -179,11 +179,12 @@ def _web_search(
 
 @dataclass(frozen=True, slots=True)
 class WorkerTools:
-    """A worker's catalogue and executor of tools."""
+    """A worker's catalogue and executor of tools, and their HTTP client."""
 
     catalogue: ToolCatalogue
     executor: ToolExecutor
     mcp_refresh: McpRefresh
+    outgoing: OutgoingClient
 
 
 @asynccontextmanager
@@ -207,4 +208,4 @@ async def open_worker_tools(
             ToolKind.WORKFLOW: make_workflow_calls(foundation, outgoing),
         }
         executor = ToolExecutor(catalogue, accounts, runners)
-        yield WorkerTools(catalogue, executor, mcp_refresh)
+        yield WorkerTools(catalogue, executor, mcp_refresh, outgoing)

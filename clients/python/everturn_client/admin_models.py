@@ -179,6 +179,10 @@ class Alert(Resource):
     resource_id: str | None = None
     details: dict[str, JsonValue]
     created_at: datetime
+    delivery_status: str
+    delivery_attempts: int
+    delivery_problem: str | None = None
+    delivered_at: datetime | None = None
 
 
 class AuditEntry(Resource):

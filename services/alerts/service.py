@@ -1,7 +1,7 @@
 """Alerts: what administrators need to know without looking for it; raised, and listed."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from sqlalchemy.dialects.postgresql import insert
@@ -17,6 +17,9 @@ from schema.tables import AlertRow
 from schema.tables.columns import utc_now
 from services.database import Database
 from services.database.queries import Listing, Order, created_within, equals, ids_within
+
+OnAlert: TypeAlias = Callable[[], None]
+"""Called once an alert's transaction has committed: starts its delivery, and waits for nothing."""
 
 _NEWEST_FIRST: Final = Order("-createdAt", (col(AlertRow.id),), descending=True)
 _ALERTS: Final = Listing(
@@ -66,8 +69,9 @@ async def raise_alert(
 class DefectAlerts:
     """Alerts of defects that ended some work. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, on_alert: OnAlert) -> None:
         self._database = database
+        self._on_alert = on_alert
 
     async def report(self, activity: str, error: str) -> None:
         """Raise an alert, at most one a day for each activity and type of error.
@@ -76,13 +80,15 @@ class DefectAlerts:
         """
         key = f"defect:{activity}:{error}:{utc_now().date()}"
         async with self._database.transaction(SERVICE) as session:
-            await raise_alert(
+            raised = await raise_alert(
                 session,
                 AlertKind.DEFECT,
                 AlertSeverity.CRITICAL,
                 details={"activity": activity, "error": error},
                 dedup_key=key,
             )
+        if raised is not None:
+            self._on_alert()
 
 
 class AlertService:
