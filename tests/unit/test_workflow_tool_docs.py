@@ -26,6 +26,7 @@ from services.workflow_tools.calls import CALLBACKS_PATH
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "workflow-tools.md").read_text()
+ALERTS_PAGE = (DOCS / "alerts.md").read_text()
 RECIPES = ("n8n-workflow-tool", "n8n-workflow-tool-later")
 # The nodes' versions with which the recipes were tried; n8n 2 has them all.
 VERSIONS = {
@@ -41,11 +42,11 @@ SECRET = "at least sixteen characters"
 BODY = b'{"input":{"title":"Printer on fire"}}'
 
 
-def shown(function: str) -> Callable[..., Any]:
-    """Return a function of the page as it is shown there."""
+def shown(function: str, *, page: str = PAGE) -> Callable[..., Any]:
+    """Return a function of a page as it is shown there."""
     (code,) = [
         block
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
         if f"def {function}(" in block
     ]
     namespace: dict[str, Any] = {}
@@ -54,8 +55,13 @@ def shown(function: str) -> Callable[..., Any]:
     return found
 
 
-def test_the_documented_verification_accepts_sent_requests() -> None:
-    is_from_everturn = shown("is_from_everturn")
+@pytest.mark.parametrize(
+    ("page", "function"),
+    [(PAGE, "is_from_everturn"), (ALERTS_PAGE, "is_alert_from_everturn")],
+    ids=["workflow tools", "alerts"],
+)
+def test_the_documented_verification_accepts_sent_requests(page: str, function: str) -> None:
+    is_from_everturn = shown(function, page=page)
     now = datetime.now(UTC)
     headers = signature_headers(signing_key(SECRET), BODY, message_id="a:1:b", moment=now)
     old = signature_headers(
