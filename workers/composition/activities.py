@@ -16,8 +16,8 @@ from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
 from services.alerts import DefectAlerts
-from services.auth.accounts import AccountCache
 from services.alerts.delivery import AlertDelivery, AlertWebhook
+from services.auth.accounts import AccountCache
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
