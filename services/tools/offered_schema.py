@@ -279,9 +279,10 @@ class _Rewriting:
         if keyword in NAMED and isinstance(said, dict):
             kept = {name: self._quoted(inner) for name, inner in said.items()}
             return keyword, {name: kept[name] for name in kept if USABLE.fullmatch(name)}
-        if keyword in _VALUES and self.names and _has_container(part, keyword):
-            return _LEAVE_OUT
-        return keyword, said
+        if keyword in _VALUES:
+            return _LEAVE_OUT if self.names and _has_container(part, keyword) else (keyword, said)
+        # Of an unknown keyword: nothing that limits an input, but perhaps looks as if it did.
+        return _LEAVE_OUT if _has_inner_container(said) else (keyword, said)
 
     def _rewriters(self) -> Mapping[str, Callable[[Any, Part], tuple[str | None, Any]]]:
         return {
@@ -374,6 +375,11 @@ def _has_container(part: Part, keyword: str) -> bool:
     said = part.get(keyword)
     values = said if keyword in {"enum", "examples"} and isinstance(said, list) else [said]
     return any(isinstance(value, dict | list) for value in values)
+
+
+def _has_inner_container(said: object) -> bool:
+    entries = said if isinstance(said, list) else [said]
+    return any(isinstance(entry, dict | list) for entry in entries)
 
 
 def _describe(part: dict[str, Any], words: str, *, after: bool) -> None:

@@ -168,6 +168,18 @@ def test_a_schema_that_providers_take_is_offered_as_it_is() -> None:
             },
         ),
         (
+            {
+                "properties": {
+                    "a": {"$ref": "#/properties"},
+                    "b": {"properties": {"$x": True}},
+                }
+            },
+            {
+                "a": {"$ref": "#/$defs/part_1"},
+                "b": {"properties": {"x": {"description": "Named `$x` by the tool."}}},
+            },
+        ),
+        (
             {"properties": {"top": {}, "$top": {}, "top_2": {}}},
             {"top": {}, "top_3": {"description": "Named `$top` by the tool."}, "top_2": {}},
         ),
@@ -346,6 +358,7 @@ def roots(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     return draw(st.sampled_from(forms)), value
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(roots())
 def test_any_schema_is_offered_as_providers_take_it_and_takes_what_the_tool_takes(
     drawn: tuple[dict[str, Any], dict[str, Any]],
