@@ -6,13 +6,16 @@
 --         'once:' and a name (only what was not appended under this name before), or the id of the
 --         event that must be the stream's newest
 --       5 retention in ms   6 sequence number of the last event
---       7.. name, data, name, data, ...
+--       7 texts: 'whole' where the attempt's text is in the stream; with 'last', the steps and
+--         attempts ('1:1 2:3') whose texts have to be in it
+--       8.. name, data, name, data, ...
 -- Returns the id of the last event appended, or a word: 'fenced' (a newer attempt writes this
 --         step, or the stream has ended), 'present' (it was not empty, or it is there already),
 --         'unknown' (its newest event is another: Redis has lost something, e.g. in a restart
 --         or failover).
 local stream, fence = KEYS[1], KEYS[2]
 local channel, step, attempt, condition = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local texts = ARGV[7]
 
 if redis.call('HEXISTS', fence, 'done') == 1 then return 'fenced' end
 local tail = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -28,10 +31,23 @@ if step ~= '' then
   local newest = tonumber(redis.call('HGET', fence, step) or '0')
   if attempt < newest then return 'fenced' end
   if attempt > newest then redis.call('HSET', fence, step, attempt) end
+  if texts == 'whole' then redis.call('HSET', fence, 'whole:' .. step, attempt) end
+end
+
+-- A text was given up while Redis failed: without the rest of the stream, its readers turn to the
+-- database, which has it all.
+if condition == 'last' then
+  for number, expected in string.gmatch(texts, '(%d+):(%d+)') do
+    if redis.call('HGET', fence, 'whole:' .. number) ~= expected then
+      redis.call('DEL', stream)
+      redis.call('PUBLISH', channel, 'deleted')
+      break
+    end
+  end
 end
 
 local count = #ARGV
-for index = 7, count, 2 do
+for index = 8, count, 2 do
   local id = '*'
   if condition == 'last' and index == count - 1 then
     local time = redis.call('TIME')

@@ -62,6 +62,11 @@ class DeltaBuffer:
         """Everything that was added."""
         return "".join(self._pieces)
 
+    @property
+    def is_published(self) -> bool:
+        """Whether all that was added is in the stream, as far as known."""
+        return self._last_id is not None and not self._waiting
+
     def add(self, piece: str) -> None:
         """Take one more piece; it goes out within the interval."""
         if self._flusher is not None and self._flusher.done():

@@ -26,6 +26,7 @@ from schema.events import EventId, EventName, StreamedEvent, parse_event_id
 from schema.ids import TurnId
 from services.events.writer import (
     API_CHANNEL,
+    DELETED,
     PROCESS_CHANNEL_PREFIX,
     channel_name,
     stream_key,
@@ -291,6 +292,10 @@ class EventHub:
     def _hear(self, channel: str, data: bytes) -> None:
         if channel == API_CHANNEL:
             self._listener.hear(data)
+            return
+        if data == DELETED:
+            for subscription in self._subscriptions.get(channel, ()):
+                subscription.interrupt()
             return
         try:
             received = _announcement(data)

@@ -7,7 +7,7 @@ served from the database.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -28,6 +28,10 @@ API_CHANNEL: Final = "everturn:api"
 
 PROCESS_CHANNEL_PREFIX: Final = "everturn:api:"
 """Each API process listens to a channel of its own, which shows that it lives."""
+
+
+DELETED: Final = b"deleted"
+"""Announces that a stream was deleted but for its end: see `EventWriter.close`."""
 
 
 def stream_key(turn_id: TurnId) -> str:
@@ -116,9 +120,11 @@ class EventWriter:
         attempt: int,
         behind: str | None = None,
         insist: bool = False,
+        has_text: bool = False,
     ) -> Appended | NotAppended:
         """Append events of an attempt; `insist` tries although Redis has just failed.
 
+        `has_text` marks that all the attempt's text is in the stream: see `close`.
         With `behind`, answers UNKNOWN and appends nothing where the stream's newest event is not
         that one: Redis has lost events, and the attempt must be sent again.
         Errors: OvertakenError if a newer attempt has appended, or the stream has ended.
@@ -130,12 +136,25 @@ class EventWriter:
             step=step,
             attempt=attempt,
             insist=insist,
+            texts="whole" if has_text else "",
         )
 
-    async def close(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
-        """Append the last events of a stream, `done` at their end; a second time does nothing."""
+    async def close(
+        self,
+        turn_id: TurnId,
+        events: Sequence[EventData],
+        *,
+        attempts: Mapping[int, int] | None = None,
+    ) -> Appended | NotAppended:
+        """Append the last events of a stream, `done` at their end; a second time does nothing.
+
+        `attempts` holds for each step the attempt whose text has to be in the stream. Where one is
+        not marked to be, Redis failed when it was appended, and all events before the last ones are
+        deleted: clients get the turn from the database.
+        """
+        texts = " ".join(f"{step}:{attempt}" for step, attempt in (attempts or {}).items())
         try:
-            return await self._run(turn_id, events, condition="last")
+            return await self._run(turn_id, events, condition="last", texts=texts)
         except OvertakenError:
             return NotAppended.PRESENT
 
@@ -184,6 +203,7 @@ class EventWriter:
         step: int | None = None,
         attempt: int = 0,
         insist: bool = False,
+        texts: str = "",
     ) -> Appended | NotAppended:
         # The end is always tried: open streams wait for it.
         insists = insist or condition == "last"
@@ -197,6 +217,7 @@ class EventWriter:
             condition,
             retention_s * 1000,
             DONE_SEQUENCE,
+            texts,
         ]
         for data in events:
             arguments += [data.event_name, data.to_json()]

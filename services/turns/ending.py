@@ -158,7 +158,13 @@ class TurnEnding:
                 corrections = await _give_up(connection, found, steps)
                 turn, answer = await _end(connection, found, steps, ending)
             following = await activate_next(connection, ending.turn.chat_id)
-        await self._events.close(turn_id, [*corrections, *ending_events(turn, answer)])
+        # The others' texts are among the corrections.
+        attempts = {
+            step["step"]: step["attempt"] for step in steps if step["status"] != StepStatus.RUNNING
+        }
+        await self._events.close(
+            turn_id, [*corrections, *ending_events(turn, answer)], attempts=attempts
+        )
         return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following)
 
     async def finish_bare(self, ending: FinishTurnInput) -> FinishTurnOutput:

@@ -236,9 +236,8 @@ class ModelCalls:
             at_most=self._max_tool_calls,
             has_text=any(map(contains_text, [*said, answer.blocks])),
         )
-        await self._publish(
-            attempt, [usage_event(attempt, answer.usage, completed.cost_usd), *closing]
-        )
+        ending = [usage_event(attempt, answer.usage, completed.cost_usd), *closing]
+        await self._publish(attempt, ending, has_text=text.is_published)
         return CallModelOutput(
             stop_reason=stop_word(answer.stop_reason),
             tool_calls=await self._references(completed.tool_calls),
@@ -247,12 +246,14 @@ class ModelCalls:
             cost_usd=completed.cost_usd,
         )
 
-    async def _publish(self, attempt: NewAttempt, events: Sequence[EventData]) -> None:
+    async def _publish(
+        self, attempt: NewAttempt, events: Sequence[EventData], *, has_text: bool = False
+    ) -> None:
         """Append the events after the text; the stored answer stands even if this is refused."""
         key = attempt.key
         try:
             await self._events.append_attempt(
-                key.turn_id, events, step=key.step, attempt=key.attempt
+                key.turn_id, events, step=key.step, attempt=key.attempt, has_text=has_text
             )
         except OvertakenError:
             _log.info("events_overtaken", turn_id=str(key.turn_id), step=key.step)
@@ -299,7 +300,8 @@ class ModelCalls:
             _log.exception("text_not_published", turn_id=str(attempt.key.turn_id))
         used, is_estimate = self._used(attempt, text, progress, asked=asked)
         ended = await self._abandon(attempt, text.text, used, failed=failed, estimated=is_estimate)
-        await self._publish(attempt, [usage_event(attempt, ended.usage, ended.cost_usd)])
+        spent = usage_event(attempt, ended.usage, ended.cost_usd)
+        await self._publish(attempt, [spent], has_text=text.is_published)
         return ended
 
     async def _abandon(

@@ -1,13 +1,23 @@
 """The event stream: cut anywhere, resumed anywhere, and always the stored message in the end."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from schema.events import DeltaEvent, EventData, StepEvent
 from schema.ids import TurnId
-from services.events.writer import channel_name, fence_key, stream_key
+from services.events.writer import (
+    Appended,
+    EventWriter,
+    NotAppended,
+    channel_name,
+    fence_key,
+    stream_key,
+)
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import Event, named, rebuild, turn_id_of
@@ -128,6 +138,35 @@ async def test_a_client_with_part_of_a_lost_stream_gets_all_of_it(
         seen = live[:number] + await user.events(turn_id, after=event.id)
         await user.check_whole(chat, seen)
     assert await user.events(turn_id, after=live[-1].id) == []
+
+
+@pytest.mark.parametrize("given_up", [{DeltaEvent}, {StepEvent, DeltaEvent}])
+async def test_a_text_that_redis_did_not_take_comes_from_the_database(
+    user: ApiUser, stack: Stack, monkeypatch: pytest.MonkeyPatch, given_up: set[type]
+) -> None:
+    """Redis fails until the last of an answer's text has been given up, and is back for `done`."""
+    append = EventWriter.append_attempt
+
+    async def failing(
+        writer: EventWriter,
+        turn_id: TurnId,
+        events: Sequence[EventData],
+        **options: Any,  # noqa: ANN401 -- passed on
+    ) -> Appended | NotAppended:
+        if given_up & set(map(type, events)):
+            return NotAppended.LOST
+        return await append(writer, turn_id, events, **options)
+
+    monkeypatch.setattr(EventWriter, "append_attempt", failing)
+    chat = await user.create_chat()
+
+    seen = await user.events_of(chat, turn_with_tools(stack))
+
+    await user.check_whole(chat, seen)
+    assert rebuild(seen) == ANSWER
+    assert await user.events(turn_id_of(seen), after=seen[-1].id) == []
+    later = await user.events(turn_id_of(seen))
+    assert rebuild(later) == ANSWER
 
 
 @pytest.mark.parametrize("lost", ["the turn's keys", "everything"])

@@ -39,6 +39,7 @@ class FakeWriter:
         attempt: int,
         behind: str | None = None,
         insist: bool,
+        has_text: bool = False,
     ) -> Appended | NotAppended:
         self.insisted = insist
         assert (step, attempt) == (START.step, START.attempt)
