@@ -1,16 +1,24 @@
 """Activities of tool calls and trials."""
 
+import asyncio
+from typing import Final
+from weakref import WeakValueDictionary
+
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import names
 from activities.heartbeats import SharedHeartbeats, heartbeats
+from schema.ids import TurnId
 from schema.tools import ToolTrialReference
 from schema.turns import AskApprovalOutput, RunToolInput, RunToolOutput
 from services.tools.trials import ToolTrialRuns
 from services.turns.approvals import ToolApprovals
 from services.turns.tool_attempts import ToolPostponedError
 from services.turns.tool_calls import ToolCallGoneError, ToolCalls
+
+_AT_ONCE: Final = 4
+"""Local calls of a turn that run at a time: the turns of others get their share of the worker."""
 
 
 class ToolActivities:
@@ -20,6 +28,7 @@ class ToolActivities:
         self._tool_calls = tool_calls
         self._approvals = approvals
         self._heartbeats = SharedHeartbeats()
+        self._gates: WeakValueDictionary[TurnId, asyncio.Semaphore] = WeakValueDictionary()
 
     @activity.defn(name=names.ASK_APPROVAL)
     async def ask_approval(self, call: RunToolInput) -> AskApprovalOutput:
@@ -34,7 +43,10 @@ class ToolActivities:
         `TurnStopped`, final, if the call was deleted.
         """
         if activity.info().is_local:
-            return await self._run(call)
+            gate = self._gates.get(call.turn.turn_id) or asyncio.Semaphore(_AT_ONCE)
+            self._gates[call.turn.turn_id] = gate
+            async with gate:
+                return await self._run(call)
         async with self._heartbeats.beating():
             return await self._run(call)
 

@@ -37,6 +37,9 @@ from services.resources import Unreachable
 
 _POLL_S: Final = 1.0
 _CLOCK_SKEW_MS: Final = 60_000
+_PAGE_PAUSE_S: Final = 0.002
+"""Between two pages of long turns, whoever reads them: other requests run in between."""
+
 # The end of a turn is stored just before it is published.
 _LATE_DONE_S: Final = 1.0
 
@@ -53,6 +56,7 @@ class EventFeed:
         self._hub = hub
         self._snapshots = snapshots
         self._keep_alive_s = keep_alive_s
+        self._pages_turn = asyncio.Lock()
 
     async def find(self, actor: Actor, turn_id: TurnId) -> Result[TurnFacts, Unreachable]:
         """Return the facts of a turn that the actor may follow.
@@ -133,6 +137,7 @@ class EventFeed:
                 events = final_events(snapshot, after=after)
                 async for batch in events if snapshot.is_final else passing_events(snapshot):
                     yield batch
+                    await self._pause()
                 if snapshot.is_final:
                     return
             last = position or PASSING
@@ -168,9 +173,15 @@ class EventFeed:
             yield page.events
             if page.is_last:
                 return
+            await self._pause()
             page = await self._hub.read(turn_id, after=page.events[-1].id)
             if not page.is_found:
                 raise StreamInterruptedError
+
+    async def _pause(self) -> None:
+        """Wait for the turn of a further page: all readers of a process together get so many."""
+        async with self._pages_turn:
+            await asyncio.sleep(_PAGE_PAUSE_S)
 
     async def _take(self, subscription: Subscription, *, is_late: bool) -> Batch:
         within_s = min(_LATE_DONE_S, self._keep_alive_s) if is_late else self._keep_alive_s
