@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
+from weakref import WeakValueDictionary
 
 import asyncpg
 from sqlalchemy import event, text
@@ -23,6 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor, ActorType
+from schema.ids import UserId
 from services.database.connections import (
     SERVER_SETTINGS,
     WAIT_TIMEOUT_S,
@@ -40,6 +42,9 @@ _DRIVER_ERRORS: Final = (
 _TRANSIENT_STATES: Final = ("08", "53", "57P")
 
 _SLOW_QUERIES_AT_A_TIME: Final = 4
+_SLOW_QUERIES_OF_A_USER: Final = 2
+_PARTS: Final = 4
+"""The part of the connections that a user's crowd may have: others don't wait behind all of it."""
 
 
 class DatabaseUnavailableError(Exception):
@@ -56,6 +61,32 @@ class ActorGoneError(Exception):
         super().__init__("The account was deleted or disabled.")
 
 
+class _Shares:
+    """Lets each user do so many things at a time; the others of a user wait in turn."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._of_users: WeakValueDictionary[UserId, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def place(self, actor: Actor) -> AsyncIterator[None]:
+        """Take a place of the acting user while the block runs; services have their own bounds.
+
+        Errors: TimeoutError.
+        """
+        if actor.type is not ActorType.USER:
+            yield
+            return
+        share = self._of_users.get(actor.user_id) or asyncio.Semaphore(self._size)
+        self._of_users[actor.user_id] = share
+        async with asyncio.timeout(WAIT_TIMEOUT_S):
+            await share.acquire()
+        try:
+            yield
+        finally:
+            share.release()
+
+
 class Database:
     """A pool of connections as the application's role.
 
@@ -64,7 +95,9 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
         self._driver = DriverPool(url, pool_size=pool_size)
+        self._shares = _Shares(max(1, pool_size // _PARTS))
         self._slow_queries = asyncio.Semaphore(_SLOW_QUERIES_AT_A_TIME)
+        self._slow_shares = _Shares(_SLOW_QUERIES_OF_A_USER)
         self._engine = create_async_engine(
             asyncpg_url(url),
             pool_size=pool_size,
@@ -88,9 +121,10 @@ class Database:
         Rolls back if it raises.
         """
         try:
-            async with AsyncSession(
-                self._engine, expire_on_commit=False, autoflush=False
-            ) as session:
+            async with (
+                self._shares.place(actor),
+                AsyncSession(self._engine, expire_on_commit=False, autoflush=False) as session,
+            ):
                 session.sync_session.info["actor"] = actor
                 yield session
                 await session.commit()
@@ -110,7 +144,10 @@ class Database:
         With `snapshot` all statements see the same state, and write nothing.
         """
         with _translated_errors(actor):
-            async with self._driver.transaction(actor, snapshot=snapshot) as connection:
+            async with (
+                self._shares.place(actor),
+                self._driver.transaction(actor, snapshot=snapshot) as connection,
+            ):
                 yield connection
 
     async def fetch(self, actor: Actor, query: str, *arguments: object) -> list[asyncpg.Record]:
@@ -120,12 +157,13 @@ class Database:
         All at once would share its cores, and each would take about as long as all of them.
         """
         with _translated_errors(actor):
-            async with asyncio.timeout(WAIT_TIMEOUT_S):
-                await self._slow_queries.acquire()
-            try:
-                return await self._driver.fetch(actor, query, arguments)
-            finally:
-                self._slow_queries.release()
+            async with self._slow_shares.place(actor):
+                async with asyncio.timeout(WAIT_TIMEOUT_S):
+                    await self._slow_queries.acquire()
+                try:
+                    return await self._driver.fetch(actor, query, arguments)
+                finally:
+                    self._slow_queries.release()
 
     async def ping(self) -> None:
         """Check that the server answers."""

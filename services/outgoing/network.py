@@ -24,7 +24,8 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 _MAX_ADDRESSES: Final = 6
 _THREADS: Final = 16
 _MAX_HEAD_BYTES: Final = 128 * 1024
-_HEAD_PIECE: Final = 2 * 1024
+# Of interim responses, about 5 ms of CPU.
+_PIECE_BYTES: Final = 2 * 1024
 # The second, for a name without addresses, is not on all platforms.
 _NO_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -133,32 +134,44 @@ class HeadLimit:
 _head_limit: ContextVar[HeadLimit | None] = ContextVar("head_limit", default=None)
 
 
-class _LimitedStream(httpcore2.AsyncNetworkStream):
-    """A connection, read in small pieces until the head of a response is complete."""
+class PiecewiseStream(httpcore2.AsyncNetworkStream):
+    """A connection read in small pieces: all of it, or until the head of a response is complete.
 
-    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
+    The HTTP library reads on without a pause as long as there is something: endless interim
+    responses (100 to 199), or a body in chunks of a byte.
+    """
+
+    def __init__(self, inner: httpcore2.AsyncNetworkStream, *, whole: bool = False) -> None:
         self._inner = inner
+        self._whole = whole
 
     async def read(
         self,
         max_bytes: int,
         timeout: float | None = None,  # noqa: ASYNC109 -- the interface of the library
     ) -> bytes:
+        """Read, and let other tasks run where there may be more at once."""
         limit = _head_limit.get()
-        if limit is None or limit.is_read:
+        if not self._whole and (limit is None or limit.is_read):
             return await self._inner.read(max_bytes, timeout)
-        read = await self._inner.read(min(max_bytes, _HEAD_PIECE), timeout)
-        limit.count(len(read))
-        return read
+        piece = await self._inner.read(min(max_bytes, _PIECE_BYTES), timeout)
+        if limit is not None:
+            limit.count(len(piece))
+        if len(piece) == _PIECE_BYTES:
+            # Otherwise the next read waits anyway.
+            await asyncio.sleep(0)
+        return piece
 
     async def write(
         self,
         buffer: bytes,
         timeout: float | None = None,  # noqa: ASYNC109 -- as above
     ) -> None:
+        """Write all of it."""
         await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:
+        """Close the connection."""
         await self._inner.aclose()
 
     async def start_tls(
@@ -167,9 +180,12 @@ class _LimitedStream(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 -- as above
     ) -> httpcore2.AsyncNetworkStream:
-        return _LimitedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+        """Return the encrypted connection, read in the same way."""
+        inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        return PiecewiseStream(inner, whole=self._whole)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 -- as above
+        """Return what the library knows of the connection."""
         return self._inner.get_extra_info(info)
 
 
@@ -216,7 +232,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failed = error
             else:
-                return _LimitedStream(stream)
+                return PiecewiseStream(stream)
         raise failed
 
     async def connect_unix_socket(

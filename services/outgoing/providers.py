@@ -7,57 +7,16 @@ the response to the next request.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final
+from typing import Final
 
 import httpcore2
 import httpx2
 
+from services.outgoing.network import PiecewiseStream
 from services.outgoing.transport import close_after_surplus
 
-# Of interim responses, about 5 ms of CPU.
-_PIECE_BYTES: Final = 2 * 1024
 _COOKIE: Final = b"set-cookie"
-
-
-class _PacedStream(httpcore2.AsyncNetworkStream):
-    """A connection that gives its reader only so much at once."""
-
-    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
-        self._inner = inner
-
-    async def read(
-        self,
-        max_bytes: int,
-        timeout: float | None = None,  # noqa: ASYNC109 -- the interface of the library
-    ) -> bytes:
-        piece = await self._inner.read(min(max_bytes, _PIECE_BYTES), timeout)
-        if len(piece) == _PIECE_BYTES:
-            # There may be more at once. Otherwise the next read waits anyway.
-            await asyncio.sleep(0)
-        return piece
-
-    async def write(
-        self,
-        buffer: bytes,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-    ) -> None:
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 -- as above
-    ) -> httpcore2.AsyncNetworkStream:
-        return _PacedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 -- as above
-        return self._inner.get_extra_info(info)
 
 
 class _PacedNetwork(httpcore2.AsyncNetworkBackend):
@@ -73,7 +32,7 @@ class _PacedNetwork(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         stream = await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _PacedStream(stream)
+        return PiecewiseStream(stream, whole=True)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

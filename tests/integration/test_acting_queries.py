@@ -6,8 +6,9 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from sqlmodel import select
 
-from schema.actors import SERVICE
+from schema.actors import SERVICE, Actor
 from services.database import Database, DatabaseUnavailableError, store
 from services.database.queries import acting_query
 from services.knowledge.search import search_statement
@@ -113,6 +114,39 @@ async def test_waiting_too_long_for_a_connection_fails(
 
     await asyncio.gather(*running)
     assert await database.fetch(SERVICE, CHATS, 7) is not None
+
+
+async def test_a_crowd_of_one_user_leaves_connections_to_others(
+    stack: Stack, user: ApiUser, other_user: ApiUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(stack.addresses.database, pool_size=4)
+
+    async def work(actor: Actor) -> None:
+        async with database.statements(actor) as connection:
+            await connection.fetchval("SELECT 1")
+        async with database.transaction(actor) as session:
+            await session.exec(select(1))
+
+    async with database.statements(actor_of(user)):
+        crowd = [asyncio.create_task(work(actor_of(user))) for _ in range(8)]
+        for actor in (actor_of(other_user), SERVICE):
+            await asyncio.wait_for(work(actor), 20)
+        assert not any(task.done() for task in crowd)
+        monkeypatch.setattr(store, "WAIT_TIMEOUT_S", 0.05)
+        with pytest.raises(DatabaseUnavailableError):
+            await work(actor_of(user))
+    await asyncio.gather(*crowd)
+    await database.close()
+
+
+async def test_few_slow_queries_of_one_user_run_at_a_time(
+    database: Database, user: ApiUser
+) -> None:
+    query = AT_A_TIME.replace("how many", "how many of one")
+
+    found = await asyncio.gather(*(database.fetch(actor_of(user), query) for _ in range(6)))
+
+    assert {row[0]["running"] for row in found} <= {1, 2}
 
 
 async def test_a_dead_connection_is_replaced(
