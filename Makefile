@@ -144,7 +144,7 @@ audit: $(INSTALLED) ## Look up known vulnerabilities of production packages (nee
 bench: $(INSTALLED) ## Benchmark against a proxy without durability (ARGS=--quick)
 	@$(BIN)/python -m tests.load.bench $(ARGS)
 
-eval: $(INSTALLED) ## Evaluate how well memories are found, with the configured embedder
+eval: $(INSTALLED) ## Evaluate how well memories are found and extracted, with what is configured
 	@$(BIN)/python -m tests.evaluation.evaluate $(ARGS)
 
 migrate: $(INSTALLED) ## Migrate the database of DATABASE_URL to the latest schema

@@ -1,4 +1,4 @@
-"""`make eval`: how well memories are found, with the embedder that is configured.
+"""`make eval`: how well memories are found and extracted, with what is configured.
 
     python -m tests.evaluation.evaluate
 
@@ -19,6 +19,7 @@ from services.auth.accounts import AccountCache
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
 from services.settings import Settings
+from tests.evaluation.extraction import report
 from tests.evaluation.retrieval import Retrieval, retrieval_set
 from tests.fixtures.stack_servers import StackServers
 from workers.composition.foundation import Foundation, open_foundation
@@ -71,6 +72,9 @@ async def _evaluate() -> None:
         for group in ("tuning", "held_out"):
             quality = await retrieval.quality(getattr(found, group), found.beside)
             print(f"  {group:10} {quality}")
+    print("Memories that are extracted")
+    for line in await report(Settings()):
+        print(line)
 
 
 def main() -> None:
