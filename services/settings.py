@@ -173,6 +173,7 @@ class Settings(BaseSettings):
         600.0, gt=0, le=840, description="From a request to the model to the end of its answer."
     )
     model_prices: dict[str, ModelPrice] = Field(default_factory=dict)
+    context_windows: dict[str, Annotated[int, Field(ge=1024)]] = Field(default_factory=dict)
 
     # Events
     delta_interval_ms: int = Field(30, ge=0, le=1000)

@@ -25,7 +25,7 @@ class ChatRow(SQLModel, table=True):
 class MessageRow(SQLModel, table=True):
     """One message. The order of a conversation is that of `(turn_id, id)`.
 
-    `superseded` marks messages of a turn whose answer was regenerated.
+    `superseded` marks messages of a turn whose answer was regenerated; `tokens` is an estimate.
     """
 
     __tablename__ = "messages"
@@ -38,4 +38,5 @@ class MessageRow(SQLModel, table=True):
     content: str
     status: str = "completed"
     superseded: bool = False
+    tokens: int | None = None
     created_at: datetime = creation_moment()

@@ -71,7 +71,8 @@ class StepRow(SQLModel, table=True):
     """One model call of a turn: its latest attempt and its result.
 
     `run_id`, `activity_id` and `activity_attempt` name the execution that holds the attempt, so
-    that one presumed dead can neither reclaim it nor overwrite a newer one.
+    that one presumed dead can neither reclaim it nor overwrite a newer one. `prompt_tokens` is the
+    uncorrected estimate of what was sent, once it was answered.
     """
 
     __tablename__ = "steps"
@@ -88,6 +89,7 @@ class StepRow(SQLModel, table=True):
     text: str = ""
     blocks: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSONB)
     stop_reason: str | None = None
+    prompt_tokens: int | None = None
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
 

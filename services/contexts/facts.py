@@ -17,6 +17,7 @@ from schema.users import UserRole, UserStatus
 from services.database import Connection
 from services.knowledge.search import LONGEST_QUERY
 from services.prompts.base_prompts import ActiveVersion
+from services.prompts.correction import LastCount, correction_by
 from services.prompts.window import MESSAGE_TOKENS, MessageSize
 from services.tools.permission import Audience
 
@@ -36,6 +37,8 @@ SELECT turns.active AND turns.cancel_requested_at IS NULL
        sizes.turn_ids, sizes.tokens, users.role, users.status AS user_status, users.display_name,
        wishes.language, wishes.time_zone,
        wishes.instructions, wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
+       turns.model, turns.prompt IS NOT NULL AS is_prepared,
+       (turns.prompt ->> 'correction')::float8 AS correction, last.counted, last.estimated,
        plans.entitlements -> 'tools' AS entitled_tools,
        plans.entitlements -> 'toolApprovals' AS plan_approvals,
        prompts.id AS prompt_id, prompts.active_version, stored.layers, stored.sources,
@@ -64,6 +67,18 @@ CROSS JOIN LATERAL (
                EXISTS (SELECT FROM documents WHERE user_id = $3)
                OR EXISTS (SELECT FROM documents WHERE published_version IS NOT NULL)) AS knowledge
 ) AS found
+LEFT JOIN LATERAL (
+    SELECT ledger.input_tokens + ledger.cache_read_tokens + ledger.cache_write_tokens AS counted,
+           steps.prompt_tokens AS estimated
+    FROM (
+        SELECT id FROM turns WHERE chat_id = $2 AND id < $1 ORDER BY id DESC LIMIT 5
+    ) AS before
+    JOIN steps ON steps.turn_id = before.id AND steps.model = turns.model
+    JOIN ledger ON ledger.turn_id = steps.turn_id AND ledger.step = steps.step
+               AND ledger.attempt = steps.attempt AND ledger.kind = 'model'
+    WHERE steps.prompt_tokens > 0 AND NOT ledger.estimated
+    ORDER BY before.id DESC, steps.step DESC LIMIT 1
+) AS last ON true
 WHERE turns.id = $1
 """  # noqa: S608 -- the parts are constants of ours
 
@@ -74,11 +89,14 @@ class TurnFacts:
 
     `audience` is who the tools are for, None for a user who may no longer sign in; `stored` is the
     context that was gathered before, if any. `question` is the message, if it is worth searching
-    for.
+    for. `correction` is the factor of the estimates of tokens: the one that the turn was prepared
+    with, or what follows from the last count in the chat.
     """
 
     may_run: bool
+    model: str
     sizes: Sequence[MessageSize]
+    correction: float
     display_name: str | None
     language: str | None
     time_zone: str | None
@@ -103,6 +121,8 @@ def _facts(row: asyncpg.Record) -> TurnFacts:
     turn_ids, tokens = row["turn_ids"] or (), row["tokens"] or ()
     return TurnFacts(
         may_run=row["may_run"],
+        model=row["model"],
+        correction=_correction(row),
         sizes=[MessageSize(*size) for size in zip(turn_ids, tokens, strict=True)],
         display_name=row["display_name"],
         language=row["language"],
@@ -117,6 +137,14 @@ def _facts(row: asyncpg.Record) -> TurnFacts:
         question=row["question"],
         tools_version=row["tools_version"],
     )
+
+
+def _correction(row: asyncpg.Record) -> float:
+    if row["is_prepared"]:
+        return 1.0 if row["correction"] is None else row["correction"]
+    if row["counted"] is None:
+        return 1.0
+    return correction_by(LastCount(row["counted"], row["estimated"]))
 
 
 def _audience(row: asyncpg.Record) -> Audience | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 from typing import Final, Protocol
 
 import structlog
@@ -21,9 +22,11 @@ from schema.tools import ToolDefinition
 from services.contexts.facts import TurnFacts
 from services.contexts.rendering import quoted, user_layer
 from services.contexts.search import ContextSearch, Findings
+from services.models.context_windows import ContextWindows
 from services.prompts.base_prompts import BasePrompt, BasePrompts, filled
 from services.prompts.layers import offered_tools, system_layer, tools_layer
-from services.prompts.window import Window, fit, tokens_of
+from services.prompts.tokens import tokens_of
+from services.prompts.window import Window, fit
 from services.tools.catalogue import ToolSnapshot
 
 _log = structlog.get_logger(__name__)
@@ -47,7 +50,8 @@ class PromptBudgets:
 class TurnContext:
     """The prompt of a turn; `window` is None if its message does not fit.
 
-    Units: `tokens` of each layer are estimates.
+    Units: `tokens` of each layer are estimates; `correction` is the factor that what the provider
+    counted last adds to them.
     """
 
     layers: PromptLayers
@@ -55,6 +59,12 @@ class TurnContext:
     tokens: dict[str, int]
     window: Window | None
     missing: tuple[str, ...] = ()
+    correction: float = 1.0
+
+    @property
+    def corrected_tokens(self) -> int:
+        """The estimate of the whole prompt."""
+        return ceil(sum(self.tokens.values()) * self.correction)
 
     @property
     def notices(self) -> list[NoticeEvent]:
@@ -87,11 +97,14 @@ class ContextService:
         tools: ToolSource,
         search: ContextSearch,
         budgets: PromptBudgets,
+        *,
+        windows: ContextWindows,
     ) -> None:
         self._prompts = prompts
         self._tools = tools
         self._search = search
         self._budgets = budgets
+        self._windows = windows
 
     async def known_tools(self) -> ToolSnapshot:
         """Return all tools, of which a turn is offered some; call it before a transaction begins.
@@ -152,7 +165,7 @@ class ContextService:
         content = filled(base.content, now=datetime.now(UTC), time_zone=facts.time_zone)
         system = system_layer(content)
         # What is never cut comes first.
-        left = self._budgets.prompt - tokens_of(system) - _newest(facts)
+        left = self._budget(facts) - tokens_of(system) - _newest(facts)
         offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
         fitting = _fitting(offered, budget_tokens=left // 2)
         layers = PromptLayers(
@@ -192,11 +205,16 @@ class ContextService:
             "user": tokens_of(layers.user),
             "context": tokens_of(layers.context),
         }
-        budget = self._budgets.prompt - sum(tokens.values())
+        budget = self._budget(facts) - sum(tokens.values())
         window = fit(facts.sizes, budget_tokens=budget) if facts.sizes else None
         if window is not None:
             tokens["conversation"] = window.tokens
-        return TurnContext(layers, sources, tokens, window, missing)
+        return TurnContext(layers, sources, tokens, window, missing, facts.correction)
+
+    def _budget(self, facts: TurnFacts) -> int:
+        """Return how many tokens the prompt may have, by the uncorrected estimate."""
+        most = min(self._budgets.prompt, self._windows.prompt_limit(facts.model))
+        return int(most / facts.correction)
 
 
 def _newest(facts: TurnFacts) -> int:

@@ -27,7 +27,7 @@ from services.models.gateway import (
     TextArrived,
     ThoughtArrived,
 )
-from services.prompts.window import CHARS_PER_TOKEN, exact_tokens, tokens_of
+from services.prompts.tokens import THINKING_CHARS_PER_TOKEN, exact_tokens, tokens_of
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class ExtractionMeter:
             case AnswerStarted():
                 self._started = event.usage
             case ThoughtArrived():
-                self._written += event.chars / CHARS_PER_TOKEN
+                self._written += event.chars / THINKING_CHARS_PER_TOKEN
             case TextArrived():
                 self._written += exact_tokens(event.text)
             case AnswerEnded():

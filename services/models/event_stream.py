@@ -160,8 +160,8 @@ def _inflater() -> "zlib._Decompress":
     return zlib.decompressobj(32 + 15)
 
 
-async def read_error(response: httpx2.Response, *, deadline: float) -> object:
-    """Return the JSON of an error response, or its text; what arrived of it within the bounds."""
+async def read_json(response: httpx2.Response, *, deadline: float) -> object:
+    """Return the JSON of a short response, or its text; what arrived of it within the bounds."""
     reader = BodyReader(response, max_bytes=MAX_ERROR_BYTES, deadline=deadline)
     text = b"".join([piece async for piece in reader.pieces()]).decode(errors="replace")
     try:

@@ -7,7 +7,7 @@ SDK's own retries are off: retrying belongs to Temporal.
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -20,7 +20,7 @@ from services.models.event_stream import (
     AnswerEvents,
     BodyReader,
     max_answer_bytes,
-    read_error,
+    read_json,
 )
 from services.models.failures import (
     FailureKind,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _ASSEMBLED_AT_ONCE: Final = 32 * 1024
 
 _ERROR_TIMEOUT_S: Final = 10.0
+_COUNT_TIMEOUT_S: Final = 2.0
 
 _NEVER_SENT: Final = (
     *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError),
@@ -148,6 +149,29 @@ class ModelGateway:
                     yield event
         yield await reading.ended()
 
+    async def count_tokens(self, request: ModelRequest) -> object:
+        """Return what the provider counts of the prompt; a gateway may answer anything.
+
+        Errors: ModelCallError; soon, since a model call waits for it.
+        """
+        if "anthropic" not in sys.modules:
+            await asyncio.to_thread(load_sdk)
+        import anthropic  # noqa: PLC0415 -- see load_sdk
+
+        deadline = asyncio.get_running_loop().time() + _COUNT_TIMEOUT_S
+        async with AsyncExitStack() as stack:
+            sending = self._client.messages.with_streaming_response.count_tokens(
+                model=request.model,
+                system=request.system,
+                messages=request.messages,
+                tools=request.tools or anthropic.omit,
+                thinking=request.thinking or anthropic.omit,
+                output_config=request.output or anthropic.omit,
+            )
+            response = await self._opened(sending, request, stack, deadline=deadline)
+            said = await read_json(response, deadline=deadline)
+        return said.get("input_tokens") if isinstance(said, dict) else None
+
     async def _send(
         self, request: ModelRequest, stack: AsyncExitStack, *, deadline: float
     ) -> httpx2.Response:
@@ -164,6 +188,18 @@ class ModelGateway:
             output_config=request.output or anthropic.omit,
             stream=True,
         )
+        return await self._opened(sending, request, stack, deadline=deadline)
+
+    async def _opened(
+        self,
+        sending: "AbstractAsyncContextManager[AsyncAPIResponse[Any]]",
+        request: ModelRequest,
+        stack: AsyncExitStack,
+        *,
+        deadline: float,
+    ) -> httpx2.Response:
+        import anthropic  # noqa: PLC0415 -- see load_sdk
+
         try:
             async with asyncio.timeout_at(deadline):
                 response = await stack.enter_async_context(sending)
@@ -215,7 +251,7 @@ class ModelGateway:
             return response
         deadline = asyncio.get_running_loop().time() + _ERROR_TIMEOUT_S
         try:
-            raise _ErrorResponse(answer, await read_error(answer, deadline=deadline))
+            raise _ErrorResponse(answer, await read_json(answer, deadline=deadline))
         finally:
             await answer.aclose()
 

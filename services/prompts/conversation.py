@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from schema.turns import ToolCallStatus
 from services.prompts.quotes import QUOTED_BY_THEMSELVES, as_data
-from services.prompts.window import tokens_of
 
 if TYPE_CHECKING:
     # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
@@ -25,15 +24,15 @@ MARKED_RESULTS: Final = 2
 
 
 _NO_RESULT: Final = "This call was not run."
-_LEFT_OUT: Final = "[Left out: the conversation was too long for the model.]"
 _EDITED: Final = "The user changed the input of this call to {} before it was run."
 
 
 class SaidMessage(NamedTuple):
-    """A message of the conversation."""
+    """A message of the conversation; its estimated tokens, where they are known."""
 
     role: str
     content: str
+    tokens: int | None = None
 
 
 class EarlierStep(NamedTuple):
@@ -59,41 +58,15 @@ class EarlierCall(NamedTuple):
 
 
 class PromptMaterial(NamedTuple):
-    """The parts of a model call's conversation, each in its order."""
+    """The parts of a model call's conversation, each in its order.
+
+    Units: `layer_tokens` is the estimate of the layers before it.
+    """
 
     messages: Sequence[SaidMessage]
     steps: Sequence[EarlierStep] = ()
     calls: Sequence[EarlierCall] = ()
-
-
-def shortened(material: PromptMaterial) -> PromptMaterial | None:
-    """Return less of a conversation that is too long for its model, or None if nothing is left.
-
-    The older half of the messages before the new one goes, then all of them, then the older results
-    of tools; a conversation always begins with a question.
-    """
-    *earlier, newest = material.messages
-    if earlier:
-        left, kept = sum(tokens_of(said.content) for said in earlier) // 2, list[SaidMessage]()
-        for said in reversed(earlier):
-            left -= tokens_of(said.content)
-            if left < 0:
-                break
-            kept.insert(0, said)
-        while kept and kept[0].role != "user":
-            kept.pop(0)
-        return material._replace(messages=[*kept, newest])
-    long = [call for call in material.calls if len(call.output or "") > len(_LEFT_OUT)]
-    half = {(call.step, call.tool_call_id) for call in long[: -(-len(long) // 2)]}
-    if not half:
-        return None
-    calls = [
-        call._replace(output=_LEFT_OUT, blocks=None)
-        if (call.step, call.tool_call_id) in half
-        else call
-        for call in material.calls
-    ]
-    return material._replace(calls=calls)
+    layer_tokens: int = 0
 
 
 def conversation(material: PromptMaterial) -> "list[MessageParam]":

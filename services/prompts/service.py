@@ -37,7 +37,7 @@ from services.audit import record
 from services.database import Database
 from services.database.queries import Listing, Order, by_id
 from services.prompts.base_prompts import PLACEHOLDERS, unknown_placeholders
-from services.prompts.window import tokens_of
+from services.prompts.tokens import tokens_of
 from services.resources import Conflict, Unreachable, create_once, touch, why_unreachable
 
 

@@ -1,47 +1,14 @@
-"""Estimates tokens, and picks the part of a conversation that fits into the prompt.
-
-Four ASCII characters are about a token; a character of another script takes more of one the more
-bytes it has in UTF-8: half a token in Cyrillic, a whole one in Chinese, two for most emoji.
-"""
+"""The part of a conversation that fits into a turn's prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Final
 from uuid import UUID
 
-CHARS_PER_TOKEN: Final = 4
-_PER_MESSAGE: Final = 4
-
-MESSAGE_TOKENS: Final = f"(3 * octet_length(content) - length(content) + 7) / 8 + {_PER_MESSAGE}"
-"""`tokens_of` for the column `content`, in SQL: it need not be read to be measured."""
-
-
-def exact_tokens(text: str) -> float:
-    """Return the estimate of a part of a text, for sums that are rounded once."""
-    return (3 * len(text.encode("utf-8", "surrogatepass")) - len(text)) / 8
-
-
-def written_tokens(text: str) -> int:
-    """Return roughly how many tokens a model took to write a text."""
-    return ceil(exact_tokens(text))
-
-
-def tokens_of(text: str) -> int:
-    """Return roughly how many tokens a text has in a prompt, framing included; 0 for none."""
-    return written_tokens(text) + _PER_MESSAGE if text else 0
-
-
-def start_of(text: str, *, tokens: int) -> str:
-    """Return the longest beginning of a text that has at most so many tokens."""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if tokens_of(text[:middle]) <= tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low]
+MESSAGE_TOKENS: Final = (
+    "coalesce(tokens, (3 * octet_length(content) - length(content) + 7) / 8 + 4)"
+)
+"""The estimate that is stored with a message; for one of an earlier release a rough one, in SQL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
+from services.prompts.tokens import tokens_of
 from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
 from services.subscriptions.plans import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
@@ -48,8 +49,8 @@ WITH turn AS (
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), message AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content)
-    SELECT user_message_id, chat_id, user_id, id, 'user', $9 FROM turn
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens)
+    SELECT user_message_id, chat_id, user_id, id, 'user', $9, $10 FROM turn
 )
 SELECT * FROM turn
 """
@@ -176,6 +177,7 @@ class TurnAcceptance:
             key,
             request_hash,
             request.content,
+            tokens_of(request.content),
         )
         if stored is None:
             return Err(Conflict.KEY_REUSED)

@@ -26,6 +26,7 @@ from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.events.snapshots import ending_events, tool_call_event
 from services.events.writer import EventWriter
+from services.prompts.tokens import tokens_of
 from services.resources import Unreachable, why_unreachable
 from services.turns.rows import (
     message_row,
@@ -75,8 +76,8 @@ WHERE turn_id = $1 AND step = $2
 
 _END: Final = """
 WITH answer AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status)
-    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4 FROM turns
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens)
+    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12 FROM turns
     WHERE id = $1 AND $2::uuid IS NOT NULL
 )
 UPDATE turns SET assistant_message_id = $2, status = $4, active = false, error_code = $5,
@@ -274,6 +275,7 @@ async def _end(
         turn["spent_cache_read"],
         turn["spent_cache_write"],
         turn["spent_usd"],
+        tokens_of(text),
     )
     if ended is None:
         raise TurnVanishedError

@@ -8,7 +8,7 @@ AttemptOvertakenError   another execution has the step
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -19,7 +19,7 @@ from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
 from services.events.writer import EventWriter, OvertakenError
-from services.models.failures import FailureKind, ModelCallError, broken_stream
+from services.models.failures import ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
     AnswerStarted,
@@ -27,13 +27,11 @@ from services.models.gateway import (
     ModelRequest,
     TextArrived,
 )
-from services.prompts.conversation import PromptMaterial, conversation, shortened
-from services.prompts.layers import default_layers, system_blocks, without_tools
-from services.prompts.window import written_tokens
+from services.prompts.fitting import tokens_in
+from services.prompts.tokens import written_tokens
 from services.shielding import DefectError, shielded, until_stored
 from services.tools.executor import ToolExecutor
-from services.tools.offered_schema import tool_params
-from services.tools.refusals import RefusedTools, ToolTrials, called_tools
+from services.tools.refusals import RefusedTools, ToolTrials
 from services.turns.answers import (
     SHORTENED,
     closing_events,
@@ -44,6 +42,7 @@ from services.turns.answers import (
     tool_requests,
     usage_event,
 )
+from services.turns.model_requests import PromptCutting, model_request, with_less
 from services.turns.steps import (
     Abandoned,
     AttemptOvertakenError,
@@ -65,9 +64,11 @@ class _Progress:
     """What is known of an attempt while it runs.
 
     `usage` is that of the whole answer once `is_counted`; before, what it began with.
+    `prompt_tokens` is the uncorrected estimate of what was sent.
     """
 
     usage: TokenUsage = field(default_factory=TokenUsage)
+    prompt_tokens: int = 0
     is_asked: bool = False
     has_started: bool = False
     is_counted: bool = False
@@ -85,6 +86,7 @@ class ModelCalls:
         events: EventWriter,
         tools: ToolExecutor,
         refused: RefusedTools,
+        cutting: PromptCutting,
         max_output_tokens: int,
         attempts: int,
         max_tool_calls: int,
@@ -95,6 +97,7 @@ class ModelCalls:
         self._events = events
         self._tools = tools
         self._refused = refused
+        self._cutting = cutting
         self._max_output_tokens = max_output_tokens
         self._attempts = attempts
         self._max_tool_calls = max_tool_calls
@@ -149,32 +152,28 @@ class ModelCalls:
 
         A refused request is free.
         """
-        whole = attempt.material
         trials = self._refused.trials(attempt.model, attempt.offered)
+        attempt = await self._cutting.cut(
+            attempt, lambda attempt: self._request(attempt, trials.left_out)
+        )
+        if attempt.is_cut:
+            await self._publish(attempt, [SHORTENED])
         while True:
             try:
                 return await self._stream(attempt, text, progress, trials)
             except ModelCallError as error:
-                if progress.has_started:
+                less = None if progress.has_started else with_less(attempt, error, trials)
+                if less is None:
                     raise
-                shorter: PromptMaterial | None = attempt.material
-                if error.kind is FailureKind.TOO_LARGE:
-                    shorter = shortened(attempt.material)
-                elif error.kind is not FailureKind.TOOLS_REFUSED or not trials.take_refusal(
-                    error.refused_tool_index
-                ):
-                    raise
-                if shorter is None:
-                    raise
-            if shorter is not whole and attempt.material is whole:
+            if less.is_cut and not attempt.is_cut:
                 await self._publish(attempt, [SHORTENED])
-            attempt = replace(attempt, material=shorter)
+            attempt = less
 
     async def _stream(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, trials: ToolTrials
     ) -> AnswerEnded:
         request = self._request(attempt, trials.left_out)
-        progress.is_asked = True
+        progress.is_asked, progress.prompt_tokens = True, tokens_in(attempt.material)
         async with aclosing(self._gateway.stream(request)) as events:
             async for event in events:
                 match event:
@@ -197,14 +196,7 @@ class ModelCalls:
             await self._refused.remember(attempt.model, trials)
 
     def _request(self, attempt: NewAttempt, left_out: Collection[str]) -> ModelRequest:
-        layers = without_tools(attempt.layers or default_layers(()), left_out)
-        return ModelRequest(
-            model=attempt.model,
-            system=system_blocks(layers),
-            messages=conversation(attempt.material),
-            tools=tool_params(layers.offered) or called_tools(attempt.material.steps),
-            max_tokens=self._max_output_tokens,
-        )
+        return model_request(attempt, left_out=left_out, max_tokens=self._max_output_tokens)
 
     async def _complete(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, answer: AnswerEnded
@@ -219,6 +211,7 @@ class ModelCalls:
                     stop_reason=answer.stop_reason,
                     tool_requests=requests,
                     usage=answer.usage,
+                    prompt_tokens=progress.prompt_tokens,
                     estimated=answer.usage_estimated,
                 )
             )

@@ -106,7 +106,7 @@ class TurnPreparation:
             model=begun.model,
             fallback_model=self._rules.fallback_model,
             max_steps=self._rules.max_steps,
-            prompt_tokens=sum(context.tokens.values()),
+            prompt_tokens=context.corrected_tokens,
         )
 
 
@@ -134,6 +134,7 @@ def _prompt(context: TurnContext) -> dict[str, Any] | None:
     kept = {
         "version": context.layers.version,
         "tokens": context.tokens,
+        "correction": context.correction,
         "firstTurnId": str(context.window.first_turn_id),
     }
     return {**kept, "missing": list(context.missing)} if context.missing else kept

@@ -46,8 +46,9 @@ WITH turn AS (
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), question AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content)
-    SELECT turn.user_message_id, turn.chat_id, turn.user_id, turn.id, 'user', messages.content
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens)
+    SELECT turn.user_message_id, turn.chat_id, turn.user_id, turn.id, 'user', messages.content,
+           messages.tokens
     FROM turn, messages WHERE messages.turn_id = $1 AND messages.role = 'user'
 ), superseded AS (
     UPDATE messages SET superseded = true FROM turn WHERE messages.turn_id = $1

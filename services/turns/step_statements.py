@@ -1,18 +1,15 @@
 """The SQL of steps and their ledger rows; `steps.py` shows when each statement runs.
 
-$1 is the turn and $2 the step, in HISTORY the chat; in those that write to an attempt, but for
-BEGIN, $3 is its number. Tokens and cost stand in the order of the ledger's columns.
+$1 is the turn and $2 the step; in those that write to an attempt, but for BEGIN, $3 is its number.
+Tokens and cost stand in the order of the ledger's columns.
 """
 
 from typing import Final
-
-from services.contexts.facts import CONVERSATION
 
 # An execution takes a step over unless the step is done, or a later attempt of the same
 # activity holds it: so a worker presumed dead can't reclaim what was given to another. The
 # number counts all attempts, whichever activity or run they belong to. The step's ledger row is
 # opened with it, before any request is sent. A turn with a requested cancellation claims nothing.
-# The turn's stored context comes along: every attempt of every step sends the same.
 BEGIN: Final = """
 WITH turn AS (
     SELECT cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id = $1
@@ -34,8 +31,7 @@ WITH turn AS (
                         input_tokens, cost_usd)
     SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10 FROM claimed
 )
-SELECT turn.is_to_stop, claimed.attempt, turn_contexts.layers
-FROM turn LEFT JOIN claimed ON true LEFT JOIN turn_contexts ON turn_contexts.turn_id = $1
+SELECT turn.is_to_stop, claimed.attempt FROM turn LEFT JOIN claimed ON true
 """
 
 # Open attempts of the step belong to processes that died: their cost is what was last recorded.
@@ -48,16 +44,6 @@ WITH lost AS (
 SELECT (SELECT count(*) FROM lost) + count(*) FROM ledger
 WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND status = 'lost'
 """
-
-HISTORY: Final = f"""
-SELECT role, content {CONVERSATION}
-  AND turn_id >= (SELECT (prompt ->> 'firstTurnId')::uuid FROM turns WHERE id = $1)
-ORDER BY turn_id, id
-"""  # noqa: S608 -- the part is a constant of ours
-
-STEPS_BEFORE: Final = (
-    "SELECT step, blocks FROM steps WHERE turn_id = $1 AND step < $2 ORDER BY step"
-)
 
 CALLS_BEFORE: Final = """
 SELECT step, tool_call_id, name, status, output, blocks, edited_input, approval FROM tool_calls
@@ -88,7 +74,7 @@ WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
 COMPLETE: Final = """
 WITH held AS (
     UPDATE steps SET status = 'completed', text = $9, blocks = $10, stop_reason = $11,
-                     updated_at = now()
+                     prompt_tokens = $13, updated_at = now()
     WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
     RETURNING turn_id, step, attempt
 )

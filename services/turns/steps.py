@@ -8,6 +8,7 @@ AttemptsLostError        too many processes died with the step
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from math import ceil
 from typing import Any, Final, NamedTuple
 
 from schema.actors import acting_user
@@ -18,16 +19,13 @@ from schema.tools import ApprovalPolicy
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
 from services.database import Connection, Database
+from services.models.context_windows import ContextWindows
 from services.models.pricing import Pricing
-from services.prompts.conversation import (
-    EarlierCall,
-    EarlierStep,
-    PromptMaterial,
-    SaidMessage,
-)
+from services.prompts.conversation import PromptMaterial
+from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
-from services.tools.offered_schema import names_of_input
 from services.turns import step_statements as sql
+from services.turns.prompt_reading import read_prompt
 
 _MAX_LOST: Final = 10
 """Attempts of a step that may die with their workers, e.g. in a deployment."""
@@ -111,13 +109,18 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """An attempt that now holds its step; a turn of an earlier release has no `layers`."""
+    """An attempt that now holds its step; a turn of an earlier release has no `layers`.
+
+    Units: `estimated_input` is the estimate of the prompt as it is to be sent, by what the provider
+    counted last in the chat. `is_cut` says that the model's window doesn't hold all of it.
+    """
 
     key: AttemptKey
     model: str
     estimated_input: int
     layers: PromptLayers | None
     material: PromptMaterial
+    is_cut: bool = False
 
     @property
     def offered(self) -> tuple[OfferedTool, ...]:
@@ -154,9 +157,10 @@ class Steps:
     Errors: DatabaseUnavailableError.
     """
 
-    def __init__(self, database: Database, pricing: Pricing) -> None:
+    def __init__(self, database: Database, pricing: Pricing, windows: ContextWindows) -> None:
         self._database = database
         self._pricing = pricing
+        self._windows = windows
 
     async def begin(self, call: CallModelInput, claim: Claim) -> NewAttempt | StoredAnswer:
         """Take over the step and open its ledger row, or return what is already stored.
@@ -164,8 +168,15 @@ class Steps:
         Errors: AttemptOvertakenError; TurnStoppedError, which leaves the earlier text.
         """
         turn = call.turn
-        cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=call.prompt_tokens))
         async with self._database.statements(acting_user(turn.user_id)) as connection:
+            # Before the claim, so that what is reserved is what will be sent.
+            prompt = await read_prompt(connection, call)
+            if prompt is None:
+                raise TurnStoppedError
+            limit = int(self._windows.prompt_limit(call.model) / prompt.correction)
+            material = fitted(prompt.material, limit_tokens=limit)
+            estimate = ceil(tokens_in(material) * prompt.correction)
+            cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=estimate))
             begun = await connection.fetchrow(
                 sql.BEGIN,
                 turn.turn_id,
@@ -176,7 +187,7 @@ class Steps:
                 claim.activity_attempt,
                 call.model,
                 new_id(),
-                call.prompt_tokens,
+                estimate,
                 cost_usd,
             )
             if begun is None or begun["is_to_stop"]:
@@ -186,15 +197,13 @@ class Steps:
                 return await _stored(connection, turn.turn_id, call.step)
             if begun["attempt"] > 1:
                 await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
-            # Within the transaction: what can't be read leaves no charge behind.
-            layers = begun["layers"]
-            layers = None if layers is None else PromptLayers.model_validate(layers)
             return NewAttempt(
                 key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
                 model=call.model,
-                estimated_input=call.prompt_tokens,
-                layers=layers,
-                material=await _material(connection, call, layers),
+                estimated_input=estimate,
+                layers=prompt.layers,
+                material=material,
+                is_cut=material is not prompt.material,
             )
 
     async def checkpoint(self, attempt: NewAttempt, *, answer: str, usage: TokenUsage) -> None:
@@ -215,10 +224,12 @@ class Steps:
         stop_reason: str,
         tool_requests: Sequence[ToolRequest],
         usage: TokenUsage,
+        prompt_tokens: int = 0,
         estimated: bool = False,
     ) -> Completed:
         """Store the model's answer, its tool calls and its cost.
 
+        Units: `prompt_tokens` is the uncorrected estimate of what was sent, 0 if there is none.
         Errors: AttemptOvertakenError.
         """
         key = attempt.key
@@ -234,6 +245,7 @@ class Steps:
                 blocks,
                 stop_reason,
                 estimated,
+                prompt_tokens,
             )
             if held is None:
                 raise AttemptOvertakenError
@@ -299,44 +311,6 @@ async def _lose_older(connection: Connection, turn_id: TurnId, step: int, attemp
     lost = await connection.fetchval(sql.LOSE_OLDER, turn_id, step, attempt)
     if lost >= _MAX_LOST:
         raise AttemptsLostError
-
-
-async def _material(
-    connection: Connection, call: CallModelInput, layers: PromptLayers | None
-) -> PromptMaterial:
-    turn = call.turn
-    history = await connection.fetch(sql.HISTORY, turn.turn_id, turn.chat_id)
-    said = [SaidMessage(row["role"], row["content"]) for row in history]
-    if call.step == 1:
-        return PromptMaterial(said)
-    steps = await connection.fetch(sql.STEPS_BEFORE, turn.turn_id, call.step)
-    calls = await connection.fetch(sql.CALLS_BEFORE, turn.turn_id, call.step)
-    return PromptMaterial(
-        said,
-        [EarlierStep(row["step"], row["blocks"]) for row in steps],
-        [
-            EarlierCall(
-                row["step"],
-                row["tool_call_id"],
-                row["status"],
-                row["output"],
-                row["blocks"],
-                _as_the_model_knows(row["edited_input"], row["name"], layers),
-            )
-            for row in calls
-        ],
-    )
-
-
-def _as_the_model_knows(
-    tool_input: dict[str, Any] | None, tool: str, layers: PromptLayers | None
-) -> dict[str, Any] | None:
-    """Return a person's input in the names that the model was offered."""
-    offered = () if layers is None else layers.offered
-    schema = next((known.input_schema for known in offered if known.name == tool), None)
-    if tool_input is None or schema is None:
-        return tool_input
-    return names_of_input(schema).for_model(tool_input)
 
 
 async def _request(

@@ -84,7 +84,9 @@ def preparation(stack: Stack, memories: Memories, embedder: Embedder) -> TurnPre
     database = stack.foundation.database
     search = ContextSearch(embedder, memories=memories, timeout=timedelta(milliseconds=100))
     budgets = PromptBudgets(prompt=100_000, user=1_500, context=8_000)
-    contexts = ContextService(BasePrompts(database), LocalTools(), search, budgets)
+    contexts = ContextService(
+        BasePrompts(database), LocalTools(), search, budgets, windows=stack.foundation.windows
+    )
     rules = TurnRules(max_steps=1, fallback_model=None)
     return TurnPreparation(database, stack.foundation.events, contexts, rules)
 

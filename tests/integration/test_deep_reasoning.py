@@ -160,7 +160,7 @@ async def test_a_cancelled_call_is_billed_for_what_it_used(
     assert record.disconnected_at is not None
     assert (row["status"], row["estimated"]) == ("cancelled", True)
     assert row["input_tokens"] == record.usage.input_tokens
-    assert 0 < row["output_tokens"] <= record.usage.output_tokens + 1
+    assert 0 < row["output_tokens"] <= record.usage.output_tokens * 1.35
     assert row["cost_usd"] == cost_of(stack, row)
 
 

@@ -49,7 +49,7 @@ async def running_turn(user: ApiUser, stack: Stack) -> TurnReference:
 
 def steps_of(stack: Stack) -> Steps:
     foundation = stack.foundation
-    return Steps(foundation.database, foundation.pricing)
+    return Steps(foundation.database, foundation.pricing, foundation.windows)
 
 
 async def finish(stack: Stack, turn: TurnReference) -> None:

@@ -12,7 +12,7 @@ from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit, MemoryKind, MemoryStatus
 from services.contexts.rendering import memory_text, passage_text, user_layer
 from services.prompts.quotes import as_data
-from services.prompts.window import tokens_of
+from services.prompts.tokens import tokens_of
 
 OUR_TAGS = re.compile(r"<\s*/?\s*(memor(y|ies)|passage|knowledge|user|instructions)", re.IGNORECASE)
 

@@ -9,7 +9,7 @@ from schema.contexts import SourceType
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit
 from services.contexts.rendering import quoted
-from services.prompts.window import tokens_of
+from services.prompts.tokens import tokens_of
 from tests.unit.test_context_rendering import memory, passage
 
 

@@ -18,6 +18,7 @@ from services.contexts.facts import TurnFacts
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets, TurnContext
 from services.embeddings import Purpose
+from services.models.context_windows import ContextWindows
 from services.prompts.base_prompts import ActiveVersion, BasePrompts
 from services.prompts.window import MessageSize
 from services.tools.catalogue import ToolSnapshot
@@ -31,7 +32,9 @@ REGISTRY = default_tools()
 TOOLS = ToolSnapshot({tool.name: tool for tool in REGISTRY.definitions()}, {})
 FACTS = TurnFacts(
     may_run=True,
+    model="claude-haiku-5-5",
     sizes=[MessageSize(TURN, 14)],
+    correction=1.0,
     display_name=None,
     language=None,
     time_zone=None,
@@ -99,6 +102,7 @@ def service(
         Source(),
         ContextSearch(OneVector(), memories=Memories(*hits)),
         PromptBudgets(prompt=prompt, user=user, context=context),
+        windows=ContextWindows({}, max_output_tokens=4_096),
     )
 
 

@@ -13,6 +13,7 @@ from schema.turns import CallModelInput, TurnReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.writer import Appended
+from services.models.context_windows import ContextWindows
 from services.models.gateway import (
     AnswerEnded,
     AnswerStarted,
@@ -20,10 +21,12 @@ from services.models.gateway import (
     ModelRequest,
     TextArrived,
 )
+from services.models.token_counts import TokenCounts
 from services.prompts.conversation import PromptMaterial, SaidMessage
 from services.shielding import DefectError
 from services.tools.refusals import RefusedTools
 from services.turns.model_calls import ModelCalls
+from services.turns.model_requests import PromptCutting
 from services.turns.steps import Abandoned, AttemptKey, Claim, Completed, NewAttempt, Steps
 
 TURN = TurnReference(
@@ -101,6 +104,9 @@ def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> Mo
         events=cast("Any", SimpleNamespace(append=append, append_attempt=append)),
         tools=cast("Any", None),
         refused=RefusedTools(cast("Any", None), lambda: None),
+        cutting=PromptCutting(
+            ContextWindows({}, max_output_tokens=100), TokenCounts(cast("Any", None))
+        ),
         max_output_tokens=100,
         attempts=attempts,
         max_tool_calls=32,

@@ -17,17 +17,9 @@ from services.prompts.conversation import (
     PromptMaterial,
     SaidMessage,
     conversation,
-    shortened,
 )
 from services.prompts.layers import default_layers, system_blocks, tools_layer
-from services.prompts.window import (
-    MessageSize,
-    Window,
-    fit,
-    start_of,
-    tokens_of,
-    written_tokens,
-)
+from services.prompts.window import MessageSize, Window, fit
 from services.tools.offered_schema import tool_params
 from tests.fixtures.local_tools import default_tools
 
@@ -36,14 +28,14 @@ TURNS = [UUID(int=number) for number in range(1, 6)]
 
 def sizes(*turns: tuple[int, ...]) -> list[MessageSize]:
     return [
-        MessageSize(turn_id, tokens_of("x" * chars))
+        MessageSize(turn_id, chars // 4 + 4)
         for turn_id, messages in zip(TURNS, turns, strict=False)
         for chars in messages
     ]
 
 
 def test_a_conversation_that_fits_is_kept_whole() -> None:
-    # 4 characters are a token; each message has 4 more for its framing.
+    # Of the size of 4 characters a token, and 4 tokens more for each message's framing.
     assert fit(sizes((40, 40), (40, 40), (40,)), budget_tokens=70) == Window(TURNS[0], 70)
 
 
@@ -79,56 +71,6 @@ def test_the_kept_turns_fit_and_one_more_would_not(
     counted = [size for size in kept if size.turn_id != newest] + [all_sizes[-1]]
     assert window.tokens <= budget_tokens
     assert window.tokens >= sum(size.tokens for size in counted)
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("x", 1),
-        ("x" * 4, 1),
-        ("x" * 5, 2),
-        ("x" * 400, 100),
-        ("\u0434" * 400, 250),
-        ("\u5b57" * 400, 400),
-        ("\U0001f600" * 8, 11),
-        ("\ud800", 1),
-    ],
-    ids=ascii,
-)
-def test_tokens_are_estimated_by_characters_and_their_bytes(text: str, tokens: int) -> None:
-    assert written_tokens(text) == tokens
-    assert tokens_of(text) == tokens + 4
-    assert tokens_of("") == 0
-
-
-@given(st.text(), st.integers(-5, 100))
-def test_the_start_of_a_text_is_the_longest_that_fits(text: str, tokens: int) -> None:
-    start = start_of(text, tokens=tokens)
-
-    assert text.startswith(start)
-    assert not start or tokens_of(start) <= tokens
-    assert start == text or tokens_of(text[: len(start) + 1]) > tokens
-
-
-@given(st.lists(st.text("ab ", min_size=1, max_size=40), max_size=6), st.integers(0, 4))
-def test_a_conversation_is_shortened_to_its_new_message_and_no_further(
-    texts: list[str], calls: int
-) -> None:
-    said = [message("user" if place % 2 == 0 else "assistant", t) for place, t in enumerate(texts)]
-    newest = message("user", "new")
-    results = [EarlierCall(1, str(number), "completed", "x" * 100) for number in range(calls)]
-    material: PromptMaterial | None = PromptMaterial([*said, newest], calls=results)
-    seen = []
-
-    while material is not None:
-        seen.append(material)
-        material = shortened(material)
-
-    assert all(part.messages[-1] == newest and part.messages[0].role == "user" for part in seen)
-    assert all(len(part.calls) == calls for part in seen)
-    assert list(seen[-1].messages) == [newest]
-    assert not any("x" in (call.output or "") for call in seen[-1].calls if calls)
-    assert len(seen) < 12
 
 
 def message(role: str, content: str) -> SaidMessage:

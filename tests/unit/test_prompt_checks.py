@@ -20,9 +20,9 @@ def test_a_blank_prompt_is_a_problem(blank: str) -> None:
 
 
 def test_a_prompt_must_stay_below_its_token_limit() -> None:
-    # 4 characters are a token, and the layer has 4 more for its framing.
-    assert problems_of("x" * 380, max_tokens=100) == ()
-    (problem,) = problems_of("x" * 381, max_tokens=100)
+    # A letter is about a third of a token, and the layer has 4 more for its framing.
+    assert problems_of("x" * 296, max_tokens=100) == ()
+    (problem,) = problems_of("x" * 297, max_tokens=100)
     assert problem.startswith("The prompt is about 100 tokens")
 
 

@@ -30,6 +30,7 @@ from services.memories.suggestions import MemorySuggestions
 from services.memory_extraction.extractor import MemoryExtractor
 from services.memory_extraction.service import MemoryExtraction
 from services.models.gateway import ModelGateway
+from services.models.token_counts import TokenCounts
 from services.outgoing.client import OutgoingClient
 from services.outgoing.signatures import signing_key
 from services.prompts.base_prompts import BasePrompts
@@ -42,6 +43,7 @@ from services.tools.ledger import ToolLedger
 from services.tools.refusals import RefusedTools
 from services.tools.trials import ToolTrialRuns
 from services.turns.model_calls import ModelCalls
+from services.turns.model_requests import PromptCutting
 from services.turns.preparation import TurnPreparation, TurnRules
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
@@ -64,7 +66,9 @@ def make_preparation(foundation: Foundation, tools: ToolCatalogue) -> TurnPrepar
     budgets = PromptBudgets(
         prompt=settings.prompt_tokens, user=settings.user_tokens, context=settings.context_tokens
     )
-    contexts = ContextService(BasePrompts(database), tools, search, budgets)
+    contexts = ContextService(
+        BasePrompts(database), tools, search, budgets, windows=foundation.windows
+    )
     rules = TurnRules(max_steps=settings.max_steps, fallback_model=settings.fallback_model)
     return TurnPreparation(database, foundation.events, contexts, rules)
 
@@ -119,11 +123,12 @@ def _activities(
     webhook = _alert_webhook(settings, tools.outgoing)
     on_alert = (lambda: None) if webhook is None else DeliveryStarter(client)
     model_calls = ModelCalls(
-        steps=Steps(database, foundation.pricing),
+        steps=Steps(database, foundation.pricing, foundation.windows),
         gateway=gateway,
         events=foundation.events,
         tools=tools.executor,
         refused=RefusedTools(database, on_alert),
+        cutting=PromptCutting(foundation.windows, TokenCounts(gateway)),
         max_output_tokens=settings.max_output_tokens,
         attempts=settings.model_attempts,
         max_tool_calls=settings.max_tool_calls,

@@ -23,6 +23,7 @@ from temporalio.runtime import (
 from services.database import Database
 from services.embeddings import Embedder, Purpose, make_embedder
 from services.events.writer import EventWriter
+from services.models.context_windows import ContextWindows
 from services.models.pricing import Pricing
 from services.settings import Settings
 from services.turns.ending import TurnEnding
@@ -40,6 +41,7 @@ class Foundation:
     redis: Redis
     events: EventWriter
     pricing: Pricing
+    windows: ContextWindows
     ending: TurnEnding
     embedder: Embedder
 
@@ -54,6 +56,7 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
     fallback = (settings.fallback_model,) if settings.fallback_model else ()
     memories = (settings.model_of_memories,) if settings.memory_extraction else ()
     pricing.require((*settings.models, settings.default_model, *fallback, *memories))
+    windows = ContextWindows(settings.context_windows, max_output_tokens=settings.max_output_tokens)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
         stack.push_async_callback(database.close)
@@ -63,7 +66,7 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
         ending = TurnEnding(database, events)
         embedder = _make_embedder(settings)
         stack.push_async_callback(embedder.close)
-        yield Foundation(settings, database, redis, events, pricing, ending, embedder)
+        yield Foundation(settings, database, redis, events, pricing, windows, ending, embedder)
 
 
 def _open_redis(settings: Settings) -> Redis:

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from workers.demo_model import wire
-from workers.demo_model.answers import Answer, Usage, make_answer
+from workers.demo_model.answers import Answer, Usage, input_tokens_of, make_answer
 from workers.demo_model.prompt import JsonObject, read_prompt
 from workers.demo_model.rules import blocks_by_rules
 
@@ -29,14 +29,27 @@ class Pace:
 
 
 AT_ONCE: Final = Pace()
+_UNREADABLE: Final = wire.Refusal(400, "The request is not one of the Messages API.")
 
 
 def create_app(pace: Pace = AT_ONCE) -> Starlette:
     """Return the ASGI application that answers by the rules."""
     return Starlette(
-        routes=[Route("/v1/messages", partial(_create_message, pace), methods=["POST"])],
+        routes=[
+            Route("/v1/messages", partial(_create_message, pace), methods=["POST"]),
+            Route("/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
+        ],
         exception_handlers={HTTPException: _no_endpoint},
     )
+
+
+async def _count_tokens(request: Request) -> Response:
+    try:
+        body = json.loads(await request.body())
+        counted: JsonObject = {"input_tokens": input_tokens_of(body)}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return _refused(_UNREADABLE)
+    return Response(wire.encode_json(counted), 200, _headers(), "application/json")
 
 
 async def _create_message(pace: Pace, request: Request) -> Response:
@@ -44,7 +57,7 @@ async def _create_message(pace: Pace, request: Request) -> Response:
         body = json.loads(await request.body())
         prompt = read_prompt(body)
     except (ValueError, LookupError, TypeError, AttributeError):
-        return _refused(wire.Refusal(400, "The request is not one of the Messages API."))
+        return _refused(_UNREADABLE)
     answer = make_answer(
         prompt.model,
         blocks_by_rules(prompt),

@@ -23,7 +23,7 @@ from services.models.gateway import (
     ThoughtArrived,
 )
 from services.models.pricing import Pricing
-from services.prompts.window import CHARS_PER_TOKEN, exact_tokens, tokens_of
+from services.prompts.tokens import THINKING_CHARS_PER_TOKEN, exact_tokens, tokens_of
 from services.shielding import shielded, until_stored
 from services.tools.deep_reasoning.definition import (
     DeepReasoningInput,
@@ -97,7 +97,7 @@ class _Meter:
             case AnswerStarted():
                 self._started = event.usage
             case ThoughtArrived():
-                self._tokens += event.chars / CHARS_PER_TOKEN
+                self._tokens += event.chars / THINKING_CHARS_PER_TOKEN
             case TextArrived():
                 self._tokens += exact_tokens(event.text)
                 self._activity = "answering"

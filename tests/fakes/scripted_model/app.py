@@ -16,7 +16,6 @@ from tests.fakes.scripted_model.playback import Playback
 from tests.fakes.scripted_model.raw_answers import RawPlayback
 from tests.fakes.scripted_model.request_log import RequestRecord, new_request_id
 from tests.fakes.scripted_model.validation import find_refusal
-from workers.demo_model.answers import input_tokens_of
 from workers.demo_model.prompt import JsonObject
 from workers.demo_model.wire import Refusal, encode_json
 
@@ -29,7 +28,7 @@ def create_app(model: ScriptedModel) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/messages", partial(_create_message, model), methods=["POST"]),
-            Route("/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
+            Route("/v1/messages/count_tokens", partial(_count_tokens, model), methods=["POST"]),
             Route("/v1/models", _list_models, methods=["GET"]),
             *control_routes(model),
         ],
@@ -46,18 +45,18 @@ async def _create_message(
     if isinstance(body, Refusal):
         return _refuse(record, body)
     record.identify(body)
-    if refusal := find_refusal(body):
+    if refusal := find_refusal(body) or model.counting.refusal(body):
         return _refuse(record, refusal)
     return model.answer(body, record)
 
 
-async def _count_tokens(request: Request) -> Response:
+async def _count_tokens(model: ScriptedModel, request: Request) -> Response:
     body = await _read(request)
     if isinstance(body, Refusal):
         return _error(body)
     if refusal := find_refusal(body, needs_max_tokens=False):
         return _error(refusal)
-    return _json({"input_tokens": input_tokens_of(body)})
+    return await model.counting.counted(body)
 
 
 async def _list_models(request: Request) -> Response:

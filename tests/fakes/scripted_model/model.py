@@ -3,8 +3,10 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.fakes.scripted_model.answers import scripted_answer
+from tests.fakes.scripted_model.counting import Counting
 from tests.fakes.scripted_model.playback import Pace, Playback
 from tests.fakes.scripted_model.raw_answers import RawAnswer, RawPlayback
 from tests.fakes.scripted_model.request_log import RequestLog, RequestRecord
@@ -33,6 +35,7 @@ class ScriptedModel:
         self._raw: list[RawAnswer] = []
         self._gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._log = RequestLog(keep=keep_requests)
+        self.counting = Counting()
 
     @property
     def requests(self) -> list[RequestRecord]:
@@ -91,7 +94,7 @@ class ScriptedModel:
 
     def answer(self, body: JsonObject, record: RequestRecord) -> Playback | RawPlayback:
         """Return the response to a valid request, by the first script that matches."""
-        prompt = read_prompt(body)
+        prompt = replace(read_prompt(body), input_tokens=self.counting.count(body))
         record.identify(body, user_text=prompt.user_text)
         for raw in self._raw:
             if raw.match in prompt.user_text:

@@ -81,12 +81,13 @@ class Playback:
         connection.write(wire.content_block_start(index, block))
         if index == 0:
             connection.write(_PING)
+        shown = iter(block.pieces if block.kind == "text" else ())
         for chars, delta in wire.content_block_deltas(index, block):
             if self.record.deltas_sent:
                 await connection.wait(self.pace.delay_between_s)
             await self._interrupt(connection, after=self._at_this_delta)
             connection.write(delta)
-            self.record.add_delta(chars)
+            self.record.add_delta(chars, shown=next(shown, ""))
         connection.write(wire.content_block_stop(index))
 
     async def _answer_at_once(self, connection: Connection) -> None:

@@ -34,6 +34,7 @@ class RequestRecord:
     model: str | None = None
     body: JsonObject | None = None
     user_text: str = ""
+    shown: str = ""
     status: int | None = None
     usage: Usage = field(default_factory=Usage)
     deltas_sent: int = 0
@@ -63,8 +64,9 @@ class RequestRecord:
         )
         self.on_change()
 
-    def add_delta(self, chars: int) -> None:
-        """Note a content delta and bill its characters."""
+    def add_delta(self, chars: int, *, shown: str = "") -> None:
+        """Note a content delta and bill its characters; `shown` is text of the answer."""
+        self.shown += shown
         self.deltas_sent += 1
         self._chars_sent += chars
         self.usage.output_tokens = tokens_of(self._chars_sent)

@@ -1,0 +1,123 @@
+"""Measures what a model call sends, and cuts it to what its model takes.
+
+Older messages go first, then large results of tools are cut. Nothing here changes what is stored.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from services.prompts.conversation import EarlierCall, PromptMaterial, SaidMessage
+from services.prompts.tokens import PER_MESSAGE, start_of, tokens_of
+
+_LEFT_OUT: Final = "[Left out: the conversation was too long for the model.]"
+_CUT: Final = "\n[Cut here: the conversation was too long for the model.]"
+_MARKER_TOKENS: Final = tokens_of(_LEFT_OUT)
+_IMAGE_TOKENS: Final = 1_600
+_PARTS: Final = 8
+"""A conversation is cut by eighths of the limit, so that the next calls mostly cut the same.
+
+What they have in common is in the provider's cache.
+"""
+
+
+def tokens_in(material: PromptMaterial) -> int:
+    """Return roughly how many tokens the prompt has, its layers included."""
+    steps = sum(sum(map(_block_tokens, step.blocks)) for step in material.steps)
+    results = sum(map(_result_tokens, material.calls))
+    return material.layer_tokens + sum(map(_said_tokens, material.messages)) + steps + results
+
+
+def fitted(material: PromptMaterial, *, limit_tokens: int) -> PromptMaterial:
+    """Return as much of the material as fits, but always the new message and this turn's steps."""
+    over = tokens_in(material) - limit_tokens
+    if over <= 0:
+        return material
+    part = max(1, limit_tokens // _PARTS)
+    to_cut = -(-over // part) * part
+    *earlier, newest = material.messages
+    while earlier and to_cut > 0:
+        to_cut -= _said_tokens(earlier.pop(0))
+    material = material._replace(messages=[*_from_a_question(earlier), newest])
+    over = tokens_in(material) - limit_tokens
+    return material if over <= 0 else _with_cut_results(material, over=over)
+
+
+def shortened(material: PromptMaterial) -> PromptMaterial | None:
+    """Return less of what a provider found too long, or None if nothing is left to cut.
+
+    The older half of the messages before the new one goes, then all of them, then the older results
+    of tools.
+    """
+    *earlier, newest = material.messages
+    if earlier:
+        left, kept = sum(map(_said_tokens, earlier)) // 2, list[SaidMessage]()
+        for said in reversed(earlier):
+            left -= _said_tokens(said)
+            if left < 0:
+                break
+            kept.insert(0, said)
+        return material._replace(messages=[*_from_a_question(kept), newest])
+    long = [call for call in material.calls if len(call.output or "") > len(_LEFT_OUT)]
+    half = {(call.step, call.tool_call_id) for call in long[: -(-len(long) // 2)]}
+    if not half:
+        return None
+    calls = [
+        call._replace(output=_LEFT_OUT, blocks=None)
+        if (call.step, call.tool_call_id) in half
+        else call
+        for call in material.calls
+    ]
+    return material._replace(calls=calls)
+
+
+def _from_a_question(messages: Sequence[SaidMessage]) -> Sequence[SaidMessage]:
+    """Return the messages without answers before the first question."""
+    first = next((at for at, said in enumerate(messages) if said.role == "user"), len(messages))
+    return messages[first:]
+
+
+def _with_cut_results(material: PromptMaterial, *, over: int) -> PromptMaterial:
+    """Cut the largest results to the same size; the smaller ones stay whole."""
+    sizes = sorted(map(_result_tokens, material.calls))
+    left, size = sum(sizes) - over, 0
+    for place, tokens in enumerate(sizes):
+        size = left // (len(sizes) - place)
+        if tokens > size:
+            break
+        left -= tokens
+    calls = [
+        call if _result_tokens(call) <= size else _cut_result(call, tokens=size)
+        for call in material.calls
+    ]
+    return material._replace(calls=calls)
+
+
+def _cut_result(call: EarlierCall, *, tokens: int) -> EarlierCall:
+    kept = start_of(call.output or "", tokens=tokens - tokens_of(_CUT))
+    output = f"{kept}{_CUT}" if kept and tokens > _MARKER_TOKENS else _LEFT_OUT
+    return call._replace(output=output, blocks=None)
+
+
+def _said_tokens(said: SaidMessage) -> int:
+    return tokens_of(said.content) if said.tokens is None else said.tokens
+
+
+def _result_tokens(call: EarlierCall) -> int:
+    edited = 0 if call.edited_input is None else _json_tokens(call.edited_input)
+    shown = sum(map(_block_tokens, call.blocks)) if call.blocks else tokens_of(call.output or "")
+    return shown + edited + PER_MESSAGE
+
+
+def _block_tokens(block: Mapping[str, Any]) -> int:
+    match block["type"]:
+        case "text":
+            return tokens_of(block["text"])
+        case "image":
+            return _IMAGE_TOKENS
+        case _:
+            return _json_tokens(block)
+
+
+def _json_tokens(value: Mapping[str, Any]) -> int:
+    return tokens_of(json.dumps(value, ensure_ascii=False))

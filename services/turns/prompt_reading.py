@@ -1,0 +1,106 @@
+"""Reads what an attempt at a step is to send: the prepared prompt, and what this turn has added.
+
+Every attempt reads the same; nothing is cut here.
+"""
+
+from typing import Any, Final, NamedTuple
+
+from schema.contexts import PromptLayers
+from schema.turns import CallModelInput
+from services.contexts.facts import CONVERSATION
+from services.database import Connection
+from services.prompts.conversation import EarlierCall, EarlierStep, PromptMaterial, SaidMessage
+from services.prompts.correction import LastCount, correction_by
+from services.prompts.window import MESSAGE_TOKENS
+from services.tools.offered_schema import names_of_input
+from services.turns.step_statements import CALLS_BEFORE
+
+# What was gathered when the turn was prepared, and the history, in one round trip.
+_PROMPT: Final = f"""
+SELECT turns.prompt, turn_contexts.layers, said.roles, said.contents, said.tokens
+FROM turns LEFT JOIN turn_contexts ON turn_contexts.turn_id = turns.id
+CROSS JOIN LATERAL (
+    SELECT array_agg(role ORDER BY turn_id, id) AS roles,
+           array_agg(content ORDER BY turn_id, id) AS contents,
+           array_agg({MESSAGE_TOKENS} ORDER BY turn_id, id) AS tokens
+    {CONVERSATION} AND turn_id >= (turns.prompt ->> 'firstTurnId')::uuid
+) AS said
+WHERE turns.id = $1
+"""  # noqa: S608 -- the parts are constants of ours
+
+_STEPS: Final = """
+SELECT steps.step, steps.blocks, steps.model, steps.prompt_tokens,
+       ledger.input_tokens + ledger.cache_read_tokens + ledger.cache_write_tokens AS counted
+FROM steps LEFT JOIN ledger
+    ON ledger.turn_id = steps.turn_id AND ledger.step = steps.step
+   AND ledger.attempt = steps.attempt AND ledger.kind = 'model' AND NOT ledger.estimated
+WHERE steps.turn_id = $1 AND steps.step < $2
+ORDER BY steps.step
+"""
+
+
+class PreparedPrompt(NamedTuple):
+    """What an attempt is to send; a turn of an earlier release has no `layers`.
+
+    Units: `correction` is the factor of its estimate.
+    """
+
+    layers: PromptLayers | None
+    material: PromptMaterial
+    correction: float
+
+
+async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedPrompt | None:
+    """Return what an attempt at the step is to send, or None if the turn was deleted."""
+    turn = call.turn
+    row = await connection.fetchrow(_PROMPT, turn.turn_id, turn.chat_id)
+    if row is None:
+        return None
+    layers = None if row["layers"] is None else PromptLayers.model_validate(row["layers"])
+    kept = row["prompt"] or {}
+    history = zip(row["roles"] or (), row["contents"] or (), row["tokens"] or (), strict=True)
+    tokens: dict[str, int] = kept.get("tokens", {})
+    material = PromptMaterial(
+        [SaidMessage(*said) for said in history],
+        layer_tokens=sum(tokens.values()) - tokens.get("conversation", 0),
+    )
+    prompt = PreparedPrompt(layers, material, kept.get("correction", 1.0))
+    return prompt if call.step == 1 else await _with_steps(connection, call, prompt)
+
+
+async def _with_steps(
+    connection: Connection, call: CallModelInput, prompt: PreparedPrompt
+) -> PreparedPrompt:
+    """Add the earlier steps of the turn, the last of which corrects the estimate best."""
+    steps = await connection.fetch(_STEPS, call.turn.turn_id, call.step)
+    calls = await connection.fetch(CALLS_BEFORE, call.turn.turn_id, call.step)
+    correction = prompt.correction
+    for row in steps:
+        if row["counted"] and row["prompt_tokens"] and row["model"] == call.model:
+            correction = correction_by(LastCount(row["counted"], row["prompt_tokens"]))
+    material = prompt.material._replace(
+        steps=[EarlierStep(row["step"], row["blocks"]) for row in steps],
+        calls=[
+            EarlierCall(
+                row["step"],
+                row["tool_call_id"],
+                row["status"],
+                row["output"],
+                row["blocks"],
+                _as_the_model_knows(row["edited_input"], row["name"], prompt.layers),
+            )
+            for row in calls
+        ],
+    )
+    return PreparedPrompt(prompt.layers, material, correction)
+
+
+def _as_the_model_knows(
+    tool_input: dict[str, Any] | None, tool: str, layers: PromptLayers | None
+) -> dict[str, Any] | None:
+    """Return a person's input in the names that the model was offered."""
+    offered = () if layers is None else layers.offered
+    schema = next((known.input_schema for known in offered if known.name == tool), None)
+    if tool_input is None or schema is None:
+        return tool_input
+    return names_of_input(schema).for_model(tool_input)
