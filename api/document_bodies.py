@@ -25,6 +25,7 @@ from api import error_messages
 from api.access import CurrentCaller
 from api.dependencies import Knowledge
 from api.errors import ApiError, invalid
+from api.routing import TooManyItemsError, check_items
 from schema.errors import ErrorCode
 from schema.knowledge import (
     CreateDocumentRequest,
@@ -44,6 +45,8 @@ R = TypeVar("R", bound=RequestModel)
 _PATHS: Final = re.compile(r"/knowledge(/[^/]+/versions)?")
 _AROUND_DOCUMENT_BYTES: Final = 64 * 1024
 """Room for other fields, boundaries and names beside the document."""
+
+_MAX_ITEMS: Final = 100
 
 _DOCUMENT_TYPES: Final[Sequence[str]] = (*get_args(TextType), "application/pdf")
 _TYPES_BY_EXTENSION: Final[Mapping[str, DocumentType]] = {
@@ -149,13 +152,14 @@ async def _read_json(request: Request, model: type[R]) -> R:
 
 def _parsed(body: bytes, model: type[R]) -> R:
     try:
+        check_items(body, most=_MAX_ITEMS)
         return model.model_validate(json.loads(body))
+    except TooManyItemsError:
+        raise invalid("body", error_messages.TOO_MANY_ITEMS) from None
     except ValidationError as error:
         raise _in_body(error) from None
     except json.JSONDecodeError as error:
         raise invalid("body", error_messages.INVALID_JSON_AT.format(error.pos)) from None
-    except RecursionError:
-        raise invalid("body", error_messages.NESTED_TOO_DEEPLY) from None
     except ValueError:
         raise invalid("body", error_messages.INVALID_JSON) from None
 

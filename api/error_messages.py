@@ -215,6 +215,7 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
 
 NESTED_TOO_DEEPLY: Final = "Nested too deeply."
 NOT_UTF_8: Final = "Must be valid UTF-8."
+TOO_MANY_ITEMS: Final = "Too many fields or items."
 UNREADABLE: Final = "The body can't be read."
 BODY_INCOMPLETE: Final = "The body is incomplete."
 INVALID_JSON: Final = "Invalid JSON."

@@ -18,7 +18,7 @@ from starlette.routing import compile_path
 from api import error_messages
 from api.envelope import ErrorBody, ErrorResponse, FieldProblem, Meta, request_id_of
 from api.error_messages import REFUSALS, Problem, validation_message
-from api.routing import takes_head
+from api.routing import TooManyItemsError, takes_head
 from api.security_headers import SECURITY_HEADERS
 from schema.errors import HTTP_STATUS, MESSAGES, RETRYABLE, ErrorCode
 from schema.ids import TurnId
@@ -41,6 +41,7 @@ Refusal: TypeAlias = StrEnum | InvalidField | LimitReached | TooLong | UnknownMo
 _log = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S: Final = "2"
+_MAX_DETAILS: Final = 100
 RATE_LIMIT_HEADERS_KEY: Final = "everturn.rate_limit_headers"
 """The key of a request's rate limit headers in its scope."""
 _BY_STATUS: Final = {
@@ -151,7 +152,7 @@ def install_error_handlers(app: FastAPI) -> None:
             code = ErrorCode.METHOD_NOT_ALLOWED
             headers = {"Allow": ", ".join(_methods(request.url.path, allowed))}
             return error_response(request, code, MESSAGES[code], headers=headers)
-        details = [field_problem(problem) for problem in error.errors()]
+        details = [field_problem(problem) for problem in error.errors()[:_MAX_DETAILS]]
         code = ErrorCode.VALIDATION_ERROR
         message = f"{details[0].path}: {details[0].message}" if details else MESSAGES[code]
         return error_response(request, ErrorCode.VALIDATION_ERROR, message, details=details)
@@ -186,6 +187,8 @@ def _why_unreadable(cause: BaseException | None) -> str:
             return error_messages.NESTED_TOO_DEEPLY
         case UnicodeError():
             return error_messages.NOT_UTF_8
+        case TooManyItemsError():
+            return error_messages.TOO_MANY_ITEMS
         case _:
             return error_messages.UNREADABLE
 

@@ -82,8 +82,9 @@ class BodyLimitMiddleware:
 
 
 def _declared_size(scope: Scope) -> int:
-    declared = Headers(scope=scope).get("content-length", "")
-    return int(declared) if declared.isdecimal() else 0
+    # The server takes any number of zeros before it, `int` only so many digits.
+    declared = Headers(scope=scope).get("content-length", "").lstrip("0")
+    return int(declared[:20]) if declared.isdecimal() else 0
 
 
 class HeadMiddleware:

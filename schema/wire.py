@@ -136,6 +136,24 @@ VisibleText = Annotated[StorableText, AfterValidator(_visible)]
 """Text that names something to people: at least one visible character."""
 
 
+_FEW_ITEMS = 16  # a delta of a model has about eight
+_JSON_STRING = re.compile(r'"[^"]*"')
+
+
+def count_json_items(text: str, *, most: int) -> int:
+    """Return how many items JSON has, by its commas and brackets; exactly, if at most `most`."""
+    items = _items(text)
+    if items <= _FEW_ITEMS:
+        return items
+    text = text.replace("\\\\", "").replace('\\"', "")
+    # An item has a string for its key, and one for its value.
+    return _items(_JSON_STRING.sub("", text, count=2 * max(most, 0) + 2))
+
+
+def _items(text: str) -> int:
+    return text.count(",") + text.count("[") + text.count("{")
+
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 

@@ -7,7 +7,6 @@ Source: server-sent events, WHATWG HTML, section 9.2; RFC 9110, section 8.4 (con
 
 import asyncio
 import json
-import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from time import thread_time
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import httpx2
 
+from schema.wire import count_json_items
 from services.models.failures import ModelCallError, broken_stream, runaway
 
 MAX_LINE_BYTES: Final = 1024 * 1024
@@ -41,7 +41,6 @@ _DONE: Final = "[DONE]"  # The last event of OpenAI's streams, which gateways le
 # A delta has about eight.
 _PLAIN_ITEMS: Final = 16
 _BOM: Final = b"\xef\xbb\xbf"
-_STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 class TooManyItemsError(ValueError):
@@ -53,19 +52,13 @@ def parse_json(text: str, *, most: int = MAX_JSON_ITEMS) -> tuple[Any, int]:
 
     Errors: ValueError for what is no JSON; TooManyItemsError.
     """
-    items = _items(text)
-    if items > _PLAIN_ITEMS:
-        items = _items(_STRING.sub("", text))
+    items = count_json_items(text, most=most)
     if items > most:
         raise TooManyItemsError
     try:
         return json.loads(text), items
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def _items(text: str) -> int:
-    return text.count(",") + text.count("[") + text.count("{")
 
 
 def max_answer_bytes(max_tokens: int) -> int:

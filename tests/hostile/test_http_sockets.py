@@ -46,6 +46,33 @@ async def test_500_half_open_requests_are_closed(
     assert (await client.request("GET", "chats")).status_code == 200
 
 
+async def test_bodies_of_thousands_of_unknown_fields_are_refused(
+    everturn: ScriptedStack, client: Client, others: Others
+) -> None:
+    fields = b",".join(b'"k%d":1' % number for number in range(80_000))
+    request = b"%sContent-Length: %d\r\n\r\n{%s}" % (_BODY, len(fields) + 2, fields)
+    async with others("bodies of 80,000 unknown fields"):
+        for _ in range(10):
+            stranger = await RawClient.connect(everturn.api)
+            stranger.say(request)
+            status, headers, _ = await stranger.response()
+            assert (status, len(headers["content-length"])) == (400, 3)
+            await stranger.close()
+
+    assert (await client.request("GET", "chats")).status_code == 200
+
+
+async def test_a_length_of_5000_digits_is_a_length(everturn: ScriptedStack) -> None:
+    stranger = await RawClient.connect(everturn.api)
+    stranger.say(b"%sContent-Length: %s2\r\n\r\n{}" % (_BODY, b"0" * 5_000))
+
+    status, _, body = await stranger.response()
+
+    assert (status, body["error"]["code"]) == (400, "VALIDATION_ERROR")
+    assert len(body["error"]["details"]) == 2
+    await stranger.close()
+
+
 async def test_bodies_that_stop_half_way_are_refused(
     everturn: ScriptedStack, client: Client, others: Others
 ) -> None:

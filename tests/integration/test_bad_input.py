@@ -52,7 +52,8 @@ BODIES = {
     "a list": b"[]",
     "a string": b'"content"',
     "a number too large": b"9" * 5000,
-    "deeply nested": b"[" * 100_000,
+    "deeply nested": b"[" * 5_000,
+    "too many fields": b"{%s}" % b",".join(b'"k%d": 1' % number for number in range(20_000)),
     "no UTF-8": b'{"content": "\xff", "title": "\xff"}',
     "NaN": b'{"content": NaN, "title": NaN}',
 }
@@ -99,8 +100,10 @@ async def test_a_body_must_be_a_json_object(user: ApiUser, stack: Stack, case: s
     ("path", "case", "message"),
     [
         ("/chats", "deeply nested", "Nested too deeply."),
-        ("/knowledge", "deeply nested", "Nested too deeply."),
+        ("/knowledge", "deeply nested", "Too many fields or items."),
         ("/chats", "no UTF-8", "Must be valid UTF-8."),
+        ("/chats", "too many fields", "Too many fields or items."),
+        ("/knowledge", "too many fields", "Too many fields or items."),
     ],
 )
 async def test_an_unreadable_body_is_rejected_with_the_reason(
@@ -109,6 +112,21 @@ async def test_an_unreadable_body_is_rejected_with_the_reason(
     refused = check_refused(await send(user, path, BODIES[case]), 400, "VALIDATION_ERROR")
 
     assert refused["error"]["details"] == [{"path": "body", "message": message}]
+
+
+async def test_only_so_many_invalid_fields_are_listed(user: ApiUser) -> None:
+    response = await user.request("POST", "/chats", json=dict.fromkeys(map(str, range(5_000)), 1))
+
+    refused = check_refused(response, 400, "VALIDATION_ERROR")
+    assert len(refused["error"]["details"]) == 100
+
+
+async def test_commas_and_quotes_in_a_text_are_no_fields(user: ApiUser) -> None:
+    content = 'a, "b", [c], {d}, \\' * 5_000
+
+    created = await user.request("POST", "/knowledge", json={"title": "x", "content": content})
+
+    assert created.status_code == 201, created.text
 
 
 async def test_a_message_that_is_too_long_is_rejected_with_the_limit(user: ApiUser) -> None:
