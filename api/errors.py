@@ -152,7 +152,8 @@ def install_error_handlers(app: FastAPI) -> None:
             code = ErrorCode.METHOD_NOT_ALLOWED
             headers = {"Allow": ", ".join(_methods(request.url.path, allowed))}
             return error_response(request, code, MESSAGES[code], headers=headers)
-        details = [field_problem(problem) for problem in error.errors()[:_MAX_DETAILS]]
+        # What reads the same body before the route finds the same.
+        details = [*dict.fromkeys(map(field_problem, error.errors()[:_MAX_DETAILS]))]
         code = ErrorCode.VALIDATION_ERROR
         message = f"{details[0].path}: {details[0].message}" if details else MESSAGES[code]
         return error_response(request, ErrorCode.VALIDATION_ERROR, message, details=details)

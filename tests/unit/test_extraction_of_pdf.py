@@ -6,7 +6,11 @@ import pytest
 
 from schema.result import Err, Ok
 from services.knowledge.extraction.documents import ExtractionLimits, ExtractionRefusal
-from services.knowledge.extraction.pdf_text import extract_pdf, join_hyphenated
+from services.knowledge.extraction.pdf_text import (
+    extract_pdf,
+    join_hyphenated,
+    spell_ligatures,
+)
 from tests.fixtures import documents
 
 LIMITS = ExtractionLimits(pages=5, text_chars=100)
@@ -70,6 +74,19 @@ def test_text_outside_of_the_page_is_left_out() -> None:
 )
 def test_a_hyphen_that_only_breaks_a_word_is_taken_out(text: str, joined: str) -> None:
     assert join_hyphenated(text) == joined
+
+
+@pytest.mark.parametrize(
+    ("text", "spelt"),
+    [
+        ("di\x1berent, \x1crst, \x1dow", "different, first, flow"),
+        ("o\x1ece, ba\x1fed", "office, baffled"),
+        ("o\x1b, Gru\x1b", "off, Gruff"),
+        ("1 \x1c 2, \x1b[2J", "1 \x1c 2, \x1b[2J"),
+    ],
+)
+def test_ligatures_that_are_codes_of_a_font_are_letters(text: str, spelt: str) -> None:
+    assert spell_ligatures(text) == spelt
 
 
 def test_a_text_of_wrong_letters_is_garbled() -> None:

@@ -13,6 +13,8 @@ GERMAN = "Die größten Gefäße über den Dächern wären für süße Früchte 
 RUSSIAN = "Сегодня хорошая погода, и мы пойдём гулять в парк со всеми нашими друзьями. "
 JAPANESE = "この文書は、Debian の開発者が知っておくべき手続きと資源を説明しています。"
 CHINESE = "本文档的目的是为 Debian 开发人员提供推荐的程序和可用资源的概述。"
+ARABIC = "كل إنسان يولد حرا ومتساويا في الكرامة والحقوق. "
+HEBREW = "כל בני האדם נולדו בני חורין ושווים בערכם ובזכויותיהם. "
 CHANCE = random.Random(12)
 
 
@@ -35,7 +37,8 @@ def shifted(text: str, by: int) -> str:
         "大韓民國의 憲法은 國民의 權利를 保障한다. 民主共和國",
         "สวัสดีชาวโลกภาษาไทยไม่มีช่องว่างระหว่างคำและเราต้องอ่านให้ถูกต้อง",
         "בראשית Genesis ברא created אלהים God ",
-        "كل إنسان يولد حرا ومتساويا في الكرامة والحقوق. ",
+        ARABIC,
+        HEBREW,
         "ˈðɪs ɪz ə ˈtɛst əv fəˈnɛtɪk trænsˈkrɪpʃn̩ ",
         "Let α and β be angles; then sin α cos β = γ for all Δx → 0. The θ-function φ(x), 5 µm. ",
         "TCP RST SYN ACK HTTP TLS DNS DHCP BGP RFC NTP SSH FTP SMTP LDAP XML XSD HTML CSS ",
@@ -64,6 +67,8 @@ def test_what_was_written_is_not_garbled(text: str) -> None:
         CHINESE.encode("gbk").decode("latin-1"),
         "ୈ 1 ষ ͜ͷจॻ͕ѻ͏ൣғʹ͍ͭͯ ύοέʔδϝϯςφͷ੹຿ ",
         "في Fن مrkbة بعwnان الySف ال”yqل , وÐلك إبAن ‹Cwة 1919 dR الاحtلال ",
+        ARABIC[::-1],
+        HEBREW[::-1],
         shifted(GERMAN, 3),
         shifted(GERMAN, 1),
         GERMAN.replace(" ", "").replace(",", "").replace(".", ""),

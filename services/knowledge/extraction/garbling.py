@@ -128,6 +128,18 @@ def _inverted(words: Sequence[str]) -> float:
     return _share(cased, lambda word: any(a.islower() and b.isupper() for a, b in pairwise(word)))
 
 
+# Letters that no word begins with: final forms in Hebrew, teh marbuta in Arabic.
+_NEVER_FIRST: Final = frozenset("\u05da\u05dd\u05df\u05e3\u05e5\u0629")
+
+
+def _reversed(words: Sequence[str]) -> float:
+    """Return the share of right-to-left words that begin with what only ends words."""
+    written = [word for word in words if len(word) > 2 and _script(word[0]) in {"arabic", "hebrew"}]
+    if len(written) < _LEAST_LETTERS:
+        return 0.0
+    return sum(word[0] in _NEVER_FIRST for word in written) / len(written)
+
+
 def _rare(words: Sequence[str]) -> float:
     """Return the share of ideographs and Hangul that hardly anybody knows."""
     known = _known_ideographs()
@@ -193,6 +205,7 @@ _SIGNS: Final[Mapping[str, tuple[Callable[[Sequence[str]], float], float]]] = {
     "glued": (_glued, 0.3),
     "foreign": (_foreign, 0.2),
     "inverted": (_inverted, 0.1),
+    "reversed": (_reversed, 0.04),
     "rare": (_rare, 0.4),
     "shifted": (_shifted, 0.45),
 }

@@ -45,7 +45,7 @@ def extract_pdf(data: bytes, limits: ExtractionLimits) -> Result[str, Extraction
     if isinstance(pages, Err):
         return pages
     text = finish(
-        join_hyphenated(pages.value),
+        join_hyphenated(spell_ligatures(pages.value)),
         max_chars=limits.text_chars,
         unreadable=ExtractionRefusal.NO_TEXT,
     )
@@ -69,6 +69,16 @@ def _read_pages(data: bytes, limits: ExtractionLimits) -> Result[str, Extraction
                 return Err(ExtractionRefusal.TOO_LARGE)
             texts.append(text)
     return Ok(_BETWEEN_PAGES.join(texts))
+
+
+# Where fonts of TeX have them; they often don't say that these are letters.
+_LIGATURES: Final = {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "ffl"}
+_LIGATURE: Final = re.compile(r"[\x1b-\x1f](?=[a-z\xdf-\xff])|(?<=[A-Za-z\xc0-\xff])[\x1b-\x1f]")
+
+
+def spell_ligatures(text: str) -> str:
+    """Return the text with the letters of ligatures that are codes of a font."""
+    return _LIGATURE.sub(lambda code: _LIGATURES[code[0]], text)
 
 
 # PDFium writes U+0002 for a hyphen at the end of a line, and leaves the end of the line out.
