@@ -27,8 +27,8 @@ from api.routes import (
     turns,
     users,
 )
+from api.routes.admin import budgets, plans, prompts, records, tool_sources
 from api.routes.admin import knowledge as admin_knowledge
-from api.routes.admin import plans, prompts, records, tool_sources
 from api.routes.admin import tools as admin_tools
 from api.routes.admin import turns as admin_turns
 from api.routes.admin import users as admin_users
@@ -66,6 +66,7 @@ _SIGNED_IN: Final = (
     admin_users,
     admin_knowledge,
     records,
+    budgets,
     plans,
     prompts,
 )

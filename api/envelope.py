@@ -6,6 +6,7 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from pydantic import Field
 
+from schema.budgets import BudgetExceeded
 from schema.errors import ErrorCode
 from schema.ids import TurnId
 from schema.pages import Page
@@ -55,7 +56,9 @@ class ErrorBody(WireModel):
 
     code: ErrorCode
     message: str = Field(description="For people; it may change. Branch on `code`.")
-    details: list[FieldProblem] | None = None
+    details: list[FieldProblem] | BudgetExceeded | None = Field(
+        None, description="The invalid fields; for `BUDGET_EXCEEDED`, the budget."
+    )
     retryable: bool = Field(description="Whether the same request may succeed later.")
     turn_id: TurnId | None = Field(None, description="The failed turn, if a turn failed.")
 

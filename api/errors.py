@@ -20,6 +20,7 @@ from api.envelope import ErrorBody, ErrorResponse, FieldProblem, Meta, request_i
 from api.error_messages import REFUSALS, Problem, validation_message
 from api.routing import TooManyItemsError, takes_head
 from api.security_headers import SECURITY_HEADERS
+from schema.budgets import BudgetExceeded
 from schema.errors import HTTP_STATUS, MESSAGES, RETRYABLE, ErrorCode
 from schema.ids import TurnId
 from schema.pages import InvalidCursorError
@@ -35,8 +36,12 @@ from services.turns.acceptance import TooLong
 
 T = TypeVar("T")
 
-Refusal: TypeAlias = StrEnum | InvalidField | LimitReached | TooLong | UnknownModel | Unusable
+Refusal: TypeAlias = (
+    StrEnum | BudgetExceeded | InvalidField | LimitReached | TooLong | UnknownModel | Unusable
+)
 """What services return instead of a result; enums are looked up in `error_messages.REFUSALS`."""
+
+Details: TypeAlias = Sequence[FieldProblem] | BudgetExceeded | None
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +72,7 @@ class ApiError(Exception):
         message: str | None = None,
         *,
         path: str | None = None,
-        details: Sequence[FieldProblem] | None = None,
+        details: Details = None,
         turn_id: TurnId | None = None,
     ) -> None:
         self.code = code
@@ -84,9 +89,12 @@ def invalid(path: str, message: str) -> ApiError:
     return ApiError(ErrorCode.VALIDATION_ERROR, message, path=path)
 
 
-def refused(refusal: Refusal, noun: str) -> ApiError:
+def refused(refusal: Refusal, noun: str) -> ApiError:  # noqa: PLR0911 -- one for each kind
     """Return the error for a service's refusal; `noun` is the kind of resource."""
     match refusal:
+        case BudgetExceeded():
+            # Without Retry-After: until it resets may be weeks, which no client should wait for.
+            return ApiError(ErrorCode.BUDGET_EXCEEDED, refusal.message, details=refusal)
         case InvalidField(path=path, message=message):
             return invalid(path, message)
         case LimitReached(limit):
@@ -245,7 +253,7 @@ def error_response(
     code: ErrorCode,
     message: str,
     *,
-    details: Sequence[FieldProblem] | None = None,
+    details: Details = None,
     turn_id: TurnId | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
@@ -254,7 +262,7 @@ def error_response(
         error=ErrorBody(
             code=code,
             message=message,
-            details=None if details is None else list(details),
+            details=list(details) if isinstance(details, Sequence) else details,
             retryable=code in RETRYABLE,
             turn_id=turn_id,
         ),

@@ -31,6 +31,10 @@ OF_ONE: Final = (*SIGNED_IN, ErrorCode.NOT_FOUND)
 _DESCRIPTIONS: Final = {
     ErrorCode.VALIDATION_ERROR: "The request is invalid; `details` lists the fields.",
     ErrorCode.UNAUTHENTICATED: "The access token is missing, invalid or expired.",
+    ErrorCode.BUDGET_EXCEEDED: (
+        "A budget is used up; `details` says which, and when it resets. With `turnId` it was used "
+        "up during the turn."
+    ),
     ErrorCode.FORBIDDEN: "The caller has no access to the resource, or lacks the permission.",
     ErrorCode.NOT_FOUND: "The resource doesn't exist.",
     ErrorCode.CONFLICT: "The request conflicts with the current state.",

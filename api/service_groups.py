@@ -23,6 +23,7 @@ from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
 from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimitService
+from services.subscriptions.overrides import BudgetOverrides
 from services.subscriptions.plans import PlanService
 from services.subscriptions.service import SubscriptionService
 from services.subscriptions.usage import SubscriptionUsageService, UsageReports
@@ -59,10 +60,11 @@ class AccountServices:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionServices:
-    """Plans, their assignment to users, and usage."""
+    """Plans, their assignment to users, budgets beside them, and usage."""
 
     plans: PlanService
     assignments: SubscriptionService
+    overrides: BudgetOverrides
     usage: SubscriptionUsageService
     reports: UsageReports
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from schema.budgets import ApiKeyBudget, BudgetLimits
 from schema.ids import ApiKeyId
 from schema.permissions import Permission
 from schema.wire import Moment, RequestModel, Timestamp, VisibleText, WireModel
@@ -26,6 +27,7 @@ class ApiKey(WireModel):
     created_at: Timestamp
     expires_at: Timestamp | None
     last_used_at: Timestamp | None
+    budget: ApiKeyBudget | None
 
 
 class CreatedApiKey(ApiKey):
@@ -48,3 +50,10 @@ class CreateApiKeyRequest(RequestModel):
         | None
     ) = None
     expires_at: Moment | None = None
+    budget: Annotated[
+        BudgetLimits | None,
+        Field(
+            description="Limits of what the key may spend, beside those of its user. They can't be "
+            "changed; create another key instead."
+        ),
+    ] = None

@@ -22,6 +22,8 @@ class AuditAction(StrEnum):
     USER_DELETED = "user.deleted"
     USER_CHANGED = "user.changed"
     USER_PLAN_ASSIGNED = "user.plan_assigned"
+    USER_BUDGET_SET = "user.budget_set"
+    USER_BUDGET_REMOVED = "user.budget_removed"
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
     CHAT_DELETED = "chat.deleted"
@@ -34,6 +36,8 @@ class AuditAction(StrEnum):
     PROMPT_ACTIVATED = "prompt.activated"
     PLAN_CREATED = "plan.created"
     PLAN_CHANGED = "plan.changed"
+    INSTALLATION_BUDGET_SET = "installation.budget_set"
+    INSTALLATION_BUDGET_REMOVED = "installation.budget_removed"
     TOOL_CHANGED = "tool.changed"
     TOOL_TESTED = "tool.tested"
     MCP_SERVER_CREATED = "mcp_server.created"
@@ -63,6 +67,7 @@ class ResourceType(StrEnum):
     MCP_SERVER = "mcp_server"
     WORKFLOW_TOOL = "workflow_tool"
     TURN = "turn"
+    INSTALLATION = "installation"
 
 
 def _text_of_network(network: object) -> str | None:

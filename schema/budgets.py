@@ -8,7 +8,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from schema.errors import NO_BUDGET_LEFT
-from schema.wire import RequestModel, Timestamp, Usd, WireModel
+from schema.ids import UserId
+from schema.wire import RequestModel, Timestamp, Usd, VersionedModel, WireModel
 
 # JSON has no decimals: they are parsed from strings and numbers.
 _Money = Annotated[
@@ -103,3 +104,83 @@ class BudgetExceeded(WireModel):
         return NO_BUDGET_LEFT.format(
             _OWNERS[self.scope], _KINDS[self.window, self.unit], f"{resets_at:%Y-%m-%d %H:%M} UTC"
         )
+
+
+class MoneyUse(WireModel):
+    """A budget of money: `used` by finished calls, and `reserved` for running ones.
+
+    `limit` and `left` are null without a limit.
+    """
+
+    limit: Usd | None
+    used: Usd
+    reserved: Usd
+    left: Usd | None
+
+
+class TokenUse(WireModel):
+    """A budget of tokens: `used` by finished calls, and `reserved` for running ones.
+
+    `limit` and `left` are null without a limit.
+    """
+
+    limit: int | None
+    used: int
+    reserved: int
+    left: int | None
+
+
+class WindowUse(WireModel):
+    """What was spent in a day or month, and when the next begins."""
+
+    starts_at: Timestamp
+    resets_at: Timestamp
+    usd: MoneyUse
+    tokens: TokenUse
+
+
+class BudgetUse(WireModel):
+    """What was spent in the current day and month, against the limits."""
+
+    day: WindowUse
+    month: WindowUse
+
+
+class LimitsInEffect(WireModel):
+    """Limits of spending; null means no limit."""
+
+    budget_usd: Usd | None
+    daily_budget_usd: Usd | None
+    budget_tokens: int | None
+    daily_budget_tokens: int | None
+
+
+class ApiKeyBudget(LimitsInEffect, BudgetUse):
+    """The limits of an API key, which apply beside its user's, and what it has spent."""
+
+
+class LimitsSource(StrEnum):
+    """Where a user's limits come from."""
+
+    PLAN = "plan"
+    USER = "user"
+
+
+class UserBudget(LimitsInEffect, BudgetUse, VersionedModel):
+    """The limits that apply to a user, and what they have spent.
+
+    With `source: "user"` they replace all four of the plan's. `version` is 0 for the plan's.
+    """
+
+    user_id: UserId
+    source: LimitsSource
+    updated_at: Timestamp | None
+
+
+class InstallationBudget(LimitsInEffect, BudgetUse, VersionedModel):
+    """The limits that apply to all users together, and what they have spent.
+
+    `version` is 0 while none are set.
+    """
+
+    updated_at: Timestamp | None

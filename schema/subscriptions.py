@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from schema.budgets import WindowUse
 from schema.ids import PlanId, UserId
 from schema.plans import Entitlements, ModelName
 from schema.time_ranges import TimeRange
@@ -59,10 +60,16 @@ class PeriodQuota(WireModel):
 
 
 class Budget(WireModel):
-    """The budget of a period and what is left; null if the plan sets none."""
+    """The budget of a period in USD and what is left of it, null without a limit.
+
+    `leftUsd` counts what is reserved for running calls as spent. `day` and `month` are all budgets
+    of the current day and period, null for another period.
+    """
 
     limit_usd: Usd | None
     left_usd: Usd | None
+    day: WindowUse | None
+    month: WindowUse | None
 
 
 class SubscriptionUsage(WireModel):

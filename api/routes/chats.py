@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from api.access import OpenStream, limited, may
+from api.access import CurrentCaller, OpenStream, limited, may
 from api.dependencies import Chats, Services
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import value_or_raise
@@ -137,6 +137,7 @@ async def send_message(
     chat_id: ChatIdPath,
     body: SendMessageRequest,
     actor: Writer,
+    caller: CurrentCaller,
     services: Services,
     slot: OpenStream,
     idempotency_key: IdempotencyKey = None,
@@ -144,6 +145,8 @@ async def send_message(
     """Store a message and start a turn that answers it. Disconnecting doesn't stop the turn."""
     if body.stream:
         await slot.take()
-    result = await services.turns.acceptance.accept(actor, chat_id, body, key=idempotency_key)
+    result = await services.turns.acceptance.accept(
+        actor, chat_id, body, key=idempotency_key, api_key_id=caller.api_key_id
+    )
     accepted = value_or_raise(result, "chat")
     return await answer_turn(request, services, actor, accepted, stream=body.stream)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Request, Response
 
-from api.access import OpenStream, limited, may
+from api.access import CurrentCaller, OpenStream, limited, may
 from api.dependencies import Services
 from api.envelope import Envelope, envelope
 from api.error_messages import NO_SUCH_EVENT
@@ -117,6 +117,7 @@ async def regenerate_turn(
     turn_id: TurnIdPath,
     body: RegenerateTurnRequest,
     actor: Writer,
+    caller: CurrentCaller,
     services: Services,
     slot: OpenStream,
     idempotency_key: IdempotencyKey = None,
@@ -124,7 +125,9 @@ async def regenerate_turn(
     """Answer the latest message of a chat again, in a new turn that replaces the old one."""
     if body.stream:
         await slot.take()
-    result = await services.turns.regeneration.regenerate(actor, turn_id, body, key=idempotency_key)
+    result = await services.turns.regeneration.regenerate(
+        actor, turn_id, body, key=idempotency_key, api_key_id=caller.api_key_id
+    )
     accepted = value_or_raise(result, "turn")
     return await answer_turn(request, services, actor, accepted, stream=body.stream)
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Numeric
+from sqlalchemy import BigInteger, Numeric
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -55,8 +55,8 @@ class BudgetRow(SQLModel, table=True):
     user_id: UUID | None = Field(default=None, foreign_key="users.id")
     budget_usd: Decimal | None = Field(default=None, sa_type=Numeric(20, 10))
     daily_budget_usd: Decimal | None = Field(default=None, sa_type=Numeric(20, 10))
-    budget_tokens: int | None = None
-    daily_budget_tokens: int | None = None
+    budget_tokens: int | None = Field(default=None, sa_type=BigInteger)
+    daily_budget_tokens: int | None = Field(default=None, sa_type=BigInteger)
     version: int = 1
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()

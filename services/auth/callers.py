@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.actors import Actor, ActorType
-from schema.ids import UserId
+from schema.ids import ApiKeyId, UserId
 from schema.permissions import ADMINISTRATION, Permission, permissions_of
 from services.auth.accounts import Account, AccountCache
 from services.auth.credentials import API_KEY_PREFIX, AccessTokens, ApiKeyReader, KeyHolder
@@ -30,6 +30,11 @@ class Caller:
     def by_key(self) -> bool:
         """Whether an API key was used."""
         return self.key is not None
+
+    @property
+    def api_key_id(self) -> ApiKeyId | None:
+        """The API key that was used, if one was: turns count towards its budget."""
+        return None if self.key is None else self.key.id
 
     def acting(self, permission: Permission) -> Actor:
         """Return the actor for a permission.

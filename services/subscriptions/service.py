@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
+from schema.budgets import BudgetLimits, BudgetScope
 from schema.ids import UserId
 from schema.plans import Entitlements
 from schema.result import Err, Ok, Result
@@ -20,7 +21,7 @@ from schema.subscriptions import (
     SubscribedPlan,
     Subscription,
 )
-from schema.tables import PlanRow, SubscriptionRow, UserRow
+from schema.tables import BudgetRow, PlanRow, SubscriptionRow, UserRow
 from schema.tables.columns import utc_now
 from services.audit import record
 from services.auth.invalidation import CacheInvalidation, Invalidation
@@ -43,9 +44,20 @@ _IS_THEIRS: Final = and_(
     col(SubscriptionRow.plan_id) == col(PlanRow.id),
     col(SubscriptionRow.user_id) == bindparam("user_id", type_=Uuid),
 )
-_WITH_START: Final[Any] = select(PlanRow, SubscriptionRow.started_at)
+_BUDGET_IS_THEIRS: Final = and_(
+    col(BudgetRow.scope) == BudgetScope.USER,
+    col(BudgetRow.subject_id) == bindparam("user_id", type_=Uuid),
+)
+_WITH_START: Final[Any] = select(
+    PlanRow,
+    SubscriptionRow.started_at,
+    col(BudgetRow.version).label("budget_version"),
+    col(BudgetRow.updated_at).label("budget_updated_at"),
+    *(getattr(BudgetRow, name) for name in BudgetLimits.model_fields),
+)
 _TERMS: Final[CompiledQuery[Any]] = CompiledQuery(
     _WITH_START.outerjoin(SubscriptionRow, _IS_THEIRS)
+    .outerjoin(BudgetRow, _BUDGET_IS_THEIRS)
     .where(or_(col(SubscriptionRow.user_id).is_not(None), col(PlanRow.is_default)))
     .order_by(col(SubscriptionRow.user_id).is_(None))
     .limit(1)
@@ -53,16 +65,34 @@ _TERMS: Final[CompiledQuery[Any]] = CompiledQuery(
 
 
 @dataclass(frozen=True, slots=True)
+class UserLimits:
+    """Limits of spending that were set for one user."""
+
+    limits: BudgetLimits
+    version: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
-    """The plan of a user and its start; `anchor` is where their periods begin."""
+    """The plan of a user, its start, and their budget of their own, if they have one.
+
+    `anchor` is where their periods begin.
+    """
 
     plan: SubscribedPlan
     since: datetime | None
+    override: UserLimits | None = None
 
     @property
     def anchor(self) -> datetime:
         """Where periods begin: without a subscription, with the calendar's months."""
         return CALENDAR if self.since is None else self.since
+
+    @property
+    def limits(self) -> BudgetLimits:
+        """The limits of spending that apply: the user's own replace all of the plan's."""
+        return self.plan.entitlements if self.override is None else self.override.limits
 
     @property
     def entitlements(self) -> Entitlements:
@@ -108,7 +138,15 @@ class SubscriptionService:
 async def read_terms(connection: Connection, user_id: UserId) -> Terms:
     """Return the plan of a user: their own, or the default one."""
     row: Any = await _TERMS.first(connection, user_id=user_id)
-    return Terms(SubscribedPlan.model_validate(row), row.started_at)
+    override = None
+    if row.budget_version is not None:
+        override = UserLimits(limits_of(row), row.budget_version, row.budget_updated_at)
+    return Terms(SubscribedPlan.model_validate(row), row.started_at, override)
+
+
+def limits_of(row: Any) -> BudgetLimits:  # noqa: ANN401 -- a row of `budgets`, or with its columns
+    """Return the limits of a row."""
+    return BudgetLimits(**{name: getattr(row, name) for name in BudgetLimits.model_fields})
 
 
 async def _assign(

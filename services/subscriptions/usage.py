@@ -12,6 +12,7 @@ from sqlmodel import SQLModel, col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
+from schema.budgets import BudgetScope
 from schema.errors import NOT_A_MONTH
 from schema.ids import UserId, first_id_at
 from schema.pages import InvalidCursorError, Page, PageRequest, decode_cursor, encode_cursor
@@ -33,6 +34,7 @@ from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.database.queries import CLOCK_SLACK, CompiledQuery
 from services.resources import InvalidField
+from services.subscriptions.budget_use import read_spent
 from services.subscriptions.periods import period_at, period_of_month
 from services.subscriptions.service import Terms, read_terms
 
@@ -169,7 +171,7 @@ async def _usage(
         memories=Quota(used=found.memories, limit=entitlements.max_memories),
         documents=Quota(used=found.documents, limit=entitlements.max_documents),
         web_searches=PeriodQuota(used=found.web_searches, limit=entitlements.max_web_searches),
-        budget=_budget(entitlements.budget_usd, spent.cost_usd),
+        budget=await _budget(connection, user_id, terms, period, cost_usd=spent.cost_usd),
     )
 
 
@@ -182,9 +184,16 @@ def _parameters(user_id: UserId, period: Period) -> dict[str, object]:
     }
 
 
-def _budget(limit_usd: Decimal | None, cost_usd: Decimal) -> Budget:
-    left_usd = None if limit_usd is None else max(limit_usd - cost_usd, Decimal(0))
-    return Budget(limit_usd=limit_usd, left_usd=left_usd)
+async def _budget(
+    connection: Connection, user_id: UserId, terms: Terms, period: Period, *, cost_usd: Decimal
+) -> Budget:
+    limit_usd = terms.limits.budget_usd
+    if period != period_at(utc_now(), anchor=terms.anchor):
+        left_usd = None if limit_usd is None else max(limit_usd - cost_usd, Decimal(0))
+        return Budget(limit_usd=limit_usd, left_usd=left_usd, day=None, month=None)
+    spent = await read_spent(connection, BudgetScope.USER, [user_id], period=period)
+    use = spent[user_id].against(terms.limits)
+    return Budget(limit_usd=limit_usd, left_usd=use.month.usd.left, day=use.day, month=use.month)
 
 
 _KEYS: Final[dict[UsageGrouping, Any]] = {

@@ -4,13 +4,17 @@ The row of the chat is the lock that decides which turn runs now; the workflow i
 caller once the transaction is through, or by the sweep.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
+
+import asyncpg
 
 from schema.actors import Actor
+from schema.budgets import BudgetExceeded
 from schema.chats import SendMessageRequest
-from schema.ids import ChatId, TurnId, new_id
+from schema.ids import ApiKeyId, ChatId, TurnId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
@@ -18,6 +22,7 @@ from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.prompts.tokens import tokens_of
 from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
+from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 
@@ -25,11 +30,17 @@ _LOCK_CHAT: Final = "SELECT id FROM chats WHERE id = $1 FOR UPDATE"
 
 _OF_KEY: Final = "SELECT * FROM turns WHERE user_id = $1 AND idempotency_key = $2"
 
-# A separate statement, after the lock: only then does it see what the lock waited for.
-_UNFINISHED: Final = """
-SELECT id, active FROM turns
-WHERE chat_id = $1 AND status IN ('queued', 'running', 'awaiting_approval')
-"""
+# A separate statement, after the lock: only then does it see what the lock waited for. It has at
+# least one row.
+_SITUATION: Final = f"""
+SELECT unfinished.id, unfinished.active, budget.*
+FROM (SELECT) AS chat
+LEFT JOIN (
+    SELECT id, active FROM turns
+    WHERE chat_id = $1 AND status IN ('queued', 'running', 'awaiting_approval')
+) AS unfinished ON true
+LEFT JOIN ({exhausted_budget(user="$2", api_key="$3")}) AS budget ON true
+"""  # noqa: S608 -- no value is written into it
 
 _REQUEST_CANCEL: Final = """
 UPDATE turns SET cancel_requested_at = now() WHERE id = $1 AND cancel_requested_at IS NULL
@@ -44,8 +55,8 @@ WHERE chat_id = $1 AND status = 'queued' AND NOT active RETURNING id
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, idempotency_key,
-                       request_hash)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                       request_hash, api_key_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), message AS (
@@ -64,6 +75,9 @@ class AcceptanceRefusal(StrEnum):
     MODEL_NOT_ALLOWED = "model_not_allowed"
     BUSY = "busy"
     QUEUE_FULL = "queue_full"
+
+
+Refusal: TypeAlias = AcceptanceRefusal | BudgetExceeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +120,7 @@ class _Queue:
 
 
 class TurnAcceptance:
-    """Accepts messages. Errors: DatabaseUnavailableError."""
+    """Accepts messages, unless a budget has nothing left. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self, database: Database, limits: AcceptanceLimits, accounts: AccountCache
@@ -122,10 +136,12 @@ class TurnAcceptance:
         request: SendMessageRequest,
         *,
         key: str | None,
-    ) -> Result[Accepted, AcceptanceRefusal | TooLong | Conflict | Unreachable]:
-        """Store the message and its turn.
+        api_key_id: ApiKeyId | None = None,
+    ) -> Result[Accepted, Refusal | TooLong | Conflict | Unreachable]:
+        """Store the message and its turn, which counts towards the budget of `api_key_id`, too.
 
-        Idempotency: retrying with the same key and request returns the original turn.
+        Idempotency: retrying with the same key and request returns the original turn, whatever
+        is left of the budget by then.
         """
         refusal = self._refusal(request)
         if refusal is not None:
@@ -140,6 +156,7 @@ class TurnAcceptance:
                     request=request,
                     model=model,
                     key=key,
+                    api_key_id=api_key_id,
                 )
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
@@ -152,7 +169,8 @@ class TurnAcceptance:
         request: SendMessageRequest,
         model: str | None,
         key: str | None,
-    ) -> Result[Accepted, AcceptanceRefusal | TooLong | Conflict | Unreachable]:
+        api_key_id: ApiKeyId | None,
+    ) -> Result[Accepted, Refusal | TooLong | Conflict | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
         # Without `stream`: a client may retry with another way of delivery.
         request_hash = hash_of_request(chat_id, request, without="stream")
@@ -161,7 +179,12 @@ class TurnAcceptance:
             return earlier
         if model is None:
             return Err(AcceptanceRefusal.MODEL_NOT_ALLOWED)
-        queue = await _make_room(connection, chat_id, request.if_busy)
+        rows = await connection.fetch(_SITUATION, chat_id, actor.user_id, api_key_id)
+        exceeded = exceeded_budget(rows[0])
+        if exceeded is not None:
+            return Err(exceeded)
+        unfinished = [row for row in rows if row["id"] is not None]
+        queue = await _make_room(connection, chat_id, unfinished, request.if_busy)
         refusal = self._refusal_of(queue, request.if_busy)
         if refusal is not None:
             return Err(refusal)
@@ -178,6 +201,7 @@ class TurnAcceptance:
             request_hash,
             request.content,
             tokens_of(request.content),
+            api_key_id,
         )
         if stored is None:
             return Err(Conflict.KEY_REUSED)
@@ -217,9 +241,10 @@ class TurnAcceptance:
         return None
 
 
-async def _make_room(connection: Connection, chat_id: ChatId, if_busy: IfBusy) -> _Queue:
-    """Read what runs and waits in the chat; an interruption cancels all of it."""
-    unfinished = await connection.fetch(_UNFINISHED, chat_id)
+async def _make_room(
+    connection: Connection, chat_id: ChatId, unfinished: Sequence[asyncpg.Record], if_busy: IfBusy
+) -> _Queue:
+    """Return what runs and waits in the chat; an interruption cancels all of it."""
     active = next((TurnId(row["id"]) for row in unfinished if row["active"]), None)
     waiting = sum(not row["active"] for row in unfinished)
     if active is None or if_busy is not IfBusy.INTERRUPT:

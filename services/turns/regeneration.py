@@ -4,12 +4,13 @@ Only the newest answer of a chat can be replaced: later messages build on it.
 """
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
 
 from schema.actors import Actor
-from schema.ids import TurnId, new_id
+from schema.budgets import BudgetExceeded
+from schema.ids import ApiKeyId, TurnId, new_id
 from schema.plans import Entitlements
 from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
@@ -17,6 +18,7 @@ from schema.turns import RegenerateTurnRequest, TurnStatus
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
+from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import allows_model
 from services.turns.acceptance import Accepted, accepted_turn, replayed_turn
 from services.turns.rows import turn_row
@@ -27,21 +29,22 @@ WHERE turns.id = $1 FOR UPDATE OF chats
 """
 
 # Separate statements, after the lock: only then do they see what it waited for.
-_SITUATION: Final = """
-SELECT turns.*, (
+_SITUATION: Final = f"""
+SELECT budget.*, turns.*, (
     SELECT max(later.id::text) FROM turns AS later WHERE later.chat_id = turns.chat_id
 ) AS newest, EXISTS (
     SELECT FROM turns AS other WHERE other.chat_id = turns.chat_id
     AND other.status IN ('queued', 'running', 'awaiting_approval')
 ) AS is_busy
-FROM turns WHERE turns.id = $1
-"""
+FROM turns LEFT JOIN ({exhausted_budget(user="$2", api_key="$3")}) AS budget ON true
+WHERE turns.id = $1
+"""  # noqa: S608 -- no value is written into it
 
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, regenerates,
-                       idempotency_key, request_hash)
-    SELECT $2, chat_id, user_id, $3, true, coalesce($4, model), id, $5, $6
+                       idempotency_key, request_hash, api_key_id)
+    SELECT $2, chat_id, user_id, $3, true, coalesce($4, model), id, $5, $6, $7
     FROM turns WHERE id = $1
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
@@ -66,6 +69,9 @@ class RegenerationRefusal(StrEnum):
     MODEL_NOT_ALLOWED = "model_not_allowed"
 
 
+Refusal: TypeAlias = RegenerationRefusal | BudgetExceeded
+
+
 class TurnRegeneration:
     """Replaces turns by new turns with the same question. Errors: DatabaseUnavailableError."""
 
@@ -77,11 +83,19 @@ class TurnRegeneration:
         self._models = models
 
     async def regenerate(
-        self, actor: Actor, turn_id: TurnId, request: RegenerateTurnRequest, *, key: str | None
-    ) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
+        self,
+        actor: Actor,
+        turn_id: TurnId,
+        request: RegenerateTurnRequest,
+        *,
+        key: str | None,
+        api_key_id: ApiKeyId | None = None,
+    ) -> Result[Accepted, Refusal | Conflict | Unreachable]:
         """Store a turn that answers the question of `turn_id` again.
 
-        Idempotency: retrying with the same key and request returns the original turn.
+        It counts towards the budget of `api_key_id`, not of the key of the earlier turn.
+        Idempotency: retrying with the same key and request returns the original turn, whatever
+        is left of the budget by then.
         """
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)
@@ -90,7 +104,13 @@ class TurnRegeneration:
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, turn_id) is not None:
                 return await _replace(
-                    connection, actor, turn_id, request, key=key, entitlements=entitlements
+                    connection,
+                    actor,
+                    turn_id,
+                    request,
+                    key=key,
+                    api_key_id=api_key_id,
+                    entitlements=entitlements,
                 )
         return Err(await why_unreachable(self._database, TurnRow, turn_id))
 
@@ -102,23 +122,27 @@ async def _replace(
     request: RegenerateTurnRequest,
     *,
     key: str | None,
+    api_key_id: ApiKeyId | None,
     entitlements: Entitlements | None,
-) -> Result[Accepted, RegenerationRefusal | Conflict | Unreachable]:
+) -> Result[Accepted, Refusal | Conflict | Unreachable]:
     """Decide under the chat's lock, and store what is accepted."""
     # Without `stream`, as for a message.
     request_hash = hash_of_request(f"regenerate {turn_id}", request, without="stream")
     earlier = await replayed_turn(connection, actor, key, request_hash=request_hash)
     if earlier is not None:
         return earlier
-    turn = await connection.fetchrow(_SITUATION, turn_id)
+    turn = await connection.fetchrow(_SITUATION, turn_id, actor.user_id, api_key_id)
     refusal = _refusal(turn)
     if turn is None or refusal is not None:
         return Err(refusal or Unreachable.MISSING)
     if not allows_model(entitlements, request.model or turn["model"]):
         return Err(RegenerationRefusal.MODEL_NOT_ALLOWED)
+    exceeded = exceeded_budget(turn)
+    if exceeded is not None:
+        return Err(exceeded)
     # Created under the chat's lock: turns are in the order of their ids.
     stored = await connection.fetchrow(
-        _STORE, turn_id, new_id(), new_id(), request.model, key, request_hash
+        _STORE, turn_id, new_id(), new_id(), request.model, key, request_hash, api_key_id
     )
     if stored is None:
         return Err(Conflict.KEY_REUSED)

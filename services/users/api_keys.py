@@ -1,13 +1,14 @@
-"""API keys as their owners manage them: created, listed, revoked.
+"""API keys as their owners manage them: created, with a budget or without, listed, revoked.
 
 Works as the service: users may not read the table, whose rows authenticate. So each statement
 names the owner.
 """
 
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import BindParameter, Uuid, bindparam, func, or_
@@ -18,20 +19,24 @@ from sqlmodel.sql.expression import SelectOfScalar
 from schema.actors import SERVICE, Actor
 from schema.api_keys import ApiKey, CreateApiKeyRequest, CreatedApiKey
 from schema.audit import AuditAction, ResourceType
+from schema.budgets import ApiKeyBudget, BudgetLimits, BudgetScope
 from schema.ids import ApiKeyId, new_id
 from schema.pages import Page, PageRequest
 from schema.permissions import BY_DEFAULT_OF_KEYS
 from schema.result import Err, Ok, Result
-from schema.tables import ApiKeyRow
+from schema.tables import ApiKeyRow, BudgetRow
 from schema.tables.columns import utc_now
 from services.audit import record
 from services.auth.callers import Caller
 from services.auth.credentials import API_KEY_PREFIX, hash_of_key
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import lock_user
-from services.database import ActorGoneError, Database
-from services.database.queries import CompiledQuery, Listing, Order
+from services.database import ActorGoneError, Connection, Database
+from services.database.queries import AttributeRow, CompiledQuery, Listing, Order
 from services.resources import Conflict, LimitReached, Unreachable, create_once
+from services.subscriptions.budget_use import read_spent
+from services.subscriptions.periods import period_at
+from services.subscriptions.service import limits_of, read_terms
 
 T = TypeVar("T")
 
@@ -50,6 +55,16 @@ def _valid_keys(
 _OWN_KEYS: Final = _valid_keys(select(ApiKeyRow), bindparam("owner_id", type_=Uuid))
 _KEYS: Final = Listing(_OWN_KEYS)
 _KEY: Final = CompiledQuery(_OWN_KEYS.where(col(ApiKeyRow.id) == bindparam("key_id", type_=Uuid)))
+
+
+_BUDGETS: Final = "SELECT * FROM budgets WHERE scope = 'api_key' AND subject_id = ANY($1)"
+
+
+class _Created(NamedTuple):
+    """A key that was created now, with its secret, or before."""
+
+    id: ApiKeyId
+    secret: str | None
 
 
 class ApiKeyRefusal(StrEnum):
@@ -90,19 +105,21 @@ class ApiKeyService:
                 raise ActorGoneError
             return Ok(row.id)
 
-        async def create(session: AsyncSession) -> Result[CreatedApiKey, LimitReached]:
+        async def create(session: AsyncSession) -> Result[_Created, LimitReached]:
             if await _count(session, actor) >= limit:
                 return Err(LimitReached(limit))
             session.add(row)
             record(session, actor, AuditAction.API_KEY_CREATED, (ResourceType.API_KEY, row.id))
             await session.flush()
-            return Ok(_with_secret(row, secret))
+            if request.budget is not None:
+                session.add(_budget_row(row, request.budget))
+                await session.flush()
+            return Ok(_Created(ApiKeyId(row.id), secret))
 
-        async def find(earlier: str) -> Result[CreatedApiKey, Unreachable]:
-            found = await self._valid_key(actor, ApiKeyId(UUID(earlier)))
-            return Err(Unreachable.MISSING) if found is None else Ok(_with_secret(found, None))
+        async def find(earlier: str) -> Result[_Created, Unreachable]:
+            return Ok(_Created(ApiKeyId(UUID(earlier)), None))
 
-        return await create_once(
+        created = await create_once(
             self._database,
             actor,
             key,
@@ -112,6 +129,12 @@ class ApiKeyService:
             find=find,
             work_as=SERVICE,
         )
+        if isinstance(created, Err):
+            return created
+        stored = await self._valid_key(actor, created.value.id)
+        if stored is None:
+            return Err(Conflict.RESOURCE_DELETED)
+        return Ok(CreatedApiKey(**vars(stored), key=created.value.secret))
 
     async def list_keys(self, actor: Actor, page: PageRequest) -> Page[ApiKey]:
         """Return the actor's keys that are not revoked, newest first.
@@ -121,14 +144,13 @@ class ApiKeyService:
         mine = {"owner_id": actor.user_id}
         async with self._database.statements(SERVICE) as connection:
             rows = await _KEYS.read(connection, page, _NEWEST_FIRST, mine)
-        return rows.map(ApiKey.model_validate)
+            budgets = await _budgets(connection, actor, rows.items)
+        return rows.map(lambda row: _shown(row, budgets))
 
     async def get(self, actor: Actor, key_id: ApiKeyId) -> Result[ApiKey, Unreachable]:
         """Return one of the actor's keys; a revoked key is missing."""
-        row = await self._valid_key(actor, key_id)
-        if row is None:
-            return Err(await self._why_unreachable(actor, key_id))
-        return Ok(ApiKey.model_validate(row))
+        key = await self._valid_key(actor, key_id)
+        return Err(await self._why_unreachable(actor, key_id)) if key is None else Ok(key)
 
     async def revoke(self, actor: Actor, key_id: ApiKeyId) -> Result[None, Unreachable]:
         """Revoke a key; a revoked key is missing."""
@@ -144,9 +166,10 @@ class ApiKeyService:
         await self._invalidation.publish(Invalidation(key_hashes=(row.key_hash,)))
         return Ok(None)
 
-    async def _valid_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKeyRow | None:
+    async def _valid_key(self, actor: Actor, key_id: ApiKeyId) -> ApiKey | None:
         async with self._database.statements(SERVICE) as connection:
-            return await _KEY.first(connection, owner_id=actor.user_id, key_id=key_id)
+            row = await _KEY.first(connection, owner_id=actor.user_id, key_id=key_id)
+            return None if row is None else _shown(row, await _budgets(connection, actor, [row]))
 
     async def _why_unreachable(self, actor: Actor, key_id: ApiKeyId) -> Unreachable:
         """Return whether another user has this key; the actor's own revoked key is missing."""
@@ -194,5 +217,31 @@ async def _count(session: AsyncSession, actor: Actor) -> int:
     return (await session.exec(query)).one()
 
 
-def _with_secret(row: ApiKeyRow, secret: str | None) -> CreatedApiKey:
-    return CreatedApiKey(**vars(ApiKey.model_validate(row)), key=secret)
+def _budget_row(key: ApiKeyRow, limits: BudgetLimits) -> BudgetRow:
+    return BudgetRow(
+        scope=BudgetScope.API_KEY.value, subject_id=key.id, user_id=key.user_id, **vars(limits)
+    )
+
+
+async def _budgets(
+    connection: Connection, actor: Actor, keys: Sequence[ApiKeyRow]
+) -> dict[UUID, ApiKeyBudget]:
+    """Return the budgets of those keys that have one, and what they have spent."""
+    rows = await connection.fetch(_BUDGETS, [key.id for key in keys], record_class=AttributeRow)
+    if not rows:
+        return {}
+    terms = await read_terms(connection, actor.user_id)
+    period = period_at(utc_now(), anchor=terms.anchor)
+    subjects = [row["subject_id"] for row in rows]
+    spent = await read_spent(connection, BudgetScope.API_KEY, subjects, period=period)
+    budgets = {}
+    for row in rows:
+        limits = limits_of(row)
+        use = spent[row["subject_id"]].against(limits)
+        budgets[row["subject_id"]] = ApiKeyBudget(**vars(limits), **vars(use))
+    return budgets
+
+
+def _shown(row: ApiKeyRow, budgets: Mapping[UUID, ApiKeyBudget]) -> ApiKey:
+    shown = {name: getattr(row, name) for name in ApiKey.model_fields if name != "budget"}
+    return ApiKey(**shown, budget=budgets.get(row.id))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.api_user import ApiUser
 
-KEY = {"id", "name", "start", "permissions", "createdAt", "expiresAt", "lastUsedAt"}
+KEY = {"id", "name", "start", "permissions", "createdAt", "expiresAt", "lastUsedAt", "budget"}
 PATH = "/users/me/api-keys"
 
 

@@ -103,6 +103,8 @@ BODIES: Final[dict[str, Callable[[Scene], dict[str, Any]]]] = {
     "POST /knowledge/{document_id}/publish": always(),
     "PATCH /admin/users/{user_id}": always(displayName="Ada"),
     "PUT /admin/users/{user_id}/subscription": lambda scene: {"planId": str(scene.things.plan)},
+    "PUT /admin/users/{user_id}/budget": always(budgetUsd="5"),
+    "PUT /admin/budget": always(),
     "POST /admin/prompts": naming(content="Be kind."),
     "POST /admin/prompts/{prompt_id}/versions": always(content="Be brief."),
     "PATCH /admin/tools/{name}": always(enabled=True),

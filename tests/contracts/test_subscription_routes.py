@@ -61,8 +61,20 @@ async def test_usage_reports_the_used_and_remaining_amounts(member: ApiUser, sta
     assert usage["memories"] == {"used": 0, "limit": 10_000}
     assert usage["documents"] == {"used": 0, "limit": 1_000}
     assert usage["webSearches"] == {"used": 0, "limit": None}
-    assert usage["budget"] == {"limitUsd": None, "leftUsd": None}
+    budget = usage["budget"]
+    assert set(budget) == {"limitUsd", "leftUsd", "day", "month"}
+    assert (budget["limitUsd"], budget["leftUsd"]) == (None, None)
+    tokens = sum(turn["usage"].values())
+    for window in ("day", "month"):
+        assert set(budget[window]) == {"startsAt", "resetsAt", "usd", "tokens"}
+        assert budget[window]["usd"] == unlimited(turn["costUsd"], reserved="0")
+        assert budget[window]["tokens"] == unlimited(tokens, reserved=0)
+    assert budget["month"]["resetsAt"] == usage["period"]["end"]
     assert usage["period"] == (await read(member))["period"]
+
+
+def unlimited(used: object, *, reserved: object) -> dict[str, object]:
+    return {"limit": None, "used": used, "reserved": reserved, "left": None}
 
 
 async def test_a_month_names_a_period_of_usage(member: ApiUser) -> None:
@@ -73,6 +85,7 @@ async def test_a_month_names_a_period_of_usage(member: ApiUser) -> None:
         "end": "2026-02-01T00:00:00.000000Z",
     }
     assert (usage["turns"], usage["costUsd"]) == (0, "0")
+    assert usage["budget"] == {"limitUsd": None, "leftUsd": None, "day": None, "month": None}
 
 
 @pytest.mark.parametrize("period", ["", "2026", "2026-13", "2026-01-01", "1999-01", "9999-12", "x"])
@@ -101,7 +114,8 @@ async def test_an_assigned_plan_applies_from_the_next_request(
     assert subscription["plan"]["id"] == plan["id"]
     assert subscription["since"] == "2026-01-31T09:00:00.000000Z"
     usage = await read(member, "/subscription/usage")
-    assert usage["budget"] == {"limitUsd": "3", "leftUsd": "3"}
+    assert (usage["budget"]["limitUsd"], usage["budget"]["leftUsd"]) == ("3", "3")
+    assert usage["budget"]["month"]["usd"]["limit"] == "3"
     chat = await member.create_chat()
     refused = await member.post(chat, "Hi", model="claude-haiku-5-5")
     check_error(refused, 403, "FORBIDDEN")

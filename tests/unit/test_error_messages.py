@@ -17,6 +17,7 @@ from api import error_messages
 from api.error_messages import REFUSALS, VALIDATION, Problem, validation_message
 from api.errors import field_problem, refused
 from schema import errors
+from schema.budgets import BudgetExceeded
 from schema.errors import HTTP_STATUS, MESSAGES, TURN_MESSAGES, ErrorCode
 from schema.wire import Moment, StorableText, VisibleText
 
@@ -105,7 +106,9 @@ def test_each_refusal_has_a_sentence(kind: type[StrEnum], member: StrEnum) -> No
 
     assert SENTENCE.fullmatch(error.message)
     assert "{" not in error.message
-    assert (error.code, [each.path for each in error.details or ()]) == (
+    details = error.details or ()
+    assert not isinstance(details, BudgetExceeded)
+    assert (error.code, [each.path for each in details]) == (
         problem.code,
         [] if problem.path is None else [problem.path],
     )

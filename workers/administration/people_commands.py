@@ -1,6 +1,6 @@
 """The commands about users, plans, usage, alerts and the audit log."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ from workers.administration.options import (
 app = typer.Typer()
 plans = typer.Typer(no_args_is_help=True, help="Plans, which set limits, models and tools.")
 app.add_typer(plans, name="plans")
+budget = typer.Typer(
+    no_args_is_help=True, help="Budgets of one user, or without USER of the whole server."
+)
+app.add_typer(budget, name="budget")
 
 PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="The plan's ID or name.")]
 EntitlementsJson = Annotated[
@@ -43,6 +47,13 @@ _PLANS = {
     "models": "entitlements.models",
     "budget in USD": "entitlements.budgetUsd",
 }
+Someone = Annotated[
+    str | None,
+    typer.Argument(metavar="[USER]", help="The user's ID or email; without, the whole server."),
+]
+Dollars = Annotated[str | None, typer.Option(help="In USD, e.g. 25.00.")]
+Tokens = Annotated[int | None, typer.Option(help="In tokens of all kinds.")]
+
 _GROUPS = {"user": "userId"}
 _USAGE = {
     "calls": "calls",
@@ -239,3 +250,50 @@ def update_plan(
         raise typer.BadParameter("pass at least one option to change")
     with administration(context) as admin:
         admin.show(admin.api.plans.update(admin.plan_id(plan), **changes), as_json=as_json)
+
+
+@budget.command("show")
+def show_budget(context: typer.Context, user: Someone = None, *, as_json: AsJson = False) -> None:
+    """Show the limits, and what was spent today and this month."""
+    with administration(context) as admin:
+        api = admin.api
+        found = api.budget() if user is None else api.users.budget(admin.user_id(user))
+        admin.show(found, as_json=as_json)
+
+
+@budget.command("set")
+def set_budget(
+    context: typer.Context,
+    user: Someone = None,
+    *,
+    month: Dollars = None,
+    day: Dollars = None,
+    month_tokens: Tokens = None,
+    day_tokens: Tokens = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set all limits; those that are left out are lifted."""
+    limits: dict[str, Any] = {
+        "budget_usd": month,
+        "daily_budget_usd": day,
+        "budget_tokens": month_tokens,
+        "daily_budget_tokens": day_tokens,
+    }
+    if not given(**limits):
+        raise typer.BadParameter("pass at least one limit, or use `budget remove`")
+    with administration(context) as admin:
+        api = admin.api
+        if user is None:
+            admin.show(api.set_budget(**limits), as_json=as_json)
+        else:
+            admin.show(api.users.set_budget(admin.user_id(user), **limits), as_json=as_json)
+
+
+@budget.command("remove")
+def remove_budget(context: typer.Context, user: Someone = None) -> None:
+    """Return a user to the limits of their plan, or lift those of the whole server."""
+    with administration(context) as admin:
+        if user is None:
+            admin.api.delete_budget()
+        else:
+            admin.api.users.delete_budget(admin.user_id(user))

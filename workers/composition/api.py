@@ -46,6 +46,7 @@ from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits
 from services.settings import Settings
+from services.subscriptions.overrides import BudgetOverrides
 from services.subscriptions.plans import PlanService
 from services.subscriptions.service import SubscriptionService
 from services.subscriptions.usage import SubscriptionUsageService, UsageReports
@@ -149,6 +150,7 @@ async def open_api_services(
             subscriptions=SubscriptionServices(
                 plans=PlanService(database, known.invalidation, models=settings.models),
                 assignments=SubscriptionService(database, known.invalidation),
+                overrides=BudgetOverrides(database),
                 usage=SubscriptionUsageService(database),
                 reports=UsageReports(database),
             ),

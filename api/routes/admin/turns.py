@@ -27,7 +27,11 @@ Reader = Annotated[Actor, may(Permission.ADMIN_READ)]
 Writer = Annotated[Actor, may(Permission.ADMIN_WRITE)]
 
 _OF_RERUN = error_docs(
-    *OF_ONE, ErrorCode.TURN_IN_PROGRESS, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT
+    *OF_ONE,
+    ErrorCode.BUDGET_EXCEEDED,
+    ErrorCode.TURN_IN_PROGRESS,
+    ErrorCode.CONFLICT,
+    ErrorCode.IDEMPOTENCY_CONFLICT,
 )
 
 

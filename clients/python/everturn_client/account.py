@@ -140,13 +140,15 @@ class ApiKeys(Group[RunnerT]):
         name: str,
         permissions: Sequence[str] | None = None,
         expires_at: datetime | None = None,
+        budget: models.BudgetLimits | Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Call[models.CreatedApiKey]:
         """Create a key, which is returned only now.
 
-        By default it may do everything but administration and account changes.
+        By default it may do everything but administration and account changes. Its `budget` can't
+        be changed later.
         """
-        body = filters(name=name, permissions=permissions, expires_at=expires_at)
+        body = filters(name=name, permissions=permissions, expires_at=expires_at, budget=budget)
         return creation(
             models.CreatedApiKey, "users", "me", "api-keys", body=body, key=idempotency_key
         )

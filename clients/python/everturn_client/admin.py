@@ -5,6 +5,7 @@ Updates take the fields to change by name, in snake case: `update(plan_id, is_de
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from everturn_client import admin_models as models
@@ -13,6 +14,7 @@ from everturn_client.calls import (
     Call,
     change,
     creation,
+    delete,
     fields,
     filters,
     get,
@@ -81,6 +83,37 @@ class AdminUsers(Group[RunnerT]):
             version=if_version,
             method="PUT",
         )
+
+    @Endpoint
+    def budget(self, user_id: str) -> Call[models.UserBudget]:
+        """Return the limits that apply to a user, and what they have spent."""
+        return get(models.UserBudget, "admin", "users", user_id, "budget")
+
+    @Endpoint
+    def set_budget(
+        self,
+        user_id: str,
+        *,
+        budget_usd: Decimal | str | None = None,
+        daily_budget_usd: Decimal | str | None = None,
+        budget_tokens: int | None = None,
+        daily_budget_tokens: int | None = None,
+        if_version: int | None = None,
+    ) -> Call[models.UserBudget]:
+        """Replace all four limits of a user's plan; None means no limit."""
+        body = fields(
+            budget_usd=budget_usd,
+            daily_budget_usd=daily_budget_usd,
+            budget_tokens=budget_tokens,
+            daily_budget_tokens=daily_budget_tokens,
+        )
+        where = ("admin", "users", user_id, "budget")
+        return change(models.UserBudget, *where, body=body, version=if_version, method="PUT")
+
+    @Endpoint
+    def delete_budget(self, user_id: str, *, if_version: int | None = None) -> Call[None]:
+        """Return a user to the limits of their plan."""
+        return delete("admin", "users", user_id, "budget", version=if_version)
 
 
 class Plans(Group[RunnerT]):
@@ -264,6 +297,38 @@ class Admin(Group[RunnerT]):
         self.workflow_tools = WorkflowTools(runner)
         self.turns = AdminTurns(runner)
         self.knowledge = AdminKnowledge(runner)
+
+    @Endpoint
+    def budget(self) -> Call[models.InstallationBudget]:
+        """Return the limits of all users together, and what they have spent."""
+        return get(models.InstallationBudget, "admin", "budget")
+
+    @Endpoint
+    def set_budget(
+        self,
+        *,
+        budget_usd: Decimal | str | None = None,
+        daily_budget_usd: Decimal | str | None = None,
+        budget_tokens: int | None = None,
+        daily_budget_tokens: int | None = None,
+        if_version: int | None = None,
+    ) -> Call[models.InstallationBudget]:
+        """Set all four limits of all users together; None means no limit."""
+        body = fields(
+            budget_usd=budget_usd,
+            daily_budget_usd=daily_budget_usd,
+            budget_tokens=budget_tokens,
+            daily_budget_tokens=daily_budget_tokens,
+        )
+        where = ("admin", "budget")
+        return change(
+            models.InstallationBudget, *where, body=body, version=if_version, method="PUT"
+        )
+
+    @Endpoint
+    def delete_budget(self, *, if_version: int | None = None) -> Call[None]:
+        """Lift the limits of all users together."""
+        return delete("admin", "budget", version=if_version)
 
     @Listing
     def alerts(

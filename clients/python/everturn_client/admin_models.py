@@ -6,7 +6,16 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from everturn_client.models import Document, Entitlements, Message, Resource, TokenUsage, Turn, User
+from everturn_client.models import (
+    BudgetUse,
+    Document,
+    Entitlements,
+    Message,
+    Resource,
+    TokenUsage,
+    Turn,
+    User,
+)
 
 
 class ManagedUser(User):
@@ -38,6 +47,22 @@ class PlanAssignment(Resource):
     plan_id: str
     started_at: datetime
     updated_at: datetime
+
+
+class UserBudget(BudgetUse):
+    """The limits that apply to a user. `source` is `plan`, or `user` if they are their own."""
+
+    version: int
+    user_id: str
+    source: str
+    updated_at: datetime | None = None
+
+
+class InstallationBudget(BudgetUse):
+    """The limits of all users together; `version` is 0 while none are set."""
+
+    version: int
+    updated_at: datetime | None = None
 
 
 class AdministeredTool(Resource):

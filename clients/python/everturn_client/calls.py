@@ -162,9 +162,18 @@ def change(
     )
 
 
-def delete(*parts: str | int, body: Mapping[str, Any] | None = None) -> Call[None]:
-    """Return a call that deletes a resource."""
-    return Call(method="DELETE", path=path(*parts), answer=type(None), body=body)
+def delete(
+    *parts: str | int, body: Mapping[str, Any] | None = None, version: int | None = None
+) -> Call[None]:
+    """Return a call that deletes a resource, or with `version` only that version of it."""
+    return Call(
+        method="DELETE",
+        path=path(*parts),
+        answer=type(None),
+        body=body,
+        headers=if_match(version),
+        repeatable=version is None,
+    )
 
 
 def path(*parts: str | int) -> str:

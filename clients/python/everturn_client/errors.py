@@ -77,8 +77,8 @@ class UnexpectedResponseError(EverturnError):
 class APIStatusError(EverturnError):
     """The API answered with an error.
 
-    Shapes: `details` lists the fields that were refused, each with `path` and `message`;
-    `turn_id` is that of the turn, if a turn failed.
+    Shapes: `details` lists the fields that were refused, each with `path` and `message`, or is
+    an object that tells more; `turn_id` is that of the turn, if a turn failed.
     Units: `retry_after_s` is in seconds, None where the API names no time.
     """
 
@@ -118,7 +118,7 @@ class SessionExpiredError(AuthenticationError):
 
 
 class BudgetExceededError(APIStatusError):
-    """The budget of the current period is used up."""
+    """A budget is used up. `details` has its `scope`, `unit` and `window`, and `resetsAt`."""
 
 
 class PermissionDeniedError(APIStatusError):

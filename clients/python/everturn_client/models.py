@@ -67,6 +67,43 @@ class Preferences(Resource):
     tool_approvals: dict[str, str] = {}
 
 
+class BudgetLimits(Resource):
+    """Budgets for a month and for a day, in USD and in tokens; None where there is none."""
+
+    budget_usd: Decimal | None = None
+    daily_budget_usd: Decimal | None = None
+    budget_tokens: int | None = None
+    daily_budget_tokens: int | None = None
+
+
+class AmountUse(Resource):
+    """A budget in one unit: `used` by finished calls, `reserved` for running ones.
+
+    `limit` and `left` are None where there is no limit.
+    """
+
+    limit: Decimal | None = None
+    used: Decimal
+    reserved: Decimal
+    left: Decimal | None = None
+
+
+class WindowUse(Resource):
+    """What was spent in a day or month, and when the next begins."""
+
+    starts_at: datetime
+    resets_at: datetime
+    usd: AmountUse
+    tokens: AmountUse
+
+
+class BudgetUse(BudgetLimits):
+    """Limits, and what was spent of them."""
+
+    day: WindowUse
+    month: WindowUse
+
+
 class ApiKey(Resource):
     """An API key, without the key itself; `start` is how it begins."""
 
@@ -77,6 +114,7 @@ class ApiKey(Resource):
     created_at: datetime
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
+    budget: BudgetUse | None = None
 
 
 class CreatedApiKey(ApiKey):
@@ -270,15 +308,6 @@ class Tool(Resource):
     enabled_by_user: bool
 
 
-class BudgetLimits(Resource):
-    """Budgets for a month and for a day, in USD and in tokens; None where there is none."""
-
-    budget_usd: Decimal | None = None
-    daily_budget_usd: Decimal | None = None
-    budget_tokens: int | None = None
-    daily_budget_tokens: int | None = None
-
-
 class Entitlements(BudgetLimits):
     """A plan's limits; None where there is none."""
 
@@ -320,10 +349,12 @@ class Quota(Resource):
 
 
 class Budget(Resource):
-    """The money of the current period."""
+    """The money of the period; `day` and `month` are None for another than the current one."""
 
     limit_usd: Decimal | None = None
     left_usd: Decimal | None = None
+    day: WindowUse | None = None
+    month: WindowUse | None = None
 
 
 class SubscriptionUsage(Resource):
