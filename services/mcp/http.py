@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from http.cookiejar import Cookie, CookieJar
 from typing import Any, Final, Self
 
 import anyio
@@ -24,7 +25,7 @@ from services.mcp.limits import MAX_ANSWER_BYTES, MAX_BYTES, REFILL_S, TOO_LONG,
 from services.mcp.oauth import AuthorizedTransport, OAuthTokens
 from services.mcp.sdk import MCPError, TransportStreams, streamable_http_client
 from services.outgoing.errors import OutgoingError, RedirectedError, TooLargeError
-from services.outgoing.transport import guarded_transport, weight_of
+from services.outgoing.transport import MAX_COOKIES, guarded_transport, weight_of
 from services.retry_after import wait_asked_for
 
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -44,6 +45,16 @@ _NOT_REACHED: Final = _REFUSED | {429}
 # early.
 _MAX_WAIT: Final = timedelta(days=1)
 _MARK: Final = "everturn"
+
+
+class FewCookies(CookieJar):
+    """The cookies of a server, e.g. of a load balancer, of which there can't be ever more."""
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Keep a cookie; beyond the limit, those from before are forgotten."""
+        if len(self) >= MAX_COOKIES:
+            self.clear()
+        super().set_cookie(cookie)
 
 
 @asynccontextmanager
@@ -66,6 +77,7 @@ async def connect(
             # Compressed, an answer could be a thousand times what was counted.
             headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,
+            cookies=FewCookies(),
             transport=IsolatedRequests(
                 guarded if tokens is None else AuthorizedTransport(guarded, tokens), failures
             ),

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import httpcore2
 import httpx2
@@ -24,6 +24,11 @@ from services.outgoing.errors import (
 )
 from services.outgoing.hosts import AllowedHosts
 from services.outgoing.network import GuardedNetwork, HeadLimit, Resolve, SystemResolver
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+MAX_COOKIES: Final = 20
+"""How many cookies a response may set."""
 
 _MAX_CONNECTIONS: Final = 300
 _MAX_IDLE_CONNECTIONS: Final = 20
@@ -101,7 +106,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         stream = _BoundedStream(answer.stream, self, sending)
         response = httpx2.Response(
             status_code=answer.status,
-            headers=answer.headers,
+            headers=_without_flood_of_cookies(answer.headers),
             stream=stream,
             extensions=answer.extensions,
         )
@@ -188,6 +193,14 @@ def guarded_transport(
 def _tls() -> ssl.SSLContext:
     """Return the TLS context. It takes 20 ms and a megabyte, so there is one."""
     return httpx2.create_ssl_context()
+
+
+def _without_flood_of_cookies(headers: Headers) -> Headers:
+    """Return the headers without cookies if there are too many: a client needs 0.1 ms for each."""
+    cookies = [name for name, _ in headers if name.lower() == b"set-cookie"]
+    if len(cookies) <= MAX_COOKIES:
+        return headers
+    return [(name, value) for name, value in headers if name.lower() != b"set-cookie"]
 
 
 def _sending_of(request: httpx2.Request) -> Sending:

@@ -16,7 +16,7 @@ from services.outgoing.errors import (
     TimedOutError,
     TooLargeError,
 )
-from services.outgoing.transport import guarded_transport
+from services.outgoing.transport import MAX_COOKIES, guarded_transport
 from tests.fakes.raw_server import Answer, RawServer, answered, saying, serving_raw
 from tests.fixtures.outgoing_failures import HASTY_S, MIB, PATIENT_S, failing, kind_of
 
@@ -66,6 +66,18 @@ async def test_a_second_answer_to_one_request_is_not_the_answer_to_the_next(
 
     assert [response.body for response in responses] == [b"yours"] * 3
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("sent", "kept"), [(MAX_COOKIES, MAX_COOKIES), (2_000, 0)])
+async def test_a_flood_of_cookies_is_not_passed_on(sent: int, kept: int) -> None:
+    cookies = [f"Set-Cookie: c{number}=v" for number in range(sent)]
+    async with (
+        serving_raw(saying(answered(b"fine", *cookies))) as server,
+        httpx2.AsyncClient(transport=guarded_transport(allowed_hosts=["127.0.0.1"])) as client,
+    ):
+        response = await client.get(server.url)
+
+    assert (response.text, len(client.cookies)) == ("fine", kept)
 
 
 async def test_answers_of_any_status_are_answers(open_client: OutgoingClient) -> None:

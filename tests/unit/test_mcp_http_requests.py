@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import JSONRPCError
 
 from services.mcp.errors import Outlook
-from services.mcp.http import FailureAsResponse, HttpFailure, IsolatedRequests
+from services.mcp.http import FailureAsResponse, FewCookies, HttpFailure, IsolatedRequests
 from services.mcp.limits import MAX_ANSWER_BYTES
 from services.outgoing.errors import (
     BrokenConnectionError,
@@ -22,6 +22,7 @@ from services.outgoing.errors import (
     RedirectedError,
     UnknownHostError,
 )
+from services.outgoing.transport import MAX_COOKIES
 
 SEAL = FailureAsResponse()
 URL = "http://mcp.test/mcp"
@@ -264,3 +265,13 @@ async def test_a_flood_is_slowed_down_not_refused(monkeypatch: pytest.MonkeyPatc
     assert (await response.aread()).count(b"data") == 10_000
     assert waited[0] == 0
     assert waited[-1] == pytest.approx(18, abs=1)
+
+
+def test_a_server_cannot_fill_memory_with_cookies() -> None:
+    cookies = httpx2.Cookies(FewCookies())
+
+    for number in range(1_000):
+        cookies.set(f"c{number}", "v")
+
+    assert 0 < len(cookies) <= MAX_COOKIES
+    assert cookies["c999"] == "v"
