@@ -1,7 +1,7 @@
 """Estimates tokens by the characters of a text: what each costs depends on its script.
 
 The costs are fitted to the counts of Anthropic's published tokenizer, npm's
-`@anthropic-ai/tokenizer`, over 860 texts in 54 languages, source code and data, to be a little too
+`@anthropic-ai/tokenizer`, over 840 texts in 54 languages, source code and data, to be a little too
 high rather than too low. Newer tokenizers differ: `correction.py` corrects by what the provider
 counted.
 """

@@ -35,7 +35,7 @@ def counts(*, per_character: float, chars_per_token: float = 4.0) -> Counting:
     return Counting(count, WINDOW)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def narrow(stack_name: str) -> AsyncIterator[Stack]:
     """A stack whose model has a window of 200,000 tokens, all of which a prompt may fill."""
     overrides = {
@@ -142,7 +142,7 @@ async def test_a_fallback_model_with_a_smaller_window_gets_less_of_the_chat(
     assert "conversation_shortened" in [event.data["code"] for event in named(events, "notice")]
 
 
-async def test_large_results_of_tools_are_cut_before_the_provider_refuses_them(
+async def test_results_of_tools_make_room_for_themselves_before_the_provider_refuses_them(
     person: ApiUser, narrow: Stack
 ) -> None:
     narrow.model.counting = counts(per_character=1.05)
@@ -162,6 +162,7 @@ async def test_large_results_of_tools_are_cut_before_the_provider_refuses_them(
     records = narrow.model.requests_matching(question)
     assert [record.status for record in records] == [200] * 5
     assert named(events, "done")[0].data["status"] == "completed"
+    assert "conversation_shortened" in [event.data["code"] for event in named(events, "notice")]
 
 
 async def test_a_chat_whose_message_can_never_fit_answers_the_next_one(
