@@ -98,6 +98,28 @@ async def test_a_plan_is_assigned_by_name(
     assert STANDARD in plans.stdout
 
 
+async def test_budgets_of_a_user_and_of_the_server_are_set_shown_and_removed(
+    terminal: Terminal, admin: ApiUser, user: ApiUser
+) -> None:
+    plans = await terminal.json("budget", "show", user.email)
+    own = await terminal.json("budget", "set", user.email, "--day", "2.50", "--month-tokens", "9")
+    shown = await terminal.json("budget", "show", user.email)
+    removed = await terminal.run("budget", "remove", user.email)
+    after = await terminal.json("budget", "show", user.id)
+    server = await terminal.json("budget", "set", "--month", "1000000")
+    lifted = await terminal.run("budget", "remove")
+    nothing = await terminal.run("budget", "set", user.email)
+
+    assert (plans["source"], own["source"], after["source"]) == ("plan", "user", "plan")
+    assert (own["dailyBudgetUsd"], own["budgetTokens"], own["budgetUsd"]) == ("2.5", 9, None)
+    assert shown == own
+    assert (removed.exit_code, lifted.exit_code) == (0, 0)
+    assert server["budgetUsd"] == "1000000"
+    assert (await admin.request("GET", "/admin/budget")).json()["data"]["budgetUsd"] is None
+    assert nothing.exit_code == 2
+    assert "pass at least one limit" in nothing.stderr
+
+
 async def test_a_tool_is_decided_about_and_tried(terminal: Terminal, admin: ApiUser) -> None:
     async with changed_settings(admin, "calculator", enabled=True):
         off = await terminal.json("tool", "calculator", "--off", "--approval", "ask")

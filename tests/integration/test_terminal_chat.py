@@ -13,6 +13,7 @@ import pytest
 from everturn_client import AsyncEverturn
 from tests.fakes.scripted_api import (
     ScriptedApi,
+    ScriptedEvent,
     ScriptedTurn,
     delta,
     done,
@@ -109,6 +110,36 @@ async def test_the_exit_code_reflects_how_the_turn_ended(
 ) -> None:
     script.script = [ScriptedTurn([step(1), done("", status=status)])]
     assert await chat(message="6*7?") == code
+
+
+@pytest.mark.usefixtures("signed_in_by_environment")
+async def test_a_budget_without_anything_left_is_a_sentence(
+    script: ScriptedApi, chat: Chat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "You have no daily budget left. It resets on 2026-12-01 00:00 UTC."
+    details = {"scope": "user", "unit": "usd", "window": "day", "resetsAt": "2026-12-01T00:00:00Z"}
+    script.refusals = [failure(402, "BUDGET_EXCEEDED", sentence, details=details)]
+    assert await chat(message="6*7?") == 1
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", f"{sentence}\n")
+    assert len(script.sent) == 1
+
+
+@pytest.mark.usefixtures("signed_in_by_environment")
+async def test_a_turn_that_used_up_its_budget_keeps_its_text_and_says_why(
+    script: ScriptedApi, chat: Chat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "You have no monthly budget left. It resets on 2026-12-01 00:00 UTC."
+    error = {"code": "BUDGET_EXCEEDED", "message": sentence, "retryable": False}
+    events: list[ScriptedEvent] = [
+        *(step(1), delta(1, "So far.")),
+        *(("error", error), done("So far.", status="failed")),
+    ]
+    script.script = [ScriptedTurn(events)]
+    assert await chat(message="6*7?") == 1
+    output = capsys.readouterr()
+    assert output.out == "So far.\n"
+    assert f"✗ {sentence} (BUDGET_EXCEEDED)\n" in output.err
 
 
 @pytest.mark.usefixtures("signed_in_by_environment")

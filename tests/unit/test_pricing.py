@@ -1,6 +1,7 @@
 """What tokens cost."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from genai_prices import Usage, calc_price
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from schema.usage import ModelPrice, TokenUsage
 from services.models.pricing import Pricing, UnknownPriceError
 from services.settings import Settings
+from workers.composition.foundation import open_foundation
 
 HAIKU = "claude-haiku-5-5"
 
@@ -58,6 +60,26 @@ def test_nothing_costs_nothing() -> None:
 def test_a_model_without_a_price_is_named() -> None:
     with pytest.raises(UnknownPriceError, match="claude-of-nobody"):
         Pricing({}).require([HAIKU, "claude-of-nobody"])
+
+
+@pytest.mark.parametrize(
+    "setting", ["models", "default_model", "fallback_model", "memory_model", "deep_reasoning_model"]
+)
+async def test_a_process_does_not_start_with_a_model_of_unknown_price(setting: str) -> None:
+    unknown: Any = ("claude-of-nobody",) if setting == "models" else "claude-of-nobody"
+    settings = Settings(_env_file=None, **{setting: unknown})
+
+    with pytest.raises(UnknownPriceError, match="EVERTURN_MODEL_PRICES"):
+        async with open_foundation(settings):
+            pass
+
+
+async def test_a_model_of_unknown_price_starts_with_a_price_from_the_settings() -> None:
+    price = ModelPrice(input=Decimal(3), output=Decimal(15))
+    settings = Settings(_env_file=None, fallback_model="mine", model_prices={"mine": price})
+
+    async with open_foundation(settings) as foundation:
+        assert foundation.pricing.cost("mine", TokenUsage(output_tokens=2_000_000)) == 30
 
 
 def test_every_model_of_the_default_settings_has_a_price() -> None:

@@ -55,7 +55,8 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
     pricing = Pricing(settings.model_prices)
     fallback = (settings.fallback_model,) if settings.fallback_model else ()
     memories = (settings.model_of_memories,) if settings.memory_extraction else ()
-    pricing.require((*settings.models, settings.default_model, *fallback, *memories))
+    reasoning = (settings.deep_reasoning_model,) if settings.deep_reasoning_model else ()
+    pricing.require((*settings.models, settings.default_model, *fallback, *memories, *reasoning))
     windows = ContextWindows(settings.context_windows, max_output_tokens=settings.max_output_tokens)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())

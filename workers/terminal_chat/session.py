@@ -12,6 +12,7 @@ import typer
 from everturn_client import (
     APIConnectionError,
     AuthenticationError,
+    BudgetExceededError,
     Everturn,
     EverturnError,
     SessionExpiredError,
@@ -84,5 +85,7 @@ def sentence_of(error: EverturnError | TerminalError) -> str:
             return "Your session has expired."
         case AuthenticationError():
             return "You are not signed in."
+        case BudgetExceededError():
+            return error.message
         case _:
             return str(error)
