@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from schema.subscriptions import Period
 from schema.tables.columns import utc_now
+from services.subscriptions.periods import period_at
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.budgets import check_exceeded, limit_user
 from tests.fixtures.plans import charge, give_plan, make_plan
@@ -72,3 +74,32 @@ async def test_usage_shows_what_is_reserved(stack: Stack, user: ApiUser, admin: 
     assert usage["day"]["tokens"] == {"limit": 100, "used": 40, "reserved": 50, "left": 10}
     assert (usage["limitUsd"], usage["leftUsd"]) == ("2", "1.2")
     assert (shown["day"], shown["month"]) == (usage["day"], usage["month"])
+
+
+async def test_the_database_knows_the_same_periods_as_everyone_else(
+    stack: Stack, user: ApiUser, admin: ApiUser
+) -> None:
+    plan = await make_plan(admin, budgetUsd="1", dailyBudgetUsd="1")
+    await give_plan(admin, user, plan["id"])
+    now = await stack.inspection.value("SELECT now()")
+    anchors = [
+        *(datetime(2024, 1, day, 23, 59, 59, 999999, tzinfo=UTC) for day in (1, 28, 29, 30, 31)),
+        *(datetime(2023, month, 28, 12, tzinfo=UTC) for month in range(1, 13)),
+        *(now - timedelta(minutes=minutes) for minutes in (0, 1, 60, 24 * 60)),
+        *(now - timedelta(days=days, minutes=-5) for days in (365, 366, 1000)),
+    ]
+    for anchor in anchors:
+        await stack.inspection.execute(
+            "UPDATE subscriptions SET started_at = $2 WHERE user_id = $1", UUID(user.id), anchor
+        )
+        rows = await stack.inspection.rows(
+            "SELECT now(), period, starts_at, resets_at FROM everturn_budgets($1, NULL)",
+            UUID(user.id),
+        )
+        found = {
+            row["period"]: Period(start=row["starts_at"], end=row["resets_at"]) for row in rows
+        }
+        moment = rows[0]["now"]
+        midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        today = Period(start=midnight, end=midnight + timedelta(days=1))
+        assert found == {"month": period_at(moment, anchor=anchor), "day": today}, anchor
