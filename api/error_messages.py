@@ -148,6 +148,7 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
         ApprovalRefusal.DECIDED: _conflict("This tool call has already been decided differently."),
     },
     MemoryRefusal: {
+        MemoryRefusal.SAME_CONTENT: _conflict("You have another memory with this content."),
         MemoryRefusal.ACCEPTED_BEFORE: _conflict(
             "This memory was already accepted. Delete it instead."
         ),
@@ -233,7 +234,6 @@ TOOL_NOT_ALLOWED: Final = "This tool isn't available to your role or plan."
 NO_REFRESH: Final = "No worker could list the tools. Try again later."
 NO_TRIAL: Final = "No worker was available. Try again later."
 TRIAL_DELETED: Final = "The trial was deleted."
-NO_QUERY_EMBEDDING: Final = "Memories can't be searched right now. Try again later."
 ISSUER_UNAVAILABLE: Final = "The token's issuer can't be reached. Try again later."
 NOT_ENTITY_TAGS: Final = 'Must be a list of entity tags, e.g. `"3", "4"`.'
 NOT_AN_EVENT: Final = "Must be the ID of an event."

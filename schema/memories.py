@@ -1,14 +1,17 @@
 """Memories as clients see and send them, and as they are suggested."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from schema.ids import MemoryId, TurnId
 from schema.wire import (
     ChangeModel,
     FilterModel,
+    Moment,
     RequestModel,
     StorableText,
     Timestamp,
@@ -49,6 +52,7 @@ class Memory(VersionedModel):
 
     A suggestion has the `passage` of the user's message that it was learnt from. Accepting one
     with `replacesId` marks that memory as `replaced`, with this one as its `replacedById`.
+    A `pinned` memory is in each prompt. One that has expired is listed, but not found or used.
     """
 
     id: MemoryId
@@ -60,14 +64,27 @@ class Memory(VersionedModel):
     passage: str | None
     replaces_id: MemoryId | None
     replaced_by_id: MemoryId | None
+    pinned: bool
+    expires_at: Timestamp | None
     created_at: Timestamp
     updated_at: Timestamp
 
 
 class MemoryHit(Memory):
-    """A memory that matches a search. Units: `score` is the cosine similarity in [-1, 1]."""
+    """A memory that matches a search."""
 
-    score: float
+    score: float = Field(
+        description="How good a match it is, in (0, 1]: its places by meaning and by words, fused, "
+        "and a little of its importance and age. Comparable within one search only."
+    )
+    similarity: float | None = Field(
+        description="The cosine similarity of its meaning to the query's, in [-1, 1]; null if "
+        "either has no embedding."
+    )
+    word_match: float = Field(
+        description="The share of the query's words that it contains, in [0, 1]; rare words "
+        "count for more."
+    )
 
 
 def _not_blank(text: str) -> str:
@@ -86,6 +103,15 @@ Importance = Annotated[
     Field(ge=0, le=1, allow_inf_nan=False, examples=[0.8]),
     AfterValidator(kept_importance),
 ]
+
+
+def _in_the_future(moment: datetime) -> datetime:
+    if moment <= datetime.now(UTC):
+        raise PydanticCustomError("datetime_future", "must be in the future")
+    return moment
+
+
+Expiry = Annotated[Moment, AfterValidator(_in_the_future)]
 # JSON has no enums, so a strict model would reject their names.
 ChosenKind = Annotated[MemoryKind, Field(strict=False)]
 
@@ -109,10 +135,16 @@ class MemoryFilter(FilterModel):
         Field(description="Filter by status; suggested and accepted ones by default."),
     ] = None
     kind: MemoryKind | None = None
+    pinned: Annotated[bool | None, Field(description="Filter by pinned.")] = None
+    expired: Annotated[bool | None, Field(description="Filter by expired; both by default.")] = None
     search: Annotated[
         StorableText | None,
         Field(min_length=1, max_length=200, description="Filter by words in the content."),
     ] = None
+
+
+def _is_default(value: object) -> bool:
+    return not value
 
 
 class CreateMemoryRequest(RequestModel):
@@ -121,18 +153,23 @@ class CreateMemoryRequest(RequestModel):
     content: MemoryContent
     kind: ChosenKind = MemoryKind.FACT
     importance: Importance = 0.5
+    # Left out of the hash of a request as they are: those of before they existed stay the same.
+    pinned: bool = Field(default=False, exclude_if=_is_default)
+    expires_at: Expiry | None = Field(default=None, exclude_if=_is_default)
 
 
 class ChangeMemoryRequest(ChangeModel):
-    """A change of a memory."""
+    """A change of a memory; without `expiresAt`, null, it does not expire."""
 
     content: MemoryContent = unset()
     kind: ChosenKind = unset()
     importance: Importance = unset()
+    pinned: bool = unset()
+    expires_at: Expiry | None = unset()
 
 
 class SearchMemoriesRequest(RequestModel):
-    """A search for memories by meaning."""
+    """A search for memories by meaning and words."""
 
     query: Annotated[
         StorableText,

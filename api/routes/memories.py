@@ -7,8 +7,7 @@ from fastapi import Query, Request, Response
 from api.access import limited, may
 from api.dependencies import Memories
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
-from api.error_messages import NO_QUERY_EMBEDDING
-from api.errors import ApiError, value_or_raise
+from api.errors import value_or_raise
 from api.openapi import OF_ONE, SIGNED_IN, error_docs
 from api.parameters import IdempotencyKey, IfMatch, MemoryIdPath, RequestedPage
 from api.routing import GroupRouter
@@ -25,7 +24,7 @@ from schema.memories import (
 )
 from schema.pages import Page
 from schema.permissions import Permission
-from services.embeddings import EmbeddingError
+from services.memories.writing import AlreadyStored
 from services.rate_limits.rules import Group
 
 router = GroupRouter("/memories", tag="memories")
@@ -41,7 +40,10 @@ _OF_A_DECISION = error_docs(*OF_ONE, ErrorCode.CONFLICT)
     name="memories.create",
     status_code=201,
     summary="Create a memory",
-    responses=error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
+    responses={
+        200: {"model": Envelope[Memory], "description": "The memory exists."},
+        **error_docs(*SIGNED_IN, ErrorCode.IDEMPOTENCY_CONFLICT),
+    },
 )
 async def create_memory(
     request: Request,
@@ -51,8 +53,19 @@ async def create_memory(
     memories: Memories,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Memory]:
-    """Store an accepted memory. The caller's plan limits the number of memories."""
-    memory = value_or_raise(await memories.store.create(actor, body, key=idempotency_key), "memory")
+    """Store an accepted memory. The caller's plan limits the number of memories.
+
+    A memory whose content differs at most by case, width, and spaces and punctuation around it is
+    the same: it is returned as it is, with 200. If it was suggested or has expired, it is accepted
+    or renewed instead.
+    """
+    written = value_or_raise(
+        await memories.store.create(actor, body, key=idempotency_key), "memory"
+    )
+    memory = written.memory
+    if isinstance(written, AlreadyStored):
+        response.status_code = 200
+        return tagged(request, response, memory)
     return created(request, response, memory, at=f"{request.url.path}/{memory.id}")
 
 
@@ -83,14 +96,13 @@ async def list_memories(
 async def search_memories(
     request: Request, body: SearchMemoriesRequest, actor: Reader, memories: Memories
 ) -> ListEnvelope[MemoryHit]:
-    """Return the accepted memories closest in meaning to the query, as a single page.
+    """Return the accepted memories that match the query best, as a single page.
 
-    `score` is the cosine similarity. Memories without an embedding are not found.
+    They are ranked by meaning and by words, and both rankings fused. Memories without an embedding
+    are found by words, and all are while the embedding service is unavailable. Expired memories are
+    not found.
     """
-    try:
-        hits = await memories.search.search(actor, body)
-    except EmbeddingError as error:
-        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, NO_QUERY_EMBEDDING) from error
+    hits = await memories.search.search(actor, body)
     return list_envelope(request, Page(hits, None))
 
 
@@ -109,7 +121,7 @@ async def get_memory(
     "/{memory_id}",
     name="memories.update",
     summary="Update a memory",
-    responses=error_docs(*OF_ONE, ErrorCode.PRECONDITION_FAILED),
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_memory(
     request: Request,
@@ -120,7 +132,7 @@ async def change_memory(
     memories: Memories,
     versions: IfMatch,
 ) -> Envelope[Memory]:
-    """Change a memory's content, kind or importance; new content is embedded again."""
+    """Change a memory; new content is embedded again, and must not be another memory's."""
     memory = value_or_raise(
         await memories.store.change(actor, memory_id, body, versions=versions), "memory"
     )

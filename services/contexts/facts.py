@@ -62,7 +62,8 @@ CROSS JOIN LATERAL (
 ) AS sizes
 CROSS JOIN LATERAL (
     SELECT coalesce(wishes.use_memories, true) AND EXISTS (
-               SELECT FROM memories WHERE user_id = $3 AND status = 'accepted') AS memories,
+               SELECT FROM memories WHERE user_id = $3 AND status = 'accepted'
+               AND (expires_at IS NULL OR expires_at > now())) AS memories,
            coalesce(wishes.use_knowledge, true) AND (
                EXISTS (SELECT FROM documents WHERE user_id = $3)
                OR EXISTS (SELECT FROM documents WHERE published_version IS NOT NULL)) AS knowledge

@@ -99,12 +99,18 @@ def quoted(
 ) -> tuple[str, tuple[ContextSource, ...]]:
     """Return the context layer and its sources: the best of both kinds, as far as they fit.
 
+    Pinned memories come first. One that does not fit is left out; what was found is cut there.
     Scores of memories and of passages can't be compared, so their ranks are: what is cut is the
     least relevant of each.
     """
     left = budget_tokens - context_frame_tokens()
     kept: list[_Quote] = []
-    ranked = zip_longest(map(_of_memory, memories), map(_of_passage, passages))
+    for quote in map(_of_memory, (memory for memory in memories if memory.pinned)):
+        if tokens_of(quote.text) <= left:
+            left -= tokens_of(quote.text)
+            kept.append(quote)
+    found = (memory for memory in memories if not memory.pinned)
+    ranked = zip_longest(map(_of_memory, found), map(_of_passage, passages))
     for quote in (quote for pair in ranked for quote in pair if quote is not None):
         left -= tokens_of(quote.text)
         if left < 0:

@@ -16,7 +16,7 @@ from schema.actors import Actor
 from schema.knowledge_search import FoundPassage
 from schema.memories import MemoryHit, MemoryKind
 from services.embeddings import Embedder, Purpose
-from services.memories.search import LEAST_SCORE
+from services.memories.search import is_relevant
 
 _log = structlog.get_logger(__name__)
 
@@ -24,10 +24,13 @@ _log = structlog.get_logger(__name__)
 class MemorySource(Protocol):
     """Finds memories."""
 
-    async def relevant(
-        self, actor: Actor, query_embedding: Sequence[float], *, limit: int, min_score: float
+    async def for_prompt(
+        self, actor: Actor, query: str, query_embedding: Sequence[float] | None, *, limit: int
     ) -> Sequence[MemoryHit]:
-        """Return the actor's accepted memories that are near to the query, the best first."""
+        """Return the actor's pinned memories, then others, the best first.
+
+        Without a vector, e.g. while the embedder is unavailable, words alone decide.
+        """
         ...
 
 
@@ -102,7 +105,9 @@ class ContextSearch:
         embedded_by = until - self._timeout_s / 5
         vector = await _in_time(self._vector(question), embedded_by, "embedding")
         hits, passages = await asyncio.gather(
-            _in_time(self._find_memories(actor, vector, wanted=memories), until, "memories"),
+            _in_time(
+                self._find_memories(actor, question, vector, wanted=memories), until, "memories"
+            ),
             _in_time(
                 self._find_passages(actor, question, vector, wanted=knowledge), until, "knowledge"
             ),
@@ -116,14 +121,12 @@ class ContextSearch:
         return vector
 
     async def _find_memories(
-        self, actor: Actor, vector: Sequence[float] | None, *, wanted: bool
-    ) -> Sequence[MemoryHit] | None:
+        self, actor: Actor, question: str, vector: Sequence[float] | None, *, wanted: bool
+    ) -> Sequence[MemoryHit]:
         if self._memories is None or not wanted:
             return ()
-        if vector is None:
-            return None
-        nearest = await self._memories.relevant(actor, vector, limit=_MOST_MEMORIES, min_score=-1.0)
-        return [hit for hit in nearest if hit.score >= LEAST_SCORE or hit.kind in _ALWAYS]
+        hits = await self._memories.for_prompt(actor, question, vector, limit=_MOST_MEMORIES)
+        return [hit for hit in hits if hit.pinned or hit.kind in _ALWAYS or is_relevant(hit)]
 
     async def _find_passages(
         self, actor: Actor, question: str, vector: Sequence[float] | None, *, wanted: bool

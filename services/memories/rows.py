@@ -8,11 +8,9 @@ from schema.ids import UserId, new_id
 from schema.memories import (
     CreateMemoryRequest,
     Memory,
-    MemoryHit,
     MemorySuggestion,
 )
 from schema.tables import MemoryRow
-from services.database.queries import AttributeRow
 
 # A vector is kilobytes on the wire, and no response has one.
 WITHOUT_VECTOR: Final = defer(MemoryRow.embedding)  # type: ignore[arg-type]  # a column, to SQLModel a list
@@ -26,7 +24,7 @@ def new_row(
     embedder: str,
 ) -> MemoryRow:
     """Return the row of a new memory, accepted; `embedder` is the name of the vector's embedder."""
-    return MemoryRow(
+    row = MemoryRow(
         id=new_id(),
         user_id=user_id,
         kind=said.kind.value,
@@ -35,13 +33,11 @@ def new_row(
         embedding=vector,
         embedder=None if vector is None else embedder,
     )
+    if isinstance(said, CreateMemoryRequest):
+        row.pinned, row.expires_at = said.pinned, said.expires_at
+    return row
 
 
 def memory_from_row(row: MemoryRow) -> Memory:
     """Return the memory that the row holds."""
     return Memory.model_validate(row, from_attributes=True)
-
-
-def hit_from_row(row: AttributeRow) -> MemoryHit:
-    """Return the memory that the row holds, with its `score` in a search."""
-    return MemoryHit.model_validate(row, from_attributes=True)

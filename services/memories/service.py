@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Uuid, and_, bindparam
+from sqlalchemy import Uuid, and_, bindparam, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -32,9 +32,13 @@ from services.embeddings import Embedder
 from services.embeddings.embedder import VECTOR_TIMEOUT
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.memories.writing import (
-    accepted_with_same_words,
+    StoredMemory,
+    WrittenMemory,
     count_locked,
+    keep_same,
+    lock_memories,
     mark_replaced,
+    same_memory,
     vector_or_none,
 )
 from services.resources import (
@@ -43,7 +47,6 @@ from services.resources import (
     Unreachable,
     Versions,
     create_once,
-    release_key,
     touch,
     version_matches,
     why_unreachable,
@@ -64,6 +67,9 @@ _ORDERS: Final = {
 }
 _OWN: Final = col(MemoryRow.user_id) == bindparam("owner_id", type_=Uuid)
 _STATUS: Final[Any] = col(MemoryRow.status)
+_PINNED: Final[Any] = col(MemoryRow.pinned)
+_EXPIRES: Final = col(MemoryRow.expires_at)
+_IN_FORCE: Final = or_(_EXPIRES.is_(None), func.now() < _EXPIRES)
 _WITHOUT_VECTOR: Final = select(MemoryRow).options(WITHOUT_VECTOR)
 _MEMORY: Final = CompiledQuery(
     _WITHOUT_VECTOR.where(col(MemoryRow.id) == bindparam("memory_id", type_=Uuid))
@@ -76,14 +82,20 @@ _MEMORIES: Final = Listing(
             **{status: status == _STATUS for status in MemoryStatus},
             None: and_(_STATUS != MemoryStatus.REJECTED, _STATUS != MemoryStatus.REPLACED),
         },
+        "pinned": {True: _PINNED, False: ~_PINNED},
+        "expired": {True: func.now() >= _EXPIRES, False: _IN_FORCE},
         "search": contains_searched(MemoryRow.content),
     },
 )
 
 
 class MemoryRefusal(StrEnum):
-    """Why a decision on a memory is refused: it was decided otherwise before."""
+    """Why a decision on a memory, or a change of it, is refused.
 
+    It was decided otherwise before, or another memory has the same content.
+    """
+
+    SAME_CONTENT = "same_content"
     ACCEPTED_BEFORE = "accepted_before"
     REJECTED_BEFORE = "rejected_before"
     REPLACED_BEFORE = "replaced_before"
@@ -119,8 +131,8 @@ class MemoryService:
 
     async def create(
         self, actor: Actor, request: CreateMemoryRequest, *, key: str | None
-    ) -> Result[Memory, LimitReached | Conflict]:
-        """Store a memory, accepted; one with the same words that is accepted already is returned.
+    ) -> Result[WrittenMemory, LimitReached | Conflict]:
+        """Store a memory, accepted, unless the user has it: then that one is returned.
 
         Idempotency: the same key with the same request returns the memory created before.
         """
@@ -128,17 +140,19 @@ class MemoryService:
         vector = await vector_or_none(self._embedder, request.content, within=self._vector_timeout)
         row = new_row(actor.user_id, request, vector, embedder=self._embedder.name)
 
-        async def create(session: AsyncSession) -> Result[Memory, LimitReached]:
+        async def create(session: AsyncSession) -> Result[WrittenMemory, LimitReached]:
             count = await count_locked(session, actor)
-            if (known := await accepted_with_same_words(session, row)) is not None:
-                memory = memory_from_row(known)
-                await release_key(session)
-                return Ok(memory)
+            if (known := await same_memory(session, actor.user_id, request.content)) is not None:
+                return Ok(await keep_same(session, known, row, key=key))
             if count >= limit:
                 return Err(LimitReached(limit))
             session.add(row)
             await session.flush()
-            return Ok(memory_from_row(row))
+            return Ok(StoredMemory(memory_from_row(row)))
+
+        async def find(earlier: str) -> Result[WrittenMemory, Unreachable]:
+            found = await self.get(actor, MemoryId(UUID(earlier)))
+            return found if isinstance(found, Err) else Ok(StoredMemory(found.value))
 
         return await create_once(
             self._database,
@@ -147,7 +161,7 @@ class MemoryService:
             request=request,
             resource_id=row.id,
             create=create,
-            find=lambda earlier: self.get(actor, MemoryId(UUID(earlier))),
+            find=find,
         )
 
     async def list_memories(
@@ -177,8 +191,11 @@ class MemoryService:
         request: ChangeMemoryRequest,
         *,
         versions: Versions,
-    ) -> Result[Memory, Conflict | Unreachable]:
-        """Change a memory if its version is one of `versions`; a new text is embedded again."""
+    ) -> Result[Memory, MemoryRefusal | Conflict | Unreachable]:
+        """Change a memory if its version is one of `versions`; a new text is embedded again.
+
+        Errors: `MemoryRefusal.SAME_CONTENT` for the content of another memory in use.
+        """
         # Read first, so that no vector is computed for a memory that can't be changed.
         found = await self.get(actor, memory_id)
         if isinstance(found, Err):
@@ -190,10 +207,14 @@ class MemoryService:
                 self._embedder, changes["content"], within=self._vector_timeout
             )
         async with self._database.transaction(actor) as session:
+            if "content" in changes:
+                await lock_memories(session, actor)
             row = await _locked(session, memory_id)
             if row is not None:
                 if not version_matches(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
+                if "content" in changes and await _is_taken(session, row, changes["content"]):
+                    return Err(MemoryRefusal.SAME_CONTENT)
                 self._apply(row, changes, vector)
                 await session.flush()
                 return Ok(memory_from_row(row))
@@ -253,6 +274,14 @@ class MemoryService:
         for name, value in changes.items():
             setattr(row, name, value)
         touch(row)
+
+
+async def _is_taken(session: AsyncSession, row: MemoryRow, content: str) -> bool:
+    """Whether another memory has the content that this one is to get."""
+    in_use = {MemoryStatus.ACCEPTED.value, MemoryStatus.SUGGESTED.value}
+    if row.status not in in_use:
+        return False
+    return await same_memory(session, row.user_id, content, but=row.id) is not None
 
 
 async def _locked(session: AsyncSession, memory_id: MemoryId) -> MemoryRow | None:

@@ -1,7 +1,8 @@
-"""Stores the memories that a user asks for in a chat: at once, and only once.
+"""Stores the memories that a user asks for: at once, and only once.
 
-Unlike suggestions they need no decision. Near-duplicates are found by their words or vectors, and
-the quota is counted under a lock.
+Unlike suggestions they need no decision. Memories whose contents differ at most by case, width, and
+spaces and punctuation around them are the same: `everturn_memory_key`. Near-duplicates are found by
+their vectors. Both, and the quota, are looked at under a lock.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Float, func
+from sqlalchemy import ColumnElement, Float, Uuid, and_, column, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -19,6 +20,7 @@ from schema.ids import MemoryId, TurnId
 from schema.memories import CreateMemoryRequest, Memory, MemoryStatus
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow, MemoryRow, TurnRow
+from schema.tables.columns import utc_now
 from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.connections import lock
@@ -48,12 +50,17 @@ async def vector_or_none(
         return None
 
 
+async def lock_memories(session: AsyncSession, actor: Actor) -> None:
+    """Let no memory of the actor be added, or get another content, before the transaction ends."""
+    await lock(session, "memories", of=actor.user_id)
+
+
 async def count_locked(session: AsyncSession, actor: Actor) -> int:
     """Return how many memories the actor has; none is added before the transaction ends.
 
     Rejected ones count too: they are kept, so that they are not suggested again.
     """
-    await lock(session, "memories", of=actor.user_id)
+    await lock_memories(session, actor)
     # A separate statement, after the lock: only then does it see what the lock waited for.
     query = select(func.count()).where(col(MemoryRow.user_id) == actor.user_id)
     return (await session.exec(query)).one()
@@ -61,8 +68,6 @@ async def count_locked(session: AsyncSession, actor: Actor) -> int:
 
 _SAME_SCORE: Final = 0.92
 """The least cosine similarity of two memories that say the same."""
-
-_AROUND: Final = " \t\r\n.!"
 
 
 async def alike(
@@ -73,40 +78,80 @@ async def alike(
     Replaced ones are history: what they said may become true again. The memory that the new one
     replaces, and those without a vector of this embedder, are compared by their words only.
     """
-    same_words = await _with_same_words(session, row, status)
-    if same_words is not None or row.embedding is None:
-        return same_words
+    query = select(MemoryRow.id).where(_has_words_of(row.user_id, row.content), _of_status(status))
+    found = (await session.exec(query.limit(1))).first()
+    if found is not None:
+        return MemoryId(found)
     return await _with_same_meaning(session, row, embedder, status)
 
 
-async def _with_same_words(
-    session: AsyncSession, row: MemoryRow, status: MemoryStatus | None
-) -> MemoryId | None:
-    """Return a memory that differs at most by case, or by surrounding spaces and full stops."""
-    words = func.lower(func.btrim(col(MemoryRow.content), _AROUND))
-    query = select(MemoryRow.id).where(
-        col(MemoryRow.user_id) == row.user_id,
-        words == func.lower(func.btrim(row.content, _AROUND)),
+def _has_words_of(user_id: UUID, content: str) -> ColumnElement[bool]:
+    # Computed by a subquery: policies keep a bare call from being looked up in the index.
+    key = select(func.everturn_memory_key(content)).scalar_subquery()
+    has_words: ColumnElement[bool] = column("words_key", Uuid) == key
+    return and_(col(MemoryRow.user_id) == user_id, has_words)
+
+
+async def same_memory(
+    session: AsyncSession, user_id: UUID, content: str, *, but: UUID | None = None
+) -> MemoryRow | None:
+    """Return the user's accepted or suggested memory with the words of a content, locked.
+
+    Call it under `lock_memories`. `but` is the id of one that is not meant.
+    """
+    query = (
+        select(MemoryRow)
+        .where(
+            _has_words_of(user_id, content),
+            or_(_of_status(MemoryStatus.ACCEPTED), _of_status(MemoryStatus.SUGGESTED)),
+            col(MemoryRow.id).is_distinct_from(but),
+        )
+        .order_by(col(MemoryRow.status), col(MemoryRow.id))
+        .options(WITHOUT_VECTOR)
     )
-    found = (await session.exec(query.where(_of_status(status)).limit(1))).first()
-    return None if found is None else MemoryId(found)
+    return (await session.exec(query.limit(1).with_for_update())).first()
 
 
-async def accepted_with_same_words(session: AsyncSession, row: MemoryRow) -> MemoryRow | None:
-    """Return the accepted memory with the words of a new one, if there is one."""
-    known = await _with_same_words(session, row, MemoryStatus.ACCEPTED)
-    return None if known is None else await _read(session, known)
+async def keep_same(
+    session: AsyncSession, known: MemoryRow, new: MemoryRow, *, key: str | None
+) -> "WrittenMemory":
+    """Return the memory that says what a new one does; a suggestion is accepted.
+
+    One that has expired is renewed, with the expiry of the new one.
+    """
+    is_accepted = known.status == MemoryStatus.ACCEPTED.value
+    if is_accepted and (known.expires_at is None or known.expires_at > utc_now()):
+        memory = memory_from_row(known)
+        await release_key(session)
+        return AlreadyStored(memory, is_identical=True)
+    known.expires_at, known.pinned = new.expires_at, known.pinned or new.pinned
+    return await _accept(session, known, key=key)
+
+
+async def _accept(session: AsyncSession, row: MemoryRow, *, key: str | None) -> "StoredMemory":
+    row.status = MemoryStatus.ACCEPTED.value
+    touch(row)
+    await session.flush()
+    await mark_replaced(session, row)
+    if key is not None:
+        creation = await session.get_one(CreationRow, (row.user_id, key))
+        creation.resource_id = str(row.id)
+        await session.flush()
+    return StoredMemory(memory_from_row(row))
 
 
 async def _with_same_meaning(
     session: AsyncSession, row: MemoryRow, embedder: str, status: MemoryStatus | None
 ) -> MemoryId | None:
-    """Return the nearest memory, if it is near enough."""
+    """Return the nearest memory that has not expired, if it is near enough."""
+    if row.embedding is None:
+        return None
     distance = col(MemoryRow.embedding).op("<=>", return_type=Float())(row.embedding)
     query = select(MemoryRow.id).where(
         col(MemoryRow.user_id) == row.user_id,
         col(MemoryRow.embedder) == embedder,
         distance <= 1 - _SAME_SCORE,
+        or_(col(MemoryRow.expires_at).is_(None), col(MemoryRow.expires_at) > func.now()),
     )
     if row.replaces_id is not None:
         query = query.where(col(MemoryRow.id) != row.replaces_id)
@@ -143,9 +188,10 @@ class StoredMemory:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyStored:
-    """A memory that says the same is stored already."""
+    """A memory that says the same is stored already; if it is identical, it always is the one."""
 
     memory: Memory
+    is_identical: bool = False
 
 
 WrittenMemory = StoredMemory | AlreadyStored
@@ -179,7 +225,9 @@ class MemoryWriter:
 
         async def create(session: AsyncSession) -> Result[WrittenMemory, LimitReached]:
             count = await count_locked(session, actor)
-            if not even_if_alike and (kept := await self._kept(session, actor, row, key=key)):
+            if (known := await same_memory(session, actor.user_id, request.content)) is not None:
+                return Ok(await keep_same(session, known, row, key=key))
+            if not even_if_alike and (kept := await self._kept(session, row, key=key)):
                 return Ok(kept)
             if count >= limit:
                 return Err(LimitReached(limit))
@@ -204,26 +252,19 @@ class MemoryWriter:
         return Err(Unreachable.MISSING) if row is None else Ok(StoredMemory(memory_from_row(row)))
 
     async def _kept(
-        self, session: AsyncSession, actor: Actor, new: MemoryRow, *, key: str
+        self, session: AsyncSession, new: MemoryRow, *, key: str
     ) -> WrittenMemory | None:
-        """Return a memory that says the same as `new`; rejected ones don't count."""
+        """Return a memory that means the same as `new`; rejected ones don't count."""
         name = self._embedder.name
-        known = await alike(session, new, embedder=name, status=MemoryStatus.ACCEPTED)
+        known = await _with_same_meaning(session, new, name, MemoryStatus.ACCEPTED)
         if known is not None:
             memory = memory_from_row(await _read(session, known))
             await release_key(session)
             return AlreadyStored(memory)
-        suggested = await alike(session, new, embedder=name, status=MemoryStatus.SUGGESTED)
+        suggested = await _with_same_meaning(session, new, name, MemoryStatus.SUGGESTED)
         if suggested is None:
             return None
-        row = await _read(session, suggested)
-        row.status = MemoryStatus.ACCEPTED.value
-        touch(row)
-        await mark_replaced(session, row)
-        creation = await session.get_one(CreationRow, (actor.user_id, key))
-        creation.resource_id = str(suggested)
-        await session.flush()
-        return StoredMemory(memory_from_row(row))
+        return await _accept(session, await _read(session, suggested), key=key)
 
 
 async def _read(session: AsyncSession, memory_id: MemoryId) -> MemoryRow:

@@ -134,7 +134,7 @@ SECTIONS: Final = (
         "memories",
         "memories",
         "SELECT id, kind, content, importance, status, source_turn_id, passage, replaces_id, "
-        "replaced_by_id, created_at, updated_at "
+        "replaced_by_id, pinned, expires_at, created_at, updated_at "
         "FROM memories WHERE user_id = $1 ORDER BY id",
     ),
     Section(

@@ -24,7 +24,17 @@ from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
 
 MEMORY = {
-    *("id", "kind", "content", "importance", "status", "sourceTurnId", "version"),
+    *(
+        "id",
+        "kind",
+        "content",
+        "importance",
+        "status",
+        "sourceTurnId",
+        "version",
+        "pinned",
+        "expiresAt",
+    ),
     *("passage", "replacesId", "replacedById"),
     *("createdAt", "updatedAt"),
 }
@@ -61,6 +71,44 @@ async def test_a_memory_is_created_with_defaults(member: ApiUser) -> None:
     check_id(memory["id"])
     check_time(memory["createdAt"])
     check_time(memory["updatedAt"])
+
+
+async def test_the_same_content_again_returns_the_memory(member: ApiUser) -> None:
+    first = await remember(member, "Has a dog.")
+
+    again = await member.request("POST", "/memories", json={"content": "has a dog!"})
+
+    assert data_of(again, 200) == first
+    assert again.headers["etag"] == '"1"'
+    assert len(data_of_list(await member.request("GET", "/memories"))) == 1
+
+
+async def test_a_pinned_memory_with_an_expiry_is_created_changed_and_listed(
+    member: ApiUser,
+) -> None:
+    expires_at = "2126-01-31T10:00:00+01:00"
+    memory = await remember(member, "Has a dog.", pinned=True, expiresAt=expires_at)
+    path = f"/memories/{memory['id']}"
+
+    async def listed(**params: str) -> list[str]:
+        found = await member.request("GET", "/memories", params=params)
+        return [listed["id"] for listed in data_of_list(found)]
+
+    assert (memory["pinned"], memory["expiresAt"]) == (True, "2126-01-31T09:00:00.000000Z")
+    assert await listed(pinned="true", expired="false") == [memory["id"]]
+    assert await listed(expired="true") == await listed(pinned="false") == []
+    body = {"pinned": False, "expiresAt": None}
+    changed = data_of(await member.request("PATCH", path, json=body))
+    assert (changed["pinned"], changed["expiresAt"]) == (False, None)
+
+
+async def test_a_change_to_the_content_of_another_memory_conflicts(member: ApiUser) -> None:
+    await remember(member, "Has a dog.")
+    path = f"/memories/{(await remember(member, 'Has a cat.'))['id']}"
+
+    response = await member.request("PATCH", path, json={"content": "HAS A DOG"})
+
+    check_refused(response, 409, "CONFLICT")
 
 
 async def test_a_memory_is_read_as_it_was_created(member: ApiUser) -> None:
@@ -110,6 +158,10 @@ async def test_a_key_reports_that_the_memory_it_created_is_deleted(member: ApiUs
         ({"content": "a", "importance": 1.01}, "body.importance"),
         ({"content": "a", "importance": "0.5"}, "body.importance"),
         ({"content": "a", "status": "accepted"}, "body.status"),
+        ({"content": "a", "pinned": "yes"}, "body.pinned"),
+        ({"content": "a", "expiresAt": "2020-01-31T09:00:00Z"}, "body.expiresAt"),
+        ({"content": "a", "expiresAt": "2126-01-31"}, "body.expiresAt"),
+        ({"content": "a", "expiresAt": "2226-01-31T09:00:00Z"}, "body.expiresAt"),
     ],
     ids=str,
 )
@@ -159,7 +211,15 @@ async def test_a_list_is_sorted_and_filtered(member: ApiUser) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{"status": "new"}, {"kind": "x"}, {"sort": "content"}, {"search": ""}, {"search": "a" * 201}],
+    [
+        {"status": "new"},
+        {"kind": "x"},
+        {"sort": "content"},
+        {"search": ""},
+        {"search": "a" * 201},
+        {"pinned": "maybe"},
+        {"expired": "x"},
+    ],
     ids=str,
 )
 async def test_an_unknown_filter_is_rejected(member: ApiUser, params: dict[str, str]) -> None:
@@ -178,8 +238,10 @@ async def test_a_search_answers_memories_with_their_score(member: ApiUser) -> No
 
     hits = data_of_list(response)
     assert [hit["id"] for hit in hits] == [dog["id"], nurse["id"]]
-    assert [set(hit) for hit in hits] == 2 * [{*MEMORY, "score"}]
-    assert 1 > hits[0]["score"] > hits[1]["score"] >= -1
+    assert [set(hit) for hit in hits] == 2 * [{*MEMORY, "score", "similarity", "wordMatch"}]
+    assert 1 >= hits[0]["score"] > hits[1]["score"] > 0
+    assert 1 > hits[0]["similarity"] > hits[1]["similarity"] >= -1
+    assert [hit["wordMatch"] for hit in hits] == [0, 0]
     assert response.json()["meta"]["nextCursor"] is None
 
 
@@ -329,7 +391,7 @@ async def cut_off(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
         yield await opened.enter_async_context(api_client(api))
 
 
-async def test_without_an_embedder_memories_are_kept_but_not_searched(
+async def test_without_an_embedder_memories_are_kept_and_searched_by_words(
     member: ApiUser, cut_off: httpx.AsyncClient
 ) -> None:
     body = {"content": "Has a dog."}
@@ -338,9 +400,8 @@ async def test_without_an_embedder_memories_are_kept_but_not_searched(
 
     memory_id = data_of(made, 201)["id"]
     assert data_of(await member.request("GET", f"/memories/{memory_id}")) == data_of(made, 201)
-    check_refused(search, 503, "SERVICE_UNAVAILABLE")
-    assert search.json()["error"]["retryable"] is True
-    assert search.headers["retry-after"]
+    [hit] = data_of_list(search)
+    assert (hit["id"], hit["similarity"], hit["wordMatch"]) == (memory_id, None, 1)
 
 
 def data_of_list(response: httpx.Response) -> list[dict[str, Any]]:

@@ -31,8 +31,8 @@ _NAME = "evaluation"
 async def _foundation() -> AsyncIterator[tuple[Foundation, str]]:
     """Yield a foundation on servers of its own, and the address of their superuser."""
     servers = StackServers([_NAME])
-    await servers.open()
     try:
+        await servers.open()
         addresses = await servers.create_stack(_NAME)
         settings = Settings().model_copy(
             update={
@@ -70,7 +70,7 @@ async def _evaluate() -> None:
         found = retrieval_set()
         print(f"Memories that are found, with {embedder.name}")
         for group in ("tuning", "held_out"):
-            quality = await retrieval.quality(getattr(found, group), found.beside)
+            quality = await retrieval.quality(getattr(found, group), found)
             print(f"  {group:10} {quality}")
     print("Memories that are extracted")
     for line in await report(Settings()):

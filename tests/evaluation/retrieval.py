@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from schema.actors import Actor
 from schema.ids import MemoryId
-from schema.memories import CreateMemoryRequest, SearchMemoriesRequest
+from schema.memories import CreateMemoryRequest, MemoryHit, SearchMemoriesRequest
 from schema.result import Ok
-from services.memories.search import MemorySearch
+from services.memories.search import MemorySearch, is_relevant
 from services.memories.service import MemoryService
 
 _SET: Final = Path(__file__).parent / "retrieval.json"
@@ -53,17 +53,24 @@ class RetrievalSet:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Recall among the first five, and the mean reciprocal rank of the first answer."""
+    """How well questions are answered.
+
+    Recall among the first five, and the mean reciprocal rank of the first answer; which part of the
+    answers counts as relevant to a prompt, and which of all memories for an unrelated question.
+    """
 
     questions: int
     recall_at_5: float
     reciprocal_rank: float
+    answers_relevant: float
+    noise_relevant: float
 
     def __str__(self) -> str:
         """Return one line of figures."""
         return (
             f"recall@5 {self.recall_at_5:.3f}   MRR {self.reciprocal_rank:.3f}   "
-            f"({self.questions} questions)"
+            f"relevant: {self.answers_relevant:.3f} of answers, "
+            f"{self.noise_relevant:.3f} of noise   ({self.questions} questions)"
         )
 
 
@@ -94,20 +101,33 @@ class Retrieval:
     search: MemorySearch
     new_user: NewUser
 
-    async def quality(self, people: Sequence[Person], beside: Sequence[str]) -> Quality:
+    async def quality(self, people: Sequence[Person], found: RetrievalSet) -> Quality:
         """Return how well the questions about these people are answered."""
         recalls: list[float] = []
         reciprocal_ranks: list[float] = []
+        answers: list[bool] = []
+        noise: list[bool] = []
         for person in people:
-            actor, names = await self._store(person, beside)
+            actor, names = await self._store(person, found.beside)
             for question in person.questions:
-                request = SearchMemoriesRequest(query=question.text, limit=_MOST)
-                found = [names.get(hit.id) for hit in await self.search.search(actor, request)]
-                first_five = {*found[:_FIVE]} & {*question.answers}
-                recalls.append(len(first_five) / len(question.answers))
-                ranks = [found.index(name) + 1 for name in question.answers if name in found]
-                reciprocal_ranks.append(1 / min(ranks) if ranks else 0.0)
-        return Quality(len(recalls), _mean(recalls), _mean(reciprocal_ranks))
+                hits = await self._search(actor, question.text)
+                places = {names[hit.id]: place for place, hit in enumerate(hits) if hit.id in names}
+                known = [places[name] for name in question.answers if name in places]
+                recalls.append(sum(place < _FIVE for place in known) / len(question.answers))
+                reciprocal_ranks.append(1 / (1 + min(known)) if known else 0.0)
+                answers += [is_relevant(hits[place]) for place in known]
+            for unrelated in found.unrelated:
+                noise += map(is_relevant, await self._search(actor, unrelated))
+        return Quality(
+            questions=len(recalls),
+            recall_at_5=_mean(recalls),
+            reciprocal_rank=_mean(reciprocal_ranks),
+            answers_relevant=_mean(answers),
+            noise_relevant=_mean(noise),
+        )
+
+    async def _search(self, actor: Actor, query: str) -> list[MemoryHit]:
+        return await self.search.search(actor, SearchMemoriesRequest(query=query, limit=_MOST))
 
     async def _store(
         self, person: Person, beside: Sequence[str]
@@ -123,7 +143,7 @@ class Retrieval:
     async def _create(self, actor: Actor, content: str) -> MemoryId:
         created = await self.memories.create(actor, CreateMemoryRequest(content=content), key=None)
         assert isinstance(created, Ok), created
-        return created.value.id
+        return created.value.memory.id
 
 
 def _mean(values: Sequence[float]) -> float:

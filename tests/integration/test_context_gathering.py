@@ -37,13 +37,8 @@ class Memories:
         self._hangs = hangs
         self.asked = 0
 
-    async def relevant(
-        self,
-        actor: Actor,
-        query_embedding: Sequence[float],
-        *,
-        limit: int,
-        min_score: float,
+    async def for_prompt(
+        self, actor: Actor, query: str, query_embedding: Sequence[float] | None, *, limit: int
     ) -> Sequence[MemoryHit]:
         self.asked += 1
         if self._hangs:

@@ -56,6 +56,25 @@ async def test_the_layers_are_sent_in_order_and_kept_as_they_were_sent(
     assert (memory_id, "memory") in [(source["id"], source["type"]) for source in stored["sources"]]
 
 
+async def test_pinned_memories_are_in_each_prompt_until_they_expire(
+    user: ApiUser, stack: Stack
+) -> None:
+    pinned, other = unique("Is called"), unique("Has been to")
+    memory_id = await remember(user, pinned, pinned=True)
+    await remember(user, other)
+
+    _, body = await ask(user, stack, unique("17 * 23?"))
+    await stack.inspection.execute(
+        "UPDATE memories SET expires_at = now() WHERE id = $1", UUID(memory_id)
+    )
+    turn_id, later = await ask(user, stack, unique(f"Once more: {pinned}"))
+
+    assert pinned in texts(body)[-1]
+    sources = (await kept(stack, turn_id))["sources"]
+    assert memory_id not in [source["id"] for source in sources]
+    assert f"\n{pinned}\n" not in "".join(texts(later))
+
+
 async def test_a_second_turn_is_marked_up_to_its_history(user: ApiUser, stack: Stack) -> None:
     chat, first, second = await user.create_chat(), unique(), unique()
     for question in (first, second):

@@ -1,6 +1,7 @@
 """Memories as their owner manages them, in a real database."""
 
 import asyncio
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,13 +17,15 @@ from schema.memories import (
 )
 from schema.pages import PageRequest
 from schema.result import Err, Ok
+from schema.tables.columns import utc_now
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryRefusal, MemoryService
+from services.memories.writing import AlreadyStored, StoredMemory
 from services.resources import Conflict, LimitReached, Unreachable
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.database import Inspection
-from tests.fixtures.memories import found, kept, set_status
+from tests.fixtures.memories import expire, found, kept, set_status
 from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
 
@@ -142,7 +145,7 @@ async def test_a_key_creates_one_memory_however_often_it_is_sent(
         *(memories.create(actor, request, key="once") for _ in range(10))
     )
 
-    assert len({result.value.id for result in results if isinstance(result, Ok)}) == 1
+    assert len({result.value.memory.id for result in results if isinstance(result, Ok)}) == 1
     assert all(isinstance(result, Ok) for result in results)
     other = CreateMemoryRequest(content="Has a cat.")
     assert await memories.create(actor, other, key="once") == Err(Conflict.KEY_REUSED)
@@ -196,6 +199,121 @@ async def test_the_same_content_sent_twice_at_once_gives_one_memory(
     assert await listed(memories, actor) == ["Has a dog."]
 
 
+@pytest.mark.parametrize(
+    "again",
+    ["has a dog", "  Has a dog!! ", "\uff28\uff41\uff53 a dog\u3002", "\u201cHas  a\ndog.\u201d"],
+)
+async def test_content_that_differs_by_writing_alone_is_the_same_memory(
+    memories: MemoryService, actor: Actor, again: str
+) -> None:
+    first = await kept(memories, actor, "Has a dog.")
+
+    assert await kept(memories, actor, again) == first
+    assert await listed(memories, actor) == ["Has a dog."]
+
+
+async def test_signs_that_belong_to_a_name_are_no_punctuation(
+    memories: MemoryService, actor: Actor
+) -> None:
+    contents = ["Writes C.", "Writes C++.", "Writes C#.", "!!!", "???"]
+    for content in contents:
+        await kept(memories, actor, content)
+
+    assert await listed(memories, actor) == contents
+
+
+async def test_a_repetition_uses_up_neither_a_key_nor_the_quota(
+    memories: MemoryService, user: ApiUser, inspection: Inspection
+) -> None:
+    await allow(inspection, user.id, max_memories=1)
+    actor, request = actor_of(user), CreateMemoryRequest(content="Has a dog.")
+    first = await kept(memories, actor, "Has a dog.")
+
+    repeated = await memories.create(actor, request, key="k")
+    await memories.delete(actor, first.id)
+    created = await memories.create(actor, request, key="k")
+
+    assert repeated == Ok(AlreadyStored(first, is_identical=True))
+    assert isinstance(created, Ok)
+    assert isinstance(created.value, StoredMemory)
+    assert created.value.memory.id != first.id
+
+
+async def test_creating_what_was_suggested_accepts_it(
+    stack: Stack, memories: MemoryService, actor: Actor
+) -> None:
+    suggested = await kept(memories, actor, "Has a dog.")
+    await set_status(stack.inspection, suggested, "suggested")
+
+    results = [
+        await memories.create(actor, CreateMemoryRequest(content="has a dog"), key="k")
+        for _ in range(2)
+    ]
+
+    assert results[0] == results[1]
+    assert isinstance(results[0], Ok)
+    memory = results[0].value.memory
+    assert (memory.id, memory.status) == (suggested.id, MemoryStatus.ACCEPTED)
+
+
+async def test_creating_what_has_expired_renews_it(
+    memories: MemoryService, search: MemorySearch, actor: Actor, inspection: Inspection
+) -> None:
+    memory = await kept(memories, actor, "Has a dog.")
+    await expire(inspection, memory)
+    assert await found(search, actor, "dog") == []
+
+    renewed = await kept(memories, actor, "Has a dog.", pinned=True)
+
+    assert (renewed.id, renewed.expires_at, renewed.pinned) == (memory.id, None, True)
+    assert await found(search, actor, "dog") == ["Has a dog."]
+
+
+async def test_a_change_to_the_content_of_another_memory_is_refused(
+    memories: MemoryService, actor: Actor, other_user: ApiUser
+) -> None:
+    await kept(memories, actor, "Has a dog.")
+    await kept(memories, actor_of(other_user), "Has a cat.")
+    memory = await kept(memories, actor, "Has a cow.")
+
+    async def change(content: str) -> object:
+        request = ChangeMemoryRequest(content=content)
+        return await memories.change(actor, memory.id, request, versions=None)
+
+    assert await change("has a DOG") == Err(MemoryRefusal.SAME_CONTENT)
+    assert await memories.get(actor, memory.id) == Ok(memory)
+    assert isinstance(await change("HAS A COW!"), Ok)
+    assert isinstance(await change("Has a cat."), Ok)
+
+
+async def test_one_of_several_concurrent_changes_gets_a_content(
+    memories: MemoryService, actor: Actor
+) -> None:
+    made = [await kept(memories, actor, f"Has {number} dogs.") for number in range(6)]
+    request = ChangeMemoryRequest(content="Has a cat.")
+
+    results = await asyncio.gather(
+        *(memories.change(actor, memory.id, request, versions=None) for memory in made)
+    )
+
+    assert sum(isinstance(result, Ok) for result in results) == 1
+    assert results.count(Err(MemoryRefusal.SAME_CONTENT)) == 5
+
+
+async def test_an_expiry_and_a_pin_are_changed_and_removed(
+    memories: MemoryService, actor: Actor
+) -> None:
+    soon = utc_now().replace(microsecond=0) + timedelta(days=1)
+    memory = await kept(memories, actor, "Has a dog.", expires_at=soon, pinned=True)
+    assert (memory.expires_at, memory.pinned) == (soon, True)
+
+    change = ChangeMemoryRequest.model_validate({"expires_at": None, "pinned": False})
+    changed = await memories.change(actor, memory.id, change, versions=None)
+
+    assert isinstance(changed, Ok)
+    assert (changed.value.expires_at, changed.value.pinned) == (None, False)
+
+
 async def test_a_memory_like_a_rejected_suggestion_is_created(
     stack: Stack, memories: MemoryService, actor: Actor
 ) -> None:
@@ -212,7 +330,7 @@ async def listed(
     memories: MemoryService,
     actor: Actor,
     sort: MemorySort = MemorySort.CREATED,
-    **chosen: str,
+    **chosen: object,
 ) -> list[str]:
     """Return the contents of a whole list, read two by two."""
     contents: list[str] = []
@@ -272,3 +390,17 @@ async def test_filters_return_only_matching_memories(
     assert await listed(memories, actor, search="_") == ["a_b \\ c"]
     assert await listed(memories, actor, search="\\") == ["a_b \\ c"]
     assert await listed(memories, actor, search="SHEEP") == ["100 sheep"]
+
+
+async def test_pinned_and_expired_memories_are_listed_on_request(
+    memories: MemoryService, actor: Actor, inspection: Inspection
+) -> None:
+    await kept(memories, actor, "Usual")
+    await kept(memories, actor, "Pinned", pinned=True)
+    await expire(inspection, await kept(memories, actor, "Expired"))
+
+    assert await listed(memories, actor) == ["Usual", "Pinned", "Expired"]
+    assert await listed(memories, actor, pinned=True) == ["Pinned"]
+    assert await listed(memories, actor, pinned=False) == ["Usual", "Expired"]
+    assert await listed(memories, actor, expired=True) == ["Expired"]
+    assert await listed(memories, actor, expired=False) == ["Usual", "Pinned"]

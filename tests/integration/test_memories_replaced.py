@@ -32,7 +32,7 @@ class Person:
             self.actor, CreateMemoryRequest(content=content), key=None
         )
         assert isinstance(created, Ok)
-        return created.value.id
+        return created.value.memory.id
 
     async def suggest(
         self, content: str, replaces: MemoryId | None = None, *, auto_accept: bool = False

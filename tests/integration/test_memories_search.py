@@ -1,4 +1,4 @@
-"""Memories are found by what they mean: by their newest words, by one embedder, by their owner."""
+"""Memories are found by meaning and by words: by one embedder, by their owner, while in force."""
 
 from typing import Final
 from uuid import UUID
@@ -11,15 +11,15 @@ from schema.memories import (
     SearchMemoriesRequest,
 )
 from schema.result import Err, Ok
-from services.embeddings import EmbeddingError, Purpose
-from services.memories.search import MemorySearch
+from services.embeddings import Purpose
+from services.memories.search import MEMORIES_WITHOUT_VECTORS, MemorySearch, is_relevant
 from services.memories.service import MemoryService
 from services.resources import Unreachable
 from tests.fakes.embedding_api import OWN_DIMENSIONS, never, saying
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.database import Inspection
-from tests.fixtures.memories import Scripted, found, kept, set_status
+from tests.fixtures.memories import Scripted, expire, found, kept, set_status
 from tests.fixtures.stack import Stack
 
 
@@ -36,15 +36,123 @@ async def test_a_search_ranks_by_meaning_closest_first(
     assert len(hits) == 3
 
 
-async def test_the_same_words_have_a_score_of_one(
+async def test_the_same_words_have_the_best_scores(
     memories: MemoryService, search: MemorySearch, actor: Actor
 ) -> None:
-    memory = await kept(memories, actor, "Has a dog called Rex.")
+    memory = await kept(memories, actor, "Has a dog called Rex.", importance=1)
 
     [hit] = await search.search(actor, SearchMemoriesRequest(query="Has a dog called Rex."))
 
-    assert hit.model_dump(exclude={"score"}) == memory.model_dump()
-    assert hit.score == pytest.approx(1.0, abs=1e-5)
+    assert hit.model_dump(exclude={"score", "similarity", "word_match"}) == memory.model_dump()
+    scores = (hit.score, hit.similarity, hit.word_match)
+    assert scores == pytest.approx((1.0, 1.0, 1.0), abs=1e-5)
+
+
+async def test_words_find_what_vectors_do_not(scripted: Scripted, actor: Actor) -> None:
+    for content in ("The error E-2291 is old.", "Has a dog.", "Works at night.", "Likes rum."):
+        await kept(scripted.memories, actor, content)
+
+    hits = await scripted.search.search(actor, SearchMemoriesRequest(query="Why E-2291?"))
+
+    assert hits[0].content == "The error E-2291 is old."
+    assert hits[0].word_match == pytest.approx(1.0)
+    assert [hit.word_match for hit in hits[1:]] == [0, 0, 0]
+
+
+async def test_vectors_find_what_words_do_not(
+    memories: MemoryService, search: MemorySearch, actor: Actor
+) -> None:
+    for content in ("Ada likes rum.", "Drives a red car.", "Is afraid of heights."):
+        await kept(memories, actor, content)
+
+    [first, *_] = await search.search(actor, SearchMemoriesRequest(query="What does she drink?"))
+
+    assert (first.content, first.word_match) == ("Ada likes rum.", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "query"),
+    [
+        ("\u5979\u559c\u6b22\u559d\u4e4c\u9f99\u8336\u3002", "\u4e4c\u9f99\u8336"),
+        ("\u67f4\u72ac\u306e\u540d\u524d\u306f\u30cf\u30c1\u3002", "\uff8a\uff81"),
+        ("Takes the of\ufb01ce bus.", "offices"),
+        ("It's O'Brien's \\ 'quoted'.", "O'Brien \\ ''"),
+    ],
+    ids=["Chinese", "half-width kana", "a ligature and a plural", "quotes"],
+)
+async def test_words_are_found_however_they_are_written(
+    scripted: Scripted, actor: Actor, content: str, query: str
+) -> None:
+    await kept(scripted.memories, actor, "Something else.")
+    await kept(scripted.memories, actor, content)
+
+    hits = await scripted.search.search(actor, SearchMemoriesRequest(query=query))
+
+    assert hits[0].content == content
+    assert hits[0].word_match > 0.5
+
+
+async def test_rare_words_count_for_more(scripted: Scripted, actor: Actor) -> None:
+    for content in ("The user likes tea.", "The user likes jazz.", "The user has a ferret."):
+        await kept(scripted.memories, actor, content)
+
+    hits = await scripted.search.search(actor, SearchMemoriesRequest(query="user ferret tea likes"))
+
+    matches = {hit.content: hit.word_match for hit in hits}
+    assert matches["The user has a ferret."] > 1.5 * matches["The user likes jazz."]
+
+
+async def test_importance_decides_between_equals(scripted: Scripted, actor: Actor) -> None:
+    for number, importance in enumerate((0.1, 0.9, 0.5)):
+        memory = await kept(scripted.memories, actor, f"Fact {number}", importance=importance)
+        assert memory.importance == importance
+    scripted.provider.script.append(saying("", status=503))
+
+    hits = await scripted.search.search(actor, SearchMemoriesRequest(query="fact"))
+
+    assert [hit.importance for hit in hits] == [0.9, 0.5, 0.1]
+
+
+async def test_a_long_query_is_searched_by_some_of_its_words(
+    scripted: Scripted, actor: Actor
+) -> None:
+    await kept(scripted.memories, actor, "Plays the theorbo professionally.")
+    query = " ".join([*(f"w{number}" for number in range(300)), "professionally"])
+
+    [hit] = await scripted.search.search(actor, SearchMemoriesRequest(query=query))
+
+    assert hit.word_match > 0
+
+
+async def test_expired_memories_are_neither_found_nor_used(
+    scripted: Scripted, actor: Actor, inspection: Inspection
+) -> None:
+    memory = await kept(scripted.memories, actor, "Has a dog.", pinned=True)
+    vector = await scripted.embedder.embed(["dog"], purpose=Purpose.QUERY)
+    assert await found(scripted.search, actor, "dog") == ["Has a dog."]
+
+    await expire(inspection, memory)
+
+    assert await found(scripted.search, actor, "dog") == []
+    assert await scripted.search.for_prompt(actor, "dog", vector[0], limit=5) == []
+    assert await scripted.memories.get(actor, memory.id) != Err(Unreachable.MISSING)
+
+
+async def test_a_prompt_gets_all_pinned_memories_before_the_best(
+    memories: MemoryService, search: MemorySearch, actor: Actor, other_user: ApiUser
+) -> None:
+    await kept(memories, actor, "Has a dog called Rex.")
+    await kept(memories, actor, "Works as a nurse in Turin.", pinned=True, importance=0.2)
+    await kept(memories, actor, "Is afraid of heights.", pinned=True, importance=0.7)
+    await kept(memories, actor_of(other_user), "Has a cat.", pinned=True)
+
+    hits = await search.for_prompt(actor, "Has a dog called Rex.", None, limit=1)
+
+    assert [hit.content for hit in hits] == [
+        "Is afraid of heights.",
+        "Works as a nurse in Turin.",
+        "Has a dog called Rex.",
+    ]
 
 
 async def test_a_search_returns_at_most_the_requested_number(
@@ -105,8 +213,9 @@ async def test_changed_content_is_found_by_its_new_words_only(
         (await search.search(actor, SearchMemoriesRequest(query=f"Lives in {city}.")))[0]
         for city in ("Rome", "Oslo")
     ]
-    assert by_new.score == pytest.approx(1.0, abs=1e-5)
-    assert by_old.score < 0.99
+    assert by_new.similarity == pytest.approx(1.0, abs=1e-5)
+    assert by_old.similarity is not None
+    assert by_old.similarity < 0.99
 
 
 async def test_an_update_of_another_field_requests_no_vector(
@@ -156,17 +265,22 @@ async def test_a_memory_is_stored_while_the_embedder_is_unavailable(
     memory = await kept(memories, actor, "Lives in Rome.")
 
     assert await memories.get(actor, memory.id) == Ok(memory)
-    assert await found(scripted.search, actor, "Lives in Rome.") == []
+    [hit] = await scripted.search.search(actor, SearchMemoriesRequest(query="Rome"))
+    assert (hit.content, hit.similarity) == ("Lives in Rome.", None)
+    assert await found(scripted.search, actor, "Oslo") == []
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_a_search_fails_in_good_time_while_the_embedder_is_unavailable(
+async def test_words_alone_are_searched_while_the_embedder_is_unavailable(
     scripted: Scripted, actor: Actor, outage: str
 ) -> None:
+    for content in ("Lives in Rome.", "Has a dog."):
+        await kept(scripted.memories, actor, content)
+    before = MEMORIES_WITHOUT_VECTORS._value.get()
     scripted.provider.script.append(OUTAGES[outage])
 
-    with pytest.raises(EmbeddingError):
-        await found(scripted.search, actor, "Rome")
+    assert await found(scripted.search, actor, "Rome") == ["Lives in Rome."]
+    assert MEMORIES_WITHOUT_VECTORS._value.get() == before + 1
 
 
 async def test_content_changed_while_the_embedder_is_unavailable_keeps_no_old_vector(
@@ -179,7 +293,7 @@ async def test_content_changed_while_the_embedder_is_unavailable_keeps_no_old_ve
     change = ChangeMemoryRequest(content="Lives in Oslo.")
     await memories.change(actor, memory.id, change, versions=None)
 
-    assert await found(scripted.search, actor, "Lives in Rome.") == []
+    assert await found(scripted.search, actor, "Rome") == []
     embedder = "SELECT embedder FROM memories WHERE id = $1"
     assert await inspection.value(embedder, memory.id) is None
 
@@ -203,26 +317,22 @@ async def test_vectors_of_another_embedder_are_never_compared(
     await kept(memories, actor, "Embedded by one.")
     await kept(scripted.memories, actor, "Embedded by the other.")
 
-    assert await found(scripted.search, actor, "one") == ["Embedded by the other."]
-    assert await found(stack.services.memories.search, actor, "one") == ["Embedded by one."]
+    assert await found(scripted.search, actor, "dog") == ["Embedded by the other."]
+    assert await found(stack.services.memories.search, actor, "dog") == ["Embedded by one."]
 
 
-async def test_relevant_memories_are_near_enough(
-    stack: Stack, actor: Actor, other_user: ApiUser
+async def test_relevant_memories_are_near_enough_or_have_the_words(
+    memories: MemoryService, search: MemorySearch, actor: Actor
 ) -> None:
-    memories, search = stack.services.memories.store, stack.services.memories.search
-    for content in ("Has a dog called Rex.", "Works as a nurse in Turin."):
+    for content in ("Has a dog called Rex.", "Works as a nurse in Turin.", "Met Kowalczyk."):
         await kept(memories, actor, content)
-        await kept(memories, actor_of(other_user), content)
-    query = await stack.foundation.embedder.embed(["Has a dog called Rex."], purpose=Purpose.QUERY)
 
-    near = await search.relevant(actor, query[0], limit=5, min_score=0.5)
-    everything = await search.relevant(actor, query[0], limit=5, min_score=-1)
-    first = await search.relevant(actor, query[0], limit=1, min_score=-1)
+    near = await search.search(actor, SearchMemoriesRequest(query="The dog and Kowalczyk"))
 
-    assert [hit.content for hit in near] == ["Has a dog called Rex."]
-    assert [hit.content for hit in first] == ["Has a dog called Rex."]
-    assert len(everything) == 2
+    assert {hit.content for hit in near if is_relevant(hit)} == {
+        "Has a dog called Rex.",
+        "Met Kowalczyk.",
+    }
 
 
 @pytest.mark.parametrize("status", ["suggested", "rejected"])
@@ -232,4 +342,4 @@ async def test_only_accepted_memories_are_found(stack: Stack, actor: Actor, stat
     query = await stack.foundation.embedder.embed(["Has a dog."], purpose=Purpose.QUERY)
 
     assert await found(search, actor, "Has a dog.") == []
-    assert await search.relevant(actor, query[0], limit=5, min_score=-1) == []
+    assert await search.for_prompt(actor, "Has a dog.", query[0], limit=5) == []

@@ -142,7 +142,7 @@ async def test_known_memories_are_not_suggested_again(
     )
     assert isinstance(known, Ok)
     await stack.inspection.execute(
-        "UPDATE memories SET status = $2 WHERE id = $1", known.value.id, status
+        "UPDATE memories SET status = $2 WHERE id = $1", known.value.memory.id, status
     )
 
     stored = await suggest(suggesting(stack), actor, turn, repeated, "Works as a nurse.")

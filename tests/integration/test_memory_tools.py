@@ -26,7 +26,7 @@ from services.embeddings import Embedder, make_embedder
 from services.memories.search import MemorySearch
 from services.memories.suggestions import MemorySuggestions
 from services.memories.writing import MemoryWriter
-from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
+from services.tools.definition import ToolExecution, ToolOutcome
 from services.tools.memory import Recall, Remember
 from tests.fakes.embedding_api import KEY, OWN_DIMENSIONS, EmbeddingApi, saying, serving
 from tests.fakes.scripted_model.scripts import Script, ToolCall
@@ -144,9 +144,7 @@ async def test_a_known_memory_is_not_stored_twice(
 
     outcome = await say(remember, user, "has a dog called rex!")
 
-    assert outcome.output.startswith(
-        "Nothing was stored, since a similar memory exists: “Has a dog called Rex.” (fact)."
-    )
+    assert outcome.output == "Remembered before: “Has a dog called Rex.” (fact)"
     assert not outcome.is_error
     assert len(await kept(stack, user)) == 1
 
@@ -276,7 +274,7 @@ async def test_a_memory_is_stored_without_the_embedder(
     second = await say(remember, user, "Has a dog")
 
     assert first.output == "Remembered: “Has a dog.” (fact)"
-    assert second.output.startswith("Nothing was stored")
+    assert second.output == "Remembered before: “Has a dog.” (fact)"
 
 
 @pytest.mark.parametrize("kind", [ActorType.SERVICE, ActorType.ANONYMOUS])
@@ -359,14 +357,27 @@ async def test_memories_that_are_switched_off_are_not_recalled(
     assert "switched memories off" in outcome.output
 
 
-async def test_a_search_is_retryable_while_the_embedder_is_unavailable(
-    stack: Stack, unavailable: Embedder, execution: ToolExecution
+async def test_memories_are_recalled_by_words_while_the_embedder_is_unavailable(
+    stack: Stack, user: ApiUser, unavailable: Embedder, execution: ToolExecution
 ) -> None:
-    with pytest.raises(ToolUnavailableError) as caught:
-        await recall_of(stack, unavailable).run({"query": "dog"}, execution)
+    for content in ("Has a dog called Rex.", "Was born in Lisbon."):
+        await say(remember_of(stack), user, content)
 
-    assert not caught.value.reached
-    assert caught.value.retry_after == timedelta(seconds=3)
+    outcome = await recall_of(stack, unavailable).run({"query": "dog"}, execution)
+
+    [_, line, _] = outcome.output.splitlines()
+    assert line.endswith("Has a dog called Rex.")
+
+
+async def test_what_is_remembered_already_stays_one_memory_even_if_alike_is_allowed(
+    stack: Stack, remember: Remember, user: ApiUser
+) -> None:
+    await say(remember, user, "Has a dog.")
+
+    outcome = await say(remember, user, "has a dog", allow_similar=True)
+
+    assert outcome.output == "Remembered before: “Has a dog.” (fact)"
+    assert len(await kept(stack, user)) == 1
 
 
 async def test_a_model_remembers_in_a_turn_and_recalls_in_the_next(

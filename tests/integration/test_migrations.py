@@ -136,6 +136,43 @@ async def test_days_begin_with_the_ledger_that_was_there(empty_database: tuple[s
     assert tuple(kept) == (Decimal(6), charged, Decimal(4), settled)
 
 
+_MEMORY = """
+INSERT INTO memories (id, user_id, kind, content)
+VALUES (gen_random_uuid(), gen_random_uuid(), 'fact', $1)
+"""
+
+
+async def test_earlier_memories_get_their_words(empty_database: tuple[str, str]) -> None:
+    superuser, application = empty_database
+    await migrate(superuser, application_url=application, revision="0024")
+    connection = await asyncpg.connect(superuser)
+    try:
+        # Without the user whom they belong to.
+        await connection.execute("SET session_replication_role = replica")
+        for content in ("Likes \uff34ea.", "likes tea!", "\u559c\u6b22\u8336"):
+            await connection.execute(_MEMORY, content)
+        await migrate(superuser, application_url=application)
+        # A trigger that always runs sets them here, too.
+        await connection.execute(_MEMORY, "Likes jazz")
+        words = await connection.fetch(
+            "SELECT search_text::text AS words, count(*) FROM memories GROUP BY words_key, words "
+            'ORDER BY search_text::text COLLATE "C"'
+        )
+        forced = await connection.fetchval(
+            "SELECT relforcerowsecurity FROM pg_class WHERE oid = 'memories'::regclass"
+        )
+        await migrate(superuser, application_url=application, revision="0024", may_revert=True)
+        left = await connection.fetchval("SELECT count(*) FROM memories")
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in words] == [
+        ("'jazz' 'like'", 1),
+        ("'like' 'tea'", 2),
+        ("'\u559c' '\u559c\u6b22' '\u6b22' '\u6b22\u8336' '\u8336'", 1),
+    ]
+    assert (forced, left) == (True, 4)
+
+
 async def test_going_back_to_an_older_revision_needs_a_confirmation(
     empty_database: tuple[str, str],
 ) -> None:

@@ -17,7 +17,7 @@ from services.prompts.tokens import tokens_of
 OUR_TAGS = re.compile(r"<\s*/?\s*(memor(y|ies)|passage|knowledge|user|instructions)", re.IGNORECASE)
 
 
-def memory(content: str, *, kind: MemoryKind = MemoryKind.FACT) -> MemoryHit:
+def memory(content: str, *, kind: MemoryKind = MemoryKind.FACT, pinned: bool = False) -> MemoryHit:
     return MemoryHit(
         id=MemoryId(UUID(int=1)),
         kind=kind,
@@ -25,10 +25,17 @@ def memory(content: str, *, kind: MemoryKind = MemoryKind.FACT) -> MemoryHit:
         importance=0.5,
         status=MemoryStatus.ACCEPTED,
         source_turn_id=None,
+        passage=None,
+        replaces_id=None,
+        replaced_by_id=None,
+        pinned=pinned,
+        expires_at=None,
         version=1,
         created_at="2026-01-31T09:00:00Z",
         updated_at="2026-01-31T09:00:00Z",
         score=0.5,
+        similarity=0.5,
+        word_match=0.0,
     )
 
 

@@ -53,6 +53,29 @@ def test_the_least_relevant_of_both_kinds_is_cut() -> None:
     assert len(sources) == 3
 
 
+def test_pinned_memories_come_first_whatever_was_found() -> None:
+    pinned = [memory("pinned " * 20, pinned=True), memory("kept", pinned=True)]
+    found = [*memories("m one " * 20), *pinned], passages("p one " * 20)
+    whole, _ = quoted(*found, budget_tokens=10_000)
+
+    layer, sources = quoted(*found, budget_tokens=tokens_of(whole) - 40)
+
+    assert layer.index("pinned") < layer.index("kept") < layer.index("m one")
+    assert "p one" not in layer
+    assert len(sources) == 3
+
+
+def test_a_pinned_memory_that_is_too_long_leaves_room_for_the_others() -> None:
+    layer, sources = quoted(
+        [memory("long " * 2_000, pinned=True), memory("short", pinned=True)],
+        passages("p one"),
+        budget_tokens=500,
+    )
+
+    assert "long" not in layer
+    assert [source.type for source in sources] == [SourceType.MEMORY, SourceType.DOCUMENT]
+
+
 @given(
     st.lists(st.text(max_size=300), max_size=8),
     st.lists(st.text(max_size=300), max_size=8),

@@ -76,12 +76,12 @@ class Memories:
     def __init__(self, *hits: MemoryHit) -> None:
         self._hits = hits
 
-    async def relevant(
-        self, actor: Actor, query_embedding: Sequence[float], *, limit: int, min_score: float
+    async def for_prompt(
+        self, actor: Actor, query: str, query_embedding: Sequence[float] | None, *, limit: int
     ) -> Sequence[MemoryHit]:
         assert actor.user_id == USER
         assert query_embedding == [1.0]
-        return [hit for hit in self._hits if hit.score >= min_score][:limit]
+        return self._hits[:limit]
 
 
 class Source:
@@ -153,12 +153,28 @@ async def test_passages_are_quoted_with_their_source() -> None:
 
 
 async def test_unrelated_memories_are_left_out_unless_they_say_how_to_answer() -> None:
-    far = [memory(kind.value, kind=kind).model_copy(update={"score": 0.01}) for kind in MemoryKind]
+    far = [
+        memory(kind.value, kind=kind).model_copy(update={"similarity": 0.01}) for kind in MemoryKind
+    ]
 
     context = await service(*far).gather(USER, SEARCHED, TOOLS)
 
     quoted = [kind.value for kind in MemoryKind if f"\n{kind.value}\n" in context.layers.context]
     assert sorted(quoted) == ["instruction", "preference"]
+
+
+async def test_a_pinned_memory_and_one_with_the_words_are_kept_whatever_they_mean() -> None:
+    far = {"similarity": 0.01}
+    pinned = memory("Pinned.", pinned=True).model_copy(update=far)
+    by_words = memory("By words.").model_copy(update={**far, "word_match": 0.4})
+    without_vector = memory("Neither.").model_copy(update={"similarity": None})
+
+    context = await service(pinned, by_words, without_vector).gather(USER, SEARCHED, TOOLS)
+
+    quoted = [
+        text for text in ("Pinned.", "By words.", "Neither.") if text in context.layers.context
+    ]
+    assert quoted == ["Pinned.", "By words."]
 
 
 def test_stored_contexts_round_trip() -> None:

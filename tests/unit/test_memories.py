@@ -84,6 +84,12 @@ def test_words_are_kept_as_they_are(content: str) -> None:
         {"content": "a\ud800b"},
         {"status": "accepted"},
         {"embedding": [1.0]},
+        {"pinned": None},
+        {"pinned": "true"},
+        {"expires_at": "2020-01-31T09:00:00Z"},
+        {"expires_at": "2126-01-31"},
+        {"expires_at": "2126-01-31T09:00:00"},
+        {"expires_at": 4923936000},
     ],
     ids=str,
 )
@@ -91,6 +97,21 @@ def test_invalid_memory_fields_are_rejected(fields: dict[str, Any]) -> None:
     for model in (CreateMemoryRequest, ChangeMemoryRequest):
         with pytest.raises(ValidationError):
             model.model_validate({"content": "Likes tea", **fields})
+
+
+def test_a_request_without_new_fields_has_the_hash_that_it_always_had() -> None:
+    request = CreateMemoryRequest(content="Likes tea")
+
+    assert request.model_dump_json() == '{"content":"Likes tea","kind":"fact","importance":0.5}'
+    assert (
+        '"pinned":true' in CreateMemoryRequest(content="Likes tea", pinned=True).model_dump_json()
+    )
+
+
+def test_an_expiry_is_removed_by_null() -> None:
+    change = ChangeMemoryRequest.model_validate({"expires_at": None})
+
+    assert change.changes() == {"expires_at": None}
 
 
 @pytest.mark.parametrize("limit", [0, 101, -1, 1.5, "3", True, None])

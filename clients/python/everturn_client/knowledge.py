@@ -1,5 +1,6 @@
 """What turns use: memories, documents and tools."""
 
+from datetime import datetime
 from typing import TypeAlias
 
 from everturn_client import models
@@ -35,10 +36,14 @@ class Memories(Group[RunnerT]):
         content: str,
         kind: str | None = None,
         importance: float | None = None,
+        pinned: bool | None = None,
+        expires_at: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> Call[models.Memory]:
-        """Create a memory."""
-        body = filters(content=content, kind=kind, importance=importance)
+        """Create a memory, or return the one with the same content."""
+        body = filters(
+            content=content, kind=kind, importance=importance, pinned=pinned, expires_at=expires_at
+        )
         return creation(models.Memory, "memories", body=body, key=idempotency_key)
 
     @Listing
@@ -47,6 +52,8 @@ class Memories(Group[RunnerT]):
         *,
         status: str | None = None,
         kind: str | None = None,
+        pinned: bool | None = None,
+        expired: bool | None = None,
         search: str | None = None,
         sort: str | None = None,
         limit: int | None = None,
@@ -55,12 +62,20 @@ class Memories(Group[RunnerT]):
         return listing(
             models.Memory,
             "memories",
-            query=filters(status=status, kind=kind, search=search, sort=sort, limit=limit),
+            query=filters(
+                status=status,
+                kind=kind,
+                pinned=pinned,
+                expired=expired,
+                search=search,
+                sort=sort,
+                limit=limit,
+            ),
         )
 
     @Endpoint
     def search(self, query: str, *, limit: int | None = None) -> Call[MemoryHits]:
-        """Find memories by meaning, the best first."""
+        """Find memories by meaning and words, the best first."""
         return post(
             list[models.MemoryHit], "memories", "search", body=filters(query=query, limit=limit)
         )
@@ -78,10 +93,14 @@ class Memories(Group[RunnerT]):
         content: Maybe[str] = UNSET,
         kind: Maybe[str] = UNSET,
         importance: Maybe[float] = UNSET,
+        pinned: Maybe[bool] = UNSET,
+        expires_at: Maybe[datetime | None] = UNSET,
         if_version: int | None = None,
     ) -> Call[models.Memory]:
         """Update a memory."""
-        body = fields(content=content, kind=kind, importance=importance)
+        body = fields(
+            content=content, kind=kind, importance=importance, pinned=pinned, expires_at=expires_at
+        )
         return change(models.Memory, "memories", memory_id, body=body, version=if_version)
 
     @Endpoint

@@ -228,14 +228,22 @@ class Memory(Resource):
     passage: str | None = None
     replaces_id: str | None = None
     replaced_by_id: str | None = None
+    pinned: bool = False
+    expires_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
 
 
 class MemoryHit(Memory):
-    """A memory that a search found."""
+    """A memory that a search found.
+
+    `score` is comparable within one search only; `similarity` is the cosine of both meanings, and
+    `word_match` the share of the query's words that the memory contains.
+    """
 
     score: float
+    similarity: float | None = None
+    word_match: float = 0.0
 
 
 class Ingestion(Resource):
