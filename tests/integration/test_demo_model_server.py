@@ -14,6 +14,8 @@ from tests.fakes.scripted_model.model import ScriptedModel
 from tests.fakes.scripted_model.scripts import Script
 from tests.fakes.scripted_model.server import serve
 from tests.fixtures.messages_client import only_text, stream
+from workers.demo_model.app import create_app as create_demo
+from workers.demo_model.server import serve_app
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -136,3 +138,21 @@ async def test_the_command_answers_until_a_signal_ends_it_cleanly(number: signal
     process.send_signal(number)
 
     assert await process.wait() == 0
+
+
+async def test_the_demo_counts_a_prompt_as_it_bills_it() -> None:
+    async with (
+        serve_app(create_demo(), host="127.0.0.1", port=0) as url,
+        anthropic.AsyncAnthropic(api_key="key", base_url=url, max_retries=0) as client,
+    ):
+        counted = await client.messages.count_tokens(
+            model="claude-demo", system="Be brief.", messages=[{"role": "user", "content": "Hello"}]
+        )
+        answer = await client.messages.create(
+            model="claude-demo",
+            system="Be brief.",
+            messages=[{"role": "user", "content": "Hello"}],
+            max_tokens=50,
+        )
+
+    assert counted.input_tokens == answer.usage.input_tokens > 0

@@ -188,3 +188,31 @@ async def test_a_request_that_is_never_sent_costs_nothing(unused_tcp_port: int) 
 
     assert (error.kind, error.retryable) == (FailureKind.UNREACHABLE, True)
     assert not error.was_answering
+
+
+@pytest.mark.parametrize(
+    ("body", "counted"),
+    [
+        (b'{"input_tokens": 12}', 12),
+        (b'{"input_tokens": "12"}', "12"),
+        (b"[12]", None),
+        (b"<html>", None),
+    ],
+)
+async def test_a_count_is_what_the_provider_says_whatever_it_is(
+    body: bytes, counted: object
+) -> None:
+    async with calling(saying(answered(body))) as (gateway, server):
+        assert await gateway.count_tokens(REQUEST) == counted
+
+    (request,) = server.requests
+    assert request.startswith(b"POST /v1/messages/count_tokens ")
+    assert b"max_tokens" not in request
+
+
+async def test_a_count_that_is_refused_fails_as_a_call_does() -> None:
+    async with calling(saying(answered(b"{}", status="404 Not Found"))) as (gateway, _):
+        with pytest.raises(ModelCallError) as caught:
+            await gateway.count_tokens(REQUEST)
+
+    assert caught.value.kind is FailureKind.REFUSED

@@ -56,7 +56,7 @@ async def _count_tokens(model: ScriptedModel, request: Request) -> Response:
         return _error(body)
     if refusal := find_refusal(body, needs_max_tokens=False):
         return _error(refusal)
-    return await model.counting.counted(body)
+    return await model.counting.counted(body, request)
 
 
 async def _list_models(request: Request) -> Response:

@@ -1,9 +1,9 @@
 """How the model counts prompts, and how long one may be."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from workers.demo_model.answers import input_tokens_of
@@ -35,10 +35,10 @@ class Counting:
             return None
         return Refusal(400, f"prompt is too long: {tokens} tokens > {self.window} maximum")
 
-    async def counted(self, body: JsonObject) -> Response:
-        """Return the endpoint's answer."""
+    async def counted(self, body: JsonObject, request: Request) -> Response:
+        """Return the endpoint's answer; a held one waits until its client has left."""
         self.asked += 1
-        if self.held:
-            await asyncio.Event().wait()
+        while self.held and (await request.receive())["type"] != "http.disconnect":
+            pass
         content = self.answer or encode_json({"input_tokens": self.count(body)})
         return Response(content, self.status, media_type="application/json")
