@@ -26,7 +26,6 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 # Tests wait more than they compute: one process more than the two cores of a CI runner.
 PROCESSES ?= 3
-COVERAGE :=
 
 .PHONY: help dev install test test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
 	check check-format lint types imports house-rules check-generated format audit bench eval migrate \
@@ -71,21 +70,24 @@ $(CONFORMANCE): $(INSTALLED) requirements/install requirements/node.txt \
 	@requirements/install .venv conformance
 	@touch $@
 
-# Coverage is measured in the ordinary runs: unit tests begin the data, the services' tests add to it.
-test: COVERAGE := --cov --cov-report=
-test: test-unit test-services test-live test-hostile ## Run all tests but the nightly ones; what CI runs
+# Two runs: each process imports the application once, and long tests share the cores with short ones.
+# Chaos mostly waits for timeouts: fuzzing and attacks use the cores in the meantime.
+test: $(INSTALLED) $(CONFORMANCE) ## Run all tests but the nightly ones; what CI runs
+	@echo "== unit, integration, contracts, replay"
+	@$(PYTEST) -n $(PROCESSES) --cov --cov-report= $(ARGS) \
+		tests/unit tests/integration tests/contracts tests/replay
+	@$(BIN)/python -m tests.coverage_gate
+	@echo "== hostile, fuzz, e2e, chaos"
+	@$(PYTEST) -n 5 $(ARGS) tests/hostile tests/e2e tests/chaos tests/fuzz
 
 test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
-	@$(PYTEST) -n 2 $(COVERAGE) $(ARGS) tests/unit
+	@$(PYTEST) -n 2 $(ARGS) tests/unit
 
 test-services: $(INSTALLED) $(CONFORMANCE) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
 	@echo "== integration, contracts, replay"
-	@$(PYTEST) -n $(PROCESSES) $(if $(COVERAGE),$(COVERAGE) --cov-append) $(ARGS) \
-		tests/integration tests/contracts tests/replay
-	$(if $(COVERAGE),@$(BIN)/python -m tests.coverage_gate)
+	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/integration tests/contracts tests/replay
 
-# Chaos mostly waits for timeouts: fuzzing uses the cores in the meantime.
 test-fuzz: $(INSTALLED) ## Fuzzing of every endpoint (EVERTURN_FUZZ_EXAMPLES, EVERTURN_FUZZ_SEED)
 	@echo "== fuzz"
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
@@ -94,6 +96,7 @@ test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
 
+# Alone, the table of what others notice is not disturbed by other tests.
 test-hostile: $(INSTALLED) ## Attacks from outside, and what others notice meanwhile
 	@echo "== hostile"
 	@$(PYTEST) $(ARGS) tests/hostile
@@ -109,7 +112,11 @@ test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables
 test-fresh: ## Clone into an empty home, run the README's commands, paste its first chat
 	@.ci/fresh $(ARGS)
 
-check: check-format lint types imports house-rules check-generated ## All static checks
+# Types take as long as everything else: each has a core.
+check: $(INSTALLED) ## All static checks
+	@$(MAKE) --no-print-directory types & types=$$!; failed=0; \
+	$(MAKE) --no-print-directory check-format lint imports house-rules check-generated || failed=1; \
+	wait $$types || failed=1; exit $$failed
 
 check-format: $(INSTALLED) ## Check the format
 	@$(BIN)/ruff format --check .
