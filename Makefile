@@ -78,7 +78,7 @@ test: $(INSTALLED) $(CONFORMANCE) ## Run all tests but the nightly ones; what CI
 		tests/unit tests/integration tests/contracts tests/replay
 	@$(BIN)/python -m tests.coverage_gate
 	@echo "== hostile, fuzz, e2e, chaos"
-	@$(PYTEST) -n 5 $(ARGS) tests/hostile tests/e2e tests/chaos tests/fuzz
+	@$(PYTEST) -n 4 $(ARGS) tests/hostile tests/e2e tests/chaos tests/fuzz
 
 test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
