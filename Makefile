@@ -70,15 +70,16 @@ $(CONFORMANCE): $(INSTALLED) requirements/install requirements/node.txt \
 	@requirements/install .venv conformance
 	@touch $@
 
-# Two runs: each process imports the application once, and long tests share the cores with short ones.
-# Chaos mostly waits for timeouts: fuzzing and attacks use the cores in the meantime.
+# Few runs: each process imports the application once, and the last tests of a run leave a core idle.
+# Chaos, in two groups, mostly waits for timeouts: all that computes uses the cores in the meantime.
 test: $(INSTALLED) $(CONFORMANCE) ## Run all tests but the nightly ones; what CI runs
-	@echo "== unit, integration, contracts, replay"
-	@$(PYTEST) -n $(PROCESSES) --cov --cov-report= $(ARGS) \
-		tests/unit tests/integration tests/contracts tests/replay
+	@echo "== unit, integration, contracts, replay, chaos"
+	@$(PYTEST) -n 4 --cov --cov-report= $(ARGS) \
+		tests/unit tests/integration tests/contracts tests/replay tests/chaos
 	@$(BIN)/python -m tests.coverage_gate
-	@echo "== hostile, fuzz, e2e, chaos"
-	@$(PYTEST) -n 4 $(ARGS) tests/hostile tests/e2e tests/chaos tests/fuzz
+	@echo "== fuzz, e2e"
+	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/e2e tests/fuzz
+	@$(MAKE) --no-print-directory test-hostile
 
 test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
@@ -96,7 +97,7 @@ test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
 
-# Alone, the table of what others notice is not disturbed by other tests.
+# Alone: it measures what others notice, and lets tools time out after a second.
 test-hostile: $(INSTALLED) ## Attacks from outside, and what others notice meanwhile
 	@echo "== hostile"
 	@$(PYTEST) $(ARGS) tests/hostile
