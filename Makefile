@@ -71,15 +71,12 @@ $(CONFORMANCE): $(INSTALLED) requirements/install requirements/node.txt \
 	@touch $@
 
 # Few runs: each process imports the application once, and the last tests of a run leave a core idle.
-# Chaos, in two groups, mostly waits for timeouts: all that computes uses the cores in the meantime.
 test: $(INSTALLED) $(CONFORMANCE) ## Run all tests but the nightly ones; what CI runs
-	@echo "== unit, integration, contracts, replay, chaos"
-	@$(PYTEST) -n 4 --cov --cov-report= $(ARGS) \
-		tests/unit tests/integration tests/contracts tests/replay tests/chaos
+	@echo "== unit, integration, contracts, replay"
+	@$(PYTEST) -n $(PROCESSES) --cov --cov-report= $(ARGS) \
+		tests/unit tests/integration tests/contracts tests/replay
 	@$(BIN)/python -m tests.coverage_gate
-	@echo "== fuzz, e2e"
-	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/e2e tests/fuzz
-	@$(MAKE) --no-print-directory test-hostile
+	@$(MAKE) --no-print-directory test-live test-hostile
 
 test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
@@ -93,6 +90,7 @@ test-fuzz: $(INSTALLED) ## Fuzzing of every endpoint (EVERTURN_FUZZ_EXAMPLES, EV
 	@echo "== fuzz"
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
 
+# Chaos mostly waits for timeouts: fuzzing uses the cores in the meantime.
 test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
