@@ -61,4 +61,5 @@ async def _extract(asked: ExtractMemoriesInput) -> ExtractionOutcome:
 def _details(outcome: ExtractionOutcome) -> str:
     found = f"{outcome.suggestions} suggestion{'s' * (outcome.suggestions != 1)}"
     what = found if outcome.problem is None else outcome.problem.value
-    return f"{what} · {outcome.cost_usd:f} USD"
+    # The ledger has ten decimals, most of which are zeros.
+    return f"{what} · {outcome.cost_usd.normalize():f} USD"

@@ -13,7 +13,7 @@ from tests.running_everturn.waiting import eventually
 @pytest.fixture
 async def newcomer(folder: Path) -> AsyncIterator[tuple[EverturnDev, Client]]:
     async with (
-        everturn_dev(folder, ephemeral=True) as everturn,
+        everturn_dev(folder, ephemeral=True, EVERTURN_MEMORY_EXTRACTION="true") as everturn,
         Client.signed_up(everturn.addresses["api"]) as client,
     ):
         yield everturn, client
@@ -48,3 +48,26 @@ async def test_it_calculates_remembers_and_quotes_memories_and_documents(
     assert "From your memories: “" in by_memory
     assert "Ada" in by_memory
     assert f"From the document “{title}”: “{content}”" in by_document
+
+
+async def test_it_suggests_memories_and_what_they_replace(
+    newcomer: tuple[EverturnDev, Client],
+) -> None:
+    _, client = newcomer
+
+    async def suggested() -> list[str]:
+        found = await client.api.memories.list(status="suggested").first(9)
+        return sorted(memory.content for memory in found)
+
+    await answer(client, "My name is Ada and I live in Berlin. Bob says: I love jazz")
+    await eventually(suggested, lambda contents: contents == ["Is called Ada.", "Lives in Berlin."])
+    for memory in await client.api.memories.list(status="suggested").first(9):
+        await client.api.memories.accept(memory.id)
+    await answer(client, "I moved to Lisbon.")
+    await eventually(suggested, lambda contents: contents == ["Lives in Lisbon."])
+    [lisbon] = await client.api.memories.list(status="suggested").first(9)
+    await client.api.memories.accept(lisbon.id)
+
+    [berlin] = await client.api.memories.list(status="replaced").first(9)
+    assert (berlin.content, berlin.replaced_by_id) == ("Lives in Berlin.", lisbon.id)
+    assert lisbon.passage == "I moved to Lisbon"

@@ -5,10 +5,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio.service import RPCError
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
+from activities.memories import ExtractionStart
 from schema.ids import TurnId, extraction_workflow_id
 from schema.memory_extraction import NotExtracted
+from schema.turns import FinishTurnInput, TurnStatus
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.learning import Learner, note, noted
@@ -204,6 +207,33 @@ async def test_a_question_that_is_answered_again_is_not_read_again(learner: Lear
     assert len(await learner.memories()) == 1
 
 
+async def test_a_turn_that_is_finished_twice_is_read_once(learner: Learner) -> None:
+    """A worker that dies behind the last event repeats the activity that published it."""
+    turn_id = await learner.tell("I moved to Lisbon.", Script(text=noted(LISBON)))
+    first = await learner.outcome(turn_id)
+
+    turn = await learner.reference(turn_id)
+    again = await learner.stack.activities.turns.finish_turn(
+        FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
+    )
+
+    assert again.outcome.status is TurnStatus.COMPLETED
+    assert await learner.outcome(turn_id) == first
+    assert len(await learner.charges(turn_id)) == 1
+
+
+async def test_a_start_that_temporal_refuses_is_not_the_turns_problem(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object, **__: object) -> None:
+        raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+
+    turn = await learner.reference(await learner.tell("What a day it was."))
+    monkeypatch.setattr(Client, "start_workflow", refused)
+
+    await ExtractionStart(learner.stack.temporal).start(turn)
+
+
 async def test_the_run_says_what_it_did_and_holds_no_content(learner: Learner) -> None:
     turn_id = await learner.tell("I moved to Lisbon.", Script(text=noted(LISBON)))
     outcome = await learner.outcome(turn_id)
@@ -213,7 +243,8 @@ async def test_the_run_says_what_it_did_and_holds_no_content(learner: Learner) -
     assert attributes["EverturnUserId"] == [learner.user.id]
     history = (await handle.fetch_history()).to_json()
     assert "Lisbon" not in history
-    assert f"1 suggestion · {outcome.cost_usd:f} USD" == await _details(learner, turn_id)
+    cost = f"{outcome.cost_usd.normalize():f}"
+    assert f"1 suggestion · {cost} USD" == await _details(learner, turn_id)
 
 
 async def _details(learner: Learner, turn_id: TurnId) -> str:
