@@ -225,13 +225,18 @@ async def test_a_turn_that_is_finished_twice_is_read_once(learner: Learner) -> N
 async def test_a_start_that_temporal_refuses_is_not_the_turns_problem(
     learner: Learner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refused(*_: object, **__: object) -> None:
+    refusals: list[object] = []
+
+    async def refused(*_: object, **options: object) -> None:
+        refusals.append(options["id"])
         raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
 
     turn = await learner.reference(await learner.tell("What a day it was."))
     monkeypatch.setattr(Client, "start_workflow", refused)
 
     await ExtractionStart(learner.stack.temporal).start(turn)
+
+    assert refusals == [extraction_workflow_id(turn.turn_id)]
 
 
 async def test_the_run_says_what_it_did_and_holds_no_content(learner: Learner) -> None:
