@@ -32,7 +32,7 @@ from services.mcp.errors import (
     bounded,
 )
 from services.mcp.http import FailureAsResponse, HttpFailure, connect
-from services.mcp.limits import MAX_ANSWER_BYTES, TOO_LONG
+from services.mcp.limits import MAX_ANSWER_BYTES, MAX_ITEMS, TOO_LONG
 from services.mcp.oauth import OAuthTokens
 from services.mcp.sdk import (
     MCPError,
@@ -354,8 +354,8 @@ class Connection:
             )
         if error.message == TOO_LONG:
             return CallRejectedError(
-                f"The tool's result exceeds the limit of {MAX_ANSWER_BYTES // 2**20} MiB. "
-                "Request less data."
+                f"The tool's result exceeds the limit of {MAX_ANSWER_BYTES // 2**20} MiB or "
+                f"{MAX_ITEMS:,} items. Request less data."
             )
         if is_connection_lost(error):
             return CallLostError(self.ended_by or "The connection was lost.", reached=True)

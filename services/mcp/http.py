@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from http.cookiejar import Cookie, CookieJar
 from typing import Any, Final, Self
 
 import anyio
@@ -21,11 +20,19 @@ from pydantic_core import from_json
 
 from services.mcp.challenges import challenge_in, named
 from services.mcp.errors import McpServerError, Outlook, is_away_by
-from services.mcp.limits import MAX_ANSWER_BYTES, MAX_BYTES, REFILL_S, TOO_LONG, TokenBucket
+from services.mcp.limits import (
+    MAX_ANSWER_BYTES,
+    MAX_BYTES,
+    MAX_ITEMS,
+    REFILL_S,
+    TOO_LONG,
+    TokenBucket,
+    has_too_many_items,
+)
 from services.mcp.oauth import AuthorizedTransport, OAuthTokens
 from services.mcp.sdk import MCPError, TransportStreams, streamable_http_client
 from services.outgoing.errors import OutgoingError, RedirectedError, TooLargeError
-from services.outgoing.transport import MAX_COOKIES, guarded_transport, weight_of
+from services.outgoing.transport import FewCookies, guarded_transport, weight_of
 from services.retry_after import wait_asked_for
 
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -45,16 +52,6 @@ _NOT_REACHED: Final = _REFUSED | {429}
 # early.
 _MAX_WAIT: Final = timedelta(days=1)
 _MARK: Final = "everturn"
-
-
-class FewCookies(CookieJar):
-    """The cookies of a server, e.g. of a load balancer, of which there can't be ever more."""
-
-    def set_cookie(self, cookie: Cookie) -> None:
-        """Keep a cookie; beyond the limit, those from before are forgotten."""
-        if len(self) >= MAX_COOKIES:
-            self.clear()
-        super().set_cookie(cookie)
 
 
 @asynccontextmanager
@@ -203,9 +200,10 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
             pending.on_close = lambda: self._pending.pop(request_id, None)
             pending.event_of = lambda failure: self._failures.event(failure, request_id)
             return _with_stream(response, _Stream(response, _StreamLimit(), pending))
-        whole = httpx2.Response(
-            response.status_code, headers=response.headers, content=await _read(response)
-        )
+        content = await _read(response)
+        if has_too_many_items(content):
+            raise TooLargeError(MAX_ANSWER_BYTES)
+        whole = httpx2.Response(response.status_code, headers=response.headers, content=content)
         if whole.status_code < 400:
             is_other = not _may_answer(whole.content, request_id)
             return self._failures.response(_OTHER, request_id) if is_other else whole
@@ -245,6 +243,8 @@ class _StreamLimit:
         self._bytes = TokenBucket(MAX_BYTES, refill_s=REFILL_S)
         self._lines = TokenBucket(_MAX_LINES, refill_s=REFILL_S)
         self._pace = TokenBucket(_BURST_LINES, refill_s=_BURST_REFILL_S)
+        self._line = bytearray()
+        self._counted_at = MAX_ITEMS
 
     def wait_s(self, chunk: bytes) -> float | None:
         """Return how long to wait before a chunk is passed on; None if it is too much.
@@ -254,7 +254,21 @@ class _StreamLimit:
         lines = chunk.count(b"\n")
         if not self._bytes.take(weight_of(chunk)) or not self._lines.take(lines):
             return None
+        if self._has_too_many_items(chunk):
+            return None
         return self._pace.debt_s(lines)
+
+    def _has_too_many_items(self, chunk: bytes) -> bool:
+        """Return whether the line that a chunk begins or goes on with has too many of them."""
+        if b"\n" in chunk:
+            self._line, self._counted_at = bytearray(chunk.rpartition(b"\n")[2]), MAX_ITEMS
+        else:
+            self._line += chunk
+        if len(self._line) <= self._counted_at:
+            return False
+        # An item has a byte at least; what is counted again has doubled.
+        self._counted_at = 2 * len(self._line)
+        return has_too_many_items(self._line)
 
 
 class _Pending:

@@ -23,14 +23,18 @@ from mcp_types import (
     RequestId,
 )
 
+from schema.wire import count_json_items
 from services.mcp.errors import McpServerError
 
 MAX_ANSWER_BYTES: Final = 5 * 1024 * 1024
+MAX_ITEMS: Final = 100_000
+"""How many items the JSON of a response may have: a million take a worker seconds."""
+
 MAX_BYTES: Final = 16 * 1024 * 1024
 """What a server may send between two answers."""
 
 REFILL_S: Final = 300.0
-TOO_LONG: Final = f"The response exceeds {MAX_ANSWER_BYTES:,} bytes."
+TOO_LONG: Final = f"The response exceeds {MAX_ANSWER_BYTES:,} bytes or {MAX_ITEMS:,} items."
 
 _MAX_MESSAGES: Final = 20_000
 _MAX_STRAY_LINES: Final = 1_000
@@ -40,6 +44,12 @@ _ENDS: Final = 512
 # Servers write the id first or last; what is in the middle is under their control.
 _FIRST: Final = re.compile(rb'\s*\{\s*("jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,15})\s*,')
 _LAST: Final = re.compile(rb',\s*"id"\s*:\s*(\d{1,15})\s*(,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+
+
+def has_too_many_items(message: bytes | bytearray) -> bool:
+    """Return whether the JSON of a message has more items than may be read."""
+    # In this charset, all bytes are characters, and those of JSON's syntax are themselves.
+    return count_json_items(message.decode("latin-1"), most=MAX_ITEMS) > MAX_ITEMS
 
 
 class TokenBucket:
@@ -71,7 +81,7 @@ class TokenBucket:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line without its end. A line that is too long is empty, and only its two ends are kept.
+    """A line without its end. One of too many bytes or items is empty, but for its two ends.
 
     Units: `size` counts the bytes that were read, whether they were kept or not.
     """
@@ -112,7 +122,7 @@ async def bounded_lines(stream: StreamReader, *, max_bytes: int) -> AsyncIterato
 
 
 def _line(line: bytearray, head: bytes, max_bytes: int, size: int) -> Line:
-    if head or len(line) > max_bytes:
+    if head or len(line) > max_bytes or has_too_many_items(line):
         return Line(b"", size, head or bytes(line[:_ENDS]), bytes(line[-_ENDS:]))
     return Line(bytes(line), size)
 

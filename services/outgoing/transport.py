@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from http.cookiejar import Cookie, CookieJar
 from typing import Any, Final, TypeAlias
 
 import httpcore2
@@ -134,6 +135,16 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in {"", "identity"}:
             raise CompressedError
+
+
+class FewCookies(CookieJar):
+    """The cookies of a server, e.g. of a load balancer, of which there can't be ever more."""
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Keep a cookie; beyond the limit, those from before are forgotten."""
+        if len(self) >= MAX_COOKIES:
+            self.clear()
+        super().set_cookie(cookie)
 
 
 class _BoundedStream(httpx2.AsyncByteStream):

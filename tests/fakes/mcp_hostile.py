@@ -74,6 +74,12 @@ def _comments(_: object) -> Iterator[bytes]:
         yield b": still here\n\n" * 1_000
 
 
+def _items(request: object) -> bytes:
+    items = "[]," * 1_000_000
+    result = f'{{"content": [], "structuredContent": {{"a": [{items}0]}}}}'
+    return f'{{"jsonrpc": "2.0", "id": {json.dumps(request)}, "result": {result}}}'.encode()
+
+
 _BODIES: Final[dict[str, Callable[[Any], bytes]]] = {
     "wrong_id": lambda _: json.dumps(_result("another")).encode(),
     "no_answer": lambda _: b'{"jsonrpc": "2.0", "method": "notifications/message"}',
@@ -82,6 +88,7 @@ _BODIES: Final[dict[str, Callable[[Any], bytes]]] = {
     "html": lambda _: b"<html>",
     "huge": lambda request: json.dumps(_result(request, "x" * 60_000_000)).encode(),
     "deep": lambda _: b"[" * 100_000,
+    "items": _items,
 }
 _EVENTS: Final[dict[str, Callable[[object], Iterator[bytes]]]] = {
     "pings": _flood(lambda number: {"id": f"p{number}", "method": "ping"}),
@@ -101,6 +108,7 @@ _EVENTS: Final[dict[str, Callable[[object], Iterator[bytes]]]] = {
     "comments": _comments,
     "huge_event": lambda request: iter([_event(_result(request, "x" * 60_000_000))]),
     "twice": lambda request: iter([_event(_result(request)), _event(_result(request, "again"))]),
+    "items_event": lambda request: iter([b"data: ", _items(request), b"\n\n"]),
     "silence_after": lambda _: iter([b": hello\n\n"]),
 }
 

@@ -75,6 +75,22 @@ async def test_floods_end_with_their_calls_and_the_next_call_works(
     assert (await called(everturn, admin, server["name"], "fine")).output == "ok"
 
 
+async def test_a_result_of_a_million_items_is_an_error_for_the_model(
+    everturn: ScriptedStack, admin: Client, hostile: HostileMcp, others: Others
+) -> None:
+    server = await registered(admin, hostile)
+
+    async with others("results of a million items"):
+        ended = [
+            await called(everturn, admin, server["name"], tool) for tool in ("items", "items_event")
+        ]
+
+    assert [outcome.status for outcome in ended] == ["failed", "failed"]
+    assert "100,000 items" in ended[0].output
+    assert "too large" in ended[1].output
+    assert (await called(everturn, admin, server["name"], "fine")).output == "ok"
+
+
 async def test_a_server_cannot_send_requests_into_the_operators_network(
     admin: Client, hostile: HostileMcp
 ) -> None:

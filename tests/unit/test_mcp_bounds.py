@@ -99,6 +99,20 @@ def test_an_answer_that_is_too_long_fails_the_call_that_it_answers(
     assert (error.id, error.error.message) == (7, TOO_LONG)
 
 
+async def test_a_line_of_too_many_items_is_too_long_and_one_with_many_commas_is_not() -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(b'{"a": "' + b"a,b[{" * 50_000 + b'"}\n{"a": [' + b"[]," * 60_000 + b"0]}\n")
+    stream.feed_eof()
+
+    lines = [
+        piece
+        async for piece in bounded_lines(stream, max_bytes=MAX_BYTES)
+        if isinstance(piece, Line)
+    ]
+
+    assert [line.is_too_long for line in lines] == [False, True]
+
+
 @pytest.mark.parametrize("number", [8, "x"])
 def test_a_line_that_is_too_long_and_answers_nothing_ends_the_connection(number: object) -> None:
     head = json.dumps({"jsonrpc": "2.0", "id": number, "result": {}}).encode()

@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import JSONRPCError
 
 from services.mcp.errors import Outlook
-from services.mcp.http import FailureAsResponse, FewCookies, HttpFailure, IsolatedRequests
+from services.mcp.http import FailureAsResponse, HttpFailure, IsolatedRequests
 from services.mcp.limits import MAX_ANSWER_BYTES
 from services.outgoing.errors import (
     BrokenConnectionError,
@@ -22,7 +22,7 @@ from services.outgoing.errors import (
     RedirectedError,
     UnknownHostError,
 )
-from services.outgoing.transport import MAX_COOKIES
+from services.outgoing.transport import MAX_COOKIES, FewCookies
 
 SEAL = FailureAsResponse()
 URL = "http://mcp.test/mcp"
