@@ -30,6 +30,7 @@ DELIVER_ALERTS: Final = "deliver_alerts"
 MODEL_EXHAUSTED: Final = "ModelExhausted"
 MODEL_FAILED: Final = "ModelFailed"
 TURN_STOPPED: Final = "TurnStopped"
+BUDGET_EXCEEDED: Final = "BudgetExceeded"
 TOOL_POSTPONED: Final = "ToolPostponed"
 
 INGESTION_REFUSED: Final = "IngestionRefused"

@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 from activities import names
 from activities.heartbeats import heartbeats
 from activities.memories import ExtractionStart
+from schema.errors import ErrorCode
 from schema.turns import (
     CallModelInput,
     CallModelOutput,
@@ -22,7 +23,7 @@ from services.models.failures import ModelCallError
 from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
 from services.turns.preparation import TurnPreparation
-from services.turns.steps import Claim, TurnStoppedError
+from services.turns.steps import Claim, OverBudgetError, TurnStoppedError
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +53,8 @@ class TurnActivities:
         """Call the model for one step, streaming its answer to the turn's clients.
 
         Errors: ApplicationError `ModelExhausted` or `ModelFailed`, final, with the error code
-        and its sentence as details; `TurnStopped`, final; DefectError; any other is retried.
+        and its sentence as details; `BudgetExceeded`, final, with the same details; `TurnStopped`,
+        final; DefectError; any other is retried.
         """
         info = activity.info()
         claim = Claim(
@@ -72,6 +74,14 @@ class TurnActivities:
                     reason=str(error),
                 )
                 raise _failure_of(error) from None
+            except OverBudgetError as error:
+                raise ApplicationError(
+                    str(error),
+                    ErrorCode.BUDGET_EXCEEDED.value,
+                    error.refusal.message,
+                    type=names.BUDGET_EXCEEDED,
+                    non_retryable=True,
+                ) from None
             except TurnStoppedError as error:
                 raise ApplicationError(
                     str(error), type=names.TURN_STOPPED, non_retryable=True

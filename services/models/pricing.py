@@ -5,7 +5,8 @@ UnknownPriceError    neither knows the model
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from genai_prices import Usage, calc_price
 
@@ -26,6 +27,13 @@ class UnknownPriceError(SetupError):
         )
 
 
+class TokenPrices(NamedTuple):
+    """What one token may cost at most. Units: USD."""
+
+    input: Decimal
+    output: Decimal
+
+
 class Pricing:
     """Prices tokens. Units: USD.
 
@@ -34,6 +42,7 @@ class Pricing:
 
     def __init__(self, overrides: Mapping[str, ModelPrice]) -> None:
         self._overrides = dict(overrides)
+        self._dearest: dict[tuple[str, int], TokenPrices] = {}
 
     def require(self, models: Iterable[str]) -> None:
         """Check that each model has a price.
@@ -68,6 +77,27 @@ class Pricing:
         except LookupError as error:
             raise UnknownPriceError(model) from error
         return price.total_price
+
+    def dearest(self, model: str, *, input_tokens: int) -> TokenPrices:
+        """Return what a token of a prompt of this size, and one of its answer, may cost at most.
+
+        A token of the prompt may be written to the cache. Some models cost more where the prompt is
+        longer, so prices are those of the next power of two; each is computed once.
+        Errors: UnknownPriceError.
+        """
+        size = 1 << max(input_tokens, 1).bit_length()
+        prices = self._dearest.get((model, size))
+        if prices is None:
+            prices = self._dearest[model, size] = self._dearest_of(model, size)
+        return prices
+
+    def _dearest_of(self, model: str, size: int) -> TokenPrices:
+        prompts = (TokenUsage(input_tokens=size), TokenUsage(cache_write_tokens=size))
+        prompt, cost = max(
+            ((prompt, self.cost(model, prompt)) for prompt in prompts), key=itemgetter(1)
+        )
+        answered = prompt.model_copy(update={"output_tokens": size})
+        return TokenPrices(cost / size, (self.cost(model, answered) - cost) / size)
 
 
 def _price(price: ModelPrice, usage: TokenUsage) -> Decimal:

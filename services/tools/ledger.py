@@ -11,10 +11,13 @@ from typing import Final
 
 import asyncpg
 
+from schema.budgets import BudgetExceeded
 from schema.ids import new_id
+from schema.result import Ok, Result
 from schema.tables import LedgerRow
 from schema.usage import TokenUsage
 from services.database import Database
+from services.subscriptions.budgets import Estimate, Reserved, reserved_from
 from services.tools.definition import ToolExecution
 
 _NO_TOKENS: Final = TokenUsage()
@@ -45,12 +48,24 @@ WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND att
 """
 
 _OPEN: Final = """
-INSERT INTO ledger AS charge (id, user_id, turn_id, step, attempt, kind, tool_call_id, model,
-                              status, estimated, input_tokens, cost_usd)
-VALUES ($5, $6, $1, $2, $4, 'tool', $3, $7, 'open', true, $8, $9)
-ON CONFLICT (turn_id, step, attempt, kind, tool_call_id) DO UPDATE SET
-    model = excluded.model, input_tokens = excluded.input_tokens, cost_usd = excluded.cost_usd
-WHERE charge.status = 'open'
+WITH turn AS (
+    SELECT (SELECT api_key_id FROM turns WHERE id = $1) AS api_key_id
+), room AS MATERIALIZED (
+    SELECT reserved.* FROM turn CROSS JOIN LATERAL everturn_reserve(
+        $6, api_key_id, $1, $2, 'tool', $3, $4, $10, $11, $12, $13, $14, $15) AS reserved
+), opened AS (
+    INSERT INTO ledger AS charge (id, user_id, turn_id, step, attempt, kind, tool_call_id, model,
+                                  status, estimated, input_tokens, cost_usd, reserved_usd,
+                                  reserved_tokens, api_key_id)
+    SELECT $5, $6, $1, $2, $4, 'tool', $3, $7, 'open', true, $8, $9, usd, tokens, api_key_id
+    FROM room, turn WHERE granted IS NOT NULL
+    ON CONFLICT (turn_id, step, attempt, kind, tool_call_id) DO UPDATE SET
+        model = excluded.model, input_tokens = excluded.input_tokens,
+        cost_usd = excluded.cost_usd, reserved_usd = excluded.reserved_usd,
+        reserved_tokens = excluded.reserved_tokens
+    WHERE charge.status = 'open'
+)
+SELECT * FROM room
 """
 
 _CHECKPOINT: Final = """
@@ -94,20 +109,23 @@ class ToolLedger:
         model: str,
         estimate_usd: Decimal,
         input_tokens: int = 0,
+        at_most: Estimate | None = None,
         paid_once: bool = False,
-    ) -> None:
+    ) -> Result[Reserved, BudgetExceeded]:
         """Record an attempt before it is made; `model` is the tool's name if no model is called.
 
-        With `paid_once` the attempt replaces the call's earlier ones.
+        It reserves what it may cost `at_most`, by default the estimate. Where that does not fit a
+        budget it must not be made, and nothing is recorded. With `paid_once` the attempt replaces
+        the call's earlier ones.
         Idempotency: opening an attempt again replaces its row, unless it is settled.
         """
+        at_most = at_most or Estimate(estimate_usd)
         if execution.turn_id is None:
-            return
+            return Ok(Reserved(at_most.usd, at_most.tokens, at_most.answer_tokens))
         key = _key(execution)
         async with self._database.statements(execution.actor) as connection:
-            if execution.attempt > 1:
-                await connection.execute(_REPLACE_OLDER if paid_once else _LOSE_OLDER, *key)
-            await connection.execute(
+            # First, because it takes the locks of budgets, and other rows only after them.
+            row = await connection.fetchrow(
                 _OPEN,
                 *key,
                 new_id(),
@@ -115,7 +133,12 @@ class ToolLedger:
                 model,
                 input_tokens,
                 estimate_usd,
+                paid_once,
+                *at_most.parameters,
             )
+            if execution.attempt > 1:
+                await connection.execute(_REPLACE_OLDER if paid_once else _LOSE_OLDER, *key)
+        return reserved_from(row)
 
     async def checkpoint(
         self, execution: ToolExecution, *, usage: TokenUsage, cost_usd: Decimal
@@ -151,6 +174,15 @@ class ToolLedger:
             if found is None:
                 found = await connection.fetchrow(_READ, *key)
         return None if found is None else _ledger_row(found)
+
+
+def over_budget(refusal: BudgetExceeded) -> str:
+    """Return what the model gets instead of a call that does not fit a budget."""
+    resets_at = refusal.resets_at.strftime("%d %B %Y, %H:%M UTC")
+    return (
+        "This call was not made: it costs more than the budget has left. The budget resets on "
+        f"{resets_at}. Answer without this call, and say so."
+    )
 
 
 def _key(execution: ToolExecution) -> tuple[object, ...]:

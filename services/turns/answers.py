@@ -127,6 +127,10 @@ def _notice_of(stop_reason: str, *, calls_tools: bool, has_text: bool) -> Notice
     return None if has_text else _EMPTY
 
 
+SHORT_OF_BUDGET: Final = NoticeEvent(
+    code="budget_shortens_answer",
+    message="The budget is nearly used up: the answer may be shorter than usual.",
+)
 SHORTENED: Final = NoticeEvent(
     code="conversation_shortened",
     message="The conversation is too long for the model: its oldest part was left out.",

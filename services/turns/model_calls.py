@@ -3,6 +3,7 @@
 ModelCallError          the provider failed; `exhausted` once retrying is pointless
 DefectError             something of ours failed; `exhausted` likewise
 AttemptOvertakenError   another execution has the step
+OverBudgetError         a budget has too little left for the call
 """
 
 import asyncio
@@ -33,6 +34,7 @@ from services.shielding import DefectError, shielded, until_stored
 from services.tools.executor import ToolExecutor
 from services.tools.refusals import RefusedTools, ToolTrials
 from services.turns.answers import (
+    SHORT_OF_BUDGET,
     SHORTENED,
     closing_events,
     contains_text,
@@ -107,14 +109,16 @@ class ModelCalls:
         """Call the model for the step, or return what an earlier attempt stored.
 
         Errors: ModelCallError, DefectError, AttemptOvertakenError, TurnStoppedError,
-        DatabaseUnavailableError.
+        OverBudgetError, DatabaseUnavailableError.
         Idempotency: a step whose answer is stored is never requested again.
         """
-        attempt = await self._steps.begin(call, claim)
+        attempt = await self._steps.begin(call, claim, max_tokens=self._max_output_tokens)
         if isinstance(attempt, StoredAnswer):
             return await self._output_of_stored(attempt)
         if call.is_fallback and attempt.key.attempt > 1:
             await self._events.append(call.turn.turn_id, [fallback_notice(call.model)])
+        if attempt.max_tokens < self._max_output_tokens:
+            await self._events.append(call.turn.turn_id, [SHORT_OF_BUDGET])
         text = DeltaBuffer(
             self._events,
             turn_id=call.turn.turn_id,
@@ -196,7 +200,7 @@ class ModelCalls:
             await self._refused.remember(attempt.model, trials)
 
     def _request(self, attempt: NewAttempt, left_out: Collection[str]) -> ModelRequest:
-        return model_request(attempt, left_out=left_out, max_tokens=self._max_output_tokens)
+        return model_request(attempt, left_out=left_out, max_tokens=attempt.max_tokens)
 
     async def _complete(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, answer: AnswerEnded

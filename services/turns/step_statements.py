@@ -9,14 +9,19 @@ from typing import Final
 # An execution takes a step over unless the step is done, or a later attempt of the same
 # activity holds it: so a worker presumed dead can't reclaim what was given to another. The
 # number counts all attempts, whichever activity or run they belong to. The step's ledger row is
-# opened with it, before any request is sent. A turn with a requested cancellation claims nothing.
+# opened with it, before any request is sent. A turn with a requested cancellation claims nothing,
+# nor does one that can't reserve what the attempt may cost.
 BEGIN: Final = """
 WITH turn AS (
-    SELECT cancel_requested_at IS NOT NULL AS is_to_stop FROM turns WHERE id = $1
+    SELECT cancel_requested_at IS NOT NULL AS is_to_stop, api_key_id FROM turns WHERE id = $1
+), room AS MATERIALIZED (
+    SELECT reserved.* FROM turn CROSS JOIN LATERAL everturn_reserve(
+        $3, api_key_id, $1, $2, 'model', '', NULL, false, $11, $12, $13, $14, $15) AS reserved
+    WHERE NOT is_to_stop
 ), claimed AS (
     INSERT INTO steps AS held
         (turn_id, step, user_id, attempt, run_id, activity_id, activity_attempt, model, status)
-    SELECT $1, $2, $3, 1, $4, $5, $6, $7, 'running' FROM turn WHERE NOT is_to_stop
+    SELECT $1, $2, $3, 1, $4, $5, $6, $7, 'running' FROM room WHERE granted IS NOT NULL
     ON CONFLICT (turn_id, step) DO UPDATE SET
         attempt = held.attempt + 1, run_id = excluded.run_id,
         activity_id = excluded.activity_id, activity_attempt = excluded.activity_attempt,
@@ -28,10 +33,12 @@ WITH turn AS (
     RETURNING attempt
 ), charge AS (
     INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
-                        input_tokens, cost_usd)
-    SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10 FROM claimed
+                        input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id)
+    SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10, usd, tokens, api_key_id
+    FROM claimed, room, turn
 )
-SELECT turn.is_to_stop, claimed.attempt FROM turn LEFT JOIN claimed ON true
+SELECT turn.is_to_stop, claimed.attempt, room.*
+FROM turn LEFT JOIN room ON true LEFT JOIN claimed ON true
 """
 
 # Open attempts of the step belong to processes that died: their cost is what was last recorded.

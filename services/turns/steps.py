@@ -2,6 +2,7 @@
 
 AttemptOvertakenError    another execution holds a newer attempt, or the step is done
 TurnStoppedError         the turn is to be cancelled: no more requests are made for it
+OverBudgetError          what the attempt may cost does not fit a budget
 AttemptsLostError        too many processes died with the step
 """
 
@@ -12,9 +13,11 @@ from math import ceil
 from typing import Any, Final, NamedTuple
 
 from schema.actors import acting_user
+from schema.budgets import BudgetExceeded
 from schema.contexts import OfferedTool, PromptLayers
 from schema.events import StepEvent
 from schema.ids import TurnId, UserId, new_id
+from schema.result import Err, Result
 from schema.tools import ApprovalPolicy
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
@@ -24,6 +27,7 @@ from services.models.pricing import Pricing
 from services.prompts.conversation import PromptMaterial
 from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
+from services.subscriptions.budgets import Estimate, Reserved, reserved_from
 from services.turns import step_statements as sql
 from services.turns.prompt_reading import read_prompt
 
@@ -43,6 +47,14 @@ class TurnStoppedError(Exception):
 
     def __init__(self) -> None:
         super().__init__("The turn is to be cancelled.")
+
+
+class OverBudgetError(Exception):
+    """What the attempt may cost does not fit what a budget has left."""
+
+    def __init__(self, refusal: BudgetExceeded) -> None:
+        super().__init__("A budget is used up.")
+        self.refusal = refusal
 
 
 class AttemptsLostError(DefectError):
@@ -113,6 +125,7 @@ class NewAttempt:
 
     Units: `estimated_input` is the estimate of the prompt as it is to be sent, by what the provider
     counted last in the chat. `is_cut` says that the model's window doesn't hold all of it.
+    `max_tokens` is what was reserved for the answer.
     """
 
     key: AttemptKey
@@ -120,6 +133,7 @@ class NewAttempt:
     estimated_input: int
     layers: PromptLayers | None
     material: PromptMaterial
+    max_tokens: int
     is_cut: bool = False
 
     @property
@@ -162,10 +176,15 @@ class Steps:
         self._pricing = pricing
         self._windows = windows
 
-    async def begin(self, call: CallModelInput, claim: Claim) -> NewAttempt | StoredAnswer:
+    async def begin(
+        self, call: CallModelInput, claim: Claim, *, max_tokens: int
+    ) -> NewAttempt | StoredAnswer:
         """Take over the step and open its ledger row, or return what is already stored.
 
-        Errors: AttemptOvertakenError; TurnStoppedError, which leaves the earlier text.
+        The row reserves what an answer of `max_tokens` costs, or a shorter one where a budget has
+        less left.
+        Errors: AttemptOvertakenError; TurnStoppedError and OverBudgetError, which leave the
+        earlier text.
         """
         turn = call.turn
         async with self._database.statements(acting_user(turn.user_id)) as connection:
@@ -189,12 +208,14 @@ class Steps:
                 new_id(),
                 estimate,
                 cost_usd,
+                *self._at_most(call.model, estimate, max_tokens).parameters,
             )
             if begun is None or begun["is_to_stop"]:
                 # Temporal may have been unavailable for the request to cancel, and retries.
                 raise TurnStoppedError
-            if begun["attempt"] is None:
-                return await _stored(connection, turn.turn_id, call.step)
+            reserved = reserved_from(begun)
+            if begun["attempt"] is None or isinstance(reserved, Err):
+                return await _stored(connection, turn.turn_id, call.step, reserved)
             if begun["attempt"] > 1:
                 await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
             return NewAttempt(
@@ -204,7 +225,17 @@ class Steps:
                 layers=prompt.layers,
                 material=material,
                 is_cut=material is not prompt.material,
+                max_tokens=reserved.value.answer_tokens,
             )
+
+    def _at_most(self, model: str, prompt_tokens: int, max_tokens: int) -> Estimate:
+        price = self._pricing.dearest(model, input_tokens=prompt_tokens)
+        return Estimate(
+            usd=price.input * prompt_tokens,
+            tokens=prompt_tokens,
+            usd_per_answer_token=price.output,
+            answer_tokens=max_tokens,
+        )
 
     async def checkpoint(self, attempt: NewAttempt, *, answer: str, usage: TokenUsage) -> None:
         """Store the text and usage of a running attempt, in case it dies."""
@@ -280,9 +311,17 @@ class Steps:
         )
 
 
-async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredAnswer:
+async def _stored(
+    connection: Connection, turn_id: TurnId, step: int, reserved: Result[Reserved, BudgetExceeded]
+) -> StoredAnswer:
+    """Return the answer of a step that could not be claimed.
+
+    Errors: OverBudgetError, AttemptOvertakenError.
+    """
     row = await connection.fetchrow(sql.STORED, turn_id, step)
     if row is None or row["status"] != StepStatus.COMPLETED:
+        if isinstance(reserved, Err):
+            raise OverBudgetError(reserved.error)
         raise AttemptOvertakenError
     calls = await connection.fetch(sql.CALLS_BEFORE, turn_id, step + 1)
     return StoredAnswer(

@@ -13,14 +13,17 @@ from typing import Any, Final
 
 import structlog
 
+from schema.budgets import BudgetExceeded
+from schema.result import Err, Result
 from schema.tools import RetryClass, ToolDefinition, ToolKind
 from services.database import DatabaseUnavailableError
 from services.events.snapshots import usage_event
 from services.events.writer import EventWriter
 from services.shielding import shielded, until_stored
+from services.subscriptions.budgets import Reserved
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater, ToolExecutor
-from services.tools.ledger import ChargeStatus, ToolLedger
+from services.tools.ledger import ChargeStatus, ToolLedger, over_budget
 
 _log = structlog.get_logger(__name__)
 
@@ -65,12 +68,15 @@ class ToolAttempts:
     ) -> ToolOutcome | AnswersLater:
         """Run a tool that is ready, with its cost recorded: expected before, known after.
 
+        A call that does not fit the user's budgets is not sent.
         Errors: ToolPostponedError; what a tool raises is a bug, and propagates until it has been
         tried often enough.
         """
         if not tool.cost_usd:
             return await self._attempt(tool, tool_input, execution)
-        await self._note(tool, execution)
+        opened = await self._note(tool, execution)
+        if isinstance(opened, Err):
+            return failed(over_budget(opened.error), cost_usd=_FREE)
         outcome: ToolOutcome | AnswersLater | None = None
         status = ChargeStatus.CANCELLED
         try:
@@ -85,10 +91,12 @@ class ToolAttempts:
             return outcome.model_copy(update={"cost_usd": cost_usd})
         return outcome
 
-    async def _note(self, tool: ToolDefinition, execution: ToolExecution) -> None:
-        """Store the attempt's expected cost; before the call is sent it can be postponed."""
+    async def _note(
+        self, tool: ToolDefinition, execution: ToolExecution
+    ) -> Result[Reserved, BudgetExceeded]:
+        """Reserve the attempt's expected cost; before the call is sent it can be postponed."""
         try:
-            await self._ledger.open(
+            return await self._ledger.open(
                 execution,
                 model=tool.name,
                 estimate_usd=tool.cost_usd,

@@ -114,11 +114,11 @@ async def test_an_attempt_notices_that_the_stream_has_lost_its_newest_event(stac
 async def test_an_older_execution_cannot_take_a_step_back(user: ApiUser, stack: Stack) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
-    newer = await steps.begin(call, Claim("run", "activity", 2))
+    newer = await steps.begin(call, Claim("run", "activity", 2), max_tokens=4_096)
 
     for claim in (Claim("run", "activity", 1), Claim("run", "activity", 2)):
         with pytest.raises(AttemptOvertakenError):
-            await steps.begin(call, claim)
+            await steps.begin(call, claim, max_tokens=4_096)
 
     assert isinstance(newer, NewAttempt)
     assert newer.key.attempt == 1
@@ -130,8 +130,8 @@ async def test_a_superseded_attempt_can_neither_store_nor_complete_its_answer(
 ) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
-    older = await steps.begin(call, Claim("run", "activity", 1))
-    newer = await steps.begin(call, Claim("run", "activity", 2))
+    older = await steps.begin(call, Claim("run", "activity", 1), max_tokens=4_096)
+    newer = await steps.begin(call, Claim("run", "activity", 2), max_tokens=4_096)
     assert isinstance(older, NewAttempt)
     assert isinstance(newer, NewAttempt)
 
@@ -158,7 +158,7 @@ async def test_a_superseded_attempt_can_neither_store_nor_complete_its_answer(
 async def test_a_finished_step_is_not_requested_again(user: ApiUser, stack: Stack) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
-    attempt = await steps.begin(call, Claim("run", "activity", 1))
+    attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=4_096)
     assert isinstance(attempt, NewAttempt)
     usage = TokenUsage(input_tokens=100, output_tokens=5)
     completed = await steps.complete(
@@ -171,7 +171,7 @@ async def test_a_finished_step_is_not_requested_again(user: ApiUser, stack: Stac
     )
     asked = len(stack.model.requests)
 
-    stored = await steps.begin(call, Claim("run", "activity", 2))
+    stored = await steps.begin(call, Claim("run", "activity", 2), max_tokens=4_096)
     output = await stack.activities.turns._model_calls.run(call, Claim("other", "activity", 1))
 
     assert stored == StoredAnswer(

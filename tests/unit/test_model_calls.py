@@ -50,10 +50,10 @@ class FakeSteps:
         self._complete, self._abandon = complete, list(abandon)
         self.material = PromptMaterial([SaidMessage("user", "Hello")])
 
-    async def begin(self, call: CallModelInput, _: Claim) -> NewAttempt:
+    async def begin(self, call: CallModelInput, _: Claim, *, max_tokens: int) -> NewAttempt:
         """Open another attempt."""
         key = AttemptKey(TURN.user_id, TURN.turn_id, 1, len(self.abandoned) + 1)
-        return NewAttempt(key, call.model, call.prompt_tokens, None, self.material)
+        return NewAttempt(key, call.model, call.prompt_tokens, None, self.material, max_tokens)
 
     async def checkpoint(self, *_: object, **__: object) -> None:
         """Store nothing."""

@@ -10,6 +10,8 @@ from typing import Final, Literal, TypeAlias
 import structlog
 from pydantic import JsonValue
 
+from schema.budgets import BudgetExceeded
+from schema.result import Err, Result
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.models.failures import ModelCallError, broken_stream
@@ -25,6 +27,7 @@ from services.models.gateway import (
 from services.models.pricing import Pricing
 from services.prompts.tokens import THINKING_CHARS_PER_TOKEN, exact_tokens, tokens_of
 from services.shielding import shielded, until_stored
+from services.subscriptions.budgets import Estimate, Reserved
 from services.tools.deep_reasoning.definition import (
     DeepReasoningInput,
     deep_reasoning,
@@ -36,7 +39,7 @@ from services.tools.definition import (
     ToolProgress,
     ToolUnavailableError,
 )
-from services.tools.ledger import ChargeStatus, ToolLedger
+from services.tools.ledger import ChargeStatus, ToolLedger, over_budget
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +57,8 @@ _NO_ANSWER: Final = (
 )
 _DECLINED: Final = "The model refused to answer this question."
 _CHECKPOINT_S: Final = 1.0
+_USEFUL_TOKENS: Final = 1_024
+"""With fewer for thinking and answer together there is rarely an answer."""
 
 
 class _Meter:
@@ -82,13 +87,26 @@ class _Meter:
         self._activity = "thinking"
         self.cost_usd: Decimal | None = None
 
-    async def open(self, *, estimate_usd: Decimal) -> None:
-        """Open the ledger's row, before the call. Errors: DatabaseUnavailableError."""
-        await self._ledger.open(
+    async def open(self, *, max_tokens: int) -> Result[Reserved, BudgetExceeded]:
+        """Open the ledger's row, before the call; it reserves an answer of `max_tokens` or fewer.
+
+        Errors: DatabaseUnavailableError.
+        """
+        price = self._pricing.dearest(self._model, input_tokens=self._input_tokens)
+        return await self._ledger.open(
             self._execution,
             model=self._model,
-            estimate_usd=estimate_usd,
+            estimate_usd=estimated_cost(
+                self._pricing, self._model, input_tokens=self._input_tokens, max_tokens=max_tokens
+            ),
             input_tokens=self._input_tokens,
+            at_most=Estimate(
+                usd=price.input * self._input_tokens,
+                tokens=self._input_tokens,
+                usd_per_answer_token=price.output,
+                answer_tokens=max_tokens,
+                useful_tokens=_USEFUL_TOKENS,
+            ),
         )
 
     def count(self, event: ModelEvent) -> None:
@@ -204,43 +222,43 @@ class DeepReasoning:
         meter = _Meter(
             self._ledger, self._pricing, execution, model=self._model, input_tokens=input_tokens
         )
-        estimate_usd = estimated_cost(
-            self._pricing, self._model, input_tokens=input_tokens, max_tokens=self._max_tokens
-        )
-        await meter.open(estimate_usd=estimate_usd)
+        opened = await meter.open(max_tokens=self._max_tokens)
+        if isinstance(opened, Err):
+            return ToolOutcome(output=over_budget(opened.error), is_error=True, cost_usd=Decimal(0))
+        request = self._request(prompt, max_tokens=opened.value.answer_tokens)
         try:
-            return await self._ask(prompt, meter)
+            return await self._ask(request, meter)
         except ModelCallError as error:
             if error.retryable:
                 raise _unavailable(error) from error
             failed = f"Deep reasoning failed. {error.sentence}"
             return ToolOutcome(output=failed, is_error=True, cost_usd=meter.cost_usd)
 
-    async def _ask(self, prompt: str, meter: _Meter) -> ToolOutcome:
+    async def _ask(self, request: ModelRequest, meter: _Meter) -> ToolOutcome:
         try:
             async with meter.checkpoints():
-                answer = await self._stream(prompt, meter)
+                answer = await self._stream(request, meter)
         except BaseException as error:
             await shielded(meter.settle(error))
             raise
         await shielded(meter.settle(None))
         return _outcome(answer).model_copy(update={"cost_usd": meter.cost_usd})
 
-    async def _stream(self, prompt: str, meter: _Meter) -> AnswerEnded:
-        async with aclosing(self._gateway.stream(self._request(prompt))) as events:
+    async def _stream(self, request: ModelRequest, meter: _Meter) -> AnswerEnded:
+        async with aclosing(self._gateway.stream(request)) as events:
             async for event in events:
                 meter.count(event)
                 if isinstance(event, AnswerEnded):
                     return event
         raise broken_stream()
 
-    def _request(self, prompt: str) -> ModelRequest:
+    def _request(self, prompt: str, *, max_tokens: int) -> ModelRequest:
         return ModelRequest(
             model=self._model,
             system=[{"type": "text", "text": _SYSTEM}],
             messages=[{"role": "user", "content": prompt}],
             tools=[],
-            max_tokens=self._max_tokens,
+            max_tokens=max_tokens,
             # Newer models take an effort instead of a token budget for thinking. The summary shows
             # some of the thinking, so that a call cut off can be priced.
             thinking={"type": "adaptive", "display": "summarized"},
