@@ -20,6 +20,7 @@ from schema.turns import (
     TurnStatus,
 )
 from services.models.failures import ModelCallError
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
 from services.turns.preparation import TurnPreparation
@@ -36,8 +37,11 @@ class TurnActivities:
         preparation: TurnPreparation,
         model_calls: ModelCalls,
         ending: TurnEnding,
+        *,
         extraction: ExtractionStart | None,
+        budgets: BudgetAlerts,
     ) -> None:
+        self._budgets = budgets
         self._extraction = extraction
         self._preparation = preparation
         self._model_calls = model_calls
@@ -75,6 +79,8 @@ class TurnActivities:
                 )
                 raise _failure_of(error) from None
             except OverBudgetError as error:
+                turn = call.turn
+                await self._budgets.refused(turn.user_id, error.refusal, turn_id=turn.turn_id)
                 raise ApplicationError(
                     str(error),
                     ErrorCode.BUDGET_EXCEEDED.value,

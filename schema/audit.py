@@ -24,6 +24,7 @@ class AuditAction(StrEnum):
     USER_PLAN_ASSIGNED = "user.plan_assigned"
     USER_BUDGET_SET = "user.budget_set"
     USER_BUDGET_REMOVED = "user.budget_removed"
+    BUDGET_REACHED = "budget.reached"
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
     CHAT_DELETED = "chat.deleted"

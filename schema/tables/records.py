@@ -48,6 +48,7 @@ class AlertRow(SQLModel, table=True):
     """Something that administrators should know; each `dedup_key` alerts once.
 
     While its delivery is pending, `next_attempt_at` is when it is sent (again) to the webhook.
+    `unreported_in` is the turn whose stream doesn't show it yet.
     """
 
     __tablename__ = "alerts"
@@ -66,3 +67,4 @@ class AlertRow(SQLModel, table=True):
     delivery_problem: str | None = None
     delivered_at: datetime | None = moment()
     next_attempt_at: datetime = creation_moment()
+    unreported_in: UUID | None = None

@@ -13,10 +13,11 @@ import asyncpg
 
 from schema.budgets import BudgetExceeded
 from schema.ids import new_id
-from schema.result import Ok, Result
+from schema.result import Err, Ok, Result
 from schema.tables import LedgerRow
 from schema.usage import TokenUsage
 from services.database import Database
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budgets import Estimate, Reserved, reserved_from
 from services.tools.definition import ToolExecution
 
@@ -101,6 +102,7 @@ class ToolLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._budgets = BudgetAlerts(database)
 
     async def open(
         self,
@@ -138,7 +140,11 @@ class ToolLedger:
             )
             if execution.attempt > 1:
                 await connection.execute(_REPLACE_OLDER if paid_once else _LOSE_OLDER, *key)
-        return reserved_from(row)
+        reserved = reserved_from(row)
+        if isinstance(reserved, Err):
+            user_id, turn_id = execution.actor.user_id, execution.turn_id
+            await self._budgets.refused(user_id, reserved.error, turn_id=turn_id)
+        return reserved
 
     async def checkpoint(
         self, execution: ToolExecution, *, usage: TokenUsage, cost_usd: Decimal

@@ -22,6 +22,7 @@ from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.prompts.tokens import tokens_of
 from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
@@ -128,6 +129,7 @@ class TurnAcceptance:
         self._database = database
         self._limits = limits
         self._accounts = accounts
+        self._budgets = BudgetAlerts(database)
 
     async def accept(
         self,
@@ -146,10 +148,10 @@ class TurnAcceptance:
         refusal = self._refusal(request)
         if refusal is not None:
             return Err(refusal)
-        model = await self._model(actor, request)
+        model, admitted = await self._model(actor, request), None
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, chat_id) is not None:
-                return await self._admit(
+                admitted = await self._admit(
                     connection,
                     actor=actor,
                     chat_id=chat_id,
@@ -158,7 +160,10 @@ class TurnAcceptance:
                     key=key,
                     api_key_id=api_key_id,
                 )
-        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+        if admitted is None:
+            return Err(await why_unreachable(self._database, ChatRow, chat_id))
+        await self._budgets.notice_refusal(actor.user_id, admitted, api_key_id=api_key_id)
+        return admitted
 
     async def _admit(
         self,

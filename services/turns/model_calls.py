@@ -8,7 +8,7 @@ OverBudgetError         a budget has too little left for the call
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,7 @@ from services.models.gateway import (
 from services.prompts.fitting import tokens_in
 from services.prompts.tokens import written_tokens
 from services.shielding import DefectError, shielded, until_stored
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.tools.executor import ToolExecutor
 from services.tools.refusals import RefusedTools, ToolTrials
 from services.turns.answers import (
@@ -89,6 +90,7 @@ class ModelCalls:
         tools: ToolExecutor,
         refused: RefusedTools,
         cutting: PromptCutting,
+        budgets: BudgetAlerts,
         max_output_tokens: int,
         attempts: int,
         max_tool_calls: int,
@@ -100,6 +102,7 @@ class ModelCalls:
         self._tools = tools
         self._refused = refused
         self._cutting = cutting
+        self._budgets = budgets
         self._max_output_tokens = max_output_tokens
         self._attempts = attempts
         self._max_tool_calls = max_tool_calls
@@ -233,7 +236,8 @@ class ModelCalls:
             at_most=self._max_tool_calls,
             has_text=any(map(contains_text, [*said, answer.blocks])),
         )
-        ending = [usage_event(attempt, answer.usage, completed.cost_usd), *closing]
+        spent = usage_event(attempt, answer.usage, completed.cost_usd)
+        ending = [spent, *self._budgets.report(completed.reached), *closing]
         await self._publish(attempt, ending, has_text=text.is_published)
         return CallModelOutput(
             stop_reason=stop_word(answer.stop_reason),
@@ -257,10 +261,8 @@ class ModelCalls:
 
     async def _stop(self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress) -> None:
         """Store the text until the cancellation, and what it cost."""
-        try:
+        with suppress(OvertakenError):
             await self._end(attempt, text, progress, failed=False, asked=progress.is_asked)
-        except OvertakenError:
-            return
 
     async def _fail(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, *, asked: bool
@@ -298,7 +300,8 @@ class ModelCalls:
         used, is_estimate = self._used(attempt, text, progress, asked=asked)
         ended = await self._abandon(attempt, text.text, used, failed=failed, estimated=is_estimate)
         spent = usage_event(attempt, ended.usage, ended.cost_usd)
-        await self._publish(attempt, [spent], has_text=text.is_published)
+        ending = [spent, *self._budgets.report(ended.reached)]
+        await self._publish(attempt, ending, has_text=text.is_published)
         return ended
 
     async def _abandon(

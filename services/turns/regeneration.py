@@ -18,6 +18,7 @@ from schema.turns import RegenerateTurnRequest, TurnStatus
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import allows_model
 from services.turns.acceptance import Accepted, accepted_turn, replayed_turn
@@ -81,6 +82,7 @@ class TurnRegeneration:
         self._database = database
         self._accounts = accounts
         self._models = models
+        self._budgets = BudgetAlerts(database)
 
     async def regenerate(
         self,
@@ -100,10 +102,10 @@ class TurnRegeneration:
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)
         account = await self._accounts.get(actor.user_id)
-        entitlements = None if account is None else account.entitlements
+        entitlements, replaced = None if account is None else account.entitlements, None
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, turn_id) is not None:
-                return await _replace(
+                replaced = await _replace(
                     connection,
                     actor,
                     turn_id,
@@ -112,7 +114,10 @@ class TurnRegeneration:
                     api_key_id=api_key_id,
                     entitlements=entitlements,
                 )
-        return Err(await why_unreachable(self._database, TurnRow, turn_id))
+        if replaced is None:
+            return Err(await why_unreachable(self._database, TurnRow, turn_id))
+        await self._budgets.notice_refusal(actor.user_id, replaced, api_key_id=api_key_id)
+        return replaced
 
 
 async def _replace(

@@ -91,7 +91,7 @@ UPDATE ledger SET status = 'settled', estimated = $12, settled_at = now(), input
 FROM held
 WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
   AND ledger.attempt = held.attempt AND ledger.kind = 'model'
-RETURNING ledger.id
+RETURNING everturn_is_limited(ledger.user_id, ledger.api_key_id) AS is_limited
 """
 
 ABANDON: Final = """
@@ -105,6 +105,7 @@ UPDATE ledger SET status = $9, estimated = $10, settled_at = now(), input_tokens
                   output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
                   cost_usd = $8
 WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND kind = 'model'
+RETURNING everturn_is_limited(user_id, api_key_id)
 """
 
 FAILURES: Final = """

@@ -27,6 +27,7 @@ from services.models.pricing import Pricing
 from services.prompts.conversation import PromptMaterial
 from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
+from services.subscriptions.budget_alerts import ReachedBudgets, take_reached
 from services.subscriptions.budgets import Estimate, Reserved, reserved_from
 from services.turns import step_statements as sql
 from services.turns.prompt_reading import read_prompt
@@ -102,10 +103,11 @@ class RequestedCall(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """The cost of a completed step, and the tool calls that it requests."""
+    """The cost of a completed step, the tool calls it requests, and budgets it has reached."""
 
     cost_usd: Decimal
     tool_calls: tuple[RequestedCall, ...]
+    reached: ReachedBudgets = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +160,15 @@ class ToolRequest:
 
 
 class Abandoned(NamedTuple):
-    """What an abandoned attempt was charged, and how many of the step failed at its model."""
+    """What an abandoned attempt was charged, and how many of the step failed at its model.
+
+    `reached` are the budgets that the charge has brought to a threshold.
+    """
 
     failures: int
     usage: TokenUsage
     cost_usd: Decimal
+    reached: ReachedBudgets = ()
 
 
 class Steps:
@@ -281,7 +287,9 @@ class Steps:
             if held is None:
                 raise AttemptOvertakenError
             calls = await _request(connection, attempt, tool_requests)
-        return Completed(spent.cost_usd, calls)
+            is_limited = held["is_limited"]
+            reached = await take_reached(connection, key.turn_id) if is_limited else ()
+        return Completed(spent.cost_usd, calls, reached)
 
     async def abandon(
         self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, failed: bool, estimated: bool
@@ -293,13 +301,14 @@ class Steps:
             await connection.execute(
                 sql.ABANDON, key.turn_id, key.step, key.attempt, answer, status.value
             )
-            await connection.execute(
+            is_limited = await connection.fetchval(
                 sql.CHARGE, key.turn_id, key.step, key.attempt, *spent, status.value, estimated
             )
             failures: int = await connection.fetchval(
                 sql.FAILURES, key.turn_id, key.step, attempt.model
             )
-        return Abandoned(failures, usage, spent.cost_usd)
+            reached = await take_reached(connection, key.turn_id) if is_limited else ()
+        return Abandoned(failures, usage, spent.cost_usd, reached)
 
     def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> _Spent:
         return _Spent(

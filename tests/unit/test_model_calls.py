@@ -24,6 +24,7 @@ from services.models.gateway import (
 from services.models.token_counts import TokenCounts
 from services.prompts.conversation import PromptMaterial, SaidMessage
 from services.shielding import DefectError
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.tools.refusals import RefusedTools
 from services.turns.model_calls import ModelCalls
 from services.turns.model_requests import PromptCutting
@@ -107,6 +108,7 @@ def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> Mo
         cutting=PromptCutting(
             ContextWindows({}, max_output_tokens=100), TokenCounts(cast("Any", None))
         ),
+        budgets=BudgetAlerts(cast("Any", None), lambda: None),
         max_output_tokens=100,
         attempts=attempts,
         max_tool_calls=32,

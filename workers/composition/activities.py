@@ -37,6 +37,7 @@ from services.prompts.base_prompts import BasePrompts
 from services.reembedding import Reembedding
 from services.settings import Settings
 from services.setup_errors import MissingApiKeyError
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
@@ -122,6 +123,7 @@ def _activities(
     preparation = make_preparation(foundation, tools.catalogue)
     webhook = _alert_webhook(settings, tools.outgoing)
     on_alert = (lambda: None) if webhook is None else DeliveryStarter(client)
+    budgets = BudgetAlerts(database, on_alert)
     model_calls = ModelCalls(
         steps=Steps(database, foundation.pricing, foundation.windows),
         gateway=gateway,
@@ -129,6 +131,7 @@ def _activities(
         tools=tools.executor,
         refused=RefusedTools(database, on_alert),
         cutting=PromptCutting(foundation.windows, TokenCounts(gateway)),
+        budgets=budgets,
         max_output_tokens=settings.max_output_tokens,
         attempts=settings.model_attempts,
         max_tool_calls=settings.max_tool_calls,
@@ -140,7 +143,8 @@ def _activities(
             preparation,
             model_calls,
             foundation.ending,
-            ExtractionStart(client) if settings.memory_extraction else None,
+            extraction=ExtractionStart(client) if settings.memory_extraction else None,
+            budgets=budgets,
         ),
         tools=_tool_activities(foundation, tools),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
