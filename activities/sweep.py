@@ -74,7 +74,11 @@ class SweepActivities:
 
     @activity.defn(name=names.FIND_STRANDED_TURNS)
     async def find_stranded_turns(self) -> StrandedTurns:
-        """Return turns to start, and turns to close because their workflow is gone."""
+        """Return turns to start, and turns to close because their workflow is gone.
+
+        What calls reserve that were never settled is released at once.
+        """
+        await self._turns.lose_dead_charges()
         to_start = list(await self._turns.activate_waiting(older_than=_SETTLED))
         to_close: list[TurnReference] = []
         for turn in await self._turns.active(older_than=_SETTLED):
@@ -135,6 +139,8 @@ class SweepActivities:
 
     async def _is_turn_stranded(self) -> bool:
         if await self._turns.is_any_waiting(older_than=_SETTLED):
+            return True
+        if await self._turns.is_any_charge_dead():
             return True
         for turn in await self._turns.active(older_than=_SETTLED):
             if await self._need_of(turn) is not None:

@@ -11,10 +11,14 @@ from typing import Final
 from schema.actors import acting_user
 from schema.ids import new_id
 from schema.memory_extraction import NotExtracted
+from schema.result import Err
 from schema.turns import TurnReference
 from schema.usage import TokenUsage
 from services.database import Database
 from services.models.pricing import Pricing
+from services.subscriptions.budgets import Estimate, reserve
+
+_KIND: Final = "extraction"
 
 # In all statements $1 is the turn. Attempts that are still open belong to processes that died:
 # their cost is what was last recorded.
@@ -27,8 +31,7 @@ WHERE turn_id = $1 AND kind = 'extraction' AND status = 'open'
 _OPEN: Final = """
 INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
                     input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id)
-SELECT $2, $3, $1, 0, count(*) + 1, 'extraction', $4, 'open', true, $5, $6, $8, $9,
-       (SELECT api_key_id FROM turns WHERE id = $1)
+SELECT $2, $3, $1, 0, count(*) + 1, 'extraction', $4, 'open', true, $5, $6, $8, $9, $10
 FROM ledger WHERE turn_id = $1 AND kind = 'extraction'
 HAVING count(*) < $7
 ON CONFLICT DO NOTHING
@@ -68,13 +71,24 @@ class ExtractionLedger:
     ) -> int | NotExtracted:
         """Record an attempt before it is made and return its number, or why it must not be.
 
-        It reserves the longest answer. Units: `input_tokens` is an estimate; at most `most`
-        attempts are made.
+        It reserves the longest answer: a shorter one could not be read. Units: `input_tokens` is
+        an estimate; at most `most` attempts are made.
         """
-        cost_usd = self._pricing.cost(model, TokenUsage(input_tokens=input_tokens))
-        longest = TokenUsage(input_tokens=input_tokens, output_tokens=max_tokens)
+        prices = self._pricing.dearest(model, input_tokens=input_tokens)
+        estimate = Estimate(
+            usd=prices.input * input_tokens,
+            tokens=input_tokens,
+            usd_per_answer_token=prices.output,
+            answer_tokens=max_tokens,
+            useful_tokens=max_tokens,
+        )
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             await connection.execute(_LOSE_OPEN, turn.turn_id)
+            reserved = await reserve(
+                connection, turn.user_id, estimate, turn_id=turn.turn_id, step=0, kind=_KIND
+            )
+            if isinstance(reserved, Err):
+                return NotExtracted.NO_BUDGET
             attempt: int | None = await connection.fetchval(
                 _OPEN,
                 turn.turn_id,
@@ -82,10 +96,11 @@ class ExtractionLedger:
                 turn.user_id,
                 model,
                 input_tokens,
-                cost_usd,
+                self._pricing.cost(model, TokenUsage(input_tokens=input_tokens)),
                 most,
-                self._pricing.cost(model, longest),
-                input_tokens + max_tokens,
+                reserved.value.usd,
+                reserved.value.tokens,
+                reserved.value.api_key_id,
             )
         return NotExtracted.GAVE_UP if attempt is None else attempt
 

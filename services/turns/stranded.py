@@ -1,4 +1,4 @@
-"""Finds turns without a running workflow, which an outage between two systems leaves behind."""
+"""Finds what outages leave behind: turns without a running workflow, and charges of dead calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,20 @@ from services.turns.rows import reference_from_row
 
 _BATCH: Final = 500
 _UNFINISHED: Final = (TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.AWAITING_APPROVAL)
+
+# No attempt at a call takes as long as this, unless its turn is still running.
+_LONGEST_CALL: Final = timedelta(minutes=20)
+
+_DEAD_CHARGES: Final = """
+FROM ledger WHERE status = 'open' AND created_at < now() - $1::interval
+AND NOT EXISTS (SELECT FROM turns WHERE turns.id = ledger.turn_id
+                AND turns.status IN ('queued', 'running', 'awaiting_approval'))
+"""
+_IS_ANY_CHARGE_DEAD: Final = f"SELECT EXISTS (SELECT {_DEAD_CHARGES})"
+_LOSE_DEAD_CHARGES: Final = f"""
+UPDATE ledger SET status = 'lost', settled_at = now()
+WHERE id IN (SELECT id {_DEAD_CHARGES} LIMIT {_BATCH})
+"""  # noqa: S608 -- the condition is a constant of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,19 @@ class StrandedTurnSearch:
                 turn = await activate_next(connection, ChatId(chat_id))
             activated += [turn] if turn is not None else []
         return activated
+
+    async def is_any_charge_dead(self) -> bool:
+        """Whether a call of a turn that has ended, or is deleted, still reserves what it may cost.
+
+        Its process died, and so did its workflow, e.g. by an operator's hand.
+        """
+        async with self._database.statements(SERVICE) as connection:
+            return bool(await connection.fetchval(_IS_ANY_CHARGE_DEAD, _LONGEST_CALL))
+
+    async def lose_dead_charges(self) -> None:
+        """Settle such calls by what was last recorded."""
+        async with self._database.statements(SERVICE) as connection:
+            await connection.execute(_LOSE_DEAD_CHARGES, _LONGEST_CALL)
 
 
 def _waiting(older_than: timedelta) -> tuple[ColumnElement[bool], ...]:

@@ -15,6 +15,7 @@ from schema.turns import FinishTurnInput, TurnStatus
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.learning import Learner, note, noted
+from tests.fixtures.spending import limit_user
 from tests.fixtures.stack import Stack
 
 LISBON = note("Lives in Lisbon.", "I moved to Lisbon", importance=0.7)
@@ -155,6 +156,22 @@ async def test_users_may_switch_it_off(learner: Learner, switch: str) -> None:
 
     assert (await learner.outcome(turn_id)).problem is NotExtracted.NOT_WANTED
     assert await learner.charges(turn_id) == []
+
+
+async def test_nothing_is_asked_that_no_budget_pays_for(learner: Learner) -> None:
+    said, user, model = unique("said"), learner.user, learner.stack.model
+    begun = Script(pieces=("I", " see."), hold=said, hold_after=1)
+    learner.answer_by(said, begun, Script(text=noted(LISBON)))
+    async with user.stream(await user.create_chat(), f"({said}) I moved to Lisbon.") as stream:
+        await stream.until_text("I")
+        await limit_user(learner.stack.inspection, user.id, daily_budget_tokens=1)
+        model.release(said)
+        events = await stream.all()
+    outcome = await learner.outcome(TurnId(UUID(stream.turn_id)))
+
+    assert events[-1].data["status"] == "completed"
+    assert outcome.problem is NotExtracted.NO_BUDGET
+    assert await learner.charges(TurnId(UUID(stream.turn_id))) == []
 
 
 async def test_operators_may_switch_it_off(stack: Stack, user: ApiUser) -> None:

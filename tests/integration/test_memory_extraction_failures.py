@@ -189,7 +189,7 @@ async def test_a_defect_is_charged_and_bounded(
     assert all(charge["output_tokens"] > 0 for charge in charges)
 
 
-@pytest.mark.parametrize("gone", ["chat"])
+@pytest.mark.parametrize("gone", ["chat", "user"])
 async def test_what_is_deleted_while_it_is_read_leaves_nothing(
     quiet: Learner, extraction: MemoryExtraction, gone: str
 ) -> None:

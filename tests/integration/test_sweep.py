@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 from schema.actors import acting_user
@@ -10,10 +11,12 @@ from schema.ids import ChatId, UserId
 from schema.names import BACKGROUND_QUEUE
 from schema.result import Ok
 from schema.sweeps import SweepInput, SweepPart
+from schema.tables.columns import utc_now
 from schema.turns import IfBusy
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import named, rebuild
+from tests.fixtures.plans import charge
 from tests.fixtures.stack import Stack
 from workflows.sweep import Sweep
 
@@ -142,3 +145,34 @@ async def test_a_turn_stopped_before_it_started_ends_once(user: ApiUser, stack: 
 
     assert cancelled["status"] == "cancelled"
     await user.check_whole(chat, await user.events(turn_id))
+
+
+async def test_calls_that_nobody_makes_any_more_reserve_nothing(
+    user: ApiUser, stack: Stack
+) -> None:
+    """A chat deleted in mid-call, and its worker killed; or an extraction that was terminated."""
+    now = utc_now()
+    dead, recent = now - timedelta(minutes=21), now - timedelta(minutes=19)
+    chat = await user.create_chat()
+    running = UUID(await store_turn(user, stack, chat, unique()))
+    await charge(stack.inspection, user.id, at=dead, cost_usd="0.1", status="open")
+    await charge(stack.inspection, user.id, at=recent, cost_usd="0.2", status="open")
+    await charge(stack.inspection, user.id, at=dead, cost_usd="0.3", status="open", turn_id=running)
+    await stack.inspection.execute(
+        "UPDATE ledger SET reserved_usd = 5 WHERE user_id = $1", UUID(user.id)
+    )
+
+    await sweep(stack)
+
+    rows = await stack.inspection.rows(
+        "SELECT cost_usd, status, charged_usd FROM ledger WHERE user_id = $1 ORDER BY cost_usd",
+        UUID(user.id),
+    )
+    assert [
+        (str(row["cost_usd"]).rstrip("0"), row["status"], row["charged_usd"]) for row in rows
+    ] == [
+        ("0.1", "lost", Decimal("0.1")),
+        ("0.2", "open", 5),
+        ("0.3", "open", 5),
+    ]
+    await user.cancel(str(running))
