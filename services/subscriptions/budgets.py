@@ -1,7 +1,7 @@
 """Reservations: what a paid call may cost at most is set aside before it is made.
 
 The ledger's row of a call is its reservation, while it is open
-(docs/decisions/0039-the-ledger-row-is-the-reservation.md). `everturn_reserve`, a function in the
+(docs/decisions/0043-the-ledger-row-is-the-reservation.md). `everturn_reserve`, a function in the
 database, decides under a lock of the user's what fits the limits of that moment: the user's own or
 their plan's, their API key's, the installation's. Statements that open rows call it themselves, in
 one round trip; `reserve` is for those that have the time.
