@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from schema.events import DONE_SEQUENCE, GONE, EventData, ToolCallEvent
+from schema.events import DONE_SEQUENCE, GONE, EventData, NoticeEvent, ToolCallEvent
 from schema.ids import TurnId
 
 _log = structlog.get_logger(__name__)
@@ -100,6 +100,15 @@ class EventWriter:
     async def append(self, turn_id: TurnId, events: Sequence[EventData]) -> Appended | NotAppended:
         """Append events that belong to no attempt."""
         return await self._run(turn_id, events, condition="any")
+
+    async def append_notice_once(
+        self, turn_id: TurnId, notice: NoticeEvent
+    ) -> Appended | NotAppended:
+        """Append a notice unless the turn has shown one with its code.
+
+        Errors: OvertakenError if the stream has ended.
+        """
+        return await self._run(turn_id, [notice], condition=f"once:notice:{notice.code}")
 
     async def append_end_of_call(
         self, turn_id: TurnId, ended: ToolCallEvent

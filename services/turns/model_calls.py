@@ -120,8 +120,6 @@ class ModelCalls:
             return await self._output_of_stored(attempt)
         if call.is_fallback and attempt.key.attempt > 1:
             await self._events.append(call.turn.turn_id, [fallback_notice(call.model)])
-        if attempt.max_tokens < self._max_output_tokens:
-            await self._events.append(call.turn.turn_id, [SHORT_OF_BUDGET])
         text = DeltaBuffer(
             self._events,
             turn_id=call.turn.turn_id,
@@ -129,6 +127,8 @@ class ModelCalls:
             interval_s=self._delta_interval_s,
         )
         try:
+            if attempt.max_tokens < self._max_output_tokens:
+                await self._events.append_notice_once(call.turn.turn_id, SHORT_OF_BUDGET)
             return await self._ask(attempt, text)
         except OvertakenError as error:
             raise AttemptOvertakenError from error

@@ -73,6 +73,26 @@ async def test_what_is_left_shortens_the_answer_with_a_notice(user: ApiUser, sta
     assert budget - price_of_answer(stack, 1) < charge["reserved_usd"] <= budget
 
 
+async def test_a_turn_says_once_that_answers_are_short(user: ApiUser, stack: Stack) -> None:
+    question = unique()
+    usage = ScriptedUsage(input_tokens=10, output_tokens=10)
+    call = ToolCall(name="calculator", input={"expression": "1+1"})
+    stack.model.add(Script(match=question, status=529, retry_after=0.05))
+    stack.model.add(Script(match=question, text="First. ", tool_calls=(call,), usage=usage))
+    stack.model.add(Script(match=question, text="Second.", usage=usage))
+    await limit_user(stack.inspection, user.id, daily_budget_usd=price_of_answer(stack, 3_000))
+    chat = await user.create_chat()
+
+    events = await user.events_of(chat, question)
+
+    await user.check_whole(chat, events)
+    assert rebuild(events) == "First. Second."
+    asked = stack.model.requests_matching(question)
+    assert len(asked) == 3
+    assert all(record.body["max_tokens"] < MAX_TOKENS for record in asked if record.body)
+    assert codes(events, "notice") == ["budget_shortens_answer"]
+
+
 async def test_a_step_that_no_longer_fits_ends_the_turn_and_keeps_what_was_said(
     user: ApiUser, stack: Stack
 ) -> None:
