@@ -29,6 +29,7 @@ ReachedBudgets: TypeAlias = Sequence[Mapping[str, Any]]
 """Details of the alerts that were raised, in the order of their keys."""
 
 _ALL: Final = 100
+_SPENT: Final = "spent"
 _REMEMBERED: Final = 10_000
 _LIFETIME_S: Final = 60.0
 _TAKE: Final = "SELECT everturn_take_notices($1)"
@@ -57,11 +58,12 @@ async def take_reached(connection: Connection, turn_id: TurnId) -> ReachedBudget
 def notices_of(reached: ReachedBudgets) -> list[NoticeEvent]:
     """Return a notice for each budget of the user's, of the highest threshold that it has reached.
 
+    A call that was refused is said where the budget isn't used up.
     How much of the installation's budget is left is not theirs to know.
     """
     highest = {
         (details["scope"], details["window"], details["unit"]): details
-        for details in sorted(reached, key=lambda details: int(details["threshold"]))
+        for details in sorted(reached, key=lambda details: (details["threshold"], _is_spent(details)))
         if details["scope"] != BudgetScope.INSTALLATION
     }
     return [
@@ -69,12 +71,19 @@ def notices_of(reached: ReachedBudgets) -> list[NoticeEvent]:
     ]
 
 
+def _is_spent(details: Mapping[str, Any]) -> bool:
+    # Alerts of earlier releases give no reason.
+    return details.get("reason", _SPENT) == _SPENT
+
+
 def _sentence(details: Mapping[str, Any]) -> str:
     owner = _OWNERS[BudgetScope(details["scope"])]
     kind = _KINDS[BudgetWindow(details["window"]), BudgetUnit(details["unit"])]
+    resets_at = f"{datetime.fromisoformat(details['resetsAt']):%Y-%m-%d %H:%M} UTC"
+    if not _is_spent(details):
+        return f"A call was refused: {owner} {kind} has too little left. It resets at {resets_at}."
     used = "All" if details["threshold"] == _ALL else f"{details['threshold']}%"
-    resets_at = datetime.fromisoformat(details["resetsAt"])
-    return f"{used} of {owner} {kind} is used. It resets at {resets_at:%Y-%m-%d %H:%M} UTC."
+    return f"{used} of {owner} {kind} is used. It resets at {resets_at}."
 
 
 class BudgetAlerts:
@@ -107,8 +116,9 @@ class BudgetAlerts:
         api_key_id: UUID | None = None,
         turn_id: TurnId | None = None,
     ) -> None:
-        """Raise the alert at 100 % of the budget, once; the key is the turn's where none is given.
+        """Raise the alert that the budget refused a call, once, unless it is known to be used up.
 
+        The key is the turn's where none is given.
         After the transaction that was refused: that one may be rolled back. What can't be stored
         is logged: the refusal itself stands, and the next one tries again.
         """

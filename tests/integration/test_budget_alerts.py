@@ -130,6 +130,8 @@ async def test_an_alert_says_which_budget_how_much_and_until_when(spender: Spend
         "unit": "usd",
         "window": "day",
         "threshold": 50,
+        "reason": "spent",
+        "usedPercent": 60,
         "limit": "2.5",
         "used": "1.5",
         "resetsAt": f"{tomorrow}T00:00:00Z",
@@ -328,7 +330,7 @@ async def _asked(user: ApiUser, chat: str, question: str) -> list[Event]:
         return await stream.all()
 
 
-async def test_a_refusal_counts_as_all_of_its_budget_once(spender: Spender) -> None:
+async def test_a_refusal_is_reported_once_for_its_budget(spender: Spender) -> None:
     await spender.limit("budget_usd", Decimal(1))
     await spender.limit("daily_budget_usd", Decimal(1))
     started: list[None] = []
@@ -342,9 +344,43 @@ async def test_a_refusal_counts_as_all_of_its_budget_once(spender: Spender) -> N
     ]
     assert reached == [("day", 50), ("month", 50), ("month", 100)]
     assert len(started) == 1
+    details = (await spender.alerts())[-1]["details"]
+    assert (details["reason"], details["used"], details["usedPercent"]) == ("refused", "0.6", 60)
+    (notice,) = notices_of([details])
+    assert notice.message.startswith(
+        "A call was refused: your monthly budget has too little left. It resets at "
+    )
 
 
-async def test_a_model_call_that_does_not_fit_alerts_that_the_budget_is_used_up(
+async def test_a_budget_that_is_used_up_after_a_refusal_is_reported_as_spent(
+    spender: Spender,
+) -> None:
+    await spender.limit("budget_usd", Decimal(1))
+    alerts = BudgetAlerts(spender.stack.foundation.database, lambda: None)
+    await alerts.refused(spender.user_id, refusal())
+
+    await spender.spend("1")
+
+    assert [
+        (row["details"]["threshold"], row["details"]["reason"]) for row in await spender.alerts()
+    ] == [(50, "spent"), (80, "spent"), (100, "spent"), (100, "refused")]
+    told = notices_of([row["details"] for row in await spender.alerts()])
+    assert [notice.message.partition(" is used")[0] for notice in told] == [
+        "All of your monthly budget"
+    ]
+
+
+async def test_a_refusal_by_a_budget_that_is_used_up_is_no_news(spender: Spender) -> None:
+    await spender.limit("budget_usd", Decimal(1))
+    alerts = BudgetAlerts(spender.stack.foundation.database, lambda: None)
+    await spender.spend("1")
+
+    await alerts.refused(spender.user_id, refusal())
+
+    assert await spender.reached() == [50, 80, 100]
+
+
+async def test_a_model_call_that_does_not_fit_alerts_that_the_budget_refused_it(
     user: ApiUser, stack: Stack, spender: Spender
 ) -> None:
     await spender.limit("daily_budget_tokens", 10)
@@ -356,7 +392,7 @@ async def test_a_model_call_that_does_not_fit_alerts_that_the_budget_is_used_up(
     assert await spender.reached() == [100]
 
 
-async def test_a_message_that_is_refused_alerts_that_the_budget_is_used_up(
+async def test_a_message_that_is_refused_alerts_that_the_budget_refused_it(
     user: ApiUser, spender: Spender
 ) -> None:
     await spender.limit("budget_usd", Decimal(0))
@@ -371,7 +407,7 @@ async def test_a_message_that_is_refused_alerts_that_the_budget_is_used_up(
     assert await spender.reached() == [100]
 
 
-async def test_a_paid_tool_that_does_not_fit_alerts_that_the_budget_is_used_up(
+async def test_a_paid_tool_that_does_not_fit_alerts_that_the_budget_refused_it(
     spender: Spender,
 ) -> None:
     await spender.limit("budget_usd", Decimal("0.01"))
