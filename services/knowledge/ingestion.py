@@ -6,7 +6,7 @@ a document that was deleted in the meantime ends without an error.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -17,6 +17,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE, acting_user
+from schema.alerts import AlertKind, AlertSeverity
+from schema.audit import ResourceType
 from schema.ids import new_id
 from schema.ingestion import (
     DocumentVersionReference,
@@ -26,8 +28,9 @@ from schema.ingestion import (
 )
 from schema.knowledge import IngestionStatus
 from schema.result import Err, Ok, Result
-from schema.tables import DocumentVersionRow, PassageRow
+from schema.tables import DocumentVersionRow, PassageRow, UserRow
 from schema.tables.columns import utc_now
+from services.alerts import OnAlert, raise_alert
 from services.database import Database
 from services.embeddings import Embedder, Purpose
 from services.knowledge.extraction.documents import ContentType, ExtractionRefusal
@@ -80,13 +83,21 @@ class _Extracted:
 
 
 class Ingestion:
-    """Ingests versions, each as its owner.
+    """Ingests versions, each as its owner; one that fails is an alert.
 
     Errors: every method raises DatabaseUnavailableError.
     """
 
-    def __init__(self, database: Database, extractor: Extractor, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        database: Database,
+        extractor: Extractor,
+        embedder: Embedder,
+        *,
+        on_alert: OnAlert = lambda: None,
+    ) -> None:
         self._database = database
+        self._on_alert = on_alert
         self._extractor = extractor
         self._embedder = embedder
         self._extractions = asyncio.Semaphore(_EXTRACTIONS_AT_ONCE)
@@ -100,7 +111,7 @@ class Ingestion:
         async with self._extractions:
             async with self._database.transaction(acting_user(version.user_id)) as session:
                 row = await _locked(session, version)
-                if row is None or not _is_to_extract(row):
+                if row is None or _is_extracted(row):
                     return await self._resumed(session, version, row)
                 row.status = IngestionStatus.PROCESSING.value
                 content_type = ContentType(row.content_type)
@@ -137,12 +148,12 @@ class Ingestion:
         Idempotency: what has ended stays as it is.
         """
         version = ending.version
+        if ending.problem is not None:
+            return await self._fail(version, ending.problem, unless=_has_ended)
         async with self._database.transaction(acting_user(version.user_id)) as session:
             row = await _locked(session, version)
-            if row is None or not progress_from_row(row).is_under_way:
+            if row is None or _has_ended(row):
                 return _progress_of(row)
-            if ending.problem is not None:
-                return await _fail(session, row, sentence_of(ending.problem))
             row.status = IngestionStatus.READY.value
             row.finished_at = utc_now()
             await session.flush()
@@ -174,19 +185,55 @@ class Ingestion:
     async def _keep(
         self, version: DocumentVersionReference, extracted: Result[_Extracted, ExtractionRefusal]
     ) -> IngestionProgress:
+        if isinstance(extracted, Err):
+            return await self._fail(version, extracted.error, unless=_is_extracted)
+        kept = extracted.value
         async with self._database.transaction(acting_user(version.user_id)) as session:
             row = await _locked(session, version)
-            if row is None or not _is_to_extract(row):
+            if row is None or _is_extracted(row):
                 return _progress_of(row)
-            match extracted:
-                case Err(refusal):
-                    return await _fail(session, row, sentence_of(refusal))
-                case Ok(kept):
-                    row.content = kept.text
-                    row.passage_count = len(kept.passages)
-                    await session.flush()
-                    await _insert(session, version, kept.passages)
-                    return progress_from_row(row)
+            row.content = kept.text
+            row.passage_count = len(kept.passages)
+            await session.flush()
+            await _insert(session, version, kept.passages)
+            return progress_from_row(row)
+
+    async def _fail(
+        self,
+        version: DocumentVersionReference,
+        problem: ExtractionRefusal | IngestionProblem,
+        *,
+        unless: Callable[[DocumentVersionRow], bool],
+    ) -> IngestionProgress:
+        """Mark a version as failed, without passages, and raise the alert of it.
+
+        As the service, since users raise no alerts.
+        """
+        async with self._database.transaction(SERVICE) as session:
+            # First, as a deletion does: the alert refers to the user.
+            owner = select(UserRow.id).where(col(UserRow.id) == version.user_id)
+            await session.exec(owner.with_for_update(key_share=True, read=True))
+            row = await _locked(session, version)
+            if row is None or unless(row):
+                return _progress_of(row)
+            row.status = IngestionStatus.FAILED.value
+            row.problem = sentence_of(problem)
+            row.passage_count = row.embedded_count = 0
+            row.finished_at = utc_now()
+            await session.exec(delete(PassageRow).where(_is_of(version)))
+            await session.flush()
+            raised = await raise_alert(
+                session,
+                AlertKind.DOCUMENT_FAILED,
+                AlertSeverity.WARNING,
+                user_id=version.user_id,
+                resource=(ResourceType.DOCUMENT, version.document_id),
+                details={"version": version.number, "problem": problem.value},
+                dedup_key=f"document:{version.document_id}:{version.number}",
+            )
+        if raised is not None:
+            self._on_alert()
+        return progress_from_row(row)
 
     async def _next_batch(
         self, session: AsyncSession, version: DocumentVersionReference
@@ -220,9 +267,13 @@ class Ingestion:
         return (await session.exec(query)).one()
 
 
-def _is_to_extract(row: DocumentVersionRow) -> bool:
-    """Return whether a version has no text yet; a text without passages is refused."""
-    return progress_from_row(row).is_under_way and row.passage_count == 0
+def _has_ended(row: DocumentVersionRow) -> bool:
+    return not progress_from_row(row).is_under_way
+
+
+def _is_extracted(row: DocumentVersionRow) -> bool:
+    """Return whether a version has its text, or has ended; a text without passages is refused."""
+    return _has_ended(row) or row.passage_count > 0
 
 
 def _progress_of(row: DocumentVersionRow | None) -> IngestionProgress:
@@ -248,17 +299,6 @@ async def _source_of(session: AsyncSession, version: DocumentVersionReference) -
     source = select(DocumentVersionRow.source)
     query = source.where(is_version(version.document_id, version.number))
     return (await session.exec(query)).one()
-
-
-async def _fail(session: AsyncSession, row: DocumentVersionRow, problem: str) -> IngestionProgress:
-    row.status = IngestionStatus.FAILED.value
-    row.problem = problem
-    row.passage_count = row.embedded_count = 0
-    row.finished_at = utc_now()
-    of_row = (col(PassageRow.document_id) == row.document_id, col(PassageRow.version) == row.number)
-    await session.exec(delete(PassageRow).where(*of_row))
-    await session.flush()
-    return progress_from_row(row)
 
 
 async def _insert(

@@ -23,10 +23,12 @@ from schema.tables import McpServerRow, McpToolRow
 from schema.tables.columns import utc_now
 from schema.tools import RetryClass
 from schema.wire import make_storable
+from services.alerts import OnAlert
 from services.database import Database, DatabaseUnavailableError
 from services.mcp.addresses import ServerAddresses, Timeouts
 from services.mcp.errors import McpServerError, bounded
 from services.mcp.output_schemas import problem_of_output_schema
+from services.mcp.servers import set_status
 from services.mcp.tool_names import MAX_TOOLS, assigned_names, first_by_name, problem_of_name
 from services.tools.input_schemas import problem_of_schema
 from services.tools.refusals import REFUSED_BY_PROVIDER
@@ -84,12 +86,14 @@ class McpRefresh:
         allowed_hosts: Collection[str],
         timeouts: Timeouts | None = None,
         connections: OpenConnections | None = None,
+        on_alert: OnAlert = lambda: None,
     ) -> None:
         self._database = database
         self._addresses = addresses
         self._allowed_hosts = allowed_hosts
         self._timeouts = timeouts or Timeouts()
         self._connections = connections
+        self._on_alert = on_alert
 
     async def refresh(self, request: RefreshMcpServerInput) -> RefreshMcpServerOutput:
         """List a server's tools and store them; a server that fails keeps its previous tools.
@@ -149,10 +153,12 @@ class McpRefresh:
             row = await session.get(McpServerRow, request.name, with_for_update=True)
             if row is None or row.updated_at != request.configured_at:
                 return RefreshMcpServerOutput(status=McpServerStatus.UNKNOWN, superseded=True)
-            row.status, row.problem, row.checked_at = status, listing.problem, utc_now()
+            raised = await set_status(session, row, status, listing.problem, at=utc_now())
             if not listing.has_failed:
                 refused = await _replace_tools(session, request.name, listing.tools)
                 row.problem = " ".join([*filter(None, [row.problem]), *refused]) or None
+        if raised:
+            self._on_alert()
         return RefreshMcpServerOutput(status=status, tool_count=listing.usable)
 
 

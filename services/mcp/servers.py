@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import structlog
 from cachetools import TTLCache
-from sqlalchemy import update
-from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE
+from schema.alerts import AlertKind, AlertSeverity
+from schema.audit import ResourceType
 from schema.mcp_servers import McpServerStatus
 from schema.tables import McpServerRow
 from schema.tables.columns import utc_now
+from services.alerts import OnAlert, raise_alert
 from services.database import Database, DatabaseUnavailableError
 from services.mcp.errors import CallLostError, McpServerError, Outlook, bounded
 from services.tools.secrets import UnreadableSecretError
@@ -39,11 +41,42 @@ _DRAIN_S: Final = 30.0
 _MAX_DOUBLINGS: Final = 16
 
 
+async def set_status(
+    session: AsyncSession,
+    row: McpServerRow,
+    status: McpServerStatus,
+    problem: str | None,
+    *,
+    at: datetime,
+) -> bool:
+    """Set the status of a server, whose row is locked; return whether that raised an alert.
+
+    One is raised where a healthy server fails, at most one an hour of each server.
+    """
+    has_broken = row.status == McpServerStatus.HEALTHY and status is McpServerStatus.FAILING
+    row.status, row.problem, row.checked_at = status, problem, at
+    if not has_broken:
+        return False
+    raised = await raise_alert(
+        session,
+        AlertKind.MCP_SERVER_FAILED,
+        AlertSeverity.WARNING,
+        resource=(ResourceType.MCP_SERVER, row.name),
+        # Not the problem, which may quote the server.
+        details={"transport": row.transport},
+        dedup_key=f"mcp_server:{row.name}:{at:%Y-%m-%dT%H}",
+    )
+    return raised is not None
+
+
 class ServerConfigurations:
     """Rows of enabled servers, cached for seconds. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, *, lifetime_s: float) -> None:
+    def __init__(
+        self, database: Database, *, lifetime_s: float, on_alert: OnAlert = lambda: None
+    ) -> None:
         self._database = database
+        self._on_alert = on_alert
         self._cache: TTLCache[str, McpServerRow | None] = TTLCache(_MAX_CACHED, lifetime_s)
 
     async def get(self, name: str) -> McpServerRow | None:
@@ -65,15 +98,13 @@ class ServerConfigurations:
         self, row: McpServerRow, status: McpServerStatus, problem: str | None, at: datetime
     ) -> None:
         """Store a server's status, unless it was reconfigured in the meantime."""
-        stored = (
-            update(McpServerRow)
-            .where(
-                col(McpServerRow.name) == row.name, col(McpServerRow.updated_at) == row.updated_at
-            )
-            .values(status=status, problem=problem, checked_at=at)
-        )
+        raised = False
         async with self._database.transaction(SERVICE) as session:
-            await session.exec(stored)
+            stored = await session.get(McpServerRow, row.name, with_for_update=True)
+            if stored is not None and stored.updated_at == row.updated_at:
+                raised = await set_status(session, stored, status, problem, at=at)
+        if raised:
+            self._on_alert()
         self._cache.pop(row.name, None)
 
 

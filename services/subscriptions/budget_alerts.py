@@ -63,7 +63,9 @@ def notices_of(reached: ReachedBudgets) -> list[NoticeEvent]:
     """
     highest = {
         (details["scope"], details["window"], details["unit"]): details
-        for details in sorted(reached, key=lambda details: (details["threshold"], _is_spent(details)))
+        for details in sorted(
+            reached, key=lambda details: (details["threshold"], _is_spent(details))
+        )
         if details["scope"] != BudgetScope.INSTALLATION
     }
     return [
@@ -73,7 +75,7 @@ def notices_of(reached: ReachedBudgets) -> list[NoticeEvent]:
 
 def _is_spent(details: Mapping[str, Any]) -> bool:
     # Alerts of earlier releases give no reason.
-    return details.get("reason", _SPENT) == _SPENT
+    return bool(details.get("reason", _SPENT) == _SPENT)
 
 
 def _sentence(details: Mapping[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """Ingestion: bytes become a text, passages, vectors; whatever fails, dies or goes on the way."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -82,6 +84,13 @@ async def embedder_of(api: EmbeddingApi) -> AsyncIterator[Embedder]:
             await embedder.close()
 
 
+async def alerts_of(stack: Stack, document_id: UUID) -> list[dict[str, Any]]:
+    return await stack.inspection.rows(
+        "SELECT * FROM alerts WHERE resource_type = 'document' AND resource_id = $1",
+        str(document_id),
+    )
+
+
 async def test_a_document_is_cut_into_passages_and_each_gets_a_vector(
     user: ApiUser, stack: Stack
 ) -> None:
@@ -144,6 +153,9 @@ async def test_a_document_without_text_fails_with_a_reason(
     assert failed["content"] is None
     assert failed["passageCount"] == failed["embeddedCount"] == 0
     assert await passages_of(stack, version.document_id) == []
+    assert [alert["severity"] for alert in await alerts_of(stack, version.document_id)] == [
+        "warning"
+    ]
 
 
 async def test_a_pdf_is_ingested(user: ApiUser, stack: Stack) -> None:
@@ -343,6 +355,35 @@ async def test_an_ingestion_that_an_operator_cancels_has_failed(
     failed = await version_of(user, str(version.document_id))
     assert failed["status"] == "failed"
     assert "stopped" in failed["problem"]
+    (alert,) = await alerts_of(stack, version.document_id)
+    assert json.loads(alert["details"]) == {"version": 1, "problem": "stopped"}
+
+
+async def test_a_version_that_failed_alerts_once_however_often_that_is_stored(
+    user: ApiUser, stack: Stack
+) -> None:
+    version = await store_document(stack, user, LONG.encode())
+    ending = FinishIngestionInput(version=version, problem=IngestionProblem.KEPT_FAILING)
+    ingestion = ingestion_with(stack, stack.foundation.embedder)
+
+    ended = await asyncio.gather(*(ingestion.finish(ending) for _ in range(5)))
+
+    assert {progress.status for progress in ended} == {FAILED}
+    (alert,) = await alerts_of(stack, version.document_id)
+    assert (alert["kind"], alert["user_id"]) == ("document.failed", version.user_id)
+    assert json.loads(alert["details"]) == {"version": 1, "problem": "kept_failing"}
+
+
+async def test_a_version_of_a_user_who_was_deleted_fails_without_an_alert(stack: Stack) -> None:
+    leaving = await stack.sign_up()
+    version = await store_document(stack, leaving, LONG.encode())
+    ending = FinishIngestionInput(version=version, problem=IngestionProblem.KEPT_FAILING)
+    await stack.inspection.execute("DELETE FROM users WHERE id = $1", version.user_id)
+
+    ended = await ingestion_with(stack, stack.foundation.embedder).finish(ending)
+
+    assert ended.status is None
+    assert await alerts_of(stack, version.document_id) == []
 
 
 async def test_an_ingestion_that_was_never_started_is_started_by_the_sweep(

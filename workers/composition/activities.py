@@ -15,7 +15,7 @@ from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
-from services.alerts import DefectAlerts
+from services.alerts import DefectAlerts, OnAlert
 from services.alerts.delivery import AlertDelivery, AlertWebhook
 from services.auth.accounts import AccountCache
 from services.contexts.search import ContextSearch
@@ -110,19 +110,28 @@ async def open_activities(
         connections=settings.max_concurrent_model_calls,
     )
     try:
-        async with open_worker_tools(foundation, gateway, more_tools) as tools:
-            yield _activities(foundation, client, gateway, tools)
+        on_alert = _on_alert(settings, client)
+        async with open_worker_tools(foundation, gateway, more_tools, on_alert) as tools:
+            yield _activities(foundation, client, gateway, tools, on_alert=on_alert)
     finally:
         await gateway.close()
 
 
+def _on_alert(settings: Settings, client: Client) -> OnAlert:
+    return DeliveryStarter(client) if settings.alert_webhook_url is not None else lambda: None
+
+
 def _activities(
-    foundation: Foundation, client: Client, gateway: ModelGateway, tools: WorkerTools
+    foundation: Foundation,
+    client: Client,
+    gateway: ModelGateway,
+    tools: WorkerTools,
+    *,
+    on_alert: OnAlert,
 ) -> Activities:
     settings, database = foundation.settings, foundation.database
     preparation = make_preparation(foundation, tools.catalogue)
     webhook = _alert_webhook(settings, tools.outgoing)
-    on_alert = (lambda: None) if webhook is None else DeliveryStarter(client)
     budgets = BudgetAlerts(database, on_alert)
     model_calls = ModelCalls(
         steps=Steps(database, foundation.pricing, foundation.windows),
@@ -158,7 +167,7 @@ def _activities(
             approvals=make_approvals(foundation),
             callbacks=callbacks,
         ),
-        ingestion=IngestionActivities(_ingestion(foundation)),
+        ingestion=IngestionActivities(_ingestion(foundation, on_alert)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
         extraction=ExtractionActivities(_extraction(foundation, gateway)),
         alerts=AlertActivities(AlertDelivery(database, webhook)),
@@ -182,9 +191,9 @@ def _tool_activities(foundation: Foundation, tools: WorkerTools) -> ToolActiviti
     return ToolActivities(calls, make_approvals(foundation))
 
 
-def _ingestion(foundation: Foundation) -> Ingestion:
+def _ingestion(foundation: Foundation, on_alert: OnAlert) -> Ingestion:
     limits = ExtractionLimits(document_bytes=foundation.settings.max_document_bytes)
-    return Ingestion(foundation.database, Extractor(limits), foundation.embedder)
+    return Ingestion(foundation.database, Extractor(limits), foundation.embedder, on_alert=on_alert)
 
 
 def _extraction(foundation: Foundation, gateway: ModelGateway) -> MemoryExtraction:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from schema.tools import ToolKind
+from services.alerts import OnAlert
 from services.auth.accounts import AccountCache
 from services.knowledge.search import KnowledgeSearch as Passages
 from services.mcp.addresses import HomeDirectories, ServerAddresses
@@ -56,7 +57,9 @@ def make_catalogue(foundation: Foundation, local: LocalTools) -> ToolCatalogue:
 
 
 @asynccontextmanager
-async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, McpRefresh]]:
+async def make_mcp_pool(
+    foundation: Foundation, on_alert: OnAlert
+) -> AsyncIterator[tuple[McpPool, McpRefresh]]:
     """Open the connections to MCP servers: for calls, and to list their tools.
 
     Errors: WeakEncryptionKeyError.
@@ -69,7 +72,7 @@ async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, 
         memory_bytes=settings.mcp_memory_mb * 1024 * 1024,
         processes=settings.mcp_processes,
     )
-    servers = ServerConfigurations(database, lifetime_s=settings.account_cache_s)
+    servers = ServerConfigurations(database, lifetime_s=settings.account_cache_s, on_alert=on_alert)
     allowed_hosts, changes = settings.allowed_private_hosts or (), ToolChanges()
     pool = McpPool(
         servers,
@@ -78,7 +81,9 @@ async def make_mcp_pool(foundation: Foundation) -> AsyncIterator[tuple[McpPool, 
         health=ServerHealth(servers),
         changes=changes,
     )
-    refresh = McpRefresh(database, addresses, allowed_hosts=allowed_hosts, connections=pool)
+    refresh = McpRefresh(
+        database, addresses, allowed_hosts=allowed_hosts, connections=pool, on_alert=on_alert
+    )
     changes.refresh_with(refresh.refresh)
     async with pool:
         yield pool, refresh
@@ -189,7 +194,10 @@ class WorkerTools:
 
 @asynccontextmanager
 async def open_worker_tools(
-    foundation: Foundation, gateway: ModelGateway, more_tools: Sequence[LocalTool]
+    foundation: Foundation,
+    gateway: ModelGateway,
+    more_tools: Sequence[LocalTool],
+    on_alert: OnAlert,
 ) -> AsyncIterator[WorkerTools]:
     """Open the tools of a worker; close them at the end. Errors: WeakEncryptionKeyError."""
     settings = foundation.settings
@@ -201,7 +209,7 @@ async def open_worker_tools(
         for tool in more_tools:
             local.add(tool)
         catalogue = make_catalogue(foundation, local)
-        pool, mcp_refresh = await stack.enter_async_context(make_mcp_pool(foundation))
+        pool, mcp_refresh = await stack.enter_async_context(make_mcp_pool(foundation, on_alert))
         runners: dict[ToolKind, ToolRunner] = {
             ToolKind.LOCAL: local,
             ToolKind.MCP: McpCalls(pool),
