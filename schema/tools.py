@@ -174,6 +174,7 @@ class ToolDefinition(BaseModel):
     `instructions` are the tool's sentences in the prompt; `server` is the MCP server that provides
     it, `name_on_server` the name that it has there if it differs, and `output_schema` the schema
     that the server promises for results. One with a `problem` is not offered to models.
+    One that `meters_itself` reserves and records what each of its calls costs.
     Units: `cost_usd` is the cost of one call, as far as it is known beforehand.
     """
 
@@ -190,6 +191,7 @@ class ToolDefinition(BaseModel):
     retry_class: RetryClass
     approval: ApprovalPolicy = ApprovalPolicy.AUTO
     cost_usd: Decimal = Decimal(0)
+    meters_itself: bool = False
     instant: bool = False
     instructions: str = ""
     problem: str | None = None

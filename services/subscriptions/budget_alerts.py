@@ -29,7 +29,6 @@ ReachedBudgets: TypeAlias = Sequence[Mapping[str, Any]]
 """Details of the alerts that were raised, in the order of their keys."""
 
 _ALL: Final = 100
-_SPENT: Final = "spent"
 _REMEMBERED: Final = 10_000
 _LIFETIME_S: Final = 60.0
 _TAKE: Final = "SELECT everturn_take_notices($1)"
@@ -58,14 +57,11 @@ async def take_reached(connection: Connection, turn_id: TurnId) -> ReachedBudget
 def notices_of(reached: ReachedBudgets) -> list[NoticeEvent]:
     """Return a notice for each budget of the user's, of the highest threshold that it has reached.
 
-    A call that was refused is said where the budget isn't used up.
     How much of the installation's budget is left is not theirs to know.
     """
     highest = {
         (details["scope"], details["window"], details["unit"]): details
-        for details in sorted(
-            reached, key=lambda details: (details["threshold"], _is_spent(details))
-        )
+        for details in sorted(reached, key=lambda details: int(details["threshold"]))
         if details["scope"] != BudgetScope.INSTALLATION
     }
     return [
@@ -73,19 +69,12 @@ def notices_of(reached: ReachedBudgets) -> list[NoticeEvent]:
     ]
 
 
-def _is_spent(details: Mapping[str, Any]) -> bool:
-    # Alerts of earlier releases give no reason.
-    return bool(details.get("reason", _SPENT) == _SPENT)
-
-
 def _sentence(details: Mapping[str, Any]) -> str:
     owner = _OWNERS[BudgetScope(details["scope"])]
     kind = _KINDS[BudgetWindow(details["window"]), BudgetUnit(details["unit"])]
-    resets_at = f"{datetime.fromisoformat(details['resetsAt']):%Y-%m-%d %H:%M} UTC"
-    if not _is_spent(details):
-        return f"A call was refused: {owner} {kind} has too little left. It resets at {resets_at}."
     used = "All" if details["threshold"] == _ALL else f"{details['threshold']}%"
-    return f"{used} of {owner} {kind} is used. It resets at {resets_at}."
+    resets_at = datetime.fromisoformat(details["resetsAt"])
+    return f"{used} of {owner} {kind} is used. It resets at {resets_at:%Y-%m-%d %H:%M} UTC."
 
 
 class BudgetAlerts:

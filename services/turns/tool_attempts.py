@@ -74,9 +74,10 @@ class ToolAttempts:
         """
         if not tool.cost_usd:
             return await self._attempt(tool, tool_input, execution)
-        opened = await self._note(tool, execution)
-        if isinstance(opened, Err):
-            return failed(over_budget(opened.error), cost_usd=_FREE)
+        if not tool.meters_itself:
+            opened = await self._note(tool, execution)
+            if isinstance(opened, Err):
+                return failed(over_budget(opened.error), cost_usd=_FREE)
         outcome: ToolOutcome | AnswersLater | None = None
         status = ChargeStatus.CANCELLED
         try:
@@ -124,7 +125,10 @@ class ToolAttempts:
                 raise ToolPostponedError(_pause(tool, execution, error)) from None
             words = f"{error.sentence} {_unknown(tool)}" if error.reached else error.sentence
             return failed(words, cost_usd=_FREE)
-        except Exception:
+        except Exception as error:
+            if tool.meters_itself and isinstance(error, DatabaseUnavailableError):
+                # It could not reserve the cost, so it has not made the call.
+                raise ToolPostponedError(None) from None
             if execution.attempt < self._attempts and not is_once(tool):
                 raise
             # A tool that keeps failing must not keep the turn from ending.

@@ -53,6 +53,8 @@ def deep_reasoning(model: str, *, pricing: Pricing, max_tokens: int) -> ToolDefi
         cost_usd=estimated_cost(
             pricing, model, input_tokens=_USUAL_INPUT_TOKENS, max_tokens=max_tokens
         ),
+        # Of a usual call: less may be left, and still be enough for a shorter answer.
+        meters_itself=True,
         instructions=_INSTRUCTIONS,
     )
 

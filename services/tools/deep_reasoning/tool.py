@@ -215,7 +215,8 @@ class DeepReasoning:
     ) -> ToolOutcome:
         """Return the model's answer, without its thinking.
 
-        Errors: ToolUnavailableError where asking again may help; DatabaseUnavailableError.
+        Errors: ToolUnavailableError where asking again may help; DatabaseUnavailableError if the
+        call was not made.
         """
         prompt = _prompt(DeepReasoningInput.model_validate(tool_input))
         input_tokens = tokens_of(_SYSTEM + prompt)
