@@ -1,6 +1,7 @@
 """Units of work: each runs as an actor, commits at its end, and explains why it could not.
 
-    DatabaseUnavailableError    the server is gone, starting, full or too slow; try again later
+    DatabaseUnavailableError    the server is gone, starting, full or too slow, or chose this one
+                                of several that waited for each other; try again later
     ActorGoneError              the actor was deleted or disabled in the meantime
 
 Row-level security decides by the actor what a transaction sees, so a query without its filter
@@ -38,8 +39,9 @@ _DRIVER_ERRORS: Final = (
     OSError,
 )
 
-# Classes of SQLSTATE: 08 connection, 53 resources, 57P shutdown and start.
-_TRANSIENT_STATES: Final = ("08", "53", "57P")
+# Beginnings of SQLSTATE: 08 connection, 53 resources, 57P shutdown and start; 40001 and 40P01 for
+# the one of several transactions that was rolled back so that the others could go on.
+_TRANSIENT_STATES: Final = ("08", "53", "57P", "40001", "40P01")
 
 _SLOW_QUERIES_AT_A_TIME: Final = 4
 _SLOW_QUERIES_OF_A_USER: Final = 2
