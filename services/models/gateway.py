@@ -59,6 +59,7 @@ class ModelRequest:
     """What to ask the model, in the Messages API's own shapes.
 
     Without `thinking` the model's default applies; its thinking counts towards `max_tokens`.
+    `longest` is what `max_tokens` was before a budget shortened it: some servers don't heed it.
     """
 
     model: str
@@ -68,6 +69,7 @@ class ModelRequest:
     max_tokens: int
     thinking: "ThinkingConfigParam | None" = None
     output: "OutputConfigParam | None" = None
+    longest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,9 @@ class AnswerReading:
     ) -> None:
         self._response, self._request = response, request
         sent_bytes = int(response.request.headers.get("content-length", 0))
-        self._assembly = MessageAssembly(sent_bytes=sent_bytes, max_tokens=request.max_tokens)
+        self._assembly = MessageAssembly(
+            sent_bytes=sent_bytes, max_tokens=max(request.max_tokens, request.longest)
+        )
         self._body = BodyReader(
             response, max_bytes=max_answer_bytes(request.max_tokens), deadline=deadline
         )

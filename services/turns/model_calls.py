@@ -203,7 +203,7 @@ class ModelCalls:
             await self._refused.remember(attempt.model, trials)
 
     def _request(self, attempt: NewAttempt, left_out: Collection[str]) -> ModelRequest:
-        return model_request(attempt, left_out=left_out, max_tokens=attempt.max_tokens)
+        return model_request(attempt, left_out=left_out, longest=self._max_output_tokens)
 
     async def _complete(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, answer: AnswerEnded

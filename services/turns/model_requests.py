@@ -23,17 +23,19 @@ _SPARED: Final = 0.98
 _MOST_COUNTS: Final = 3
 
 
-def model_request(
-    attempt: NewAttempt, *, left_out: Collection[str], max_tokens: int
-) -> ModelRequest:
-    """Return what an attempt asks its model, without the tools that are left out."""
+def model_request(attempt: NewAttempt, *, left_out: Collection[str], longest: int) -> ModelRequest:
+    """Return what an attempt asks its model, without the tools that are left out.
+
+    Units: `longest` is how many tokens an answer may have that no budget shortens.
+    """
     layers = without_tools(attempt.layers or default_layers(()), left_out)
     return ModelRequest(
         model=attempt.model,
         system=system_blocks(layers),
         messages=conversation(attempt.material),
         tools=tool_params(layers.offered) or called_tools(attempt.material.steps),
-        max_tokens=max_tokens,
+        max_tokens=attempt.max_tokens,
+        longest=longest,
     )
 
 

@@ -93,6 +93,21 @@ async def test_a_turn_says_once_that_answers_are_short(user: ApiUser, stack: Sta
     assert codes(events, "notice") == ["budget_shortens_answer"]
 
 
+async def test_a_longer_answer_than_a_budget_left_room_for_costs_what_it_is_billed_for(
+    user: ApiUser, stack: Stack
+) -> None:
+    """Some servers of models don't heed the limit; they bill all the same."""
+    question = unique()
+    usage = ScriptedUsage(input_tokens=10, output_tokens=4_000)
+    stack.model.add(Script(match=question, text="Short.", usage=usage))
+    await limit_user(stack.inspection, user.id, daily_budget_usd=price_of_answer(stack, 1_500))
+
+    events = await user.events_of(await user.create_chat(), question)
+
+    (charge,) = await check_charges(stack, turn_id_of(events), question)
+    assert (charge["output_tokens"], charge["estimated"]) == (4_000, False)
+
+
 async def test_a_step_that_no_longer_fits_ends_the_turn_and_keeps_what_was_said(
     user: ApiUser, stack: Stack
 ) -> None:

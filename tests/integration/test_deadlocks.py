@@ -51,7 +51,7 @@ async def _crossed(
         async with asyncio.timeout(10):
             await both.wait()
 
-    return await asyncio.gather(one(meet), other(meet), return_exceptions=True)
+    return [*await asyncio.gather(one(meet), other(meet), return_exceptions=True)]
 
 
 @pytest.mark.parametrize("way", ["statements", "transaction"])

@@ -260,6 +260,7 @@ class DeepReasoning:
             messages=[{"role": "user", "content": prompt}],
             tools=[],
             max_tokens=max_tokens,
+            longest=self._max_tokens,
             # Newer models take an effort instead of a token budget for thinking. The summary shows
             # some of the thinking, so that a call cut off can be priced.
             thinking={"type": "adaptive", "display": "summarized"},
