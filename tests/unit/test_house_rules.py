@@ -82,7 +82,7 @@ def broken(path: str, text: str) -> list[str]:
             "workflows-can-be-replayed",
         ),
         ("docs/x.md", f"See {HOME}.\n", "nothing-names-a-machine"),
-        ("docs/x.md", f"See {ROOT}.\n", "nothing-names-a-machine"),
+        ("docs/x.md", f"See {ROOT}/x.\n", "nothing-names-a-machine"),
         ("requirements/x.txt", f"# from {REGISTRY}\n", "nothing-names-a-machine"),
         ("uv.lock", "", "one-lock-is-enough"),
         ("services/x.py", '"""It."""\n' + "A = 1\n" * 400, "modules-stay-short"),
