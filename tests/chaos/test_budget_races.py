@@ -32,8 +32,8 @@ MODEL: Final = "claude-haiku-5-5"
 LONGEST_USD: Final = longest_answer_usd(MODEL)
 ROOM: Final = 40
 """How many of the longest answers a budget has room for, without their prompts."""
-SURE: Final = ROOM * 4 // 5
-"""How many fit at least, with their prompts: whoever comes first, so many are answered."""
+SURE: Final = ROOM // 2
+"""How many are answered at least: prompts need some of the room, calls that are repeated more."""
 BUDGET: Final = LONGEST_USD * ROOM
 
 
