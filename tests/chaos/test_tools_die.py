@@ -40,6 +40,8 @@ from tests.running_everturn.waiting import eventually
 TURNS, TOOLS = "worker-turns", "worker-tools"
 KEYED, IDEMPOTENT, NEVER = "keyed", "idempotent", "never"
 CLASSES: Final = (KEYED, IDEMPOTENT, NEVER)
+OPEN_CHARGE: Final = "WITH turn AS (\n    SELECT (SELECT api_key_id"
+"""How the statement begins that reserves what a call may cost, and notes it in the ledger."""
 FREE: Final = Decimal(0)
 MCP_SERVER: Final = str(Path(__file__).parents[1] / "fakes" / "mcp_effects.py")
 PATIENCE_S: Final = 12.0
@@ -123,8 +125,9 @@ async def test_a_kill_at_any_point_around_an_effect(scene: Scene) -> None:
             await scene.engine.wait_for_call(turn.tool)
         await holder.take_calls(turn.turn_id for turn in unstored)
         answering.set()
-        await holder.until_waiting(scene.everturn, "INSERT INTO ledger", 3)
-        await holder.until_waiting(scene.everturn, "UPDATE tool_calls SET status = $4", 3)
+        await holder.until_waiting(scene.everturn, OPEN_CHARGE, 3)
+        # A user has five connections at a time: the third result waits in the worker.
+        await holder.until_waiting(scene.everturn, "UPDATE tool_calls SET status = $4", 2)
         assert [len(scene.calls(turn)) for turn in unsent] == [0, 0, 0]
         await scene.kill(TOOLS)
     await scene.everturn.stack.start(TOOLS)
