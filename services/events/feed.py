@@ -38,7 +38,7 @@ from services.resources import Unreachable
 _POLL_S: Final = 1.0
 _CLOCK_SKEW_MS: Final = 60_000
 _PAGE_PAUSE_S: Final = 0.002
-"""Between two pages of long turns, whoever reads them: other requests run in between."""
+"""Between two pages of long turns, for all readers together: other requests run in between."""
 
 # The end of a turn is stored just before it is published.
 _LATE_DONE_S: Final = 1.0

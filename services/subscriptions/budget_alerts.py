@@ -1,4 +1,4 @@
-"""Budgets that reach 50, 80 or 100 %: what the turn's user is told, and alerts of refusals.
+"""Budgets that reach 50, 80 or 100 %: notices for the turn's user, and alerts of refusals.
 
 Alerts are raised in the database, by a trigger in the transaction that settles a charge, so that
 none is missed or doubled whatever dies (docs/decisions/0044-alerts-of-budgets.md).

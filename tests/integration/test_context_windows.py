@@ -1,6 +1,6 @@
 """Chats that outgrow their model's window, at a provider that counts strictly by its own tokenizer.
 
-Nothing here is told how the provider counts: its endpoint, the usage of earlier answers and the
+Everturn does not know how the provider counts: its endpoint, the usage of earlier answers and the
 estimate have to do.
 """
 

@@ -1,4 +1,4 @@
-"""The sums of days: triggers keep them equal to the ledger, whoever writes to it and when."""
+"""The sums of days: triggers keep them equal to the ledger, with any writers at any time."""
 
 import asyncio
 import random

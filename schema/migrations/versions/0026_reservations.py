@@ -7,7 +7,7 @@ down_revision = "0025"
 branch_labels = None
 depends_on = None
 
-# Whoever has no limit takes no lock and adds nothing up. Behind the lock, which lasts until the
+# Without a limit no lock is taken and nothing is added up. Behind the lock, which lasts until the
 # caller's commit, every query sees what those before have reserved: the function is volatile, so
 # each of its queries has a snapshot of its own. The locks are always taken in this order.
 #
