@@ -96,6 +96,7 @@ def create_app(
     )
     app.state.services = services
     app.state.temporal_ui_url = temporal_ui_url
+    app.state.is_stopping = False
     app.state.metrics = ApiMetrics(
         is_limiter_degraded=lambda: services.operations.rate_limits.is_degraded
     )

@@ -11,6 +11,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from api.access import is_still_signed_in
+from api.dependencies import services_of
 from schema.ids import TurnId
 from services.events.feed import Batch
 
@@ -28,6 +29,8 @@ _CHUNK_BYTES: Final = 64 * 1024
 """The most that is handed to the server at once: it takes no more until the client has."""
 
 _PIECE_CHARS: Final = 8 * 1024
+
+_STOPPING: Final = b": this server is stopping, reconnect\n\n"
 
 
 class _EventStream(EventSourceResponse):
@@ -51,14 +54,22 @@ def event_stream(
     Source: WHATWG HTML, section 9.2, server-sent events.
     """
     headers = {**_HEADERS, "X-Turn-Id": str(turn_id)}
-    frames = _frames(batches, signed_in=partial(is_still_signed_in, request))
+    feed = services_of(request).turns.feed
+    frames = _frames(
+        batches,
+        signed_in=partial(is_still_signed_in, request),
+        is_stopping=lambda: feed.is_closing,
+    )
     return _EventStream(frames, headers=headers)
 
 
 async def _frames(
-    batches: AsyncGenerator[Batch, None], *, signed_in: Callable[[], Awaitable[bool]]
+    batches: AsyncGenerator[Batch, None],
+    *,
+    signed_in: Callable[[], Awaitable[bool]],
+    is_stopping: Callable[[], bool],
 ) -> AsyncGenerator[bytes, None]:
-    """Yield frames until the turn ends, or the caller signs out."""
+    """Yield frames until the turn ends, the caller signs out, or this process is to stop."""
     # A comment at once lets proxies and clients see that the stream is open.
     yield KEEPALIVE_COMMENT
     looked = time.monotonic()
@@ -70,6 +81,9 @@ async def _frames(
                 looked = time.monotonic()
             for chunk in _chunks(batch):
                 yield chunk
+    if is_stopping():
+        # The response ends in full: a client resumes at another process without an error.
+        yield _STOPPING
 
 
 def _chunks(batch: Batch) -> Iterator[bytes]:

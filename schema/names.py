@@ -8,6 +8,11 @@ TOOLS_QUEUE: Final = "tools"
 BACKGROUND_QUEUE: Final = "background"
 QUEUES: Final = (TURNS_QUEUE, TOOLS_QUEUE, BACKGROUND_QUEUE)
 
+DEPLOYMENT: Final = "everturn"
+"""What Temporal calls all versions of the workers together."""
+DEV_BUILD_ID: Final = "dev"
+"""The version of `everturn dev`, which makes itself current."""
+
 CHAT_TURN: Final = "ChatTurn"
 TOOL_CALL_DECIDED: Final = "tool_call_decided"
 TRY_TOOL: Final = "TryTool"

@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     answer_wait_s: float = Field(60.0, gt=0, description="How long `stream: false` waits.")
     keep_alive_s: float = Field(15.0, gt=0)
     eager_worker: bool = False
+    drain_s: float = Field(
+        0.0, ge=0, le=300, description="How long SIGTERM leaves new requests served, not ready."
+    )
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...] | None, NoDecode] = Field(
         None, description="Whose `X-Forwarded-For` is believed."
     )
@@ -184,7 +187,14 @@ class Settings(BaseSettings):
         15.0, gt=0, description="Between checks for work that waits unstarted."
     )
     max_concurrent_model_calls: int = Field(200, ge=1)
-    shutdown_grace_s: float = Field(10.0, ge=0, description="For running activities.")
+    shutdown_grace_s: float = Field(
+        90.0, ge=0, description="After a signal to stop, for running activities and requests."
+    )
+    build_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$",
+        description="The version of the workers; without one they are not versioned.",
+    )
 
     # Alerts
     alert_webhook_url: WebAddress | None = Field(None, description="Where alerts are sent.")
@@ -214,7 +224,9 @@ class Settings(BaseSettings):
 
         return TypeAdapter(ExternalIssuerList).validate_python(value)
 
-    @field_validator("public_url", "alert_webhook_url", "alert_webhook_secret", mode="before")
+    @field_validator(
+        *("public_url", "alert_webhook_url", "alert_webhook_secret", "build_id"), mode="before"
+    )
     @classmethod
     def _unset(cls, value: object) -> object:
         return value or None

@@ -3,6 +3,7 @@
 SetupError
 MissingApiKeyError         no model can be called
 PortTakenError             another process listens on a port
+MetricsAddressError        the metrics can't be served at an address
 WeakSecretError            services/auth/credentials.py
 WeakEncryptionKeyError     services/tools/secrets.py
 UnknownPriceError          services/models/pricing.py
@@ -32,3 +33,10 @@ class PortTakenError(SetupError):
 
     def __init__(self, port: int, setting: str) -> None:
         super().__init__(f"Port {port} is in use. Stop the process that uses it, or set {setting}.")
+
+
+class MetricsAddressError(SetupError):
+    """The metrics can't be served at the address that the settings name."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(f"Can't serve metrics at {host}: {reason}. Check EVERTURN_METRICS_HOST.")

@@ -2,10 +2,13 @@
 
 import asyncio
 import errno
+import math
 import resource
+import signal
 import socket
 import warnings
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -13,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 from temporalio.client import Client
+from temporalio.worker import Worker
 
 from api.app import create_app
 from api.connections import ConnectionBounds, OpenConnections
@@ -28,16 +32,13 @@ from workers.composition.foundation import (
     open_foundation,
     warm_up,
 )
-from workers.metrics import serving_metrics
+from workers.metrics import ProcessHealth, serving_metrics
 from workers.startup import await_start_signal, resume_collection
 
 _log = structlog.get_logger(__name__)
 
 _OTHER_FILES: Final = 512
 """Open files other than connections of clients: pools, uploads, what is being refused."""
-
-_GRACE_S: Final = 3
-"""How long open streams go on after a signal to stop; clients resume elsewhere."""
 
 KEEP_ALIVE_S: Final = 75
 """How long an idle connection stays open.
@@ -65,30 +66,87 @@ async def serve_api(settings: Settings) -> None:
         services = await stack.enter_async_context(
             open_api_services(foundation, client, eager=settings.eager_worker)
         )
-        if settings.eager_worker:
-            await _host_worker(stack, foundation, client)
         await foundation.database.ping()
         app = create_app(
             services,
             max_body_bytes=settings.max_body_bytes,
             temporal_ui_url=settings.temporal_ui_url,
         )
-        stack.enter_context(serving_metrics(settings, app.state.metrics.registry))
+        health = ProcessHealth()
+        # Before anything takes work.
+        stack.enter_context(serving_metrics(settings, app.state.metrics.registry, health=health))
+        await stack.enter_async_context(health.beating())
+        worker = await _host_worker(stack, foundation, client) if settings.eager_worker else None
         resume_collection()
-        await _Server(app, settings).serve(sockets=[listener])
+        ending: list[asyncio.Task[None]] = []
+
+        def end_others() -> None:
+            services.turns.feed.end_streams()
+            if worker is not None:
+                ending.append(asyncio.create_task(worker.shutdown()))
+
+        server = _Server(app, settings, health=health, on_end=end_others)
+        await server.serve(sockets=[listener])
+        await asyncio.gather(*ending)
 
 
 class _Server(uvicorn.Server):
-    """The HTTP server, which describes its API once it serves: that takes half a second."""
+    """The HTTP server, which describes its API once it serves: that takes half a second.
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    SIGTERM first turns readiness off, and leaves all else as it is for `drain_s`. Then nothing new
+    is accepted, `on_end` is called, and open requests have the grace to end. A second signal ends
+    the waiting.
+    """
+
+    def __init__(
+        self, app: FastAPI, settings: Settings, *, health: ProcessHealth, on_end: Callable[[], None]
+    ) -> None:
         super().__init__(_server_config(app, settings))
         self._app = app
+        self._health = health
+        self._drain_s = settings.drain_s
+        self._on_end = on_end
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while the block runs.
+
+        Unlike uvicorn's own, this does not raise them again afterwards: SIGTERM would kill the
+        process before its worker has finished.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._handle, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _handle(self, number: signal.Signals) -> None:
+        if self._app.state.is_stopping:
+            self.should_exit = self.force_exit = True
+            return
+        self._app.state.is_stopping, self._health.is_ready = True, False
+        drain_s = self._drain_s if number is signal.SIGTERM else 0.0
+        _log.info("api_stopping", drain_s=drain_s)
+        asyncio.get_running_loop().call_later(drain_s, self._leave)
+
+    def _leave(self) -> None:
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, then let open requests end."""
+        # What this wakes runs after the lines of uvicorn's own that close the listeners: a client
+        # that reconnects at once does not come back to this process.
+        self._on_end()
+        await super().shutdown(sockets)
 
     async def main_loop(self) -> None:
         """Serve until the end; prepare `/openapi.json` once, in a thread."""
         # FastAPI ignores it where it arises, in a way that the first requests undo for the thread.
         warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
+        self._health.is_ready = not self._app.state.is_stopping
         describing = asyncio.create_task(asyncio.to_thread(self._describe))
         await super().main_loop()
         await describing
@@ -98,7 +156,7 @@ class _Server(uvicorn.Server):
         resume_collection()
 
 
-async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> None:
+async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> Worker:
     """Run a worker in this process, which takes the first task of the turns accepted here."""
     # A process without one needs no package of the model provider.
     from workers.composition.activities import open_activities  # noqa: PLC0415
@@ -106,7 +164,7 @@ async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Cl
 
     activities = await stack.enter_async_context(open_activities(foundation, client))
     worker = make_worker(client, TURNS_QUEUE, activities, foundation.settings)
-    await stack.enter_async_context(worker)
+    return await stack.enter_async_context(worker)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -136,7 +194,7 @@ def _server_config(app: FastAPI, settings: Settings) -> ServerConfig:
     return ServerConfig(
         app,
         OpenConnections(bounds, app.state.metrics),
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         timeout_keep_alive=KEEP_ALIVE_S,
         loop="none",
     )

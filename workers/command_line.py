@@ -14,6 +14,7 @@ import typer
 from schema.names import QUEUES
 from workers.administration.command import app as administration
 from workers.administration.options import DATA_DIR, ApiUrl, DevDataDir
+from workers.deployment.command import app as deployment
 from workers.startup import pause_collection
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 app.add_typer(administration, name="admin")
+app.add_typer(deployment, name="deployment")
 
 DataDir = Annotated[Path, typer.Option(help="Directory for data, logs and addresses.")]
 
@@ -85,6 +87,25 @@ def migrate(
         lambda settings: migrate_database(settings, revision=revision, may_revert=yes),
         is_migration=True,
     )
+
+
+@app.command()
+def replay(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files with histories, or folders of them.")
+    ] = None,
+    *,
+    live: Annotated[
+        int, typer.Option(min=0, help="Newest running and closed runs of the namespace, of each.")
+    ] = 0,
+) -> None:
+    """Check that this version's workflows can follow histories: exit code 1 if one can't."""
+    if not paths and not live:
+        raise typer.BadParameter("name files or folders, or use --live")
+    from workers.process import run_process
+    from workers.replay import replay_histories
+
+    run_process(lambda settings: replay_histories(settings, paths or (), live=live))
 
 
 @app.command()

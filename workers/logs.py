@@ -12,6 +12,8 @@ _QUIET = (
     *("asyncio", "httpcore", "httpcore2", "httpx", "httpx2"),
     *("temporalio.activity", "temporalio.workflow"),
 )
+_NONDETERMINISM = "[TMPRL1100]"
+_log = structlog.get_logger(__name__)
 # MCP servers control how often these libraries log, and what.
 _SILENT = ("client", "mcp")
 
@@ -77,11 +79,25 @@ def configure_logs(settings: Settings) -> None:
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("temporalio.activity").addFilter(_is_news)
+    logging.getLogger("temporalio.core").addFilter(_is_not_about_histories)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether our own activities have not logged this failure already, without its traceback."""
     return getattr(record, "__temporal_error_identifier", None) != "ActivityFailure"
+
+
+def _is_not_about_histories(record: logging.LogRecord) -> bool:
+    """Log in one line what the SDK says at length of a history that this code can't follow."""
+    if _NONDETERMINISM not in record.getMessage():
+        return True
+    fields = getattr(record, "temporal_log", None)
+    _log.error(
+        "workflow_history_not_followed",
+        run_id=getattr(fields, "fields", {}).get("run_id"),
+        hint="Other code wrote it. Start or promote the version that did; docs/deploys.md",
+    )
+    return False
 
 
 def _renderer(settings: Settings) -> structlog.types.Processor:

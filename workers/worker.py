@@ -1,29 +1,24 @@
 """Temporal workers: which queue runs what, and how much of it at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Final
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from activities.failures import FailureTranslation
-from schema.names import BACKGROUND_QUEUE, TOOLS_QUEUE, TURNS_QUEUE
+from schema.names import BACKGROUND_QUEUE, DEPLOYMENT, TOOLS_QUEUE, TURNS_QUEUE
 from services.settings import Settings
 from workers.composition.activities import Activities
+from workers.deployment.versions import check_version, promote_dev
+from workers.metrics import ProcessHealth
 from workers.sweeper import Sweeper
-from workflows.alert_delivery import DeliverAlerts
-from workflows.chat_turn import ChatTurn
-from workflows.extract_memories import ExtractMemories
-from workflows.ingest_document import IngestDocument
-from workflows.mcp_servers import RefreshMcpServer, SweepMcpServers
-from workflows.reembed import Reembed
-from workflows.retired import DeliverCallbacks, SweepErasures, SweepIngestions, SweepTurns
-from workflows.sweep import Sweep
-from workflows.try_tool import TryTool
+from workers.workflow_types import WORKFLOWS
 
 _log = structlog.get_logger(__name__)
 
@@ -38,23 +33,16 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
     Workflows run outside the SDK's sandbox, which costs half of a worker's CPU; tests replay
     every history inside it.
     """
-    workflows: Sequence[type] = ()
     registered: list[Any] = []
     if queue == TURNS_QUEUE:
-        workflows = (ChatTurn,)
         turns = activities.turns
         registered = [turns.prepare_turn, turns.call_model, turns.finish_turn]
         registered += [activities.tools.ask_approval, activities.tools.run_tool]
         registered.append(activities.callbacks.await_callback)
     elif queue == TOOLS_QUEUE:
-        workflows = (RefreshMcpServer, TryTool)
         registered = [activities.tools.run_tool, activities.mcp.list_mcp_tools]
         registered.append(activities.trials.try_tool)
     elif queue == BACKGROUND_QUEUE:
-        workflows = (
-            *(Sweep, IngestDocument, Reembed, SweepMcpServers, ExtractMemories, DeliverAlerts),
-            *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
-        )
         ingestion, sweep = activities.ingestion, activities.sweep
         registered = [sweep.find_stranded_turns, sweep.find_stranded_ingestions]
         registered += [sweep.erase_streams, sweep.deliver_decisions]
@@ -69,7 +57,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
     return Worker(
         client,
         task_queue=queue,
-        workflows=workflows,
+        workflows=WORKFLOWS[queue],
         activities=registered,
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=[FailureTranslation(activities.defects.report)],
@@ -78,7 +66,16 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         default_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_s),
+        deployment_config=_deployment(settings),
     )
+
+
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    """Return the version that the worker is one of; None leaves it without versions."""
+    if settings.build_id is None:
+        return None
+    version = WorkerDeploymentVersion(DEPLOYMENT, settings.build_id)
+    return WorkerDeploymentConfig(version=version, use_worker_versioning=True)
 
 
 def _slots(queue: str, settings: Settings) -> int:
@@ -94,17 +91,32 @@ async def run_workers(
     *,
     settings: Settings,
     stop: asyncio.Event,
-    on_ready: Callable[[], None] = lambda: None,
+    health: ProcessHealth | None = None,
 ) -> None:
-    """Run the workers of `queues` until `stop` is set; `on_ready` is called once they poll."""
+    """Run the workers of `queues` until `stop` is set and their running activities have ended.
+
+    They are ready in `health` from when they poll until `stop`.
+    """
+    health = health or ProcessHealth()
+    await check_version(client, settings.build_id)
     async with AsyncExitStack() as stack:
-        for queue in queues:
+        workers = [
             await stack.enter_async_context(make_worker(client, queue, activities, settings))
-        if BACKGROUND_QUEUE in queues:
-            await stack.enter_async_context(_sweeping(client, activities, settings))
-        _log.info("worker_ready", queues=list(queues))
-        on_ready()
-        await stop.wait()
+            for queue in queues
+        ]
+        async with (
+            _sweeping(client, activities, settings)
+            if BACKGROUND_QUEUE in queues
+            else (nullcontext())
+        ):
+            await promote_dev(client, settings.build_id)
+            _log.info("worker_ready", queues=list(queues))
+            health.is_ready = True
+            await stop.wait()
+            health.is_ready = False
+        _log.info("worker_stopping", grace_s=settings.shutdown_grace_s)
+        # All at once: one after the other they would go on polling, and each have its own grace.
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
 @asynccontextmanager

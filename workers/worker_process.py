@@ -3,24 +3,29 @@
 import asyncio
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
 from schema.names import TURNS_QUEUE
 from services.models.gateway import load_sdk
 from services.settings import Settings
 from workers.composition.activities import open_activities
 from workers.composition.foundation import connect_temporal, open_foundation, warm_up
-from workers.metrics import serving_metrics
+from workers.metrics import ProcessHealth, serving_metrics
 from workers.startup import await_start_signal, resume_collection
 from workers.worker import run_workers
 
 
 async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
-    """Run the workers of `queues` until SIGINT or SIGTERM.
+    """Run the workers of `queues` until SIGINT or SIGTERM, and their activities for the grace.
 
-    Errors: DatabaseUnavailableError at the start; later outages are waited for.
+    A second signal ends the process at once.
+    Errors: PortTakenError and DatabaseUnavailableError at the start; later outages are waited for.
     """
     async with AsyncExitStack() as stack:
+        # First: a worker without its probes must not take work.
+        health = ProcessHealth()
+        stack.enter_context(serving_metrics(settings, health=health))
+        await stack.enter_async_context(health.beating())
         foundation = await stack.enter_async_context(open_foundation(settings))
         await warm_up(foundation)
         if TURNS_QUEUE in queues:
@@ -29,29 +34,28 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
         client = await connect_temporal(settings, lazy=False)
         stop = stack.enter_context(_stop_signals())
         activities = await stack.enter_async_context(open_activities(foundation, client))
-        with ExitStack() as metrics:
-            await foundation.database.ping()
-            resume_collection()
-            await run_workers(
-                client,
-                queues,
-                activities,
-                settings=settings,
-                stop=stop,
-                # Once they respond, the workers are ready.
-                on_ready=lambda: metrics.enter_context(serving_metrics(settings)),
-            )
+        await foundation.database.ping()
+        resume_collection()
+        await run_workers(client, queues, activities, settings=settings, stop=stop, health=health)
 
 
 @contextmanager
 def _stop_signals() -> Iterator[asyncio.Event]:
-    """Turn SIGINT and SIGTERM into an event while the block runs."""
+    """Turn the first SIGINT or SIGTERM into an event; a second one has its usual effect."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def handle() -> None:
+        stop.set()
+        leave()
+
+    def leave() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, handle)
     try:
         yield stop
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        leave()

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -19,7 +20,7 @@ _MOST_ROUNDS: Final = 200
 """A backlog beyond it is left to the next run, so that no history becomes long."""
 
 
-@workflow.defn(name=DELIVER_ALERTS)
+@workflow.defn(name=DELIVER_ALERTS, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class DeliverAlerts:
     """One delivery of what is due. What fails is due again later."""
 

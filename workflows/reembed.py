@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -24,7 +25,7 @@ _BATCHES_PER_RUN: Final = 500
 _NEXT: Final = {EmbeddedKind.MEMORIES: EmbeddedKind.PASSAGES, EmbeddedKind.PASSAGES: None}
 
 
-@workflow.defn(name=REEMBED)
+@workflow.defn(name=REEMBED, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class Reembed:
     """All memories, then all passages. Carries ids and counts only, no text and no vector."""
 

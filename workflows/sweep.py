@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
@@ -32,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.retries import ONCE, QUICK
 
 
-@workflow.defn(name=SWEEP)
+@workflow.defn(name=SWEEP, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class Sweep:
     """One sweep of the given parts, in parallel. What fails is left to the next sweep."""
 

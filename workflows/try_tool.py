@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -13,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
 _STORING = timedelta(seconds=10)
 
 
-@workflow.defn(name=TRY_TOOL)
+@workflow.defn(name=TRY_TOOL, versioning_behavior=VersioningBehavior.PINNED)
 class TryTool:
     """A trial of a tool, without retries: the tool may have side effects."""
 

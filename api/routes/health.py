@@ -35,6 +35,7 @@ class Liveness(WireModel):
 class Readiness(WireModel):
     """Whether requests can be served, and the health of each dependency.
 
+    A process that is about to stop is `unavailable`; what it is sent is served all the same.
     Without Redis, streams are read from the database; without Temporal, messages are accepted and
     run later: both are `degraded`. Without the database nothing can be served.
     """
@@ -57,7 +58,10 @@ async def live(request: Request) -> Envelope[Liveness]:
     summary="Check readiness",
     responses={
         **error_docs(),
-        503: {"model": Envelope[Readiness], "description": "The database is unavailable."},
+        503: {
+            "model": Envelope[Readiness],
+            "description": "The database is unavailable, or this process is about to stop.",
+        },
     },
 )
 async def ready(
@@ -68,7 +72,7 @@ async def ready(
         _database(operations), _redis(operations), _temporal(temporal)
     )
     status = Health.OK if redis is workflows is Health.OK else Health.DEGRADED
-    if database is not Health.OK:
+    if database is not Health.OK or request.app.state.is_stopping:
         status, response.status_code = Health.UNAVAILABLE, 503
     return envelope(
         request, Readiness(status=status, database=database, redis=redis, temporal=workflows)

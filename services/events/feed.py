@@ -58,6 +58,15 @@ class EventFeed:
         self._keep_alive_s = keep_alive_s
         self._pages_turn = asyncio.Lock()
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether streams end before their turns do, since this process is about to stop."""
+        return self._hub.is_closing
+
+    def end_streams(self) -> None:
+        """End all streams, and each later one at once: clients resume at another process."""
+        self._hub.end_streams()
+
     async def find(self, actor: Actor, turn_id: TurnId) -> Result[TurnFacts, Unreachable]:
         """Return the facts of a turn that the actor may follow.
 
@@ -91,6 +100,7 @@ class EventFeed:
     ) -> AsyncGenerator[Batch, None]:
         """Yield the events after `after` until `done`; an empty batch is a keep-alive.
 
+        The stream of a process that is about to stop ends early.
         `opening` is sent first, for a new turn that needs no lookup.
         """
         last = after
@@ -98,7 +108,7 @@ class EventFeed:
         if opening is not None:
             yield [event_at(PASSING, opening)]
             last = PASSING
-        while last is None or not last.is_done:
+        while not (self.is_closing or (last is not None and last.is_done)):
             try:
                 live = self._live(actor, turn_id, last, is_new=opening is not None)
                 async with aclosing(live):
@@ -220,5 +230,5 @@ class EventFeed:
                 silent_since = time.monotonic()
                 yield []
             await asyncio.sleep(_POLL_S)
-            if self._hub.is_connected:
+            if self._hub.is_connected or self.is_closing:
                 return

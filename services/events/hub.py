@@ -155,6 +155,8 @@ class EventHub:
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_tried = asyncio.Event()
+        self.is_closing = False
+        """Whether streams are to end: this process is about to stop."""
 
     async def __aenter__(self) -> Self:
         """Start listening, and return when Redis answers or can't be reached, soon in any case.
@@ -172,6 +174,11 @@ class EventHub:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def end_streams(self) -> None:
+        """Let every reader of a subscription go, now and from now on."""
+        self.is_closing = True
+        self._interrupt_all()
 
     @asynccontextmanager
     async def listen(self, turn_id: TurnId) -> AsyncIterator[Subscription]:
@@ -313,6 +320,9 @@ class EventHub:
         self._has_tried.set()
         self._acknowledged.clear()
         self._unconfirmed.clear()
+        self._interrupt_all()
+
+    def _interrupt_all(self) -> None:
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.interrupt()

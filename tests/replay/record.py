@@ -1,13 +1,17 @@
 """Records histories: `python -m tests.replay.record` writes those that are missing.
 
 Patch a change of a workflow that old runs can't follow instead of recording over it: a recording
-stays as it is. To record one shape again, delete its file. `--all` records everything again; use
-it only where no run of the old code can still be open.
+stays as it is. To record shapes again, name them, or delete their files. `--all` records everything
+again; use it only where no run of the old code can still be open.
+
+`--release 1.2.0` keeps what was recorded since the last release in a folder of that version, which
+is never recorded over.
 """
 
 import argparse
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +28,18 @@ from tests.running_everturn.stack import scripted_model, scripted_stack
 from tests.running_everturn.waiting import eventually
 
 HISTORIES: Final = Path(__file__).parent / "histories"
+UNRELEASED: Final = HISTORIES / "unreleased"
+
+
+def newest(shape: str) -> Path:
+    """Return the newest recording of a shape: the unreleased one, or that of the last version."""
+    return max(HISTORIES.rglob(f"{shape}.json"), key=_age)
+
+
+def _age(file: Path) -> tuple[bool, tuple[int, ...]]:
+    if file.parent == UNRELEASED:
+        return True, ()
+    return False, tuple(map(int, re.findall(r"\d+", file.parent.name)))
 
 
 async def record(shapes: Mapping[str, Shape]) -> None:
@@ -40,11 +56,22 @@ def main() -> None:
     """Record the missing histories, or all, and remove those of shapes that are gone."""
     parser = argparse.ArgumentParser(description="Record the histories that are missing.")
     parser.add_argument("--all", action="store_true", help="record those that are there, too")
-    is_all = parser.parse_args().all
-    wanted = {name: shape for name, shape in SHAPES.items() if is_all or not _file(name).exists()}
+    parser.add_argument("--release", help="keep the unreleased ones as those of this version")
+    parser.add_argument("shapes", nargs="*", help="record these again, beside what is missing")
+    given = parser.parse_args()
+    if given.release:
+        UNRELEASED.rename(HISTORIES / given.release)
+        return
+    recorded = {file.stem for file in HISTORIES.rglob("*.json")}
+    wanted = {
+        name: shape
+        for name, shape in SHAPES.items()
+        if given.all or name in given.shapes or name not in recorded
+    }
+    UNRELEASED.mkdir(exist_ok=True)
     if wanted:
         asyncio.run(record(wanted))
-    for stale in set(HISTORIES.glob("*.json")) - set(map(_file, {*SHAPES, *RETIRED})):
+    for stale in set(UNRELEASED.glob("*.json")) - set(map(_file, {*SHAPES, *RETIRED})):
         stale.unlink()
 
 
@@ -76,7 +103,7 @@ async def _history(scene: Scene, workflow_id: str) -> WorkflowHistory:
 
 
 def _file(name: str) -> Path:
-    return HISTORIES / f"{name}.json"
+    return UNRELEASED / f"{name}.json"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,10 @@ async def test_a_stream_ends_with_the_sign_in_of_its_client(
     async def signed_in() -> bool:
         return next(answers)
 
-    seen = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
+    seen = [
+        frame
+        async for frame in sse._frames(silences(10), signed_in=signed_in, is_stopping=lambda: False)
+    ]
 
     assert len(seen) == 3
 
@@ -35,7 +38,10 @@ async def test_the_listener_is_not_looked_up_for_every_event() -> None:
     async def signed_in() -> bool:
         raise AssertionError("looked up at once")
 
-    seen = [frame async for frame in sse._frames(silences(10), signed_in=signed_in)]
+    seen = [
+        frame
+        async for frame in sse._frames(silences(10), signed_in=signed_in, is_stopping=lambda: False)
+    ]
 
     assert len(seen) == 11
 
@@ -53,7 +59,10 @@ async def test_what_is_sent_at_once_is_bounded_also_within_an_event() -> None:
     async def signed_in() -> bool:
         return True
 
-    comment, *chunks = [chunk async for chunk in sse._frames(batches(), signed_in=signed_in)]
+    comment, *chunks = [
+        chunk
+        async for chunk in sse._frames(batches(), signed_in=signed_in, is_stopping=lambda: False)
+    ]
 
     assert comment.startswith(b":")
     assert max(map(len, chunks)) <= 64 * 1024
@@ -77,7 +86,7 @@ async def test_the_end_of_a_stream_is_the_end_of_what_feeds_it() -> None:
     async def signed_in() -> bool:
         return True
 
-    frames = sse._frames(batches(), signed_in=signed_in)
+    frames = sse._frames(batches(), signed_in=signed_in, is_stopping=lambda: False)
     await anext(frames)
     await anext(frames)
     await frames.aclose()

@@ -223,6 +223,10 @@ class EmbeddedServers:
         """Return the process id, or None while the process does not run."""
         return self._running[name].pid
 
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the environment that a process gets, for others that run beside it."""
+        return dict(self._running[name].spec.env or {})
+
     def kill_all(self) -> None:
         """Kill every process at once; `close` then has nothing to wait for."""
         if self._supervisor is not None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from schema.names import DEV_BUILD_ID
 from services.settings import Settings
 from workers.embedded.addresses import ServerAddresses, StackAddresses
 from workers.embedded.data_directory import DataDirectory
@@ -17,6 +18,9 @@ from workers.embedded.supervisor import ProcessSpec
 
 _ANTHROPIC = "https://api.anthropic.com"
 _SERVERS = ("postgres", "valkey", "temporal")
+_GRACE_S = 5.0
+_STOP_S = 5.0
+"""How long our processes may take to stop beyond their grace."""
 
 
 def _everturn(*arguments: str) -> tuple[str, ...]:
@@ -60,7 +64,7 @@ class Applications:
             **asdict(self.servers),
             api=self.api,
             model=self.model,
-            metrics={name: self._metrics_url(name) for name in self.metrics_ports},
+            metrics={name: f"{self._origin(name)}/metrics" for name in self.metrics_ports},
         )
 
     @property
@@ -123,6 +127,7 @@ class Applications:
             early=True,
             on_start_signal=self.on_api_start,
             ready=lambda: answers(f"{self.api}/api/v1/health/ready"),
+            stop_timeout=self._stop_timeout,
             on_terminal=True,
         )
 
@@ -133,12 +138,14 @@ class Applications:
             env=self._environment() | self._metrics_environment(name),
             after=after,
             early=True,
-            ready=lambda: answers(self._metrics_url(name)),
+            ready=lambda: answers(self._origin(name) + "/ready"),
+            stop_timeout=self._stop_timeout,
             on_terminal=True,
         )
 
-    def _metrics_url(self, name: str) -> str:
-        return f"http://{LOOPBACK}:{self.metrics_ports[name]}/metrics"
+    def _origin(self, name: str) -> str:
+        """Return the origin of a process's metrics and, if it is a worker's, of its health."""
+        return f"http://{LOOPBACK}:{self.metrics_ports[name]}"
 
     def _metrics_environment(self, name: str) -> dict[str, str]:
         port = self.metrics_ports[name]
@@ -167,9 +174,23 @@ class Applications:
             "encryption_keys": self.encryption_key,
             "log_format": "console",
             "mcp_home": str(self.mcp_home),
+            "shutdown_grace_s": str(self._grace_s),
+            "build_id": DEV_BUILD_ID,
         }
         unset = defaults.keys() - self.settings.model_fields_set
         return {f"EVERTURN_{name.upper()}": defaults[name] for name in unset}
+
+    @property
+    def _grace_s(self) -> float:
+        """How long Ctrl-C waits for running activities: less than a deploy does, if not set."""
+        if "shutdown_grace_s" in self.settings.model_fields_set:
+            return self.settings.shutdown_grace_s
+        return _GRACE_S
+
+    @property
+    def _stop_timeout(self) -> timedelta:
+        """When a process that was asked to stop is killed."""
+        return timedelta(seconds=self.settings.drain_s + self._grace_s + _STOP_S)
 
     def _model_environment(self) -> dict[str, str]:
         if self.demo_model_port is None:

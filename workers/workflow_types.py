@@ -1,0 +1,25 @@
+"""The types of workflows, by the queue whose workers run them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from schema.names import BACKGROUND_QUEUE, TOOLS_QUEUE, TURNS_QUEUE
+from workflows.alert_delivery import DeliverAlerts
+from workflows.chat_turn import ChatTurn
+from workflows.extract_memories import ExtractMemories
+from workflows.ingest_document import IngestDocument
+from workflows.mcp_servers import RefreshMcpServer, SweepMcpServers
+from workflows.reembed import Reembed
+from workflows.retired import DeliverCallbacks, SweepErasures, SweepIngestions, SweepTurns
+from workflows.sweep import Sweep
+from workflows.try_tool import TryTool
+
+WORKFLOWS: Final[Mapping[str, tuple[type, ...]]] = {
+    TURNS_QUEUE: (ChatTurn,),
+    TOOLS_QUEUE: (RefreshMcpServer, TryTool),
+    BACKGROUND_QUEUE: (
+        *(Sweep, IngestDocument, Reembed, SweepMcpServers, ExtractMemories, DeliverAlerts),
+        *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
+    ),
+}
+ALL_WORKFLOWS: Final = tuple(kind for kinds in WORKFLOWS.values() for kind in kinds)
