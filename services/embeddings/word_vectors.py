@@ -1,6 +1,6 @@
 """The model in wordllama's wheel: its tokenizer, its tokens' vectors, and the mean of them.
 
-Imported only where texts are embedded in this process: its packages are optional.
+Imported only where texts are embedded in this process: its packages are large.
 """
 
 from pathlib import Path

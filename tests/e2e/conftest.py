@@ -1,5 +1,10 @@
-"""One `everturn dev` for all tests of this folder, but for those that need their own."""
+"""One `everturn dev` for all tests of this folder, but for those that need their own.
 
+With `--url`, the tests that need nothing but an API run against that one instead. They sign up a
+user and delete it at the end, or use the account of EVERTURN_EMAIL and EVERTURN_PASSWORD.
+"""
+
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +19,17 @@ from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EverturnDev, everturn_dev
 
 ADMIN_EMAIL = "root@example.com"
+LOCAL = {"everturn", "everturn_with_wrong_key", "folder", "model", "newcomer"}
+"""Fixtures of this machine: processes, files, and a model that follows a script."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.url:
+        return
+    elsewhere = pytest.mark.skip(reason="needs processes of this machine, not only an address")
+    for item in items:
+        if LOCAL & set(getattr(item, "fixturenames", ())):
+            item.add_marker(elsewhere)
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +64,27 @@ async def everturn(shared_folder: Path, model_url: str) -> AsyncIterator[Evertur
         yield running
 
 
+@pytest.fixture(scope="session")
+async def api_url(request: pytest.FixtureRequest) -> str:
+    """The API that is tested: that of `--url`, or of an `everturn dev` of our own."""
+    url: str | None = request.config.option.url
+    if url:
+        return url.rstrip("/")
+    everturn: EverturnDev = request.getfixturevalue("everturn")
+    return str(everturn.addresses["api"])
+
+
 @pytest.fixture
-async def client(everturn: EverturnDev) -> AsyncIterator[Client]:
-    async with Client.signed_up(everturn.addresses["api"]) as client:
+async def client(api_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    email, password = os.environ.get("EVERTURN_EMAIL"), os.environ.get("EVERTURN_PASSWORD")
+    if request.config.option.url and email and password:
+        async with Client.signed_in(api_url, email, password) as client:
+            yield client
+        return
+    async with Client.signed_up(api_url) as client:
         yield client
+        if request.config.option.url:
+            await client.api.users.delete(current_password=PASSWORD)
 
 
 @pytest.fixture

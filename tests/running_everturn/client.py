@@ -4,6 +4,8 @@ The client shares no code with the server, so that both can't be wrong in the sa
 """
 
 import asyncio
+import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -125,19 +127,21 @@ class Client:
 
     @classmethod
     @asynccontextmanager
-    async def signed_in(cls, api: str, email: str) -> AsyncIterator[Self]:
+    async def signed_in(cls, api: str, email: str, password: str = PASSWORD) -> AsyncIterator[Self]:
         """Open a client for a user who has signed up before."""
         async with _open(api) as (client, http):
-            yield cls(client, http, await client.auth.login(email=email, password=PASSWORD))
+            yield cls(client, http, await client.auth.login(email=email, password=password))
 
     @property
     def token(self) -> str:
         """The access token."""
         return self._session.access_token.get_secret_value()
 
-    async def request(self, method: str, path: str, body: object = None) -> httpx2.Response:
+    async def request(
+        self, method: str, path: str, body: object = None, *, token: str | None = None
+    ) -> httpx2.Response:
         """Return the response to a request, whatever its status."""
-        headers = {"Authorization": f"Bearer {self.token}"}
+        headers = {"Authorization": f"Bearer {token or self.token}"}
         return await self._http.request(method, path, json=body, headers=headers)
 
     async def new_chat(self) -> str:
@@ -181,5 +185,8 @@ class Client:
 
 @asynccontextmanager
 async def _open(api: str) -> AsyncIterator[tuple[AsyncEverturn, httpx2.AsyncClient]]:
-    async with httpx2.AsyncClient(base_url=f"{api}/api/v1", trust_env=False) as http:
+    # A stack with a certificate authority of its own names it here.
+    authority = os.environ.get("EVERTURN_CA_FILE")
+    verify = ssl.create_default_context(cafile=authority) if api.startswith("https:") else False
+    async with httpx2.AsyncClient(base_url=f"{api}/api/v1", trust_env=False, verify=verify) as http:
         yield AsyncEverturn(api, max_retries=0, http_client=http), http

@@ -1,0 +1,1 @@
+"""What ships: the image, the compose stack, the manifests for Kubernetes, and their policies."""
