@@ -4,7 +4,8 @@ Reads only. A workflow that can't follow the history of a run would keep that ru
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Replayer
-from temporalio.workflow import NondeterminismError
+from temporalio.workflow import NondeterminismError, _Definition
 
 from schema.names import QUEUES
 from services.settings import Settings
@@ -69,33 +70,44 @@ class HistoryReplays:
         self._replayer = Replayer(
             workflows=workflows, data_converter=data_converter, runtime=_quiet_runtime()
         )
+        self._types = {_Definition.must_from_class(workflow).name for workflow in workflows}
 
     async def replay(self, history: WorkflowHistory) -> Replayed:
         """Return whether the workflow follows the history."""
-        result = await self._replayer.replay_workflow(history, raise_on_replay_failure=False)
-        failure = result.replay_failure
         return Replayed(
             workflow_id=history.workflow_id,
             run_id=history.run_id,
             workflow_type=_workflow_type(history),
-            problem=None if failure is None else _reason(failure),
+            problem=await self._problem(history),
         )
 
+    async def _problem(self, history: WorkflowHistory) -> str | None:
+        if _workflow_type(history) not in self._types:
+            return "this version has no workflow of this type"
+        with _without_logs():
+            result = await self._replayer.replay_workflow(history, raise_on_replay_failure=False)
+        return None if result.replay_failure is None else _reason(result.replay_failure)
 
-async def replay_histories(settings: Settings, paths: Sequence[Path], *, live: int) -> None:
+
+async def replay_histories(
+    settings: Settings,
+    paths: Sequence[Path],
+    *,
+    live: int = 0,
+    workflows: Sequence[type] = ALL_WORKFLOWS,
+) -> None:
     """Replay files, and the newest `live` open and closed runs, with a line for each failure.
 
     Errors: SystemExit with code 1 where a history can't be followed; HistoryFileError and
     TemporalReadError where one can't be read.
     """
-    logging.getLogger("temporalio").setLevel(logging.CRITICAL)
-    replays, failed, count = HistoryReplays(), 0, 0
+    replays, failed, count = HistoryReplays(workflows=workflows), 0, 0
     for file in history_files(paths):
         count += 1
         failed += _report(await replays.replay(read_history(file)), source=str(file))
     if live:
         client = await connect_temporal(settings, lazy=False)
-        replays = HistoryReplays(data_converter=client.data_converter)
+        replays = HistoryReplays(workflows=workflows, data_converter=client.data_converter)
         async for history in live_histories(client, live):
             count += 1
             failed += _report(await replays.replay(history), source=f"run {history.run_id}")
@@ -181,6 +193,18 @@ def _reason(failure: Exception) -> str:
     if not isinstance(failure, NondeterminismError):
         return text
     return text.partition("] ")[2] or text
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Keep the SDK from logging each failure, with its traceback."""
+    logger = logging.getLogger("temporalio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @cache

@@ -18,7 +18,7 @@ from workers.composition.activities import Activities
 from workers.deployment.versions import check_version, promote_dev
 from workers.metrics import ProcessHealth
 from workers.sweeper import Sweeper
-from workers.workflow_types import WORKFLOWS
+from workers.workflow_types import VERSIONING, WORKFLOWS
 
 _log = structlog.get_logger(__name__)
 
@@ -66,16 +66,23 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         default_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_s),
-        deployment_config=_deployment(settings),
+        deployment_config=_deployment(queue, settings),
     )
 
 
-def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """Return the version that the worker is one of; None leaves it without versions."""
+def _deployment(queue: str, settings: Settings) -> WorkerDeploymentConfig | None:
+    """Return the version that the worker is one of; None leaves it without versions.
+
+    Workflows don't name their behaviour themselves: the server refuses their tasks then where
+    workers have no versions.
+    """
     if settings.build_id is None:
         return None
-    version = WorkerDeploymentVersion(DEPLOYMENT, settings.build_id)
-    return WorkerDeploymentConfig(version=version, use_worker_versioning=True)
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(DEPLOYMENT, settings.build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=VERSIONING[queue],
+    )
 
 
 def _slots(queue: str, settings: Settings) -> int:

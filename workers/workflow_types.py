@@ -1,7 +1,9 @@
-"""The types of workflows, by the queue whose workers run them."""
+"""The types of workflows, by the queue whose workers run them, and how they follow versions."""
 
 from collections.abc import Mapping
 from typing import Final
+
+from temporalio.common import VersioningBehavior
 
 from schema.names import BACKGROUND_QUEUE, TOOLS_QUEUE, TURNS_QUEUE
 from workflows.alert_delivery import DeliverAlerts
@@ -22,4 +24,10 @@ WORKFLOWS: Final[Mapping[str, tuple[type, ...]]] = {
         *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
     ),
 }
+VERSIONING: Final[Mapping[str, VersioningBehavior]] = {
+    TURNS_QUEUE: VersioningBehavior.PINNED,
+    TOOLS_QUEUE: VersioningBehavior.PINNED,
+    BACKGROUND_QUEUE: VersioningBehavior.AUTO_UPGRADE,
+}
+"""Where workers have versions: whether a run ends on the version that began it."""
 ALL_WORKFLOWS: Final = tuple(kind for kinds in WORKFLOWS.values() for kind in kinds)

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -20,7 +19,7 @@ _MOST_ROUNDS: Final = 200
 """A backlog beyond it is left to the next run, so that no history becomes long."""
 
 
-@workflow.defn(name=DELIVER_ALERTS, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=DELIVER_ALERTS)
 class DeliverAlerts:
     """One delivery of what is due. What fails is due again later."""
 

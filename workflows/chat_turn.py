@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -39,7 +38,7 @@ with workflow.unsafe.imports_passed_through():
 _PATCH: Final = "a-pause-is-continued"
 
 
-@workflow.defn(name=CHAT_TURN, versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn(name=CHAT_TURN)
 class ChatTurn:
     """One turn of a chat. Carries references only; content stays in the database."""
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, VersioningBehavior
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -21,7 +21,7 @@ _PATIENT: Final = RetryPolicy(
 )
 
 
-@workflow.defn(name=EXTRACT_MEMORIES, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=EXTRACT_MEMORIES)
 class ExtractMemories:
     """One extraction. Carries references and counts only; suggestions stay in the database."""
 

@@ -6,12 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import (
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    VersioningBehavior,
-)
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -37,7 +32,7 @@ _PAUSES: Final = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=
 """Between attempts, where the document itself may be the reason of a failure."""
 
 
-@workflow.defn(name=INGEST_DOCUMENT, versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn(name=INGEST_DOCUMENT)
 class IngestDocument:
     """One ingestion. Carries references and counts only; texts and vectors stay in the database."""
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, VersioningBehavior
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -27,7 +27,7 @@ _AT_ONCE: Final = 8
 """Each may start a process, on machines that have turns to run."""
 
 
-@workflow.defn(name=REFRESH_MCP_SERVER, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=REFRESH_MCP_SERVER)
 class RefreshMcpServer:
     """One refresh. A server that fails is an outcome; only failures of our own are retried."""
 
@@ -47,7 +47,7 @@ class RefreshMcpServer:
         return outcome
 
 
-@workflow.defn(name=SWEEP_MCP_SERVERS, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=SWEEP_MCP_SERVERS)
 class SweepMcpServers:
     """One refresh of every enabled server: not all servers announce that their tools changed."""
 

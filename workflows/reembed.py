@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -25,7 +24,7 @@ _BATCHES_PER_RUN: Final = 500
 _NEXT: Final = {EmbeddedKind.MEMORIES: EmbeddedKind.PASSAGES, EmbeddedKind.PASSAGES: None}
 
 
-@workflow.defn(name=REEMBED, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=REEMBED)
 class Reembed:
     """All memories, then all passages. Carries ids and counts only, no text and no vector."""
 

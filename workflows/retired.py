@@ -7,7 +7,6 @@ minutes. The release after this one deletes the types and their recorded histori
 import asyncio
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -18,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.sweep import deliver, sweep_erasures, sweep_ingestions, sweep_turns
 
 
-@workflow.defn(name="SweepTurns", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="SweepTurns")
 class SweepTurns:
     """The part `turns` of a sweep."""
 
@@ -28,7 +27,7 @@ class SweepTurns:
         return await sweep_turns()
 
 
-@workflow.defn(name="SweepIngestions", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="SweepIngestions")
 class SweepIngestions:
     """The part `ingestions` of a sweep."""
 
@@ -38,7 +37,7 @@ class SweepIngestions:
         return await sweep_ingestions()
 
 
-@workflow.defn(name="SweepErasures", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="SweepErasures")
 class SweepErasures:
     """The part `erasures` of a sweep."""
 
@@ -48,7 +47,7 @@ class SweepErasures:
         return await sweep_erasures()
 
 
-@workflow.defn(name="DeliverCallbacks", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="DeliverCallbacks")
 class DeliverCallbacks:
     """The parts `answers` and `decisions` of a sweep."""
 

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
@@ -33,7 +32,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.retries import ONCE, QUICK
 
 
-@workflow.defn(name=SWEEP, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=SWEEP)
 class Sweep:
     """One sweep of the given parts, in parallel. What fails is left to the next sweep."""
 

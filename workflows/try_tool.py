@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
@@ -14,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
 _STORING = timedelta(seconds=10)
 
 
-@workflow.defn(name=TRY_TOOL, versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn(name=TRY_TOOL)
 class TryTool:
     """A trial of a tool, without retries: the tool may have side effects."""
 

@@ -1,7 +1,6 @@
 """A version of Everturn whose turns take another course: `python -m …changed_turns worker …`."""
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from schema.names import CHAT_TURN, TURNS_QUEUE
@@ -9,7 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.chat_turn import ChatTurn
 
 
-@workflow.defn(name=CHAT_TURN, versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn(name=CHAT_TURN)
 class WaitingTurn(ChatTurn):
     """Waits before everything, which no turn that has begun without could follow."""
 
