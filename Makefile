@@ -19,6 +19,7 @@ URL ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFORMANCE := .venv/.conformance
+PROMETHEUS := .venv/.prometheus
 PYTEST := $(BIN)/python -m pytest
 # Importing compiles what `everturn dev` needs, a third of what is installed: its first start is then
 # as quick as later ones, also where the environment forbids Python to write bytecode.
@@ -72,19 +73,23 @@ $(CONFORMANCE): $(INSTALLED) requirements/install requirements/node.txt \
 	@requirements/install .venv conformance
 	@touch $@
 
+$(PROMETHEUS): $(INSTALLED) requirements/install
+	@requirements/install .venv prometheus
+	@touch $@
+
 # Few runs: each process imports the application once, and the last tests of a run leave a core idle.
-test: $(INSTALLED) $(CONFORMANCE) ## Run all tests but the nightly ones; what CI runs
+test: $(INSTALLED) $(CONFORMANCE) $(PROMETHEUS) ## Run all tests but the nightly ones; what CI runs
 	@echo "== unit, integration, contracts, replay"
 	@$(PYTEST) -n $(PROCESSES) --cov --cov-report= $(ARGS) \
 		tests/unit tests/integration tests/contracts tests/replay
 	@$(BIN)/python -m tests.coverage_gate
 	@$(MAKE) --no-print-directory test-live test-hostile
 
-test-unit: $(INSTALLED) ## Unit tests: no servers, a verdict in seconds
+test-unit: $(INSTALLED) $(PROMETHEUS) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"
 	@$(PYTEST) -n 2 $(ARGS) tests/unit
 
-test-services: $(INSTALLED) $(CONFORMANCE) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
+test-services: $(INSTALLED) $(CONFORMANCE) $(PROMETHEUS) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
 	@echo "== integration, contracts, replay"
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/integration tests/contracts tests/replay
 
@@ -93,7 +98,7 @@ test-fuzz: $(INSTALLED) ## Fuzzing of every endpoint (EVERTURN_FUZZ_EXAMPLES, EV
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
 
 # Chaos mostly waits for timeouts: fuzzing uses the cores in the meantime.
-test-live: $(INSTALLED) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
+test-live: $(INSTALLED) $(PROMETHEUS) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
 

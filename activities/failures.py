@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 import structlog
+from prometheus_client import Counter
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.service import RPCError
@@ -34,12 +35,31 @@ DEFECT_ATTEMPTS: Final = 5
 """How often an activity is tried that fails unexpectedly."""
 
 # What passes by itself: servers that are away, and turns that others still hold.
-_OUTAGES: Final = (
-    *(DatabaseUnavailableError, RPCError, ConnectionError, TimeoutError),
-    *(TurnNotActiveError, AttemptOvertakenError),
-)
+_CAUSES: Final[dict[type[Exception], str]] = {
+    DatabaseUnavailableError: "database",
+    RPCError: "temporal",
+    ConnectionError: "network",
+    TimeoutError: "timeout",
+    TurnNotActiveError: "turn_not_active",
+    AttemptOvertakenError: "overtaken",
+}
+_OUTAGES: Final = tuple(_CAUSES)
 _MOST_POSTPONED: Final = 10_000
 _REPORT_TIMEOUT_S: Final = 5.0
+
+_POSTPONED: Final = Counter(
+    "everturn_activities_postponed",
+    "Attempts at activities that an outage ended, to be made again.",
+    ("cause",),
+)
+_DEFECTS: Final = Counter(
+    "everturn_defects",
+    "Attempts at activities that failed unexpectedly; `final` ones are not made again.",
+    ("activity", "final"),
+)
+
+for _cause in _CAUSES.values():
+    _POSTPONED.labels(_cause)
 
 ReportDefect: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Alerts the administrators of a defect: the activity and the type of the exception."""
@@ -55,6 +75,10 @@ class FailureTranslation(Interceptor):
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002 -- the SDK's name
         """Wrap the activity."""
         return _Translating(next, self._report, self._postponed)
+
+
+def _cause_of(error: Exception) -> str:
+    return next(cause for kind, cause in _CAUSES.items() if isinstance(error, kind))
 
 
 class _Postponements:
@@ -101,6 +125,8 @@ class _Translating(ActivityInboundInterceptor):
         structlog.contextvars.bind_contextvars(
             workflow_id=info.workflow_id, activity=info.activity_type, attempt=info.attempt
         )
+        # From zero: an increase from nothing can't be seen.
+        _DEFECTS.labels(info.activity_type, "true")
         try:
             result = await super().execute_activity(input)
         except asyncio.CancelledError:
@@ -111,6 +137,7 @@ class _Translating(ActivityInboundInterceptor):
             raise
         except _OUTAGES as error:
             self._postponed.add(info)
+            _POSTPONED.labels(_cause_of(error)).inc()
             _log.warning("activity_postponed", error=type(error).__name__)
             raise _failure_of(error) from None
         except Exception as error:  # noqa: BLE001 -- whatever it is, its words stay here
@@ -123,6 +150,7 @@ class _Translating(ActivityInboundInterceptor):
         is_final = attempts >= DEFECT_ATTEMPTS
         if isinstance(error, DefectError):
             is_final = error.exhausted
+        _DEFECTS.labels(info.activity_type, str(is_final).lower()).inc()
         _log.error("activity_failed", exc_info=error, final=is_final)
         failure = _failure_of(error, non_retryable=is_final)
         if is_final or _is_last(info):

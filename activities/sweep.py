@@ -18,7 +18,7 @@ from schema.turns import StrandedTurns, TurnReference
 from services.erasure import Erasure
 from services.knowledge.ingestion import StrandedIngestionSearch
 from services.turns.approvals import ToolApprovals
-from services.turns.stranded import ActiveTurn, StrandedTurnSearch
+from services.turns.stranded import ActiveTurn, StrandedTurnSearch, UnfinishedTurns
 from services.workflow_tools.callbacks import CallbackDelivery
 
 _SETTLED: Final = timedelta(seconds=5)
@@ -71,6 +71,10 @@ class SweepActivities:
             SweepPart.DECISIONS: self._is_decision_awaited,
         }
         return tuple([part for part, is_due in due.items() if await is_due()])
+
+    async def unfinished_turns(self) -> UnfinishedTurns:
+        """Return how many turns have not ended; no activity. Errors: DatabaseUnavailableError."""
+        return await self._turns.unfinished()
 
     @activity.defn(name=names.FIND_STRANDED_TURNS)
     async def find_stranded_turns(self) -> StrandedTurns:

@@ -19,6 +19,7 @@ from schema.turns import (
     TurnReference,
     TurnStatus,
 )
+from services.metrics import count_model_failure
 from services.models.failures import ModelCallError
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.turns.ending import TurnEnding
@@ -70,6 +71,7 @@ class TurnActivities:
             try:
                 return await self._model_calls.run(call, claim)
             except ModelCallError as error:
+                count_model_failure(call.model, error.kind)
                 _log.warning(
                     "model_call_failed",
                     step=call.step,

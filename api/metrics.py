@@ -1,12 +1,13 @@
 """Metrics of the API: requests, connections, streams, refusals. Dashboards depend on the names."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from prometheus_client import (
+    REGISTRY,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -14,10 +15,10 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from services.knowledge.search import KNOWLEDGE_WITHOUT_VECTORS
 
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _UNMATCHED: Final = "unmatched"
@@ -26,14 +27,14 @@ _BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 
 
 class ApiMetrics:
-    """The metrics of one application, in a separate registry; searches count by process."""
+    """The metrics of one application, in a separate registry, and what its process counts."""
 
     def __init__(self, *, is_limiter_degraded: Callable[[], bool] = bool) -> None:
         # The creation times would be one more series for each.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has no types for it
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(KNOWLEDGE_WITHOUT_VECTORS)
+        self.registry.register(_ProcessCounts())
         labels = ("method", "route", "status")
         self.requests = Counter(
             "everturn_http_requests",
@@ -81,6 +82,18 @@ class ApiMetrics:
             registry=self.registry,
         )
         self.limiter_degraded.set_function(is_limiter_degraded)
+
+
+class _ProcessCounts(Collector):
+    """What the services, and a worker in this process, count for all applications together."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: the names are those of modules that may be imported later."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the counts, without what the default registry knows of Python."""
+        return (each for each in REGISTRY.collect() if each.name.startswith("everturn_"))
 
 
 def metrics_of(request: Request) -> ApiMetrics:

@@ -33,6 +33,7 @@ from workers.composition.foundation import (
     warm_up,
 )
 from workers.metrics import ProcessHealth, serving_metrics
+from workers.process_metrics import process_metrics
 from workers.startup import await_start_signal, resume_collection
 
 _log = structlog.get_logger(__name__)
@@ -74,7 +75,9 @@ async def serve_api(settings: Settings) -> None:
         )
         health = ProcessHealth()
         # Before anything takes work.
-        stack.enter_context(serving_metrics(settings, app.state.metrics.registry, health=health))
+        registry = app.state.metrics.registry
+        stack.enter_context(serving_metrics(settings, registry, health=health))
+        stack.enter_context(process_metrics(settings, health, registry))
         await stack.enter_async_context(health.beating())
         worker = await _host_worker(stack, foundation, client) if settings.eager_worker else None
         resume_collection()

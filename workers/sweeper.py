@@ -53,6 +53,18 @@ _LAST_CHECK: Final = Gauge(
     "everturn_sweep_last_check_timestamp_seconds",
     "When this worker last checked whether anything is to be swept.",
 )
+_TURNS: Final = Gauge(
+    "everturn_turns_unfinished",
+    "Turns that have not ended, by status; of the whole installation, at the last check.",
+    ("status",),
+)
+_UNSTARTED: Final = Gauge(
+    "everturn_oldest_unstarted_turn_seconds",
+    "Age of the oldest turn that could run and has not begun, at the last check.",
+)
+_APPROVALS: Final = Gauge(
+    "everturn_approvals_waiting", "Tool calls that await approval, at the last check."
+)
 _CHECKS_FAILED: Final = Counter(
     "everturn_sweep_checks_failed",
     "Checks that failed since the database or Temporal was unavailable.",
@@ -60,6 +72,8 @@ _CHECKS_FAILED: Final = Counter(
 _STARTED: Final = Counter(
     "everturn_sweeps_started", "Sweeping workflows started by this worker.", ("workflow",)
 )
+for _workflow in (SWEEP, DELIVER_ALERTS, REEMBED, SWEEP_MCP_SERVERS):
+    _STARTED.labels(_workflow)
 
 
 class Sweeper:
@@ -101,6 +115,7 @@ class Sweeper:
         """Start what is due. Failures are logged and left to the next check."""
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self._delete_retired_schedules,
+            self._count_turns,
             self._start_sweep,
             self._start_alert_delivery,
             self._start_reembedding,
@@ -121,6 +136,14 @@ class Sweeper:
             _CHECKS_FAILED.inc()
         else:
             _LAST_CHECK.set(time.time())
+
+    async def _count_turns(self) -> None:
+        unfinished = await self._sweep.unfinished_turns()
+        _TURNS.labels("queued").set(unfinished.queued)
+        _TURNS.labels("running").set(unfinished.running)
+        _TURNS.labels("awaiting_approval").set(unfinished.awaiting_approval)
+        _UNSTARTED.set(unfinished.unstarted_s)
+        _APPROVALS.set(unfinished.approvals)
 
     async def _start_sweep(self) -> None:
         parts = await self._sweep.parts_due()

@@ -11,6 +11,7 @@ from services.settings import Settings
 from workers.composition.activities import open_activities
 from workers.composition.foundation import connect_temporal, open_foundation, warm_up
 from workers.metrics import ProcessHealth, serving_metrics
+from workers.process_metrics import process_metrics
 from workers.startup import await_start_signal, resume_collection
 from workers.worker import run_workers
 
@@ -25,6 +26,7 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
         # First: a worker without its probes must not take work.
         health = ProcessHealth()
         stack.enter_context(serving_metrics(settings, health=health))
+        stack.enter_context(process_metrics(settings, health))
         await stack.enter_async_context(health.beating())
         foundation = await stack.enter_async_context(open_foundation(settings))
         await warm_up(foundation)

@@ -15,6 +15,7 @@ from schema.result import Err
 from schema.turns import TurnReference
 from schema.usage import TokenUsage
 from services.database import Database
+from services.metrics import Purpose, count_budget_refusal, count_charge
 from services.models.pricing import Pricing
 from services.subscriptions.budgets import Estimate, reserve
 
@@ -88,6 +89,7 @@ class ExtractionLedger:
                 connection, turn.user_id, estimate, turn_id=turn.turn_id, step=0, kind=_KIND
             )
             if isinstance(reserved, Err):
+                count_budget_refusal(reserved.error)
                 return NotExtracted.NO_BUDGET
             attempt: int | None = await connection.fetchval(
                 _OPEN,
@@ -115,6 +117,7 @@ class ExtractionLedger:
         status: ChargeStatus,
     ) -> None:
         """Record the final cost of an attempt. Idempotency: repeating it is harmless."""
+        cost_usd = self._pricing.cost(model, usage)
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             await connection.execute(
                 _SETTLE,
@@ -126,8 +129,10 @@ class ExtractionLedger:
                 usage.output_tokens,
                 usage.cache_read_tokens,
                 usage.cache_write_tokens,
-                self._pricing.cost(model, usage),
+                cost_usd,
             )
+        saved_usd = self._pricing.saved_by_cache(model, usage)
+        count_charge(model, Purpose.MEMORIES, usage=usage, cost_usd=cost_usd, saved_usd=saved_usd)
 
     async def lose_open(self, turn: TurnReference) -> None:
         """Settle attempts whose process died, by what was last recorded."""

@@ -78,6 +78,14 @@ class Pricing:
             raise UnknownPriceError(model) from error
         return price.total_price
 
+    def saved_by_cache(self, model: str, usage: TokenUsage) -> Decimal:
+        """Return what the tokens that were read from a cache would have cost more as input."""
+        if not usage.cache_read_tokens:
+            return Decimal(0)
+        uncached = usage.input_tokens + usage.cache_read_tokens
+        update = {"input_tokens": uncached, "cache_read_tokens": 0}
+        return self.cost(model, usage.model_copy(update=update)) - self.cost(model, usage)
+
     def dearest(self, model: str, *, input_tokens: int) -> TokenPrices:
         """Return what a token of a prompt of this size, and one of its answer, may cost at most.
 

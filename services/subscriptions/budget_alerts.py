@@ -19,6 +19,7 @@ from schema.ids import TurnId, UserId
 from schema.result import Err, Result
 from services.alerts import OnAlert
 from services.database import Connection, Database
+from services.metrics import count_budget_refusal
 
 _log = structlog.get_logger(__name__)
 
@@ -113,6 +114,7 @@ class BudgetAlerts:
         After the transaction that was refused: that one may be rolled back. What can't be stored
         is logged: the refusal itself stands, and the next one tries again.
         """
+        count_budget_refusal(refusal)
         budget = (refusal.scope.value, refusal.unit.value, refusal.window.value)
         key = (user_id, api_key_id, turn_id, *budget)
         if key in self._stored:

@@ -17,6 +17,7 @@ from schema.result import Err, Ok, Result
 from schema.tables import LedgerRow
 from schema.usage import TokenUsage
 from services.database import Database
+from services.metrics import Purpose, count_charge
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budgets import Estimate, Reserved, reserved_from
 from services.tools.definition import ToolExecution
@@ -177,8 +178,11 @@ class ToolLedger:
             found = await connection.fetchrow(
                 _SETTLE, *key, *spent, status.value, estimated, paid_once
             )
+            settled = found
             if found is None:
                 found = await connection.fetchrow(_READ, *key)
+        if settled is not None:
+            count_charge(settled["model"], Purpose.TOOL, usage=usage, cost_usd=cost_usd)
         return None if found is None else _ledger_row(found)
 
 

@@ -26,6 +26,7 @@ from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.events.snapshots import ending_events, tool_call_event
 from services.events.writer import EventWriter
+from services.metrics import count_turn
 from services.prompts.tokens import tokens_of
 from services.resources import Unreachable, why_unreachable
 from services.turns.rows import (
@@ -109,6 +110,8 @@ _BARE: Final = """
 SELECT turns.*, (SELECT count(*) FROM steps WHERE turn_id = $1) AS steps FROM turns WHERE id = $1
 """
 
+_NO_ROW: Final = "UPDATE 0"
+
 _ANSWER: Final = "SELECT * FROM messages WHERE id = $1"
 
 _ACTIVATE_NEXT: Final = """
@@ -153,12 +156,15 @@ class TurnEnding:
             if ending.only_if_queued and turn.status != TurnStatus.QUEUED:
                 return FinishTurnOutput(outcome=_outcome(turn, len(steps)))
             corrections: list[EventData] = []
-            if TurnStatus(turn.status).is_final:
+            has_ended = TurnStatus(turn.status).is_final
+            if has_ended:
                 answer = await _stored_answer(connection, turn)
             else:
                 corrections = await _give_up(connection, found, steps)
                 turn, answer = await _end(connection, found, steps, ending)
             following = await activate_next(connection, ending.turn.chat_id)
+        if not has_ended:
+            count_turn(turn)
         # The others' texts are among the corrections.
         attempts = {
             step["step"]: step["attempt"] for step in steps if step["status"] != StepStatus.RUNNING
@@ -178,12 +184,14 @@ class TurnEnding:
             await lock_chat(connection, ending.turn.chat_id)
             for statement in (_LOSE_OPEN, _GIVE_UP_CALLS_BARE, _GIVE_UP_STEPS_BARE):
                 await connection.execute(statement, turn_id)
-            await connection.execute(_END_BARE, turn_id, code, TURN_MESSAGES[code])
+            ended = await connection.execute(_END_BARE, turn_id, code, TURN_MESSAGES[code])
             found = await connection.fetchrow(_BARE, turn_id)
             if found is None:
                 return FinishTurnOutput(outcome=_GONE)
             following = await activate_next(connection, ending.turn.chat_id)
         turn = turn_row(found)
+        if ended != _NO_ROW:
+            count_turn(turn)
         await self._events.close(turn_id, ending_events(turn, None))
         return FinishTurnOutput(outcome=_outcome(turn, found["steps"]), following=following)
 
@@ -192,6 +200,7 @@ class TurnEnding:
         async with self._database.transaction(actor) as session:
             turn = await session.get(TurnRow, turn_id)
         if turn is not None:
+            count_turn(turn)
             await self._events.close(turn_id, ending_events(turn, None))
 
 

@@ -9,7 +9,6 @@ OverBudgetError         a budget has too little left for the call
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -29,7 +28,6 @@ from services.models.gateway import (
     TextArrived,
 )
 from services.prompts.fitting import tokens_in
-from services.prompts.tokens import written_tokens
 from services.shielding import DefectError, shielded, until_stored
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.tools.executor import ToolExecutor
@@ -45,13 +43,14 @@ from services.turns.answers import (
     tool_requests,
     usage_event,
 )
+from services.turns.attempt_progress import AttemptProgress
 from services.turns.model_requests import PromptCutting, model_request, with_less
+from services.turns.requested_calls import RequestedCall
 from services.turns.steps import (
     Abandoned,
     AttemptOvertakenError,
     Claim,
     NewAttempt,
-    RequestedCall,
     Steps,
     StoredAnswer,
 )
@@ -60,22 +59,6 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_CHECKPOINT_S: Final = 0.1
 _CHECKPOINT_S: Final = 1.0
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What is known of an attempt while it runs.
-
-    `usage` is that of the whole answer once `is_counted`; before, what it began with.
-    `prompt_tokens` is the uncorrected estimate of what was sent.
-    """
-
-    usage: TokenUsage = field(default_factory=TokenUsage)
-    prompt_tokens: int = 0
-    is_asked: bool = False
-    has_started: bool = False
-    is_counted: bool = False
-    is_estimated: bool = False
 
 
 class ModelCalls:
@@ -134,7 +117,7 @@ class ModelCalls:
             raise AttemptOvertakenError from error
 
     async def _ask(self, attempt: NewAttempt, text: DeltaBuffer) -> CallModelOutput:
-        progress = _Progress()
+        progress = AttemptProgress()
         try:
             async with text, self._checkpoints(attempt, text, progress):
                 answer = await self._stream_fitting(attempt, text, progress)
@@ -153,7 +136,7 @@ class ModelCalls:
         return await shielded(self._complete(attempt, text, progress, answer))
 
     async def _stream_fitting(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
     ) -> AnswerEnded:
         """Ask with as much of the conversation, and with those tools, that the provider takes.
 
@@ -177,10 +160,10 @@ class ModelCalls:
             attempt = less
 
     async def _stream(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, trials: ToolTrials
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress, trials: ToolTrials
     ) -> AnswerEnded:
         request = self._request(attempt, trials.left_out)
-        progress.is_asked, progress.prompt_tokens = True, tokens_in(attempt.material)
+        progress.ask(prompt_tokens=tokens_in(attempt.material))
         async with aclosing(self._gateway.stream(request)) as events:
             async for event in events:
                 match event:
@@ -189,6 +172,7 @@ class ModelCalls:
                         await self._tell_refused(attempt, trials)
                     case TextArrived():
                         text.add(event.text)
+                        progress.write(attempt.model)
                     case AnswerEnded():
                         progress.usage, progress.is_counted = event.usage, True
                         progress.is_estimated = event.usage_estimated
@@ -206,7 +190,7 @@ class ModelCalls:
         return model_request(attempt, left_out=left_out, longest=self._max_output_tokens)
 
     async def _complete(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, answer: AnswerEnded
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress, answer: AnswerEnded
     ) -> CallModelOutput:
         try:
             requests = tool_requests(answer, attempt.offered, at_most=self._max_tool_calls)
@@ -259,20 +243,22 @@ class ModelCalls:
         except OvertakenError:
             _log.info("events_overtaken", turn_id=str(key.turn_id), step=key.step)
 
-    async def _stop(self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress) -> None:
+    async def _stop(
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
+    ) -> None:
         """Store the text until the cancellation, and what it cost."""
         with suppress(OvertakenError):
             await self._end(attempt, text, progress, failed=False, asked=progress.is_asked)
 
     async def _fail(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, *, asked: bool
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress, *, asked: bool
     ) -> bool:
         """Store the result of a failed attempt; return whether another is left for its model."""
         ended = await self._end(attempt, text, progress, failed=True, asked=asked)
         return ended.failures < self._attempts
 
     async def _defect(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
     ) -> DefectError:
         """Store the result of an attempt that failed for a defect of ours; return its error."""
         is_left = await self._fail(attempt, text, progress, asked=progress.is_asked)
@@ -282,7 +268,7 @@ class ModelCalls:
         self,
         attempt: NewAttempt,
         text: DeltaBuffer,
-        progress: _Progress,
+        progress: AttemptProgress,
         *,
         failed: bool,
         asked: bool,
@@ -297,7 +283,9 @@ class ModelCalls:
             raise
         except Exception:  # noqa: BLE001 -- whatever it is, the attempt has to end
             _log.exception("text_not_published", turn_id=str(attempt.key.turn_id))
-        used, is_estimate = self._used(attempt, text, progress, asked=asked)
+        used, is_estimate = progress.used(
+            text.text, asked=asked, estimated_input=attempt.estimated_input
+        )
         ended = await self._abandon(attempt, text.text, used, failed=failed, estimated=is_estimate)
         spent = usage_event(attempt, ended.usage, ended.cost_usd)
         ending = [spent, *self._budgets.report(ended.reached)]
@@ -327,26 +315,9 @@ class ModelCalls:
         estimate = TokenUsage(input_tokens=attempt.estimated_input)
         return await store("", estimate, estimated=True)
 
-    def _used(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress, *, asked: bool
-    ) -> tuple[TokenUsage, bool]:
-        """Return what the attempt used as far as known, and whether that is an estimate.
-
-        A provider counts the output at the end only; an answer that was cut off is counted by
-        its text. One that never began costs nothing if the provider refused it.
-        """
-        if progress.is_counted:
-            return progress.usage, progress.is_estimated
-        if progress.has_started:
-            written = max(progress.usage.output_tokens, written_tokens(text.text))
-            return progress.usage.model_copy(update={"output_tokens": written}), True
-        if not asked:
-            return TokenUsage(), False
-        return TokenUsage(input_tokens=attempt.estimated_input), True
-
     @asynccontextmanager
     async def _checkpoints(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
     ) -> AsyncIterator[None]:
         """Store the answer so far while it is being streamed."""
         keeper = asyncio.create_task(self._keep_checkpoints(attempt, text, progress))
@@ -357,7 +328,7 @@ class ModelCalls:
             await asyncio.gather(keeper, return_exceptions=True)
 
     async def _keep_checkpoints(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: _Progress
+        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
     ) -> None:
         pause_s = _FIRST_CHECKPOINT_S
         while True:
@@ -365,7 +336,7 @@ class ModelCalls:
             if not progress.has_started:
                 continue
             pause_s = _CHECKPOINT_S
-            usage, _ = self._used(attempt, text, progress, asked=True)
+            usage, _ = progress.used(text.text, asked=True, estimated_input=attempt.estimated_input)
             try:
                 await self._steps.checkpoint(attempt, answer=text.text, usage=usage)
             except DatabaseUnavailableError:

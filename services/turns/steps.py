@@ -6,10 +6,11 @@ OverBudgetError          what the attempt may cost does not fit a budget
 AttemptsLostError        too many processes died with the step
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from math import ceil
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from schema.actors import acting_user
@@ -18,10 +19,10 @@ from schema.contexts import OfferedTool, PromptLayers
 from schema.events import StepEvent
 from schema.ids import TurnId, UserId, new_id
 from schema.result import Err, Result
-from schema.tools import ApprovalPolicy
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
 from services.database import Connection, Database
+from services.metrics import Purpose, count_charge, count_invalid_calls, count_step
 from services.models.context_windows import ContextWindows
 from services.models.pricing import Pricing
 from services.prompts.conversation import PromptMaterial
@@ -31,6 +32,12 @@ from services.subscriptions.budget_alerts import ReachedBudgets, take_reached
 from services.subscriptions.budgets import Estimate, Reserved, reserved_from
 from services.turns import step_statements as sql
 from services.turns.prompt_reading import read_prompt
+from services.turns.requested_calls import (
+    RequestedCall,
+    ToolRequest,
+    invalid_tools,
+    store_requests,
+)
 
 _MAX_LOST: Final = 10
 """Attempts of a step that may die with their workers, e.g. in a deployment."""
@@ -94,14 +101,6 @@ class _Spent(NamedTuple):
     cost_usd: Decimal
 
 
-class RequestedCall(NamedTuple):
-    """A stored tool call, and whether it needs approval."""
-
-    id: str
-    name: str
-    needs_approval: bool
-
-
 class Completed(NamedTuple):
     """The cost of a completed step, the tool calls it requests, and budgets it has reached."""
 
@@ -137,6 +136,7 @@ class NewAttempt:
     material: PromptMaterial
     max_tokens: int
     is_cut: bool = False
+    begun_at: float = field(default_factory=perf_counter, compare=False)
 
     @property
     def offered(self) -> tuple[OfferedTool, ...]:
@@ -147,16 +147,6 @@ class NewAttempt:
     def start(self) -> StepEvent:
         """The event that announces the attempt to clients."""
         return StepEvent(step=self.key.step, attempt=self.key.attempt, model=self.model)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolRequest:
-    """A tool call as the model requested it; `problem` is why it can't be run."""
-
-    id: str
-    name: str
-    input: dict[str, Any]
-    problem: str | None = None
 
 
 class Abandoned(NamedTuple):
@@ -286,9 +276,18 @@ class Steps:
             )
             if held is None:
                 raise AttemptOvertakenError
-            calls = await _request(connection, attempt, tool_requests)
+            calls = await store_requests(
+                connection,
+                tool_requests,
+                attempt.offered,
+                turn_id=key.turn_id,
+                step=key.step,
+                user_id=key.user_id,
+            )
             is_limited = held["is_limited"]
             reached = await take_reached(connection, key.turn_id) if is_limited else ()
+        self._count(attempt, StepStatus.COMPLETED, usage, spent)
+        count_invalid_calls(invalid_tools(tool_requests, attempt.offered))
         return Completed(spent.cost_usd, calls, reached)
 
     async def abandon(
@@ -308,7 +307,20 @@ class Steps:
                 sql.FAILURES, key.turn_id, key.step, attempt.model
             )
             reached = await take_reached(connection, key.turn_id) if is_limited else ()
+        self._count(attempt, status, usage, spent)
         return Abandoned(failures, usage, spent.cost_usd, reached)
+
+    def _count(
+        self, attempt: NewAttempt, result: StepStatus, usage: TokenUsage, spent: _Spent
+    ) -> None:
+        count_step(attempt.model, result, duration_s=perf_counter() - attempt.begun_at)
+        count_charge(
+            attempt.model,
+            Purpose.ANSWER,
+            usage=usage,
+            cost_usd=spent.cost_usd,
+            saved_usd=self._pricing.saved_by_cache(attempt.model, usage),
+        )
 
     def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> _Spent:
         return _Spent(
@@ -359,34 +371,3 @@ async def _lose_older(connection: Connection, turn_id: TurnId, step: int, attemp
     lost = await connection.fetchval(sql.LOSE_OLDER, turn_id, step, attempt)
     if lost >= _MAX_LOST:
         raise AttemptsLostError
-
-
-async def _request(
-    connection: Connection, attempt: NewAttempt, requests: Sequence[ToolRequest]
-) -> tuple[RequestedCall, ...]:
-    """Store the tool calls; return with each whether it needs approval."""
-    if not requests:
-        return ()
-    policies = {tool.name: tool.approval for tool in attempt.offered}
-    rows = _rows_of(attempt.key, requests, policies)
-    await connection.executemany(sql.REQUEST_TOOL, rows)
-    to_approve: set[str] = set()
-    if ApprovalPolicy.ASK in {policies.get(request.name) for request in requests}:
-        found = await connection.fetch(sql.TO_APPROVE, attempt.key.turn_id, attempt.key.step)
-        to_approve = {row["tool_call_id"] for row in found}
-    return tuple(
-        RequestedCall(request.id, request.name, request.id in to_approve) for request in requests
-    )
-
-
-def _rows_of(
-    key: AttemptKey, requests: Sequence[ToolRequest], policies: Mapping[str, ApprovalPolicy]
-) -> list[tuple[object, ...]]:
-    return [
-        (
-            *(key.turn_id, key.step, request.id, key.user_id, position, request.name),
-            *(request.input, policies.get(request.name, ApprovalPolicy.AUTO).value),
-            request.problem,
-        )
-        for position, request in enumerate(requests)
-    ]

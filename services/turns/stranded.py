@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, exists
 from sqlalchemy.orm import aliased
@@ -34,6 +34,33 @@ _LOSE_DEAD_CHARGES: Final = f"""
 UPDATE ledger SET status = 'lost', settled_at = now()
 WHERE id IN (SELECT id {_DEAD_CHARGES} LIMIT {_BATCH})
 """  # noqa: S608 -- the condition is a constant of ours
+
+
+_UNFINISHED_NOW: Final = """
+SELECT count(*) FILTER (WHERE status = 'queued') AS queued,
+       count(*) FILTER (WHERE status = 'running') AS running,
+       count(*) FILTER (WHERE status = 'awaiting_approval') AS awaiting_approval,
+       coalesce(extract(epoch FROM now() - min(created_at) FILTER (
+           WHERE status = 'queued' AND active)), 0)::float8 AS unstarted_s,
+       (SELECT count(*) FROM turns AS waiting JOIN tool_calls ON tool_calls.turn_id = waiting.id
+        WHERE waiting.status = 'awaiting_approval' AND tool_calls.status = 'awaiting_approval'
+          AND tool_calls.decision IS NULL) AS approvals
+FROM turns WHERE status IN ('queued', 'running', 'awaiting_approval')
+"""
+
+
+class UnfinishedTurns(NamedTuple):
+    """How many turns are in which status, and how many tool calls await approval.
+
+    Units: `unstarted_s` is the age in seconds of the oldest turn that holds its chat and has not
+    begun; 0 if there is none.
+    """
+
+    queued: int
+    running: int
+    awaiting_approval: int
+    unstarted_s: float
+    approvals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +100,12 @@ class StrandedTurnSearch:
             )
             for row in rows
         ]
+
+    async def unfinished(self) -> UnfinishedTurns:
+        """Return how many turns have not ended, for metrics."""
+        async with self._database.statements(SERVICE) as connection:
+            (found,) = await connection.fetch(_UNFINISHED_NOW)
+        return UnfinishedTurns(*found)
 
     async def is_any_waiting(self, *, older_than: timedelta) -> bool:
         """Whether any turn waits in a chat that no turn holds."""

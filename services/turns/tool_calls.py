@@ -23,6 +23,7 @@ from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCall
 from services.database import Connection, Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter
+from services.metrics import count_tool_call
 from services.shielding import shielded, until_stored
 from services.tools.definition import ToolExecution, ToolOutcome, ToolProgress, execution_key
 from services.tools.executor import AnswersLater, ToolExecutor
@@ -243,6 +244,8 @@ class ToolCalls:
             row = tool_call_row(found or await _stored(connection, call))
             if denied:
                 await connection.execute(sql.RESUME, call.turn.turn_id)
+        if found is not None:
+            count_tool_call(row, tool=call.name)
         return row
 
     async def _publish_end(self, call: RunToolInput, row: ToolCallRow) -> None:

@@ -23,6 +23,7 @@ from schema.turns import RunToolInput, ToolCallStatus, TurnStatus
 from services.database import Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter, OvertakenError
+from services.metrics import count_tool_call
 from services.outgoing.signatures import SignatureProblem, problem_of_signature
 from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS, ToolOutcome, bounded
 from services.tools.masks import SecretMask
@@ -143,7 +144,11 @@ class ToolCallbacks:
             stored = await connection.fetchrow(
                 sql.STORE, *call, status.value, outcome.output, None, 0
             )
-        return None if stored is None else tool_call_row(stored)
+        if stored is None:
+            return None
+        row = tool_call_row(stored)
+        count_tool_call(row, tool=row.name)
+        return row
 
     async def _publish(self, row: ToolCallRow) -> None:
         try:

@@ -114,6 +114,7 @@ class Client:
     def __init__(self, api: AsyncEverturn, http: httpx2.AsyncClient, session: Session) -> None:
         self.api = api
         self.email = str(session.user.email)
+        self.user_id = session.user.id
         self._http = http
         self._session = session
 
@@ -138,10 +139,16 @@ class Client:
         return self._session.access_token.get_secret_value()
 
     async def request(
-        self, method: str, path: str, body: object = None, *, token: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = None,
+        **more_headers: str,
     ) -> httpx2.Response:
         """Return the response to a request, whatever its status."""
-        headers = {"Authorization": f"Bearer {token or self.token}"}
+        headers = {"Authorization": f"Bearer {token or self.token}", **more_headers}
         return await self._http.request(method, path, json=body, headers=headers)
 
     async def new_chat(self) -> str:

@@ -20,6 +20,7 @@ from temporalio.runtime import (
     TelemetryFilter,
 )
 
+from services import metrics
 from services.database import Database
 from services.embeddings import Embedder, Purpose, make_embedder
 from services.events.writer import EventWriter
@@ -27,6 +28,7 @@ from services.models.context_windows import ContextWindows
 from services.models.pricing import Pricing
 from services.settings import Settings
 from services.turns.ending import TurnEnding
+from workers.process_metrics import sdk_metrics
 
 _REDIS_TIMEOUT_S: Final = 1.0
 _REDIS_CONNECTIONS: Final = 100
@@ -56,7 +58,9 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
     fallback = (settings.fallback_model,) if settings.fallback_model else ()
     memories = (settings.model_of_memories,) if settings.memory_extraction else ()
     reasoning = (settings.deep_reasoning_model,) if settings.deep_reasoning_model else ()
-    pricing.require((*settings.models, settings.default_model, *fallback, *memories, *reasoning))
+    models = (*settings.models, settings.default_model, *fallback, *memories, *reasoning)
+    pricing.require(models)
+    metrics.expect(models)
     windows = ContextWindows(settings.context_windows, max_output_tokens=settings.max_output_tokens)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
@@ -104,7 +108,7 @@ def _make_embedder(settings: Settings) -> Embedder:
 
 
 @cache
-def _runtime() -> Runtime:
+def _runtime(*, has_metrics: bool) -> Runtime:
     """Return the one runtime of the SDK's native core, whose logs join all others."""
     forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
     return Runtime(
@@ -112,7 +116,9 @@ def _runtime() -> Runtime:
             logging=LoggingConfig(
                 filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
                 forwarding=forwarding,
-            )
+            ),
+            metrics=sdk_metrics() if has_metrics else None,
+            attach_service_name=False,
         )
     )
 
@@ -126,6 +132,6 @@ async def connect_temporal(settings: Settings, *, lazy: bool) -> Client:
         settings.temporal_address,
         namespace=settings.temporal_namespace,
         data_converter=pydantic_data_converter,
-        runtime=_runtime(),
+        runtime=_runtime(has_metrics=settings.metrics_port > 0),
         lazy=lazy,
     )

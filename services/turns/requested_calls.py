@@ -1,0 +1,67 @@
+"""Tool calls as a model requests them, stored together with the answer that does."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from schema.contexts import OfferedTool
+from schema.ids import TurnId, UserId
+from schema.tools import ApprovalPolicy
+from services.database import Connection
+from services.turns import step_statements as sql
+
+
+class RequestedCall(NamedTuple):
+    """A stored tool call, and whether it needs approval."""
+
+    id: str
+    name: str
+    needs_approval: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """A tool call as the model requested it; `problem` is why it can't be run."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+    problem: str | None = None
+
+
+async def store_requests(
+    connection: Connection,
+    requests: Sequence[ToolRequest],
+    offered: Iterable[OfferedTool],
+    *,
+    turn_id: TurnId,
+    step: int,
+    user_id: UserId,
+) -> tuple[RequestedCall, ...]:
+    """Store the tool calls; return with each whether it needs approval."""
+    if not requests:
+        return ()
+    policies = {tool.name: tool.approval for tool in offered}
+    rows = [
+        (
+            *(turn_id, step, request.id, user_id, position, request.name),
+            *(request.input, policies.get(request.name, ApprovalPolicy.AUTO).value),
+            request.problem,
+        )
+        for position, request in enumerate(requests)
+    ]
+    await connection.executemany(sql.REQUEST_TOOL, rows)
+    to_approve: set[str] = set()
+    if ApprovalPolicy.ASK in {policies.get(request.name) for request in requests}:
+        found = await connection.fetch(sql.TO_APPROVE, turn_id, step)
+        to_approve = {row["tool_call_id"] for row in found}
+    return tuple(
+        RequestedCall(request.id, request.name, request.id in to_approve) for request in requests
+    )
+
+
+def invalid_tools(requests: Sequence[ToolRequest], offered: Iterable[OfferedTool]) -> Sequence[str]:
+    """Return the tool of each call that can't be run; a name that was not offered is `unknown`."""
+    names = {tool.name for tool in offered}
+    invalid = (request.name for request in requests if request.problem is not None)
+    return [name if name in names else "unknown" for name in invalid]
