@@ -55,14 +55,14 @@ class RefreshProgress(StrEnum):
 class TemporalGateway:
     """Starts and reaches workflows on behalf of requests.
 
-    With `eager`, a worker in this process runs the first task of a turn.
+    While `is_eager`, a worker in this process runs the first task of a turn.
     Units: `refresh_wait_s` is how long a request waits for a refresh.
     """
 
     def __init__(self, client: Client, *, eager: bool, refresh_wait_s: float = 36.0) -> None:
         self._client = client
         self._turns = TurnWorkflows(client)
-        self._eager = eager
+        self.is_eager = eager
         self._refresh_wait_s = refresh_wait_s
         self._background: set[asyncio.Future[Any]] = set()
 
@@ -104,7 +104,7 @@ class TemporalGateway:
                     task_timeout=TASK_TIMEOUT,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     search_attributes=turn_attributes(turn),
-                    request_eager_start=self._eager,
+                    request_eager_start=self.is_eager,
                 )
         except WorkflowAlreadyStartedError:
             return True

@@ -9,6 +9,7 @@ import socket
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -21,6 +22,7 @@ from temporalio.worker import Worker
 from api.app import create_app
 from api.connections import ConnectionBounds, OpenConnections
 from api.http_protocol import ServerConfig
+from api.temporal_gateway import TemporalGateway
 from schema.names import TURNS_QUEUE
 from services.models.gateway import load_sdk
 from services.settings import Settings
@@ -32,6 +34,7 @@ from workers.composition.foundation import (
     open_foundation,
     warm_up,
 )
+from workers.deployment.versions import noting_whether_current
 from workers.metrics import ProcessHealth, serving_metrics
 from workers.process_metrics import process_metrics
 from workers.startup import await_start_signal, resume_collection
@@ -79,7 +82,9 @@ async def serve_api(settings: Settings) -> None:
         stack.enter_context(serving_metrics(settings, registry, health=health))
         stack.enter_context(process_metrics(settings, health, registry))
         await stack.enter_async_context(health.beating())
-        worker = await _host_worker(stack, foundation, client) if settings.eager_worker else None
+        worker = None
+        if settings.eager_worker:
+            worker = await _host_worker(stack, foundation, client, services.temporal)
         resume_collection()
         ending: list[asyncio.Task[None]] = []
 
@@ -159,15 +164,26 @@ class _Server(uvicorn.Server):
         resume_collection()
 
 
-async def _host_worker(stack: AsyncExitStack, foundation: Foundation, client: Client) -> Worker:
-    """Run a worker in this process, which takes the first task of the turns accepted here."""
+async def _host_worker(
+    stack: AsyncExitStack, foundation: Foundation, client: Client, gateway: TemporalGateway
+) -> Worker:
+    """Run a worker in this process, which takes the first task of the turns accepted here.
+
+    A worker with a version does so only while that is the current one.
+    """
     # A process without one needs no package of the model provider.
     from workers.composition.activities import open_activities  # noqa: PLC0415
     from workers.worker import make_worker  # noqa: PLC0415
 
     activities = await stack.enter_async_context(open_activities(foundation, client))
     worker = make_worker(client, TURNS_QUEUE, activities, foundation.settings)
-    return await stack.enter_async_context(worker)
+    await stack.enter_async_context(worker)
+    build_id = foundation.settings.build_id
+    if build_id is not None:
+        gateway.is_eager = False
+        note = partial(setattr, gateway, "is_eager")
+        await stack.enter_async_context(noting_whether_current(client, build_id, note))
+    return worker
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -92,3 +92,12 @@ async def test_the_end_of_a_stream_is_the_end_of_what_feeds_it() -> None:
     await frames.aclose()
 
     assert ended == [True]
+
+
+async def test_the_stream_of_a_process_that_stops_ends_with_a_comment() -> None:
+    async def signed_in() -> bool:
+        return True
+
+    frames = sse._frames(silences(1), signed_in=signed_in, is_stopping=lambda: True)
+
+    assert [frame async for frame in frames][-1] == b": this server is stopping, reconnect\n\n"

@@ -1,7 +1,8 @@
 """The versions of the workers in Temporal: which is current, and what still runs on others."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -28,8 +29,10 @@ _log = structlog.get_logger(__name__)
 _DEV_STARTS_WITHIN: Final = timedelta(seconds=45)
 _RPC_TIMEOUT: Final = timedelta(seconds=10)
 _PAUSE_S: Final = 0.25
+_LOOK_S: Final = 3.0
 _SETTLED_AFTER: Final = timedelta(seconds=10)
-"""A run whose first task was handed out just before a promotion is counted by then."""
+"""By then an API no longer starts turns eagerly on a version that was current, and a run whose
+first task was handed out just before a promotion is counted."""
 
 _PASSING: Final = (
     *(RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED),
@@ -114,6 +117,32 @@ async def promote_dev(client: Client, build_id: str | None) -> None:
     """
     if build_id == DEV_BUILD_ID:
         await WorkerVersions(client).promote(build_id, within=_DEV_STARTS_WITHIN)
+
+
+@asynccontextmanager
+async def noting_whether_current(
+    client: Client, build_id: str, note: Callable[[bool], None]
+) -> AsyncIterator[None]:
+    """Call `note` with whether a version is current, again and again while the block runs.
+
+    An eager start goes to the worker beside it, whichever version is current: Temporal does not
+    check that.
+    """
+
+    async def look() -> None:
+        while True:
+            try:
+                note(await WorkerVersions(client).current() == build_id)
+            except DeploymentError as error:
+                _log.warning("worker_version_not_checked", reason=str(error))
+            await asyncio.sleep(_LOOK_S)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 class WorkerVersions:
