@@ -8,6 +8,7 @@ import yaml
 from tests.fixtures.prometheus import RULES, promtool, rules
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
+TESTS = Path(__file__).with_name("alert_rules.yml")
 
 
 def test_prometheus_takes_the_rules() -> None:
@@ -17,11 +18,11 @@ def test_prometheus_takes_the_rules() -> None:
 
 
 def test_alerts_fire_when_they_should_and_only_then() -> None:
-    assert "SUCCESS" in promtool("test", "rules", "rules_test.yml", folder=RULES.parent)
+    assert "SUCCESS" in promtool("test", "rules", str(TESTS))
 
 
 def test_every_alert_is_tested_to_fire_and_to_stay_silent() -> None:
-    tests = yaml.safe_load((RULES.parent / "rules_test.yml").read_text())["tests"]
+    tests = yaml.safe_load(TESTS.read_text())["tests"]
     expected = {
         (case["alertname"], bool(case.get("exp_alerts")))
         for test in tests
