@@ -65,7 +65,7 @@ async def everturn(shared_folder: Path, model_url: str) -> AsyncIterator[Evertur
 
 
 @pytest.fixture(scope="session")
-async def api_url(request: pytest.FixtureRequest) -> str:
+def api_url(request: pytest.FixtureRequest) -> str:
     """The API that is tested: that of `--url`, or of an `everturn dev` of our own."""
     url: str | None = request.config.option.url
     if url:
