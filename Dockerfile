@@ -25,7 +25,7 @@ COPY . .
 ARG SOURCE_DATE_EPOCH=0
 RUN python -m venv /opt/everturn \
     && requirements/install /opt/everturn production \
-    && /opt/everturn/bin/uv pip uninstall --quiet --python /opt/everturn/bin/python pip uv \
+    && /opt/everturn/bin/uv pip uninstall --quiet --python /opt/everturn/bin/python pip setuptools uv \
     && find /opt/everturn \( -name uv_cache.json -o -name direct_url.json \) -delete \
     && find /opt/everturn -name RECORD -exec sed -i '/uv_cache.json\|direct_url.json/d' {} + \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \

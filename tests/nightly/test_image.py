@@ -49,7 +49,7 @@ def build(root: Path) -> None:
         | variables
         | {"PATH": f"{python}:{os.environ['PATH']}", "SOURCE_DATE_EPOCH": str(COMMIT_DATE)}
         # What a machine has fetched before is fetched by its hash, too.
-        | {"UV_NO_CACHE": ""},
+        | {"UV_NO_CACHE": "false"},
         check=True,
     )
 
