@@ -26,7 +26,7 @@ ARG SOURCE_DATE_EPOCH=0
 RUN python -m venv /opt/everturn \
     && requirements/install /opt/everturn production \
     && /opt/everturn/bin/uv pip uninstall --quiet --python /opt/everturn/bin/python pip setuptools uv \
-    && find /opt/everturn \( -name uv_cache.json -o -name direct_url.json \) -delete \
+    && find /opt/everturn \( -name .lock -o -name uv_cache.json -o -name direct_url.json \) -delete \
     && find /opt/everturn -name RECORD -exec sed -i '/uv_cache.json\|direct_url.json/d' {} + \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         /opt/everturn/lib/python3.*/site-packages \
@@ -44,9 +44,12 @@ LABEL org.opencontainers.image.title="Everturn" \
       org.opencontainers.image.revision="${REVISION}" \
       io.everturn.build-id="${BUILD_ID}"
 
+# Before the user: what is installed belongs to root.
+COPY --from=build /opt/everturn /opt/everturn
+WORKDIR /opt/everturn
+
 # Numbers, so that Kubernetes can check that the user is not root.
 USER 10001:10001
-WORKDIR /opt/everturn
 
 # MCP servers over stdio keep their folders below HOME, which is a volume or a tmpfs.
 ENV EVERTURN_API_HOST=0.0.0.0 \
@@ -57,8 +60,6 @@ ENV EVERTURN_API_HOST=0.0.0.0 \
     PATH=/opt/everturn/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-
-COPY --from=build /opt/everturn /opt/everturn
 
 EXPOSE 8000 9464
 STOPSIGNAL SIGTERM

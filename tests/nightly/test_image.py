@@ -126,6 +126,13 @@ def test_the_default_embedder_has_its_model(image: Path) -> None:
     assert ended.stdout == "True\n"
 
 
+def test_only_root_can_change_what_is_installed(image: Path) -> None:
+    writable = 0o022
+    loose = [path for path in (image / "opt").rglob("*") if not path.is_symlink()]
+
+    assert [path for path in loose if path.stat().st_mode & writable] == []
+
+
 def test_the_same_commit_gives_the_same_image(image: Path) -> None:
     first = digests(image)
 
