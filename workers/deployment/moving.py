@@ -29,8 +29,8 @@ class ForeignCodeError(DeploymentError):
 
     def __init__(self, build_id: str, own: str | None) -> None:
         super().__init__(
-            f"Only the code of version {build_id} can tell what moves to it; this is "
-            f"{own or 'without a version'}. Run this from its image, with EVERTURN_BUILD_ID."
+            f"Only the code of version {build_id} can tell what can move to it; this is "
+            f"{f'version {own}' if own else 'without a version'}. Run this from its image."
         )
 
 
