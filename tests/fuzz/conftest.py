@@ -13,7 +13,7 @@ from tests.fuzz.operations import Operation, operations
 from tests.fuzz.things import parameters_of
 
 EXAMPLES_VARIABLE: Final = "EVERTURN_FUZZ_EXAMPLES"
-_EXAMPLES: Final = 4
+_EXAMPLES: Final = 2
 
 _KINDS: Final[dict[str, Callable[[Operation], object]]] = {
     "operation": lambda _: True,
