@@ -14,8 +14,9 @@ import structlog
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
+from activities.namespace import find_problem
 from activities.turn_workflows import TurnWorkflows
 from schema.ids import DocumentId, TurnId, UserId, ingestion_workflow_id, turn_workflow_id
 from schema.ingestion import DocumentVersionReference
@@ -37,7 +38,16 @@ _log = structlog.get_logger(__name__)
 
 _TEMPORAL_TIMEOUT_S: Final = 3.0
 """For all attempts together: Temporal's client retries for ten seconds by itself."""
+_HEALTH_TIMEOUT_S: Final = 0.8
+"""Probes of readiness wait a second."""
+_COMPLETE_FOR_S: Final = 60.0
 _UNAVAILABLE: Final = (RPCError, RuntimeError, TimeoutError)
+_WRONG_SETUP: Final = frozenset(
+    {
+        *(RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND),
+        *(RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED),
+    }
+)
 _REFRESH_TIMEOUT: Final = timedelta(minutes=5)
 """No worker ran the refresh within this time; the next request starts a new one."""
 _QUEUEING_S: Final = 6.0
@@ -65,15 +75,40 @@ class TemporalGateway:
         self.is_eager = eager
         self._refresh_wait_s = refresh_wait_s
         self._background: set[asyncio.Future[Any]] = set()
+        self._problem: str | None = None
+        self._complete_until = float("-inf")
 
-    async def is_reachable(self) -> bool:
-        """Return whether Temporal answers."""
+    async def find_problem(self, *, within_s: float = _HEALTH_TIMEOUT_S) -> str | None:
+        """Return what keeps turns from running, as a sentence; None if nothing does.
+
+        What changes is logged. A namespace that was complete is looked at once a minute.
+        """
         try:
-            async with temporal_timeout():
-                return await self._client.service_client.check_health()
+            async with asyncio.timeout(within_s):
+                problem = await self._look_for_problem()
         except _UNAVAILABLE as error:
-            unavailable_cause(error)
-            return False
+            problem = f"Temporal can't be reached ({unavailable_cause(error)})."
+        if problem != self._problem:
+            if problem is None:
+                _log.info("temporal_problem_solved")
+            else:
+                _log.error("temporal_problem", problem=problem)
+            self._problem = problem
+        return problem
+
+    async def _look_for_problem(self) -> str | None:
+        clock = asyncio.get_running_loop().time
+        if clock() < self._complete_until:
+            healthy = await self._client.service_client.check_health()
+            return None if healthy else "Temporal is not serving."
+        problem = await find_problem(self._client)
+        if problem is None:
+            self._complete_until = clock() + _COMPLETE_FOR_S
+        return problem
+
+    def find_problem_in_background(self) -> None:
+        """Log what keeps turns from running, if anything does, without waiting for Temporal."""
+        self._run_in_background(self.find_problem(within_s=_TEMPORAL_TIMEOUT_S))
 
     def dispatch_turn(self, accepted: Accepted) -> Awaitable[bool]:
         """Start the turn, and cancel the one that it interrupts, even if the client disconnects.
@@ -109,8 +144,7 @@ class TemporalGateway:
         except WorkflowAlreadyStartedError:
             return True
         except _UNAVAILABLE as error:
-            cause = unavailable_cause(error)
-            _log.warning("turn_start_postponed", turn_id=str(turn.turn_id), cause=cause)
+            _log_postponed_start(turn.turn_id, error)
             return False
         return True
 
@@ -253,6 +287,15 @@ class TemporalGateway:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+
+def _log_postponed_start(turn_id: TurnId, error: RPCError | RuntimeError | TimeoutError) -> None:
+    """Log why a turn could not be started: an outage passes, what is set up wrong does not."""
+    ids = {"turn_id": str(turn_id), "cause": unavailable_cause(error)}
+    if isinstance(error, RPCError) and error.status in _WRONG_SETUP:
+        _log.error("turn_start_refused", **ids, reason=error.message)
+    else:
+        _log.warning("turn_start_postponed", **ids)
 
 
 def temporal_timeout() -> asyncio.Timeout:

@@ -30,5 +30,12 @@ USER_ID_ATTRIBUTE: Final = "EverturnUserId"
 CHAT_ID_ATTRIBUTE: Final = "EverturnChatId"
 MODEL_ATTRIBUTE: Final = "EverturnModel"
 
+SEARCH_ATTRIBUTES: Final = {
+    USER_ID_ATTRIBUTE: "Keyword",
+    CHAT_ID_ATTRIBUTE: "Keyword",
+    MODEL_ATTRIBUTE: "Keyword",
+}
+"""What a namespace must have, with types as Temporal's command line names them."""
+
 TASK_TIMEOUT: Final = timedelta(seconds=5)
 """How long a worker may hold a workflow task before another gets it."""

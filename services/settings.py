@@ -1,5 +1,9 @@
-"""The settings: their names in the environment, defaults and bounds."""
+"""The settings: their names in the environment, defaults and bounds.
 
+Each can also be read from a file: see setting_files.py.
+"""
+
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,11 +20,20 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from schema.usage import ModelPrice
 from schema.users import Email
 from schema.web_addresses import WebAddress
+from services.setting_files import with_files
+from services.setup_errors import SetupError
 
 
 def _standard(name: str) -> AliasChoices:
@@ -62,6 +75,36 @@ class Settings(BaseSettings):
     temporal_address: str = Field("127.0.0.1:7233", validation_alias=_standard("TEMPORAL_ADDRESS"))
     temporal_ui_url: WebAddress | None = None
     temporal_namespace: str = Field("default", validation_alias=_standard("TEMPORAL_NAMESPACE"))
+    temporal_api_key: SecretStr | None = Field(None, validation_alias=_standard("TEMPORAL_API_KEY"))
+    temporal_tls: bool | None = Field(None, validation_alias=_standard("TEMPORAL_TLS"))
+    temporal_tls_server_name: str | None = Field(
+        None, validation_alias=_standard("TEMPORAL_TLS_SERVER_NAME")
+    )
+    temporal_tls_server_ca_cert_path: str | None = Field(
+        None, validation_alias=_standard("TEMPORAL_TLS_SERVER_CA_CERT_PATH")
+    )
+    temporal_tls_server_ca_cert_data: str | None = Field(
+        None, validation_alias=_standard("TEMPORAL_TLS_SERVER_CA_CERT_DATA")
+    )
+    temporal_tls_client_cert_path: str | None = Field(
+        None, validation_alias=_standard("TEMPORAL_TLS_CLIENT_CERT_PATH")
+    )
+    temporal_tls_client_cert_data: str | None = Field(
+        None, validation_alias=_standard("TEMPORAL_TLS_CLIENT_CERT_DATA")
+    )
+    temporal_tls_client_key_path: str | None = Field(
+        None, validation_alias=_standard("TEMPORAL_TLS_CLIENT_KEY_PATH")
+    )
+    temporal_tls_client_key_data: SecretStr | None = Field(
+        None, validation_alias=_standard("TEMPORAL_TLS_CLIENT_KEY_DATA")
+    )
+    temporal_config_file: str | None = Field(
+        None, validation_alias=_standard("TEMPORAL_CONFIG_FILE")
+    )
+    temporal_profile: str | None = Field(None, validation_alias=_standard("TEMPORAL_PROFILE"))
+    temporal_encryption_keys: SecretStr | None = Field(
+        None, description="Of what goes through Temporal."
+    )
     anthropic_api_key: SecretStr | None = Field(
         None, validation_alias=_standard("ANTHROPIC_API_KEY")
     )
@@ -214,6 +257,22 @@ class Settings(BaseSettings):
         cheap = next((model for model in self.models if "haiku" in model), self.default_model)
         return self.memory_model or cheap
 
+    @classmethod
+    def settings_customise_sources(  # noqa: PLR0917 -- pydantic-settings' own signature
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read files of settings where the environment or `.env` names them."""
+        del settings_cls, file_secret_settings
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):
+                source.env_vars = with_files(source.env_vars, map(variable_of, cls.model_fields))
+        return init_settings, env_settings, dotenv_settings
+
     @field_validator("issuers")
     @classmethod
     def _trust(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -225,11 +284,12 @@ class Settings(BaseSettings):
         return TypeAdapter(ExternalIssuerList).validate_python(value)
 
     @field_validator(
-        *("public_url", "alert_webhook_url", "alert_webhook_secret", "build_id"), mode="before"
+        *("public_url", "alert_webhook_url", "alert_webhook_secret", "build_id", "temporal_tls"),
+        mode="before",
     )
     @classmethod
     def _unset(cls, value: object) -> object:
-        return value or None
+        return None if value == "" else value
 
     @field_validator("models", "trusted_proxies", "allowed_private_hosts", mode="before")
     @classmethod
@@ -247,9 +307,25 @@ class Settings(BaseSettings):
         return self
 
 
-def explain_invalid_settings(error: ValidationError) -> str:
-    """Return one line that says what is wrong with which variables, without their values."""
-    return f"Invalid settings. {'; '.join(map(_problem, error.errors()))}"
+class InvalidSettingsError(SetupError):
+    """Settings are out of bounds, of the wrong type, or don't go together."""
+
+
+def read_settings(**given: object) -> Settings:
+    """Return the settings of this process; what is given takes precedence.
+
+    Errors: InvalidSettingsError, SettingFileError: one line that says what is wrong with which
+    variables, without their values.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # fields of any type
+    except ValidationError as error:
+        problems = "; ".join(map(_problem, error.errors()))
+    except SettingsError as error:
+        # Its text names the field that is not JSON, and nothing else.
+        field = re.search(r'field "(\w+)"', str(error))
+        problems = f"{variable_of(field[1]) if field else error}: must be valid JSON"
+    raise InvalidSettingsError(f"Invalid settings. {problems}")
 
 
 def _problem(error: ErrorDetails) -> str:
@@ -260,5 +336,13 @@ def _problem(error: ErrorDetails) -> str:
 
 
 def _variable(name: str) -> str:
+    """Return the variable of what an error names: a field, or a standard name."""
+    return variable_of(name) if name in Settings.model_fields else name
+
+
+def variable_of(field: str) -> str:
     """Return the environment variable of a setting; some have a standard name."""
-    return f"EVERTURN_{name.upper()}" if name in Settings.model_fields else name
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"EVERTURN_{field.upper()}"

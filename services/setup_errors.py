@@ -11,7 +11,15 @@ EmbeddingKeyError          services/embeddings/selection.py
 EmbeddingAddressError      services/embeddings/selection.py
 EmbeddingDimensionsError   services/embeddings/selection.py
 EmbeddedModelMissingError  services/embeddings/selection.py
-UnsafeRoleError            services/database/migrations.py
+InvalidSettingsError       services/settings.py
+SettingFileError           services/setting_files.py
+DatabaseSetupError         services/database/startup.py
+SchemaError                services/database/startup.py
+MissingRoleError           services/database/migrations.py; five more of migrations there
+NamespaceError             activities/namespace.py
+RedisUrlError              workers/composition/foundation.py
+TemporalConfigError        workers/composition/temporal.py
+TemporalUnreachableError   workers/composition/temporal.py
 """
 
 

@@ -24,16 +24,13 @@ from api.connections import ConnectionBounds, OpenConnections
 from api.http_protocol import ServerConfig
 from api.temporal_gateway import TemporalGateway
 from schema.names import TURNS_QUEUE
+from services.database.startup import require_schema
 from services.models.gateway import load_sdk
 from services.settings import Settings
 from services.setup_errors import PortTakenError
 from workers.composition.api import open_api_services
-from workers.composition.foundation import (
-    Foundation,
-    connect_temporal,
-    open_foundation,
-    warm_up,
-)
+from workers.composition.foundation import Foundation, open_foundation, warm_up
+from workers.composition.temporal import connect_temporal
 from workers.deployment.versions import noting_whether_current
 from workers.metrics import ProcessHealth, serving_metrics
 from workers.process_metrics import process_metrics
@@ -55,8 +52,8 @@ must be the one that sends, or a request meets a connection that is just being c
 async def serve_api(settings: Settings) -> None:
     """Run the API until SIGINT or SIGTERM; with `eager_worker`, also a worker for turns.
 
-    Errors: PortTakenError; DatabaseUnavailableError at the start; later outages are answered with
-    503.
+    Errors: PortTakenError; DatabaseSetupError or SchemaError at the start. Later outages are
+    answered with 503.
     """
     async with AsyncExitStack() as stack:
         # First, so that clients which come early wait in its queue instead of being refused.
@@ -70,7 +67,7 @@ async def serve_api(settings: Settings) -> None:
         services = await stack.enter_async_context(
             open_api_services(foundation, client, eager=settings.eager_worker)
         )
-        await foundation.database.ping()
+        await require_schema(foundation.database, settings.database_url.get_secret_value())
         app = create_app(
             services,
             max_body_bytes=settings.max_body_bytes,

@@ -6,8 +6,9 @@ image needs none of the embedded servers.
 # ruff: noqa: PLC0415 -- see above
 
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,9 @@ from workers.administration.command import app as administration
 from workers.administration.options import DATA_DIR, ApiUrl, DevDataDir
 from workers.deployment.command import app as deployment
 from workers.startup import pause_collection
+
+if TYPE_CHECKING:
+    from services.settings import Settings
 
 app = typer.Typer(
     name="everturn",
@@ -68,6 +72,14 @@ def worker(
     run_process(lambda settings: serve_queues(settings, queue))
 
 
+CreateNamespace = Annotated[
+    bool, typer.Option("--create-namespace", help="Create the namespace if it is missing.")
+]
+RetentionDays = Annotated[
+    int, typer.Option(min=1, help="How long a new namespace keeps ended workflows, in days.")
+]
+
+
 @app.command()
 def migrate(
     *,
@@ -77,15 +89,40 @@ def migrate(
     yes: Annotated[
         bool, typer.Option("--yes", help="Confirm that reverting deletes data.")
     ] = False,
+    temporal: Annotated[
+        bool, typer.Option(help="At `head`, also add Temporal's search attributes.")
+    ] = True,
+    create_namespace: CreateNamespace = False,
+    retention_days: RetentionDays = 7,
 ) -> None:
-    """Migrate the database to the newest schema, or to a given revision."""
+    """Migrate the database to the newest schema, or to a given revision, and set up Temporal."""
     pause_collection()
-    from workers.migration import migrate_database
+    from workers.migration import migrate_database, set_up_temporal
+    from workers.process import run_process
+
+    async def run(settings: "Settings") -> None:
+        await migrate_database(settings, revision=revision, may_revert=yes)
+        if temporal and revision == "head":
+            retention = timedelta(days=retention_days)
+            await set_up_temporal(settings, create_namespace=create_namespace, retention=retention)
+
+    run_process(run)
+
+
+@app.command()
+def setup_temporal(
+    *, create_namespace: CreateNamespace = False, retention_days: RetentionDays = 7
+) -> None:
+    """Add the search attributes to the namespace in Temporal; `migrate` does so, too."""
+    from workers.migration import set_up_temporal
     from workers.process import run_process
 
     run_process(
-        lambda settings: migrate_database(settings, revision=revision, may_revert=yes),
-        is_migration=True,
+        lambda settings: set_up_temporal(
+            settings,
+            create_namespace=create_namespace,
+            retention=timedelta(days=retention_days),
+        )
     )
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from services.settings import Settings, explain_invalid_settings
+from services.settings import Settings, read_settings
+from services.setup_errors import SetupError
 from workers.embedded.addresses import StackAddresses, without_password
 from workers.embedded.data_directory import DEFAULT_PATH
 from workers.embedded.errors import EmbeddedStackError
@@ -107,10 +107,8 @@ def run_dev(
             commands=commands,
         )
         asyncio.run(_run_until_stopped(stack, terminal, begun))
-    except EmbeddedStackError as error:
+    except (EmbeddedStackError, SetupError) as error:
         _give_up(str(error))
-    except ValidationError as error:
-        _give_up(explain_invalid_settings(error))
 
 
 def _give_up(sentence: str) -> NoReturn:
@@ -173,5 +171,5 @@ def _stop_signals(*, then: Callable[[], None]) -> Iterator[asyncio.Event]:
 
 
 def _settings(*, port: int | None, host: str | None) -> Settings:
-    given: dict[str, Any] = {"api_port": port, "api_host": host}
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    given = {"api_port": port, "api_host": host}
+    return read_settings(**{name: value for name, value in given.items() if value is not None})

@@ -1,10 +1,16 @@
-"""The process that migrates a database: its schema, and its first administrator."""
+"""The commands that prepare servers: the database with its first administrator, and Temporal."""
 
+from datetime import timedelta
+
+from temporalio.service import RPCError
+
+from activities.namespace import set_up_namespace
 from services.auth.accounts import ensure_administrator
 from services.auth.credentials import Passwords
 from services.database import Database
 from services.database.migrations import migrate
 from services.settings import Settings
+from workers.composition.temporal import TemporalUnreachableError, connect_temporal, unreachable
 from workers.startup import await_start_signal
 
 
@@ -13,13 +19,13 @@ async def migrate_database(settings: Settings, *, revision: str, may_revert: boo
 
     At the newest revision, also create the first administrator, if the settings name one.
 
-    Errors: those of `migrate`; OSError and driver errors where the database can't be reached.
+    Errors: those of `migrate`.
     """
     await await_start_signal()
     application_url = settings.database_url.get_secret_value()
     migration_url = settings.migration_database_url
     await migrate(
-        application_url if migration_url is None else migration_url.get_secret_value(),
+        (migration_url.get_secret_value() if migration_url else None) or None,
         application_url=application_url,
         revision=revision,
         may_revert=may_revert,
@@ -35,3 +41,17 @@ async def migrate_database(settings: Settings, *, revision: str, may_revert: boo
             )
         finally:
             await database.close()
+
+
+async def set_up_temporal(
+    settings: Settings, *, create_namespace: bool, retention: timedelta
+) -> None:
+    """Add the search attributes that the namespace lacks, and the namespace if asked to.
+
+    Errors: TemporalConfigError; TemporalUnreachableError; NamespaceError.
+    """
+    client = await connect_temporal(settings, lazy=True)
+    try:
+        await set_up_namespace(client, create=create_namespace, retention=retention)
+    except (RPCError, RuntimeError) as error:
+        raise TemporalUnreachableError(unreachable(settings, error)) from error

@@ -25,7 +25,7 @@ from temporalio.workflow import NondeterminismError, _Definition
 from schema.names import QUEUES
 from services.settings import Settings
 from services.setup_errors import SetupError
-from workers.composition.foundation import connect_temporal
+from workers.composition.temporal import connect_temporal, make_data_converter
 from workers.workflow_types import ALL_WORKFLOWS
 
 _OURS: Final = "TaskQueue IN ({})".format(", ".join(f"'{queue}'" for queue in QUEUES))
@@ -101,7 +101,8 @@ async def replay_histories(
     Errors: SystemExit with code 1 where a history can't be followed; HistoryFileError and
     TemporalReadError where one can't be read.
     """
-    replays, failed, count = HistoryReplays(workflows=workflows), 0, 0
+    replays = HistoryReplays(workflows=workflows, data_converter=make_data_converter(settings))
+    failed, count = 0, 0
     for file in history_files(paths):
         count += 1
         failed += _report(await replays.replay(read_history(file)), source=str(file))

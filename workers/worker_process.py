@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
 from schema.names import TURNS_QUEUE
+from services.database.startup import require_schema
 from services.models.gateway import load_sdk
 from services.settings import Settings
 from workers.composition.activities import open_activities
-from workers.composition.foundation import connect_temporal, open_foundation, warm_up
+from workers.composition.foundation import open_foundation, warm_up
+from workers.composition.temporal import connect_temporal
 from workers.metrics import ProcessHealth, serving_metrics
 from workers.process_metrics import process_metrics
 from workers.startup import await_start_signal, resume_collection
@@ -20,7 +22,8 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
     """Run the workers of `queues` until SIGINT or SIGTERM, and their activities for the grace.
 
     A second signal ends the process at once.
-    Errors: PortTakenError and DatabaseUnavailableError at the start; later outages are waited for.
+    Errors: PortTakenError, DatabaseSetupError or SchemaError at the start; later outages are waited
+    for.
     """
     async with AsyncExitStack() as stack:
         # First: a worker without its probes must not take work.
@@ -36,7 +39,7 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
         client = await connect_temporal(settings, lazy=False)
         stop = stack.enter_context(_stop_signals())
         activities = await stack.enter_async_context(open_activities(foundation, client))
-        await foundation.database.ping()
+        await require_schema(foundation.database, settings.database_url.get_secret_value())
         resume_collection()
         await run_workers(client, queues, activities, settings=settings, stop=stop, health=health)
 

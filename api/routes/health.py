@@ -4,6 +4,7 @@ import asyncio
 from enum import StrEnum
 
 from fastapi import Request, Response
+from pydantic import Field
 from redis.exceptions import RedisError
 
 from api.dependencies import Operations, Temporal
@@ -11,7 +12,6 @@ from api.envelope import Envelope, envelope
 from api.openapi import error_docs
 from api.routing import GroupRouter
 from api.service_groups import OperationServices
-from api.temporal_gateway import TemporalGateway
 from schema.wire import WireModel
 from services.database import DatabaseUnavailableError
 
@@ -33,7 +33,7 @@ class Liveness(WireModel):
 
 
 class Readiness(WireModel):
-    """Whether requests can be served, and the health of each dependency.
+    """Whether requests can be served, the health of each dependency, and what is wrong.
 
     A process that is about to stop is `unavailable`; what it is sent is served all the same.
     Without Redis, streams are read from the database; without Temporal, messages are accepted and
@@ -44,6 +44,9 @@ class Readiness(WireModel):
     database: Health
     redis: Health
     temporal: Health
+    problems: tuple[str, ...] = Field(
+        (), description="What is wrong, and what to do about it; a sentence each."
+    )
 
 
 @router.get("/live", name="health.live", summary="Check liveness", responses=error_docs())
@@ -68,32 +71,41 @@ async def ready(
     request: Request, response: Response, operations: Operations, temporal: Temporal
 ) -> Envelope[Readiness]:
     """Check each dependency."""
-    database, redis, workflows = await asyncio.gather(
-        _database(operations), _redis(operations), _temporal(temporal)
+    stopping = "This process is about to stop." if request.app.state.is_stopping else None
+    problems = await asyncio.gather(
+        _database_problem(operations), _redis_problem(operations), temporal.find_problem()
     )
+    database, redis, workflows = map(_health, problems)
     status = Health.OK if redis is workflows is Health.OK else Health.DEGRADED
-    if database is not Health.OK or request.app.state.is_stopping:
+    if database is not Health.OK or stopping is not None:
         status, response.status_code = Health.UNAVAILABLE, 503
     return envelope(
-        request, Readiness(status=status, database=database, redis=redis, temporal=workflows)
+        request,
+        Readiness(
+            status=status,
+            database=database,
+            redis=redis,
+            temporal=workflows,
+            problems=tuple(filter(None, (stopping, *problems))),
+        ),
     )
 
 
-async def _database(operations: OperationServices) -> Health:
+def _health(problem: str | None) -> Health:
+    return Health.OK if problem is None else Health.UNAVAILABLE
+
+
+async def _database_problem(operations: OperationServices) -> str | None:
     try:
         await operations.database.ping()
     except DatabaseUnavailableError:
-        return Health.UNAVAILABLE
-    return Health.OK
+        return "The database can't be reached."
+    return None
 
 
-async def _redis(operations: OperationServices) -> Health:
+async def _redis_problem(operations: OperationServices) -> str | None:
     try:
         await operations.redis.ping()
     except (RedisError, OSError):
-        return Health.UNAVAILABLE
-    return Health.OK
-
-
-async def _temporal(temporal: TemporalGateway) -> Health:
-    return Health.OK if await temporal.is_reachable() else Health.UNAVAILABLE
+        return "Redis can't be reached."
+    return None

@@ -31,7 +31,7 @@ from services.setup_errors import SetupError
 _HASHES: Final = PasswordHash((Argon2Hasher(),))
 
 _ALGORITHM: Final = "HS256"
-_ISSUER: Final = "everturn"
+OWN_ISSUER: Final = "everturn"
 _MIN_SECRET_LENGTH: Final = 32
 _MAX_CACHED_TOKENS: Final = 10_000
 """Verified tokens: to check a signature takes a twentieth of a short request."""
@@ -122,7 +122,7 @@ class AccessTokens:
         """Return a token for the user, valid for its lifetime."""
         now = datetime.now(UTC)
         claims: dict[str, object] = {
-            "iss": _ISSUER,
+            "iss": OWN_ISSUER,
             "sub": str(user_id),
             "iat": now,
             "exp": now + self.lifetime,
@@ -147,7 +147,7 @@ class AccessTokens:
                 token,
                 self._secret,
                 algorithms=[_ALGORITHM],
-                issuer=_ISSUER,
+                issuer=OWN_ISSUER,
                 options={"require": ["exp", "iat", "sub", "iss"]},
             )
             session_id = claims.get("sid")

@@ -26,11 +26,13 @@ from pydantic import (
 
 from schema.users import Email
 from schema.wire import StorableText
+from services.auth.credentials import OWN_ISSUER
 from services.auth.issuer_keys import Clock, IssuerKeys, KeyProvider, trusted_url
 
 _log = structlog.get_logger(__name__)
 
 _MAX_TOKEN_LENGTH: Final = 16 * 1024
+_LONGEST_SHOWN: Final = 200
 _TIMEOUT: Final = timedelta(seconds=5)
 
 # No HS*: its key is a secret shared with the issuer, with which we could sign tokens ourselves.
@@ -91,6 +93,10 @@ class ExternalIdentity(BaseModel):
     name: str | None
 
 
+class _RefusedError(Exception):
+    """A token is refused before its signature is checked."""
+
+
 class ExternalIssuers:
     """Reads access tokens of trusted issuers.
 
@@ -113,16 +119,38 @@ class ExternalIssuers:
     async def read(self, token: str) -> ExternalIdentity | None:
         """Return the identity in a token, or None unless a trusted issuer's token is valid.
 
+        Why a token of an issuer is refused is logged: the caller only gets a 401.
         Errors: IssuerUnavailableError if it can't be verified now.
         """
         unverified = _unverified(token)
-        trusted = None if unverified is None else self._trusted.get(unverified.issuer)
-        if unverified is None or trusted is None:
+        if unverified is None:
             return None
+        try:
+            return await self._verify(token, unverified)
+        except _RefusedError as error:
+            reason = str(error)
+        except jwt.PyJWTError as error:
+            reason = f"{type(error).__name__}: {error}"
+        except ValidationError:
+            reason = "its subject can't be stored"
+        # Anyone can have written the issuer, and the algorithm.
+        _log.info(
+            "external_token_refused",
+            issuer=unverified.issuer[:_LONGEST_SHOWN],
+            reason=reason[:_LONGEST_SHOWN],
+        )
+        return None
+
+    async def _verify(self, token: str, unverified: "_Unverified") -> ExternalIdentity:
+        trusted = self._trusted.get(unverified.issuer)
+        if trusted is None:
+            raise _RefusedError("the issuer is not in EVERTURN_ISSUERS")
         if unverified.algorithm not in trusted.issuer.algorithms:
-            return None
+            raise _RefusedError(f"the algorithm {unverified.algorithm} is not allowed")
         key = await trusted.keys.find(unverified.kid, unverified.algorithm)
-        return None if key is None else _verified(token, key, trusted.issuer)
+        if key is None:
+            raise _RefusedError("the issuer has no such key")
+        return _identity(trusted.issuer.issuer, _claims(token, key, trusted.issuer))
 
     async def close(self) -> None:
         """Cancel requests for keys."""
@@ -164,27 +192,26 @@ def _unverified(token: str) -> _Unverified | None:
         return None
     header, issuer = read["header"], read["payload"].get("iss")
     algorithm = header.get("alg")
-    if not isinstance(issuer, str) or not isinstance(algorithm, str):
+    if not isinstance(issuer, str) or not isinstance(algorithm, str) or issuer == OWN_ISSUER:
         return None
     return _Unverified(issuer, header.get("kid"), algorithm)
 
 
-def _verified(token: str, key: jwt.PyJWK, issuer: ExternalIssuer) -> ExternalIdentity | None:
-    """Return the identity of a valid token. `nbf` is optional: many issuers leave it out."""
-    try:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=sorted(issuer.algorithms),
-            audience=issuer.audience,
-            issuer=issuer.issuer,
-            leeway=issuer.leeway,
-            options={"require": ["exp", "iat", "aud", "iss", "sub"]},
-        )
-        return _identity(issuer.issuer, claims)
-    except (jwt.PyJWTError, ValidationError) as error:
-        _log.debug("external_token_refused", issuer=issuer.issuer, reason=type(error).__name__)
-        return None
+def _claims(token: str, key: jwt.PyJWK, issuer: ExternalIssuer) -> dict[str, Any]:
+    """Return the claims of a valid token. `nbf` is optional: many issuers leave it out.
+
+    Errors: jwt.PyJWTError.
+    """
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        key,
+        algorithms=sorted(issuer.algorithms),
+        audience=issuer.audience,
+        issuer=issuer.issuer,
+        leeway=issuer.leeway,
+        options={"require": ["exp", "iat", "aud", "iss", "sub"]},
+    )
+    return claims
 
 
 def _or_none(value: object, check: ValidatorFunctionWrapHandler) -> object:

@@ -16,6 +16,7 @@ from sqlmodel import func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
+from services.database.addresses import driver_arguments
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -110,7 +111,7 @@ class DriverPool:
     """A pool of the driver's connections with the application's role."""
 
     def __init__(self, url: str, *, pool_size: int) -> None:
-        self._url = url.replace("+asyncpg", "", 1)
+        self._arguments = driver_arguments(url)
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
@@ -164,7 +165,7 @@ class DriverPool:
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._pool is None:
             self._pool = asyncpg.create_pool(
-                self._url,
+                **self._arguments,
                 min_size=0,
                 max_size=self._pool_size,
                 timeout=3,

@@ -11,6 +11,7 @@ still finds nothing of another user's.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -26,6 +27,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor, ActorType
 from schema.ids import UserId
+from services.database.addresses import driver_arguments
 from services.database.connections import (
     SERVER_SETTINGS,
     WAIT_TIMEOUT_S,
@@ -101,18 +103,20 @@ class Database:
         self._slow_queries = asyncio.Semaphore(_SLOW_QUERIES_AT_A_TIME)
         self._slow_shares = _Shares(_SLOW_QUERIES_OF_A_USER)
         self._engine = create_async_engine(
-            asyncpg_url(url),
+            "postgresql+asyncpg://",
+            async_creator=partial(
+                asyncpg.connect,
+                **driver_arguments(url),
+                timeout=3,
+                command_timeout=30,
+                server_settings=SERVER_SETTINGS,
+                connection_class=ActorConnection,
+            ),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=WAIT_TIMEOUT_S,
             # Bound values are what people wrote: they must not appear in errors.
             hide_parameters=True,
-            connect_args={
-                "timeout": 3,
-                "command_timeout": 30,
-                "server_settings": SERVER_SETTINGS,
-                "connection_class": ActorConnection,
-            },
         )
         event.listen(self._engine.sync_engine, "checkout", _drop_dead_connections)
 
@@ -217,14 +221,6 @@ def _drop_dead_connections(
         raise InvalidatePoolError
     # Its last user may have set an actor, and then begun no transaction.
     driver_connection.next_actor = None
-
-
-def asyncpg_url(url: str) -> str:
-    """Return the URL with the name of the driver, as SQLAlchemy needs it."""
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme in {"postgres", "postgresql"}:
-        return f"postgresql+asyncpg://{rest}"
-    return url
 
 
 def _of_driver(error: DBAPIError) -> BaseException | None:

@@ -29,9 +29,9 @@ _NONCE_BYTES: Final = 12
 class WeakEncryptionKeyError(SetupError):
     """A key is too short to resist guessing."""
 
-    def __init__(self) -> None:
+    def __init__(self, variable: str) -> None:
         super().__init__(
-            f"Each key in EVERTURN_ENCRYPTION_KEYS must have at least {_SHORTEST_KEY} random "
+            f"Each key in {variable} must have at least {_SHORTEST_KEY} random "
             "characters: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
 
@@ -73,11 +73,11 @@ class SecretVault:
     Source: NIST SP 800-38D; RFC 5869 for the derivation.
     """
 
-    def __init__(self, keys: str) -> None:
-        """Parse comma-separated keys; without any, secrets can't be sealed."""
+    def __init__(self, keys: str, *, variable: str = "EVERTURN_ENCRYPTION_KEYS") -> None:
+        """Parse the comma-separated keys of a setting; without any, secrets can't be sealed."""
         words = [key.strip() for key in keys.split(",") if key.strip()]
         if any(len(key) < _SHORTEST_KEY for key in words):
-            raise WeakEncryptionKeyError
+            raise WeakEncryptionKeyError(variable)
         self._keys = [_Key.of(key) for key in words]
 
     @property

@@ -128,4 +128,5 @@ async def test_without_its_database_the_api_is_alive_but_not_ready(
         "database": "unavailable",
         "redis": "ok",
         "temporal": "ok",
+        "problems": ["The database can't be reached."],
     }

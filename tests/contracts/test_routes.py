@@ -63,7 +63,10 @@ async def test_readiness_names_each_dependency(recorded: httpx.AsyncClient) -> N
     # A server that is slow for a moment counts as unavailable.
     data = await eventually(look, lambda seen: seen["status"] == "ok")
 
-    assert data == dict.fromkeys(("status", "database", "redis", "temporal"), "ok")
+    assert data == {
+        **dict.fromkeys(("status", "database", "redis", "temporal"), "ok"),
+        "problems": [],
+    }
 
 
 async def test_signup(recorded: httpx.AsyncClient) -> None:

@@ -2,12 +2,16 @@
 
 import base64
 import json
+from datetime import timedelta
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from structlog.testing import capture_logs
 
+from schema.ids import UserId, new_id
+from services.auth.credentials import AccessTokens
 from services.auth.issuers import ExternalIdentity, ExternalIssuers
 from tests.fakes.identity_provider import (
     KEY_SET,
@@ -272,3 +276,33 @@ async def test_a_token_without_a_key_id_is_refused_where_several_keys_fit(
     provider.keys = [SigningKey.new(None), SigningKey.new("other")]
 
     assert await issuers.read(provider.token()) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"aud": "another-api"}, "InvalidAudienceError: Audience doesn't match"),
+        ({"exp": moment(minutes=-5)}, "ExpiredSignatureError: Signature has expired"),
+        ({"sub": "nul\x00"}, "its subject can't be stored"),
+        ({"iss": "https://other.example"}, "the issuer is not in EVERTURN_ISSUERS"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_why_a_token_is_refused_is_logged(
+    provider: IdentityProvider, issuers: ExternalIssuers, changed: dict[str, Any], reason: str
+) -> None:
+    with capture_logs() as logs:
+        assert await issuers.read(provider.token(**changed)) is None
+
+    [line] = [log for log in logs if log["event"] == "external_token_refused"]
+    assert (line["log_level"], line["reason"]) == ("info", reason)
+    assert line["issuer"] == changed.get("iss", provider.origin)
+
+
+async def test_an_expired_token_of_our_own_is_no_external_one(issuers: ExternalIssuers) -> None:
+    tokens = AccessTokens("s" * 48, lifetime=-timedelta(minutes=1))
+
+    with capture_logs() as logs:
+        assert await issuers.read(tokens.issue(UserId(new_id()))) is None
+
+    assert logs == []

@@ -22,7 +22,7 @@ from tests.fixtures.library import (
 )
 from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
-from workers.composition.foundation import connect_temporal
+from workers.composition.temporal import connect_temporal
 
 RTL = "\u202e\u05e9\u05d1\u05ea \U0001f44b 100%_\\"
 

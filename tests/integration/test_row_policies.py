@@ -30,7 +30,7 @@ APPENDED: Final = {"admin": "rc", "service": "rc"}
 PUBLISHABLE: Final = {**OWNED, "admin": "ru"}
 
 RIGHTS: Final[dict[str, dict[str, str]]] = {
-    "alembic_version": {},
+    "alembic_version": {"service": "r"},
     "alerts": ADMINISTERED,
     "api_keys": HIDDEN,
     # An administrator's own actions are recorded in their own name; this row is another user's.

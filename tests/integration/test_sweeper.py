@@ -23,7 +23,7 @@ from tests.fixtures.event_stream import rebuild
 from tests.fixtures.mcp import McpScene
 from tests.fixtures.stack import Stack
 from tests.integration.test_sweep import OLD, store_turn, sweep
-from workers.composition.foundation import connect_temporal
+from workers.composition.temporal import connect_temporal
 from workers.sweeper import RETIRED_SCHEDULES, SWEEP_ID, Sweeper, mcp_sweep_id
 
 PERIOD_S = 100.0

@@ -37,7 +37,7 @@ from tests.fixtures.workflow_tools import (
     register_tool,
     running_call,
 )
-from workers.composition.foundation import connect_temporal
+from workers.composition.temporal import connect_temporal
 from workflows.sweep import Sweep
 
 

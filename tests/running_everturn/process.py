@@ -17,7 +17,7 @@ from tests.running_everturn.waiting import eventually
 
 EVERTURN: Final = str(Path(sys.executable).with_name("everturn"))
 
-_OURS: Final = (
+OURS: Final = (
     *("EVERTURN_", "ANTHROPIC_", "OTEL_", "BRAVE_"),
     *("DATABASE_URL", "REDIS_URL", "TEMPORAL_"),
 )
@@ -27,7 +27,7 @@ _STOPPED_WITHIN_S: Final = 40.0
 
 def environment(**settings: str) -> dict[str, str]:
     """Return the environment without anybody's settings of Everturn, but for these."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     ours = {"PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1", "EVERTURN_RATE_LIMITS": "false"}
     ours["EVERTURN_MEMORY_EXTRACTION"] = "false"
     return inherited | ours | settings

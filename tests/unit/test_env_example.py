@@ -4,20 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import AliasChoices
 
-from services.settings import Settings
+from services.settings import Settings, variable_of
 
 TEXT = (Path(__file__).parents[2] / ".env.example").read_text()
 LISTED = dict(re.findall(r"^# ?([A-Z_]+)=(.*)$", TEXT, re.MULTILINE))
-
-
-def variable_of(field: str) -> str:
-    """Return the variable of the environment that a setting is read from."""
-    alias = Settings.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):
-        return str(alias.choices[0])
-    return f"EVERTURN_{field.upper()}"
 
 
 VARIABLES = {variable_of(field): field for field in Settings.model_fields}

@@ -145,6 +145,8 @@ async def open_api_services(
         OpenStreams(foundation.redis, process_channel=hub.process_channel) as open_streams,
         open_accounts(foundation, known) as accounts,
     ):
+        temporal = TemporalGateway(client, eager=eager)
+        temporal.find_problem_in_background()
         yield ApiServices(
             accounts=accounts,
             subscriptions=SubscriptionServices(
@@ -176,7 +178,7 @@ async def open_api_services(
                 audit=AuditService(database),
                 alerts=AlertService(database),
             ),
-            temporal=TemporalGateway(client, eager=eager),
+            temporal=temporal,
         )
 
 

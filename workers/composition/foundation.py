@@ -1,37 +1,36 @@
 """The foundation of every process: connections, and what needs only these."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.runtime import (
-    LogForwardingConfig,
-    LoggingConfig,
-    Runtime,
-    TelemetryConfig,
-    TelemetryFilter,
-)
 
 from services import metrics
 from services.database import Database
+from services.database.startup import explained
 from services.embeddings import Embedder, Purpose, make_embedder
 from services.events.writer import EventWriter
 from services.models.context_windows import ContextWindows
 from services.models.pricing import Pricing
 from services.settings import Settings
+from services.setup_errors import SetupError
 from services.turns.ending import TurnEnding
-from workers.process_metrics import sdk_metrics
 
 _REDIS_TIMEOUT_S: Final = 1.0
 _REDIS_CONNECTIONS: Final = 100
+
+
+class RedisUrlError(SetupError):
+    """The URL of Redis, or a certificate that it names, can't be used."""
+
+    def __init__(self, error: OSError | ValueError) -> None:
+        detail = f"{error.filename or 'a certificate'}: " if isinstance(error, OSError) else ""
+        detail += str(getattr(error, "strerror", None) or error).rstrip(".")
+        super().__init__(f"REDIS_URL can't be used: {detail}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,8 @@ class Foundation:
 async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
     """Open what every process has, and close it at the end.
 
-    Errors: UnknownPriceError for a model that can't be priced.
+    Errors: UnknownPriceError for a model that can't be priced; DatabaseSetupError, RedisUrlError
+    for a URL that can't be used.
     """
     pricing = Pricing(settings.model_prices)
     fallback = (settings.fallback_model,) if settings.fallback_model else ()
@@ -63,9 +63,11 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
     metrics.expect(models)
     windows = ContextWindows(settings.context_windows, max_output_tokens=settings.max_output_tokens)
     async with AsyncExitStack() as stack:
-        database = Database(settings.database_url.get_secret_value())
+        url = settings.database_url.get_secret_value()
+        with explained(url, variable="DATABASE_URL"):
+            database = Database(url)
         stack.push_async_callback(database.close)
-        redis = _open_redis(settings)
+        redis = open_redis(settings)
         stack.push_async_callback(redis.aclose)
         events = EventWriter(redis, retention_s=settings.event_retention_s)
         ending = TurnEnding(database, events)
@@ -74,17 +76,26 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
         yield Foundation(settings, database, redis, events, pricing, windows, ending, embedder)
 
 
-def _open_redis(settings: Settings) -> Redis:
-    """Return a client of few connections: a crowd waits for one of them, instead of an error."""
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
-        max_connections=_REDIS_CONNECTIONS,
-        timeout=_REDIS_TIMEOUT_S,
-        socket_timeout=_REDIS_TIMEOUT_S,
-        socket_connect_timeout=_REDIS_TIMEOUT_S,
-        # Retries are left to callers, who know whether a repetition is safe.
-        retry=Retry(NoBackoff(), 0),
-    )
+def open_redis(settings: Settings) -> Redis:
+    """Return a client of few connections: a crowd waits for one of them, instead of an error.
+
+    Errors: RedisUrlError.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(
+            settings.redis_url.get_secret_value(),
+            max_connections=_REDIS_CONNECTIONS,
+            timeout=_REDIS_TIMEOUT_S,
+            socket_timeout=_REDIS_TIMEOUT_S,
+            socket_connect_timeout=_REDIS_TIMEOUT_S,
+            # Retries are left to callers, who know whether a repetition is safe.
+            retry=Retry(NoBackoff(), 0),
+        )
+        if issubclass(pool.connection_class, SSLConnection):
+            # Reads the files of certificates, which the first connection would do.
+            pool.connection_class(**pool.connection_kwargs).ssl_context.get()
+    except (OSError, ValueError) as error:
+        raise RedisUrlError(error) from error
     return Redis.from_pool(pool)
 
 
@@ -104,34 +115,4 @@ def _make_embedder(settings: Settings) -> Embedder:
         voyage_api_key=voyage.get_secret_value() if voyage else None,
         openai_api_key=openai.get_secret_value() if openai else None,
         timeout_s=settings.embedding_timeout_s,
-    )
-
-
-@cache
-def _runtime(*, has_metrics: bool) -> Runtime:
-    """Return the one runtime of the SDK's native core, whose logs join all others."""
-    forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
-    return Runtime(
-        telemetry=TelemetryConfig(
-            logging=LoggingConfig(
-                filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
-                forwarding=forwarding,
-            ),
-            metrics=sdk_metrics() if has_metrics else None,
-            attach_service_name=False,
-        )
-    )
-
-
-async def connect_temporal(settings: Settings, *, lazy: bool) -> Client:
-    """Return a client; a lazy one connects with its first call.
-
-    Errors: RuntimeError where Temporal can't be reached and `lazy` is not set.
-    """
-    return await Client.connect(
-        settings.temporal_address,
-        namespace=settings.temporal_namespace,
-        data_converter=pydantic_data_converter,
-        runtime=_runtime(has_metrics=settings.metrics_port > 0),
-        lazy=lazy,
     )

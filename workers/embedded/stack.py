@@ -31,7 +31,7 @@ def _everturn(*arguments: str) -> tuple[str, ...]:
 class Commands:
     """The command lines of our processes; `demo_model` gets its port appended."""
 
-    migrate: tuple[str, ...] = _everturn("migrate")
+    migrate: tuple[str, ...] = _everturn("migrate", "--no-temporal")
     api: tuple[str, ...] = _everturn("api")
     demo_model: tuple[str, ...] = _everturn("demo-model", "--port")
     workers: Mapping[str, tuple[str, ...]] = field(
@@ -153,19 +153,24 @@ class Applications:
 
     def _environment(self) -> dict[str, str]:
         """Return the user's environment, with what belongs to this stack put over it."""
-        return {
-            **os.environ,
+        ours = {
             **self._defaults(),
             **self._model_environment(),
             "DATABASE_URL": self.servers.database,
             "REDIS_URL": self.servers.redis,
             "TEMPORAL_ADDRESS": self.servers.temporal,
             "TEMPORAL_NAMESPACE": DEFAULT_NAMESPACE,
+            # The user's configuration of Temporal's clients is for another server.
+            "TEMPORAL_TLS": "false",
+            "TEMPORAL_API_KEY": "",
+            "TEMPORAL_CONFIG_FILE": "",
             "EVERTURN_TEMPORAL_UI_URL": self.servers.temporal_ui,
             "EVERTURN_API_HOST": self.settings.api_host,
             "EVERTURN_API_PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
         }
+        files = {f"{name}_FILE" for name in (*ours, "EVERTURN_MIGRATION_DATABASE_URL")}
+        return {name: value for name, value in os.environ.items() if name not in files} | ours
 
     def _defaults(self) -> dict[str, str]:
         """Return what the user's environment and `.env` did not set themselves."""
