@@ -178,7 +178,7 @@ licences: $(INSTALLED) ## Check that the licences of production packages are one
 
 sbom: $(INSTALLED) ## Write the bill of materials of production packages to dist/sbom.json (CycloneDX)
 	@mkdir -p dist
-	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-format JSON --output-file dist/sbom.json requirements/production.txt
 
 client-dist: $(INSTALLED) ## Build the Python client's packages in dist/client

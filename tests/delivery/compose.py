@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from schema.names import QUEUES
 from services.settings import Settings
+from tests.delivery.commands import is_command
 from tests.delivery.images import is_pinned
 from tests.delivery.settings import unknown_settings
 
@@ -130,6 +131,11 @@ def _grace(_: str, service: Service) -> Iterator[str]:
         yield f"is killed after {given} s, within the {grace:g} s that its work may take to end"
 
 
+def _command(_: str, service: Service) -> Iterator[str]:
+    if is_ours(service) and not is_command(*service.get("command", ())):
+        yield f"runs `everturn {' '.join(service.get('command', ()))}`, which is no command"
+
+
 def _known_settings(_: str, service: Service) -> Iterator[str]:
     if is_ours(service):
         for name in unknown_settings(name for name, _ in _entries(service.get("environment", {}))):
@@ -145,6 +151,7 @@ _POLICIES: Final[Sequence[Callable[[str, Service], Iterator[str]]]] = (
     _secrets,
     _ports,
     _grace,
+    _command,
     _known_settings,
 )
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from schema.names import DEPLOYMENT, QUEUES
 from services.settings import Settings
+from tests.delivery.commands import is_command
 from tests.delivery.images import is_pinned_by_digest
 from tests.delivery.settings import unknown_settings
 
@@ -112,6 +113,12 @@ def _termination(manifest: Manifest) -> Iterator[str]:
         yield f"is killed after {given} s, but may take {needed:g} s to end"
 
 
+def _command(manifest: Manifest) -> Iterator[str]:
+    for container in _containers(manifest):
+        if not is_command(*container["args"]):
+            yield f"runs `everturn {' '.join(container['args'])}`, which is no command"
+
+
 def _settings(manifest: Manifest) -> Iterator[str]:
     names: set[str] = set()
     for container in _containers(manifest):
@@ -171,6 +178,7 @@ _POLICIES: Final[Sequence[Callable[[Manifest], Iterator[str]]]] = (
     _probes,
     _rolling_update,
     _termination,
+    _command,
     _settings,
     _scaling,
     _no_secrets,

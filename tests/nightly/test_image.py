@@ -22,6 +22,9 @@ from tests.lock_freshness import pins_of
 ROOT: Final = Path(__file__).parents[2]
 DOCKERFILE: Final = re.sub(r"#.*\n", "", (ROOT / "Dockerfile").read_text())
 BUILD: Final = DOCKERFILE[DOCKERFILE.index("FROM ") : DOCKERFILE.rindex("FROM ")]
+# It is installed twice.
+pytestmark = pytest.mark.timeout(1200)
+
 COMMIT_DATE: Final = 1_790_000_000
 
 

@@ -42,6 +42,8 @@ def test_the_stack_keeps_all_policies() -> None:
         ("api", {"ports": ["127.0.0.1:80:8000"]}, "publishes the privileged port 80"),
         ("grafana", {"ports": ["${PORT:-3000}:3000"]}, "beyond this machine"),
         ("worker-turns", {"stop_grace_period": "10s"}, "is killed after 10 s"),
+        ("migrate", {"command": ["migrates"]}, "runs `everturn migrates`, which is no command"),
+        ("promote", {"command": ["deployment", "promote", "--mvoe"]}, "which is no command"),
         ("worker-tools", {"command": ["worker", "--queue", "tolls"]}, "on the queue tools"),
     ],
 )

@@ -73,6 +73,7 @@ BREAKS: list[tuple[Break, str]] = [
     (lambda o: container(o).pop("readinessProbe"), "has no readinessProbe"),
     (lambda o: o[TURNS]["spec"].pop("strategy"), "maxUnavailable must be 0"),
     (lambda o: pod(o).update(terminationGracePeriodSeconds=5), "is killed after 5 s"),
+    (lambda o: container(o).update(args=["worker", "--tail", "turns"]), "which is no command"),
     (lambda o: container(o, "Deployment/api").update(env=[]), "set EVERTURN_DRAIN_S"),
     (lambda o: container(o).update(env=environment(EVERTURN_STEPS="1")), "sets EVERTURN_STEPS"),
     (
