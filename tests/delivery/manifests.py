@@ -151,6 +151,8 @@ def _scaling(manifest: Manifest) -> Iterator[str]:
     build_id, queue = labels["everturn.io/build-id"], labels["everturn.io/queue"]
     backlog = triggers["temporal"]
     expected = {
+        "endpointFromEnv": "TEMPORAL_ADDRESS",
+        "namespaceFromEnv": "TEMPORAL_NAMESPACE",
         "taskQueue": queue,
         "workerDeploymentName": DEPLOYMENT,
         "workerDeploymentBuildId": build_id,

@@ -36,7 +36,14 @@ _TEMPORAL: Final = _closed(
             {"taskQueue": _STRING, "targetQueueSize": _NUMBER_AS_TEXT},
             {
                 **dict.fromkeys(
-                    ("endpoint", "endpointFromEnv", "namespace", "queueTypes", "tlsServerName"),
+                    (
+                        "endpoint",
+                        "endpointFromEnv",
+                        "namespace",
+                        "namespaceFromEnv",
+                        "queueTypes",
+                        "tlsServerName",
+                    ),
                     _STRING,
                 ),
                 **dict.fromkeys(("workerDeploymentName", "workerDeploymentBuildId"), _STRING),

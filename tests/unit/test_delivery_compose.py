@@ -7,12 +7,22 @@ import pytest
 
 from tests.delivery.check import ROOT, load_compose
 from tests.delivery.compose import findings_in
+from tests.delivery.settings import unknown_settings
 
 COMPOSE = load_compose(ROOT / "docker-compose.yml")
 
 
 def test_the_stack_keeps_all_policies() -> None:
     assert findings_in(COMPOSE, ROOT) == []
+
+
+def test_the_demo_changes_how_workers_of_the_stack_start_and_nothing_else() -> None:
+    demo = load_compose(ROOT / "docker-compose.demo.yml")["services"]
+
+    assert demo.keys() == {name for name in COMPOSE["services"] if name.startswith("worker-")}
+    for changed in demo.values():
+        assert changed.keys() == {"entrypoint", "environment"}
+        assert unknown_settings(changed["environment"]) == []
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ BREAKS: list[tuple[Break, str]] = [
     (lambda o: o[SCALED]["spec"].pop("minReplicaCount"), "scales to zero"),
     (lambda o: o[SCALED]["spec"]["triggers"].pop(), "must scale by the backlog"),
     (lambda o: trigger(o, 0)["metadata"].update(taskQueue="tools"), "taskQueue tools, not turns"),
+    (lambda o: trigger(o, 0)["metadata"].pop("namespaceFromEnv"), "namespaceFromEnv None, not TEM"),
     (
         lambda o: trigger(o, 0)["metadata"].pop("workerDeploymentBuildId"),
         f"workerDeploymentBuildId None, not {BUILD_ID}",
