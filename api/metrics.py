@@ -108,7 +108,6 @@ class MetricsMiddleware:
     def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._templates: dict[int, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and record its response."""
@@ -141,20 +140,26 @@ class MetricsMiddleware:
             self._metrics.open_streams.dec(opened)
 
     def _note(self, scope: Scope, status: int, duration_s: float) -> None:
-        # Clients can invent methods and paths: as labels they would be unbounded.
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        labels = (method, self._template(scope), f"{status // 100}xx")
+        labels = (method_of(scope), route_of(scope), f"{status // 100}xx")
         self._metrics.requests.labels(*labels).inc()
         self._metrics.durations.labels(*labels).observe(duration_s)
 
-    def _template(self, scope: Scope) -> str:
-        """Return the route's path with all its prefixes, which the route itself lacks."""
-        route = scope.get("route")
-        if route is None:
-            return _UNMATCHED
-        if not self._templates:
-            self._templates = _templates_of(scope["app"])
-        return self._templates.get(id(route), _UNMATCHED)
+
+def method_of(scope: Scope) -> str:
+    """Return a request's method; clients can invent some, which as labels would be unbounded."""
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of a request's path with all its prefixes, which its route lacks."""
+    route = scope.get("route")
+    if route is None:
+        return _UNMATCHED
+    state = scope["app"].state
+    templates: dict[int, str] | None = getattr(state, "route_templates", None)
+    if templates is None:
+        templates = state.route_templates = _templates_of(scope["app"])
+    return templates.get(id(route), _UNMATCHED)
 
 
 def _templates_of(app: FastAPI) -> dict[int, str]:

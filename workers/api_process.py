@@ -35,6 +35,7 @@ from workers.deployment.versions import noting_whether_current
 from workers.metrics import ProcessHealth, serving_metrics
 from workers.process_metrics import process_metrics
 from workers.startup import await_start_signal, resume_collection
+from workers.tracing import Traces, tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +64,10 @@ async def serve_api(settings: Settings) -> None:
         if settings.eager_worker:
             load_sdk()
         await await_start_signal()
-        client = await connect_temporal(settings, lazy=not settings.eager_worker)
+        traces = await stack.enter_async_context(tracing("everturn-api"))
+        client = await connect_temporal(
+            settings, lazy=not settings.eager_worker, interceptors=traces.interceptors
+        )
         services = await stack.enter_async_context(
             open_api_services(foundation, client, eager=settings.eager_worker)
         )
@@ -90,7 +94,7 @@ async def serve_api(settings: Settings) -> None:
             if worker is not None:
                 ending.append(asyncio.create_task(worker.shutdown()))
 
-        server = _Server(app, settings, health=health, on_end=end_others)
+        server = _Server(app, settings, health=health, on_end=end_others, traces=traces)
         await server.serve(sockets=[listener])
         await asyncio.gather(*ending)
 
@@ -104,9 +108,15 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: FastAPI, settings: Settings, *, health: ProcessHealth, on_end: Callable[[], None]
+        self,
+        app: FastAPI,
+        settings: Settings,
+        *,
+        health: ProcessHealth,
+        on_end: Callable[[], None],
+        traces: Traces,
     ) -> None:
-        super().__init__(_server_config(app, settings))
+        super().__init__(_server_config(app, settings, traces))
         self._app = app
         self._health = health
         self._drain_s = settings.drain_s
@@ -198,7 +208,7 @@ def _listen(settings: Settings) -> socket.socket:
         raise
 
 
-def _server_config(app: FastAPI, settings: Settings) -> ServerConfig:
+def _server_config(app: FastAPI, settings: Settings, traces: Traces) -> ServerConfig:
     bounds = ConnectionBounds(
         max_head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
@@ -208,7 +218,7 @@ def _server_config(app: FastAPI, settings: Settings) -> ServerConfig:
         trusted_proxies=settings.trusted_proxies or (),
     )
     return ServerConfig(
-        app,
+        traces.around(app),
         OpenConnections(bounds, app.state.metrics),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         timeout_keep_alive=KEEP_ALIVE_S,

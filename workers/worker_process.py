@@ -15,6 +15,7 @@ from workers.composition.temporal import connect_temporal
 from workers.metrics import ProcessHealth, serving_metrics
 from workers.process_metrics import process_metrics
 from workers.startup import await_start_signal, resume_collection
+from workers.tracing import tracing
 from workers.worker import run_workers
 
 
@@ -36,7 +37,8 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
         if TURNS_QUEUE in queues:
             load_sdk()
         await await_start_signal()
-        client = await connect_temporal(settings, lazy=False)
+        traces = await stack.enter_async_context(tracing("everturn-worker"))
+        client = await connect_temporal(settings, lazy=False, interceptors=traces.interceptors)
         stop = stack.enter_context(_stop_signals())
         activities = await stack.enter_async_context(open_activities(foundation, client))
         await require_schema(foundation.database, settings.database_url.get_secret_value())

@@ -14,12 +14,13 @@ import pytest
 
 from tests.fakes.scripted_model.model import ScriptedModel
 from tests.fakes.scripted_model.server import serve
+from tests.fixtures.collector import Collector, running_collector
 from tests.running_everturn.client import PASSWORD, Client
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EverturnDev, everturn_dev
 
 ADMIN_EMAIL = "root@example.com"
-LOCAL = {"everturn", "everturn_with_wrong_key", "folder", "model", "newcomer"}
+LOCAL = {"collector", "everturn", "everturn_with_wrong_key", "folder", "model", "newcomer"}
 """Fixtures of this machine: processes, files, and a model that follows a script."""
 
 
@@ -53,8 +54,18 @@ async def model_url() -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def everturn(shared_folder: Path, model_url: str) -> AsyncIterator[EverturnDev]:
+async def collector() -> AsyncIterator[Collector]:
+    async with running_collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+async def everturn(
+    shared_folder: Path, model_url: str, collector: Collector
+) -> AsyncIterator[EverturnDev]:
     settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
         "EVERTURN_ADMIN_EMAIL": ADMIN_EMAIL,
         "EVERTURN_ADMIN_PASSWORD": PASSWORD,
         "ANTHROPIC_API_KEY": "scripted",

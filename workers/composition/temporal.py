@@ -1,13 +1,14 @@
 """The connection to Temporal: address, TLS and credentials, what encrypts payloads, its logs."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
 from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
@@ -44,8 +45,10 @@ class TemporalUnreachableError(SetupError):
     """Temporal does not answer at the configured address."""
 
 
-async def connect_temporal(settings: Settings, *, lazy: bool) -> Client:
-    """Return a client; a lazy one connects with its first call.
+async def connect_temporal(
+    settings: Settings, *, lazy: bool, interceptors: Sequence[Interceptor] = ()
+) -> Client:
+    """Return a client; a lazy one connects with its first call. Workers take its interceptors.
 
     Errors: TemporalConfigError; unless `lazy`, TemporalUnreachableError, and NamespaceError where
     the namespace lacks what turns need.
@@ -55,6 +58,7 @@ async def connect_temporal(settings: Settings, *, lazy: bool) -> Client:
         client = await Client.connect(
             **config,
             data_converter=make_data_converter(settings),
+            interceptors=interceptors,
             runtime=_runtime(has_metrics=settings.metrics_port > 0),
             lazy=lazy,
         )
