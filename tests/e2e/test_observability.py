@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from temporalio import activity, workflow
@@ -19,7 +20,13 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from tests.fixtures.prometheus import Prometheus, program, rules, running_prometheus
+from tests.fixtures.prometheus import (
+    Prometheus,
+    program,
+    promtool,
+    rules,
+    running_prometheus,
+)
 from tests.running_everturn.client import Client
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EverturnDev
@@ -163,6 +170,14 @@ async def test_no_alert_and_no_panel_is_empty_and_a_hung_worker_is_seen(
             empty |= {alert["alert"]: measured(alert) for alert in rules()}
             await _expect_series(prometheus, empty)
             await _expect_hung_worker(prometheus, everturn, metrics["worker-tools"])
+
+
+async def test_promtool_finds_nothing_to_object_to(everturn: EverturnDev) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        for url in everturn.addresses["metrics"].values():
+            exposition = (await http.get(url)).content
+            assert b"\ntemporal_" in exposition
+            assert promtool("check", "metrics", given=exposition) == ""
 
 
 async def _expect_series(prometheus: Prometheus, empty: dict[str, str]) -> None:

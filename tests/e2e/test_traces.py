@@ -2,9 +2,16 @@
 
 import uuid
 
+from temporalio.client import Client as TemporalClient
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+
 from tests.fixtures.collector import Collector, Received
 from tests.running_everturn.client import Client
 from tests.running_everturn.model import ModelControl
+from tests.running_everturn.process import EverturnDev
+from workflows.chat_turn import ChatTurn
+from workflows.trace_header import TRACE_HEADER
 
 PARTS = {"prepare", "chat claude-haiku-5-5", "execute_tool calculator", "invoke_agent everturn"}
 SECRET = "heliotrope"
@@ -90,3 +97,27 @@ async def test_a_turn_that_no_request_started_is_a_trace_by_its_own_id(
         second.turn_id, lambda spans: "invoke_agent everturn" in names_of(spans)
     )
     assert {each.span.trace_id.hex() for each in spans} == {second.turn_id.replace("-", "")}
+
+
+async def test_a_traced_turn_can_be_replayed_by_a_worker_that_does_not_trace(
+    client: Client, everturn: EverturnDev
+) -> None:
+    async with client.ask("What is 7 * 6?") as stream:
+        await stream.to_end()
+    temporal = await TemporalClient.connect(
+        everturn.addresses["temporal"], data_converter=pydantic_data_converter
+    )
+    handle = temporal.get_workflow_handle(f"turn-{stream.turn_id}")
+    await handle.result()
+    history = await handle.fetch_history()
+
+    replayer = Replayer(
+        workflows=[ChatTurn],
+        data_converter=pydantic_data_converter,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
+    replayed = await replayer.replay_workflow(history)
+
+    started = history.events[0].workflow_execution_started_event_attributes
+    assert TRACE_HEADER in started.header.fields
+    assert replayed.replay_failure is None
