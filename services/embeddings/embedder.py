@@ -16,7 +16,12 @@ from enum import StrEnum
 from typing import Final, Protocol
 from unicodedata import normalize
 
+import structlog
+from prometheus_client import Counter
+
 from schema.wire import make_storable
+
+_log = structlog.get_logger(__name__)
 
 
 class EmbeddingError(Exception):
@@ -117,6 +122,9 @@ class Embedder(Protocol):
 VECTOR_TIMEOUT: Final = timedelta(seconds=5)
 """How long a request waits for a vector, whatever the embedder's own timeout."""
 
+SEARCH_VECTOR_TIMEOUT: Final = timedelta(seconds=2)
+"""Words alone give results too, so a search waits less for its vector than other requests."""
+
 
 async def vector_of(
     embedder: Embedder, text: str, *, purpose: Purpose, within: timedelta
@@ -132,3 +140,21 @@ async def vector_of(
     except TimeoutError:
         raise EmbeddingUnavailableError("The embedder did not answer in time.") from None
     return vector
+
+
+async def vector_or_none(
+    embedder: Embedder,
+    text: str,
+    *,
+    within: timedelta,
+    purpose: Purpose = Purpose.DOCUMENT,
+    missed: Counter | None = None,
+) -> list[float] | None:
+    """Return the vector of a text, or None if the embedder fails or takes too long: `missed`."""
+    try:
+        return await vector_of(embedder, text, purpose=purpose, within=within)
+    except EmbeddingError as error:
+        _log.warning("text_not_embedded", purpose=purpose.value, cause=type(error).__name__)
+        if missed is not None:
+            missed.inc()
+        return None

@@ -19,17 +19,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-import structlog
 from prometheus_client import Counter
 
 from schema.actors import Actor
 from schema.knowledge_search import FoundPassage, KnowledgeHit, SearchKnowledgeRequest
 from services.database import Database
 from services.database.queries import acting_query
-from services.embeddings import Embedder, EmbeddingError, Purpose
-from services.embeddings.embedder import vector_of
-
-_log = structlog.get_logger(__name__)
+from services.embeddings import Embedder, Purpose
+from services.embeddings.embedder import SEARCH_VECTOR_TIMEOUT, vector_or_none
 
 _LEFT_OUT: Final = re.compile(r'(?:^|(?<=\s))-+(?:"[^"]*(?:"|$)|\S+)')
 
@@ -168,8 +165,6 @@ KNOWLEDGE_WITHOUT_VECTORS: Final = Counter(
     "Knowledge searches by words alone, because the query could not be embedded.",
 )
 
-_VECTOR_TIMEOUT: Final = timedelta(seconds=2)
-"""Words alone give results too, so a search waits less for its vector than other requests."""
 LONGEST_QUERY: Final = 2_000
 _ENOUGH_BESIDE_VECTORS: Final = 1
 """Passages with all the words after which none with some of them are looked for: what is near in
@@ -188,7 +183,11 @@ class KnowledgeSearch:
     """
 
     def __init__(
-        self, database: Database, embedder: Embedder, *, vector_timeout: timedelta = _VECTOR_TIMEOUT
+        self,
+        database: Database,
+        embedder: Embedder,
+        *,
+        vector_timeout: timedelta = SEARCH_VECTOR_TIMEOUT,
     ) -> None:
         self._database = database
         self._embedder = embedder
@@ -197,7 +196,13 @@ class KnowledgeSearch:
 
     async def search(self, actor: Actor, request: SearchKnowledgeRequest) -> list[KnowledgeHit]:
         """Return the best passages; by words alone while the embedder is unavailable."""
-        vector = await self._vector_of(request.query)
+        vector = await vector_or_none(
+            self._embedder,
+            request.query,
+            purpose=Purpose.QUERY,
+            within=self._vector_timeout,
+            missed=KNOWLEDGE_WITHOUT_VECTORS,
+        )
         return await self._find(
             actor, request.query, vector, limit=request.limit, least=_LEAST_SIMILARITY
         )
@@ -228,16 +233,6 @@ class KnowledgeSearch:
             )
             for hit in hits
         ]
-
-    async def _vector_of(self, query: str) -> list[float] | None:
-        try:
-            return await vector_of(
-                self._embedder, query, purpose=Purpose.QUERY, within=self._vector_timeout
-            )
-        except EmbeddingError as error:
-            _log.warning("knowledge_search_by_words_only", cause=type(error).__name__)
-            KNOWLEDGE_WITHOUT_VECTORS.inc()
-            return None
 
     async def _find(
         self,

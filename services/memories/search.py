@@ -16,19 +16,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-import structlog
 from prometheus_client import Counter
 
 from schema.actors import Actor
 from schema.memories import MemoryHit, SearchMemoriesRequest
 from services.database import Database
 from services.database.queries import acting_query
-from services.embeddings import Embedder, EmbeddingError, Purpose
-from services.embeddings.embedder import vector_of
+from services.embeddings import Embedder, Purpose
+from services.embeddings.embedder import SEARCH_VECTOR_TIMEOUT, vector_or_none
 
-_log = structlog.get_logger(__name__)
-
-_MOST_WORDS: Final = 16
+_MOST_WORDS: Final = 12
 """The words of a query that are compared, the longest first. Each has a bit of a number."""
 _CANDIDATES: Final = 100
 """The length of each ranking; a search returns no more."""
@@ -38,7 +35,7 @@ _MOST_PINNED: Final = 50
 """Pinned memories that a prompt may get, the most important first."""
 
 _QUESTION: Final = rf"""
-    SELECT array_agg(query) AS queries FROM (
+    SELECT array_agg(query) AS queries, string_agg(query::text, ' | ')::tsquery AS any_of FROM (
         SELECT ('''' || replace(replace(word, '\', '\\'), '''', '''''') || '''')::tsquery AS query
         FROM unnest(tsvector_to_array(everturn_memory_words($5))) AS word
         ORDER BY length(word) DESC, word LIMIT {_MOST_WORDS}
@@ -46,13 +43,15 @@ _QUESTION: Final = rf"""
 """  # noqa: S608 -- a number
 
 # Which words a memory has is one number, found while its vector is read: to count and to weigh
-# words, only the few numbers that occur are looked at. A vector is read by a subquery once.
+# words, only the few numbers that occur are looked at. Most memories have none of them, which is
+# seen by one comparison. A vector is read by a subquery once.
 _HELD: Final = " + ".join(
     f"CASE WHEN search_text @@ (SELECT queries[{place + 1}] FROM question) THEN {1 << place} ELSE 0 END"  # noqa: E501, S608 -- numbers
     for place in range(_MOST_WORDS)
 )
 _MINE: Final = f"""
-    SELECT id, importance, updated_at, pinned, {_HELD} AS held,
+    SELECT id, importance, updated_at, pinned,
+           CASE WHEN search_text @@ (SELECT any_of FROM question) THEN {_HELD} ELSE 0 END AS held,
            CASE WHEN embedder = $3 THEN embedding <=> (SELECT $2::real[]::vector) END AS distance
     FROM memories
     WHERE user_id = $1 AND status = 'accepted' AND (expires_at IS NULL OR expires_at > now())
@@ -73,16 +72,18 @@ _MATCHES: Final = """
     SELECT held, sum(weight) / (SELECT sum(weight) FROM weights) AS word_match
     FROM counts JOIN weights ON held & bit <> 0 GROUP BY held
 """
+# Rankings carry what is needed of their memories: to look them up again among all costs as much as
+# to rank them.
 _BY_WORDS: Final = f"""
-    SELECT id, row_number() OVER () AS place FROM (
-        SELECT id FROM mine JOIN matches USING (held)
+    SELECT id, importance, updated_at, held, distance, row_number() OVER () AS place FROM (
+        SELECT mine.* FROM mine JOIN matches USING (held)
         ORDER BY word_match DESC, id DESC LIMIT {_CANDIDATES}
     ) AS best
 """  # noqa: S608 -- a number
 # A distance of NaN, e.g. of a vector of zeros, is greater than any.
 _BY_MEANING: Final = f"""
-    SELECT id, row_number() OVER () AS place FROM (
-        SELECT id FROM mine WHERE distance IS NOT NULL
+    SELECT id, importance, updated_at, held, distance, row_number() OVER () AS place FROM (
+        SELECT * FROM mine WHERE distance IS NOT NULL
         ORDER BY distance, id DESC LIMIT {_CANDIDATES}
     ) AS nearest
 """  # noqa: S608 -- a number
@@ -90,7 +91,8 @@ _BY_MEANING: Final = f"""
 # The place decides; importance and age, at most 5 and 2 percent, break what is nearly a tie: a
 # first place is worth 1.6 percent more than a second. The best attainable is 1.
 _FUSED: Final = f"""
-    SELECT id, least(1, sum(({_K} + 1)::float8 / ({_K} + place))
+    SELECT id, min(held) AS held, min(distance) AS distance,
+        least(1, sum(({_K} + 1)::float8 / ({_K} + place))
         / greatest(1, ($2::real[] IS NOT NULL)::int
                       + (SELECT (queries IS NOT NULL)::int FROM question))
         * (0.95 + 0.05 * min(importance))
@@ -98,12 +100,13 @@ _FUSED: Final = f"""
             0, extract(epoch FROM now() - min(updated_at))::float8 / 7776000))
     ) AS score
     FROM (SELECT * FROM by_words UNION ALL SELECT * FROM by_meaning) AS places
-    JOIN mine USING (id) GROUP BY id ORDER BY score DESC, id DESC LIMIT $4
+    GROUP BY id ORDER BY score DESC, id DESC LIMIT $4
 """  # noqa: S608 -- numbers
 _CHOSEN: Final = f"""
-    SELECT id, score FROM fused
+    SELECT id, held, distance, score FROM fused
     UNION ALL (
-        SELECT id, 0 FROM mine WHERE $6 AND pinned AND id NOT IN (SELECT id FROM fused)
+        SELECT id, held, distance, 0 FROM mine
+        WHERE $6 AND pinned AND id NOT IN (SELECT id FROM fused)
         ORDER BY importance DESC, id DESC LIMIT {_MOST_PINNED}
     )
 """  # noqa: S608 -- a number
@@ -116,9 +119,9 @@ fused AS MATERIALIZED ({_FUSED}), chosen AS MATERIALIZED ({_CHOSEN})
 SELECT memories.id, memories.kind, memories.content, memories.importance, memories.status,
        memories.source_turn_id, memories.passage, memories.replaces_id, memories.replaced_by_id,
        memories.pinned, memories.expires_at, memories.version, memories.created_at,
-       memories.updated_at, chosen.score, 1 - nullif(mine.distance, 'NaN') AS similarity,
+       memories.updated_at, chosen.score, 1 - nullif(chosen.distance, 'NaN') AS similarity,
        coalesce(matches.word_match, 0) AS word_match
-FROM chosen JOIN mine USING (id) LEFT JOIN matches USING (held) JOIN memories USING (id)
+FROM chosen LEFT JOIN matches USING (held) JOIN memories USING (id)
 ORDER BY ($6 AND memories.pinned) DESC, score DESC, id DESC
 """  # noqa: S608 -- statements from above
 """The statement that finds memories, the best first.
@@ -133,8 +136,6 @@ MEMORIES_WITHOUT_VECTORS: Final = Counter(
     "Memory searches by words alone, because the query could not be embedded.",
 )
 
-_VECTOR_TIMEOUT: Final = timedelta(seconds=2)
-"""Words alone give results too, so a search waits less for its vector than other requests."""
 _LEAST_SIMILARITY: Final = 0.1
 _LEAST_WORD_MATCH: Final = 0.15
 """Below both, a memory is irrelevant to a prompt. Measured with the embedded model on the set of
@@ -155,7 +156,11 @@ class MemorySearch:
     """
 
     def __init__(
-        self, database: Database, embedder: Embedder, *, vector_timeout: timedelta = _VECTOR_TIMEOUT
+        self,
+        database: Database,
+        embedder: Embedder,
+        *,
+        vector_timeout: timedelta = SEARCH_VECTOR_TIMEOUT,
     ) -> None:
         self._database = database
         self._embedder = embedder
@@ -164,7 +169,13 @@ class MemorySearch:
 
     async def search(self, actor: Actor, request: SearchMemoriesRequest) -> list[MemoryHit]:
         """Return the best memories; by words alone while the embedder is unavailable."""
-        vector = await self._vector_of(request.query)
+        vector = await vector_or_none(
+            self._embedder,
+            request.query,
+            purpose=Purpose.QUERY,
+            within=self._vector_timeout,
+            missed=MEMORIES_WITHOUT_VECTORS,
+        )
         return await self._find(actor, request.query, vector, limit=request.limit, pinned=False)
 
     async def for_prompt(
@@ -176,16 +187,6 @@ class MemorySearch:
         Shapes: `query_embedding` is a vector of the embedder in use, L2-normalised.
         """
         return await self._find(actor, query, query_embedding, limit=limit, pinned=True)
-
-    async def _vector_of(self, query: str) -> list[float] | None:
-        try:
-            return await vector_of(
-                self._embedder, query, purpose=Purpose.QUERY, within=self._vector_timeout
-            )
-        except EmbeddingError as error:
-            _log.warning("memory_search_by_words_only", cause=type(error).__name__)
-            MEMORIES_WITHOUT_VECTORS.inc()
-            return None
 
     async def _find(
         self,

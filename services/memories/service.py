@@ -5,7 +5,6 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
 from sqlalchemy import Uuid, and_, bindparam, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -29,7 +28,7 @@ from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, contains_searched, equals
 from services.embeddings import Embedder
-from services.embeddings.embedder import VECTOR_TIMEOUT
+from services.embeddings.embedder import VECTOR_TIMEOUT, vector_or_none
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.memories.writing import (
     StoredMemory,
@@ -39,7 +38,6 @@ from services.memories.writing import (
     lock_memories,
     mark_replaced,
     same_memory,
-    vector_or_none,
 )
 from services.resources import (
     Conflict,
@@ -51,8 +49,6 @@ from services.resources import (
     version_matches,
     why_unreachable,
 )
-
-_log = structlog.get_logger(__name__)
 
 _CREATED: Final = (col(MemoryRow.id),)
 _UPDATED: Final = (col(MemoryRow.updated_at), col(MemoryRow.id))

@@ -6,11 +6,9 @@ their vectors. Both, and the quota, are looked at under a lock.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
 from sqlalchemy import ColumnElement, Float, Uuid, and_, column, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -24,8 +22,8 @@ from schema.tables.columns import utc_now
 from services.auth.accounts import AccountCache
 from services.database import Database
 from services.database.connections import lock
-from services.embeddings import Embedder, EmbeddingError, Purpose
-from services.embeddings.embedder import VECTOR_TIMEOUT, vector_of
+from services.embeddings import Embedder
+from services.embeddings.embedder import VECTOR_TIMEOUT, vector_or_none
 from services.memories.rows import WITHOUT_VECTOR, memory_from_row, new_row
 from services.resources import (
     Conflict,
@@ -35,19 +33,6 @@ from services.resources import (
     release_key,
     touch,
 )
-
-_log = structlog.get_logger(__name__)
-
-
-async def vector_or_none(
-    embedder: Embedder, content: str, *, within: timedelta
-) -> list[float] | None:
-    """Return the vector of a memory, or None if the embedder fails or takes too long."""
-    try:
-        return await vector_of(embedder, content, purpose=Purpose.DOCUMENT, within=within)
-    except EmbeddingError as error:
-        _log.warning("memory_not_embedded", cause=type(error).__name__)
-        return None
 
 
 async def lock_memories(session: AsyncSession, actor: Actor) -> None:

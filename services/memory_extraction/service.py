@@ -19,12 +19,13 @@ from services.database import ActorGoneError, Database
 from services.embeddings import EmbeddingError
 from services.memories.search import MemorySearch
 from services.memories.suggestions import MemorySuggestions
-from services.memory_extraction.extractor import ExtractionMeter, MemoryExtractor
+from services.memory_extraction.extractor import MemoryExtractor
 from services.memory_extraction.ledger import ChargeStatus, ExtractionLedger
 from services.memory_extraction.own_words import own_words, says_something
 from services.memory_extraction.prompt import MAX_TOKENS, Said
 from services.models.failures import ModelCallError
 from services.models.pricing import Pricing
+from services.prompts.answer_usage import AnswerUsage
 from services.shielding import DefectError, shielded, until_stored
 
 _log = structlog.get_logger(__name__)
@@ -102,17 +103,17 @@ class MemoryExtraction:
             return await self._outcome(turn, suggestions=reading)
         if isinstance(reading, NotExtracted):
             return await self._outcome(turn, problem=reading)
-        meter = self._extractor.meter(reading.said)
+        usage = self._extractor.usage_before(reading.said)
         attempt = await self._ledger.open(
             turn,
             model=self._extractor.model,
-            input_tokens=self._extractor.estimated_tokens(reading.said),
+            input_tokens=usage.input_tokens,
             max_tokens=MAX_TOKENS,
             most=MAX_ATTEMPTS,
         )
         if isinstance(attempt, NotExtracted):
             return await self._outcome(turn, problem=attempt)
-        suggested = await self._ask(turn, reading, meter, attempt=attempt)
+        suggested = await self._ask(turn, reading, usage, attempt=attempt)
         try:
             stored = await shielded(until_stored(lambda: self._store(turn, reading, suggested)))
         except ActorGoneError:
@@ -156,34 +157,34 @@ class MemoryExtraction:
             return []
 
     async def _ask(
-        self, turn: TurnReference, reading: _Reading, meter: ExtractionMeter, *, attempt: int
+        self, turn: TurnReference, reading: _Reading, usage: AnswerUsage, *, attempt: int
     ) -> list[MemorySuggestion]:
         known = [memory.id for memory in reading.known]
         is_last = attempt >= MAX_ATTEMPTS
         try:
-            suggested = await self._extractor.extract(reading.said, known, meter)
+            suggested = await self._extractor.extract(reading.said, known, usage)
         except asyncio.CancelledError as error:
-            await shielded(self._settle(turn, meter, error, attempt=attempt))
+            await shielded(self._settle(turn, usage, error, attempt=attempt))
             raise
         except ModelCallError as error:
-            await shielded(self._settle(turn, meter, error, attempt=attempt))
+            await shielded(self._settle(turn, usage, error, attempt=attempt))
             error.exhausted = is_last or not error.retryable
             raise
         except Exception as error:
-            await shielded(self._settle(turn, meter, error, attempt=attempt))
+            await shielded(self._settle(turn, usage, error, attempt=attempt))
             raise DefectError(exhausted=is_last) from error
-        await shielded(self._settle(turn, meter, None, attempt=attempt))
+        await shielded(self._settle(turn, usage, None, attempt=attempt))
         return suggested
 
     async def _settle(
         self,
         turn: TurnReference,
-        meter: ExtractionMeter,
+        usage: AnswerUsage,
         failure: BaseException | None,
         *,
         attempt: int,
     ) -> None:
-        usage, estimated = meter.used(failure)
+        used, estimated = usage.used(failure)
         status = ChargeStatus.SETTLED
         if failure is not None:
             is_stopped = isinstance(failure, asyncio.CancelledError)
@@ -193,7 +194,7 @@ class MemoryExtraction:
                 turn,
                 attempt=attempt,
                 model=self._extractor.model,
-                usage=usage,
+                usage=used,
                 estimated=estimated,
                 status=status,
             )

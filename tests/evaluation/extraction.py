@@ -109,7 +109,7 @@ async def suggestions_for(
     if not says_something(own):
         return [], known
     said = Said(own, dialogue.replies_to, dialogue.known)
-    return await extractor.extract(said, known, extractor.meter(said)), known
+    return await extractor.extract(said, known, extractor.usage_before(said)), known
 
 
 def judge(

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
@@ -18,8 +18,6 @@ from schema.ingestion import (
     IngestionProgress,
 )
 from schema.knowledge import DocumentType, IngestionStatus
-from schema.names import BACKGROUND_QUEUE
-from schema.sweeps import SweepInput, SweepPart
 from services.embeddings import Embedder
 from services.embeddings.providers import OpenAiCompatibleEmbedder
 from tests.fakes.embedding_api import (
@@ -36,7 +34,6 @@ from tests.fixtures.api_user import ApiUser
 from tests.fixtures.library import (
     actor_of,
     add_document,
-    age,
     ingested,
     ingesting_by,
     ingestion_with,
@@ -47,7 +44,6 @@ from tests.fixtures.library import (
 )
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
-from workflows.sweep import Sweep
 
 LONG = "\n\n".join(f"Paragraph {number}. " + "Words fill it up. " * 30 for number in range(40))
 READY = IngestionStatus.READY
@@ -384,56 +380,3 @@ async def test_a_version_of_a_user_who_was_deleted_fails_without_an_alert(stack:
 
     assert ended.status is None
     assert await alerts_of(stack, version.document_id) == []
-
-
-async def test_an_ingestion_that_was_never_started_is_started_by_the_sweep(
-    user: ApiUser, stack: Stack
-) -> None:
-    version = await store_document(stack, user, b"Late, but here.")
-    fresh = await store_document(stack, user, b"Just being started.")
-    await age(stack, version)
-
-    await _sweep(stack)
-
-    assert (await ingested(user, str(version.document_id)))["content"] == "Late, but here."
-    assert (await version_of(user, str(fresh.document_id)))["status"] == "pending"
-
-
-async def test_an_ingestion_that_lost_its_workflow_is_started_by_the_sweep(
-    user: ApiUser, stack: Stack
-) -> None:
-    version = await store_document(stack, user, LONG.encode())
-    await ingestion_with(stack, stack.foundation.embedder).extract(version)
-    await age(stack, version)
-
-    await _sweep(stack)
-
-    assert (await ingested(user, str(version.document_id)))["status"] == "ready"
-
-
-async def test_a_running_ingestion_is_left_alone_by_the_sweep(user: ApiUser, stack: Stack) -> None:
-    version = await store_document(stack, user, b"Under way.")
-    await age(stack, version)
-    async with ingesting_by(stack, stack.foundation.embedder):
-        # No worker polls its queue, so it runs for as long as the test needs.
-        handle = await stack.temporal.start_workflow(
-            "IngestDocument",
-            version,
-            id=ingestion_workflow_id(version.document_id, 1),
-            task_queue=f"nobody-{uuid4()}",
-        )
-
-        await _sweep(stack)
-
-        assert (await version_of(user, str(version.document_id)))["status"] == "pending"
-        await handle.terminate()
-
-
-async def _sweep(stack: Stack) -> None:
-    async with asyncio.timeout(30):
-        await stack.temporal.execute_workflow(
-            Sweep.run,
-            SweepInput(parts=(SweepPart.INGESTIONS,)),
-            id=f"sweep-{uuid4()}",
-            task_queue=BACKGROUND_QUEUE,
-        )

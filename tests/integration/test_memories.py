@@ -11,11 +11,8 @@ from schema.ids import MemoryId
 from schema.memories import (
     ChangeMemoryRequest,
     CreateMemoryRequest,
-    MemoryFilter,
-    MemorySort,
     MemoryStatus,
 )
-from schema.pages import PageRequest
 from schema.result import Err, Ok
 from schema.tables.columns import utc_now
 from services.memories.search import MemorySearch
@@ -25,7 +22,7 @@ from services.resources import Conflict, LimitReached, Unreachable
 from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.database import Inspection
-from tests.fixtures.memories import expire, found, kept, set_status
+from tests.fixtures.memories import expire, found, kept, listed, set_status
 from tests.fixtures.plans import allow
 from tests.fixtures.stack import Stack
 
@@ -324,83 +321,3 @@ async def test_a_memory_like_a_rejected_suggestion_is_created(
 
     assert created.id != rejected.id
     assert created.status is MemoryStatus.ACCEPTED
-
-
-async def listed(
-    memories: MemoryService,
-    actor: Actor,
-    sort: MemorySort = MemorySort.CREATED,
-    **chosen: object,
-) -> list[str]:
-    """Return the contents of a whole list, read two by two."""
-    contents: list[str] = []
-    cursor: str | None = None
-    while True:
-        page = await memories.list_memories(
-            actor, MemoryFilter.model_validate(chosen), PageRequest(2, cursor), sort=sort
-        )
-        contents += [memory.content for memory in page.items]
-        cursor = page.next_cursor
-        if cursor is None:
-            return contents
-
-
-@pytest.mark.parametrize(
-    ("sort", "expected"),
-    [
-        (MemorySort.CREATED, "abcde"),
-        (MemorySort.CREATED_LAST, "edcba"),
-        (MemorySort.UPDATED, "abdec"),
-        (MemorySort.UPDATED_LAST, "cedba"),
-        (MemorySort.IMPORTANCE, "cbead"),
-        (MemorySort.IMPORTANCE_LAST, "daebc"),
-    ],
-)
-async def test_a_list_has_every_memory_once_in_each_order(
-    memories: MemoryService, actor: Actor, sort: MemorySort, expected: str
-) -> None:
-    importances = {"a": 0.8, "b": 0.3, "c": 0.1, "d": 0.9, "e": 0.3}
-    made = {
-        content: await kept(memories, actor, content, importance=importance)
-        for content, importance in importances.items()
-    }
-    change = ChangeMemoryRequest(importance=0.1)
-    await memories.change(actor, made["c"].id, change, versions=None)
-
-    assert "".join(await listed(memories, actor, sort)) == expected
-
-
-async def test_filters_return_only_matching_memories(
-    stack: Stack, memories: MemoryService, actor: Actor
-) -> None:
-    await kept(memories, actor, "100% wool", kind="preference")
-    await kept(memories, actor, "100 sheep")
-    await kept(memories, actor, "a_b \\ c")
-    suggested = await kept(memories, actor, "Suggested")
-    rejected = await kept(memories, actor, "Rejected")
-    await set_status(stack.inspection, suggested, "suggested")
-    await set_status(stack.inspection, rejected, "rejected")
-
-    accepted = ["100% wool", "100 sheep", "a_b \\ c"]
-    assert await listed(memories, actor) == [*accepted, "Suggested"]
-    assert await listed(memories, actor, status="accepted") == accepted
-    assert await listed(memories, actor, status="rejected") == ["Rejected"]
-    assert await listed(memories, actor, kind="preference") == ["100% wool"]
-    assert await listed(memories, actor, search="0%") == ["100% wool"]
-    assert await listed(memories, actor, search="_") == ["a_b \\ c"]
-    assert await listed(memories, actor, search="\\") == ["a_b \\ c"]
-    assert await listed(memories, actor, search="SHEEP") == ["100 sheep"]
-
-
-async def test_pinned_and_expired_memories_are_listed_on_request(
-    memories: MemoryService, actor: Actor, inspection: Inspection
-) -> None:
-    await kept(memories, actor, "Usual")
-    await kept(memories, actor, "Pinned", pinned=True)
-    await expire(inspection, await kept(memories, actor, "Expired"))
-
-    assert await listed(memories, actor) == ["Usual", "Pinned", "Expired"]
-    assert await listed(memories, actor, pinned=True) == ["Pinned"]
-    assert await listed(memories, actor, pinned=False) == ["Usual", "Expired"]
-    assert await listed(memories, actor, expired=True) == ["Expired"]
-    assert await listed(memories, actor, expired=False) == ["Usual", "Pinned"]

@@ -2,27 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from temporalio import workflow
 from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.tool_callbacks import CallbackActivities
 from api.temporal_gateway import TemporalGateway
-from schema.ids import turn_workflow_id
 from schema.names import BACKGROUND_QUEUE
 from schema.sweeps import SweepInput, SweepPart
 from schema.tool_callbacks import AnsweredCall
-from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, callback_activity_id
-from services.database import Database
+from schema.turns import RunToolOutput, ToolCallStatus
 from services.events.writer import stream_key
 from services.tools.definition import DEFAULT_MAX_OUTPUT_CHARS
 from services.tools.masks import MASK
@@ -30,6 +24,7 @@ from services.workflow_tools.callbacks import CallbackDelivery
 from tests.fakes.webhook_engine import SECRET, WebhookEngine, call_back, later
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
+from tests.fixtures.waiting_turns import Waiting, begin_to_wait, working
 from tests.fixtures.workflow_tools import (
     RunningCall,
     calling,
@@ -225,70 +220,6 @@ async def test_a_call_of_a_deleted_chat_is_gone(
     await stack.inspection.execute("DELETE FROM chats WHERE id = $1", call.things.chat)
 
     assert (await call_back(http, path, {"output": "Done."})).status_code == 404
-
-
-@workflow.defn
-class Waiting:
-    """Waits for an answer as a turn does."""
-
-    @workflow.run
-    async def run(self, call: RunToolInput) -> RunToolOutput:
-        waited: RunToolOutput = await workflow.execute_activity(
-            "await_callback",
-            call,
-            result_type=RunToolOutput,
-            activity_id=callback_activity_id(call.step, call.tool_call_id),
-            start_to_close_timeout=timedelta(minutes=5),
-        )
-        return waited
-
-
-class Asked(CallbackDelivery):
-    """Says when a waiting activity, which has begun by then, has asked."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self.event = asyncio.Event()
-
-    async def final_status(self, call: RunToolInput) -> ToolCallStatus | None:
-        status = await super().final_status(call)
-        self.event.set()
-        return status
-
-
-@asynccontextmanager
-async def working(stack: Stack, queue: str) -> AsyncIterator[Asked]:
-    """Run a worker for `Waiting`, which takes nothing more once this is left.
-
-    A poll that races with its stop can hold that up for minutes: it is not waited for.
-    """
-    delivery = Asked(stack.foundation.database)
-    worker = Worker(
-        stack.temporal,
-        task_queue=queue,
-        workflows=[Waiting],
-        activities=[CallbackActivities(stack.temporal, delivery).await_callback],
-        workflow_runner=UnsandboxedWorkflowRunner(),
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.1),
-    )
-    running = asyncio.create_task(worker.run())
-    try:
-        yield delivery
-    finally:
-        stopping = asyncio.create_task(worker.shutdown())
-        await asyncio.wait({running, stopping}, timeout=5)
-
-
-async def begin_to_wait(
-    stack: Stack, call: RunningCall, queue: str, delivery: Asked
-) -> WorkflowHandle[Waiting, RunToolOutput]:
-    """Start a workflow with the id of the call's turn, and return once it waits."""
-    handle = await stack.temporal.start_workflow(
-        Waiting.run, call.input, id=turn_workflow_id(call.input.turn.turn_id), task_queue=queue
-    )
-    async with asyncio.timeout(20):
-        await delivery.event.wait()
-    return handle
 
 
 @pytest.fixture

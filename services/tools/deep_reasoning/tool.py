@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
-from math import ceil
 from typing import Final, Literal, TypeAlias
 
 import structlog
@@ -12,20 +11,18 @@ from pydantic import JsonValue
 
 from schema.budgets import BudgetExceeded
 from schema.result import Err, Result
-from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.models.failures import ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
-    AnswerStarted,
     ModelEvent,
     ModelGateway,
     ModelRequest,
     TextArrived,
-    ThoughtArrived,
 )
 from services.models.pricing import Pricing
-from services.prompts.tokens import THINKING_CHARS_PER_TOKEN, exact_tokens, tokens_of
+from services.prompts.answer_usage import AnswerUsage
+from services.prompts.tokens import tokens_of
 from services.shielding import shielded, until_stored
 from services.subscriptions.budgets import Estimate, Reserved
 from services.tools.deep_reasoning.definition import (
@@ -80,10 +77,7 @@ class _Meter:
         self._pricing = pricing
         self._execution = execution
         self._model = model
-        self._input_tokens = input_tokens
-        self._started: TokenUsage | None = None
-        self._ended: AnswerEnded | None = None
-        self._tokens = 0.0
+        self._usage = AnswerUsage(input_tokens)
         self._activity = "thinking"
         self.cost_usd: Decimal | None = None
 
@@ -92,17 +86,18 @@ class _Meter:
 
         Errors: DatabaseUnavailableError.
         """
-        price = self._pricing.dearest(self._model, input_tokens=self._input_tokens)
+        input_tokens = self._usage.input_tokens
+        price = self._pricing.dearest(self._model, input_tokens=input_tokens)
         return await self._ledger.open(
             self._execution,
             model=self._model,
             estimate_usd=estimated_cost(
-                self._pricing, self._model, input_tokens=self._input_tokens, max_tokens=max_tokens
+                self._pricing, self._model, input_tokens=input_tokens, max_tokens=max_tokens
             ),
-            input_tokens=self._input_tokens,
+            input_tokens=input_tokens,
             at_most=Estimate(
-                usd=price.input * self._input_tokens,
-                tokens=self._input_tokens,
+                usd=price.input * input_tokens,
+                tokens=input_tokens,
                 usd_per_answer_token=price.output,
                 answer_tokens=max_tokens,
                 useful_tokens=_USEFUL_TOKENS,
@@ -111,16 +106,9 @@ class _Meter:
 
     def count(self, event: ModelEvent) -> None:
         """Count an event of the stream."""
-        match event:
-            case AnswerStarted():
-                self._started = event.usage
-            case ThoughtArrived():
-                self._tokens += event.chars / THINKING_CHARS_PER_TOKEN
-            case TextArrived():
-                self._tokens += exact_tokens(event.text)
-                self._activity = "answering"
-            case AnswerEnded():
-                self._ended = event
+        self._usage.count(event)
+        if isinstance(event, TextArrived):
+            self._activity = "answering"
 
     @asynccontextmanager
     async def checkpoints(self) -> AsyncIterator[None]:
@@ -134,7 +122,7 @@ class _Meter:
 
     async def settle(self, failure: BaseException | None) -> None:
         """Record the final usage and cost, however long that takes."""
-        usage, estimated = self._used(failure)
+        usage, estimated = self._usage.used(failure)
         cost_usd = self.cost_usd = self._pricing.cost(self._model, usage)
         await until_stored(
             lambda: self._ledger.settle(
@@ -146,27 +134,12 @@ class _Meter:
             )
         )
 
-    def _used(self, failure: BaseException | None) -> tuple[TokenUsage, bool]:
-        """Return the usage as far as known, and whether it is an estimate.
-
-        A provider counts output tokens only at the end; output cut off is counted by its length.
-        An answer that never started costs nothing if the provider refused the request.
-        """
-        if self._ended is not None:
-            return self._ended.usage, self._ended.usage_estimated
-        if self._started is not None:
-            written = max(self._started.output_tokens, ceil(self._tokens))
-            return self._started.model_copy(update={"output_tokens": written}), True
-        if isinstance(failure, ModelCallError) and not failure.was_answering:
-            return TokenUsage(), False
-        return TokenUsage(input_tokens=self._input_tokens), True
-
     async def _keep_checkpoints(self) -> None:
         while True:
             await asyncio.sleep(_CHECKPOINT_S)
-            if self._started is None:
+            if not self._usage.has_started:
                 continue
-            usage, _ = self._used(None)
+            usage, _ = self._usage.used(None)
             self._execution.report(
                 ToolProgress(progress=float(usage.output_tokens), message=self._activity)
             )
