@@ -5,21 +5,25 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Final
 
+import structlog
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from activities import names
 from activities.turn_workflows import TurnWorkflows, workflow_status
-from schema.ids import ingestion_workflow_id, turn_workflow_id
+from schema.ids import TurnId, ingestion_workflow_id, turn_workflow_id
 from schema.ingestion import DocumentVersionReference, StrandedIngestions
 from schema.sweeps import ErasureOutcome, SweepPart
 from schema.tool_callbacks import DeliveryOutcome
-from schema.turns import StrandedTurns, TurnReference
+from schema.turns import DecidedToolCallReference, StrandedTurns, TurnReference
 from services.erasure import Erasure
 from services.knowledge.ingestion import StrandedIngestionSearch
+from services.shielding import each_alone
 from services.turns.approvals import ToolApprovals
 from services.turns.stranded import ActiveTurn, StrandedTurnSearch, UnfinishedTurns
 from services.workflow_tools.callbacks import CallbackDelivery
+
+_log = structlog.get_logger(__name__)
 
 _SETTLED: Final = timedelta(seconds=5)
 """Younger work is still being started by the process that accepted it."""
@@ -61,16 +65,26 @@ class SweepActivities:
     async def parts_due(self) -> tuple[SweepPart, ...]:
         """Return the parts in which something waits; no activity, and it changes nothing.
 
-        Errors: DatabaseUnavailableError; RPCError.
+        Errors: DatabaseUnavailableError or RPCError if some can't be checked and no other is due.
         """
-        due = {
+        checks = {
             SweepPart.TURNS: self._is_turn_stranded,
             SweepPart.INGESTIONS: self._is_ingestion_stranded,
             SweepPart.ERASURES: self._is_erasure_pending,
             SweepPart.ANSWERS: self._is_answer_awaited,
             SweepPart.DECISIONS: self._is_decision_awaited,
         }
-        return tuple([part for part, is_due in due.items() if await is_due()])
+        due: list[SweepPart] = []
+        failure: Exception | None = None
+        for part, is_due in checks.items():
+            try:
+                due += [part] if await is_due() else []
+            except Exception as error:  # noqa: BLE001 -- a part must not hold up others
+                failure = error
+                _log.warning("sweep_part_not_checked", part=part.value, exc_info=error)
+        if failure is not None and not due:
+            raise failure
+        return tuple(due)
 
     async def unfinished_turns(self) -> UnfinishedTurns:
         """Return how many turns have not ended; no activity. Errors: DatabaseUnavailableError."""
@@ -85,10 +99,10 @@ class SweepActivities:
         await self._turns.lose_dead_charges()
         to_start = list(await self._turns.activate_waiting(older_than=_SETTLED))
         to_close: list[TurnReference] = []
-        for turn in await self._turns.active(older_than=_SETTLED):
-            need = await self._need_of(turn)
+
+        async def sort(turn: ActiveTurn) -> None:
             activity.heartbeat()
-            match need:
+            match await self._need_of(turn):
                 case _Need.START:
                     to_start.append(turn.reference)
                 case _Need.CLOSE:
@@ -98,16 +112,21 @@ class SweepActivities:
                     await self._workflows.cancel(turn.reference.turn_id)
                 case None:
                     pass
+
+        await each_alone(await self._turns.active(older_than=_SETTLED), sort)
         return StrandedTurns(to_start=tuple(to_start), to_close=tuple(to_close))
 
     @activity.defn(name=names.FIND_STRANDED_INGESTIONS)
     async def find_stranded_ingestions(self) -> StrandedIngestions:
         """Return versions that are not ingested and whose workflow does not run."""
         to_start: list[DocumentVersionReference] = []
-        for version in await self._ingestions.unfinished(older_than=_SETTLED):
-            is_running = await self._is_ingested_now(version)
+
+        async def sort(version: DocumentVersionReference) -> None:
             activity.heartbeat()
-            to_start += [] if is_running else [version]
+            if not await self._is_ingested_now(version):
+                to_start.append(version)
+
+        await each_alone(await self._ingestions.unfinished(older_than=_SETTLED), sort)
         return StrandedIngestions(to_start=tuple(to_start))
 
     @activity.defn(name=names.ERASE_STREAMS)
@@ -121,9 +140,7 @@ class SweepActivities:
         clock = asyncio.get_running_loop().time
         until = clock() + _LONGEST_ERASURE_S
         while turn_ids := await self._erasure.pending():
-            for turn_id in turn_ids:
-                await self._workflows.cancel(turn_id)
-                activity.heartbeat()
+            await each_alone(turn_ids, self._cancel)
             if not await self._erasure.erase(turn_ids) or clock() > until:
                 return ErasureOutcome(erased=erased, is_done=False)
             erased += len(turn_ids)
@@ -135,36 +152,36 @@ class SweepActivities:
 
         Idempotency: a turn that knows the decision ignores the signal.
         """
-        delivered = 0
-        for decided in await self._approvals.undelivered(older_than=_DECISION_SETTLED):
-            delivered += await self._workflows.signal_decision(decided.turn_id, decided.call)
+
+        async def signal(decided: DecidedToolCallReference) -> bool:
             activity.heartbeat()
-        return DeliveryOutcome(delivered=delivered)
+            return await self._workflows.signal_decision(decided.turn_id, decided.call)
+
+        undelivered = await self._approvals.undelivered(older_than=_DECISION_SETTLED)
+        return DeliveryOutcome(delivered=sum(await each_alone(undelivered, signal)))
+
+    async def _cancel(self, turn_id: TurnId) -> None:
+        activity.heartbeat()
+        await self._workflows.cancel(turn_id)
 
     async def _is_turn_stranded(self) -> bool:
         if await self._turns.is_any_waiting(older_than=_SETTLED):
             return True
         if await self._turns.is_any_charge_dead():
             return True
-        for turn in await self._turns.active(older_than=_SETTLED):
-            if await self._need_of(turn) is not None:
-                return True
-        return False
+        needs = await each_alone(await self._turns.active(older_than=_SETTLED), self._need_of)
+        return any(need is not None for need in needs)
 
     async def _is_ingestion_stranded(self) -> bool:
-        for version in await self._ingestions.unfinished(older_than=_SETTLED):
-            if not await self._is_ingested_now(version):
-                return True
-        return False
+        unfinished = await self._ingestions.unfinished(older_than=_SETTLED)
+        return not all(await each_alone(unfinished, self._is_ingested_now))
 
     async def _is_erasure_pending(self) -> bool:
         return bool(await self._erasure.pending(limit=1))
 
     async def _is_answer_awaited(self) -> bool:
-        for call in await self._callbacks.answered_calls():
-            if await self._workflows.awaits_callback(call):
-                return True
-        return False
+        answered = await self._callbacks.answered_calls()
+        return any(await each_alone(answered, self._workflows.awaits_callback))
 
     async def _is_decision_awaited(self) -> bool:
         return bool(await self._approvals.undelivered(older_than=_DECISION_SETTLED))

@@ -8,8 +8,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities import names
 from activities.turn_workflows import TurnWorkflows
-from schema.tool_callbacks import DeliveryOutcome
+from schema.tool_callbacks import AnsweredCall, DeliveryOutcome
 from schema.turns import RunToolInput, RunToolOutput
+from services.shielding import each_alone
 from services.turns.tool_calls import ToolCallGoneError
 from services.workflow_tools.callbacks import CallbackDelivery
 
@@ -45,11 +46,13 @@ class CallbackActivities:
 
         Idempotency: an activity that received its answer is no longer open.
         """
-        delivered = 0
-        for call in await self._delivery.answered_calls():
-            delivered += await self._workflows.complete_callback(call)
+
+        async def complete(call: AnsweredCall) -> bool:
             activity.heartbeat()
-        return DeliveryOutcome(delivered=delivered)
+            return await self._workflows.complete_callback(call)
+
+        answered = await self._delivery.answered_calls()
+        return DeliveryOutcome(delivered=sum(await each_alone(answered, complete)))
 
 
 def _complete_later() -> NoReturn:

@@ -1,10 +1,10 @@
-"""Work that must finish, because stopping it would lose what was paid for.
+"""Work that must finish, because stopping it would lose what was paid for, or hold up other work.
 
 DefectError    something unexpected broke such work off
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -12,11 +12,14 @@ import structlog
 from services.database import DatabaseUnavailableError
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 2.0
+_OUTAGE: Final = 10
+"""If this many items fail in a row, it is not for themselves."""
 
 
 class DefectError(Exception):
@@ -54,3 +57,22 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await task
         raise
+
+
+async def each_alone(items: Iterable[T], handle: Callable[[T], Awaitable[R]]) -> list[R]:
+    """Return what `handle` returns for each item; one that fails is logged and left out.
+
+    Errors: the last failure, after ten in a row: an outage.
+    """
+    results: list[R] = []
+    in_a_row = 0
+    for item in items:
+        try:
+            results.append(await handle(item))
+            in_a_row = 0
+        except Exception:
+            in_a_row += 1
+            _log.exception("item_left_out", item=str(item))
+            if in_a_row == _OUTAGE:
+                raise
+    return results

@@ -5,7 +5,7 @@ was unavailable. `workers/sweeper.py` starts it when there is work.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -60,12 +60,20 @@ async def sweep_turns() -> SweepOutcome:
         heartbeat_timeout=timedelta(seconds=20),
         retry_policy=ONCE,
     )
-    await asyncio.gather(*map(start_turn, stranded.to_start))
-    closed = await asyncio.gather(*map(_close_turn, stranded.to_close), return_exceptions=True)
-    for failure in closed:
+    started = await _each(map(start_turn, stranded.to_start))
+    _raise_first([*started, *await _each(map(_close_turn, stranded.to_close))])
+    return SweepOutcome(started=len(stranded.to_start), closed=len(stranded.to_close))
+
+
+async def _each(work: Iterable[Awaitable[None]]) -> list[BaseException | None]:
+    """Return the failure of each, if it failed, when all are done."""
+    return await asyncio.gather(*work, return_exceptions=True)
+
+
+def _raise_first(failures: Iterable[BaseException | None]) -> None:
+    for failure in failures:
         if failure is not None:
             raise failure
-    return SweepOutcome(started=len(stranded.to_start), closed=len(stranded.to_close))
 
 
 async def _close_turn(turn: TurnReference) -> None:
@@ -105,7 +113,7 @@ async def sweep_ingestions() -> IngestionSweepOutcome:
         heartbeat_timeout=timedelta(seconds=20),
         retry_policy=ONCE,
     )
-    await asyncio.gather(*map(start_ingestion, stranded.to_start))
+    _raise_first(await _each(map(start_ingestion, stranded.to_start)))
     return IngestionSweepOutcome(started=len(stranded.to_start))
 
 

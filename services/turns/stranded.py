@@ -1,9 +1,13 @@
-"""Finds what outages leave behind: turns without a running workflow, and charges of dead calls."""
+"""Finds what outages leave behind: turns without a running workflow, and charges of dead calls.
+
+A chat, turn or charge that fails is left to the next sweep, and holds up no other.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists
 from sqlalchemy.orm import aliased
@@ -15,6 +19,7 @@ from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import TurnReference, TurnStatus
 from services.database import Database
+from services.shielding import each_alone
 from services.turns.ending import activate_next, lock_chat
 from services.turns.rows import reference_from_row
 
@@ -30,10 +35,10 @@ AND NOT EXISTS (SELECT FROM turns WHERE turns.id = ledger.turn_id
                 AND turns.status IN ('queued', 'running', 'awaiting_approval'))
 """
 _IS_ANY_CHARGE_DEAD: Final = f"SELECT EXISTS (SELECT {_DEAD_CHARGES})"
-_LOSE_DEAD_CHARGES: Final = f"""
-UPDATE ledger SET status = 'lost', settled_at = now()
-WHERE id IN (SELECT id {_DEAD_CHARGES} LIMIT {_BATCH})
-"""  # noqa: S608 -- the condition is a constant of ours
+_FIND_DEAD_CHARGES: Final = f"SELECT id {_DEAD_CHARGES} LIMIT {_BATCH}"
+_LOSE_CHARGE: Final = """
+UPDATE ledger SET status = 'lost', settled_at = now() WHERE id = $1 AND status = 'open'
+"""
 
 
 _UNFINISHED_NOW: Final = """
@@ -73,7 +78,10 @@ class ActiveTurn:
 
 
 class StrandedTurnSearch:
-    """Searches the turns of all users, as the service. Errors: DatabaseUnavailableError."""
+    """Searches the turns of all users, as the service.
+
+    Errors: DatabaseUnavailableError, and in an outage whatever failed last.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -118,15 +126,15 @@ class StrandedTurnSearch:
     async def activate_waiting(self, *, older_than: timedelta) -> Sequence[TurnReference]:
         """Give each chat that no turn holds to the oldest turn that waits in it."""
         query = select(TurnRow.chat_id).where(*_waiting(older_than)).distinct().limit(_BATCH)
-        activated: list[TurnReference] = []
         async with self._database.transaction(SERVICE) as session:
             chat_ids = (await session.exec(query)).all()
-        for chat_id in chat_ids:
-            async with self._database.statements(SERVICE) as connection:
-                await lock_chat(connection, ChatId(chat_id))
-                turn = await activate_next(connection, ChatId(chat_id))
-            activated += [turn] if turn is not None else []
-        return activated
+        activated = await each_alone(map(ChatId, chat_ids), self._activate)
+        return [turn for turn in activated if turn is not None]
+
+    async def _activate(self, chat_id: ChatId) -> TurnReference | None:
+        async with self._database.statements(SERVICE) as connection:
+            await lock_chat(connection, chat_id)
+            return await activate_next(connection, chat_id)
 
     async def is_any_charge_dead(self) -> bool:
         """Whether a call of a turn that has ended, or is deleted, still reserves what it may cost.
@@ -139,7 +147,12 @@ class StrandedTurnSearch:
     async def lose_dead_charges(self) -> None:
         """Settle such calls by what was last recorded."""
         async with self._database.statements(SERVICE) as connection:
-            await connection.execute(_LOSE_DEAD_CHARGES, _LONGEST_CALL)
+            dead = await connection.fetch(_FIND_DEAD_CHARGES, _LONGEST_CALL)
+        await each_alone([row["id"] for row in dead], self._lose)
+
+    async def _lose(self, charge_id: UUID) -> None:
+        async with self._database.statements(SERVICE) as connection:
+            await connection.execute(_LOSE_CHARGE, charge_id)
 
 
 def _waiting(older_than: timedelta) -> tuple[ColumnElement[bool], ...]:

@@ -5,6 +5,8 @@ from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
+import pytest
+
 from schema.actors import acting_user
 from schema.chats import SendMessageRequest
 from schema.ids import ChatId, UserId
@@ -13,6 +15,7 @@ from schema.result import Ok
 from schema.sweeps import SweepInput, SweepPart
 from schema.tables.columns import utc_now
 from schema.turns import IfBusy
+from services.turns.stranded import ActiveTurn
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import named, rebuild
@@ -57,6 +60,34 @@ async def test_a_turn_that_was_never_started_is_started(user: ApiUser, stack: St
     events = await user.events(turn_id)
     await user.check_whole(chat, events)
     assert rebuild(events) == "Late, but here."
+
+
+async def test_a_turn_that_cant_be_looked_at_holds_up_no_other(
+    user: ApiUser, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, text="Here."))
+    bad = await store_turn(user, stack, await user.create_chat(), unique())
+    good = await store_turn(user, stack, chat := await user.create_chat(), question)
+    for number, turn_id in enumerate((good, bad), start=1):
+        # The bad one is the oldest, and so the first to be looked at.
+        await stack.inspection.age(turn_id, by=OLD * number)
+    looked_at = stack.activities.sweep._need_of
+
+    async def need_of(turn: ActiveTurn) -> object:
+        if str(turn.reference.turn_id) == bad:
+            raise ValueError
+        return await looked_at(turn)
+
+    monkeypatch.setattr(stack.activities.sweep, "_need_of", need_of)
+
+    due = await stack.activities.sweep.parts_due()
+    await sweep(stack)
+
+    assert SweepPart.TURNS in due
+    await user.check_whole(chat, await user.events(good))
+    assert (await user.turn(bad))["status"] == "queued"
+    await user.cancel(bad)
 
 
 async def test_a_turn_that_is_just_starting_is_left_alone(user: ApiUser, stack: Stack) -> None:
