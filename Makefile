@@ -107,8 +107,9 @@ test-hostile: $(INSTALLED) ## Attacks from outside, and what others notice meanw
 	@echo "== hostile"
 	@$(PYTEST) $(ARGS) tests/hostile
 
-test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, long fuzzing
+test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, crowds, long fuzzing
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/nightly
+	@EVERTURN_RACERS=200 $(PYTEST) $(ARGS) tests/chaos/test_budget_races.py
 	@for seed in $$(date +%Y%m%d) $$(sed 's/#.*//' tests/fuzz/seeds.txt); do \
 		echo "== fuzz, EVERTURN_FUZZ_SEED=$$seed"; \
 		EVERTURN_FUZZ_SEED=$$seed EVERTURN_FUZZ_EXAMPLES=$${EVERTURN_FUZZ_EXAMPLES:-20} \

@@ -18,7 +18,9 @@ from activities import names
 from activities.heartbeats import heartbeats
 from schema.alerts import AlertDeliveryOutcome
 from schema.names import ALERT_DELIVERY_ID, BACKGROUND_QUEUE, DELIVER_ALERTS
+from services.alerts import OnAlert
 from services.alerts.delivery import AlertDelivery
+from services.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +61,11 @@ async def start_delivery(client: Client) -> None:
     )
 
 
+def delivery_starter(settings: Settings, client: Client) -> OnAlert:
+    """Return what starts the delivery of alerts if there is a webhook to deliver them to."""
+    return DeliveryStarter(client) if settings.alert_webhook_url is not None else lambda: None
+
+
 class DeliveryStarter:
     """Starts `DeliverAlerts` in the background, without making anyone wait."""
 
@@ -74,5 +81,6 @@ class DeliveryStarter:
     async def _start(self) -> None:
         try:
             await start_delivery(self._client)
-        except RPCError as error:
-            _log.warning("alert_delivery_not_started", error=error.status.name)
+        except (RPCError, RuntimeError) as error:
+            # The second where Temporal was never reached.
+            _log.warning("alert_delivery_not_started", error=type(error).__name__)

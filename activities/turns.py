@@ -82,7 +82,9 @@ class TurnActivities:
                 raise _failure_of(error) from None
             except OverBudgetError as error:
                 turn = call.turn
-                await self._budgets.refused(turn.user_id, error.refusal, turn_id=turn.turn_id)
+                await self._budgets.refused(
+                    turn.user_id, error.refusal, turn_id=turn.turn_id, least=error.shortest
+                )
                 raise ApplicationError(
                     str(error),
                     ErrorCode.BUDGET_EXCEEDED.value,

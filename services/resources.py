@@ -5,12 +5,13 @@ neither does. A key outlives its resource, and then creates nothing in its place
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -161,15 +162,15 @@ async def _claim(
     if key is None:
         return Ok(None)
     # The type is part of the request.
-    request_hash = hash_of_request(type(request).__name__, request)
+    fingerprint = Fingerprint(type(request).__name__, request)
     stored = insert(CreationRow).values(
-        user_id=actor.user_id, key=key, request_hash=request_hash, resource_id=resource_id
+        user_id=actor.user_id, key=key, request_hash=fingerprint.hash, resource_id=resource_id
     )
     claimed = stored.on_conflict_do_nothing().returning(col(CreationRow.key))
     if (await session.exec(claimed)).first() is not None:
         return Ok(None)
     earlier = await session.get_one(CreationRow, (actor.user_id, key))
-    if earlier.request_hash != request_hash:
+    if not fingerprint.matches(earlier.request_hash):
         return Err(Conflict.KEY_REUSED)
     return Ok(earlier.resource_id)
 
@@ -197,11 +198,54 @@ async def find_named(found: Awaitable[Result[N, object]], resource_id: str) -> R
     return result
 
 
-def hash_of_request(subject: object, request: BaseModel, *, without: str | None = None) -> bytes:
-    """Return a hash that distinguishes requests with the same key.
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What distinguishes requests with the same idempotency key; its `hash` is stored.
 
-    `subject` is what the request concerns, besides its fields; `without` is left out.
-    Hashes are stored: computing them differently would refuse retries of earlier requests.
+    `subject` is what the request concerns, besides its fields; `without` is left out. Fields at
+    their defaults don't count, so a release that adds some still recognises earlier requests.
     """
-    fields = request.model_dump_json(exclude=None if without is None else {without})
-    return hashlib.sha256(f"{subject}\n{fields}".encode()).digest()
+
+    subject: object
+    request: BaseModel
+    without: str | None = None
+
+    @property
+    def hash(self) -> bytes:
+        """What is stored: to compute it differently, `matches` would have to know both ways."""
+        given = self.request.model_dump(
+            mode="json", exclude_defaults=True, exclude=self._left_out()
+        )
+        return self._hash_of(json.dumps(given, sort_keys=True))
+
+    def matches(self, stored: bytes) -> bool:
+        """Return whether `stored` is the hash of this request, by whichever release."""
+        return stored == self.hash or stored in map(self._hash_of, self._earlier())
+
+    def _earlier(self) -> Iterator[str]:
+        """Yield the fields as they were hashed before: all of them, then without newer ones."""
+        fields = self.request.model_dump_json(exclude=self._left_out())
+        yield fields
+        yield json.dumps(
+            _without_newer(json.loads(fields)), ensure_ascii=False, separators=(",", ":")
+        )
+
+    def _left_out(self) -> set[str] | None:
+        return None if self.without is None else {self.without}
+
+    def _hash_of(self, fields: str) -> bytes:
+        return hashlib.sha256(f"{self.subject}\n{fields}".encode()).digest()
+
+
+# Not hashed before budgets of days, tokens and keys were added.
+_NEWER: Final = frozenset({"budget", "daily_budget_usd", "budget_tokens", "daily_budget_tokens"})
+
+
+def _without_newer(fields: Any) -> Any:  # noqa: ANN401 -- any JSON
+    if not isinstance(fields, dict):
+        return fields
+    return {
+        name: _without_newer(value)
+        for name, value in fields.items()
+        if value is not None or name not in _NEWER
+    }

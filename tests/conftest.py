@@ -14,6 +14,7 @@ pytest_plugins = ["tests.fixtures.exercised_routes"]
 STACK_FIXTURES = (
     "tests.fixtures.stack",
     "tests.fixtures.actors",
+    "tests.fixtures.budgets",
     "tests.fixtures.memories",
     "tests.fixtures.learning",
     "tests.fixtures.mcp",

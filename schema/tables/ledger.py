@@ -18,6 +18,7 @@ class LedgerRow(SQLModel, table=True):
 
     An open row is also the reservation of its call: `charged_usd` and `charged_tokens`, which the
     database computes, are what it reserves, or its cost if that is more; then its cost alone.
+    `is_limited` is false where no budget applied when it was opened.
     """
 
     __tablename__ = "ledger"
@@ -42,6 +43,7 @@ class LedgerRow(SQLModel, table=True):
     api_key_id: UUID | None = None
     reserved_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(20, 10))
     reserved_tokens: int = 0
+    is_limited: bool = True
     charged_usd: Decimal | None = Field(
         default=None, sa_column=Column(Numeric(20, 10), Computed(""), nullable=False)
     )
@@ -51,10 +53,10 @@ class LedgerRow(SQLModel, table=True):
 
 
 class UsageDayRow(SQLModel, table=True):
-    """What the ledger's rows of one UTC day add up to; triggers keep it, nothing else writes it.
+    """What the ledger's settled rows of one UTC day add up to; only triggers write it.
 
     `scope` is `user`, `api_key` or `installation` (only while it has a budget), `subject_id` the
-    id of the user or key, or the nil UUID. `settled_…` leaves out what runs.
+    id of the user or key, or the nil UUID. What running calls reserve is read from the ledger.
     """
 
     __tablename__ = "usage_days"
@@ -63,7 +65,5 @@ class UsageDayRow(SQLModel, table=True):
     subject_id: UUID = Field(primary_key=True)
     day: date = Field(primary_key=True)
     user_id: UUID | None = Field(default=None, foreign_key="users.id")
-    charged_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(30, 10))
-    charged_tokens: Decimal = Field(default=Decimal(0), sa_type=Numeric(30))
     settled_usd: Decimal = Field(default=Decimal(0), sa_type=Numeric(30, 10))
     settled_tokens: Decimal = Field(default=Decimal(0), sa_type=Numeric(30))

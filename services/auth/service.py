@@ -29,7 +29,7 @@ from services.auth.credentials import Passwords
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
 from services.database import Database
-from services.resources import hash_of_request
+from services.resources import Fingerprint
 
 _log = structlog.get_logger(__name__)
 
@@ -92,7 +92,7 @@ class AuthService:
             creation = None if found is None else await session.get(CreationRow, (found[0].id, key))
         if found is None or creation is None or creation.resource_id != str(found[0].id):
             return Err(SignInRefusal.EMAIL_TAKEN)
-        if creation.request_hash != _hash(request):
+        if not _fingerprint(request).matches(creation.request_hash):
             return Err(SignInRefusal.KEY_REUSED)
         signed_in = await self._sign_in(found, request.password)
         return signed_in if isinstance(signed_in, Ok) else Err(SignInRefusal.KEY_REUSED)
@@ -189,13 +189,16 @@ async def _end_reused(session: AsyncSession, token: RefreshTokenRow) -> None:
 
 def _creation(user_id: UUID, key: str, request: SignUpRequest) -> CreationRow:
     return CreationRow(
-        user_id=user_id, key=key, request_hash=_hash(request), resource_id=str(user_id)
+        user_id=user_id,
+        key=key,
+        request_hash=_fingerprint(request).hash,
+        resource_id=str(user_id),
     )
 
 
-def _hash(request: SignUpRequest) -> bytes:
-    """Return the hash of a request without its password, which could be guessed from it."""
-    return hash_of_request(type(request).__name__, request, without="password")
+def _fingerprint(request: SignUpRequest) -> Fingerprint:
+    """Return that of a request without its password, which could be guessed from a hash."""
+    return Fingerprint(type(request).__name__, request, without="password")
 
 
 async def _insert_user(session: AsyncSession, user: UserRow) -> bool:

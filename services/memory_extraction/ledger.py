@@ -31,8 +31,9 @@ WHERE turn_id = $1 AND kind = 'extraction' AND status = 'open'
 # Of two that open at once, one gets no row.
 _OPEN: Final = """
 INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
-                    input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id)
-SELECT $2, $3, $1, 0, count(*) + 1, 'extraction', $4, 'open', true, $5, $6, $8, $9, $10
+                    input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id,
+                    is_limited)
+SELECT $2, $3, $1, 0, count(*) + 1, 'extraction', $4, 'open', true, $5, $6, $8, $9, $10, $11
 FROM ledger WHERE turn_id = $1 AND kind = 'extraction'
 HAVING count(*) < $7
 ON CONFLICT DO NOTHING
@@ -103,6 +104,7 @@ class ExtractionLedger:
                 reserved.value.usd,
                 reserved.value.tokens,
                 reserved.value.api_key_id,
+                reserved.value.is_limited,
             )
         return NotExtracted.GAVE_UP if attempt is None else attempt
 

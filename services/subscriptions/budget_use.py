@@ -1,14 +1,14 @@
 """What was spent of budgets, for people to read: by users, API keys, the installation.
 
-Sums come from `usage_days`, which triggers on the ledger keep. A month that begins within a day
-leaves out what the ledger has of that day before it.
+Sums come from `usage_days`, which triggers on the ledger keep; what running calls reserve comes
+from the ledger. A month that begins within a day leaves out what the ledger has of that day before.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -32,50 +32,57 @@ from services.subscriptions.periods import period_at
 INSTALLATION: Final = UUID(int=0)
 """The subject of the installation's budget."""
 
-_SUMS: Final = """
-SELECT {day_columns}, {month_columns}
-FROM usage_days
-WHERE scope = $1 AND subject_id = subject.id AND day >= least($3::date, $4::date)
+# $1 is the scope, $2 its subjects, $3 midnight, $4 the midnight before the period's start, $5 that.
+_SETTLED: Final = """
+SELECT coalesce(sum(settled_usd) FILTER (WHERE day = today), 0) AS day_usd,
+       coalesce(sum(settled_tokens) FILTER (WHERE day = today), 0) AS day_tokens,
+       coalesce(sum(settled_usd) FILTER (WHERE day >= first_day), 0) AS usd,
+       coalesce(sum(settled_tokens) FILTER (WHERE day >= first_day), 0) AS tokens
+FROM usage_days WHERE {of_subject} AND day >= least(today, first_day)
 """
 _EARLIER: Final = """
-SELECT coalesce(sum(charged_usd), 0) AS charged_usd,
-       coalesce(sum(charged_tokens), 0) AS charged_tokens,
-       coalesce(sum(charged_usd) FILTER (WHERE status <> 'open'), 0) AS settled_usd,
-       coalesce(sum(charged_tokens) FILTER (WHERE status <> 'open'), 0) AS settled_tokens
-FROM ledger WHERE {column} = subject.id AND created_at >= $5 AND created_at < $6
+SELECT coalesce(sum(charged_usd), 0) AS usd, coalesce(sum(charged_tokens), 0) AS tokens
+FROM ledger WHERE {of_subject} AND status <> 'open' AND created_at >= $4 AND created_at < $5
 """
-_NAMES: Final = ("charged_usd", "charged_tokens", "settled_usd", "settled_tokens")
+_RESERVED: Final = """
+SELECT coalesce(sum(charged_usd) FILTER (WHERE created_at >= $3), 0) AS day_usd,
+       coalesce(sum(charged_tokens) FILTER (WHERE created_at >= $3), 0) AS day_tokens,
+       coalesce(sum(charged_usd) FILTER (WHERE created_at >= $5), 0) AS usd,
+       coalesce(sum(charged_tokens) FILTER (WHERE created_at >= $5), 0) AS tokens
+FROM ledger WHERE {of_subject} AND status = 'open'
+"""
 
 
-def _sums(prefix: str, condition: str) -> str:
-    return ", ".join(
-        f"coalesce(sum({name}) FILTER (WHERE {condition}), 0) AS {prefix}_{name}" for name in _NAMES
-    )
-
-
-def _query(column: str) -> str:
-    days = _SUMS.format(
-        day_columns=_sums("day", "day = $3"), month_columns=_sums("month", "day >= $4")
-    )
-    month = ", ".join(f"month_{name} - earlier.{name} AS month_{name}" for name in _NAMES)
+def _query(*, days: str, charges: str) -> str:
+    """Return the query of sums; the conditions say which days and charges are the subject's."""
+    settled = _SETTLED.format(of_subject=days)
+    earlier = _EARLIER.format(of_subject=charges)
+    reserved = _RESERVED.format(of_subject=charges)
     return f"""
-SELECT subject.id, {", ".join(f"day_{name}" for name in _NAMES)}, {month}
+SELECT subject.id, settled.day_usd AS day_used_usd, settled.day_tokens AS day_used_tokens,
+       settled.usd - earlier.usd AS month_used_usd,
+       settled.tokens - earlier.tokens AS month_used_tokens,
+       reserved.day_usd AS day_reserved_usd, reserved.day_tokens AS day_reserved_tokens,
+       reserved.usd AS month_reserved_usd, reserved.tokens AS month_reserved_tokens
 FROM unnest($2::uuid[]) AS subject (id)
-CROSS JOIN LATERAL ({days}) AS days
-CROSS JOIN LATERAL ({_EARLIER.format(column=column)}) AS earlier
-"""  # noqa: S608 -- names of columns alone
+CROSS JOIN LATERAL (
+    SELECT ($3::timestamptz AT TIME ZONE 'UTC')::date AS today,
+           ($4::timestamptz AT TIME ZONE 'UTC')::date AS first_day
+) AS dates
+CROSS JOIN LATERAL ({settled}) AS settled
+CROSS JOIN LATERAL ({earlier}) AS earlier
+CROSS JOIN LATERAL ({reserved}) AS reserved
+"""  # noqa: S608 -- conditions of our own
 
 
-_OF_ALL_USERS: Final = f"""
-SELECT {_sums("day", "day = $1::date")}, {_sums("month", "day >= $2::date")}
-FROM usage_days WHERE scope = 'user' AND day >= least($1::date, $2::date)
-"""  # noqa: S608 -- as above
-# The installation's months begin at midnight: the range of its earlier rows is empty.
+_DAYS_OF_SUBJECT: Final = "scope = $1 AND subject_id = subject.id"
 _QUERIES: Final = {
-    BudgetScope.USER: _query("user_id"),
-    BudgetScope.API_KEY: _query("api_key_id"),
-    BudgetScope.INSTALLATION: _query("user_id"),
+    BudgetScope.USER: _query(days=_DAYS_OF_SUBJECT, charges="user_id = subject.id"),
+    BudgetScope.API_KEY: _query(days=_DAYS_OF_SUBJECT, charges="api_key_id = subject.id"),
+    # Its months begin at midnight: the range of its earlier rows is empty.
+    BudgetScope.INSTALLATION: _query(days=_DAYS_OF_SUBJECT, charges="true"),
 }
+_OF_ALL_USERS: Final = _query(days="scope = 'user' AND $1 <> 'user'", charges="true")
 
 
 def exhausted_budget(*, user: str, api_key: str) -> str:
@@ -106,12 +113,12 @@ def exceeded_budget(row: asyncpg.Record) -> BudgetExceeded | None:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one subject has spent: of USD and tokens, with running calls and without."""
+    """What one subject has spent of USD and tokens, and what its running calls reserve."""
 
-    charged_usd: Decimal = Decimal(0)
-    charged_tokens: int = 0
-    settled_usd: Decimal = Decimal(0)
-    settled_tokens: int = 0
+    used_usd: Decimal = Decimal(0)
+    used_tokens: int = 0
+    reserved_usd: Decimal = Decimal(0)
+    reserved_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +146,7 @@ async def read_spent(
     connection: Connection, scope: BudgetScope, subjects: Sequence[UUID], *, period: Period
 ) -> Mapping[UUID, SpentInWindows]:
     """Return what each of the subjects has spent today and in the current period."""
-    today = _today()
-    midnight = _midnight(period.start)
-    rows = await connection.fetch(
-        _QUERIES[scope],
-        scope.value,
-        subjects,
-        today.start.date(),
-        midnight.date(),
-        midnight,
-        period.start,
-    )
-    return {
-        row["id"]: SpentInWindows(_spent(row, "day"), _spent(row, "month"), today, period)
-        for row in rows
-    }
+    return await _read(connection, _QUERIES[scope], scope, subjects, period=period)
 
 
 async def read_installation(connection: Connection, *, is_counted: bool) -> SpentInWindows:
@@ -161,13 +154,27 @@ async def read_installation(connection: Connection, *, is_counted: bool) -> Spen
 
     Without a budget (`is_counted`) their own days are added up, without those of deleted users.
     """
-    today, month = _today(), period_at(utc_now())
-    subject = [INSTALLATION]
-    if is_counted:
-        found = await read_spent(connection, BudgetScope.INSTALLATION, subject, period=month)
-        return found[INSTALLATION]
-    (row,) = await connection.fetch(_OF_ALL_USERS, today.start.date(), month.start.date())
-    return SpentInWindows(_spent(row, "day"), _spent(row, "month"), today, month)
+    scope = BudgetScope.INSTALLATION
+    query = _QUERIES[scope] if is_counted else _OF_ALL_USERS
+    month = period_at(utc_now())
+    found = await _read(connection, query, scope, [INSTALLATION], period=month)
+    return found[INSTALLATION]
+
+
+async def _read(
+    connection: Connection,
+    query: str,
+    scope: BudgetScope,
+    subjects: Sequence[UUID],
+    *,
+    period: Period,
+) -> Mapping[UUID, SpentInWindows]:
+    today, midnight = _today(), _midnight(period.start)
+    rows = await connection.fetch(query, scope.value, subjects, today.start, midnight, period.start)
+    return {
+        row["id"]: SpentInWindows(_spent(row, "day"), _spent(row, "month"), today, period)
+        for row in rows
+    }
 
 
 def _today() -> Period:
@@ -181,12 +188,11 @@ def _midnight(moment: datetime) -> datetime:
 
 def _spent(row: asyncpg.Record, window: str) -> Spent:
     """Return the sums of a window; Postgres adds tokens up as decimals."""
-    values: dict[str, Any] = {name: row[f"{window}_{name}"] for name in _NAMES}
     return Spent(
-        charged_usd=values["charged_usd"],
-        charged_tokens=int(values["charged_tokens"]),
-        settled_usd=values["settled_usd"],
-        settled_tokens=int(values["settled_tokens"]),
+        used_usd=row[f"{window}_used_usd"],
+        used_tokens=int(row[f"{window}_used_tokens"]),
+        reserved_usd=row[f"{window}_reserved_usd"],
+        reserved_tokens=int(row[f"{window}_reserved_tokens"]),
     )
 
 
@@ -196,14 +202,18 @@ def _window(window: Period, spent: Spent, *, usd: Decimal | None, tokens: int | 
         resets_at=window.end,
         usd=MoneyUse(
             limit=usd,
-            used=spent.settled_usd,
-            reserved=spent.charged_usd - spent.settled_usd,
-            left=None if usd is None else max(usd - spent.charged_usd, Decimal(0)),
+            used=spent.used_usd,
+            reserved=spent.reserved_usd,
+            left=None
+            if usd is None
+            else max(usd - spent.used_usd - spent.reserved_usd, Decimal(0)),
         ),
         tokens=TokenUse(
             limit=tokens,
-            used=spent.settled_tokens,
-            reserved=spent.charged_tokens - spent.settled_tokens,
-            left=None if tokens is None else max(tokens - spent.charged_tokens, 0),
+            used=spent.used_tokens,
+            reserved=spent.reserved_tokens,
+            left=None
+            if tokens is None
+            else max(tokens - spent.used_tokens - spent.reserved_tokens, 0),
         ),
     )

@@ -19,6 +19,7 @@ from services.database import Connection
 
 USEFUL_ANSWER_TOKENS: Final = 256
 """An answer that is cut off before is not worth its prompt: the call is refused instead."""
+_SHORT_PROMPT_TOKENS: Final = 1_000
 
 _RESERVE: Final = """
 SELECT reserved.*, api_key_id
@@ -49,14 +50,30 @@ class Estimate:
             *(self.answer_tokens, self.useful_tokens),
         )
 
+    def shortest(self, unit: BudgetUnit) -> Decimal:
+        """Return what a short call of this kind costs: hardly any that is useful costs less.
+
+        It has a prompt of 1,000 tokens, or this one if it is shorter, and the shortest answer.
+        """
+        prompt = min(self.tokens, _SHORT_PROMPT_TOKENS)
+        answer = min(self.answer_tokens, self.useful_tokens)
+        if unit is BudgetUnit.TOKENS:
+            return Decimal(prompt + answer)
+        share = Decimal(prompt) / max(self.tokens, 1)
+        return self.usd * share + self.usd_per_answer_token * answer
+
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What was set aside: the ledger's columns, and the tokens that the answer may have."""
+    """What was set aside: the ledger's columns, and the tokens that the answer may have.
+
+    `is_limited` is false where no budget applies.
+    """
 
     usd: Decimal
     tokens: int
     answer_tokens: int
+    is_limited: bool = False
     api_key_id: UUID | None = None
 
 
@@ -93,4 +110,4 @@ def reserved_from(row: Any) -> Result[Reserved, BudgetExceeded]:  # noqa: ANN401
                 resets_at=row["resets_at"],
             )
         )
-    return Ok(Reserved(row["usd"], row["tokens"], row["granted"]))
+    return Ok(Reserved(row["usd"], row["tokens"], row["granted"], row["is_limited"]))

@@ -16,6 +16,7 @@ from schema.ids import new_id
 from schema.result import Err, Ok, Result
 from schema.tables import LedgerRow
 from schema.usage import TokenUsage
+from services.alerts import OnAlert
 from services.database import Database
 from services.metrics import Purpose, count_charge
 from services.subscriptions.budget_alerts import BudgetAlerts
@@ -58,8 +59,9 @@ WITH turn AS (
 ), opened AS (
     INSERT INTO ledger AS charge (id, user_id, turn_id, step, attempt, kind, tool_call_id, model,
                                   status, estimated, input_tokens, cost_usd, reserved_usd,
-                                  reserved_tokens, api_key_id)
-    SELECT $5, $6, $1, $2, $4, 'tool', $3, $7, 'open', true, $8, $9, usd, tokens, api_key_id
+                                  reserved_tokens, api_key_id, is_limited)
+    SELECT $5, $6, $1, $2, $4, 'tool', $3, $7, 'open', true, $8, $9, usd, tokens, api_key_id,
+           is_limited
     FROM room, turn WHERE granted IS NOT NULL
     ON CONFLICT (turn_id, step, attempt, kind, tool_call_id) DO UPDATE SET
         model = excluded.model, input_tokens = excluded.input_tokens,
@@ -101,9 +103,9 @@ class ToolLedger:
     Errors: DatabaseUnavailableError.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, on_alert: OnAlert = lambda: None) -> None:
         self._database = database
-        self._budgets = BudgetAlerts(database)
+        self._budgets = BudgetAlerts(database, on_alert)
 
     async def open(
         self,

@@ -21,7 +21,7 @@ from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.prompts.tokens import tokens_of
-from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
+from services.resources import Conflict, Fingerprint, Unreachable, why_unreachable
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import choose_model
@@ -124,12 +124,16 @@ class TurnAcceptance:
     """Accepts messages, unless a budget has nothing left. Errors: DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, limits: AcceptanceLimits, accounts: AccountCache
+        self,
+        database: Database,
+        limits: AcceptanceLimits,
+        accounts: AccountCache,
+        budgets: BudgetAlerts,
     ) -> None:
         self._database = database
         self._limits = limits
         self._accounts = accounts
-        self._budgets = BudgetAlerts(database)
+        self._budgets = budgets
 
     async def accept(
         self,
@@ -178,8 +182,8 @@ class TurnAcceptance:
     ) -> Result[Accepted, Refusal | TooLong | Conflict | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
         # Without `stream`: a client may retry with another way of delivery.
-        request_hash = hash_of_request(chat_id, request, without="stream")
-        earlier = await replayed_turn(connection, actor, key, request_hash=request_hash)
+        fingerprint = Fingerprint(chat_id, request, without="stream")
+        earlier = await replayed_turn(connection, actor, key, fingerprint)
         if earlier is not None:
             return earlier
         if model is None:
@@ -203,7 +207,7 @@ class TurnAcceptance:
             queue.active is None,
             model,
             key,
-            request_hash,
+            fingerprint.hash,
             request.content,
             tokens_of(request.content),
             api_key_id,
@@ -260,7 +264,7 @@ async def _make_room(
 
 
 async def replayed_turn(
-    connection: Connection, actor: Actor, key: str | None, *, request_hash: bytes
+    connection: Connection, actor: Actor, key: str | None, fingerprint: Fingerprint
 ) -> Result[Accepted, Conflict] | None:
     """Return the turn that was created with the key, or None.
 
@@ -270,7 +274,7 @@ async def replayed_turn(
     if found is None:
         return None
     earlier = turn_row(found)
-    if earlier.request_hash != request_hash:
+    if earlier.request_hash is None or not fingerprint.matches(earlier.request_hash):
         return Err(Conflict.KEY_REUSED)
     return Ok(accepted_turn(earlier, replayed=True))
 

@@ -1,6 +1,7 @@
 """Ends turns: the message, the cost, the last events, the next turn; and takes requests to stop."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Final
 
@@ -25,10 +26,17 @@ from schema.turns import (
 from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.events.snapshots import ending_events, tool_call_event
-from services.events.writer import EventWriter
+from services.events.writer import EventWriter, OvertakenError
 from services.metrics import count_turn
 from services.prompts.tokens import tokens_of
 from services.resources import Unreachable, why_unreachable
+from services.subscriptions.budget_alerts import (
+    UNREPORTED_IN_TURN,
+    ReachedBudgets,
+    mark_reported,
+    notices_of,
+    reached_from,
+)
 from services.turns.rows import (
     message_row,
     reference_from_row,
@@ -52,8 +60,9 @@ _SPENT: Final = """
     FROM ledger WHERE turn_id = $1 AND kind <> 'extraction'
 """
 _TURN: Final = f"""
-SELECT turns.*, spent.* FROM turns CROSS JOIN ({_SPENT}) AS spent WHERE turns.id = $1
-"""  # noqa: S608 -- the statement above
+SELECT turns.*, spent.*, ({UNREPORTED_IN_TURN}) AS reached
+FROM turns CROSS JOIN ({_SPENT}) AS spent WHERE turns.id = $1
+"""  # noqa: S608 -- statements of our own
 
 _STEPS: Final = """
 SELECT step, attempt, status, model, text, blocks @> '[{"type": "tool_use"}]' AS calls_tools
@@ -155,6 +164,8 @@ class TurnEnding:
             turn, steps = turn_row(found), await connection.fetch(_STEPS, turn_id)
             if ending.only_if_queued and turn.status != TurnStatus.QUEUED:
                 return FinishTurnOutput(outcome=_outcome(turn, len(steps)))
+            # Those whose process died before it could publish them, or that a paid tool reached.
+            reached = reached_from(found["reached"])
             corrections: list[EventData] = []
             has_ended = TurnStatus(turn.status).is_final
             if has_ended:
@@ -169,10 +180,17 @@ class TurnEnding:
         attempts = {
             step["step"]: step["attempt"] for step in steps if step["status"] != StepStatus.RUNNING
         }
-        await self._events.close(
-            turn_id, [*corrections, *ending_events(turn, answer)], attempts=attempts
-        )
+        await self._report(turn_id, reached)
+        last = [*corrections, *ending_events(turn, answer)]
+        await self._events.close(turn_id, last, attempts=attempts)
         return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following)
+
+    async def _report(self, turn_id: TurnId, reached: ReachedBudgets) -> None:
+        """Publish the notices of budgets before the end, which may replace the rest of a stream."""
+        if notices := notices_of(reached):
+            with suppress(OvertakenError):
+                await self._events.append(turn_id, notices)
+        await mark_reported(self._database, reached)
 
     async def finish_bare(self, ending: FinishTurnInput) -> FinishTurnOutput:
         """End a turn as failed that its content keeps from ending: without answer or corrections.

@@ -18,7 +18,7 @@ from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
-from services.events.writer import EventWriter, OvertakenError
+from services.events.writer import Appended, EventWriter, OvertakenError
 from services.models.failures import ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
@@ -222,7 +222,8 @@ class ModelCalls:
         )
         spent = usage_event(attempt, answer.usage, completed.cost_usd)
         ending = [spent, *self._budgets.report(completed.reached), *closing]
-        await self._publish(attempt, ending, has_text=text.is_published)
+        if await self._publish(attempt, ending, has_text=text.is_published):
+            await self._budgets.reported(completed.reached)
         return CallModelOutput(
             stop_reason=stop_word(answer.stop_reason),
             tool_calls=await self._references(completed.tool_calls),
@@ -233,15 +234,20 @@ class ModelCalls:
 
     async def _publish(
         self, attempt: NewAttempt, events: Sequence[EventData], *, has_text: bool = False
-    ) -> None:
-        """Append the events after the text; the stored answer stands even if this is refused."""
+    ) -> bool:
+        """Append the events after the text, and return whether they are in the stream.
+
+        The stored answer stands even if they are not.
+        """
         key = attempt.key
         try:
-            await self._events.append_attempt(
+            appended = await self._events.append_attempt(
                 key.turn_id, events, step=key.step, attempt=key.attempt, has_text=has_text
             )
         except OvertakenError:
             _log.info("events_overtaken", turn_id=str(key.turn_id), step=key.step)
+            return False
+        return isinstance(appended, Appended)
 
     async def _stop(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
@@ -289,7 +295,8 @@ class ModelCalls:
         ended = await self._abandon(attempt, text.text, used, failed=failed, estimated=is_estimate)
         spent = usage_event(attempt, ended.usage, ended.cost_usd)
         ending = [spent, *self._budgets.report(ended.reached)]
-        await self._publish(attempt, ending, has_text=text.is_published)
+        if await self._publish(attempt, ending, has_text=text.is_published):
+            await self._budgets.reported(ended.reached)
         return ended
 
     async def _abandon(

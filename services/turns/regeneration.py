@@ -17,7 +17,7 @@ from schema.tables import TurnRow
 from schema.turns import RegenerateTurnRequest, TurnStatus
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
-from services.resources import Conflict, Unreachable, hash_of_request, why_unreachable
+from services.resources import Conflict, Fingerprint, Unreachable, why_unreachable
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import allows_model
@@ -77,12 +77,17 @@ class TurnRegeneration:
     """Replaces turns by new turns with the same question. Errors: DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, accounts: AccountCache, *, models: tuple[str, ...]
+        self,
+        database: Database,
+        accounts: AccountCache,
+        budgets: BudgetAlerts,
+        *,
+        models: tuple[str, ...],
     ) -> None:
         self._database = database
         self._accounts = accounts
         self._models = models
-        self._budgets = BudgetAlerts(database)
+        self._budgets = budgets
 
     async def regenerate(
         self,
@@ -132,8 +137,8 @@ async def _replace(
 ) -> Result[Accepted, Refusal | Conflict | Unreachable]:
     """Decide under the chat's lock, and store what is accepted."""
     # Without `stream`, as for a message.
-    request_hash = hash_of_request(f"regenerate {turn_id}", request, without="stream")
-    earlier = await replayed_turn(connection, actor, key, request_hash=request_hash)
+    fingerprint = Fingerprint(f"regenerate {turn_id}", request, without="stream")
+    earlier = await replayed_turn(connection, actor, key, fingerprint)
     if earlier is not None:
         return earlier
     turn = await connection.fetchrow(_SITUATION, turn_id, actor.user_id, api_key_id)
@@ -147,7 +152,7 @@ async def _replace(
         return Err(exceeded)
     # Created under the chat's lock: turns are in the order of their ids.
     stored = await connection.fetchrow(
-        _STORE, turn_id, new_id(), new_id(), request.model, key, request_hash, api_key_id
+        _STORE, turn_id, new_id(), new_id(), request.model, key, fingerprint.hash, api_key_id
     )
     if stored is None:
         return Err(Conflict.KEY_REUSED)

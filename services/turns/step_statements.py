@@ -33,8 +33,10 @@ WITH turn AS (
     RETURNING attempt
 ), charge AS (
     INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
-                        input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id)
-    SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10, usd, tokens, api_key_id
+                        input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id,
+                        is_limited)
+    SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10, usd, tokens, api_key_id,
+           is_limited
     FROM claimed, room, turn
 )
 SELECT turn.is_to_stop, claimed.attempt, room.*
@@ -91,7 +93,7 @@ UPDATE ledger SET status = 'settled', estimated = $12, settled_at = now(), input
 FROM held
 WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
   AND ledger.attempt = held.attempt AND ledger.kind = 'model'
-RETURNING everturn_is_limited(ledger.user_id, ledger.api_key_id) AS is_limited
+RETURNING held.attempt
 """
 
 ABANDON: Final = """
@@ -105,7 +107,6 @@ UPDATE ledger SET status = $9, estimated = $10, settled_at = now(), input_tokens
                   output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
                   cost_usd = $8
 WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND kind = 'model'
-RETURNING everturn_is_limited(user_id, api_key_id)
 """
 
 FAILURES: Final = """

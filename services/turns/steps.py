@@ -18,7 +18,7 @@ from schema.budgets import BudgetExceeded
 from schema.contexts import OfferedTool, PromptLayers
 from schema.events import StepEvent
 from schema.ids import TurnId, UserId, new_id
-from schema.result import Err, Result
+from schema.result import Err
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
 from services.database import Connection, Database
@@ -28,8 +28,8 @@ from services.models.pricing import Pricing
 from services.prompts.conversation import PromptMaterial
 from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
-from services.subscriptions.budget_alerts import ReachedBudgets, take_reached
-from services.subscriptions.budgets import Estimate, Reserved, reserved_from
+from services.subscriptions.budget_alerts import ReachedBudgets, read_reached
+from services.subscriptions.budgets import Estimate, reserved_from
 from services.turns import step_statements as sql
 from services.turns.prompt_reading import read_prompt
 from services.turns.requested_calls import (
@@ -58,11 +58,15 @@ class TurnStoppedError(Exception):
 
 
 class OverBudgetError(Exception):
-    """What the attempt may cost does not fit what a budget has left."""
+    """What the attempt may cost does not fit what a budget has left.
 
-    def __init__(self, refusal: BudgetExceeded) -> None:
+    `shortest` is what a short call would cost, in the unit of the budget.
+    """
+
+    def __init__(self, refusal: BudgetExceeded, *, shortest: Decimal) -> None:
         super().__init__("A budget is used up.")
         self.refusal = refusal
+        self.shortest = shortest
 
 
 class AttemptsLostError(DefectError):
@@ -126,7 +130,7 @@ class NewAttempt:
 
     Units: `estimated_input` is the estimate of the prompt as it is to be sent, by what the provider
     counted last in the chat. `is_cut` says that the model's window doesn't hold all of it.
-    `max_tokens` is what was reserved for the answer.
+    `max_tokens` is what was reserved for the answer. `is_limited` is false where no budget applies.
     """
 
     key: AttemptKey
@@ -136,6 +140,7 @@ class NewAttempt:
     material: PromptMaterial
     max_tokens: int
     is_cut: bool = False
+    is_limited: bool = False
     begun_at: float = field(default_factory=perf_counter, compare=False)
 
     @property
@@ -192,6 +197,7 @@ class Steps:
             material = fitted(prompt.material, limit_tokens=limit)
             estimate = ceil(tokens_in(material) * prompt.correction)
             cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=estimate))
+            at_most = self._at_most(call.model, estimate, max_tokens)
             begun = await connection.fetchrow(
                 sql.BEGIN,
                 turn.turn_id,
@@ -204,14 +210,20 @@ class Steps:
                 new_id(),
                 estimate,
                 cost_usd,
-                *self._at_most(call.model, estimate, max_tokens).parameters,
+                *at_most.parameters,
             )
             if begun is None or begun["is_to_stop"]:
                 # Temporal may have been unavailable for the request to cancel, and retries.
                 raise TurnStoppedError
             reserved = reserved_from(begun)
             if begun["attempt"] is None or isinstance(reserved, Err):
-                return await _stored(connection, turn.turn_id, call.step, reserved)
+                stored = await _stored(connection, turn.turn_id, call.step)
+                if stored is not None:
+                    return stored
+                if isinstance(reserved, Err):
+                    shortest = at_most.shortest(reserved.error.unit)
+                    raise OverBudgetError(reserved.error, shortest=shortest)
+                raise AttemptOvertakenError
             if begun["attempt"] > 1:
                 await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
             return NewAttempt(
@@ -222,6 +234,7 @@ class Steps:
                 material=material,
                 is_cut=material is not prompt.material,
                 max_tokens=reserved.value.answer_tokens,
+                is_limited=reserved.value.is_limited,
             )
 
     def _at_most(self, model: str, prompt_tokens: int, max_tokens: int) -> Estimate:
@@ -284,8 +297,7 @@ class Steps:
                 step=key.step,
                 user_id=key.user_id,
             )
-            is_limited = held["is_limited"]
-            reached = await take_reached(connection, key.turn_id) if is_limited else ()
+            reached = await _reached(connection, attempt)
         self._count(attempt, StepStatus.COMPLETED, usage, spent)
         count_invalid_calls(invalid_tools(tool_requests, attempt.offered))
         return Completed(spent.cost_usd, calls, reached)
@@ -300,13 +312,13 @@ class Steps:
             await connection.execute(
                 sql.ABANDON, key.turn_id, key.step, key.attempt, answer, status.value
             )
-            is_limited = await connection.fetchval(
+            await connection.execute(
                 sql.CHARGE, key.turn_id, key.step, key.attempt, *spent, status.value, estimated
             )
             failures: int = await connection.fetchval(
                 sql.FAILURES, key.turn_id, key.step, attempt.model
             )
-            reached = await take_reached(connection, key.turn_id) if is_limited else ()
+            reached = await _reached(connection, attempt)
         self._count(attempt, status, usage, spent)
         return Abandoned(failures, usage, spent.cost_usd, reached)
 
@@ -332,18 +344,16 @@ class Steps:
         )
 
 
-async def _stored(
-    connection: Connection, turn_id: TurnId, step: int, reserved: Result[Reserved, BudgetExceeded]
-) -> StoredAnswer:
-    """Return the answer of a step that could not be claimed.
+async def _reached(connection: Connection, attempt: NewAttempt) -> ReachedBudgets:
+    """Return the budgets to report; those set since the attempt began can wait for the next one."""
+    return await read_reached(connection, attempt.key.turn_id) if attempt.is_limited else ()
 
-    Errors: OverBudgetError, AttemptOvertakenError.
-    """
+
+async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredAnswer | None:
+    """Return the answer of a step that could not be claimed, if it has one."""
     row = await connection.fetchrow(sql.STORED, turn_id, step)
     if row is None or row["status"] != StepStatus.COMPLETED:
-        if isinstance(reserved, Err):
-            raise OverBudgetError(reserved.error)
-        raise AttemptOvertakenError
+        return None
     calls = await connection.fetch(sql.CALLS_BEFORE, turn_id, step + 1)
     return StoredAnswer(
         attempt=row["attempt"],

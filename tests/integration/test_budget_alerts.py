@@ -1,109 +1,47 @@
 """Budgets that reach 50, 80 and 100 % raise each alert once, in the transaction of the charge."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
-from uuid import UUID
 
 import pytest
 
 from schema.actors import SERVICE, acting_user
-from schema.budgets import BudgetExceeded, BudgetScope, BudgetUnit, BudgetWindow
-from schema.ids import TurnId, UserId, new_id
-from schema.result import Err
-from services.subscriptions.budget_alerts import BudgetAlerts, notices_of, take_reached
-from services.tools.definition import ToolExecution
-from services.tools.ledger import ToolLedger
+from schema.ids import new_id
+from services.subscriptions.budget_alerts import mark_reported, notices_of, read_reached
 from tests.fakes.scripted_model.scripts import Script, ScriptedUsage
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.budgets import CHARGE, INSTALLATION, Spender
 from tests.fixtures.event_stream import Event
 from tests.fixtures.stack import Stack
 
-INSTALLATION: Final = UUID(int=0)
-_SET: Final = """
-INSERT INTO budgets (scope, subject_id, user_id, {column}) VALUES ($1, $2, $3, $4)
-ON CONFLICT (scope, subject_id) DO UPDATE SET {column} = excluded.{column}
-"""
-_CHARGE: Final = """
-INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated, cost_usd,
-                    input_tokens, api_key_id, settled_at)
-VALUES ($1, $2, $3, 1, 1, 'model', 'claude-haiku-5-5', $4, false, $5, $6, $7, now())
-"""
 _SETTLE: Final = "UPDATE ledger SET status = 'settled', cost_usd = $2 WHERE id = $1"
-
-
-class Spender:
-    """A user whose charges and budgets a test sets in the database."""
-
-    def __init__(self, stack: Stack, user: ApiUser) -> None:
-        self.stack = stack
-        self.user_id = UserId(UUID(user.id))
-        self.turn_id = TurnId(new_id())
-        self._database = stack.foundation.database
-
-    async def limit(
-        self, column: str, limit: object, *, scope: str = "user", subject: UUID | None = None
-    ) -> None:
-        owner = None if scope == "installation" else self.user_id
-        await self.stack.inspection.execute(
-            _SET.format(column=column), scope, subject or self.user_id, owner, limit
-        )
-
-    async def spend(self, cost: str = "0", *, tokens: int = 0, api_key: UUID | None = None) -> None:
-        """Settle a charge in a transaction of its own."""
-        row = (new_id(), self.user_id, new_id(), "settled", Decimal(cost), tokens, api_key)
-        async with self._database.statements(acting_user(self.user_id)) as connection:
-            await connection.execute(_CHARGE, *row)
-
-    async def alerts(self, *, of_all: bool = False) -> list[dict[str, Any]]:
-        """Return the details of the alerts, each as often as it stands in the audit log."""
-        whose = "user_id IS NULL" if of_all else "user_id = $1"
-        rows = await self.stack.inspection.rows(
-            "SELECT severity, details, dedup_key, resource_type, resource_id FROM alerts"
-            f" WHERE kind = 'budget.reached' AND {whose} ORDER BY dedup_key",
-            *([] if of_all else [self.user_id]),
-        )
-        audited = await self.stack.inspection.rows(
-            "SELECT details FROM audit_log WHERE action = 'budget.reached'"
-            " AND subject_id IS NOT DISTINCT FROM $1"
-            " AND created_at >= (SELECT min(created_at) FROM alerts)",
-            None if of_all else self.user_id,
-        )
-        assert sorted(str(row["details"]) for row in audited) == sorted(
-            str(row["details"]) for row in rows
-        )
-        return [{**row, "details": json.loads(row["details"])} for row in rows]
-
-    async def reached(self) -> list[int]:
-        """Return the thresholds that were raised."""
-        return [row["details"]["threshold"] for row in await self.alerts()]
-
-
-@pytest.fixture(autouse=True)
-async def nothing_else(stack: Stack) -> AsyncIterator[None]:
-    """Begin and end without alerts and a budget of the installation."""
-    await stack.inspection.execute("DELETE FROM alerts")
-    await stack.inspection.execute("DELETE FROM budgets WHERE scope = 'installation'")
-    yield
-    await stack.inspection.execute("DELETE FROM budgets WHERE scope = 'installation'")
-
-
-@pytest.fixture
-def spender(stack: Stack, user: ApiUser) -> Spender:
-    """A new user who spends."""
-    return Spender(stack, user)
-
-
-def refusal(unit: BudgetUnit = BudgetUnit.USD) -> BudgetExceeded:
-    return BudgetExceeded(
-        scope=BudgetScope.USER,
-        unit=unit,
-        window=BudgetWindow.MONTH,
-        resets_at=datetime(2100, 1, 1, tzinfo=UTC),
-    )
+_BEGUN_YESTERDAY: Final = """
+WITH moved AS (
+    UPDATE ledger SET created_at = date_trunc('day', now(), 'UTC') - interval '1 hour'
+    WHERE user_id = $1
+)
+UPDATE usage_days SET day = day - 1 WHERE user_id = $1
+"""
+_PERIOD_FROM_TODAY: Final = """
+INSERT INTO subscriptions (user_id, plan_id, started_at)
+VALUES ($1, $2, date_trunc('day', now(), 'UTC') - interval '4 years')
+ON CONFLICT (user_id) DO UPDATE SET started_at = excluded.started_at
+"""
+_PERIOD_FROM_TWO_HOURS_AGO: Final = """
+INSERT INTO subscriptions (user_id, plan_id, started_at)
+VALUES ($1, $2, now() - interval '2 hours')
+ON CONFLICT (user_id) DO UPDATE SET started_at = excluded.started_at
+"""
+_THREE_HOURS_AGO: Final = """
+WITH moved AS (
+    UPDATE ledger SET created_at = now() - interval '3 hours' WHERE user_id = $1
+    RETURNING created_at
+)
+UPDATE usage_days SET day = (created_at AT TIME ZONE 'UTC')::date FROM moved
+WHERE user_id = $1
+"""
 
 
 async def test_each_threshold_is_raised_when_it_is_reached_and_once(spender: Spender) -> None:
@@ -218,7 +156,7 @@ async def test_open_calls_count_when_they_are_settled(spender: Spender) -> None:
     database, user_id = spender.stack.foundation.database, spender.user_id
     row = (charge_id := new_id(), user_id, new_id(), "open", Decimal("0.9"), 0, None)
     async with database.statements(acting_user(user_id)) as connection:
-        await connection.execute(_CHARGE, *row)
+        await connection.execute(CHARGE, *row)
     while_open = await spender.reached()
 
     async with database.statements(acting_user(user_id)) as connection:
@@ -233,8 +171,8 @@ async def test_a_charge_that_is_rolled_back_raises_nothing(spender: Spender) -> 
     row = (new_id(), spender.user_id, spender.turn_id, "settled", Decimal(2), 0, None)
 
     async with spender.stack.foundation.database.statements(SERVICE) as connection:
-        await connection.execute(_CHARGE, *row)
-        reached = await take_reached(connection, spender.turn_id)
+        await connection.execute(CHARGE, *row)
+        reached = await read_reached(connection, spender.turn_id)
         await connection.execute("ROLLBACK; BEGIN")
 
     assert len(reached) == 3
@@ -267,6 +205,62 @@ async def test_the_next_period_raises_again(spender: Spender) -> None:
     assert len(await spender.stack.inspection.rows("SELECT FROM alerts")) == 2
 
 
+@pytest.mark.parametrize(
+    ("column", "window"), [("daily_budget_usd", "day"), ("budget_usd", "month")]
+)
+async def test_a_call_that_ends_in_the_next_day_or_period_alerts_for_its_own(
+    spender: Spender, column: str, window: str
+) -> None:
+    """The call began in the last hour of yesterday, and the period ended at midnight."""
+    database, user_id = spender.stack.foundation.database, spender.user_id
+    await spender.limit(column, Decimal(1))
+    plan = await spender.stack.inspection.value("SELECT id FROM plans WHERE is_default")
+    await spender.stack.inspection.execute(_PERIOD_FROM_TODAY, user_id, plan)
+    row = (charge_id := new_id(), user_id, spender.turn_id, "open", Decimal("0.1"), 0, None)
+    async with database.statements(acting_user(user_id)) as connection:
+        await connection.execute(CHARGE, *row)
+    await spender.stack.inspection.execute(_BEGUN_YESTERDAY, user_id)
+    await spender.spend("0.4")
+
+    async with database.statements(acting_user(user_id)) as connection:
+        await connection.execute(_SETTLE, charge_id, Decimal("0.85"))
+        reached = await read_reached(connection, spender.turn_id)
+
+    today = datetime.now(UTC).date()
+    details = [row["details"] for row in await spender.alerts()]
+    assert [(one["threshold"], one["window"], one["used"]) for one in details] == [
+        (50, window, "0.85"),
+        (80, window, "0.85"),
+    ]
+    assert {one["resetsAt"] for one in details} == {f"{today}T00:00:00Z"}
+    # What has ended is no news to the user.
+    assert notices_of(reached) == []
+    await spender.spend("0.1")
+    assert len(await spender.alerts()) == 3
+
+
+async def test_a_period_that_ends_within_a_day_has_what_was_charged_until_then(
+    spender: Spender,
+) -> None:
+    """The period of the first call ended two hours ago; the second call is of the next one."""
+    await spender.limit("budget_usd", Decimal(1))
+    plan = await spender.stack.inspection.value("SELECT id FROM plans WHERE is_default")
+    await spender.stack.inspection.execute(_PERIOD_FROM_TWO_HOURS_AGO, spender.user_id, plan)
+    await spender.spend("0.7")
+    await spender.stack.inspection.execute(_THREE_HOURS_AGO, spender.user_id)
+    await spender.spend("0.3")
+
+    now, before = [
+        await spender.stack.inspection.value(
+            "SELECT settled FROM everturn_budgets($1, NULL, now() - $2::interval)",
+            *(spender.user_id, timedelta(hours=hours)),
+        )
+        for hours in (0, 3)
+    ]
+
+    assert (now, before) == (Decimal("0.3"), Decimal("0.7"))
+
+
 async def test_a_budget_of_zero_is_used_up_by_any_charge(spender: Spender) -> None:
     await spender.limit("budget_usd", Decimal(0))
 
@@ -292,17 +286,20 @@ async def test_a_turn_shows_the_highest_threshold_of_each_budget_once(spender: S
     database = spender.stack.foundation.database
 
     async with database.statements(acting_user(spender.user_id)) as connection:
-        await connection.execute(_CHARGE, *row)
-        reached = await take_reached(connection, spender.turn_id)
+        await connection.execute(CHARGE, *row)
+        reached = await read_reached(connection, spender.turn_id)
     async with database.statements(acting_user(spender.user_id)) as connection:
-        again = await take_reached(connection, spender.turn_id)
+        again = await read_reached(connection, spender.turn_id)
+    await mark_reported(database, again)
+    async with database.statements(acting_user(spender.user_id)) as connection:
+        afterwards = await read_reached(connection, spender.turn_id)
 
     told = notices_of(reached)
     assert {notice.code for notice in told} == {"budget_reached"}
     first, second = sorted(notice.message for notice in told)
     assert first.startswith("50% of your daily token budget is used. It resets at ")
     assert second.startswith("80% of your monthly budget is used. It resets at ")
-    assert again == []
+    assert (again, afterwards) == (reached, [])
 
 
 async def test_the_turn_that_reaches_a_threshold_shows_it_in_its_stream(
@@ -328,96 +325,3 @@ async def test_the_turn_that_reaches_a_threshold_shows_it_in_its_stream(
 async def _asked(user: ApiUser, chat: str, question: str) -> list[Event]:
     async with user.stream(chat, question) as stream:
         return await stream.all()
-
-
-async def test_a_refusal_is_reported_once_for_its_budget(spender: Spender) -> None:
-    await spender.limit("budget_usd", Decimal(1))
-    await spender.limit("daily_budget_usd", Decimal(1))
-    started: list[None] = []
-    alerts = BudgetAlerts(spender.stack.foundation.database, lambda: started.append(None))
-    await spender.spend("0.6")
-
-    await asyncio.gather(*(alerts.refused(spender.user_id, refusal()) for _ in range(20)))
-
-    reached = [
-        (row["details"]["window"], row["details"]["threshold"]) for row in await spender.alerts()
-    ]
-    assert reached == [("day", 50), ("month", 50), ("month", 100)]
-    assert len(started) == 1
-    details = (await spender.alerts())[-1]["details"]
-    assert (details["reason"], details["used"], details["usedPercent"]) == ("refused", "0.6", 60)
-
-
-async def test_a_budget_that_is_used_up_after_a_refusal_is_reported_as_spent(
-    spender: Spender,
-) -> None:
-    await spender.limit("budget_usd", Decimal(1))
-    alerts = BudgetAlerts(spender.stack.foundation.database, lambda: None)
-    await alerts.refused(spender.user_id, refusal())
-
-    await spender.spend("1")
-
-    assert [
-        (row["details"]["threshold"], row["details"]["reason"]) for row in await spender.alerts()
-    ] == [(50, "spent"), (80, "spent"), (100, "spent"), (100, "refused")]
-
-
-async def test_a_refusal_by_a_budget_that_is_used_up_is_no_news(spender: Spender) -> None:
-    await spender.limit("budget_usd", Decimal(1))
-    alerts = BudgetAlerts(spender.stack.foundation.database, lambda: None)
-    await spender.spend("1")
-
-    await alerts.refused(spender.user_id, refusal())
-
-    assert await spender.reached() == [50, 80, 100]
-
-
-async def test_a_model_call_that_does_not_fit_alerts_that_the_budget_refused_it(
-    user: ApiUser, stack: Stack, spender: Spender
-) -> None:
-    await spender.limit("daily_budget_tokens", 10)
-    chat = await user.create_chat()
-
-    events = await _asked(user, chat, unique())
-
-    assert [event.data["code"] for event in events if event.name == "error"] == ["BUDGET_EXCEEDED"]
-    assert await spender.reached() == [100]
-
-
-async def test_a_message_that_is_refused_alerts_that_the_budget_refused_it(
-    user: ApiUser, spender: Spender
-) -> None:
-    await spender.limit("budget_usd", Decimal(0))
-    chat = await user.create_chat()
-
-    message = {"content": "Hello", "stream": False}
-    path = f"/chats/{chat}/messages"
-
-    answers = [await user.request("POST", path, json=message) for _ in range(3)]
-
-    assert [answer.status_code for answer in answers] == [402] * 3
-    assert await spender.reached() == [100]
-
-
-async def test_a_paid_tool_that_does_not_fit_alerts_that_the_budget_refused_it(
-    spender: Spender,
-) -> None:
-    await spender.limit("budget_usd", Decimal("0.01"))
-    execution = ToolExecution(
-        acting_user(spender.user_id), "key", turn_id=spender.turn_id, step=1, tool_call_id="c"
-    )
-
-    opened = await ToolLedger(spender.stack.foundation.database).open(
-        execution, model="dear", estimate_usd=Decimal("0.02")
-    )
-
-    assert isinstance(opened, Err)
-    assert await spender.reached() == [100]
-
-
-async def test_a_refusal_by_a_budget_that_is_gone_raises_nothing(spender: Spender) -> None:
-    alerts = BudgetAlerts(spender.stack.foundation.database, lambda: None)
-
-    await alerts.refused(spender.user_id, refusal())
-
-    assert await spender.alerts() == []

@@ -23,8 +23,8 @@ from services.turns.model_calls import ModelCalls
 from services.turns.steps import Claim, NewAttempt, OverBudgetError
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser
+from tests.fixtures.budgets import store_limits, today
 from tests.fixtures.charges import cost_of, tokens_of, used_by
-from tests.fixtures.spending import limit_user, today
 from tests.fixtures.stack import Stack
 
 MODEL: Final = "claude-haiku-5-5"
@@ -191,7 +191,7 @@ async def test_no_budget_is_overrun_and_nothing_stays_reserved(stack: Stack, see
     longest = stack.foundation.pricing.dearest(MODEL, input_tokens=60).output * MAX_TOKENS
     budgets = [longest * 3, longest / 4, longest * 20, longest * 500]
     for user, budget in zip(users, budgets, strict=True):
-        await limit_user(stack.inspection, user.id, daily_budget_usd=budget)
+        await store_limits(stack.inspection, user.id, daily_budget_usd=budget)
 
     await asyncio.gather(*(crowd.run(TURNS) for crowd in crowds))
 

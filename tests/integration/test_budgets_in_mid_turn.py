@@ -7,11 +7,10 @@ from uuid import UUID
 import pytest
 
 from tests.fakes.scripted_model.scripts import Script, ScriptedUsage, ToolCall
-from tests.fixtures import budgets
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.budgets import limit_plan, limit_user, store_limits, today
 from tests.fixtures.event_stream import Event, EventStream, named, rebuild, turn_id_of
 from tests.fixtures.gate_tool import GATE_TOOL
-from tests.fixtures.spending import limit_user, today
 from tests.fixtures.stack import Stack
 
 USED: Final = ScriptedUsage(input_tokens=10, output_tokens=3_000)
@@ -22,8 +21,16 @@ _AGE: Final = (
     "UPDATE usage_days SET day = day - 1 WHERE user_id = $1",
 )
 _DAYS: Final = """
-SELECT (now() AT TIME ZONE 'UTC')::date - day AS days_ago, charged_tokens, settled_tokens
-FROM usage_days WHERE scope = 'user' AND subject_id = $1 ORDER BY day
+SELECT (now() AT TIME ZONE 'UTC')::date - day AS days_ago,
+       sum(settled_tokens + held_tokens) AS charged_tokens, sum(settled_tokens) AS settled_tokens
+FROM (
+    SELECT day, settled_tokens, 0 AS held_tokens FROM usage_days
+    WHERE scope = 'user' AND subject_id = $1
+    UNION ALL
+    SELECT (created_at AT TIME ZONE 'UTC')::date, 0, charged_tokens FROM ledger
+    WHERE user_id = $1 AND status = 'open'
+) AS charged
+GROUP BY day ORDER BY day
 """
 
 
@@ -63,7 +70,7 @@ async def test_a_call_counts_in_the_day_in_which_it_began_and_the_next_step_in_i
     user: ApiUser, stack: Stack
 ) -> None:
     question, gate = two_steps(stack)
-    await limit_user(stack.inspection, user.id, daily_budget_tokens=10_000)
+    await store_limits(stack.inspection, user.id, daily_budget_tokens=10_000)
     chat = await user.create_chat()
 
     async with user.stream(chat, question) as stream:
@@ -85,7 +92,7 @@ async def test_a_call_that_is_answered_after_midnight_counts_in_the_day_before(
 ) -> None:
     question = unique()
     stack.model.add(Script(match=question, text="Late.", usage=USED, hold=question))
-    await limit_user(stack.inspection, user.id, daily_budget_tokens=10_000)
+    await store_limits(stack.inspection, user.id, daily_budget_tokens=10_000)
     chat = await user.create_chat()
 
     async with user.stream(chat, question) as stream:
@@ -106,7 +113,7 @@ async def test_a_period_that_ends_in_mid_turn_leaves_the_next_step_a_whole_budge
     user: ApiUser, admin: ApiUser, stack: Stack
 ) -> None:
     question, gate = two_steps(stack)
-    await budgets.limit_plan(admin, user, budgetTokens=10_000)
+    await limit_plan(admin, user, budgetTokens=10_000)
     chat = await user.create_chat()
 
     async with user.stream(chat, question) as stream:
@@ -134,7 +141,7 @@ async def test_a_budget_that_shrinks_in_mid_turn_stops_the_next_step(
     user: ApiUser, admin: ApiUser, stack: Stack, change: str
 ) -> None:
     question, gate = two_steps(stack)
-    plan = await budgets.limit_plan(admin, user, budgetTokens=10**6)
+    plan = await limit_plan(admin, user, budgetTokens=10**6)
     chat = await user.create_chat()
 
     async with user.stream(chat, question) as stream:
@@ -144,9 +151,9 @@ async def test_a_budget_that_shrinks_in_mid_turn_stops_the_next_step(
             response = await admin.request("PATCH", f"/admin/plans/{plan}", json=body)
             assert response.status_code == 200, response.text
         elif change == "other plan":
-            await budgets.limit_plan(admin, user, dailyBudgetTokens=3_050)
+            await limit_plan(admin, user, dailyBudgetTokens=3_050)
         else:
-            await budgets.limit_user(admin, user, dailyBudgetUsd="0")
+            await limit_user(admin, user, dailyBudgetUsd="0")
         events = await rest_of(stack, stream, gate)
 
     await user.check_whole(chat, events)
@@ -158,12 +165,12 @@ async def test_a_budget_that_is_lifted_in_mid_turn_lets_the_next_step_be_made(
     user: ApiUser, admin: ApiUser, stack: Stack
 ) -> None:
     question, gate = two_steps(stack)
-    await budgets.limit_user(admin, user, dailyBudgetTokens=10_000)
+    await limit_user(admin, user, dailyBudgetTokens=10_000)
     chat = await user.create_chat()
 
     async with user.stream(chat, question) as stream:
         await stack.gate_tool.reached(gate)
-        await budgets.limit_user(admin, user, dailyBudgetTokens=3_050)
+        await limit_user(admin, user, dailyBudgetTokens=3_050)
         await admin.request("DELETE", f"/admin/users/{user.id}/budget")
         events = await rest_of(stack, stream, gate)
 
@@ -177,7 +184,7 @@ async def test_a_model_that_miscounts_is_charged_an_estimate_and_the_budget_stay
     question = unique()
     usage = ScriptedUsage(input_tokens=reported, output_tokens=reported)
     stack.model.add(Script(match=question, text="Two words.", usage=usage))
-    await limit_user(stack.inspection, user.id, daily_budget_tokens=50_000, budget_usd=Decimal(1))
+    await store_limits(stack.inspection, user.id, daily_budget_tokens=50_000, budget_usd=Decimal(1))
     chat = await user.create_chat()
 
     first = await user.events_of(chat, question)

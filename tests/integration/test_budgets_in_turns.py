@@ -12,10 +12,10 @@ from schema.usage import TokenUsage
 from services.turns.steps import AttemptOvertakenError, Claim, NewAttempt, OverBudgetError
 from tests.fakes.scripted_model.scripts import Script, ScriptedUsage, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.budgets import store_limits, today
 from tests.fixtures.charges import check_charges
 from tests.fixtures.event_stream import Event, named, rebuild, turn_id_of
 from tests.fixtures.gate_tool import GATE_TOOL
-from tests.fixtures.spending import limit_user, today
 from tests.fixtures.stack import Stack
 from tests.integration.test_fencing import running_turn, steps_of
 
@@ -36,7 +36,7 @@ async def test_a_call_reserves_its_longest_answer_and_settles_for_its_own(
 ) -> None:
     question = unique()
     stack.model.add(Script(match=question, text="Short.", hold=question))
-    await limit_user(stack.inspection, user.id, budget_usd=Decimal(1))
+    await store_limits(stack.inspection, user.id, budget_usd=Decimal(1))
     chat = await user.create_chat()
 
     async with user.stream(chat, question) as stream:
@@ -58,7 +58,7 @@ async def test_what_is_left_shortens_the_answer_with_a_notice(user: ApiUser, sta
     question = unique()
     stack.model.add(Script(match=question, text="Short."))
     budget = price_of_answer(stack, 1_500)
-    await limit_user(stack.inspection, user.id, daily_budget_usd=budget)
+    await store_limits(stack.inspection, user.id, daily_budget_usd=budget)
     chat = await user.create_chat()
 
     events = await user.events_of(chat, question)
@@ -80,7 +80,7 @@ async def test_a_turn_says_once_that_answers_are_short(user: ApiUser, stack: Sta
     stack.model.add(Script(match=question, status=529, retry_after=0.05))
     stack.model.add(Script(match=question, text="First. ", tool_calls=(call,), usage=usage))
     stack.model.add(Script(match=question, text="Second.", usage=usage))
-    await limit_user(stack.inspection, user.id, daily_budget_usd=price_of_answer(stack, 3_000))
+    await store_limits(stack.inspection, user.id, daily_budget_usd=price_of_answer(stack, 3_000))
     chat = await user.create_chat()
 
     events = await user.events_of(chat, question)
@@ -100,7 +100,7 @@ async def test_a_longer_answer_than_a_budget_left_room_for_costs_what_it_is_bill
     question = unique()
     usage = ScriptedUsage(input_tokens=10, output_tokens=4_000)
     stack.model.add(Script(match=question, text="Short.", usage=usage))
-    await limit_user(stack.inspection, user.id, daily_budget_usd=price_of_answer(stack, 1_500))
+    await store_limits(stack.inspection, user.id, daily_budget_usd=price_of_answer(stack, 1_500))
 
     events = await user.events_of(await user.create_chat(), question)
 
@@ -115,13 +115,13 @@ async def test_a_step_that_no_longer_fits_ends_the_turn_and_keeps_what_was_said(
     call = ToolCall(name=GATE_TOOL, input={"gate": gate})
     usage = ScriptedUsage(input_tokens=10, output_tokens=3_000)
     stack.model.add(Script(match=question, text="First. ", tool_calls=(call,), usage=usage))
-    await limit_user(stack.inspection, user.id, daily_budget_tokens=10**6)
+    await store_limits(stack.inspection, user.id, daily_budget_tokens=10**6)
     chat = await user.create_chat()
 
     async with user.stream(chat, question) as stream:
         await stack.gate_tool.reached(gate)
         # Changed in mid-turn: it counts from the next call on.
-        await limit_user(stack.inspection, user.id, daily_budget_tokens=3_050)
+        await store_limits(stack.inspection, user.id, daily_budget_tokens=3_050)
         stack.gate_tool.open(gate)
         events = await stream.all()
 
@@ -138,7 +138,7 @@ async def test_a_step_that_no_longer_fits_ends_the_turn_and_keeps_what_was_said(
 
 async def test_no_fallback_model_is_asked_where_the_budget_is_used_up(tight: Stack) -> None:
     user, question = await tight.sign_up(), unique()
-    await limit_user(tight.inspection, user.id, budget_usd=Decimal("0.0000001"))
+    await store_limits(tight.inspection, user.id, budget_usd=Decimal("0.0000001"))
     chat = await user.create_chat()
 
     events = await user.events_of(chat, question)
@@ -151,7 +151,7 @@ async def test_no_fallback_model_is_asked_where_the_budget_is_used_up(tight: Sta
 
 async def test_a_budget_of_zero_lets_no_call_be_made(user: ApiUser, stack: Stack) -> None:
     turn = await running_turn(user, stack)
-    await limit_user(stack.inspection, user.id, budget_usd=Decimal(0))
+    await store_limits(stack.inspection, user.id, budget_usd=Decimal(0))
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
 
     with pytest.raises(OverBudgetError) as refused:
@@ -175,7 +175,7 @@ async def test_turns_that_race_for_the_last_cent_never_overrun_it(
 
     await begin(probe)
     one = (await today(stack.inspection, user.id))["charged_usd"]
-    await limit_user(stack.inspection, user.id, budget_usd=one * 3 + price_of_answer(stack, 40))
+    await store_limits(stack.inspection, user.id, budget_usd=one * 3 + price_of_answer(stack, 40))
     begun = await asyncio.gather(*map(begin, turns), return_exceptions=True)
 
     assert sum(isinstance(attempt, NewAttempt) for attempt in begun) == 2
@@ -194,7 +194,7 @@ async def test_an_attempt_that_died_does_not_stand_in_its_own_way(
     turn, steps = await running_turn(user, stack), steps_of(stack)
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
     # Enough for one whole answer, not for two.
-    await limit_user(stack.inspection, user.id, budget_usd=price_of_answer(stack, 6_000))
+    await store_limits(stack.inspection, user.id, budget_usd=price_of_answer(stack, 6_000))
 
     first = await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
     second = await steps.begin(call, Claim("run", "activity", 2), max_tokens=MAX_TOKENS)
@@ -216,7 +216,7 @@ async def test_a_stored_answer_is_returned_although_nothing_is_left(
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
     attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
     assert isinstance(attempt, NewAttempt)
-    await limit_user(stack.inspection, user.id, budget_usd=Decimal(0))
+    await store_limits(stack.inspection, user.id, budget_usd=Decimal(0))
 
     with pytest.raises((OverBudgetError, AttemptOvertakenError)):
         await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
@@ -235,6 +235,37 @@ async def test_a_stored_answer_is_returned_although_nothing_is_left(
     await finish(stack, turn)
 
 
+async def test_the_notice_of_a_process_that_died_before_it_was_published_comes_at_the_end(
+    user: ApiUser, stack: Stack
+) -> None:
+    """And only once, however often the end is repeated."""
+    turn, steps = await running_turn(user, stack), steps_of(stack)
+    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    await store_limits(stack.inspection, user.id, daily_budget_tokens=10_000)
+    attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
+    assert isinstance(attempt, NewAttempt)
+
+    completed = await steps.complete(
+        attempt,
+        answer="Yes.",
+        blocks=[{"type": "text", "text": "Yes."}],
+        stop_reason="end_turn",
+        tool_requests=(),
+        usage=TokenUsage(input_tokens=8_500, output_tokens=1),
+    )
+    await stack.foundation.events.append_attempt(turn.turn_id, [attempt.start], step=1, attempt=1)
+    async with user.follow(str(turn.turn_id)) as stream:
+        await stream.until_named("step")
+        for _ in range(2):
+            await finish(stack, turn)
+        events = await stream.all()
+
+    assert len(completed.reached) == 2
+    assert codes(events, "notice") == ["budget_reached"]
+    left = "SELECT count(*) FROM alerts WHERE unreported_in = $1"
+    assert await stack.inspection.value(left, turn.turn_id) == 0
+
+
 async def finish(stack: Stack, turn: TurnReference) -> None:
     ending = FinishTurnInput(turn=turn, status=TurnStatus.CANCELLED)
     await stack.foundation.ending.finish(ending)
@@ -242,7 +273,7 @@ async def finish(stack: Stack, turn: TurnReference) -> None:
 
 async def test_a_user_deleted_in_mid_turn_leaves_no_reservation(stack: Stack) -> None:
     user = await stack.sign_up()
-    await limit_user(stack.inspection, user.id, budget_usd=Decimal(1))
+    await store_limits(stack.inspection, user.id, budget_usd=Decimal(1))
     turn, steps = await running_turn(user, stack), steps_of(stack)
     call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
     attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)

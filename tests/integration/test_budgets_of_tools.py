@@ -22,10 +22,10 @@ from services.turns.tool_attempts import ToolAttempts
 from tests.fakes.raw_server import serving_raw
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.budgets import store_limits, today
 from tests.fixtures.charges import cost_of
 from tests.fixtures.event_stream import Event, named, rebuild, turn_id_of
 from tests.fixtures.gate_tool import GATE_TOOL
-from tests.fixtures.spending import limit_user, today
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_executions import an_execution
 from tests.fixtures.web_search import COST, FINE, making_tools
@@ -114,7 +114,7 @@ async def ask_for(
     question = unique()
     stack.model.add(Script(match=question, text="First. ", tool_calls=(call,)))
     stack.model.add(Script(match=question, text="Without it."))
-    await limit_user(stack.inspection, user.id, daily_budget_usd=budget)
+    await store_limits(stack.inspection, user.id, daily_budget_usd=budget)
     chat = await user.create_chat()
     events = await user.events_of(chat, question)
     await user.check_whole(chat, events)
@@ -175,10 +175,10 @@ async def test_a_search_that_does_not_fit_is_not_sent_and_takes_nothing_of_the_q
     refused_call, call = a_call(user), a_call(user)
     async with making_tools(stack) as make, serving_raw(FINE) as engine:
         tool = make(engine.url)
-        await limit_user(stack.inspection, user.id, budget_usd=COST - Decimal("0.0001"))
+        await store_limits(stack.inspection, user.id, budget_usd=COST - Decimal("0.0001"))
         refused = await attempted(stack, tool, refused_call, query="x")
         sent = engine.accepted
-        await limit_user(stack.inspection, user.id, budget_usd=COST)
+        await store_limits(stack.inspection, user.id, budget_usd=COST)
         found = await attempted(stack, tool, call, query="x")
 
     assert (refused.is_error, sent) == (True, 0)
@@ -199,7 +199,7 @@ async def test_deep_reasoning_is_shortened_to_what_is_left(
     question, execution = unique(), a_call(user)
     stack.model.add(Script(match=question, text="Forty-two."))
     budget = price_of_thoughts(stack, affordable)
-    await limit_user(stack.inspection, user.id, daily_budget_usd=budget)
+    await store_limits(stack.inspection, user.id, daily_budget_usd=budget)
 
     async with thinker(stack, max_tokens=4_000) as tool:
         outcome = await attempted(stack, tool, execution, question=question)
@@ -220,7 +220,7 @@ async def test_deep_reasoning_is_refused_where_no_useful_answer_fits(
 ) -> None:
     question, execution = unique(), a_call(user)
     budget = price_of_thoughts(stack, 1_024)
-    await limit_user(stack.inspection, user.id, daily_budget_usd=budget)
+    await store_limits(stack.inspection, user.id, daily_budget_usd=budget)
 
     async with thinker(stack, max_tokens=4_000) as tool:
         outcome = await attempted(stack, tool, execution, question=question)

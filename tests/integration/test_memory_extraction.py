@@ -14,8 +14,8 @@ from schema.memory_extraction import NotExtracted
 from schema.turns import FinishTurnInput, TurnStatus
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.budgets import store_limits
 from tests.fixtures.learning import Learner, note, noted
-from tests.fixtures.spending import limit_user
 from tests.fixtures.stack import Stack
 
 LISBON = note("Lives in Lisbon.", "I moved to Lisbon", importance=0.7)
@@ -164,7 +164,7 @@ async def test_nothing_is_asked_that_no_budget_pays_for(learner: Learner) -> Non
     learner.answer_by(said, begun, Script(text=noted(LISBON)))
     async with user.stream(await user.create_chat(), f"({said}) I moved to Lisbon.") as stream:
         await stream.until_text("I")
-        await limit_user(learner.stack.inspection, user.id, daily_budget_tokens=1)
+        await store_limits(learner.stack.inspection, user.id, daily_budget_tokens=1)
         model.release(said)
         events = await stream.all()
     outcome = await learner.outcome(TurnId(UUID(stream.turn_id)))

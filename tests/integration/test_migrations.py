@@ -126,14 +126,20 @@ async def test_days_begin_with_the_ledger_that_was_there(empty_database: tuple[s
             )
         await migrate(superuser, application_url=application)
         [kept] = await connection.fetch(
+            "SELECT settled_usd, settled_tokens FROM usage_days"
+            " WHERE scope = 'user' AND subject_id = $1",
+            user_id,
+        )
+        await migrate(superuser, application_url=application, revision="0029", may_revert=True)
+        [charged] = await connection.fetch(
             "SELECT charged_usd, charged_tokens, settled_usd, settled_tokens FROM usage_days"
             " WHERE scope = 'user' AND subject_id = $1",
             user_id,
         )
     finally:
         await connection.close()
-    charged, settled = 2**64 + 14, 2**64
-    assert tuple(kept) == (Decimal(6), charged, Decimal(4), settled)
+    assert tuple(kept) == (Decimal(4), 2**64)
+    assert tuple(charged) == (Decimal(6), 2**64 + 14, Decimal(4), 2**64)
 
 
 _MEMORY = """

@@ -35,8 +35,7 @@ SELECT (SELECT count(*) FROM turns WHERE chat_id = ANY($1))
      + (SELECT count(*) FROM messages WHERE chat_id = ANY($1)) AS stored
 """
 _DAYS: Final = """
-SELECT coalesce(sum(charged_usd), 0) AS charged, coalesce(sum(settled_usd), 0) AS settled,
-       coalesce(sum(charged_tokens - settled_tokens), 0) AS held_tokens
+SELECT coalesce(sum(settled_usd), 0) AS settled, coalesce(sum(settled_tokens), 0) AS tokens
 FROM usage_days WHERE scope = $1 AND subject_id = ANY($2)
 """
 
@@ -164,7 +163,7 @@ class Bill:
         (days,) = await race.everturn.query(_DAYS, "user", list(users))
         bill = cls(rows, race.requests)
         assert [row for row in rows if row["status"] == "open"] == []
-        assert days == {"charged": bill.usd, "settled": bill.usd, "held_tokens": 0}
+        assert days == {"settled": bill.usd, "tokens": bill.tokens}
         return bill
 
     @property

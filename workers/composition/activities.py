@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
-from activities.alerts import AlertActivities, DeliveryStarter
+from activities.alerts import AlertActivities, delivery_starter
 from activities.knowledge import IngestionActivities, ReembeddingActivities
 from activities.mcp import McpActivities
 from activities.memories import ExtractionActivities, ExtractionStart
@@ -110,15 +110,11 @@ async def open_activities(
         connections=settings.max_concurrent_model_calls,
     )
     try:
-        on_alert = _on_alert(settings, client)
+        on_alert = delivery_starter(settings, client)
         async with open_worker_tools(foundation, gateway, more_tools, on_alert) as tools:
             yield _activities(foundation, client, gateway, tools, on_alert=on_alert)
     finally:
         await gateway.close()
-
-
-def _on_alert(settings: Settings, client: Client) -> OnAlert:
-    return DeliveryStarter(client) if settings.alert_webhook_url is not None else lambda: None
 
 
 def _activities(
@@ -155,7 +151,7 @@ def _activities(
             extraction=ExtractionStart(client) if settings.memory_extraction else None,
             budgets=budgets,
         ),
-        tools=_tool_activities(foundation, tools),
+        tools=_tool_activities(foundation, tools, on_alert),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
         mcp=McpActivities(tools.mcp_refresh),
         callbacks=CallbackActivities(client, callbacks),
@@ -182,10 +178,15 @@ def _alert_webhook(settings: Settings, outgoing: OutgoingClient) -> AlertWebhook
     return AlertWebhook(outgoing, url, signing_key(secret.get_secret_value()))
 
 
-def _tool_activities(foundation: Foundation, tools: WorkerTools) -> ToolActivities:
+def _tool_activities(
+    foundation: Foundation, tools: WorkerTools, on_alert: OnAlert
+) -> ToolActivities:
     database, events = foundation.database, foundation.events
     attempts = ToolAttempts(
-        tools.executor, ToolLedger(database), events, attempts=foundation.settings.tool_attempts
+        tools.executor,
+        ToolLedger(database, on_alert),
+        events,
+        attempts=foundation.settings.tool_attempts,
     )
     calls = ToolCalls(database, events, tools.executor, attempts)
     return ToolActivities(calls, make_approvals(foundation))

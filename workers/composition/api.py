@@ -8,6 +8,7 @@ from datetime import timedelta
 import httpx2
 from temporalio.client import Client
 
+from activities.alerts import delivery_starter
 from api.service_groups import (
     AccountServices,
     ApiServices,
@@ -19,7 +20,7 @@ from api.service_groups import (
     TurnServices,
 )
 from api.temporal_gateway import TemporalGateway
-from services.alerts import AlertService
+from services.alerts import AlertService, OnAlert
 from services.audit import AuditService
 from services.auth.accounts import AccountCache
 from services.auth.callers import Callers
@@ -46,6 +47,7 @@ from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits
 from services.settings import Settings
+from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.overrides import BudgetOverrides
 from services.subscriptions.plans import PlanService
 from services.subscriptions.service import SubscriptionService
@@ -157,7 +159,9 @@ async def open_api_services(
                 reports=UsageReports(database),
             ),
             chats=ChatService(database),
-            turns=_turns(foundation, known, hub, open_streams),
+            turns=_turns(
+                foundation, known, hub, open_streams, on_alert=delivery_starter(settings, client)
+            ),
             memories=MemoryServices(
                 store=MemoryService(database, foundation.embedder, known.accounts),
                 search=MemorySearch(database, foundation.embedder),
@@ -183,14 +187,20 @@ async def open_api_services(
 
 
 def _turns(
-    foundation: Foundation, known: KnownPeople, hub: EventHub, open_streams: OpenStreams
+    foundation: Foundation,
+    known: KnownPeople,
+    hub: EventHub,
+    open_streams: OpenStreams,
+    *,
+    on_alert: OnAlert,
 ) -> TurnServices:
     settings, database = foundation.settings, foundation.database
+    budgets = BudgetAlerts(database, on_alert)
     return TurnServices(
-        acceptance=TurnAcceptance(database, _limits(settings), known.accounts),
+        acceptance=TurnAcceptance(database, _limits(settings), known.accounts, budgets),
         reading=TurnReading(database),
         cancellation=TurnCancellation(database),
-        regeneration=TurnRegeneration(database, known.accounts, models=settings.models),
+        regeneration=TurnRegeneration(database, known.accounts, budgets, models=settings.models),
         approvals=make_approvals(foundation),
         inspection=TurnInspection(database),
         ending=foundation.ending,

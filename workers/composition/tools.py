@@ -112,13 +112,15 @@ def make_local_tools(
     *,
     gateway: "ModelGateway | None" = None,
     outgoing: "OutgoingClient | None" = None,
+    on_alert: OnAlert = lambda: None,
 ) -> LocalTools:
     """Return the tools that run in workers.
 
     Without a model gateway or an HTTP client, as in the API, tools that need one are only listed.
     Errors: UnknownPriceError.
     """
-    return LocalTools(_tools(foundation, accounts, gateway, outgoing))
+    ledger = ToolLedger(foundation.database, on_alert)
+    return LocalTools(_tools(foundation, accounts, gateway, outgoing, ledger=ledger))
 
 
 def _tools(
@@ -126,6 +128,8 @@ def _tools(
     accounts: AccountCache,
     gateway: "ModelGateway | None",
     outgoing: "OutgoingClient | None",
+    *,
+    ledger: ToolLedger,
 ) -> Iterator[LocalTool]:
     """Yield the tools in a stable order: providers cache prompts by it."""
     settings, database, embedder = foundation.settings, foundation.database, foundation.embedder
@@ -136,13 +140,13 @@ def _tools(
     yield Recall(MemorySearch(database, embedder), preferences)
     yield KnowledgeSearch(Passages(database, embedder), preferences)
     if settings.deep_reasoning_model:
-        yield _deep_reasoning(foundation, settings.deep_reasoning_model, gateway)
+        yield _deep_reasoning(foundation, settings.deep_reasoning_model, gateway, ledger)
     if settings.brave_api_key:
-        yield _web_search(foundation, settings.brave_api_key, outgoing)
+        yield _web_search(foundation, settings.brave_api_key, outgoing, ledger)
 
 
 def _deep_reasoning(
-    foundation: Foundation, model: str, gateway: "ModelGateway | None"
+    foundation: Foundation, model: str, gateway: "ModelGateway | None", ledger: ToolLedger
 ) -> LocalTool:
     settings, pricing = foundation.settings, foundation.pricing
     if gateway is None:
@@ -154,7 +158,7 @@ def _deep_reasoning(
 
     return DeepReasoning(
         gateway,
-        ToolLedger(foundation.database),
+        ledger,
         pricing,
         model=model,
         max_tokens=settings.deep_reasoning_tokens,
@@ -163,7 +167,7 @@ def _deep_reasoning(
 
 
 def _web_search(
-    foundation: Foundation, key: SecretStr, outgoing: "OutgoingClient | None"
+    foundation: Foundation, key: SecretStr, outgoing: "OutgoingClient | None", ledger: ToolLedger
 ) -> LocalTool:
     settings = foundation.settings
     if outgoing is None:
@@ -178,7 +182,7 @@ def _web_search(
         base_url=settings.brave_base_url,
         safe=settings.web_search_safe,
     )
-    quota = SearchQuota(foundation.database, ToolLedger(foundation.database))
+    quota = SearchQuota(foundation.database, ledger)
     return WebSearch(engine, quota, cost_usd=settings.web_search_cost_usd)
 
 
@@ -205,7 +209,9 @@ async def open_worker_tools(
     async with AsyncExitStack() as stack:
         allowed_hosts = settings.allowed_private_hosts or ()
         outgoing = await stack.enter_async_context(OutgoingClient(allowed_hosts=allowed_hosts))
-        local = make_local_tools(foundation, accounts, gateway=gateway, outgoing=outgoing)
+        local = make_local_tools(
+            foundation, accounts, gateway=gateway, outgoing=outgoing, on_alert=on_alert
+        )
         for tool in more_tools:
             local.add(tool)
         catalogue = make_catalogue(foundation, local)
