@@ -137,6 +137,8 @@ class _Server(uvicorn.Server):
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+                # From here on, a signal kills the process.
+                signal.signal(number, signal.SIG_DFL)
 
     def _handle(self, number: signal.Signals) -> None:
         if self._app.state.is_stopping:

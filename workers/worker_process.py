@@ -48,7 +48,7 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[asyncio.Event]:
-    """Turn the first SIGINT or SIGTERM into an event; a second one has its usual effect."""
+    """Turn the first SIGINT or SIGTERM into an event; a second one kills the process."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -59,6 +59,8 @@ def _stop_signals() -> Iterator[asyncio.Event]:
     def leave() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+            # Python's own handler of SIGINT would print where it came.
+            signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, handle)

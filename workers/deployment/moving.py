@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from schema.names import DEPLOYMENT
 from workers.deployment.versions import DeploymentError, WorkerVersions, pinned_to
 from workers.replay import HistoryReplays, Replayed, TemporalReadError, history_of
+from workers.workflow_types import ALL_WORKFLOWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,15 @@ class ForeignCodeError(DeploymentError):
         )
 
 
-async def move_runs(client: Client, build_id: str) -> Move:
+async def move_runs(
+    client: Client, build_id: str, *, workflows: Sequence[type] = ALL_WORKFLOWS
+) -> Move:
     """Pin the open runs of other versions to this one, which is that of this process's code.
 
     A run stays where it is if this code can't follow its history.
     Errors: DeploymentError, TemporalReadError.
     """
-    replays = HistoryReplays(data_converter=client.data_converter)
+    replays = HistoryReplays(workflows=workflows, data_converter=client.data_converter)
     status = await WorkerVersions(client).status()
     moved, staying = 0, list[Replayed]()
     try:
