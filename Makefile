@@ -31,7 +31,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PROCESSES ?= 3
 
 .PHONY: help dev install test test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
-	test-e2e smoke check check-format lint types imports house-rules check-generated check-delivery format audit \
+	test-e2e smoke replay check check-format lint types imports house-rules check-generated check-delivery format audit \
 	licences sbom client-dist bench eval migrate openapi recording record-histories lock clean
 
 help: ## List the targets
@@ -127,6 +127,9 @@ smoke: $(INSTALLED) ## Whether what is deployed at URL works at all
 		echo "Name the address: make smoke URL=https://chat.example.com" >&2; exit 1; \
 	fi
 	@$(PYTEST) $(ARGS) --url "$(URL)" tests/e2e/test_smoke.py
+
+replay: $(INSTALLED) ## Check that workflows can follow the recorded histories of all versions
+	@$(BIN)/everturn replay tests/replay/histories $(ARGS)
 
 # Types take as long as everything else: each has a core.
 check: $(INSTALLED) ## All static checks
