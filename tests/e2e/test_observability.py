@@ -169,6 +169,7 @@ async def test_no_alert_and_no_panel_is_empty_and_a_hung_worker_is_seen(
             empty = {f"{name}: {expression}": expression for name, expression in panels()}
             empty |= {alert["alert"]: measured(alert) for alert in rules()}
             await _expect_series(prometheus, empty)
+            assert await prometheus.query('ALERTS{alertname="EverturnNoWorkers"}') == []
             await _expect_hung_worker(prometheus, everturn, metrics["worker-tools"])
 
 
