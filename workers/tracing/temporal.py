@@ -105,7 +105,7 @@ class _Tracing(temporalio.worker.ActivityInboundInterceptor):
         kind, argument = activity.info().activity_type, next(iter(input.args), None)
         if isinstance(argument, FinishTurnInput):
             output = await super().execute_activity(input)
-            self._end_turn(input.headers, argument, output)
+            self._end_turn(input.headers, argument.turn, output)
             return output
         part = _part_of(kind, argument)
         if part is None:
@@ -120,6 +120,10 @@ class _Tracing(temporalio.worker.ActivityInboundInterceptor):
             raise
         finally:
             self._end(input.headers, part, begun_ns=begun_ns, error=error)
+        # The last model call of a turn may end it.
+        finished = getattr(output, "finished", None)
+        if finished is not None:
+            self._end_turn(input.headers, part.turn, finished)
         return output
 
     def _end(
@@ -136,18 +140,18 @@ class _Tracing(temporalio.worker.ActivityInboundInterceptor):
         )
 
     def _end_turn(
-        self, headers: Mapping[str, Payload], ending: FinishTurnInput, output: FinishTurnOutput
+        self, headers: Mapping[str, Payload], turn: TurnReference, output: FinishTurnOutput
     ) -> None:
-        trace = self._tracing.of_turn(ending.turn.turn_id, _carried(headers))
+        trace = self._tracing.of_turn(turn.turn_id, _carried(headers))
         outcome, error = output.outcome, ""
         if outcome.status is TurnStatus.FAILED:
             error = outcome.error_code or TurnStatus.FAILED
         attributes = {
             names_of.OPERATION: names_of.INVOKE_AGENT,
             names_of.AGENT: _AGENT,
-            names_of.CONVERSATION: str(ending.turn.chat_id),
-            **_turn(ending.turn),
-            names_of.REQUEST_MODEL: ending.turn.model,
+            names_of.CONVERSATION: str(turn.chat_id),
+            **_turn(turn),
+            names_of.REQUEST_MODEL: turn.model,
             names_of.STATUS: outcome.status.value,
             names_of.STEPS: outcome.steps,
             names_of.COST_USD: float(outcome.cost_usd),
@@ -158,7 +162,7 @@ class _Tracing(temporalio.worker.ActivityInboundInterceptor):
             trace,
             f"{names_of.INVOKE_AGENT} {_AGENT}",
             attributes,
-            begun_ns=_created_ns(ending.turn),
+            begun_ns=_created_ns(turn),
             failed=bool(error),
         )
 
