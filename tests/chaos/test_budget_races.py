@@ -29,7 +29,8 @@ from tests.running_everturn.tools import administrator
 CLIENTS: Final = 200
 FEWER: Final = int(os.environ.get("EVERTURN_RACERS", "80"))
 """As many as are enough where each has more to prepare, or processes are killed; 200 by night."""
-CHATS_OF_EACH: Final = 4 if FEWER < CLIENTS else 1
+IS_NIGHT: Final = FEWER >= CLIENTS
+CHATS_OF_EACH: Final = 1 if IS_NIGHT else 4
 """Signing up takes longer than a race; by night all racers are users of their own."""
 MODEL: Final = "claude-haiku-5-5"
 LONGEST_USD: Final = longest_answer_usd(MODEL)
@@ -38,6 +39,8 @@ ROOM: Final = 40
 SURE: Final = ROOM // 2
 """How many are answered at least: prompts need some of the room, calls that are repeated more."""
 BUDGET: Final = LONGEST_USD * ROOM
+
+pytestmark = pytest.mark.timeout(900 if IS_NIGHT else 120)
 
 
 @pytest.fixture
