@@ -57,6 +57,7 @@ async def start_delivery(client: Client) -> None:
         id=ALERT_DELIVERY_ID,
         task_queue=BACKGROUND_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary="delivery of alerts",
         rpc_timeout=_RPC_TIMEOUT,
     )
 

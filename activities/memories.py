@@ -87,6 +87,7 @@ class ExtractionStart:
                         SearchAttributePair(_CHAT_ID, str(turn.chat_id)),
                     ]
                 ),
+                static_summary=f"memories of turn {turn.turn_id}",
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:

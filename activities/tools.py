@@ -8,7 +8,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import names
-from activities.heartbeats import SharedHeartbeats, heartbeats
+from activities.heartbeats import TurnHeartbeats, heartbeats
 from schema.ids import TurnId
 from schema.tools import ToolTrialReference
 from schema.turns import AskApprovalOutput, RunToolInput, RunToolOutput
@@ -24,10 +24,12 @@ _AT_ONCE: Final = 4
 class ToolActivities:
     """Runs tools, as local activities or from the queue `tools`."""
 
-    def __init__(self, tool_calls: ToolCalls, approvals: ToolApprovals) -> None:
+    def __init__(
+        self, tool_calls: ToolCalls, approvals: ToolApprovals, heartbeats: TurnHeartbeats
+    ) -> None:
         self._tool_calls = tool_calls
         self._approvals = approvals
-        self._heartbeats = SharedHeartbeats()
+        self._heartbeats = heartbeats
         self._gates: WeakValueDictionary[TurnId, asyncio.Semaphore] = WeakValueDictionary()
 
     @activity.defn(name=names.ASK_APPROVAL)
@@ -47,7 +49,7 @@ class ToolActivities:
             self._gates[call.turn.turn_id] = gate
             async with gate:
                 return await self._run(call)
-        async with self._heartbeats.beating():
+        async with self._heartbeats.of(call.turn.turn_id):
             return await self._run(call)
 
     async def _run(self, call: RunToolInput) -> RunToolOutput:

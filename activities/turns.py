@@ -7,7 +7,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import names
-from activities.heartbeats import heartbeats
+from activities.heartbeats import TurnHeartbeats
 from activities.memories import ExtractionStart
 from schema.errors import ErrorCode
 from schema.turns import (
@@ -21,6 +21,7 @@ from schema.turns import (
 )
 from services.metrics import count_model_failure
 from services.models.failures import ModelCallError
+from services.shielding import shielded
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
@@ -38,6 +39,7 @@ class TurnActivities:
         preparation: TurnPreparation,
         model_calls: ModelCalls,
         ending: TurnEnding,
+        heartbeats: TurnHeartbeats,
         *,
         extraction: ExtractionStart | None,
         budgets: BudgetAlerts,
@@ -47,6 +49,7 @@ class TurnActivities:
         self._preparation = preparation
         self._model_calls = model_calls
         self._ending = ending
+        self._heartbeats = heartbeats
 
     @activity.defn(name=names.PREPARE_TURN)
     async def prepare_turn(self, turn: TurnReference) -> PrepareTurnOutput:
@@ -57,6 +60,8 @@ class TurnActivities:
     async def call_model(self, call: CallModelInput) -> CallModelOutput:
         """Call the model for one step, streaming its answer to the turn's clients.
 
+        With its last answer the turn is ended, too: that saves its clients a round trip through
+        the workflow, and the history an event.
         Errors: ApplicationError `ModelExhausted` or `ModelFailed`, final, with the error code
         and its sentence as details; `BudgetExceeded`, final, with the same details; `TurnStopped`,
         final; DefectError; any other is retried.
@@ -67,9 +72,10 @@ class TurnActivities:
             activity_id=info.activity_id,
             activity_attempt=info.attempt,
         )
-        async with heartbeats():
+        async with self._heartbeats.of(call.turn.turn_id):
             try:
-                return await self._model_calls.run(call, claim)
+                answer = await self._model_calls.run(call, claim)
+                return await shielded(self._finish_with(call.turn, answer))
             except ModelCallError as error:
                 count_model_failure(call.model, error.kind)
                 _log.warning(
@@ -96,6 +102,18 @@ class TurnActivities:
                 raise ApplicationError(
                     str(error), type=names.TURN_STOPPED, non_retryable=True
                 ) from None
+
+    async def _finish_with(self, turn: TurnReference, answer: CallModelOutput) -> CallModelOutput:
+        """End the turn if this is its last answer; where that fails, the workflow does."""
+        if not answer.is_last:
+            return answer
+        ending = FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
+        try:
+            finished = await self.finish_turn(ending)
+        except Exception as error:  # noqa: BLE001 -- the workflow has retries and a last resort
+            _log.warning("turn_not_finished_with_answer", error=type(error).__name__)
+            return answer
+        return answer.model_copy(update={"finished": finished})
 
     @activity.defn(name=names.FINISH_TURN)
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:

@@ -5,7 +5,7 @@ or a callback is picked up later by the sweep.
 """
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -27,10 +27,10 @@ from schema.tools import ToolTrialReference
 from schema.turns import DecidedToolCall, ToolCallKey, TurnReference
 from services.turns.acceptance import Accepted
 from workflows.chat_turn import ChatTurn
-from workflows.ingest_document import IngestDocument, ingestion_attributes
+from workflows.ingest_document import IngestDocument, ingestion_attributes, ingestion_summary
 from workflows.mcp_servers import RefreshMcpServer
-from workflows.search_attributes import turn_attributes
 from workflows.try_tool import TryTool
+from workflows.visibility import turn_attributes, turn_details, turn_memo, turn_summary
 
 T = TypeVar("T")
 
@@ -65,13 +65,24 @@ class RefreshProgress(StrEnum):
 class TemporalGateway:
     """Starts and reaches workflows on behalf of requests.
 
-    While `is_eager`, a worker in this process runs the first task of a turn.
+    While `is_eager`, a worker in this process runs the first task of a turn. `public_url` is where
+    operators reach the API. `on_cancel` is called when Temporal has been asked to cancel a turn.
     Units: `refresh_wait_s` is how long a request waits for a refresh.
     """
 
-    def __init__(self, client: Client, *, eager: bool, refresh_wait_s: float = 36.0) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        eager: bool,
+        public_url: str | None = None,
+        on_cancel: Callable[[TurnId], Awaitable[None]] | None = None,
+        refresh_wait_s: float = 36.0,
+    ) -> None:
         self._client = client
         self._turns = TurnWorkflows(client)
+        self._public_url = public_url
+        self._on_cancel = on_cancel
         self.is_eager = eager
         self._refresh_wait_s = refresh_wait_s
         self._background: set[asyncio.Future[Any]] = set()
@@ -129,6 +140,7 @@ class TemporalGateway:
 
         Idempotency: a turn has one workflow, however often it is started.
         """
+        memo = turn_memo(turn, self._public_url)
         try:
             async with temporal_timeout():
                 await self._client.start_workflow(
@@ -139,6 +151,9 @@ class TemporalGateway:
                     task_timeout=TASK_TIMEOUT,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     search_attributes=turn_attributes(turn),
+                    static_summary=turn_summary(turn),
+                    static_details=turn_details(turn, memo),
+                    memo=memo,
                     request_eager_start=self.is_eager,
                 )
         except WorkflowAlreadyStartedError:
@@ -152,11 +167,14 @@ class TemporalGateway:
         """Cancel the turn's workflow; False if there is none, or Temporal is unavailable."""
         try:
             async with temporal_timeout():
-                return await self._turns.cancel(turn_id)
+                is_requested = await self._turns.cancel(turn_id)
         except _UNAVAILABLE as error:
             cause = unavailable_cause(error)
             _log.warning("turn_cancel_postponed", turn_id=str(turn_id), cause=cause)
             return False
+        if is_requested and self._on_cancel is not None:
+            await self._on_cancel(turn_id)
+        return is_requested
 
     async def cancel_turns(self, turn_ids: Sequence[TurnId]) -> None:
         """Cancel the workflows of deleted turns."""
@@ -201,6 +219,7 @@ class TemporalGateway:
                     task_queue=BACKGROUND_QUEUE,
                     task_timeout=TASK_TIMEOUT,
                     search_attributes=ingestion_attributes(version),
+                    static_summary=ingestion_summary(version),
                 )
         except WorkflowAlreadyStartedError:
             return True

@@ -29,11 +29,20 @@ ALERT_DELIVERY_ID: Final = "alert-delivery"
 USER_ID_ATTRIBUTE: Final = "EverturnUserId"
 CHAT_ID_ATTRIBUTE: Final = "EverturnChatId"
 MODEL_ATTRIBUTE: Final = "EverturnModel"
-
+STATUS_ATTRIBUTE: Final = "EverturnStatus"
+ERROR_CODE_ATTRIBUTE: Final = "EverturnErrorCode"
+COST_ATTRIBUTE: Final = "EverturnCostUsd"
+FAILED_TOOLS_ATTRIBUTE: Final = "EverturnFailedTools"
+PLAN_ATTRIBUTE: Final = "EverturnPlan"
 SEARCH_ATTRIBUTES: Final = {
     USER_ID_ATTRIBUTE: "Keyword",
     CHAT_ID_ATTRIBUTE: "Keyword",
     MODEL_ATTRIBUTE: "Keyword",
+    STATUS_ATTRIBUTE: "Keyword",
+    ERROR_CODE_ATTRIBUTE: "Keyword",
+    COST_ATTRIBUTE: "Double",
+    FAILED_TOOLS_ATTRIBUTE: "KeywordList",
+    PLAN_ATTRIBUTE: "Keyword",
 }
 """What a namespace must have, with types as Temporal's command line names them."""
 

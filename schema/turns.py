@@ -188,10 +188,14 @@ class TurnReference(Payload):
 
 
 class PrepareTurnOutput(Payload):
-    """What the workflow needs to know to run the turn; `ending` is set if it must not run."""
+    """What the workflow needs to know to run the turn; `ending` is set if it must not run.
+
+    `plan` is the name of its user's plan.
+    """
 
     ending: TurnStatus | None = None
     error_code: ErrorCode | None = None
+    plan: str | None = None
     model: str
     fallback_model: str | None = None
     max_steps: int
@@ -223,16 +227,6 @@ class ToolCallReference(Payload):
 
 PAUSED: Final = "pause_turn"
 """The stop reason of an answer that its model continues when it gets what it has said so far."""
-
-
-class CallModelOutput(Payload):
-    """How the model ended the step, without any of its text."""
-
-    stop_reason: str
-    tool_calls: tuple[ToolCallReference, ...] = ()
-    attempt: int
-    usage: TokenUsage
-    cost_usd: Decimal
 
 
 class RunToolInput(Payload):
@@ -310,6 +304,25 @@ class FinishTurnOutput(Payload):
 
     outcome: TurnOutcome
     following: TurnReference | None = None
+
+
+class CallModelOutput(Payload):
+    """How the model ended the step, without any of its text.
+
+    `finished` is set if this answer was the turn's last and the turn has been ended with it.
+    """
+
+    stop_reason: str
+    tool_calls: tuple[ToolCallReference, ...] = ()
+    attempt: int
+    usage: TokenUsage
+    cost_usd: Decimal
+    finished: FinishTurnOutput | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the turn ends with this answer."""
+        return not self.tool_calls and self.stop_reason != PAUSED
 
 
 class StrandedTurns(Payload):

@@ -156,7 +156,7 @@ class Sweeper:
             task_queue=BACKGROUND_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             execution_timeout=_SWEEP_TIMEOUT,
-            static_summary=", ".join(parts),
+            static_summary=f"sweep · {', '.join(parts)}",
             rpc_timeout=_RPC_TIMEOUT,
         )
         _STARTED.labels(SWEEP).inc()
@@ -176,6 +176,7 @@ class Sweeper:
             id=REEMBED_ID,
             task_queue=BACKGROUND_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary="re-embedding",
             rpc_timeout=_RPC_TIMEOUT,
         )
         _STARTED.labels(REEMBED).inc()
@@ -204,6 +205,7 @@ class Sweeper:
                     id=mcp_sweep_id(period),
                     task_queue=BACKGROUND_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    static_summary="refresh of all MCP servers",
                     rpc_timeout=_RPC_TIMEOUT,
                 )
                 _STARTED.labels(SWEEP_MCP_SERVERS).inc()

@@ -12,6 +12,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from activities.failures import FailureTranslation
+from activities.heartbeats import HURRIED_INTERVAL_S
 from schema.names import BACKGROUND_QUEUE, DEPLOYMENT, TOOLS_QUEUE, TURNS_QUEUE
 from services.settings import Settings
 from workers.composition.activities import Activities
@@ -22,7 +23,7 @@ from workers.workflow_types import VERSIONING, WORKFLOWS
 
 _log = structlog.get_logger(__name__)
 
-_HEARTBEAT_THROTTLE: Final = timedelta(seconds=0.5)
+_HEARTBEAT_THROTTLE: Final = timedelta(seconds=HURRIED_INTERVAL_S)
 _STICKY_TIMEOUT: Final = timedelta(seconds=5)
 """How long a dead worker's cached workflows wait for it before another takes them."""
 

@@ -32,8 +32,14 @@ with workflow.unsafe.imports_passed_through():
         TurnStatus,
     )
     from workflows.retries import LONGEST_TURN, PATIENT, QUICK, cause_of
-    from workflows.search_attributes import turn_attributes
     from workflows.tool_calls import ToolCallRuns, check_cancelled
+    from workflows.visibility import (
+        memo_of_child,
+        show_outcome,
+        turn_attributes,
+        turn_details,
+        turn_summary,
+    )
 
 _PATCH: Final = "a-pause-is-continued"
 
@@ -44,6 +50,7 @@ class ChatTurn:
 
     def __init__(self) -> None:
         self._tool_calls = ToolCallRuns()
+        self._plan: str | None = None
 
     @workflow.signal(name=TOOL_CALL_DECIDED)
     def tool_call_decided(self, call: ToolCallKey) -> None:
@@ -57,10 +64,12 @@ class ChatTurn:
             ending = await self._answer(turn)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- a defect ends it, too
             ending = _ending_of(turn, error)
-        finished = await self._finish(ending)
+        finished = ending if isinstance(ending, FinishTurnOutput) else await self._finish(ending)
         if finished.following is not None:
             await start_turn(finished.following)
         workflow.set_current_details(_summary(finished.outcome))
+        failed = self._tool_calls.failed
+        show_outcome(finished.outcome, plan=self._plan, failed_tools=failed)
         if finished.outcome.status is TurnStatus.FAILED:
             raise ApplicationError(
                 "The turn failed", type=finished.outcome.error_code, non_retryable=True
@@ -71,8 +80,10 @@ class ChatTurn:
             raise asyncio.CancelledError
         return finished.outcome
 
-    async def _answer(self, turn: TurnReference) -> FinishTurnInput:
+    async def _answer(self, turn: TurnReference) -> FinishTurnInput | FinishTurnOutput:
+        """Return how the turn is to end; or how it has ended, together with its last answer."""
         prepared = await self._prepare(turn)
+        self._plan = prepared.plan
         if prepared.ending is not None:
             return FinishTurnInput(
                 turn=turn, status=prepared.ending, error_code=prepared.error_code
@@ -80,6 +91,8 @@ class ChatTurn:
         for step in range(1, prepared.max_steps + 1):
             check_cancelled()
             answer = await self._call_model(turn, step, prepared)
+            if answer.finished is not None:
+                return answer.finished
             if not answer.tool_calls and not _is_paused(answer):
                 return FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
             await self._tool_calls.run_all(turn, step, answer.tool_calls)
@@ -92,6 +105,7 @@ class ChatTurn:
             names.PREPARE_TURN,
             turn,
             result_type=PrepareTurnOutput,
+            summary="prepare",
             start_to_close_timeout=timedelta(seconds=30),
             schedule_to_close_timeout=LONGEST_TURN,
             retry_policy=QUICK,
@@ -115,6 +129,7 @@ class ChatTurn:
         )
 
     async def _ask(self, call: CallModelInput) -> CallModelOutput:
+        workflow.set_current_details(f"calling {call.model} · step {call.step}")
         answer: CallModelOutput = await workflow.execute_activity(
             names.CALL_MODEL,
             call,
@@ -150,6 +165,7 @@ async def _finish_once(ending: FinishTurnInput) -> FinishTurnOutput:
         names.FINISH_TURN,
         ending,
         result_type=FinishTurnOutput,
+        summary=f"finish · {ending.status.value}",
         start_to_close_timeout=timedelta(seconds=30),
         schedule_to_close_timeout=LONGEST_TURN,
         retry_policy=QUICK,
@@ -159,6 +175,7 @@ async def _finish_once(ending: FinishTurnInput) -> FinishTurnOutput:
 
 async def start_turn(turn: TurnReference) -> None:
     """Start a turn's workflow from another, which it outlives; starting twice is harmless."""
+    memo = memo_of_child(turn)
     try:
         await workflow.start_child_workflow(
             CHAT_TURN,
@@ -167,6 +184,9 @@ async def start_turn(turn: TurnReference) -> None:
             task_queue=TURNS_QUEUE,
             task_timeout=TASK_TIMEOUT,
             search_attributes=turn_attributes(turn),
+            static_summary=turn_summary(turn),
+            static_details=turn_details(turn, memo),
+            memo=memo,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
     except WorkflowAlreadyStartedError:

@@ -122,6 +122,7 @@ async def start_ingestion(version: DocumentVersionReference) -> None:
             task_queue=BACKGROUND_QUEUE,
             task_timeout=TASK_TIMEOUT,
             search_attributes=ingestion_attributes(version),
+            static_summary=ingestion_summary(version),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
     except WorkflowAlreadyStartedError:
@@ -131,6 +132,11 @@ async def start_ingestion(version: DocumentVersionReference) -> None:
 def ingestion_attributes(version: DocumentVersionReference) -> TypedSearchAttributes:
     """Return the search attributes of an ingestion."""
     return TypedSearchAttributes([SearchAttributePair(_USER_ID, str(version.user_id))])
+
+
+def ingestion_summary(version: DocumentVersionReference) -> str:
+    """Return the line by which the Temporal UI names an ingestion."""
+    return f"ingestion · version {version.number} of document {version.document_id}"
 
 
 async def _with_pauses(attempt: Callable[[], Awaitable[IngestionProgress]]) -> IngestionProgress:

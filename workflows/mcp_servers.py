@@ -83,6 +83,7 @@ async def _refresh(server: RefreshMcpServerInput) -> McpServerStatus:
             task_queue=TOOLS_QUEUE,
             task_timeout=TASK_TIMEOUT,
             execution_timeout=timedelta(minutes=5),
+            static_summary=f"MCP server {server.name}",
         )
     except WorkflowAlreadyStartedError:
         # Another refresh of this server is running.

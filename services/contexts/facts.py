@@ -39,7 +39,7 @@ SELECT turns.active AND turns.cancel_requested_at IS NULL
        wishes.instructions, wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
        turns.model, turns.prompt IS NOT NULL AS is_prepared,
        (turns.prompt ->> 'correction')::float8 AS correction, last.counted, last.estimated,
-       plans.entitlements -> 'tools' AS entitled_tools,
+       plans.name AS plan, plans.entitlements -> 'tools' AS entitled_tools,
        plans.entitlements -> 'toolApprovals' AS plan_approvals,
        prompts.id AS prompt_id, prompts.active_version, stored.layers, stored.sources,
        found.memories, found.knowledge,
@@ -110,6 +110,7 @@ class TurnFacts:
     has_knowledge: bool
     question: str | None
     tools_version: int
+    plan: str | None = None
 
 
 async def read_facts(connection: Connection, turn: TurnReference) -> TurnFacts | None:
@@ -137,6 +138,7 @@ def _facts(row: asyncpg.Record) -> TurnFacts:
         has_knowledge=row["knowledge"],
         question=row["question"],
         tools_version=row["tools_version"],
+        plan=row["plan"],
     )
 
 

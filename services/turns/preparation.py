@@ -91,10 +91,10 @@ class TurnPreparation:
                 begun = await _begin(connection, turn, context)
         if isinstance(begun, PrepareTurnOutput):
             return begun
-        return await self._begun(turn, context, begun)
+        return await self._begun(turn, context, begun, plan=facts.plan)
 
     async def _begun(
-        self, turn: TurnReference, context: TurnContext, begun: _Begun
+        self, turn: TurnReference, context: TurnContext, begun: _Begun, *, plan: str | None
     ) -> PrepareTurnOutput:
         """Publish that the turn runs, and return what the workflow needs."""
         first: list[EventData] = [_running(turn, begun.user_message_id), *context.notices]
@@ -103,6 +103,7 @@ class TurnPreparation:
         if context.window is None:
             return _ending(TurnStatus.FAILED, ErrorCode.PAYLOAD_TOO_LARGE)
         return PrepareTurnOutput(
+            plan=plan,
             model=begun.model,
             fallback_model=self._rules.fallback_model,
             max_steps=self._rules.max_steps,

@@ -6,12 +6,15 @@ from typing import Any, cast
 
 from temporalio.testing import ActivityEnvironment
 
+from activities.heartbeats import TurnHeartbeats
 from activities.tools import ToolActivities
 from schema.ids import ChatId, TurnId, UserId, new_id
 from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, TurnReference
+from services.events.stops import StopListener
 from services.turns.tool_calls import ToolCalls
 
 AT_ONCE = 4
+HEARTBEATS = TurnHeartbeats(StopListener(cast("Any", None)))
 DONE = RunToolOutput(status=ToolCallStatus.COMPLETED)
 
 
@@ -56,7 +59,7 @@ async def settle() -> None:
 
 async def test_few_instant_calls_of_a_turn_run_at_a_time_and_those_of_others_beside_them() -> None:
     held = HeldCalls()
-    activities = ToolActivities(cast("ToolCalls", held), cast("Any", None))
+    activities = ToolActivities(cast("ToolCalls", held), cast("Any", None), HEARTBEATS)
     many, other = calls_of_a_turn(3 * AT_ONCE), calls_of_a_turn(1)
 
     running = begin(activities, many, is_local=True)
@@ -74,7 +77,7 @@ async def test_few_instant_calls_of_a_turn_run_at_a_time_and_those_of_others_bes
 
 async def test_calls_on_the_queue_for_slow_tools_run_side_by_side() -> None:
     held = HeldCalls()
-    activities = ToolActivities(cast("ToolCalls", held), cast("Any", None))
+    activities = ToolActivities(cast("ToolCalls", held), cast("Any", None), HEARTBEATS)
     many = calls_of_a_turn(3 * AT_ONCE)
 
     running = begin(activities, many, is_local=False)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from temporalio.client import Client
 
 from activities.alerts import AlertActivities, delivery_starter
+from activities.heartbeats import TurnHeartbeats
 from activities.knowledge import IngestionActivities, ReembeddingActivities
 from activities.mcp import McpActivities
 from activities.memories import ExtractionActivities, ExtractionStart
@@ -21,6 +22,7 @@ from services.auth.accounts import AccountCache
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
+from services.events.stops import StopListener
 from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.ingestion import Ingestion, StrandedIngestionSearch
@@ -111,8 +113,14 @@ async def open_activities(
     )
     try:
         on_alert = delivery_starter(settings, client)
-        async with open_worker_tools(foundation, gateway, more_tools, on_alert) as tools:
-            yield _activities(foundation, client, gateway, tools, on_alert=on_alert)
+        async with (
+            StopListener(foundation.redis) as stops,
+            open_worker_tools(foundation, gateway, more_tools, on_alert) as tools,
+        ):
+            heartbeats = TurnHeartbeats(stops)
+            yield _activities(
+                foundation, client, gateway, tools, heartbeats=heartbeats, on_alert=on_alert
+            )
     finally:
         await gateway.close()
 
@@ -123,6 +131,7 @@ def _activities(
     gateway: ModelGateway,
     tools: WorkerTools,
     *,
+    heartbeats: TurnHeartbeats,
     on_alert: OnAlert,
 ) -> Activities:
     settings, database = foundation.settings, foundation.database
@@ -148,10 +157,11 @@ def _activities(
             preparation,
             model_calls,
             foundation.ending,
+            heartbeats,
             extraction=ExtractionStart(client) if settings.memory_extraction else None,
             budgets=budgets,
         ),
-        tools=_tool_activities(foundation, tools, on_alert),
+        tools=_tool_activities(foundation, tools, heartbeats, on_alert=on_alert),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
         mcp=McpActivities(tools.mcp_refresh),
         callbacks=CallbackActivities(client, callbacks),
@@ -179,7 +189,7 @@ def _alert_webhook(settings: Settings, outgoing: OutgoingClient) -> AlertWebhook
 
 
 def _tool_activities(
-    foundation: Foundation, tools: WorkerTools, on_alert: OnAlert
+    foundation: Foundation, tools: WorkerTools, heartbeats: TurnHeartbeats, *, on_alert: OnAlert
 ) -> ToolActivities:
     database, events = foundation.database, foundation.events
     attempts = ToolAttempts(
@@ -189,7 +199,7 @@ def _tool_activities(
         attempts=foundation.settings.tool_attempts,
     )
     calls = ToolCalls(database, events, tools.executor, attempts)
-    return ToolActivities(calls, make_approvals(foundation))
+    return ToolActivities(calls, make_approvals(foundation), heartbeats)
 
 
 def _ingestion(foundation: Foundation, on_alert: OnAlert) -> Ingestion:

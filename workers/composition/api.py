@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import httpx2
 from temporalio.client import Client
@@ -36,6 +37,7 @@ from services.events.feed import EventFeed
 from services.events.hub import EventHub
 from services.events.open_streams import OpenStreams
 from services.events.snapshots import Snapshots
+from services.events.stops import announce_stop
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
 from services.knowledge.service import KnowledgeService
@@ -147,7 +149,12 @@ async def open_api_services(
         OpenStreams(foundation.redis, process_channel=hub.process_channel) as open_streams,
         open_accounts(foundation, known) as accounts,
     ):
-        temporal = TemporalGateway(client, eager=eager)
+        temporal = TemporalGateway(
+            client,
+            eager=eager,
+            public_url=settings.public_url,
+            on_cancel=partial(announce_stop, foundation.redis),
+        )
         temporal.find_problem_in_background()
         yield ApiServices(
             accounts=accounts,

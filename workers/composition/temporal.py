@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import SecretStr
 from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
+from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 from temporalio.runtime import (
     LogForwardingConfig,
@@ -24,6 +24,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.namespace import NamespaceError, find_problem
 from services.settings import Settings, variable_of
 from services.setup_errors import SetupError
+from workers.composition.failure_converters import (
+    EncodedTracelessFailureConverter,
+    TracelessFailureConverter,
+)
 from workers.composition.payload_encryption import EncryptionCodec
 from workers.process_metrics import sdk_metrics
 
@@ -129,12 +133,12 @@ def make_data_converter(settings: Settings) -> DataConverter:
     """
     keys = settings.temporal_encryption_keys
     if keys is None or not keys.get_secret_value().strip():
-        return pydantic_data_converter
+        return replace(pydantic_data_converter, failure_converter_class=TracelessFailureConverter)
     return replace(
         pydantic_data_converter,
         payload_codec=EncryptionCodec(keys.get_secret_value()),
-        # Messages and traces of failures then are payloads, too.
-        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+        # Messages of failures then are payloads, too.
+        failure_converter_class=EncodedTracelessFailureConverter,
     )
 
 
