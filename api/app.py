@@ -14,6 +14,7 @@ from api.metrics import ApiMetrics, MetricsMiddleware
 from api.middleware import BodyLimitMiddleware, HeadMiddleware, RequestIdMiddleware
 from api.openapi import complete_document
 from api.parameters import KNOWN_PARAMETERS_ONLY
+from api.request_log import RequestLogMiddleware
 from api.routes import (
     auth,
     chats,
@@ -107,6 +108,7 @@ def create_app(
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
+    app.add_middleware(RequestLogMiddleware)
     install_error_handlers(app)
     add_docs_pages(app)
     app.include_router(root.router)

@@ -101,6 +101,7 @@ class InspectedTurn(WireModel):
 
     turn: OwnedTurn
     workflow_id: str
+    request_id: str | None = Field(description="The request that created the turn.")
     prompt: dict[str, Any] | None
     context: InspectedContext | None
     messages: list[Message]

@@ -15,7 +15,8 @@ from schema.tables.columns import creation_moment, moment
 class TurnRow(SQLModel, table=True):
     """A turn; `active` marks the one that holds its chat (a partial unique index).
 
-    `api_key_id` is the key that its request was authenticated by, if any.
+    `request_id` is the request that created it, and `api_key_id` the key that authenticated that,
+    if any.
     """
 
     __tablename__ = "turns"
@@ -44,6 +45,7 @@ class TurnRow(SQLModel, table=True):
     started_at: datetime | None = moment()
     finished_at: datetime | None = moment()
     api_key_id: UUID | None = None
+    request_id: str | None = None
 
 
 class TurnContextRow(SQLModel, table=True):

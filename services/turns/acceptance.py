@@ -18,6 +18,7 @@ from schema.ids import ApiKeyId, ChatId, TurnId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
+from services.audit import current_origin
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.prompts.tokens import tokens_of
@@ -56,8 +57,8 @@ WHERE chat_id = $1 AND status = 'queued' AND NOT active RETURNING id
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, idempotency_key,
-                       request_hash, api_key_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11)
+                       request_hash, api_key_id, request_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), message AS (
@@ -211,6 +212,7 @@ class TurnAcceptance:
             request.content,
             tokens_of(request.content),
             api_key_id,
+            current_origin().request_id,
         )
         if stored is None:
             return Err(Conflict.KEY_REUSED)

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
 import asyncpg
+import structlog
 
 from schema.actors import Actor, acting_user
 from schema.errors import TURN_MESSAGES, ErrorCode
 from schema.events import EventData, StepEvent, delta_events
-from schema.ids import ChatId, TurnId, new_id
+from schema.ids import ChatId, TurnId, new_id, turn_workflow_id
 from schema.result import Err, Ok, Result
 from schema.tables import MessageRow, TurnRow
 from schema.tables.columns import utc_now
@@ -24,6 +26,7 @@ from schema.turns import (
     TurnStatus,
 )
 from schema.usage import TokenUsage
+from schema.wire import format_usd
 from services.database import Connection, Database
 from services.events.snapshots import ending_events, tool_call_event
 from services.events.writer import EventWriter, OvertakenError
@@ -45,6 +48,8 @@ from services.turns.rows import (
     turn_row,
 )
 
+_log = structlog.get_logger(__name__)
+
 _UNENDED_CALL: Final = "The turn ended before this call did."
 
 _LOCK_CHAT: Final = "UPDATE chats SET updated_at = now() WHERE id = $1"
@@ -56,7 +61,8 @@ _SPENT: Final = """
            least(coalesce(sum(cache_read_tokens), 0), 9e18)::bigint AS spent_cache_read,
            least(coalesce(sum(cache_write_tokens), 0), 9e18)::bigint AS spent_cache_write,
            least(coalesce(sum(cost_usd), 0), 9999999999) AS spent_usd,
-           coalesce(bool_or(status = 'open'), false) AS some_open
+           coalesce(bool_or(status = 'open'), false) AS some_open,
+           count(*) FILTER (WHERE kind = 'model') AS model_attempts
     FROM ledger WHERE turn_id = $1 AND kind <> 'extraction'
 """
 _TURN: Final = f"""
@@ -116,7 +122,9 @@ FROM ({_SPENT}) AS spent
 WHERE id = $1 AND turns.status NOT IN ('completed', 'failed', 'cancelled')
 """  # noqa: S608 -- the statement above
 _BARE: Final = """
-SELECT turns.*, (SELECT count(*) FROM steps WHERE turn_id = $1) AS steps FROM turns WHERE id = $1
+SELECT turns.*, (SELECT count(*) FROM steps WHERE turn_id = $1) AS steps,
+       (SELECT count(*) FROM ledger WHERE turn_id = $1 AND kind = 'model') AS model_attempts
+FROM turns WHERE id = $1
 """
 
 _NO_ROW: Final = "UPDATE 0"
@@ -175,7 +183,7 @@ class TurnEnding:
                 turn, answer = await _end(connection, found, steps, ending)
             following = await activate_next(connection, ending.turn.chat_id)
         if not has_ended:
-            count_turn(turn)
+            _report_end(turn, steps=len(steps), model_attempts=found["model_attempts"])
         # The others' texts are among the corrections.
         attempts = {
             step["step"]: step["attempt"] for step in steps if step["status"] != StepStatus.RUNNING
@@ -209,7 +217,7 @@ class TurnEnding:
             following = await activate_next(connection, ending.turn.chat_id)
         turn = turn_row(found)
         if ended != _NO_ROW:
-            count_turn(turn)
+            _report_end(turn, steps=found["steps"], model_attempts=found["model_attempts"])
         await self._events.close(turn_id, ending_events(turn, None))
         return FinishTurnOutput(outcome=_outcome(turn, found["steps"]), following=following)
 
@@ -218,7 +226,7 @@ class TurnEnding:
         async with self._database.transaction(actor) as session:
             turn = await session.get(TurnRow, turn_id)
         if turn is not None:
-            count_turn(turn)
+            _report_end(turn, steps=0, model_attempts=0)
             await self._events.close(turn_id, ending_events(turn, None))
 
 
@@ -236,6 +244,35 @@ def _outcome(turn: TurnRow, steps: int) -> TurnOutcome:
         usage=TokenUsage.model_validate(turn, from_attributes=True),
         cost_usd=turn.cost_usd,
     )
+
+
+def _report_end(turn: TurnRow, *, steps: int, model_attempts: int) -> None:
+    """Count a turn whose end is committed, and log it: how, for what, and in which time."""
+    count_turn(turn)
+    _log.info(
+        "turn_ended",
+        turn_id=str(turn.id),
+        user_id=str(turn.user_id),
+        chat_id=str(turn.chat_id),
+        workflow_id=turn_workflow_id(TurnId(turn.id)),
+        request_id=turn.request_id,
+        status=turn.status,
+        error_code=turn.error_code,
+        model=turn.model,
+        steps=steps,
+        model_attempts=model_attempts,
+        input_tokens=turn.input_tokens,
+        output_tokens=turn.output_tokens,
+        cache_read_tokens=turn.cache_read_tokens,
+        cache_write_tokens=turn.cache_write_tokens,
+        cost_usd=format_usd(turn.cost_usd),
+        waited_s=_seconds(turn.created_at, turn.started_at or turn.finished_at),
+        took_s=_seconds(turn.created_at, turn.finished_at),
+    )
+
+
+def _seconds(begun: datetime, ended: datetime | None) -> float | None:
+    return None if ended is None else round((ended - begun).total_seconds(), 3)
 
 
 async def lock_chat(connection: Connection, chat_id: ChatId) -> None:

@@ -192,6 +192,7 @@ async def _inspected(connection: Connection, row: Any) -> InspectedTurn:  # noqa
     return InspectedTurn(
         turn=owned_turn_from_row(row),
         workflow_id=turn_workflow_id(turn_id),
+        request_id=row.request_id,
         prompt=row.prompt,
         context=context,
         messages=[Message.model_validate(row) for row in await _MESSAGES.all(connection, **its)],

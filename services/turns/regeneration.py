@@ -15,6 +15,7 @@ from schema.plans import Entitlements
 from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.turns import RegenerateTurnRequest, TurnStatus
+from services.audit import current_origin
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
 from services.resources import Conflict, Fingerprint, Unreachable, why_unreachable
@@ -44,8 +45,8 @@ WHERE turns.id = $1
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, regenerates,
-                       idempotency_key, request_hash, api_key_id)
-    SELECT $2, chat_id, user_id, $3, true, coalesce($4, model), id, $5, $6, $7
+                       idempotency_key, request_hash, api_key_id, request_id)
+    SELECT $2, chat_id, user_id, $3, true, coalesce($4, model), id, $5, $6, $7, $8
     FROM turns WHERE id = $1
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
@@ -152,7 +153,15 @@ async def _replace(
         return Err(exceeded)
     # Created under the chat's lock: turns are in the order of their ids.
     stored = await connection.fetchrow(
-        _STORE, turn_id, new_id(), new_id(), request.model, key, fingerprint.hash, api_key_id
+        _STORE,
+        turn_id,
+        new_id(),
+        new_id(),
+        request.model,
+        key,
+        fingerprint.hash,
+        api_key_id,
+        current_origin().request_id,
     )
     if stored is None:
         return Err(Conflict.KEY_REUSED)
