@@ -198,11 +198,44 @@ async def test_a_turn_is_listed_shown_stopped_and_run_again(
 
     assert [row["id"] for row in listed] == [turn]
     assert question in shown.stdout
-    assert "charges" in shown.stdout
-    assert re.search(r'usage +\{"inputTokens": [1-9]', shown.stdout)
+    assert "ledger" in shown.stdout
+    assert printed(shown).startswith("completed\n")
+    assert re.search(rf"{user.email} asked \S+ at .* [1-9][0-9,]* tokens in", shown.stdout)
     assert stopped["status"] == "completed"
     assert again["regenerates"] == turn
     await user.events(again["id"])
+
+
+async def test_the_latest_turn_of_a_user_says_why_it_failed_and_what_was_slow(
+    terminal: Terminal, user: ApiUser, other_user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    call = ToolCall(name="calculator", input={"expression": "6 *"})
+    stack.model.add(Script(match=question, status=529))
+    stack.model.add(Script(match=question, text="Let me see.", tool_calls=(call,)))
+    stack.model.add(Script(match=question, status=400, message="No."))
+    await answered(other_user, stack, unique())
+    events = await user.events_of(await user.create_chat(), question)
+    turn = events[0].data["turnId"]
+
+    shown = await terminal.run("turn", "--user", user.email)
+    failed = await terminal.json("turn", "--user", user.email, "--status", "failed")
+    none = await terminal.run("turn", "--user", user.email, "--status", "cancelled")
+    both = await terminal.run("turn", turn, "--status", "failed")
+
+    why, who, attempts, tool, took, *_ = printed(shown).splitlines()
+    assert why == "failed · MODEL_REJECTED: The model provider rejected the request."
+    assert who.startswith(f"{user.email} asked claude-haiku-5-5 at 20")
+    assert attempts == "• 2 of 3 model attempts failed (claude-haiku-5-5)"
+    assert tool.startswith("• calculator failed in step 1: ")
+    assert re.match(r"It took [0-9.]+ s: [0-9.]+ s ", took)
+    for part in ("model call 1.2 · claude-haiku-5-5", "calculator · step 1", "prompt ", "system "):
+        assert part in shown.stdout
+    assert f"turn_id {turn}, request_id " in shown.stdout
+    assert f"turn-{turn}" in shown.stdout
+    assert failed["turn"]["id"] == turn
+    assert (none.exit_code, none.stderr) == (1, "No turn matches.\n")
+    assert both.exit_code == 2
 
 
 async def test_the_inputs_of_tool_calls_are_shown(

@@ -20,6 +20,7 @@ app.add_typer(prompts, name="prompts")
 app.add_typer(knowledge, name="knowledge")
 
 TurnId = Annotated[str, typer.Argument(metavar="TURN", help="The turn's ID.")]
+Status = Annotated[str | None, typer.Option(help="Filter by status, e.g. failed.")]
 PromptName = Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt's ID or name.")]
 ContentFile = Annotated[
     Path | None, typer.Option("--file", help="The file with the text; - for standard input.")
@@ -33,31 +34,6 @@ _TURNS = {
     "cost in USD": "costUsd",
     "error": "error.code",
     "created": "createdAt",
-}
-_PARTS = {
-    "messages": {"role": "role", "content": "content"},
-    "steps": {
-        "step": "step",
-        "attempt": "attempt",
-        "model": "model",
-        "status": "status",
-        "stop reason": "stopReason",
-    },
-    "tool_calls": {
-        "step": "step",
-        "tool": "name",
-        "input": "input",
-        "status": "status",
-        "output": "output",
-    },
-    "charges": {
-        "step": "step",
-        "attempt": "attempt",
-        "kind": "kind",
-        "model": "model",
-        "status": "status",
-        "cost in USD": "costUsd",
-    },
 }
 _PROMPTS = {
     "id": "id",
@@ -89,7 +65,7 @@ def turns(
     context: typer.Context,
     *,
     user: UserFilter = None,
-    status: Annotated[str | None, typer.Option(help="Filter by status, e.g. failed.")] = None,
+    status: Status = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -101,17 +77,34 @@ def turns(
 
 
 @app.command()
-def turn(context: typer.Context, turn_id: TurnId, *, as_json: AsJson = False) -> None:
-    """Show everything about a turn; this is audited."""
+def turn(
+    context: typer.Context,
+    turn_id: Annotated[
+        str | None, typer.Argument(metavar="[TURN]", help="The turn's ID; by default the latest.")
+    ] = None,
+    *,
+    user: UserFilter = None,
+    status: Status = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show why a turn ended as it did, and everything else about it; this is audited.
+
+    Without TURN, it is the latest one, e.g. the latest `--user ada@example.com --status failed`.
+    """
+    # Imported here, so that `everturn --help` stays quick.
+    from workers.administration.turn_report import turn_report  # noqa: PLC0415 -- see above
+
     with administration(context) as admin:
+        if turn_id is None:
+            turn_id = admin.latest_turn(user=user, status=status)
+        elif user is not None or status is not None:
+            raise typer.BadParameter("pass either TURN or filters")
         inspected = admin.api.turns.get(turn_id)
         if as_json:
             admin.show(inspected, as_json=True)
-            return
-        admin.show(inspected.turn, as_json=False)
-        for part, columns in _PARTS.items():
-            title = part.replace("_", " ")
-            admin.show_rows(getattr(inspected, part), columns, title=title, as_json=False)
+        else:
+            owner = admin.api.users.get(inspected.turn.user_id)
+            admin.print(turn_report(inspected, owner=owner.email or owner.id))
 
 
 @app.command()

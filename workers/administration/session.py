@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 from pydantic import JsonValue
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -66,12 +66,23 @@ class Administration:
                 return tool
         raise TerminalError(f"Tool {name} not found.")
 
+    def latest_turn(self, *, user: str | None, status: str | None) -> str:
+        """Return the id of the latest turn, of all or of a user. Errors: TerminalError."""
+        owner = None if user is None else self.user_id(user)
+        for turn in self.api.turns.list(user_id=owner, status=status).first(1):
+            return turn.id
+        raise TerminalError("No turn matches.")
+
+    def print(self, report: RenderableType) -> None:
+        """Print what a command has composed itself."""
+        _print_rich(sys.stdout, report)
+
     def show(self, resource: Resource, *, as_json: bool) -> None:
         """Print one resource: a line for each field, or JSON."""
         if as_json:
             _print_json(_row(resource))
         else:
-            _print_table(sys.stdout, facts_table(_row(resource)))
+            _print_rich(sys.stdout, facts_table(_row(resource)))
 
     def show_rows(
         self,
@@ -86,7 +97,7 @@ class Administration:
         if as_json:
             _print_json(rows)
         else:
-            _print_table(sys.stdout, rows_table(rows, columns, title=title))
+            _print_rich(sys.stdout, rows_table(rows, columns, title=title))
 
     def _id_of(self, named: str, kind: str, listed: Pages[ResourceT], *, by: str) -> str:
         if _is_id(named):
@@ -134,10 +145,10 @@ def facts_table(thing: Mapping[str, JsonValue]) -> Table:
     return table
 
 
-def _print_table(stream: TextIO, table: Table) -> None:
-    """Print a table; files are wide, so that nothing in them is cut."""
+def _print_rich(stream: TextIO, report: RenderableType) -> None:
+    """Print a table, or several; files are wide, so that nothing in them is cut."""
     width = None if stream.isatty() else _WIDTH_OF_FILES
-    Console(file=stream, force_terminal=stream.isatty(), width=width, highlight=False).print(table)
+    Console(file=stream, force_terminal=stream.isatty(), width=width, highlight=False).print(report)
 
 
 def _print_json(value: Row | Sequence[Row]) -> None:

@@ -145,6 +145,8 @@ class InspectedStep(Resource):
     status: str
     text: str
     stop_reason: str | None = None
+    created_at: datetime
+    updated_at: datetime
 
 
 class InspectedToolCall(Resource):
@@ -158,7 +160,12 @@ class InspectedToolCall(Resource):
     status: str
     output: str | None = None
     attempts: int
+    decision: str | None = None
+    decision_reason: str | None = None
     cost_usd: Decimal
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
 
 class InspectedCharge(Resource):
@@ -167,10 +174,14 @@ class InspectedCharge(Resource):
     step: int
     attempt: int
     kind: str
+    tool_call_id: str | None = None
     model: str
     status: str
+    estimated: bool
     usage: TokenUsage
     cost_usd: Decimal
+    created_at: datetime
+    settled_at: datetime | None = None
 
 
 class InspectedTurn(Resource):
@@ -178,6 +189,7 @@ class InspectedTurn(Resource):
 
     turn: OwnedTurn
     workflow_id: str
+    request_id: str | None = None
     prompt: dict[str, JsonValue] | None = None
     context: dict[str, JsonValue] | None = None
     messages: list[Message]
