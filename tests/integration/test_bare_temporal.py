@@ -31,8 +31,9 @@ from workers.composition.temporal import connect_temporal
 
 MISSING = "Temporal has no namespace 'chats'. Set TEMPORAL_NAMESPACE, or create it: "
 LACKING = (
-    "Temporal's namespace 'default' lacks the search attributes EverturnChatId, EverturnModel, "
-    "EverturnUserId: no turn can start. Add them: everturn setup-temporal"
+    "Temporal's namespace 'default' lacks the search attributes "
+    f"{', '.join(sorted(SEARCH_ATTRIBUTES))}"
+    ": no turn can start. Add them: everturn setup-temporal"
 )
 
 
@@ -127,9 +128,7 @@ async def test_a_namespace_is_created_only_if_asked_for(address: str) -> None:
         DescribeNamespaceRequest(namespace="asked-for")
     )
     assert described.config.workflow_execution_retention_ttl.ToTimedelta() == timedelta(days=30)
-    assert await attributes_of(client) == dict.fromkeys(
-        SEARCH_ATTRIBUTES, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-    )
+    assert (await attributes_of(client)).keys() == SEARCH_ATTRIBUTES.keys()
     assert await find_problem(client) is None
 
 

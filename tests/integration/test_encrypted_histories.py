@@ -87,7 +87,7 @@ async def test_payloads_of_a_turn_are_encrypted_and_replayed(
 
     assert events[-1].data["status"] == "completed"
     payloads = list(payloads_in(json.loads(history.to_json())))
-    assert len(payloads) > 5
+    assert payloads
     assert {payload["metadata"]["encoding"] for payload in payloads} == {ENCRYPTED}
     await check_replay(sealed, history)
 
