@@ -85,8 +85,8 @@ async def test_turns_are_answered_once_a_bare_namespace_is_set_up(
     assert before == {"status": "degraded", "temporal": "unavailable", "problems": [LACKING]}
     assert after == {"status": "ok", "temporal": "ok", "problems": []}
     assert started is False
-    [said] = [log["problem"] for log in logs if log["event"] == "temporal_problem"]
-    assert said == LACKING
+    # A server that is slow for a moment is a problem of its own.
+    assert LACKING in [log["problem"] for log in logs if log["event"] == "temporal_problem"]
     [refused] = [log for log in logs if log["event"] == "turn_start_refused"]
     assert refused["log_level"] == "error"
     assert "search attribute Everturn" in refused["reason"]
