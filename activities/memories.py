@@ -7,6 +7,7 @@ import structlog
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import (
+    Priority,
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
@@ -88,6 +89,8 @@ class ExtractionStart:
                     ]
                 ),
                 static_summary=f"memories of turn {turn.turn_id}",
+                # The share of the user, as of their turns (workflows/child_workflows.py).
+                priority=Priority(fairness_key=str(turn.user_id)),
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:

@@ -32,6 +32,7 @@ MODEL_FAILED: Final = "ModelFailed"
 TURN_STOPPED: Final = "TurnStopped"
 BUDGET_EXCEEDED: Final = "BudgetExceeded"
 TOOL_POSTPONED: Final = "ToolPostponed"
+SHARE_TAKEN: Final = "ShareTaken"
 
 INGESTION_REFUSED: Final = "IngestionRefused"
 INGESTION_FALTERED: Final = "IngestionFaltered"

@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 from activities import names
 from activities.heartbeats import TurnHeartbeats
 from activities.memories import ExtractionStart
+from activities.user_shares import UserShares
 from schema.errors import ErrorCode
 from schema.turns import (
     CallModelInput,
@@ -43,6 +44,7 @@ class TurnActivities:
         *,
         extraction: ExtractionStart | None,
         budgets: BudgetAlerts,
+        shares: UserShares,
     ) -> None:
         self._budgets = budgets
         self._extraction = extraction
@@ -50,6 +52,7 @@ class TurnActivities:
         self._model_calls = model_calls
         self._ending = ending
         self._heartbeats = heartbeats
+        self._shares = shares
 
     @activity.defn(name=names.PREPARE_TURN)
     async def prepare_turn(self, turn: TurnReference) -> PrepareTurnOutput:
@@ -64,7 +67,7 @@ class TurnActivities:
         the workflow, and the history an event.
         Errors: ApplicationError `ModelExhausted` or `ModelFailed`, final, with the error code
         and its sentence as details; `BudgetExceeded`, final, with the same details; `TurnStopped`,
-        final; DefectError; any other is retried.
+        final; DefectError; any other, e.g. `ShareTaken`, is retried.
         """
         info = activity.info()
         claim = Claim(
@@ -72,7 +75,7 @@ class TurnActivities:
             activity_id=info.activity_id,
             activity_attempt=info.attempt,
         )
-        async with self._heartbeats.of(call.turn.turn_id):
+        async with self._shares.place(call.turn.user_id), self._heartbeats.of(call.turn.turn_id):
             try:
                 answer = await self._model_calls.run(call, claim)
                 return await shielded(self._finish_with(call.turn, answer))

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
@@ -27,6 +28,7 @@ from schema.tools import ToolTrialReference
 from schema.turns import DecidedToolCall, ToolCallKey, TurnReference
 from services.turns.acceptance import Accepted
 from workflows.chat_turn import ChatTurn
+from workflows.child_workflows import share_of
 from workflows.ingest_document import IngestDocument, ingestion_attributes, ingestion_summary
 from workflows.mcp_servers import RefreshMcpServer
 from workflows.try_tool import TryTool
@@ -48,6 +50,8 @@ _WRONG_SETUP: Final = frozenset(
         *(RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED),
     }
 )
+_STARTS_OF_A_USER: Final = 4
+"""At a time: hundreds at once would keep Temporal from starting those of others."""
 _REFRESH_TIMEOUT: Final = timedelta(minutes=5)
 """No worker ran the refresh within this time; the next request starts a new one."""
 _QUEUEING_S: Final = 6.0
@@ -85,6 +89,7 @@ class TemporalGateway:
         self._on_cancel = on_cancel
         self.is_eager = eager
         self._refresh_wait_s = refresh_wait_s
+        self._starts: WeakValueDictionary[UserId, asyncio.Semaphore] = WeakValueDictionary()
         self._background: set[asyncio.Future[Any]] = set()
         self._problem: str | None = None
         self._complete_until = float("-inf")
@@ -131,9 +136,13 @@ class TemporalGateway:
     async def _dispatch_turn(self, accepted: Accepted) -> bool:
         if accepted.interrupts is not None:
             await self.cancel_turn(accepted.interrupts)
-        if accepted.starts_now:
+        if not accepted.starts_now:
+            return True
+        user_id = accepted.reference.user_id
+        share = self._starts.get(user_id) or asyncio.Semaphore(_STARTS_OF_A_USER)
+        self._starts[user_id] = share
+        async with share:
             return await self.start_turn(accepted.reference)
-        return True
 
     async def start_turn(self, turn: TurnReference) -> bool:
         """Start the turn's workflow; False if Temporal is unavailable.
@@ -154,6 +163,7 @@ class TemporalGateway:
                     static_summary=turn_summary(turn),
                     static_details=turn_details(turn, memo),
                     memo=memo,
+                    priority=share_of(turn.user_id),
                     request_eager_start=self.is_eager,
                 )
         except WorkflowAlreadyStartedError:
@@ -220,6 +230,7 @@ class TemporalGateway:
                     task_timeout=TASK_TIMEOUT,
                     search_attributes=ingestion_attributes(version),
                     static_summary=ingestion_summary(version),
+                    priority=share_of(owner),
                 )
         except WorkflowAlreadyStartedError:
             return True

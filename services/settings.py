@@ -230,6 +230,9 @@ class Settings(BaseSettings):
         15.0, gt=0, description="Between checks for work that waits unstarted."
     )
     max_concurrent_model_calls: int = Field(200, ge=1)
+    max_concurrent_workflow_tasks: int = Field(
+        6, ge=2, description="The rest waits in Temporal, which is fair between users."
+    )
     shutdown_grace_s: float = Field(
         90.0, ge=0, description="After a signal to stop, for running activities and requests."
     )

@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         TurnReference,
         TurnStatus,
     )
+    from workflows.child_workflows import let_go, share_of
     from workflows.retries import LONGEST_TURN, PATIENT, QUICK, cause_of
     from workflows.tool_calls import ToolCallRuns, check_cancelled
     from workflows.visibility import (
@@ -177,7 +178,7 @@ async def start_turn(turn: TurnReference) -> None:
     """Start a turn's workflow from another, which it outlives; starting twice is harmless."""
     memo = memo_of_child(turn)
     try:
-        await workflow.start_child_workflow(
+        child = await workflow.start_child_workflow(
             CHAT_TURN,
             turn,
             id=turn_workflow_id(turn.turn_id),
@@ -188,9 +189,12 @@ async def start_turn(turn: TurnReference) -> None:
             static_details=turn_details(turn, memo),
             memo=memo,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            priority=share_of(turn.user_id),
         )
     except WorkflowAlreadyStartedError:
         workflow.logger.info("The turn's workflow is already running")
+    else:
+        let_go(child)
 
 
 def _ending_of(turn: TurnReference, error: BaseException) -> FinishTurnInput:

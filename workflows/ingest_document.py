@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         IngestionProgress,
     )
     from schema.names import BACKGROUND_QUEUE, INGEST_DOCUMENT, TASK_TIMEOUT, USER_ID_ATTRIBUTE
+    from workflows.child_workflows import let_go, share_of
     from workflows.retries import LONGEST_BACKGROUND, UNHURRIED
 
 _USER_ID: Final = SearchAttributeKey.for_keyword(USER_ID_ATTRIBUTE)
@@ -115,7 +116,7 @@ class IngestDocument:
 async def start_ingestion(version: DocumentVersionReference) -> None:
     """Start an ingestion from another workflow, which it outlives; twice is harmless."""
     try:
-        await workflow.start_child_workflow(
+        child = await workflow.start_child_workflow(
             INGEST_DOCUMENT,
             version,
             id=ingestion_workflow_id(version.document_id, version.number),
@@ -124,9 +125,12 @@ async def start_ingestion(version: DocumentVersionReference) -> None:
             search_attributes=ingestion_attributes(version),
             static_summary=ingestion_summary(version),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            priority=share_of(version.user_id),
         )
     except WorkflowAlreadyStartedError:
         workflow.logger.info("The ingestion's workflow is already running")
+    else:
+        let_go(child)
 
 
 def ingestion_attributes(version: DocumentVersionReference) -> TypedSearchAttributes:

@@ -1,18 +1,22 @@
 """The sweep: it starts turns without a workflow and closes those whose workflow is gone."""
 
 import asyncio
+import gc
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowHandle, WorkflowHistory
 
 from schema.actors import acting_user
 from schema.chats import SendMessageRequest
 from schema.ids import ChatId, UserId
 from schema.names import BACKGROUND_QUEUE
 from schema.result import Ok
-from schema.sweeps import SweepInput, SweepPart
+from schema.sweeps import SweepInput, SweepOutput, SweepPart
 from schema.tables.columns import utc_now
 from schema.turns import IfBusy
 from services.turns.stranded import ActiveTurn
@@ -21,19 +25,24 @@ from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import named, rebuild
 from tests.fixtures.plans import charge
 from tests.fixtures.stack import Stack
+from tests.running_everturn.waiting import eventually
 from workflows.sweep import Sweep
 
 OLD = timedelta(seconds=10)
 
 
+async def start_sweep(stack: Stack) -> WorkflowHandle[Any, SweepOutput]:
+    return await stack.temporal.start_workflow(
+        Sweep.run,
+        SweepInput(parts=(SweepPart.TURNS,)),
+        id=f"sweep-{uuid4()}",
+        task_queue=BACKGROUND_QUEUE,
+    )
+
+
 async def sweep(stack: Stack) -> None:
     async with asyncio.timeout(30):
-        await stack.temporal.execute_workflow(
-            Sweep.run,
-            SweepInput(parts=(SweepPart.TURNS,)),
-            id=f"sweep-{uuid4()}",
-            task_queue=BACKGROUND_QUEUE,
-        )
+        await (await start_sweep(stack)).result()
 
 
 async def store_turn(user: ApiUser, stack: Stack, chat: str, question: str) -> str:
@@ -124,6 +133,40 @@ async def test_a_turn_whose_workflow_is_gone_is_closed_and_the_next_one_starts(
     assert rebuild(following) == "My turn."
     abandoned = stack.model.requests_matching(first)[0]
     await stack.model.wait_until(lambda: abandoned.disconnected_at is not None)
+
+
+def has_heard_of_a_failure(swept: WorkflowHistory) -> bool:
+    types = [event.event_type for event in swept.events]
+    failed = EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED
+    return failed in types and (
+        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in types[types.index(failed) :]
+    )
+
+
+async def test_a_turn_that_fails_while_its_sweep_goes_on_is_none_of_the_sweeps_errors(
+    user: ApiUser, stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, refused = unique("held"), unique("refused")
+    stack.model.add(Script(match=held, pieces=("Half", " way"), hold=held, hold_after=1))
+    stack.model.add(Script(match=refused, status=400))
+    failing = await store_turn(user, stack, await user.create_chat(), refused)
+    async with user.stream(await user.create_chat(), held) as stream:
+        await stream.until_text("Half")
+        await stack.temporal.get_workflow_handle(f"turn-{stream.turn_id}").terminate()
+        for turn_id in (failing, stream.turn_id):
+            await stack.inspection.age(turn_id, by=OLD)
+
+        # Closing this turn lasts until the other one has failed.
+        async with stack.inspection.locked("turns", UUID(stream.turn_id)):
+            sweeping = await start_sweep(stack)
+            await eventually(sweeping.fetch_history, has_heard_of_a_failure)
+            # What its workflow has dropped is looked at while it still runs.
+            gc.collect()
+        await sweeping.result()
+        await stream.all()
+
+    assert (await user.turn(failing))["status"] == "failed"
+    assert "never retrieved" not in caplog.text
 
 
 async def test_turns_queued_in_an_idle_chat_are_started(user: ApiUser, stack: Stack) -> None:

@@ -31,12 +31,13 @@ _BEFORE: Final = 10
 class Noticed:
     """What others noticed during one attack.
 
-    Units: milliseconds at the 95th percentile until a turn's first token and for a read; MiB
-    resident, the largest that was seen.
+    Units: milliseconds at the 95th percentile until a turn's first token and for a read, and in
+    `first_token_p50_ms` at the median; MiB resident, the largest that was seen.
     """
 
     attack: str
     rounds: int
+    first_token_p50_ms: float
     first_token_ms: float
     read_ms: float
     api_mib: float
@@ -48,7 +49,7 @@ class Noticed:
 
 
 class Bystanders:
-    """The users, and what they noticed before any attack."""
+    """The users, and what they noticed before any attack and during the last one."""
 
     def __init__(self, everturn: ScriptedStack, client: LoadClient) -> None:
         self._everturn = everturn
@@ -56,6 +57,7 @@ class Bystanders:
         self._rounds: Iterator[tuple[Request, ...]] = cycle(())
         self._port = urlsplit(everturn.api).port or 0
         self.before: Noticed
+        self.last: Noticed
 
     @classmethod
     @asynccontextmanager
@@ -82,7 +84,8 @@ class Bystanders:
             yield noticed
         finally:
             over.set()
-            noticed.append(await chatting)
+            self.last = await chatting
+            noticed.append(self.last)
 
     def resident_mib(self, *names: str) -> float:
         """Return the memory of these processes now."""
@@ -130,6 +133,7 @@ class Bystanders:
         return Noticed(
             attack=attack,
             rounds=len(turns),
+            first_token_p50_ms=spread(turns).p50,
             first_token_ms=spread(turns).p95,
             read_ms=spread(reads).p95,
             api_mib=api,

@@ -16,6 +16,7 @@ from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
 from activities.turns import TurnActivities
+from activities.user_shares import UserShares
 from services.alerts import DefectAlerts, OnAlert
 from services.alerts.delivery import AlertDelivery, AlertWebhook
 from services.auth.accounts import AccountCache
@@ -160,6 +161,7 @@ def _activities(
             heartbeats,
             extraction=ExtractionStart(client) if settings.memory_extraction else None,
             budgets=budgets,
+            shares=UserShares(settings.max_concurrent_model_calls),
         ),
         tools=_tool_activities(foundation, tools, heartbeats, on_alert=on_alert),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),

@@ -68,6 +68,15 @@ class EmbeddedValkey:
 DEFAULT_NAMESPACE = "default"
 
 
+DYNAMIC_CONFIG = {
+    # A user with hundreds of waiting turns doesn't hold up others. Fairness is within a partition.
+    "matching.enableFairness": "true",
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
+}
+"""What a Temporal server for Everturn should be configured with (docs/decisions/0048)."""
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddedTemporal:
     """A Temporal server on loopback that keeps its workflows in the data directory."""
@@ -112,6 +121,7 @@ class EmbeddedTemporal:
             f"--env-file={self._database.with_name('none.yaml')}",
             "--disable-config-file",
             "--disable-config-env",
+            *(f"--dynamic-config-value={key}={value}" for key, value in DYNAMIC_CONFIG.items()),
             *(f"--namespace={name}" for name in self.namespaces),
             *attributes,
         )
