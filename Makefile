@@ -109,6 +109,7 @@ test-hostile: $(INSTALLED) ## Attacks from outside, and what others notice meanw
 
 test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, crowds, long fuzzing
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/nightly
+	@$(PYTEST) -m nightly $(ARGS) tests/chaos
 	@EVERTURN_RACERS=200 $(PYTEST) $(ARGS) tests/chaos/test_budget_races.py
 	@for seed in $$(date +%Y%m%d) $$(sed 's/#.*//' tests/fuzz/seeds.txt); do \
 		echo "== fuzz, EVERTURN_FUZZ_SEED=$$seed"; \

@@ -153,6 +153,7 @@ async def test_a_turn_that_waits_for_approval_moves_to_code_that_can_follow_it(
     assert versions_in(await history_of(everturn, waiting.turn_id)) == {OLD, new}
 
 
+@pytest.mark.nightly
 async def test_an_api_that_hosts_a_worker_starts_turns_on_the_current_version(
     everturn: ScriptedStack,
 ) -> None:
@@ -172,6 +173,7 @@ async def test_an_api_that_hosts_a_worker_starts_turns_on_the_current_version(
     assert versions_in(await history_of(everturn, stream.turn_id)) == {OLD}
 
 
+@pytest.mark.nightly
 async def test_a_worker_whose_code_is_not_that_of_a_history_says_so_and_harms_nothing(
     everturn: ScriptedStack, client: Client
 ) -> None:
@@ -197,6 +199,7 @@ async def test_a_worker_whose_code_is_not_that_of_a_history_says_so_and_harms_no
     assert await assert_stream_is_whole(client, stream.turn_id, stream.events) == "All of it."
 
 
+@pytest.mark.nightly
 async def test_a_promotion_waits_for_a_temporal_that_restarts(everturn: ScriptedStack) -> None:
     versions = WorkerVersions(await everturn.temporal())
     await everturn.stack.stop("temporal")
@@ -211,6 +214,7 @@ async def test_a_promotion_waits_for_a_temporal_that_restarts(everturn: Scripted
     assert await promoting == OLD
 
 
+@pytest.mark.nightly
 async def test_a_version_whose_workers_poll_some_queues_is_not_promoted(
     everturn: ScriptedStack,
 ) -> None:
