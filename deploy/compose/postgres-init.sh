@@ -11,7 +11,6 @@ psql --username=postgres --dbname=postgres --no-psqlrc --set=ON_ERROR_STOP=1 --q
 -- As docs/installation.md explains: one role owns and migrates, another one is Everturn's.
 CREATE ROLE everturn_owner LOGIN CREATEROLE PASSWORD :'owner_password';
 CREATE ROLE everturn LOGIN PASSWORD :'everturn_password';
-GRANT SET ON PARAMETER everturn.actor_type TO everturn_owner;
 CREATE DATABASE everturn OWNER everturn_owner;
 REVOKE CONNECT ON DATABASE everturn FROM PUBLIC;
 GRANT CONNECT ON DATABASE everturn TO everturn;

@@ -18,6 +18,15 @@ DROP FUNCTION everturn_user_id();
 DROP FUNCTION everturn_actor_type();
 """
 
+# How a function in PL/pgSQL acts as the service: the first lines begin its DECLARE, the last one
+# stands before each of its ends; an error rolls them back. Assignments cost less than PERFORM.
+# A clause `SET everturn.actor_type` would do the same, but only a superuser may write it.
+ACT_AS_SERVICE = """callers_type text := current_setting('everturn.actor_type', true);
+    acting_type text := set_config('everturn.actor_type', 'service', true);"""
+ACT_AS_CALLER = (
+    "acting_type := set_config('everturn.actor_type', coalesce(callers_type, ''), true);"
+)
+
 # A scalar sub-select is computed once for a statement, a bare function call once for each row.
 _TYPE = "(SELECT everturn_actor_type())"
 _USER = "(SELECT everturn_user_id())"

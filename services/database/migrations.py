@@ -69,16 +69,10 @@ class MissingRightsError(SetupError):
     """The migrating role may not change the database."""
 
     def __init__(self, url: str, *, variable: str, detail: str) -> None:
-        remedy = (
-            f"Set {_MIGRATION_URL} to the same database with the role that owns it and has "
-            "CREATEROLE."
-        )
-        if "parameter" in detail:
-            role = role_of(url)
-            remedy = f"As a superuser, run: GRANT SET ON PARAMETER everturn.actor_type TO {role}"
         super().__init__(
             f"The role of {variable} ({shown(url)}) may not migrate the database: {detail}. "
-            f"{remedy}"
+            f"Set {_MIGRATION_URL} to the same database with the role that owns it and has "
+            "CREATEROLE."
         )
 
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from schema.ids import new_id
+from schema.migrations.policies import APPLICATION_ROLE
 from services.database.migrations import (
     UnconfirmedRevertError,
     UnknownRevisionError,
@@ -28,6 +29,27 @@ async def empty_database(stack: Stack) -> AsyncIterator[tuple[str, str]]:
         with_database(stack.addresses.database, name),
     )
     await stack.inspection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def owned_database(stack: Stack) -> AsyncIterator[tuple[str, str]]:
+    """A new database as a managed server has it: its address for its owner, and the application.
+
+    The owner is no superuser. One has created the extension and, in this server, the role that the
+    policies are for; in a server of its own, the owner creates that role.
+    """
+    name = f"owned_{uuid4().hex}"
+    await stack.inspection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'hush'")
+    await stack.inspection.execute(f"GRANT {APPLICATION_ROLE} TO {name} WITH ADMIN OPTION")
+    await stack.inspection.execute(f"CREATE DATABASE {name} OWNER {name}")
+    superuser = await asyncpg.connect(with_database(stack.addresses.superuser, name))
+    await superuser.execute("CREATE EXTENSION vector")
+    await superuser.close()
+    application = with_database(stack.addresses.database, name)
+    yield f"postgresql://{name}:hush@{application.rpartition('@')[2]}", application
+    await stack.inspection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await stack.inspection.execute(f"DROP OWNED BY {name} CASCADE")
+    await stack.inspection.execute(f"DROP ROLE {name}")
 
 
 async def objects_in(url: str) -> dict[str, int]:
@@ -62,6 +84,55 @@ async def test_migrations_go_up_again_down_and_up(empty_database: tuple[str, str
     assert first["tables"] >= 9
     assert first == again == up
     assert down == {"tables": 0, "functions": 0, "policies": 0}
+
+
+_BUDGET = "INSERT INTO budgets (scope, subject_id, user_id, budget_usd) VALUES ('user', $1, $1, 10)"
+_CHARGE = """
+INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated, cost_usd)
+VALUES ($1, $1, $1, 1, 1, 'model', 'm', 'settled', true, 6)
+"""
+_RESERVE = """
+SELECT granted, scope, unit, current_setting('everturn.actor_type') AS actor_type
+FROM everturn_reserve($1, NULL, $1, 2, 'model', '', NULL, false, $2, 0, 0, 1, 1)
+"""
+
+
+async def test_an_owner_who_is_no_superuser_migrates_and_budgets_hold(
+    owned_database: tuple[str, str],
+) -> None:
+    owner, application = owned_database
+    user_id = new_id()
+
+    await migrate(owner, application_url=application)
+    await migrate(owner, application_url=application, revision="base", may_revert=True)
+    await migrate(owner, application_url=application)
+
+    connection = await asyncpg.connect(application)
+    try:
+        await connection.execute("SET everturn.actor_type = 'service'")
+        await connection.execute(
+            "INSERT INTO users (id, email) VALUES ($1, 'a@b.example')", user_id
+        )
+        await connection.execute(_BUDGET, user_id)
+        await connection.execute(_CHARGE, user_id)
+        alerts = await connection.fetchval(
+            "SELECT array_agg(details ->> 'threshold') FROM alerts WHERE user_id = $1", user_id
+        )
+        # Users may not read plans' and the installation's budgets; the function does, as the
+        # service.
+        await connection.execute("SET everturn.actor_type = 'user'")
+        await connection.execute(f"SET everturn.user_id = '{user_id}'")
+        refused = await connection.fetchrow(_RESERVE, user_id, Decimal(5))
+        fitting = await connection.fetchrow(_RESERVE, user_id, Decimal(4))
+        parameters = await connection.fetchval(
+            "SELECT count(*) FROM pg_proc WHERE array_to_string(proconfig, ' ') LIKE '%everturn.%'"
+        )
+    finally:
+        await connection.close()
+    assert alerts == ["50"]
+    assert tuple(refused or ()) == (None, "user", "usd", "user")
+    assert tuple(fitting or ()) == (1, None, None, "user")
+    assert parameters == 0
 
 
 async def test_the_default_plan_is_described_for_its_users(

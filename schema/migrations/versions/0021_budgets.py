@@ -2,7 +2,15 @@
 
 from alembic import op
 
-from schema.migrations.policies import administer, owns, policy, secure, statements
+from schema.migrations.policies import (
+    ACT_AS_CALLER,
+    ACT_AS_SERVICE,
+    administer,
+    owns,
+    policy,
+    secure,
+    statements,
+)
 
 revision = "0021"
 down_revision = "0020"
@@ -83,12 +91,13 @@ CREATE INDEX usage_days_user_id_idx ON usage_days (user_id);
 """
 
 # The functions act as the service: users may read their days and write none of them.
-_ADD_TO_DAY = """
+_ADD_TO_DAY = f"""
 CREATE FUNCTION everturn_add_to_day(
     of_scope text, subject uuid, owner uuid, at timestamptz,
     usd numeric, tokens numeric, final_usd numeric, final_tokens numeric
-) RETURNS void LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     INSERT INTO usage_days AS days (scope, subject_id, user_id, day, charged_usd, charged_tokens,
                                     settled_usd, settled_tokens)
@@ -99,14 +108,15 @@ BEGIN
         charged_tokens = days.charged_tokens + excluded.charged_tokens,
         settled_usd = days.settled_usd + excluded.settled_usd,
         settled_tokens = days.settled_tokens + excluded.settled_tokens;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # Always in this order: two transactions that wait for each other's day would be one too many.
-_COUNT_CHARGE = """
-CREATE FUNCTION everturn_count_charge() RETURNS trigger LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+_COUNT_CHARGE = f"""
+CREATE FUNCTION everturn_count_charge() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    {ACT_AS_SERVICE}
     usd numeric := NEW.charged_usd;
     tokens numeric := NEW.charged_tokens;
     final_usd numeric := CASE NEW.status WHEN 'open' THEN 0 ELSE NEW.charged_usd END;
@@ -130,28 +140,32 @@ BEGIN
         PERFORM everturn_add_to_day('installation', '00000000-0000-0000-0000-000000000000', NULL,
                                     NEW.created_at, usd, tokens, final_usd, final_tokens);
     END IF;
+    {ACT_AS_CALLER}
     RETURN NULL;
 END $$
 """
 
 # What a deleted user's running call reserved counts as spent: its cost will never be known.
-_KEEP_CHARGE = """
-CREATE FUNCTION everturn_keep_charge() RETURNS trigger LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+_KEEP_CHARGE = f"""
+CREATE FUNCTION everturn_keep_charge() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     UPDATE usage_days SET settled_usd = settled_usd + OLD.charged_usd,
                           settled_tokens = settled_tokens + OLD.charged_tokens
     WHERE scope = 'installation' AND day = (OLD.created_at AT TIME ZONE 'UTC')::date;
+    {ACT_AS_CALLER}
     RETURN NULL;
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # The lock waits for all who write to the ledger and keeps others out until the commit: those before
 # are seen here, those after see that there is a budget. The installation's months are the
 # calendar's.
-_SEED_INSTALLATION = """
-CREATE FUNCTION everturn_seed_installation() RETURNS trigger LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+_SEED_INSTALLATION = f"""
+CREATE FUNCTION everturn_seed_installation() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     LOCK TABLE ledger IN SHARE ROW EXCLUSIVE MODE;
     DELETE FROM usage_days WHERE scope = 'installation';
@@ -162,9 +176,10 @@ BEGIN
     FROM usage_days
     WHERE scope = 'user' AND day >= date_trunc('month', now() AT TIME ZONE 'UTC')::date
     GROUP BY day;
+    {ACT_AS_CALLER}
     RETURN NULL;
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # Deferred: the days stay unlocked until the commit. A condition is checked at once, so that what
 # changes no charge, such as a checkpoint within the reservation, costs nothing.

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from schema.migrations.policies import ACT_AS_CALLER, ACT_AS_SERVICE
+
 revision = "0024"
 down_revision = "0023"
 branch_labels = None
@@ -11,11 +13,16 @@ depends_on = None
 # only for limits that there are. The month of a subscription begins on the day and at the time of
 # its start, or on the last day of a shorter month, as in services/subscriptions/periods.py; what
 # the ledger has of its first day before that time is no part of it.
-_BUDGETS = """
+_BUDGETS = f"""
 CREATE FUNCTION everturn_budgets(of_user uuid, of_key uuid)
 RETURNS TABLE (scope text, subject_id uuid, unit text, period text, allowed numeric,
                charged numeric, settled numeric, starts_at timestamptz, resets_at timestamptz)
-LANGUAGE sql STABLE SET everturn.actor_type = 'service' SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql STABLE SET timezone = 'UTC' AS $$
+#variable_conflict use_column
+DECLARE
+    {ACT_AS_SERVICE}
+BEGIN
+RETURN QUERY
 WITH present AS MATERIALIZED (
     SELECT now()::timestamp AS moment, date_trunc('day', now()::timestamp) AS today
 ), terms AS MATERIALIZED (
@@ -96,9 +103,10 @@ CROSS JOIN LATERAL (
     ('tokens', 'day', windows.day_tokens, spent.day_tokens, spent.day_final_tokens,
      today, today + interval '1 day')
 ) AS one (unit, period, allowed, charged, settled, starts_at, resets_at)
-WHERE one.allowed IS NOT NULL
-$$
-"""
+WHERE one.allowed IS NOT NULL;
+{ACT_AS_CALLER}
+END $$
+"""  # noqa: S608 -- constants
 
 
 def upgrade() -> None:

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from schema.migrations.policies import ACT_AS_CALLER, ACT_AS_SERVICE
+
 revision = "0026"
 down_revision = "0025"
 branch_labels = None
@@ -14,7 +16,7 @@ depends_on = None
 # Open rows of the same call don't stand in its way. Earlier attempts count with what they have cost
 # so far, or not at all where a repeated call is paid once (`replaces`), and nor does an earlier
 # estimate of this very attempt.
-_RESERVE = """
+_RESERVE = f"""
 CREATE FUNCTION everturn_reserve(
     of_user uuid, of_key uuid, of_turn uuid, of_step integer, of_kind text, of_call text,
     of_attempt integer, replaces boolean,
@@ -22,8 +24,9 @@ CREATE FUNCTION everturn_reserve(
     wanted integer, useful integer,
     OUT granted integer, OUT usd numeric, OUT tokens bigint,
     OUT scope text, OUT unit text, OUT period text, OUT resets_at timestamptz
-) LANGUAGE plpgsql SET everturn.actor_type = 'service' AS $$
+) LANGUAGE plpgsql AS $$
 DECLARE
+    {ACT_AS_SERVICE}
     tightest record;
     is_installation_limited boolean := EXISTS (
         SELECT FROM budgets AS b WHERE b.scope = 'installation'
@@ -87,18 +90,21 @@ BEGIN
     END IF;
     usd := fixed_usd + coalesce(granted, 0) * usd_per_token;
     tokens := fixed_tokens + coalesce(granted, 0);
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # A user may be deleted in the transaction that marks their last calls as lost.
-_ADD_TO_DAY = """
+_ADD_TO_DAY = f"""
 CREATE OR REPLACE FUNCTION everturn_add_to_day(
     of_scope text, subject uuid, owner uuid, at timestamptz,
     usd numeric, tokens numeric, final_usd numeric, final_tokens numeric
-) RETURNS void LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     IF owner IS NOT NULL AND NOT EXISTS (SELECT FROM users WHERE id = owner) THEN
+        {ACT_AS_CALLER}
         RETURN;
     END IF;
     INSERT INTO usage_days AS days (scope, subject_id, user_id, day, charged_usd, charged_tokens,
@@ -110,8 +116,9 @@ BEGIN
         charged_tokens = days.charged_tokens + excluded.charged_tokens,
         settled_usd = days.settled_usd + excluded.settled_usd,
         settled_tokens = days.settled_tokens + excluded.settled_tokens;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 
 def upgrade() -> None:

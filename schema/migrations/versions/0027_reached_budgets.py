@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from schema.migrations.policies import ACT_AS_CALLER, ACT_AS_SERVICE
+
 revision = "0027"
 down_revision = "0026"
 branch_labels = None
@@ -18,11 +20,14 @@ $$
 """
 
 # Where nothing is limited, nothing is added up.
-_IS_LIMITED = """
+_IS_LIMITED = f"""
 CREATE FUNCTION everturn_is_limited(of_user uuid, of_key uuid) RETURNS boolean
-LANGUAGE plpgsql STABLE SET everturn.actor_type = 'service' AS $$
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    {ACT_AS_SERVICE}
+    answer boolean;
 BEGIN
-    RETURN EXISTS (
+    answer := EXISTS (
         SELECT FROM budgets
         WHERE (scope, subject_id) IN (('user', of_user), ('api_key', of_key),
                                       ('installation', '00000000-0000-0000-0000-000000000000'))
@@ -34,19 +39,23 @@ BEGIN
           AND num_nonnulls(entitlements->>'budgetUsd', entitlements->>'dailyBudgetUsd',
                            entitlements->>'budgetTokens', entitlements->>'dailyBudgetTokens') > 0
     );
+    {ACT_AS_CALLER}
+    RETURN answer;
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # Raises what was not raised before, and returns it: of every budget that applies each threshold
 # that it has reached or, where a call was refused, the last one of the budget that refused it. The
 # limit is part of the key, so a budget that is changed is another one. The order of keys is that
 # of locks. A user who is being deleted is skipped: to wait for that would be a deadlock.
-_REACH = """
+_REACH = f"""
 CREATE FUNCTION everturn_reach_budgets(
     of_user uuid, of_key uuid, of_turn uuid, refused_scope text DEFAULT NULL,
     refused_unit text DEFAULT NULL, refused_period text DEFAULT NULL
 ) RETURNS SETOF alerts LANGUAGE plpgsql
-SET everturn.actor_type = 'service' SET timezone = 'UTC' AS $$
+SET timezone = 'UTC' AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     RETURN QUERY
     WITH reached AS (
@@ -92,8 +101,9 @@ BEGIN
         FROM raised
     )
     SELECT * FROM raised ORDER BY dedup_key;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 _REACH_BY_CHARGE = """
 CREATE FUNCTION everturn_reach_by_charge() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -125,9 +135,10 @@ _TRIGGERS = (
 
 # What has been raised in a turn, and not been reported there yet. Constraints are checked at once,
 # so that the calls of this transaction count, too.
-_TAKE_NOTICES = """
-CREATE FUNCTION everturn_take_notices(of_turn uuid) RETURNS SETOF jsonb LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+_TAKE_NOTICES = f"""
+CREATE FUNCTION everturn_take_notices(of_turn uuid) RETURNS SETOF jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;
     RETURN QUERY
@@ -136,8 +147,9 @@ BEGIN
         RETURNING details, dedup_key
     )
     SELECT details FROM taken ORDER BY dedup_key;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 _COLUMN = (
     "ALTER TABLE alerts ADD COLUMN unreported_in uuid",

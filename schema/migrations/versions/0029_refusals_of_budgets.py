@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from schema.migrations.policies import ACT_AS_CALLER, ACT_AS_SERVICE
+
 revision = "0029"
 down_revision = "0028"
 branch_labels = None
@@ -9,12 +11,14 @@ depends_on = None
 
 # A refusal has a key of its own, so that the alert of a budget that is used up indeed still comes
 # after it. Once that has come, refusals are no news.
-_REACH = """
+_REACH = f"""
 CREATE OR REPLACE FUNCTION everturn_reach_budgets(
     of_user uuid, of_key uuid, of_turn uuid, refused_scope text DEFAULT NULL,
     refused_unit text DEFAULT NULL, refused_period text DEFAULT NULL
 ) RETURNS SETOF alerts LANGUAGE plpgsql
-SET everturn.actor_type = 'service' SET timezone = 'UTC' AS $$
+SET timezone = 'UTC' AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     RETURN QUERY
     WITH reached AS (
@@ -67,15 +71,18 @@ BEGIN
         FROM raised
     )
     SELECT * FROM raised ORDER BY dedup_key;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
-_REACH_WITHOUT_REASON = """
+_REACH_WITHOUT_REASON = f"""
 CREATE OR REPLACE FUNCTION everturn_reach_budgets(
     of_user uuid, of_key uuid, of_turn uuid, refused_scope text DEFAULT NULL,
     refused_unit text DEFAULT NULL, refused_period text DEFAULT NULL
 ) RETURNS SETOF alerts LANGUAGE plpgsql
-SET everturn.actor_type = 'service' SET timezone = 'UTC' AS $$
+SET timezone = 'UTC' AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     RETURN QUERY
     WITH reached AS (
@@ -121,8 +128,9 @@ BEGIN
         FROM raised
     )
     SELECT * FROM raised ORDER BY dedup_key;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 
 def upgrade() -> None:

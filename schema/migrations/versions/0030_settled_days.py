@@ -9,7 +9,7 @@ from typing import Any
 
 from alembic import op
 
-from schema.migrations.policies import statements
+from schema.migrations.policies import ACT_AS_CALLER, ACT_AS_SERVICE, statements
 
 revision = "0030"
 down_revision = "0029"
@@ -38,11 +38,15 @@ _LIMITS = f"""
 
 _IS_LIMITED = f"""
 CREATE OR REPLACE FUNCTION everturn_is_limited(of_user uuid, of_key uuid) RETURNS boolean
-LANGUAGE plpgsql STABLE SET everturn.actor_type = 'service' AS $$
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    {ACT_AS_SERVICE}
+    answer CONSTANT boolean := (SELECT limits.is_limited FROM ({_LIMITS}) AS limits);
 BEGIN
-    RETURN limits.is_limited FROM ({_LIMITS}) AS limits;
+    {ACT_AS_CALLER}
+    RETURN answer;
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # It acts as the service, because users may not read the installation's budget. The month of a
 # subscription begins on the day and at the time of its start, or on the last day of a shorter
@@ -54,10 +58,13 @@ _BUDGETS = f"""
 CREATE FUNCTION everturn_budgets(of_user uuid, of_key uuid, of_time timestamptz DEFAULT now())
 RETURNS TABLE (scope text, subject_id uuid, unit text, period text, allowed numeric,
                charged numeric, settled numeric, starts_at timestamptz, resets_at timestamptz)
-LANGUAGE plpgsql STABLE SET everturn.actor_type = 'service' SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql STABLE SET timezone = 'UTC' AS $$
 #variable_conflict use_column
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
 IF NOT (SELECT limits.is_limited FROM ({_LIMITS}) AS limits) THEN
+    {ACT_AS_CALLER}
     RETURN;
 END IF;
 RETURN QUERY
@@ -156,6 +163,7 @@ CROSS JOIN LATERAL (
      today + interval '1 day')
 ) AS one (unit, period, allowed, settled, held, starts_at, resets_at)
 WHERE one.allowed IS NOT NULL;
+{ACT_AS_CALLER}
 END $$
 """  # noqa: S608 -- conditions from above
 
@@ -183,9 +191,9 @@ _INSERT_DAY_OF_ALL = _INSERT_DAY.format(
     values=f"'installation', {_INSTALLATION}::uuid, NULL::uuid", condition="true"
 )
 _COUNT_CHARGE = f"""
-CREATE OR REPLACE FUNCTION everturn_count_charge() RETURNS trigger LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+CREATE OR REPLACE FUNCTION everturn_count_charge() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    {ACT_AS_SERVICE}
     of_user CONSTANT uuid := NEW.user_id;
     of_key CONSTANT uuid := NEW.api_key_id;
     of_day CONSTANT date := (NEW.created_at AT TIME ZONE 'UTC')::date;
@@ -206,15 +214,16 @@ BEGIN
     IF EXISTS ({_INSTALLATION_IS_COUNTED}) THEN
         {_INSERT_DAY_OF_ALL}
     END IF;
+    {ACT_AS_CALLER}
     RETURN NULL;
 END $$
 """  # noqa: S608 -- conditions from above
 
 # What a deleted user's running call reserved counts as spent: its cost will never be known.
 _KEEP_CHARGE = f"""
-CREATE OR REPLACE FUNCTION everturn_keep_charge() RETURNS trigger LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+CREATE OR REPLACE FUNCTION everturn_keep_charge() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    {ACT_AS_SERVICE}
     of_day CONSTANT date := (OLD.created_at AT TIME ZONE 'UTC')::date;
     usd CONSTANT numeric := OLD.charged_usd;
     tokens CONSTANT numeric := OLD.charged_tokens;
@@ -222,6 +231,7 @@ BEGIN
     IF EXISTS ({_INSTALLATION_IS_COUNTED}) THEN
         {_INSERT_DAY_OF_ALL}
     END IF;
+    {ACT_AS_CALLER}
     RETURN NULL;
 END $$
 """
@@ -230,8 +240,9 @@ END $$
 # are seen here, those after see that there is a budget. The installation's months are the
 # calendar's.
 _SEED_INSTALLATION = f"""
-CREATE OR REPLACE FUNCTION everturn_seed_installation() RETURNS trigger LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+CREATE OR REPLACE FUNCTION everturn_seed_installation() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     LOCK TABLE ledger IN SHARE ROW EXCLUSIVE MODE;
     DELETE FROM usage_days WHERE scope = 'installation';
@@ -240,6 +251,7 @@ BEGIN
     FROM usage_days
     WHERE scope = 'user' AND day >= date_trunc('month', now() AT TIME ZONE 'UTC')::date
     GROUP BY day;
+    {ACT_AS_CALLER}
     RETURN NULL;
 END $$
 """  # noqa: S608 -- an id

@@ -10,6 +10,8 @@ from typing import Any
 
 from alembic import op
 
+from schema.migrations.policies import ACT_AS_CALLER, ACT_AS_SERVICE
+
 revision = "0031"
 down_revision = "0030"
 branch_labels = None
@@ -34,8 +36,9 @@ CREATE FUNCTION everturn_reserve(
     OUT granted integer, OUT usd numeric, OUT tokens bigint,
     OUT scope text, OUT unit text, OUT period text, OUT resets_at timestamptz,
     OUT is_limited boolean
-) LANGUAGE plpgsql SET everturn.actor_type = 'service' AS $$
+) LANGUAGE plpgsql AS $$
 DECLARE
+    {ACT_AS_SERVICE}
     tightest record;
     is_installation_limited boolean;
 BEGIN
@@ -88,6 +91,7 @@ BEGIN
     END IF;
     usd := fixed_usd + coalesce(granted, 0) * usd_per_token;
     tokens := fixed_tokens + coalesce(granted, 0);
+    {ACT_AS_CALLER}
 END $$
 """  # noqa: S608 -- conditions from above
 
@@ -101,13 +105,15 @@ END $$
 # after it; once that has come, refusals are no news. A refusal is critical where what is used up
 # leaves less than `refused_least`, so that nothing else will fit either, and otherwise a warning,
 # which a critical one may follow.
-_REACH = """
+_REACH = f"""
 CREATE FUNCTION everturn_reach_budgets(
     of_user uuid, of_key uuid, of_turn uuid, refused_scope text DEFAULT NULL,
     refused_unit text DEFAULT NULL, refused_period text DEFAULT NULL,
     refused_least numeric DEFAULT 0, of_time timestamptz DEFAULT now()
 ) RETURNS SETOF alerts LANGUAGE plpgsql
-SET everturn.actor_type = 'service' SET timezone = 'UTC' AS $$
+SET timezone = 'UTC' AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     RETURN QUERY
     WITH reached AS (
@@ -168,8 +174,9 @@ BEGIN
         FROM raised
     )
     SELECT * FROM raised ORDER BY dedup_key;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # Days are added up and locked before thresholds are looked for, so that of two transactions which
 # cross one together the second sees it.
@@ -183,18 +190,20 @@ _COUNT_AND_REACH = _SETTLED_DAYS["_COUNT_CHARGE"].replace("\n    RETURN NULL;\nE
 
 # What has been raised in a turn, and not been shown there yet. With `at_once` the charges of this
 # transaction count, too, and days of usage stay locked from there on.
-_UNREPORTED = """
+_UNREPORTED = f"""
 CREATE FUNCTION everturn_unreported(of_turn uuid, at_once boolean)
-RETURNS TABLE (key text, details jsonb) LANGUAGE plpgsql
-SET everturn.actor_type = 'service' AS $$
+RETURNS TABLE (key text, details jsonb) LANGUAGE plpgsql AS $$
+DECLARE
+    {ACT_AS_SERVICE}
 BEGIN
     IF at_once THEN
         SET CONSTRAINTS ALL IMMEDIATE;
     END IF;
     RETURN QUERY SELECT alerts.dedup_key, alerts.details FROM alerts
         WHERE unreported_in = of_turn ORDER BY alerts.dedup_key;
+    {ACT_AS_CALLER}
 END $$
-"""
+"""  # noqa: S608 -- constants
 
 # A row that the version before opens may be limited.
 _UP = (
