@@ -96,6 +96,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._body_bytes_before = 0
         """Those that had come when the clock last started."""
+        self._pieces: list[bytes] = []
+        """Of a body, from one read: passed on together, since each costs as much as all of them."""
         self._barren_bytes = 0
         """Read since the last byte of a body: extensions of chunks, trailers."""
         self._is_deaf = False
@@ -136,6 +138,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.refuse(self._refusal)
         else:
+            self._pass_body()
             self._weigh()
 
     def pause_writing(self) -> None:
@@ -190,11 +193,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Take a piece of the body."""
         self._body_bytes += len(body)
         self._barren_bytes = 0
-        super().on_body(body)
+        self._pieces.append(body)
+        if len(b"1\r\n\r\n") * len(self._pieces) > self._bounds.max_head_bytes + self._body_bytes:
+            self._stop(refusals.FRAMING)
 
     def on_message_complete(self) -> None:
         """Wait for the next request."""
         if self._phase is _BODY:
+            self._pass_body()
             super().on_message_complete()
             self._phase = _IDLE
 
@@ -227,20 +233,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in {"1.0", "1.1"}:
             self._stop(refusals.VERSION)
-        hosts = 0
+        hosts = [name for name, _ in self.headers].count(b"host")
         for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
+            if name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
                 self._stop(refusals.CODING)
         if hosts > 1 or (not hosts and version == "1.1"):
             self._stop(refusals.HOST)
+
+    def _pass_body(self) -> None:
+        if self._pieces:
+            super().on_body(b"".join(self._pieces))
+            self._pieces.clear()
 
     def _weigh(self) -> None:
         """Refuse a head that is too large, and a body that is mostly not body."""
         limit = self._bounds.max_head_bytes
         if self._phase is _HEAD and self._read_bytes > limit:
-            self.refuse(refusals.large_head(self._bounds.max_head_bytes))
+            self.refuse(refusals.large_head(limit))
         elif self._phase is _BODY:
             around = self._read_bytes - self._body_bytes
             if around > limit + self._body_bytes or self._barren_bytes > limit:

@@ -4,13 +4,13 @@ Each attack is a test of its own: it drives `everturn` from outside, over the wi
 process, and shows by `others` what the rest noticed. The suite ends with a table of that.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
 
-from tests.running_everturn.bystanders import Bystanders, Noticed, Others
+from tests.load.samples import Spread, spread
+from tests.running_everturn.bystanders import QUIET, Bystanders, Noticed, Others
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import ScriptedStack, scripted_model, scripted_stack
 
@@ -29,8 +29,9 @@ SETTINGS: Final = {
 }
 """Bounds that are minutes by default are seconds here, so that a test can wait for them."""
 
-_LAST: Final = "test_memory.py"
-_NOTICED: Final = "noticed"
+_LAST: Final = "test_afterwards.py"
+_NOTICED: Final = pytest.StashKey[dict[str, Noticed]]()
+_QUIET_ROUNDS: Final = 6
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +44,19 @@ async def shared_stack() -> AsyncIterator[ScriptedStack]:
 
 
 @pytest.fixture(scope="session")
-async def bystanders(shared_stack: ScriptedStack) -> AsyncIterator[Bystanders]:
+async def bystanders(
+    shared_stack: ScriptedStack, request: pytest.FixtureRequest
+) -> AsyncIterator[Bystanders]:
     async with Bystanders.of(shared_stack) as bystanders:
+        request.config.stash[_NOTICED] = bystanders.noticed
         yield bystanders
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def quiet_rounds(bystanders: Bystanders) -> AsyncIterator[None]:
+    """Measure between the modules too: a stack that has worked is slower than a new one."""
+    yield
+    await bystanders.go_on(_QUIET_ROUNDS)
 
 
 @pytest.fixture
@@ -72,49 +83,39 @@ async def admin(everturn: ScriptedStack, client: Client) -> AsyncIterator[Client
 
 
 @pytest.fixture
-def others(bystanders: Bystanders, record_property: Callable[[str, object], None]) -> Others:
+def others(bystanders: Bystanders) -> Others:
     """Return `others("the attack")`: ordinary users, who go on while the block runs.
 
-    It fails where one of their requests does.
+    It fails where one of their requests does. Attacks of one name share a row of the table.
     """
-
-    @asynccontextmanager
-    async def during(attack: str) -> AsyncIterator[None]:
-        async with bystanders.during(attack) as noticed:
-            yield
-        for row in (bystanders.before, *noticed):
-            record_property(_NOTICED, row.as_dict())
-
-    return during
+    return bystanders.during
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Look at the memory when all attacks are over."""
+    """Judge when all attacks are over."""
     items.sort(key=lambda item: item.path.name == _LAST)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:  # noqa: ANN401 -- pytest exports no type for it
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 -- pytest exports no type for it
     """Print what others noticed during each attack."""
-    reports = [
-        report
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.stats.get(outcome, ())
-    ]
-    rows = {
-        value["attack"]: Noticed(**value)
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == _NOTICED
-    }
+    rows = config.stash.get(_NOTICED, {})
     if not rows:
         return
-    calm = rows["none"]
-    terminalreporter.section("others during each attack, 95th percentile")
-    head = ("attack", "rounds", "first token, ms", "", "a read, ms", "", "API, MiB", "workers")
-    terminalreporter.write_line("{:<52} {:>6} {:>16} {:>6} {:>10} {:>6} {:>9} {:>8}".format(*head))
-    for row in rows.values():
-        terminalreporter.write_line(
-            f"{row.attack:<52} {row.rounds:>6} {row.first_token_ms:>16.0f} "
-            f"{row.first_token_ms / calm.first_token_ms:>5.1f}x {row.read_ms:>10.0f} "
-            f"{row.read_ms / calm.read_ms:>5.1f}x {row.api_mib:>9.0f} {row.workers_mib:>8.0f}"
-        )
+    terminalreporter.section("others during each attack, median and 95th percentile in ms")
+    head = ("attack", "rounds", "first token", "", "a read", "", "this test", "API, MiB", "workers")
+    line = "{:<42} {:>6} {:>11} {:>11} {:>9} {:>11} {:>9} {:>8} {:>8}"
+    terminalreporter.write_line(line.format(*head))
+    calm_turn, calm_read = spread(rows[QUIET].first_tokens), spread(rows[QUIET].reads)
+    for attack, row in rows.items():
+        if len(row.first_tokens) > 1:
+            cells = (*_cells(row.first_tokens, calm_turn), *_cells(row.reads, calm_read))
+            sizes = (f"{row.stalled_ms:.0f}", f"{row.api_mib:.0f}", f"{row.workers_mib:.0f}")
+            terminalreporter.write_line(line.format(attack, len(row.first_tokens), *cells, *sizes))
+
+
+def _cells(milliseconds: list[float], calm: Spread) -> tuple[str, str]:
+    seen = spread(milliseconds)
+    return (
+        f"{seen.p50:.0f} {seen.p95:.0f}",
+        f"{seen.p50 / calm.p50:.1f}x {seen.p95 / calm.p95:.1f}x",
+    )

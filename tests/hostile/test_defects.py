@@ -56,22 +56,27 @@ async def test_hundreds_of_tool_calls_in_one_answer_are_made_up_to_a_bound(
         for number in range(250)
     ]
     answer = whole(*(event for call in calls for event in call), stop_reason="tool_use")
-    everturn.model.add_raw(RawAnswer(question, answer))
-    everturn.model.add(Script(match=question, text="Done."))
-    chat = await client.new_chat()
+    asked = []
 
-    async with others(question), client.ask(question, chat_id=chat) as stream:
-        events = await stream.to_end()
+    async with others(question) as more:
+        while more():
+            everturn.model.add_raw(RawAnswer(question, answer))
+            everturn.model.add(Script(match=question, text="Done."))
+            chat = await client.new_chat()
+            async with client.ask(question, chat_id=chat) as stream:
+                events = await stream.to_end()
+            assert rebuild(events) == "Done."
+            assert names(events)[-1] == "done"
+            asked.append((chat, stream.turn_id))
 
-    assert rebuild(events) == "Done."
-    assert names(events)[-1] == "done"
+    chat, turn_id = asked[-1]
     stored = await everturn.query(
-        "SELECT status FROM tool_calls WHERE turn_id = $1::text::uuid", stream.turn_id
+        "SELECT status FROM tool_calls WHERE turn_id = $1::text::uuid", turn_id
     )
     statuses = [call["status"] for call in stored]
     assert (statuses.count("completed"), statuses.count("failed")) == (32, 250 - 32)
-    assert len(everturn.model.requests_matching(question)) == 2
-    assert [row["status"] for row in await everturn.ledger(stream.turn_id)] == ["settled"] * 2
+    assert len(everturn.model.requests_matching(question)) == 2 * len(asked)
+    assert [row["status"] for row in await everturn.ledger(turn_id)] == ["settled"] * 2
     await client.send(chat, "Hello")
 
 

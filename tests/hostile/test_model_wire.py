@@ -128,6 +128,7 @@ async def test_an_input_that_cannot_be_stored_runs_no_tool(
     everturn: ScriptedStack, client: Client, others: Others, written: str
 ) -> None:
     question = f"an input of {len(written)} characters, {written[16:20]}"
+    attack = "inputs that cannot be stored"
     pieces = [written[start : start + 500_000] for start in range(0, len(written), 500_000)]
     call = [
         tool_use("calculator", "")[0],
@@ -136,7 +137,7 @@ async def test_an_input_that_cannot_be_stored_runs_no_tool(
     ]
     everturn.model.add_raw(RawAnswer(question, whole(*call, stop_reason="tool_use")))
 
-    async with others(question), client.ask(question) as stream:
+    async with others(attack), client.ask(question) as stream:
         events = await stream.to_end()
 
     assert (names(events).count("done"), events[-1].status) == (1, "completed")
@@ -189,7 +190,7 @@ async def test_an_odd_answer_is_paid_once_and_stored(
 ) -> None:
     everturn.model.add_raw(RawAnswer(question, whole(*events, **end), repeat=_ATTEMPTS))
 
-    async with others(question), client.ask(question) as stream:
+    async with others("odd answers"), client.ask(question) as stream:
         seen = await stream.to_end()
 
     assert (rebuild(seen), seen[-1].status) == ("Hello", "completed")
@@ -222,7 +223,7 @@ async def test_a_message_in_place_of_a_stream_is_the_answer(
         )
     )
 
-    async with others(question), client.ask(question) as stream:
+    async with others("odd answers"), client.ask(question) as stream:
         events = await stream.to_end()
 
     assert (rebuild(events), events[-1].status) == ("Hello", "completed")

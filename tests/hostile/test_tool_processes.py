@@ -78,7 +78,7 @@ async def test_orphans_of_a_server_are_ended_with_it_at_its_limits(
 ) -> None:
     server = await register(admin, mode)
 
-    async with others(f"orphans of a server: {mode}"):
+    async with others("servers that fork"):
         assert await ask(everturn, admin, server) == "completed"
         await eventually(lambda: problem_of(admin, server), lambda seen: problem in seen)
         assert await eventually(processes_of(server), lambda left: left == 0) == 0
@@ -91,7 +91,7 @@ async def test_a_server_that_kills_its_supervisor_is_ended(
 ) -> None:
     server = await register(admin, "rebel")
 
-    async with others("a server that kills its supervisor"):
+    async with others("servers that fork"):
         assert await ask(everturn, admin, server) == "completed"
         assert await eventually(processes_of(server), lambda left: left == 0) == 0
 

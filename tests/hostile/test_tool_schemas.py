@@ -103,7 +103,7 @@ async def test_tools_with_schemas_that_providers_refuse_work_and_harm_nobody(
     everturn.model.add(Script(match=question, tool_calls=calls))
     everturn.model.add(Script(match=question, text="Done."))
 
-    async with others("tools with schemas that providers refuse"), admin.ask(question) as stream:
+    async with others("schemas that providers refuse"), admin.ask(question) as stream:
         events = await stream.to_end()
 
     ended = {
@@ -167,8 +167,7 @@ async def test_a_tool_that_the_provider_refuses_is_left_out_once_and_for_all(
     json_type = {"content-type": "application/json"}
     everturn.model.add_raw(RawAnswer(question, refusal, status=400, headers=json_type))
 
-    attack = f"a provider that refuses a tool, named: {names_it}"
-    async with others(attack), admin.ask(question) as stream:
+    async with others("schemas that providers refuse"), admin.ask(question) as stream:
         events = await stream.to_end()
     async with admin.ask(f"again {question}") as again:
         after = await again.to_end()

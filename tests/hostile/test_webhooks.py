@@ -87,7 +87,7 @@ async def test_an_engine_that_restarts_is_waited_for(
         writer.write(starting.pop() if starting and is_keyed else ready)
 
     async with (
-        others(f"an engine that restarts, {retry_class}"),
+        others("engines that restart"),
         calling(everturn, admin, tool) as stream,
     ):
         await attempted(everturn, str(stream.turn_id), times=2 if is_keyed else 4)
@@ -169,10 +169,7 @@ async def test_an_answer_without_bounds_is_one_error_for_the_model(
 ) -> None:
     async with serving_raw(answer) as server:
         tool = await register(admin, server.port, timeout_s=1, retry_class="never")
-        async with (
-            others(f"a webhook: {sentence}"),
-            calling(everturn, admin, tool) as stream,
-        ):
+        async with others("webhooks without bounds"), calling(everturn, admin, tool) as stream:
             events = await stream.to_end()
 
         turn, call, output = outcome_of(events)

@@ -4,9 +4,10 @@ They run in a process of their own, one request after another: turns that stream
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -15,49 +16,49 @@ from uuid import uuid4
 import psutil
 
 from tests.load.client import LoadClient
-from tests.load.samples import Request, Sample, spread
+from tests.load.samples import Request, Sample
 from tests.running_everturn.stack import ScriptedStack
 
-Others = Callable[[str], AbstractAsyncContextManager[None]]
+More = Callable[[], bool]
+"""Says whether a short attack is to be repeated: too few rounds were measured during it."""
+Others = Callable[[str], AbstractAsyncContextManager[More]]
 """Lets ordinary users go on while an attack, named by the argument, runs."""
 
 WORKERS: Final = ("worker-turns", "worker-tools")
+QUIET: Final = "none"
+ENOUGH: Final = 12
+"""Rounds from which a percentile is more than the largest value."""
 _CHATS: Final = 4
-_BEFORE: Final = 10
-"""Rounds that are measured before the first attack."""
+_LOOKS_EVERY_S: Final = 0.01
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Noticed:
-    """What others noticed during one attack.
+    """What others noticed during attacks of one name.
 
-    Units: milliseconds at the 95th percentile until a turn's first token and for a read, and in
-    `first_token_p50_ms` at the median; MiB resident, the largest that was seen.
+    Units: milliseconds until a turn's first token, for a read, and for which the test's own
+    process, where the attack and the model are, stood still at most; MiB resident, the largest
+    that was seen.
     """
 
-    attack: str
-    rounds: int
-    first_token_p50_ms: float
-    first_token_ms: float
-    read_ms: float
-    api_mib: float
-    workers_mib: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for the report of a test, which travels between processes."""
-        return asdict(self)
+    first_tokens: list[float] = field(default_factory=list)
+    reads: list[float] = field(default_factory=list)
+    stalled_ms: float = 0.0
+    api_mib: float = 0.0
+    workers_mib: float = 0.0
 
 
 class Bystanders:
-    """The users, and what they noticed before any attack and during the last one."""
+    """The users, and what they noticed by the names of attacks, `QUIET` where there was none."""
 
     def __init__(self, everturn: ScriptedStack, client: LoadClient) -> None:
         self._everturn = everturn
         self._client = client
         self._rounds: Iterator[tuple[Request, ...]] = cycle(())
+        self.resident_before: dict[tuple[str, ...], float] = {}
+        self._over = asyncio.Event()
         self._port = urlsplit(everturn.api).port or 0
-        self.before: Noticed
-        self.last: Noticed
+        self.noticed: defaultdict[str, Noticed] = defaultdict(Noticed)
 
     @classmethod
     @asynccontextmanager
@@ -72,20 +73,25 @@ class Bystanders:
             await client.stop()
 
     @asynccontextmanager
-    async def during(self, attack: str) -> AsyncIterator[list[Noticed]]:
-        """Go on chatting while the block runs; what was noticed is in the list after it.
+    async def during(self, attack: str) -> AsyncIterator[More]:
+        """Go on chatting while the block runs.
 
         Errors: RuntimeError where one of their requests fails.
         """
-        noticed: list[Noticed] = []
-        over = asyncio.Event()
-        chatting = asyncio.create_task(self._chat(attack, over))
+        noticed = self.noticed[attack]
+        chatting = asyncio.create_task(self._chat(noticed))
+        watching = asyncio.create_task(_watch_own_loop(noticed))
         try:
-            yield noticed
+            yield lambda: len(noticed.first_tokens) < ENOUGH and not chatting.done()
         finally:
-            over.set()
-            self.last = await chatting
-            noticed.append(self.last)
+            watching.cancel()
+            self._over.set()
+            await chatting
+
+    async def go_on(self, rounds: int) -> None:
+        """Chat for so many rounds while nothing else happens."""
+        for _ in range(rounds):
+            await self._chat_once(self.noticed[QUIET])
 
     def resident_mib(self, *names: str) -> float:
         """Return the memory of these processes now."""
@@ -113,35 +119,34 @@ class Bystanders:
                 for chat, token in zip(chats, tokens, strict=True)
             ]
         )
-        for _ in range(2 * _CHATS):
+        for _ in range(4 * _CHATS):
             await self._run(next(self._rounds))
-        self.before = await self._chat("none", rounds=_BEFORE)
+        await self.go_on(ENOUGH)
+        self.resident_before = {names: self.resident_mib(*names) for names in (("api",), WORKERS)}
 
-    async def _chat(
-        self, attack: str, over: asyncio.Event | None = None, *, rounds: int = 2
-    ) -> Noticed:
-        """Chat for so many rounds, and on until it is over."""
-        turns: list[float] = []
-        reads: list[float] = []
-        api = workers = 0.0
-        while len(turns) < rounds or (over and not over.is_set()):
-            turn, read = await self._run(next(self._rounds))
-            turns.append(turn.first_ms)
-            reads.append(read.whole_ms)
-            api = max(api, self.resident_mib("api"))
-            workers = max(workers, self.resident_mib(*WORKERS))
-        return Noticed(
-            attack=attack,
-            rounds=len(turns),
-            first_token_p50_ms=spread(turns).p50,
-            first_token_ms=spread(turns).p95,
-            read_ms=spread(reads).p95,
-            api_mib=api,
-            workers_mib=workers,
-        )
+    async def _chat(self, noticed: Noticed) -> None:
+        self._over.clear()
+        while not self._over.is_set():
+            await self._chat_once(noticed)
+
+    async def _chat_once(self, noticed: Noticed) -> None:
+        turn, read = await self._run(next(self._rounds))
+        noticed.first_tokens.append(turn.first_ms)
+        noticed.reads.append(read.whole_ms)
+        noticed.api_mib = max(noticed.api_mib, self.resident_mib("api"))
+        noticed.workers_mib = max(noticed.workers_mib, self.resident_mib(*WORKERS))
 
     def _post(self, path: str, *, body: dict[str, Any], token: str = "") -> Request:
         return Request(self._port, f"/api/v1/{path}", "POST", token, body)
 
     async def _run(self, requests: Sequence[Request]) -> list[Sample]:
         return await self._client.run(requests, concurrency=1)
+
+
+async def _watch_own_loop(noticed: Noticed) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        await asyncio.sleep(_LOOKS_EVERY_S)
+        late_ms = 1000 * (loop.time() - began - _LOOKS_EVERY_S)
+        noticed.stalled_ms = max(noticed.stalled_ms, late_ms)
