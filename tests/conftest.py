@@ -1,5 +1,6 @@
 """Fixtures for all tests, loaded and started with the first test that needs them."""
 
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,17 @@ others reach as well is not counted.
 
 pytest.register_assert_rewrite(*STACK_FIXTURES)
 
-# structlog's default tracebacks with all local values take seconds each.
+# structlog's default tracebacks with all local values take seconds each. The original stream, since
+# a test that reads its own output would find what workers in the same process log meanwhile.
 structlog.configure(
+    logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
     processors=[
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.dev.ConsoleRenderer(
             colors=False, exception_formatter=structlog.dev.plain_traceback
         ),
-    ]
+    ],
 )
 
 

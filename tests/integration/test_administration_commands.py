@@ -228,7 +228,8 @@ async def test_the_latest_turn_of_a_user_says_why_it_failed_and_what_was_slow(
     assert who.startswith(f"{user.email} asked claude-haiku-5-5 at 20")
     assert attempts == "• 2 of 3 model attempts failed (claude-haiku-5-5)"
     assert tool.startswith("• calculator failed in step 1: ")
-    assert re.match(r"It took [0-9.]+ s: [0-9.]+ s ", took)
+    # Only what took a good part of the time is named after it.
+    assert re.match(r"It took [0-9.]+ s(\.|: [0-9.]+ s )", took)
     for part in ("model call 1.2 · claude-haiku-5-5", "calculator · step 1", "prompt ", "system "):
         assert part in shown.stdout
     assert f"turn_id {turn}, request_id " in shown.stdout
