@@ -18,7 +18,7 @@ from tests.fuzz.operations import GeneratedCase, Operation, operations
 from tests.fuzz.things import Things, parameters_of
 
 _TOKEN_LASTS_S: Final = 300.0
-_TIMEOUT_S: Final = 60
+_TIMEOUT_S: Final = 60.0
 
 
 class Actor(StrEnum):

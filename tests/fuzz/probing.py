@@ -26,7 +26,7 @@ from tests.fuzz.things import parameters_of
 SEED: Final = int(os.environ.get("EVERTURN_FUZZ_SEED", "0"))
 """What is generated follows from it alone: the same for every run of CI, another for each night."""
 
-_TIMEOUT_S: Final = (5.0, 20.0)
+_TIMEOUT_S: Final = (10.0, 60.0)
 _EITHER: Final[st.SearchStrategy[Any]] = st.booleans()
 _OF_A_STRANGER: Final = 6
 """One in this number of existing ids belongs to another user."""
