@@ -57,6 +57,9 @@ async def find_problem(client: Client) -> str | None:
 
     Errors: RPCError, or RuntimeError of a lazy client, where Temporal can't be reached.
     """
+    too_old = await _problem_with_version(client)
+    if too_old is not None:
+        return too_old
     try:
         kinds = await _attributes(client)
     except RPCError as error:
@@ -79,7 +82,9 @@ async def set_up_namespace(
     reached.
     Idempotency: does nothing to a namespace that is complete.
     """
-    await _require_version(client)
+    too_old = await _problem_with_version(client)
+    if too_old is not None:
+        raise NamespaceError(too_old)
     try:
         kinds = await _attributes(client)
     except RPCError as error:
@@ -146,16 +151,17 @@ async def _problem_with_query(client: Client) -> str | None:
     return None
 
 
-async def _require_version(client: Client) -> None:
-    """Refuse a server that is too old. Errors: NamespaceError."""
+async def _problem_with_version(client: Client) -> str | None:
+    """Return that the server is too old, as a sentence; or None."""
     found = await client.workflow_service.get_system_info(
         GetSystemInfoRequest(), timeout=_RPC_TIMEOUT
     )
-    if is_too_old(found.server_version):
-        raise NamespaceError(
-            f"Temporal's server is version {found.server_version}. Everturn needs "
-            f"{'.'.join(map(str, _OLDEST_SERVER))} or newer."
-        )
+    if not is_too_old(found.server_version):
+        return None
+    return (
+        f"Temporal's server is version {found.server_version}. Everturn needs "
+        f"{'.'.join(map(str, _OLDEST_SERVER))} or newer."
+    )
 
 
 def is_too_old(server_version: str) -> bool:

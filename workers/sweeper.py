@@ -26,6 +26,7 @@ from activities.sweep import SweepActivities
 from schema.names import BACKGROUND_QUEUE, DELIVER_ALERTS, REEMBED, SWEEP, SWEEP_MCP_SERVERS
 from schema.sweeps import SweepInput
 from services.database import DatabaseUnavailableError
+from workflows.visibility import sweep_memo
 
 _log = structlog.get_logger(__name__)
 
@@ -89,6 +90,7 @@ class Sweeper:
         alerts: AlertActivities,
         interval_s: float,
         mcp_refresh_s: float,
+        public_url: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -98,6 +100,7 @@ class Sweeper:
         self._alerts = alerts
         self._interval_s = interval_s
         self._mcp_refresh_s = mcp_refresh_s
+        self._public_url = public_url
         self._clock = clock
         # A refresh may start a process for each server: no reason to do that whenever a worker
         # starts, so the first one comes with the next period.
@@ -157,6 +160,7 @@ class Sweeper:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             execution_timeout=_SWEEP_TIMEOUT,
             static_summary=f"sweep · {', '.join(parts)}",
+            memo=sweep_memo(self._public_url),
             rpc_timeout=_RPC_TIMEOUT,
         )
         _STARTED.labels(SWEEP).inc()

@@ -151,6 +151,7 @@ async def _sweeping(
         alerts=activities.alerts,
         interval_s=settings.sweep_interval_s,
         mcp_refresh_s=settings.mcp_refresh_s,
+        public_url=settings.public_url,
     )
     running = asyncio.create_task(sweeper.run())
     try:

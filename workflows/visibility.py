@@ -72,6 +72,11 @@ def turn_memo(turn: TurnReference, public_url: str | None) -> dict[str, str]:
     return {ADMIN_VIEW: f"{public_url or ''}{_TURNS}/{turn.turn_id}"}
 
 
+def sweep_memo(public_url: str | None) -> dict[str, str]:
+    """Return the memo of a sweep, by which the turns that it starts name where they are seen."""
+    return {ADMIN_VIEW: f"{public_url or ''}{_TURNS}"}
+
+
 def memo_of_child(turn: TurnReference) -> dict[str, str]:
     """Return the memo of a turn that this workflow starts: at the API that its own names."""
     own: str = workflow.memo_value(ADMIN_VIEW, "", type_hint=str)

@@ -13,8 +13,9 @@ from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
     ListSearchAttributesRequest,
 )
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoResponse
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode, WorkflowService
 
 from activities.namespace import NamespaceError, find_problem, is_too_old, set_up_namespace
 from api.app import create_app
@@ -28,6 +29,7 @@ from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client, open_stack
 from workers.composition.api import open_api_services
 from workers.composition.temporal import connect_temporal
+from workers.deployment.versions import DeploymentError, check_version
 
 MISSING = "Temporal has no namespace 'chats'. Set TEMPORAL_NAMESPACE, or create it: "
 LACKING = (
@@ -154,6 +156,41 @@ async def test_an_attribute_of_another_type_is_named(address: str) -> None:
         "instead of Keyword. Remove it with `temporal operator search-attribute remove`, then run "
         "`everturn setup-temporal`."
     )
+
+
+async def test_a_server_that_is_too_old_is_named_by_its_set_up_and_by_processes(
+    stack: Stack, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def of_an_older_server(*_: object, **__: object) -> GetSystemInfoResponse:
+        return GetSystemInfoResponse(server_version="1.24.2")
+
+    client = await client_of(address, "default")
+    monkeypatch.setattr(WorkflowService, "get_system_info", of_an_older_server)
+    overrides = {"temporal_address": address, "temporal_namespace": "default"}
+
+    for refusing in (
+        set_up_namespace(client, create=False),
+        connect_temporal(stack.settings.model_copy(update=overrides), lazy=False),
+    ):
+        with pytest.raises(NamespaceError) as refused:
+            await refusing
+        assert str(refused.value) == (
+            "Temporal's server is version 1.24.2. Everturn needs 1.25 or newer."
+        )
+
+
+async def test_versions_of_workers_need_a_server_that_knows_them(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(*_: object, **__: object) -> object:
+        raise RPCError("unknown method DescribeWorkerDeployment", RPCStatusCode.UNIMPLEMENTED, b"")
+
+    client = await client_of(address, "default")
+    monkeypatch.setattr(WorkflowService, "describe_worker_deployment", unknown)
+
+    await check_version(client, None)
+    with pytest.raises(DeploymentError, match=r"Upgrade it to 1\.28 or newer, or unset EVERTURN_B"):
+        await check_version(client, "1.3.0")
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,10 @@ from tests.fixtures.plans import charge
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
 from workflows.sweep import Sweep
+from workflows.visibility import sweep_memo
 
 OLD = timedelta(seconds=10)
+PUBLIC_URL = "https://chat.example.com"
 
 
 async def start_sweep(stack: Stack) -> WorkflowHandle[Any, SweepOutput]:
@@ -37,6 +39,7 @@ async def start_sweep(stack: Stack) -> WorkflowHandle[Any, SweepOutput]:
         SweepInput(parts=(SweepPart.TURNS,)),
         id=f"sweep-{uuid4()}",
         task_queue=BACKGROUND_QUEUE,
+        memo=sweep_memo(PUBLIC_URL),
     )
 
 
@@ -69,6 +72,9 @@ async def test_a_turn_that_was_never_started_is_started(user: ApiUser, stack: St
     events = await user.events(turn_id)
     await user.check_whole(chat, events)
     assert rebuild(events) == "Late, but here."
+    described = await stack.temporal.get_workflow_handle(f"turn-{turn_id}").describe()
+    view = f"{PUBLIC_URL}/api/v1/admin/turns/{turn_id}"
+    assert await described.memo_value("adminView", type_hint=str) == view
 
 
 async def test_a_turn_that_cant_be_looked_at_holds_up_no_other(

@@ -4,15 +4,22 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from structlog.testing import capture_logs
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-from schema.ids import TurnId, new_id
+from activities.names import PREPARE_TURN
+from schema.ids import ChatId, TurnId, UserId, new_id
+from schema.turns import TurnReference
 from tests.fixtures.collector import running_collector
 from workers.tracing import is_tracing
-from workers.tracing.spans import Tracing, open_tracing
+from workers.tracing.spans import Tracing, TurnTrace, open_tracing
+from workers.tracing.temporal import TraceInterceptor
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NOWHERE = "http://127.0.0.1:1"
@@ -100,3 +107,51 @@ async def test_a_request_that_is_not_sampled_leaves_no_span_of_its_turn(
             end_turn(tracing, TurnId(new_id()), request)
 
     assert len(collector.received) == 3 * flags
+
+
+class Untraceable(Tracing):
+    """Makes no span, whatever is asked for."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+
+    def of_turn(self, turn_id: TurnId, request: SpanContext | None) -> TurnTrace:
+        raise ZeroDivisionError
+
+
+class Preparing(ActivityInboundInterceptor):
+    """Stands for the activity."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> str:  # noqa: A002 -- the SDK's name
+        [turn] = input.args
+        if turn.model == "fails":
+            raise ApplicationError("no")
+        return str(turn.model)
+
+
+async def test_what_goes_wrong_with_a_span_is_not_the_problem_of_its_activity() -> None:
+    inbound = TraceInterceptor(Untraceable()).intercept_activity(Preparing())
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, activity_type=PREPARE_TURN)
+
+    async def prepare(model: str) -> str:
+        turn = TurnReference(
+            turn_id=TurnId(new_id()),
+            chat_id=ChatId(new_id()),
+            user_id=UserId(new_id()),
+            model=model,
+        )
+        answered: str = await environment.run(
+            inbound.execute_activity, ExecuteActivityInput(prepare, (turn,), None, {})
+        )
+        return answered
+
+    with capture_logs() as logs:
+        assert await prepare("works") == "works"
+        with pytest.raises(ApplicationError, match="^no$"):
+            await prepare("fails")
+
+    assert [line["event"] for line in logs] == ["span_lost", "span_lost"]

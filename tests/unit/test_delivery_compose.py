@@ -1,13 +1,16 @@
 """Each policy of docker-compose.yml, broken once."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.delivery.check import ROOT, load_compose
 from tests.delivery.compose import findings_in
 from tests.delivery.settings import unknown_settings
+from workers.embedded.servers import DYNAMIC_CONFIG
 
 COMPOSE = load_compose(ROOT / "docker-compose.yml")
 
@@ -23,6 +26,13 @@ def test_the_demo_changes_how_workers_of_the_stack_start_and_nothing_else() -> N
     for changed in demo.values():
         assert changed.keys() == {"entrypoint", "environment"}
         assert unknown_settings(changed["environment"]) == []
+
+
+def test_temporal_is_configured_as_by_everturn_dev() -> None:
+    config = YAML(typ="safe").load(ROOT / "deploy/compose/temporal-dynamic-config.yaml")
+
+    expected = {key: [{"value": json.loads(value)}] for key, value in DYNAMIC_CONFIG.items()}
+    assert config == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 
 from schema.names import REEMBED
+from schema.sweeps import SweepPart
 from workers.sweeper import Sweeper
 
 FAILED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -18,6 +19,7 @@ class OneRun:
 
     def __init__(self, status: WorkflowExecutionStatus) -> None:
         self.started: list[str] = []
+        self.memos: list[object] = []
         self._last = SimpleNamespace(status=status, close_time=FAILED_AT)
 
     def get_workflow_handle(self, _: str) -> "OneRun":
@@ -26,8 +28,9 @@ class OneRun:
     async def describe(self, **_: object) -> SimpleNamespace:
         return self._last
 
-    async def start_workflow(self, name: str, **_: object) -> None:
+    async def start_workflow(self, name: str, *_: object, **options: object) -> None:
         self.started.append(name)
+        self.memos.append(options.get("memo"))
 
 
 async def stale() -> bool:
@@ -60,3 +63,25 @@ async def test_a_reembedding_that_failed_is_started_again_an_hour_later(
     await sweeper._start_reembedding()
 
     assert temporal.started == started
+
+
+async def due() -> tuple[SweepPart, ...]:
+    return (SweepPart.TURNS,)
+
+
+async def test_a_sweep_names_where_the_turns_that_it_starts_are_seen() -> None:
+    temporal = OneRun(WorkflowExecutionStatus.COMPLETED)
+    sweeper = Sweeper(
+        cast("Any", temporal),
+        sweep=cast("Any", SimpleNamespace(parts_due=due)),
+        reembedding=cast("Any", None),
+        mcp=cast("Any", None),
+        alerts=cast("Any", None),
+        interval_s=15,
+        mcp_refresh_s=300,
+        public_url="https://chat.example.com",
+    )
+
+    await sweeper._start_sweep()
+
+    assert temporal.memos == [{"adminView": "https://chat.example.com/api/v1/admin/turns"}]

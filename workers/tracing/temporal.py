@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+import structlog
 import temporalio.client
 import temporalio.worker
 from opentelemetry.trace import SpanContext, SpanKind, get_current_span
@@ -30,6 +31,8 @@ from schema.usage import TokenUsage
 from workers.tracing import conventions as names_of
 from workers.tracing.spans import Attributes, Tracing
 from workflows.trace_header import TRACE_HEADER, TraceHeader
+
+_log = structlog.get_logger(__name__)
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _AGENT: Final = "everturn"
@@ -101,32 +104,44 @@ class _Tracing(temporalio.worker.ActivityInboundInterceptor):
         self._tracing = tracing
 
     async def execute_activity(self, input: temporalio.worker.ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 -- the SDK's signature
-        """Run the activity, and send its span."""
-        kind, argument = activity.info().activity_type, next(iter(input.args), None)
-        if isinstance(argument, FinishTurnInput):
-            output = await super().execute_activity(input)
-            self._end_turn(input.headers, argument.turn, output)
-            return output
-        part = _part_of(kind, argument)
-        if part is None:
-            return await super().execute_activity(input)
-        begun_ns, error = time.time_ns(), ""
+        """Run the activity, and send its span; what goes wrong with the span is only logged."""
+        begun_ns, output, error = time.time_ns(), None, ""
         try:
             output = await super().execute_activity(input)
-            part.attributes.update(_attributes_of(output))
-            error = _failure_in(output)
         except Exception as raised:
             error = _type_of(raised)
             raise
         finally:
-            self._end(input.headers, part, begun_ns=begun_ns, error=error)
+            try:
+                self._end(input, output, begun_ns=begun_ns, error=error)
+            except Exception as problem:  # noqa: BLE001 -- no trace is worth a turn
+                _log.warning("span_lost", exc_info=problem)
+        return output
+
+    def _end(
+        self,
+        input: temporalio.worker.ExecuteActivityInput,  # noqa: A002 -- the SDK's name
+        output: object,
+        *,
+        begun_ns: int,
+        error: str,
+    ) -> None:
+        argument = next(iter(input.args), None)
+        if isinstance(argument, FinishTurnInput):
+            if isinstance(output, FinishTurnOutput):
+                self._end_turn(input.headers, argument.turn, output)
+            return
+        part = _part_of(activity.info().activity_type, argument)
+        if part is None:
+            return
+        part.attributes.update(_attributes_of(output))
+        self._end_part(input.headers, part, begun_ns=begun_ns, error=error or _failure_in(output))
         # The last model call of a turn may end it.
         finished = getattr(output, "finished", None)
         if finished is not None:
             self._end_turn(input.headers, part.turn, finished)
-        return output
 
-    def _end(
+    def _end_part(
         self, headers: Mapping[str, Payload], part: _Part, *, begun_ns: int, error: str
     ) -> None:
         trace = self._tracing.of_turn(part.turn.turn_id, _carried(headers))
