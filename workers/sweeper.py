@@ -26,6 +26,7 @@ from activities.sweep import SweepActivities
 from schema.names import BACKGROUND_QUEUE, DELIVER_ALERTS, REEMBED, SWEEP, SWEEP_MCP_SERVERS
 from schema.sweeps import SweepInput
 from services.database import DatabaseUnavailableError
+from services.settings import Settings
 from workflows.visibility import sweep_memo
 
 _log = structlog.get_logger(__name__)
@@ -88,9 +89,7 @@ class Sweeper:
         reembedding: ReembeddingActivities,
         mcp: McpActivities,
         alerts: AlertActivities,
-        interval_s: float,
-        mcp_refresh_s: float,
-        public_url: str | None = None,
+        settings: Settings,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -98,9 +97,9 @@ class Sweeper:
         self._reembedding = reembedding
         self._mcp = mcp
         self._alerts = alerts
-        self._interval_s = interval_s
-        self._mcp_refresh_s = mcp_refresh_s
-        self._public_url = public_url
+        self._interval_s = settings.sweep_interval_s
+        self._mcp_refresh_s = settings.mcp_refresh_s
+        self._public_url = settings.public_url
         self._clock = clock
         # A refresh may start a process for each server: no reason to do that whenever a worker
         # starts, so the first one comes with the next period.

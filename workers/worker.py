@@ -149,9 +149,7 @@ async def _sweeping(
         reembedding=activities.reembedding,
         mcp=activities.mcp,
         alerts=activities.alerts,
-        interval_s=settings.sweep_interval_s,
-        mcp_refresh_s=settings.mcp_refresh_s,
-        public_url=settings.public_url,
+        settings=settings,
     )
     running = asyncio.create_task(sweeper.run())
     try:

@@ -46,8 +46,9 @@ def sweeper_of(stack: Stack, clock: Clock | None = None) -> Sweeper:
         reembedding=stack.activities.reembedding,
         mcp=stack.activities.mcp,
         alerts=stack.activities.alerts,
-        interval_s=3600,
-        mcp_refresh_s=PERIOD_S,
+        settings=stack.settings.model_copy(
+            update={"sweep_interval_s": 3600.0, "mcp_refresh_s": PERIOD_S}
+        ),
         clock=clock or Clock(),
     )
 
@@ -192,8 +193,9 @@ async def test_a_check_survives_an_outage_of_temporal(stack: Stack) -> None:
         reembedding=stack.activities.reembedding,
         mcp=stack.activities.mcp,
         alerts=stack.activities.alerts,
-        interval_s=3600,
-        mcp_refresh_s=PERIOD_S,
+        settings=stack.settings.model_copy(
+            update={"sweep_interval_s": 3600.0, "mcp_refresh_s": PERIOD_S}
+        ),
     )
     before = failed_checks()
 

@@ -151,7 +151,7 @@ async def test_what_goes_wrong_with_a_span_is_not_the_problem_of_its_activity() 
 
     with capture_logs() as logs:
         assert await prepare("works") == "works"
-        with pytest.raises(ApplicationError, match="^no$"):
+        with pytest.raises(ApplicationError, match=r"^no$"):
             await prepare("fails")
 
     assert [line["event"] for line in logs] == ["span_lost", "span_lost"]

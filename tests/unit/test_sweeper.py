@@ -9,6 +9,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from schema.names import REEMBED
 from schema.sweeps import SweepPart
+from services.settings import Settings
 from workers.sweeper import Sweeper
 
 FAILED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,8 +56,7 @@ async def test_a_reembedding_that_failed_is_started_again_an_hour_later(
         reembedding=cast("Any", SimpleNamespace(is_any_stale=stale)),
         mcp=cast("Any", None),
         alerts=cast("Any", None),
-        interval_s=15,
-        mcp_refresh_s=300,
+        settings=Settings(_env_file=None),
         clock=(FAILED_AT + later).timestamp,
     )
 
@@ -77,9 +77,7 @@ async def test_a_sweep_names_where_the_turns_that_it_starts_are_seen() -> None:
         reembedding=cast("Any", None),
         mcp=cast("Any", None),
         alerts=cast("Any", None),
-        interval_s=15,
-        mcp_refresh_s=300,
-        public_url="https://chat.example.com",
+        settings=Settings(_env_file=None, public_url="https://chat.example.com"),
     )
 
     await sweeper._start_sweep()
