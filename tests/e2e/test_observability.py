@@ -20,9 +20,9 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from tests.fixtures.programs import program
 from tests.fixtures.prometheus import (
     Prometheus,
-    program,
     promtool,
     rules,
     running_prometheus,
@@ -155,7 +155,7 @@ async def _talk(client: Client, admin: Client, model: ModelControl) -> None:
 async def test_no_alert_and_no_panel_is_empty_and_a_hung_worker_is_seen(
     talk: Callable[[], Awaitable[None]], everturn: EverturnDev, folder: Path
 ) -> None:
-    program("prometheus")
+    program("prometheus/prometheus")
     metrics = {
         name: url.removeprefix("http://").removesuffix("/metrics")
         for name, url in everturn.addresses["metrics"].items()
