@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.namespace import find_problem
 from activities.turn_workflows import TurnWorkflows
+from api.start_pace import StartPace
 from schema.ids import DocumentId, TurnId, UserId, ingestion_workflow_id, turn_workflow_id
 from schema.ingestion import DocumentVersionReference
 from schema.mcp_servers import RefreshMcpServerInput, refresh_workflow_id
@@ -52,6 +53,7 @@ _WRONG_SETUP: Final = frozenset(
 )
 _STARTS_OF_A_USER: Final = 4
 """At a time: hundreds at once would keep Temporal from starting those of others."""
+_AT_ONCE: Final = timedelta()
 _REFRESH_TIMEOUT: Final = timedelta(minutes=5)
 """No worker ran the refresh within this time; the next request starts a new one."""
 _QUEUEING_S: Final = 6.0
@@ -79,12 +81,14 @@ class TemporalGateway:
         client: Client,
         *,
         eager: bool,
+        pace: StartPace | None = None,
         public_url: str | None = None,
         on_cancel: Callable[[TurnId], Awaitable[None]] | None = None,
         refresh_wait_s: float = 36.0,
     ) -> None:
         self._client = client
         self._turns = TurnWorkflows(client)
+        self._pace = pace or StartPace()
         self._public_url = public_url
         self._on_cancel = on_cancel
         self.is_eager = eager
@@ -139,13 +143,14 @@ class TemporalGateway:
         if not accepted.starts_now:
             return True
         user_id = accepted.reference.user_id
+        delay = self._pace.delay(user_id)
         share = self._starts.get(user_id) or asyncio.Semaphore(_STARTS_OF_A_USER)
         self._starts[user_id] = share
         async with share:
-            return await self.start_turn(accepted.reference)
+            return await self.start_turn(accepted.reference, delay=delay)
 
-    async def start_turn(self, turn: TurnReference) -> bool:
-        """Start the turn's workflow; False if Temporal is unavailable.
+    async def start_turn(self, turn: TurnReference, *, delay: timedelta = _AT_ONCE) -> bool:
+        """Start the turn's workflow, which begins after `delay`; False if Temporal is unavailable.
 
         Idempotency: a turn has one workflow, however often it is started.
         """
@@ -164,7 +169,8 @@ class TemporalGateway:
                     static_details=turn_details(turn, memo),
                     memo=memo,
                     priority=share_of(turn.user_id),
-                    request_eager_start=self.is_eager,
+                    request_eager_start=self.is_eager and not delay,
+                    start_delay=delay or None,
                 )
         except WorkflowAlreadyStartedError:
             return True

@@ -233,6 +233,9 @@ class Settings(BaseSettings):
     max_concurrent_workflow_tasks: int = Field(
         6, ge=2, description="The rest waits in Temporal, which is fair between users."
     )
+    user_turns_per_second: float = Field(
+        8.0, gt=0, description="Of a burst beyond that, in each API process, while others chat."
+    )
     shutdown_grace_s: float = Field(
         90.0, ge=0, description="After a signal to stop, for running activities and requests."
     )

@@ -52,7 +52,7 @@ def parse_json(text: str, *, most: int = MAX_JSON_ITEMS) -> tuple[Any, int]:
 
     Errors: ValueError for what is no JSON; TooManyItemsError.
     """
-    items = count_json_items(text, most=most)
+    items = count_json_items(text.encode("utf-8", "surrogatepass"), most=most)
     if items > most:
         raise TooManyItemsError
     try:

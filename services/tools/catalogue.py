@@ -7,7 +7,7 @@ the database count every change, so that a process learns of one at its next tur
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, cast
 
 from cachetools import TTLCache
 from pydantic import JsonValue
@@ -23,7 +23,7 @@ from schema.tables import (
     WorkflowToolRow,
 )
 from schema.tools import ApprovalPolicy, RetryClass, ToolDefinition, ToolKind, qualified_name
-from services.database import Database
+from services.database import Database, GatheredReads
 from services.tools.local_tools import LocalTools
 from services.tools.permission import (
     DEFAULT_SETTINGS,
@@ -77,23 +77,28 @@ class ToolCatalogue:
         self._database = database
         self._local = local
         self._cached: TTLCache[str, ToolSnapshot] = TTLCache(1, lifetime_s)
+        self._reads = GatheredReads(self._read_all)
 
     async def snapshot(self, *, version: int | None = None) -> ToolSnapshot:
         """Return the tools as of some seconds ago at most; at least at `version`."""
         cached = self._cached.get(_ALL)
         if cached is not None and (version is None or cached.version >= version):
             return cached
-        # The snapshot is the same for all users, who may not read the URLs of webhooks.
-        async with self._database.transaction(SERVICE) as session:
-            found = await self._read(session)
-        self._cached[_ALL] = found
-        return found
+        # All calls of an answer ask at once.
+        return cast("ToolSnapshot", await self._reads.get(_ALL))
 
     async def current_snapshot(self) -> ToolSnapshot:
         """Return the tools as they are now."""
         async with self._database.transaction(SERVICE) as session:
             version = await _version(session)
         return await self.snapshot(version=version)
+
+    async def _read_all(self, keys: Collection[str]) -> dict[str, ToolSnapshot]:
+        # The snapshot is the same for all users, who may not read the URLs of webhooks.
+        async with self._database.transaction(SERVICE) as session:
+            found = await self._read(session)
+        self._cached[_ALL] = found
+        return dict.fromkeys(keys, found)
 
     async def _read(self, session: AsyncSession) -> ToolSnapshot:
         # The version first: what changes while the rest is read is read again next time.

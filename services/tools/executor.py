@@ -4,7 +4,7 @@ Does not store, publish or retry: `services/turns/tool_calls.py` and `tool_attem
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -14,10 +14,10 @@ from pydantic import JsonValue
 from schema.result import Err, Ok, Result
 from schema.tools import ApprovalPolicy, ToolDefinition, ToolKind
 from services.auth.accounts import AccountCache
-from services.tools.catalogue import ToolCatalogue
+from services.tools.catalogue import ToolCatalogue, ToolSnapshot
 from services.tools.definition import ToolExecution, ToolOutcome, bounded
 from services.tools.offered_schema import names_of_input
-from services.tools.permission import Verdict, audience_of, verdict
+from services.tools.permission import ToolSettings, Verdict, audience_of, verdict
 from services.tools.schema_errors import SAME_NAMES, shortened
 from services.tools.validation import InputValidation
 
@@ -60,11 +60,16 @@ class ToolExecutor:
         self._runners = runners
         self._validation = InputValidation()
 
+    async def known(self, names: Collection[str]) -> ToolSnapshot:
+        """Return all tools as they were a few seconds ago at most; now, if some name is newer."""
+        found = await self._catalogue.snapshot()
+        if all(name in found.definitions for name in names):
+            return found
+        return await self._catalogue.current_snapshot()
+
     async def find(self, name: str) -> ToolDefinition | None:
         """Return the tool with this name, with the administrators' settings applied."""
-        tool = (await self._catalogue.snapshot()).find(name)
-        # The tool may be newer than the cached snapshot.
-        return (await self._catalogue.current_snapshot()).find(name) if tool is None else tool
+        return (await self.known([name])).find(name)
 
     async def ready(
         self,
@@ -79,10 +84,11 @@ class ToolExecutor:
         Shapes: `schema` is the one that the model was offered, if it is no longer the tool's own.
         The input is in the tool's own names.
         """
-        tool = await self.find(name)
+        tools = await self.known([name])
+        tool = tools.find(name)
         if tool is None:
             return Err(_refusal(f"Tool `{shortened(name)}` not found."))
-        if not await self._may_run(tool, execution):
+        if not await self._may_run(tool, tools.settings_of(name), execution):
             return Err(_refusal(f"Tool `{name}` is not available."))
         schema = schema or tool.input_schema
         # Only a model knows the properties by other names.
@@ -109,7 +115,9 @@ class ToolExecutor:
             return outcome
         return bounded(outcome)
 
-    async def _may_run(self, tool: ToolDefinition, execution: ToolExecution) -> bool:
+    async def _may_run(
+        self, tool: ToolDefinition, settings: ToolSettings, execution: ToolExecution
+    ) -> bool:
         """Return whether the permission that the tool was offered with still holds.
 
         A trial, which is outside a turn, needs none.
@@ -119,7 +127,6 @@ class ToolExecutor:
         account = await self._accounts.get(execution.actor.user_id)
         if account is None or tool.approval is ApprovalPolicy.DENY:
             return False
-        settings = (await self._catalogue.snapshot()).settings_of(tool.name)
         return verdict(tool.name, settings, audience_of(account)) is Verdict.PERMITTED
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from schema.events import EventData
+from schema.tools import ToolDefinition
 from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
@@ -363,16 +364,20 @@ class ModelCalls:
 
         Calls beyond the limit have failed already.
         """
-        return tuple([await self._reference(call) for call in calls[: self._max_tool_calls]])
+        made = calls[: self._max_tool_calls]
+        if not made:
+            return ()
+        tools = await self._tools.known([call.name for call in made])
+        return tuple(_reference(call, tools.find(call.name)) for call in made)
 
-    async def _reference(self, call: RequestedCall) -> ToolCallReference:
-        tool = await self._tools.find(call.name)
-        if tool is None:
-            return ToolCallReference(id=call.id, name="unknown", instant=True)
-        return ToolCallReference(
-            id=call.id,
-            name=tool.name,
-            instant=tool.instant,
-            needs_approval=call.needs_approval,
-            timeout_s=None if tool.instant else tool.timeout.total_seconds(),
-        )
+
+def _reference(call: RequestedCall, tool: ToolDefinition | None) -> ToolCallReference:
+    if tool is None:
+        return ToolCallReference(id=call.id, name="unknown", instant=True)
+    return ToolCallReference(
+        id=call.id,
+        name=tool.name,
+        instant=tool.instant,
+        needs_approval=call.needs_approval,
+        timeout_s=None if tool.instant else tool.timeout.total_seconds(),
+    )

@@ -18,14 +18,13 @@ from tests.running_everturn.beside import (
     ALL_QUEUES,
     Beside,
     beside,
-    free_port,
     run_command,
     worker_beside,
 )
 from tests.running_everturn.changed_turns import WaitingTurn
 from tests.running_everturn.checks import assert_paid_for, assert_stream_is_whole
 from tests.running_everturn.client import Client
-from tests.running_everturn.process import EVERTURN
+from tests.running_everturn.process import EVERTURN, free_port
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.tools import CallingTurn, administrator, register_webhook
 from tests.running_everturn.waiting import eventually

@@ -7,10 +7,10 @@ import httpx2
 
 from everturn_client import AsyncEverturn
 from tests.fakes.scripted_model.scripts import Script
-from tests.running_everturn.beside import Beside, beside, free_port, run_command, worker_beside
+from tests.running_everturn.beside import Beside, beside, run_command, worker_beside
 from tests.running_everturn.checks import assert_paid_for, assert_stream_is_whole
 from tests.running_everturn.client import Client, EventStream
-from tests.running_everturn.process import EVERTURN
+from tests.running_everturn.process import EVERTURN, free_port
 from tests.running_everturn.stack import ScriptedStack
 
 WORKER = "worker-turns"

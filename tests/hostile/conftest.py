@@ -10,9 +10,10 @@ from typing import Any, Final
 import pytest
 
 from tests.load.samples import Spread, spread
-from tests.running_everturn.bystanders import QUIET, Bystanders, Noticed, Others
+from tests.running_everturn.bystanders import Bystanders, Noticed, Others
 from tests.running_everturn.client import Client
-from tests.running_everturn.stack import ScriptedStack, scripted_model, scripted_stack
+from tests.running_everturn.model import RemoteModel
+from tests.running_everturn.stack import ScriptedStack, scripted_stack
 
 SETTINGS: Final = {
     # Where the webhooks and MCP servers of tests are.
@@ -30,14 +31,14 @@ SETTINGS: Final = {
 """Bounds that are minutes by default are seconds here, so that a test can wait for them."""
 
 _LAST: Final = "test_afterwards.py"
-_NOTICED: Final = pytest.StashKey[dict[str, Noticed]]()
-_QUIET_ROUNDS: Final = 6
+_BYSTANDERS: Final = pytest.StashKey[Bystanders]()
+_QUIET_ROUNDS: Final = 10
 
 
 @pytest.fixture(scope="session")
 async def shared_stack() -> AsyncIterator[ScriptedStack]:
     async with (
-        scripted_model() as (model, url),
+        RemoteModel.started() as (model, url),
         scripted_stack(model, url, settings=SETTINGS) as scripted,
     ):
         yield scripted
@@ -48,7 +49,7 @@ async def bystanders(
     shared_stack: ScriptedStack, request: pytest.FixtureRequest
 ) -> AsyncIterator[Bystanders]:
     async with Bystanders.of(shared_stack) as bystanders:
-        request.config.stash[_NOTICED] = bystanders.noticed
+        request.config.stash[_BYSTANDERS] = bystanders
         yield bystanders
 
 
@@ -98,24 +99,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 -- pytest exports no type for it
     """Print what others noticed during each attack."""
-    rows = config.stash.get(_NOTICED, {})
-    if not rows:
+    bystanders = config.stash.get(_BYSTANDERS, None)
+    if bystanders is None:
         return
     terminalreporter.section("others during each attack, median and 95th percentile in ms")
-    head = ("attack", "rounds", "first token", "", "a read", "", "this test", "API, MiB", "workers")
-    line = "{:<42} {:>6} {:>11} {:>11} {:>9} {:>11} {:>9} {:>8} {:>8}"
+    line = "{:<42} {:>6} {:>11} {:>11} {:>9} {:>11} {:>8} {:>8}"
+    head = ("attack", "rounds", "first token", "", "a read", "", "API, MiB", "workers")
     terminalreporter.write_line(line.format(*head))
-    calm_turn, calm_read = spread(rows[QUIET].first_tokens), spread(rows[QUIET].reads)
-    for attack, row in rows.items():
+    for attack, row in bystanders.noticed.items():
         if len(row.first_tokens) > 1:
-            cells = (*_cells(row.first_tokens, calm_turn), *_cells(row.reads, calm_read))
-            sizes = (f"{row.stalled_ms:.0f}", f"{row.api_mib:.0f}", f"{row.workers_mib:.0f}")
+            calm = bystanders.calm_beside(row)
+            cells = (
+                *_cells(row.first_tokens, spread(calm.first_tokens)),
+                *_cells(row.reads, spread(calm.reads)),
+            )
+            sizes = (f"{row.api_mib:.0f}", f"{row.workers_mib:.0f}")
             terminalreporter.write_line(line.format(attack, len(row.first_tokens), *cells, *sizes))
+    calm = Noticed.joined(bystanders.quiet)
+    cells = (*_cells(calm.first_tokens), *_cells(calm.reads))
+    terminalreporter.write_line(line.format("none", len(calm.first_tokens), *cells, "", ""))
 
 
-def _cells(milliseconds: list[float], calm: Spread) -> tuple[str, str]:
+def _cells(milliseconds: list[float], calm: Spread | None = None) -> tuple[str, str]:
     seen = spread(milliseconds)
-    return (
-        f"{seen.p50:.0f} {seen.p95:.0f}",
-        f"{seen.p50 / calm.p50:.1f}x {seen.p95 / calm.p95:.1f}x",
-    )
+    times = "" if calm is None else f"{seen.p50 / calm.p50:.1f}x {seen.p95 / calm.p95:.1f}x"
+    return f"{seen.p50:.0f} {seen.p95:.0f}", times

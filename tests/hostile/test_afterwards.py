@@ -5,12 +5,12 @@ from typing import Final
 
 import pytest
 
-from tests.hostile.test_crowded_queue import CROWD
-from tests.running_everturn.bystanders import ENOUGH, QUIET, WORKERS, Bystanders
+from tests.load.samples import spread
+from tests.running_everturn.bystanders import WORKERS, Bystanders
 
 # Allocators keep what they have once had, caches fill: a leak of what attacks send is far more.
 _GROWTH_MIB: Final = 200
-_TIMES: Final = 4
+_TIMES: Final = 2
 _STALL_MS: Final = 2_000
 _STALL_TIMES: Final = 15
 """On a busy machine, quiet rounds take longer too."""
@@ -26,15 +26,20 @@ async def test_memory_is_as_before_all_attacks(
 
 
 async def test_no_attack_kept_others_waiting(bystanders: Bystanders) -> None:
-    quiet = bystanders.noticed[QUIET]
-    usual_ms = median(quiet.first_tokens)
-    stall_ms = max(_STALL_MS, _STALL_TIMES * usual_ms)
-
-    # A crowd has a bound of its own.
-    attacks = [name for name in bystanders.noticed if name not in {QUIET, CROWD}]
-    assert attacks
-    for attack in attacks:
-        noticed = bystanders.noticed[attack]
+    assert bystanders.noticed
+    for attack, noticed in bystanders.noticed.items():
+        calm = bystanders.calm_beside(noticed)
+        stall_ms = max(_STALL_MS, _STALL_TIMES * median(calm.first_tokens))
         assert max(noticed.first_tokens + noticed.reads) < stall_ms, attack
-        if len(noticed.first_tokens) >= ENOUGH:
-            assert median(noticed.first_tokens) < _TIMES * usual_ms, attack
+        assert _has_kept(noticed.first_tokens, calm.first_tokens), f"{attack}: first tokens"
+        assert _has_kept(noticed.reads, calm.reads), f"{attack}: reads"
+
+
+def _has_kept(during_ms: list[float], calm_ms: list[float]) -> bool:
+    """Whether the 95th percentile may well be at most twice that of quiet rounds.
+
+    Then five rounds in a hundred take longer; chance makes more than a quarter of them in one
+    of ten thousand cases.
+    """
+    longest_ms = _TIMES * spread(calm_ms).p95
+    return sum(took_ms > longest_ms for took_ms in during_ms) <= 1 + len(during_ms) // 4

@@ -59,8 +59,8 @@ async def test_hundreds_of_tool_calls_in_one_answer_are_made_up_to_a_bound(
     asked = []
 
     async with others(question) as more:
-        while more():
-            everturn.model.add_raw(RawAnswer(question, answer))
+        while await more():
+            everturn.model.add_raw(RawAnswer(match=question, chunks=answer))
             everturn.model.add(Script(match=question, text="Done."))
             chat = await client.new_chat()
             async with client.ask(question, chat_id=chat) as stream:
@@ -85,19 +85,23 @@ async def test_a_model_that_pauses_for_ever_is_asked_as_often_as_a_turn_has_step
 ) -> None:
     question = "pauses for ever"
     pause = whole(*text("And then "), stop_reason="pause_turn")
-    everturn.model.add_raw(RawAnswer(question, pause, repeat=_MAX_STEPS + 1))
-    chat = await client.new_chat()
+    asked = []
 
-    async with others(question), client.ask(question, chat_id=chat) as stream:
-        events = await stream.to_end()
+    async with others(question) as more:
+        while await more():
+            everturn.model.add_raw(RawAnswer(match=question, chunks=pause, repeat=_MAX_STEPS))
+            chat = await client.new_chat()
+            async with client.ask(question, chat_id=chat) as stream:
+                events = await stream.to_end()
+            assert names(events)[-2:] == ["error", "done"]
+            assert rebuild(events) == "And then " * _MAX_STEPS
+            asked.append((chat, stream.turn_id))
 
-    assert names(events)[-2:] == ["error", "done"]
-    assert (await client.turn(stream.turn_id))["error"]["code"] == "MAX_STEPS_EXCEEDED"
-    assert rebuild(events) == "And then " * _MAX_STEPS
-    assert len(everturn.model.requests_matching(question)) == _MAX_STEPS
-    rows = await everturn.ledger(stream.turn_id)
+    chat, turn_id = asked[-1]
+    assert (await client.turn(turn_id))["error"]["code"] == "MAX_STEPS_EXCEEDED"
+    assert len(everturn.model.requests_matching(question)) == len(asked) * _MAX_STEPS
+    rows = await everturn.ledger(turn_id)
     assert [(row["status"], row["output_tokens"]) for row in rows] == [("settled", 5)] * _MAX_STEPS
-    everturn.model.clear_scripts()
     await client.send(chat, "Hello")
 
 
@@ -117,7 +121,7 @@ async def test_an_answer_that_ends_oddly_is_completed_with_a_notice(
     everturn: ScriptedStack, client: Client, end: str
 ) -> None:
     (answer, notice), question = ODD[end], f"ends with {end}"
-    everturn.model.add_raw(RawAnswer(question, answer))
+    everturn.model.add_raw(RawAnswer(match=question, chunks=answer))
 
     async with client.ask(question) as stream:
         events = await stream.to_end()

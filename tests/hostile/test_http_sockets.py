@@ -21,7 +21,7 @@ async def test_a_header_of_50_mb_is_refused_and_never_held(
 ) -> None:
     before = bystanders.resident_mib("api")
     async with others("a header of 50 MB") as more:
-        while more():
+        while await more():
             stranger = await RawClient.connect(everturn.api)
             sending = asyncio.create_task(send(stranger, _HEAD + b"X: ", b"a" * _PIECE, times=800))
             refusal = await stranger.refusal()
@@ -54,7 +54,7 @@ async def test_bodies_of_thousands_of_unknown_fields_are_refused(
     fields = b",".join(b'"k%d":1' % number for number in range(80_000))
     request = b"%sContent-Length: %d\r\n\r\n{%s}" % (_BODY, len(fields) + 2, fields)
     async with others("bodies of 80,000 unknown fields") as more:
-        while more():
+        while await more():
             stranger = await RawClient.connect(everturn.api)
             stranger.say(request)
             status, headers, _ = await stranger.response()
@@ -94,7 +94,7 @@ async def test_a_body_in_pieces_of_one_byte_is_refused(
 ) -> None:
     head = _BODY + b"Transfer-Encoding: chunked\r\n\r\n"
     async with others("a body in chunks of one byte") as more:
-        while more():
+        while await more():
             stranger = await RawClient.connect(everturn.api)
             sending = asyncio.create_task(send(stranger, head, b"1\r\na\r\n" * 10_000, times=100))
             refusal = await stranger.refusal()

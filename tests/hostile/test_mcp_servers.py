@@ -65,11 +65,14 @@ async def test_floods_end_with_their_calls_and_the_next_call_works(
     assert server["status"] == "healthy"
     assert "`long_job` (runs only as a task" in server["problem"]
 
-    async with others("an MCP server that floods a call with pings"):
-        flooded = await called(everturn, admin, server["name"], "pings")
+    floods = 0
+    async with others("an MCP server that floods a call with pings") as more:
+        while await more():
+            flooded = await called(everturn, admin, server["name"], "pings")
+            floods += 1
+            assert flooded.status == "failed"
 
-    assert flooded.status == "failed"
-    assert len(hostile.received) < 400
+    assert len(hostile.received) < 400 * floods
     other = await called(everturn, admin, server["name"], "wrong_id")
     assert "different request" in other.output
     assert (await called(everturn, admin, server["name"], "fine")).output == "ok"
@@ -81,7 +84,7 @@ async def test_a_result_of_a_million_items_is_an_error_for_the_model(
     server = await registered(admin, hostile)
 
     async with others("results of a million items") as more:
-        while more():
+        while await more():
             items = await called(everturn, admin, server["name"], "items")
             event = await called(everturn, admin, server["name"], "items_event")
             assert (items.status, event.status) == ("failed", "failed")
@@ -118,11 +121,13 @@ async def test_no_turn_waits_for_a_server_that_refuses_its_calls(
     await admin.request("PATCH", f"/admin/tools/{tool}", {"timeoutS": 600})
     hostile.challenge = "Bearer"
 
-    async with others("an MCP server that refuses its calls"):
-        outcomes = [
-            await (await CallingTurn.begin(everturn, admin, tool)).end() for _turn in range(2)
-        ]
+    outcomes = []
+    async with others("an MCP server that refuses its calls") as more:
+        while await more():
+            turn = await CallingTurn.begin(everturn, admin, tool)
+            outcomes.append(await turn.end())
 
+    assert len(outcomes) > 1
     for outcome in outcomes:
         assert outcome.status == "failed"
         assert "repeating the call does not help" in outcome.output

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -24,8 +24,6 @@ from workers.demo_model.wire import sse_event
 _ATTEMPTS = int(SETTINGS["EVERTURN_MODEL_ATTEMPTS"])
 _STREAM = {"content-type": "text/event-stream"}
 _MEGABYTE = 1024 * 1024
-
-Chunks = Callable[[], Iterable[bytes]]
 
 
 def _delta(**delta: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
@@ -55,15 +53,15 @@ def _many_items() -> Iterator[bytes]:
     [
         (
             "a page in place of an answer",
-            lambda: [b"<html>Welcome</html>"],
+            [b"<html>Welcome</html>"],
             {"content-type": "text/html"},
         ),
-        ("a line of 10 MB", _endless_line, _STREAM),
-        ("50,000 single characters", _single_characters, _STREAM),
-        ("an event of 300,000 items", _many_items, _STREAM),
+        ("a line of 10 MB", _endless_line(), _STREAM),
+        ("50,000 single characters", _single_characters(), _STREAM),
+        ("an event of 300,000 items", _many_items(), _STREAM),
         (
             "200 MB in 200 KB",
-            lambda: [gzip.compress(b"data: " + b"x" * 200 * _MEGABYTE, 1)],
+            [gzip.compress(b"data: " + b"x" * 200 * _MEGABYTE, 1)],
             _STREAM | {"content-encoding": "gzip"},
         ),
     ],
@@ -75,21 +73,26 @@ async def test_what_is_no_answer_ends_the_turn_after_its_attempts(
     others: Others,
     *,
     question: str,
-    chunks: Chunks,
+    chunks: Iterable[bytes],
     headers: dict[str, str],
 ) -> None:
-    made = [*chunks()]
-    everturn.model.add_raw(RawAnswer(question, lambda: made, headers=headers, repeat=_ATTEMPTS))
-    chat = await client.new_chat()
+    answer = RawAnswer(match=question, chunks=[*chunks], headers=headers, repeat=_ATTEMPTS)
+    asked = []
 
-    async with others(question), client.ask(question, chat_id=chat) as stream:
-        events = await stream.to_end()
+    async with others(question) as more:
+        while await more():
+            everturn.model.add_raw(answer)
+            chat = await client.new_chat()
+            async with client.ask(question, chat_id=chat) as stream:
+                events = await stream.to_end()
+            assert names(events)[-2:] == ["error", "done"]
+            assert names(events).count("error") == 1
+            assert events[-1].status == "failed"
+            asked.append((chat, stream.turn_id))
 
-    assert names(events)[-2:] == ["error", "done"]
-    assert names(events).count("error") == 1
-    assert events[-1].status == "failed"
-    assert len(everturn.model.requests_matching(question)) == _ATTEMPTS
-    ledger = await everturn.ledger(stream.turn_id)
+    chat, turn_id = asked[-1]
+    assert len(everturn.model.requests_matching(question)) == len(asked) * _ATTEMPTS
+    ledger = await everturn.ledger(turn_id)
     assert [row["status"] for row in ledger] == ["failed"] * _ATTEMPTS
     assert all(row["estimated"] and row["input_tokens"] for row in ledger)
     await client.send(chat, "Hello")
@@ -100,7 +103,7 @@ async def test_an_answer_that_drips_is_left_in_time(
 ) -> None:
     question = "a byte every tenth of a second"
     drops = [sse_event(message_start()), *[b":"] * 500]
-    everturn.model.add_raw(RawAnswer(question, lambda: drops, pause_s=0.1))
+    everturn.model.add_raw(RawAnswer(match=question, chunks=drops, pause_s=0.1))
 
     async with others(question), client.ask(question) as stream:
         events = await stream.to_end()
@@ -135,20 +138,25 @@ async def test_an_input_that_cannot_be_stored_runs_no_tool(
         *[_delta(type="input_json_delta", partial_json=piece) for piece in pieces],
         {"type": "content_block_stop", "index": 0},
     ]
-    everturn.model.add_raw(RawAnswer(question, whole(*call, stop_reason="tool_use")))
+    answer = RawAnswer(match=question, chunks=whole(*call, stop_reason="tool_use"))
+    asked = []
 
-    async with others(attack), client.ask(question) as stream:
-        events = await stream.to_end()
+    async with others(attack, rounds=4) as more:
+        while await more():
+            everturn.model.add_raw(answer)
+            async with client.ask(question) as stream:
+                events = await stream.to_end()
+            assert (names(events).count("done"), events[-1].status) == (1, "completed")
+            assert "error" not in names(events)
+            asked.append(stream.turn_id)
 
-    assert (names(events).count("done"), events[-1].status) == (1, "completed")
-    assert "error" not in names(events)
     requests = everturn.model.requests_matching(question)
-    assert len(requests) == 2
+    assert len(requests) == 2 * len(asked)
     body = requests[-1].body
     assert body is not None
     (result,) = body["messages"][-1]["content"]
     assert (result["type"], result["is_error"]) == ("tool_result", True)
-    ledger = await everturn.ledger(stream.turn_id)
+    ledger = await everturn.ledger(asked[-1])
     assert [row["status"] for row in ledger] == ["settled"] * 2
 
 
@@ -188,20 +196,25 @@ async def test_an_odd_answer_is_paid_once_and_stored(
     end: dict[str, Any],
     estimated: bool,
 ) -> None:
-    everturn.model.add_raw(RawAnswer(question, whole(*events, **end), repeat=_ATTEMPTS))
+    answer = RawAnswer(match=question, chunks=whole(*events, **end))
+    asked = []
 
-    async with others("odd answers"), client.ask(question) as stream:
-        seen = await stream.to_end()
+    async with others("odd answers", rounds=3) as more:
+        while await more():
+            everturn.model.add_raw(answer)
+            async with client.ask(question) as stream:
+                seen = await stream.to_end()
+            assert (rebuild(seen), seen[-1].status) == ("Hello", "completed")
+            assert not {"error", "tool_call"} & set(names(seen))
+            asked.append(stream.turn_id)
 
-    assert (rebuild(seen), seen[-1].status) == ("Hello", "completed")
-    assert not {"error", "tool_call"} & set(names(seen))
-    assert len(everturn.model.requests_matching(question)) == 1
-    (row,) = await everturn.ledger(stream.turn_id)
+    assert len(everturn.model.requests_matching(question)) == len(asked)
+    (row,) = await everturn.ledger(asked[-1])
     assert (row["status"], row["estimated"]) == ("settled", estimated)
     if not estimated:
         assert (row["input_tokens"], row["output_tokens"]) == (10, 5)
     temporal = await everturn.temporal()
-    history = await temporal.get_workflow_handle(f"turn-{stream.turn_id}").fetch_history()
+    history = await temporal.get_workflow_handle(f"turn-{asked[-1]}").fetch_history()
     assert "private" not in history.to_json()
 
 
@@ -217,8 +230,8 @@ async def test_a_message_in_place_of_a_stream_is_the_answer(
     }
     everturn.model.add_raw(
         RawAnswer(
-            question,
-            lambda: [json.dumps(message).encode()],
+            match=question,
+            chunks=[json.dumps(message).encode()],
             headers={"content-type": "application/json"},
         )
     )

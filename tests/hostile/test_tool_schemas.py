@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -157,15 +157,17 @@ async def test_a_tool_that_the_provider_refuses_is_left_out_once_and_for_all(
 ) -> None:
     question, tool = uuid4().hex, f"{server}__query"
 
-    def refusal() -> Iterable[bytes]:
-        sent = tools_in(everturn.model.requests_matching(question)[-1])
-        where = f"tools.{sent.index(tool)}.custom." if names_it else ""
-        message = f"{where}input_schema: not supported by this model"
-        error = {"type": "invalid_request_error", "message": message}
-        yield json.dumps({"type": "error", "error": error}).encode()
-
+    async with admin.ask("which tools there are") as before:
+        await before.to_end()
+    sent = tools_in(everturn.model.requests_matching("which tools there are")[-1])
+    where = f"tools.{sent.index(tool)}.custom." if names_it else ""
+    message = f"{where}input_schema: not supported by this model"
+    error = {"type": "invalid_request_error", "message": message}
+    refusal = json.dumps({"type": "error", "error": error}).encode()
     json_type = {"content-type": "application/json"}
-    everturn.model.add_raw(RawAnswer(question, refusal, status=400, headers=json_type))
+    everturn.model.add_raw(
+        RawAnswer(match=question, chunks=[refusal], status=400, headers=json_type)
+    )
 
     async with others("schemas that providers refuse"), admin.ask(question) as stream:
         events = await stream.to_end()

@@ -1,9 +1,16 @@
 """Stopping a turn: at once, at the provider's socket, with what was said and spent kept."""
 
+import asyncio
+from datetime import timedelta
 from uuid import UUID
 
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import CancelledError
+
+from api.temporal_gateway import TemporalGateway
 from schema.errors import ErrorCode
-from schema.ids import ChatId, TurnId, UserId
+from schema.ids import ChatId, TurnId, UserId, new_id, turn_workflow_id
 from schema.names import TOOLS_QUEUE
 from schema.turns import FinishTurnInput, TurnReference, TurnStatus
 from tests.fakes.scripted_model.scripts import Script, ToolCall
@@ -198,3 +205,19 @@ async def test_a_client_that_leaves_stops_nothing(user: ApiUser, stack: Stack) -
 
     assert named(rest, "done")[0].data["status"] == "completed"
     await user.check_whole(chat, stream.seen + rest)
+
+
+async def test_a_turn_that_is_to_begin_later_is_stopped_at_once(stack: Stack) -> None:
+    gateway = TemporalGateway(stack.temporal, eager=False)
+    turn = TurnReference(
+        turn_id=TurnId(new_id()), chat_id=ChatId(new_id()), user_id=UserId(new_id()), model="m"
+    )
+    assert await gateway.start_turn(turn, delay=timedelta(minutes=5))
+
+    assert await gateway.cancel_turn(turn.turn_id)
+
+    running = stack.temporal.get_workflow_handle(turn_workflow_id(turn.turn_id))
+    async with asyncio.timeout(20):
+        with pytest.raises(WorkflowFailureError) as ended:
+            await running.result()
+    assert isinstance(ended.value.cause, CancelledError)

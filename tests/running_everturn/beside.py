@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from tests.running_everturn.process import free_port
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.waiting import eventually
 
@@ -64,13 +64,6 @@ class Beside:
         """Return its exit code when it has ended."""
         async with asyncio.timeout(_ENDED_WITHIN_S):
             return await self._process.wait()
-
-
-def free_port() -> int:
-    """Return a port of loopback that was free just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ They run in a process of their own, one request after another: turns that stream
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -19,37 +19,45 @@ from tests.load.client import LoadClient
 from tests.load.samples import Request, Sample
 from tests.running_everturn.stack import ScriptedStack
 
-More = Callable[[], bool]
-"""Says whether a short attack is to be repeated: too few rounds were measured during it."""
-Others = Callable[[str], AbstractAsyncContextManager[More]]
-"""Lets ordinary users go on while an attack, named by the argument, runs."""
+More = Callable[[], Awaitable[bool]]
+"""Waits for the next round of the others, to repeat a short attack in it; False after enough."""
+Others = Callable[..., AbstractAsyncContextManager[More]]
+"""Lets ordinary users go on while an attack runs: see `Bystanders.during`."""
 
 WORKERS: Final = ("worker-turns", "worker-tools")
-QUIET: Final = "none"
-ENOUGH: Final = 12
-"""Rounds from which a percentile is more than the largest value."""
+ENOUGH: Final = 20
+"""Rounds from which a 95th percentile is not the largest value."""
 _CHATS: Final = 4
-_LOOKS_EVERY_S: Final = 0.01
 
 
 @dataclass(slots=True)
 class Noticed:
     """What others noticed during attacks of one name.
 
-    Units: milliseconds until a turn's first token, for a read, and for which the test's own
-    process, where the attack and the model are, stood still at most; MiB resident, the largest
-    that was seen.
+    Units: milliseconds until a turn's first token, and for a read; MiB resident, the largest that
+    was seen. `began_after` counts the groups of quiet rounds before the first attack.
     """
 
     first_tokens: list[float] = field(default_factory=list)
     reads: list[float] = field(default_factory=list)
-    stalled_ms: float = 0.0
     api_mib: float = 0.0
     workers_mib: float = 0.0
+    began_after: int = 0
+
+    @classmethod
+    def joined(cls, several: Sequence[Self]) -> Self:
+        """Return the rounds of several."""
+        return cls(
+            [first_ms for each in several for first_ms in each.first_tokens],
+            [read_ms for each in several for read_ms in each.reads],
+        )
 
 
 class Bystanders:
-    """The users, and what they noticed by the names of attacks, `QUIET` where there was none."""
+    """The users, and what they noticed by the names of attacks.
+
+    `quiet` are groups of rounds without an attack, as they were between attacks.
+    """
 
     def __init__(self, everturn: ScriptedStack, client: LoadClient) -> None:
         self._everturn = everturn
@@ -57,8 +65,12 @@ class Bystanders:
         self._rounds: Iterator[tuple[Request, ...]] = cycle(())
         self.resident_before: dict[tuple[str, ...], float] = {}
         self._over = asyncio.Event()
+        self._begun = asyncio.Event()
         self._port = urlsplit(everturn.api).port or 0
-        self.noticed: defaultdict[str, Noticed] = defaultdict(Noticed)
+        self.quiet: list[Noticed] = []
+        self.noticed: defaultdict[str, Noticed] = defaultdict(
+            lambda: Noticed(began_after=len(self.quiet))
+        )
 
     @classmethod
     @asynccontextmanager
@@ -73,25 +85,37 @@ class Bystanders:
             await client.stop()
 
     @asynccontextmanager
-    async def during(self, attack: str) -> AsyncIterator[More]:
-        """Go on chatting while the block runs.
+    async def during(self, attack: str, *, rounds: int = ENOUGH) -> AsyncIterator[More]:
+        """Go on chatting while the block runs; what it yields ends after so many rounds.
 
+        Attacks that share a row, by their name, need fewer rounds each.
         Errors: RuntimeError where one of their requests fails.
         """
         noticed = self.noticed[attack]
+        until = len(noticed.first_tokens) + rounds
         chatting = asyncio.create_task(self._chat(noticed))
-        watching = asyncio.create_task(_watch_own_loop(noticed))
+
+        async def more() -> bool:
+            if chatting.done() or len(noticed.first_tokens) >= until:
+                return False
+            await self._begun.wait()
+            return not chatting.done()
+
         try:
-            yield lambda: len(noticed.first_tokens) < ENOUGH and not chatting.done()
+            yield more
         finally:
-            watching.cancel()
             self._over.set()
             await chatting
 
     async def go_on(self, rounds: int) -> None:
         """Chat for so many rounds while nothing else happens."""
+        self.quiet.append(Noticed())
         for _ in range(rounds):
-            await self._chat_once(self.noticed[QUIET])
+            await self._chat_once(self.quiet[-1])
+
+    def calm_beside(self, noticed: Noticed) -> Noticed:
+        """Return the quiet rounds just before and just after attacks: the machine may be busy."""
+        return Noticed.joined(self.quiet[noticed.began_after - 1 : noticed.began_after + 1])
 
     def resident_mib(self, *names: str) -> float:
         """Return the memory of these processes now."""
@@ -126,8 +150,16 @@ class Bystanders:
 
     async def _chat(self, noticed: Noticed) -> None:
         self._over.clear()
-        while not self._over.is_set():
-            await self._chat_once(noticed)
+        try:
+            while not self._over.is_set():
+                self._begin()
+                await self._chat_once(noticed)
+        finally:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._begun.set()
+        self._begun = asyncio.Event()
 
     async def _chat_once(self, noticed: Noticed) -> None:
         turn, read = await self._run(next(self._rounds))
@@ -141,12 +173,3 @@ class Bystanders:
 
     async def _run(self, requests: Sequence[Request]) -> list[Sample]:
         return await self._client.run(requests, concurrency=1)
-
-
-async def _watch_own_loop(noticed: Noticed) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        began = loop.time()
-        await asyncio.sleep(_LOOKS_EVERY_S)
-        late_ms = 1000 * (loop.time() - began - _LOOKS_EVERY_S)
-        noticed.stalled_ms = max(noticed.stalled_ms, late_ms)

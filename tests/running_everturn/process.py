@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,13 @@ def environment(**settings: str) -> dict[str, str]:
     ours = {"PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1", "EVERTURN_RATE_LIMITS": "false"}
     ours["EVERTURN_MEMORY_EXTRACTION"] = "false"
     return inherited | ours | settings
+
+
+def free_port() -> int:
+    """Return a port of loopback that was free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 @dataclass(frozen=True, slots=True)

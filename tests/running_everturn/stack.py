@@ -15,16 +15,17 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from services.settings import Settings
 from tests.fakes.scripted_model.model import ScriptedModel
 from tests.fakes.scripted_model.server import serve
+from tests.running_everturn.model import RemoteModel
 from tests.running_everturn.process import environment
 from workers.embedded.stack import DevelopmentStack
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedStack:
-    """Everything that `everturn dev` runs; the model is in this process and outlives the rest."""
+    """Everything that `everturn dev` runs; the model outlives the rest."""
 
     stack: DevelopmentStack
-    model: ScriptedModel
+    model: ScriptedModel | RemoteModel
 
     @property
     def api(self) -> str:
@@ -54,7 +55,7 @@ class ScriptedStack:
 
 @asynccontextmanager
 async def scripted_stack(
-    model: ScriptedModel,
+    model: ScriptedModel | RemoteModel,
     model_url: str,
     *,
     data_dir: Path | None = None,

@@ -20,6 +20,7 @@ from api.service_groups import (
     ToolServices,
     TurnServices,
 )
+from api.start_pace import StartPace
 from api.temporal_gateway import TemporalGateway
 from services.alerts import AlertService, OnAlert
 from services.audit import AuditService
@@ -152,6 +153,7 @@ async def open_api_services(
         temporal = TemporalGateway(
             client,
             eager=eager,
+            pace=StartPace(per_second=settings.user_turns_per_second),
             public_url=settings.public_url,
             on_cancel=partial(announce_stop, foundation.redis),
         )

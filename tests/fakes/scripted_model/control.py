@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.fakes.scripted_model.model import ScriptedModel
+from tests.fakes.scripted_model.raw_answers import RawAnswer
 from tests.fakes.scripted_model.request_log import new_request_id
 from tests.fakes.scripted_model.scripts import Script
 from workers.demo_model.wire import Refusal
@@ -29,6 +30,7 @@ def control_routes(model: ScriptedModel) -> list[Route]:
     return [
         Route("/demo/scripts", partial(_add_scripts, model), methods=["POST"]),
         Route("/demo/scripts", partial(_clear_scripts, model), methods=["DELETE"]),
+        Route("/demo/raw-answers", partial(_add_raw, model), methods=["POST"]),
         Route("/demo/requests", partial(_list_requests, model), methods=["GET"]),
         Route("/demo/release/{name}", partial(_release, model), methods=["POST"]),
     ]
@@ -43,6 +45,15 @@ async def _add_scripts(model: ScriptedModel, request: Request) -> Response:
     for script in parsed if isinstance(parsed, list) else [parsed]:
         model.add(script)
     return JSONResponse({"unused_scripts": model.unused_scripts}, 201)
+
+
+async def _add_raw(model: ScriptedModel, request: Request) -> Response:
+    """Queue the raw answer in the body."""
+    try:
+        model.add_raw(RawAnswer.model_validate_json(await request.body()))
+    except ValidationError as error:
+        return _error(Refusal(400, str(error)))
+    return Response(status_code=201)
 
 
 async def _clear_scripts(model: ScriptedModel, _: Request) -> Response:

@@ -1,9 +1,10 @@
 """Answers byte by byte: what a provider sends that does not keep to the Messages API."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict
 from starlette.types import Receive, Scope, Send
 
 from tests.fakes.scripted_model.connection import AnswerEndedError, Connection
@@ -11,30 +12,32 @@ from tests.fakes.scripted_model.request_log import RequestRecord
 from workers.demo_model.answers import Usage
 from workers.demo_model.wire import sse_event
 
-_EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8"}
+_EVENT_STREAM: Final = {"content-type": "text/event-stream; charset=utf-8"}
 
 
-@dataclass(frozen=True, slots=True)
-class RawAnswer:
+class RawAnswer(BaseModel):
     """The response to the next `repeat` requests whose newest user text contains `match`.
 
-    `chunks` returns what is written, each chunk at once, `pause_s` after the one before. Without
-    `ends` the connection then stays open in silence until the client leaves.
+    `chunks` are written each at once, `pause_s` after the one before. Without `ends` the connection
+    then stays open in silence until the client leaves.
     """
 
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
     match: str
-    chunks: Callable[[], Iterable[bytes]]
+    chunks: tuple[bytes, ...]
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=lambda: _EVENT_STREAM)
+    headers: dict[str, str] = _EVENT_STREAM
     repeat: int = 1
     pause_s: float = 0.0
     ends: bool = True
 
 
-def whole(*events: dict[str, Any], **of_end: Any) -> Callable[[], Iterable[bytes]]:  # noqa: ANN401 -- JSON
-    """Return chunks of a stream that begins and ends as the API wants, with `events` between."""
-    wire = b"".join(map(sse_event, (message_start(), *events, *message_end(**of_end))))
-    return lambda: [wire]
+def whole(*events: dict[str, Any], **of_end: Any) -> tuple[bytes, ...]:  # noqa: ANN401 -- JSON
+    """Return a stream in one chunk that begins and ends as the API wants, with `events` between."""
+    return (b"".join(map(sse_event, (message_start(), *events, *message_end(**of_end)))),)
 
 
 def message_start(*, input_tokens: int = 10) -> dict[str, Any]:
@@ -113,7 +116,7 @@ class RawPlayback:
     async def _play(self, connection: Connection) -> None:
         await connection.start(self.answer.status, dict(self.answer.headers))
         self.record.start(self.answer.status, Usage())
-        async for chunk in _paced(self.answer.chunks(), connection, self.answer.pause_s):
+        async for chunk in _paced(self.answer.chunks, connection, self.answer.pause_s):
             connection.write(chunk)
             await connection.flush()
         if not self.answer.ends:
