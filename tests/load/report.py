@@ -65,6 +65,7 @@ class Line:
 
 
 _HEADINGS = ("what", "processes", "Everturn", "floor", "difference", "ratio", "target", "")
+_NUMERIC = {"Everturn", "floor", "difference", "ratio"}
 
 
 @dataclass(slots=True)
@@ -136,8 +137,11 @@ def _commit() -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numeric = range(2, 6)
+    """Return a table without the columns that no row fills."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    rows = list(zip(*columns, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = {index for index, heading in enumerate(rows[0]) if heading in _NUMERIC}
 
     def line(cells: Iterable[str]) -> str:
         padded = (

@@ -25,7 +25,7 @@ from tests.load.samples import Request, Sample
 from workers.embedded.logs import Terminal
 from workers.embedded.stack import Commands, DevelopmentStack
 
-_PROCESSES = ("postgres", "valkey", "temporal", "demo-model", "api", "worker-turns", "worker-tools")
+PROCESSES = ("postgres", "valkey", "temporal", "demo-model", "api", "worker-turns", "worker-tools")
 _USERS = 32
 MODEL = "demo-model"
 """The process that stands for the provider; no side's own."""
@@ -134,7 +134,7 @@ class Stage:
 
     def cpu(self) -> CpuTimes:
         """Read the CPU of every process of the stack."""
-        pids = {name: self.stack.pid(name) for name in _PROCESSES}
+        pids = {name: self.stack.pid(name) for name in PROCESSES}
         return CpuTimes.now({name: pid for name, pid in pids.items() if pid is not None})
 
     def floor_cpu(self) -> CpuTimes:
@@ -150,35 +150,44 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(directory: Path, shape: Shape) -> AsyncIterator[Stage]:
-    """Open everything, with the users signed up."""
-    with _environment(
-        EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER),
-        EVERTURN_RATE_LIMITS="false",
-        # Where the webhooks of the bench are.
-        EVERTURN_ALLOWED_PRIVATE_HOSTS="127.0.0.1",
-        ANTHROPIC_API_KEY="",
-    ):
+async def open_stack(directory: Path, **settings: str) -> AsyncIterator[DevelopmentStack]:
+    """Open a stack like that of `everturn dev`, with the scripted model and without rate limits."""
+    with _environment(EVERTURN_RATE_LIMITS="false", ANTHROPIC_API_KEY="", **settings):
         stack = DevelopmentStack(
             directory,
             settings=Settings(api_port=0),
             terminal=Terminal(Console(file=StringIO())),
             commands=Commands(demo_model=(sys.executable, "-m", "tests.fakes.scripted_model")),
         )
-        async with stack, _floor(stack.addresses.model) as (floor_port, floor_pid):
-            client = await LoadClient.start()
-            try:
-                stage = Stage(
-                    shape=shape,
-                    stack=stack,
-                    client=client,
-                    floor_port=floor_port,
-                    floor_pid=floor_pid,
-                )
-                await stage.sign_up()
-                yield stage
-            finally:
-                await client.stop()
+        async with stack:
+            yield stack
+
+
+@asynccontextmanager
+async def open_stage(directory: Path, shape: Shape) -> AsyncIterator[Stage]:
+    """Open everything, with the users signed up."""
+    async with (
+        open_stack(
+            directory,
+            EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER),
+            # Where the webhooks of the bench are.
+            EVERTURN_ALLOWED_PRIVATE_HOSTS="127.0.0.1",
+        ) as stack,
+        _floor(stack.addresses.model) as (floor_port, floor_pid),
+    ):
+        client = await LoadClient.start()
+        try:
+            stage = Stage(
+                shape=shape,
+                stack=stack,
+                client=client,
+                floor_port=floor_port,
+                floor_pid=floor_pid,
+            )
+            await stage.sign_up()
+            yield stage
+        finally:
+            await client.stop()
 
 
 @asynccontextmanager

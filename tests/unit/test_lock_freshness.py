@@ -3,7 +3,7 @@
 import pytest
 from packaging.requirements import Requirement
 
-from tests.lock_freshness import installer_problems, problems_of, unhashed
+from tests.lock_freshness import direct_problems, installer_problems, problems_of, unhashed
 
 HASH = "--hash=sha256:" + "0" * 64
 
@@ -37,3 +37,13 @@ def test_a_package_of_this_repository_is_not_pinned_but_what_it_requires_is() ->
 
     assert "httpx2 is not pinned but required by everturn-client" in problems
     assert not [problem for problem in problems if problem.startswith("everturn-client")]
+
+
+def test_what_is_not_installed_here_must_still_be_pinned_as_required() -> None:
+    needed = [Requirement("locust>=2.47"), Requirement("matplotlib>=3.11")]
+
+    assert direct_problems("locust==2.47\nmatplotlib==3.12\n", needed) == []
+    assert direct_problems("locust==2.46\n", needed) == [
+        "locust is pinned at 2.46 but locust>=2.47 is required",
+        "matplotlib is pinned at None but matplotlib>=3.11 is required",
+    ]
