@@ -1,6 +1,7 @@
 """What the processes of an end-to-end run emit beside answers quotes nobody and discloses nothing.
 
-That is: logs, metrics, histories with all that Temporal knows of each run, and error messages.
+That is: logs, metrics, traces, histories with all that Temporal knows of each run, and error
+messages.
 """
 
 import json
@@ -10,6 +11,7 @@ from uuid import uuid4
 import httpx
 from temporalio.client import Client as TemporalClient
 
+from tests.fixtures.collector import Collector
 from tests.running_everturn.client import Client
 from tests.running_everturn.model import ModelControl
 from tests.running_everturn.process import EverturnDev
@@ -22,7 +24,11 @@ IN_MISTAKES = ("path", "query", "field", "login", "password")
 
 
 async def test_nothing_that_people_or_models_wrote_and_no_secret_leaves(
-    client: Client, admin: Client, model: ModelControl, everturn: EverturnDev
+    client: Client,
+    admin: Client,
+    model: ModelControl,
+    everturn: EverturnDev,
+    collector: Collector,
 ) -> None:
     planted = (*OF_PEOPLE, *OF_MODELS, *OF_OPERATORS, *IN_MISTAKES)
     words = {where: f"planted{where}{uuid4().hex}" for where in planted}
@@ -33,6 +39,7 @@ async def test_nothing_that_people_or_models_wrote_and_no_secret_leaves(
 
     emitted = {"errors": "\n".join(errors)}
     emitted.update([emission async for emission in emissions(everturn, turns)])
+    emitted["traces"] = await traces(collector, turns)
 
     secrets = {
         "access": client.token,
@@ -47,6 +54,7 @@ async def test_nothing_that_people_or_models_wrote_and_no_secret_leaves(
     for turn_id in turns:
         assert turn_id in emitted["api"]
         assert turn_id in emitted["worker-turns"]
+        assert turn_id in emitted["traces"]
 
 
 async def set_up(admin: Client, words: dict[str, str]) -> None:
@@ -135,6 +143,15 @@ async def emissions(everturn: EverturnDev, turns: list[str]) -> AsyncIterator[tu
     yield "terminal", everturn.output
     for log in (everturn.data / "logs").glob("*.log"):
         yield log.stem, log.read_text()
+
+
+async def traces(collector: Collector, turns: list[str]) -> str:
+    """Return all that the collector was sent, the spans of these turns included."""
+    for turn_id in turns:
+        await collector.until(
+            turn_id, lambda spans: "invoke_agent everturn" in {each.span.name for each in spans}
+        )
+    return b"\n".join(collector.bodies).decode(errors="replace")
 
 
 def generated_secrets(everturn: EverturnDev) -> dict[str, str]:
