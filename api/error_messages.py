@@ -80,6 +80,7 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
         ),
     },
     SignInRefusal: {
+        SignInRefusal.SIGN_UP_CLOSED: _forbidden("Sign-up is closed. Ask an administrator."),
         SignInRefusal.EMAIL_TAKEN: _EMAIL_TAKEN,
         SignInRefusal.KEY_REUSED: _KEY_REUSED,
         SignInRefusal.WRONG_CREDENTIALS: _unauthenticated("Wrong email or password."),

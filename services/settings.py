@@ -150,6 +150,7 @@ class Settings(BaseSettings):
         le=60,
         description="How long a change of role, status or plan takes in workers, or without Redis.",
     )
+    sign_up: bool = True
     issuers: tuple[Any, ...] = Field(
         (), description="External issuers whose access tokens are accepted."
     )
@@ -180,6 +181,9 @@ class Settings(BaseSettings):
     max_concurrent_tool_calls: int = Field(200, ge=1)
     allowed_private_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
     mcp_refresh_s: float = Field(300.0, gt=0, description="Between listings of MCP servers' tools.")
+    mcp_commands: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None, description="What MCP servers over stdio may run; none means anything."
+    )
     mcp_home: Path | None = Field(None, description="Where MCP servers that are processes live.")
     mcp_memory_mb: int = Field(1024, ge=16, description="Of such a server and all it starts.")
     mcp_processes: int = Field(256, ge=1, description="Such a server and all it starts.")
@@ -297,7 +301,9 @@ class Settings(BaseSettings):
     def _unset(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("models", "trusted_proxies", "allowed_private_hosts", mode="before")
+    @field_validator(
+        *("models", "trusted_proxies", "allowed_private_hosts", "mcp_commands"), mode="before"
+    )
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):

@@ -34,7 +34,8 @@ router = GroupRouter("/auth", tag="auth")
     name="auth.signup",
     status_code=201,
     summary="Create an account",
-    responses=error_docs(ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT) | RATE_LIMITED_DOCS,
+    responses=error_docs(ErrorCode.FORBIDDEN, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT)
+    | RATE_LIMITED_DOCS,
     dependencies=[AUTH_LIMITED, REPEATED_SIGN_UP_LIMITED],
 )
 async def sign_up(

@@ -37,6 +37,7 @@ _log = structlog.get_logger(__name__)
 class SignInRefusal(StrEnum):
     """Why a sign-up or sign-in was refused."""
 
+    SIGN_UP_CLOSED = "sign_up_closed"
     EMAIL_TAKEN = "email_taken"
     KEY_REUSED = "key_reused"
     WRONG_CREDENTIALS = "wrong_credentials"
@@ -44,7 +45,7 @@ class SignInRefusal(StrEnum):
 
 
 class AuthService:
-    """Signs users up, in and out. Errors: DatabaseUnavailableError."""
+    """Signs users up, in and out; up only if `sign_up_open`. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -52,11 +53,14 @@ class AuthService:
         sessions: Sessions,
         passwords: Passwords,
         invalidation: CacheInvalidation,
+        *,
+        sign_up_open: bool = True,
     ) -> None:
         self._database = database
         self._invalidation = invalidation
         self._sessions = sessions
         self._passwords = passwords
+        self._sign_up_open = sign_up_open
 
     async def sign_up(
         self, request: SignUpRequest, *, key: str | None
@@ -66,6 +70,8 @@ class AuthService:
         Idempotency: retrying with the same key and request signs the same account in again. A key
         belongs to the email that it came with, so that no other account can use it up.
         """
+        if not self._sign_up_open:
+            return Err(SignInRefusal.SIGN_UP_CLOSED)
         password_hash = await self._passwords.hash(request.password)
         user = UserRow(id=new_id(), email=request.email, display_name=request.display_name)
         async with self._database.transaction(SERVICE) as session:

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -153,7 +153,7 @@ def _oauth_owner(server: str) -> str:
 
 
 class ServerAddresses:
-    """Reads addresses from rows."""
+    """Reads addresses from rows; of processes only those that run one of `commands`, if any."""
 
     def __init__(
         self,
@@ -162,7 +162,9 @@ class ServerAddresses:
         *,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         processes: int = DEFAULT_PROCESSES,
+        commands: Collection[str] = (),
     ) -> None:
+        self._commands = commands
         self._secrets = ServerSecrets(vault)
         self._homes = homes
         self._memory_bytes = memory_bytes
@@ -171,8 +173,13 @@ class ServerAddresses:
     def address_of(self, row: McpServerRow) -> ServerAddress:
         """Return how to connect to the row's server.
 
-        Errors: UnreadableSecretError; McpServerError if it can't have a home directory.
+        Errors: UnreadableSecretError; McpServerError for another command, or if it can't have a
+        home directory.
         """
+        if self._commands and row.command is not None and row.command not in self._commands:
+            raise McpServerError(
+                f"{row.command} is not among the commands of EVERTURN_MCP_COMMANDS."
+            )
         return ServerAddress(
             command=row.command,
             args=tuple(row.args),

@@ -28,6 +28,7 @@ async def test_nothing_that_people_or_models_wrote_and_no_secret_leaves(
     admin: Client,
     model: ModelControl,
     everturn: EverturnDev,
+    *,
     collector: Collector,
 ) -> None:
     planted = (*OF_PEOPLE, *OF_MODELS, *OF_OPERATORS, *IN_MISTAKES)

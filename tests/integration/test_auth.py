@@ -1,6 +1,7 @@
 """Accounts: who is let in, with what, and for how long."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -8,12 +9,16 @@ import httpx
 import jwt
 import pytest
 
+from api.app import create_app
 from schema.ids import UserId
 from services.auth.credentials import AccessTokens
 from services.auth.sessions import REFRESH_GRACE
 from services.settings import Settings
 from tests.fixtures.api_user import PASSWORD, ApiUser
 from tests.fixtures.database import Inspection
+from tests.fixtures.serving import serving
+from tests.fixtures.stack import Stack, api_client
+from workers.composition.api import open_api_services
 
 
 async def log_in(http: httpx.AsyncClient, email: str, password: str = PASSWORD) -> httpx.Response:
@@ -38,6 +43,29 @@ async def test_signing_up_signs_in(user: ApiUser) -> None:
     assert me.json()["data"]["email"] == user.email
     assert user.session["tokenType"] == "Bearer"
     assert user.session["expiresIn"] == 15 * 60
+
+
+async def test_where_sign_up_is_closed_accounts_sign_in_and_none_is_created(
+    user: ApiUser, stack: Stack
+) -> None:
+    closed = replace(
+        stack.foundation, settings=stack.settings.model_copy(update={"sign_up": False})
+    )
+    async with (
+        open_api_services(closed, stack.temporal, eager=False) as services,
+        serving(create_app(services, max_body_bytes=10_000)) as origin,
+        api_client(origin) as http,
+    ):
+        body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+        refused = await http.post("/auth/signup", json=body)
+        existing = await http.post("/auth/signup", json=body | {"email": user.email})
+        signed_in = await log_in(http, user.email)
+        missing = await log_in(http, body["email"])
+
+    assert refused.status_code == existing.status_code == 403
+    assert refused.json()["error"]["message"] == "Sign-up is closed. Ask an administrator."
+    assert signed_in.status_code == 200
+    assert missing.status_code == 401
 
 
 async def test_the_password_signs_in_and_another_does_not(

@@ -18,6 +18,7 @@ from tests.fixtures.api_user import ApiUser
 from tests.fixtures.mcp import arguments
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
+from workers.composition.tools import make_vault
 
 
 def new_name() -> str:
@@ -207,6 +208,30 @@ async def test_secrets_whose_key_is_gone_make_a_server_fail(admin: ApiUser, stac
     assert outcome.status == "failing"
     shown = (await admin.request("GET", f"/admin/mcp-servers/{made['name']}")).json()["data"]
     assert "EVERTURN_ENCRYPTION_KEYS" in shown["problem"]
+
+
+async def test_a_command_that_operators_do_not_allow_is_not_run(
+    admin: ApiUser, stack: Stack, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    made = await registered(
+        admin, transport="stdio", command="/usr/bin/touch", args=[str(ran)], env={"TOKEN": "hush"}
+    )
+    vault, homes = make_vault(stack.settings), HomeDirectories()
+    addresses = ServerAddresses(vault, homes, commands=(sys.executable,))
+    refresh = McpRefresh(stack.foundation.database, addresses, allowed_hosts=())
+    await refreshed(admin, made["name"])
+    assert ran.exists()
+    ran.unlink()
+
+    outcome = await refresh.refresh(await reference(stack, made["name"]))
+
+    assert outcome.status == "failing"
+    shown = (await admin.request("GET", f"/admin/mcp-servers/{made['name']}")).json()["data"]
+    assert shown["problem"] == (
+        "/usr/bin/touch is not among the commands of EVERTURN_MCP_COMMANDS."
+    )
+    assert not ran.exists()
 
 
 async def test_a_tool_list_from_before_a_reconfiguration_is_dropped(

@@ -121,7 +121,9 @@ async def open_accounts(
         try:
             yield AccountServices(
                 callers=Callers(tokens, known.api_keys, outside, accounts, sessions=known.sessions),
-                sign_in=AuthService(database, sessions, passwords, invalidation),
+                sign_in=AuthService(
+                    database, sessions, passwords, invalidation, sign_up_open=settings.sign_up
+                ),
                 users=UserService(database, passwords, invalidation),
                 preferences=PreferencesService(
                     database, accounts, invalidation, models=settings.models

@@ -71,6 +71,7 @@ async def make_mcp_pool(
         homes,
         memory_bytes=settings.mcp_memory_mb * 1024 * 1024,
         processes=settings.mcp_processes,
+        commands=settings.mcp_commands or (),
     )
     servers = ServerConfigurations(database, lifetime_s=settings.account_cache_s, on_alert=on_alert)
     allowed_hosts, changes = settings.allowed_private_hosts or (), ToolChanges()
