@@ -10,10 +10,16 @@ from typing import Final
 # activity holds it: so a worker presumed dead can't reclaim what was given to another. The
 # number counts all attempts, whichever activity or run they belong to. The step's ledger row is
 # opened with it, before any request is sent. A turn with a requested cancellation claims nothing,
-# nor does one that can't reserve what the attempt may cost.
+# nor does one that can't reserve what the attempt may cost, nor one that has ended: its workflow
+# may be of a backup of Temporal. A repetition of its last call finds that completed.
 BEGIN: Final = """
 WITH turn AS (
-    SELECT cancel_requested_at IS NOT NULL AS is_to_stop, api_key_id FROM turns WHERE id = $1
+    SELECT cancel_requested_at IS NOT NULL
+           OR (status IN ('completed', 'failed', 'cancelled') AND NOT EXISTS (
+               SELECT FROM steps WHERE turn_id = $1 AND step = $2 AND steps.status = 'completed'
+           )) AS is_to_stop,
+           api_key_id
+    FROM turns WHERE id = $1
 ), room AS MATERIALIZED (
     SELECT reserved.* FROM turn CROSS JOIN LATERAL everturn_reserve(
         $3, api_key_id, $1, $2, 'model', '', NULL, false, $11, $12, $13, $14, $15) AS reserved

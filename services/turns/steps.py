@@ -1,7 +1,7 @@
 """A step and its ledger row: which execution holds its newest attempt, its result, its cost.
 
 AttemptOvertakenError    another execution holds a newer attempt, or the step is done
-TurnStoppedError         the turn is to be cancelled: no more requests are made for it
+TurnStoppedError         the turn has ended or is to be: no more requests are made for it
 OverBudgetError          what the attempt may cost does not fit a budget
 AttemptsLostError        too many processes died with the step
 """
@@ -51,10 +51,10 @@ class AttemptOvertakenError(Exception):
 
 
 class TurnStoppedError(Exception):
-    """The turn is to be cancelled, so the model is not called again."""
+    """The turn has ended or is to be cancelled, so the model is not called again."""
 
     def __init__(self) -> None:
-        super().__init__("The turn is to be cancelled.")
+        super().__init__("The turn has ended or is to be cancelled.")
 
 
 class OverBudgetError(Exception):

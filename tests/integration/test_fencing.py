@@ -12,7 +12,14 @@ from schema.result import Ok
 from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 from services.events.writer import Appended, NotAppended, OvertakenError, stream_key
-from services.turns.steps import AttemptOvertakenError, Claim, NewAttempt, Steps, StoredAnswer
+from services.turns.steps import (
+    AttemptOvertakenError,
+    Claim,
+    NewAttempt,
+    Steps,
+    StoredAnswer,
+    TurnStoppedError,
+)
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 
@@ -109,6 +116,23 @@ async def test_an_attempt_notices_that_the_stream_has_lost_its_newest_event(stac
 
     assert behind is NotAppended.UNKNOWN
     assert await length(stack, turn_id) == 1
+
+
+async def test_a_workflow_of_a_turn_that_has_ended_asks_no_model_and_reserves_nothing(
+    user: ApiUser, stack: Stack
+) -> None:
+    turn, steps = await running_turn(user, stack), steps_of(stack)
+    await finish(stack, turn)
+
+    with pytest.raises(TurnStoppedError):
+        await steps.begin(
+            CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100),
+            Claim("run from a backup", "activity", 1),
+            max_tokens=4_096,
+        )
+
+    assert await stack.inspection.charges(str(turn.turn_id)) == []
+    assert (await stack.inspection.turn(str(turn.turn_id)))["status"] == "cancelled"
 
 
 async def test_an_older_execution_cannot_take_a_step_back(user: ApiUser, stack: Stack) -> None:
