@@ -26,8 +26,8 @@ PAGE: Final = (ROOT / "docs" / "installation.md").read_text()
 ANSWER: Final = "Six times seven is 42."
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def with_values(block: str, values: Mapping[str, object]) -> str:
