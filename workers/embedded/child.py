@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import psutil
 
@@ -20,13 +21,32 @@ from workers.embedded.os_user import OsUser
 from workers.startup import START_SIGNAL_VARIABLE
 
 _PR_SET_PDEATHSIG = 1
+# Looked up here: a child between fork and exec should do little.
+_C_LIBRARY = ctypes.CDLL(None)
+
+
+class Process(Protocol):
+    """What is needed of a process, whichever process is its parent."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait until it has ended; return its exit code, that of a signal being negative."""
+        ...
 
 
 class Child:
-    """A process in a separate session, so that Ctrl-C reaches only the supervisor."""
+    """A process in a separate session, so that Ctrl-C reaches only the supervisor.
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    `start_signal` is the pipe to its standard input, if it awaits the signal.
+    """
+
+    def __init__(self, process: Process, start_signal: int | None) -> None:
         self._process = process
+        self._start_signal = start_signal
         self.pid = process.pid
 
     @classmethod
@@ -46,26 +66,28 @@ class Child:
         """
         if awaits_start_signal:
             env = {**(os.environ if env is None else env), START_SIGNAL_VARIABLE: "1"}
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE if awaits_start_signal else asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=asyncio.subprocess.STDOUT,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),
-            user=user.uid if user else None,
-            group=user.gid if user else None,
-            extra_groups=[] if user else None,
-        )
-        return cls(process)
+        with standard_input(awaits_start_signal=awaits_start_signal) as (source, start_signal):
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=source,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=partial(die_with, os.getpid()),
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=[] if user else None,
+            )
+        return cls(process, start_signal)
 
     def send_start_signal(self) -> None:
         """Let a process go on that awaits the signal."""
-        if self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(b"\n")
-            self._process.stdin.close()
+        if self._start_signal is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._start_signal, b"\n")
+            self._close_start_signal()
 
     async def wait(self) -> int:
         """Wait until it has ended, then end what it left behind; return its exit code."""
@@ -73,6 +95,7 @@ class Child:
             return await self._process.wait()
         finally:
             self.kill()
+            self._close_start_signal()
 
     async def end(self, stop_signal: signal.Signals, grace: timedelta) -> None:
         """Ask it to stop, kill it after `grace`, and kill what is left of it."""
@@ -99,6 +122,11 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(self.pid, number)
 
+    def _close_start_signal(self) -> None:
+        if self._start_signal is not None:
+            os.close(self._start_signal)
+            self._start_signal = None
+
     def _descendants(self) -> list[psutil.Process]:
         """Return those below, since some (the backends of Postgres) leave the group."""
         try:
@@ -114,23 +142,38 @@ def _kill_all(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """Make the kernel end the child when the supervisor is gone, kill -9 included.
+@contextlib.contextmanager
+def standard_input(*, awaits_start_signal: bool) -> Iterator[tuple[int, int | None]]:
+    """Yield what a child reads, and the pipe through which the start signal reaches it.
+
+    The pipe is left open, unless the launch fails.
+    """
+    if awaits_start_signal:
+        source, start_signal = os.pipe()
+    else:
+        source, start_signal = os.open(os.devnull, os.O_RDONLY), None
+    try:
+        yield source, start_signal
+    except BaseException:
+        if start_signal is not None:
+            os.close(start_signal)
+        raise
+    finally:
+        os.close(source)
+
+
+def die_with(parent: int) -> None:
+    """Make the kernel end this process when its parent is gone, kill -9 included.
 
     Runs in the child after the change of user, which would clear the setting. The signal comes
     when the thread that forked ends: processes are to be launched from the main thread.
     Source: prctl(2), PR_SET_PDEATHSIG.
     """
     if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)  # the supervisor died before the line above
-
-    return bind
+        return
+    _C_LIBRARY.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # the parent died before the line above
 
 
 # psutil derives creation times from the time of boot, which moves when the clock is set.

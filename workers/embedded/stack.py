@@ -1,7 +1,6 @@
 """The stack of `everturn dev`: the embedded servers and Everturn's own processes on top."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -11,6 +10,7 @@ from schema.names import DEV_BUILD_ID
 from services.settings import Settings
 from workers.embedded.addresses import ServerAddresses, StackAddresses
 from workers.embedded.data_directory import DataDirectory
+from workers.embedded.fork_server import EVERTURN, ForkServer
 from workers.embedded.logs import Terminal
 from workers.embedded.ports import LOOPBACK, Ports, accepts, answers, require_free
 from workers.embedded.servers import DEFAULT_NAMESPACE, EmbeddedServers
@@ -24,7 +24,7 @@ _STOP_S = 5.0
 
 
 def _everturn(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "workers", *arguments)
+    return (*EVERTURN, *arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ class Applications:
 
     settings: Settings
     commands: Commands
+    fork_server: ForkServer
     servers: ServerAddresses
     auth_secret: str
     encryption_key: str
@@ -101,6 +102,7 @@ class Applications:
             name="demo-model",
             command=(*self.commands.demo_model, str(port)),
             env=self._environment(),
+            fork_server=self.fork_server,
             ready=lambda: accepts(port),
             on_terminal=True,
         )
@@ -114,6 +116,7 @@ class Applications:
             | {"EVERTURN_MIGRATION_DATABASE_URL": self.servers.migration_database},
             after=("postgres",),
             early=True,
+            fork_server=self.fork_server,
             one_shot=True,
             ready_timeout=timedelta(minutes=5),
         )
@@ -125,6 +128,7 @@ class Applications:
             env=self._environment() | self._metrics_environment("api"),
             after=after,
             early=True,
+            fork_server=self.fork_server,
             on_start_signal=self.on_api_start,
             ready=lambda: answers(f"{self.api}/api/v1/health/ready"),
             stop_timeout=self._stop_timeout,
@@ -138,6 +142,7 @@ class Applications:
             env=self._environment() | self._metrics_environment(name),
             after=after,
             early=True,
+            fork_server=self.fork_server,
             ready=lambda: answers(self._origin(name) + "/ready"),
             stop_timeout=self._stop_timeout,
             on_terminal=True,
@@ -228,6 +233,7 @@ class DevelopmentStack(EmbeddedServers):
         super().__init__(data_dir, ephemeral=ephemeral, terminal=terminal)
         self._settings = settings
         self._commands = commands or Commands()
+        self._fork_server = ForkServer()
         self._applications: Applications | None = None
 
     @property
@@ -262,7 +268,10 @@ class DevelopmentStack(EmbeddedServers):
         """Stop everything in order, and release the data directory."""
         if self._directory is not None:
             self._addresses_file.unlink(missing_ok=True)
-        await super().close()
+        try:
+            await super().close()
+        finally:
+            await self._fork_server.close()
 
     @property
     def _addresses_file(self) -> Path:
@@ -273,6 +282,7 @@ class DevelopmentStack(EmbeddedServers):
         self._applications = Applications(
             settings=self._settings,
             commands=self._commands,
+            fork_server=self._fork_server,
             servers=super().addresses,
             auth_secret=directory.secrets.auth_secret,
             encryption_key=directory.secrets.encryption_key,

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from workers.embedded.child import Child, ProcessRegister
 from workers.embedded.errors import ProcessDiedError, ProcessNotReadyError
+from workers.embedded.fork_server import ForkServer
 from workers.embedded.logs import ProcessLog, Terminal
 from workers.embedded.os_user import OsUser
 
@@ -35,6 +36,7 @@ class ProcessSpec:
     user: OsUser | None = None
     after: tuple[str, ...] = ()
     early: bool = False
+    fork_server: ForkServer | None = None
     on_start_signal: Callable[[], None] | None = None
     prepare: Callable[[], Awaitable[None]] | None = None
     ready: Probe | None = None
@@ -184,7 +186,9 @@ class SupervisedProcess:
             await self.spec.prepare()
         try:
             async with self._log.sink() as output:
-                self._child = await Child.launch(
+                server = self.spec.fork_server
+                launch = Child.launch if server is None else server.launch
+                self._child = await launch(
                     self.spec.command,
                     output=output,
                     env=self.spec.env,
