@@ -41,7 +41,11 @@ class IngestionStatus(StrEnum):
 
 
 class Ingestion(WireModel):
-    """A version's ingestion; `problem` is why it failed."""
+    """A version's ingestion.
+
+    `problem` is why it failed, or what may be wrong with the text of a version that is ready: a
+    guessed charset, garbled parts.
+    """
 
     status: IngestionStatus
     problem: str | None

@@ -35,6 +35,8 @@ from services.database import Database
 from services.embeddings import Embedder, Purpose
 from services.knowledge.extraction.documents import ContentType, ExtractionRefusal
 from services.knowledge.extraction.extractor import Extractor
+from services.knowledge.extraction.garbling import garbled_share
+from services.knowledge.extraction.plain_text import decoded
 from services.knowledge.passages import Passage, split
 from services.knowledge.rows import is_version, light, progress_from_row, reference_from_row
 
@@ -68,6 +70,26 @@ def sentence_of(problem: ExtractionRefusal | IngestionProblem) -> str:
     return _SENTENCES[problem]
 
 
+_WORTH_A_LOOK: Final = 0.05
+_PARTLY_GARBLED: Final = (
+    "Parts of the text are garbled: some of the document's fonts don't say which characters they "
+    "show. Check the text, or upload it in another format."
+)
+
+
+def notice_of(content_type: ContentType, source: bytes, text: str) -> str | None:
+    """Return what may be wrong with the text of a document that was read, or None."""
+    if content_type is ContentType.PDF:
+        return _PARTLY_GARBLED if garbled_share(text) > _WORTH_A_LOOK else None
+    charset = None if content_type is ContentType.HTML else decoded(source)[1]
+    if charset is None:
+        return None
+    return (
+        f"The text was read as {charset.replace('cp125', 'windows-125')}, by what it looks like. "
+        "If letters are wrong, upload it with its charset."
+    )
+
+
 _DELETED: Final = IngestionProgress(status=None)
 # A document at the limits, its text and its passages take some 100 MB.
 _EXTRACTIONS_AT_ONCE: Final = 4
@@ -80,6 +102,7 @@ class _Extracted:
 
     text: str
     passages: Sequence[Passage]
+    notice: str | None
 
 
 class Ingestion:
@@ -180,7 +203,8 @@ class Ingestion:
         passages = await asyncio.to_thread(split, text.value, content_type)
         if isinstance(passages, Err):
             return passages
-        return Ok(_Extracted(text.value, passages.value))
+        notice = await asyncio.to_thread(notice_of, content_type, source, text.value)
+        return Ok(_Extracted(text.value, passages.value, notice))
 
     async def _keep(
         self, version: DocumentVersionReference, extracted: Result[_Extracted, ExtractionRefusal]
@@ -193,6 +217,7 @@ class Ingestion:
             if row is None or _is_extracted(row):
                 return _progress_of(row)
             row.content = kept.text
+            row.problem = kept.notice
             row.passage_count = len(kept.passages)
             await session.flush()
             await _insert(session, version, kept.passages)

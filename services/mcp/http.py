@@ -18,6 +18,7 @@ from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, RequestId, jsonrp
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from services.mcp.bodies import RepairedLines, chunks_of, read_body
 from services.mcp.challenges import challenge_in, named
 from services.mcp.errors import McpServerError, Outlook, is_away_by
 from services.mcp.limits import (
@@ -200,7 +201,7 @@ class IsolatedRequests(httpx2.AsyncBaseTransport):
             pending.on_close = lambda: self._pending.pop(request_id, None)
             pending.event_of = lambda failure: self._failures.event(failure, request_id)
             return _with_stream(response, _Stream(response, _StreamLimit(), pending))
-        content = await _read(response)
+        content = await read_body(response)
         if has_too_many_items(content):
             raise TooLargeError(MAX_ANSWER_BYTES)
         whole = httpx2.Response(response.status_code, headers=response.headers, content=content)
@@ -290,9 +291,10 @@ class _Stream(httpx2.AsyncByteStream):
 
     def __init__(self, response: httpx2.Response, limit: _StreamLimit, pending: _Pending) -> None:
         self._response = response
-        self._chunks = _chunks(response)
+        self._chunks = chunks_of(response)
         self._limit = limit
         self._pending = pending
+        self._lines = RepairedLines()
         self._has_ended = False
 
     def __aiter__(self) -> Self:
@@ -306,7 +308,7 @@ class _Stream(httpx2.AsyncByteStream):
                 wait_s = self._limit.wait_s(chunk)
                 if wait_s is not None:
                     await asyncio.sleep(wait_s)
-                    return chunk
+                    return self._lines.feed(chunk)
                 pending.failure = _TOO_MUCH
         ending = b"" if pending.failure is None else pending.event_of(pending.failure)
         if self._has_ended or not ending:
@@ -378,23 +380,3 @@ def _with_stream(response: httpx2.Response, stream: _Stream) -> httpx2.Response:
 
 def _media_type(response: httpx2.Response) -> str:
     return str(response.headers.get("content-type", "")).lower().partition(";")[0].strip()
-
-
-def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
-    stream = response.stream
-    if not isinstance(stream, httpx2.AsyncByteStream):  # pragma: no cover -- the library's own
-        raise TypeError("the stream is not asynchronous")
-    return aiter(stream)
-
-
-async def _read(response: httpx2.Response) -> bytes:
-    content, weight = bytearray(), 0
-    try:
-        async for chunk in _chunks(response):
-            content += chunk
-            weight += weight_of(chunk)
-            if weight > MAX_ANSWER_BYTES:
-                raise TooLargeError(MAX_ANSWER_BYTES)
-    finally:
-        await response.aclose()
-    return bytes(content)

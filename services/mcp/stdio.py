@@ -24,6 +24,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from services.mcp import cage
 from services.mcp.addresses import DEFAULT_MEMORY_BYTES, DEFAULT_PROCESSES
+from services.mcp.bodies import repaired
 from services.mcp.cage import Order
 from services.mcp.errors import McpServerError, Outlook
 from services.mcp.limits import MAX_ANSWER_BYTES, Line, Traffic, bounded_lines
@@ -174,7 +175,7 @@ class StdioServer:
         if line.is_too_long:
             return SessionMessage(self._traffic.oversized_answer(line))
         try:
-            message = jsonrpc_message_adapter.validate_json(line.text, by_name=False)
+            message = jsonrpc_message_adapter.validate_json(repaired(line.text), by_name=False)
         except ValueError:
             replacement = self._traffic.unreadable_answer(line)
             return None if replacement is None else SessionMessage(replacement)

@@ -7,7 +7,15 @@ time of the connection. TLS still verifies the name of the host, without resolvi
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,7 +31,8 @@ from services.outgoing.hosts import AllowedHosts, is_public
 _CONNECT_TIMEOUT_S: Final = 5.0
 _MAX_ADDRESSES: Final = 6
 _THREADS: Final = 16
-_MAX_HEAD_BYTES: Final = 128 * 1024
+_MOST_AROUND_BYTES: Final = 128 * 1024
+_AROUND_CHUNK_BYTES: Final = 64
 # Of interim responses, about 5 ms of CPU.
 _PIECE_BYTES: Final = 2 * 1024
 # The second, for a name without addresses, is not on all platforms.
@@ -104,25 +113,39 @@ def _is_address(host: str) -> bool:
     return True
 
 
-class HeadLimit:
-    """How much of a response may be read before its head is complete.
+class WireLimit:
+    """How much of a response may be read that is not its body.
 
-    The head itself is limited by the library, but not the number of interim responses (100 to 199)
-    before it, all of which it reads without a pause.
+    The library limits the head itself, and each line, but neither the number of interim responses
+    (100 to 199) before it, all of which it reads without a pause, nor that of trailers, nor what
+    the extensions of all chunks come to.
     """
 
     def __init__(self) -> None:
-        self.is_read = False
-        self._left = _MAX_HEAD_BYTES
+        self.has_head = False
+        self._left = _MOST_AROUND_BYTES
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Apply it to what the block reads."""
-        token = _head_limit.set(self)
+        token = _wire_limit.set(self)
         try:
             yield
         finally:
-            _head_limit.reset(token)
+            _wire_limit.reset(token)
+
+    async def body(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """Yield the chunks of the body, whose head has been read. Errors: those of the library."""
+        self.has_head, self._left = True, _MOST_AROUND_BYTES
+        reading = aiter(chunks)
+        while True:
+            # Not around the loop: what runs between two chunks may read another response.
+            with self.applied():
+                chunk = await anext(reading, None)
+            if chunk is None:
+                return
+            self._left += len(chunk) + _AROUND_CHUNK_BYTES
+            yield chunk
 
     def count(self, size: int) -> None:
         """Count what was read. Errors: httpcore2.RemoteProtocolError beyond the limit."""
@@ -131,7 +154,7 @@ class HeadLimit:
             raise httpcore2.RemoteProtocolError("no response in all that was read")
 
 
-_head_limit: ContextVar[HeadLimit | None] = ContextVar("head_limit", default=None)
+_wire_limit: ContextVar[WireLimit | None] = ContextVar("wire_limit", default=None)
 
 
 class PiecewiseStream(httpcore2.AsyncNetworkStream):
@@ -151,10 +174,10 @@ class PiecewiseStream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 -- the interface of the library
     ) -> bytes:
         """Read, and let other tasks run where there may be more at once."""
-        limit = _head_limit.get()
-        if not self._whole and (limit is None or limit.is_read):
-            return await self._inner.read(max_bytes, timeout)
-        piece = await self._inner.read(min(max_bytes, _PIECE_BYTES), timeout)
+        limit = _wire_limit.get()
+        if self._whole or (limit is not None and not limit.has_head):
+            max_bytes = min(max_bytes, _PIECE_BYTES)
+        piece = await self._inner.read(max_bytes, timeout)
         if limit is not None:
             limit.count(len(piece))
         if len(piece) == _PIECE_BYTES:

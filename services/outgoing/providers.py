@@ -1,9 +1,9 @@
 """The HTTP client of a provider of models or embeddings: many users' requests, kept apart.
 
 The HTTP library reads on without a pause as long as there is something: endless interim responses
-(100 to 199), or a body in chunks of a byte. It stores cookies, and sends those that came with one
-user's answer with the requests of all others. And it takes what stands behind one response for
-the response to the next request.
+(100 to 199), a body in chunks of a byte, extensions of chunks, trailers. It stores cookies, and
+sends those that came with one user's answer with the requests of all others. And it takes what
+stands behind one response for the response to the next request.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Final
 import httpcore2
 import httpx2
 
-from services.outgoing.network import PiecewiseStream
+from services.outgoing.network import PiecewiseStream, WireLimit
 from services.outgoing.transport import close_after_surplus
 
 _COOKIE: Final = b"set-cookie"
@@ -39,12 +39,12 @@ class _PacedNetwork(httpcore2.AsyncNetworkBackend):
 
 
 class _Stream(httpx2.AsyncByteStream):
-    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+    def __init__(self, inner: httpx2.AsyncByteStream, limit: WireLimit) -> None:
         self._inner = inner
+        self._limit = limit
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._inner:
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._limit.body(self._inner)
 
     async def aclose(self) -> None:
         close_after_surplus(self._inner)
@@ -58,9 +58,11 @@ class _Transport(httpx2.AsyncBaseTransport):
         self._inner = inner
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await self._inner.handle_async_request(request)
+        limit = WireLimit()
+        with limit.applied():
+            response = await self._inner.handle_async_request(request)
         if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _Stream(response.stream)
+            response.stream = _Stream(response.stream, limit)
         # Thousands of them would take the client a second to read.
         response.headers = httpx2.Headers(
             [(name, value) for name, value in response.headers.raw if name.lower() != _COOKIE]

@@ -24,7 +24,7 @@ from services.outgoing.errors import (
     TooLargeError,
 )
 from services.outgoing.hosts import AllowedHosts
-from services.outgoing.network import GuardedNetwork, HeadLimit, Resolve, SystemResolver
+from services.outgoing.network import GuardedNetwork, Resolve, SystemResolver, WireLimit
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -68,12 +68,12 @@ class Sending:
 
     def __init__(self) -> None:
         self.reached = False
-        self.head = HeadLimit()
+        self.wire = WireLimit()
 
     async def __call__(self, event: str, info: Mapping[str, object], /) -> None:
         """Note that the first byte is about to be written, or can't be; and the end of the head."""
         if event == "http11.receive_response_headers.complete":
-            self.head.is_read = True
+            self.wire.has_head = True
         elif event == "http11.send_request_headers.started":
             self.reached = True
         elif event == "http11.send_request_headers.failed":
@@ -102,7 +102,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and return the response as soon as its headers have arrived."""
         sending = _sending_of(request)
-        with _failures_classified(sending), sending.head.applied():
+        with _failures_classified(sending), sending.wire.applied():
             answer = await self._pool.handle_async_request(_wire_request(request, sending))
         stream = _BoundedStream(answer.stream, self, sending)
         response = httpx2.Response(
@@ -160,7 +160,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         read_bytes, pieces = 0, 0
         with _failures_classified(self._sending):
-            async for chunk in self._inner:
+            async for chunk in self._sending.wire.body(self._inner):
                 read_bytes = self._transport.count(chunk, before=read_bytes)
                 pieces += 1
                 if not pieces % _PIECES_AT_ONCE:

@@ -4,6 +4,7 @@ Its content is untrusted data: its reader bounds it, and it is never an instruct
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,8 @@ from services.tools.definition import ToolOutcome, ToolUnavailableError, cut
 _MAX_EXCERPT: Final = 500
 _RETRIABLE: Final = frozenset({408, 425, 429})
 _ENVELOPES: Final = ({"output"}, {"output", "isError"})
+# What n8n says of webhooks: first no route leads there, then none is registered.
+_NOT_REGISTERED: Final = re.compile(rb"(?s)webhook.{0,200}not registered|Cannot POST /webhook")
 _SPACE: Final = " \t\r\n"
 
 
@@ -59,7 +62,7 @@ def meaning_of(
     """Return the outcome for the model, or that the answer comes later.
 
     `may_be_starting` is whether an engine could know its workflows in a moment: n8n answers 404
-    from when it listens until they are active.
+    from when it listens until they are active, and says so in its own words.
     Errors: ToolUnavailableError if the call is to be repeated.
     """
     status = answer.status
@@ -75,6 +78,9 @@ def meaning_of(
             reached=True,
             retry_after=wait_asked_for(answer.headers, now=now, if_over=timedelta()),
         )
+    if status == 404 and _NOT_REGISTERED.search(answer.body[:_MAX_EXCERPT]):
+        # Nothing has run.
+        raise ToolUnavailableError(_refusal_in(answer), reached=False)
     if status == 404 and may_be_starting:
         raise ToolUnavailableError(_refusal_in(answer), reached=True)
     return _error(_refusal_in(answer))
@@ -104,8 +110,8 @@ def read_json(body: bytes) -> Result[JsonValue, NotJson]:
     """Return the JSON value of a body; NaN and Infinity are not JSON."""
     try:
         value: Any = json.loads(body, parse_constant=_refuse)
-        # A value that is nested too deeply to be written is of no use.
-        json.dumps(value)
+        # A value is of no use that can't be written: nested too deeply, or 1e999.
+        json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return Err(NotJson.INVALID)
     return Ok(value)

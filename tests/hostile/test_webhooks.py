@@ -132,6 +132,20 @@ async def byte_by_byte(_: RawServer, writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+async def extensions(_: RawServer, writer: asyncio.StreamWriter) -> None:
+    writer.write(CHUNKED)
+    while True:
+        writer.write(b"1;" + b"x" * 60_000 + b"\r\n1\r\n")
+        await writer.drain()
+
+
+async def trailers(_: RawServer, writer: asyncio.StreamWriter) -> None:
+    writer.write(CHUNKED + b"1\r\n7\r\n0\r\n")
+    while True:
+        writer.write(b"X: y\r\n" * 5_000)
+        await writer.drain()
+
+
 async def sixty_megabytes(_: RawServer, writer: asyncio.StreamWriter) -> None:
     writer.write(CHUNKED)
     for _round in range(60):
@@ -155,6 +169,8 @@ async def silent(_: RawServer, __: asyncio.StreamWriter) -> None:
     [
         (continuing, "The connection was lost."),
         (long_head, "The connection was lost."),
+        (extensions, "The connection was lost."),
+        (trailers, "The connection was lost."),
         (byte_by_byte, "exceeds 1,048,576 bytes."),
         (sixty_megabytes, "exceeds 1,048,576 bytes."),
         (dripping, "did not answer within 1 s."),
@@ -162,7 +178,18 @@ async def silent(_: RawServer, __: asyncio.StreamWriter) -> None:
         (saying(answered(gzip.compress(bytes(2**26)), "Content-Encoding: gzip")), "is compressed"),
         (saying(answered(b"", "Location: /hook", status="307 Again")), "is a redirect"),
     ],
-    ids=["interim", "head", "bytes", "large", "drip", "silent", "gzip", "redirect"],
+    ids=[
+        "interim",
+        "head",
+        "extensions",
+        "trailers",
+        "bytes",
+        "large",
+        "drip",
+        "silent",
+        "gzip",
+        "redirect",
+    ],
 )
 async def test_an_answer_without_bounds_is_one_error_for_the_model(
     everturn: ScriptedStack, admin: Client, others: Others, *, answer: Answer, sentence: str

@@ -164,6 +164,31 @@ async def test_a_text_of_an_unclear_charset_says_what_to_send(user: ApiUser) -> 
     )
 
 
+async def test_a_guessed_charset_is_named(user: ApiUser) -> None:
+    text = "Все люди рождаются свободными и равными в своём достоинстве и правах. " * 5
+
+    response = await upload(user, ("greeting.txt", text.encode("cp1251")))
+
+    version = await ingested(user, response.json()["data"]["id"])
+    assert (version["status"], version["content"]) == ("ready", text)
+    assert version["problem"] == (
+        "The text was read as windows-1251, by what it looks like. If letters are wrong, upload it "
+        "with its charset."
+    )
+
+
+async def test_a_pdf_with_some_garbled_pages_is_ready_and_says_so(user: ApiUser) -> None:
+    right = "All human beings are born free and equal in dignity and rights."
+    wrong = "Doo kxpdq ehlqjv duh eruq iuhh dqg htxdo lq gljqlwb dqg uljkwv."
+    pages = [right] * 500 + [wrong] * 65
+
+    response = await upload(user, ("manual.pdf", documents.pdf(*pages)))
+
+    version = await ingested(user, response.json()["data"]["id"])
+    assert version["status"] == "ready"
+    assert version["problem"].startswith("Parts of the text are garbled")
+
+
 async def test_a_garbled_pdf_is_not_ready(user: ApiUser) -> None:
     wrong = documents.pdf(*["Doo kxpdq ehlqjv duh eruq iuhh dqg htxdo lq gljqlwb dqg uljkwv."] * 9)
 

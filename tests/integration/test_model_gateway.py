@@ -22,6 +22,8 @@ REQUEST = ModelRequest(
     max_tokens=100,
 )
 
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 @asynccontextmanager
 async def calling(
@@ -96,6 +98,39 @@ async def test_a_response_without_a_head_is_left_in_time() -> None:
         error = await failure(gateway)
 
     assert error.kind is FailureKind.RUNAWAY
+
+
+async def interim(_: RawServer, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 103 x\r\n\r\n" * 2_000)
+        await writer.drain()
+
+
+async def chunk_extensions(_: RawServer, writer: asyncio.StreamWriter) -> None:
+    writer.write(EVENTS)
+    while True:
+        writer.write(b"1;" + b"x" * 60_000 + b"\r\n:\r\n")
+        await writer.drain()
+
+
+@pytest.mark.parametrize("answer", [interim, chunk_extensions])
+async def test_what_is_around_a_body_has_a_bound_of_its_own(answer: Answer) -> None:
+    async with calling(answer) as (gateway, _):
+        error = await failure(gateway)
+
+    assert (error.kind, error.retryable) == (FailureKind.BROKEN_STREAM, True)
+
+
+async def test_an_answer_in_small_chunks_is_read() -> None:
+    async def small(_: RawServer, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS)
+        for event in WHOLE.splitlines(keepends=True):
+            writer.write(b"%x;name=value\r\n%s\r\n" % (len(event), event))
+            await writer.drain()
+        writer.write(b"0\r\nDigest: x\r\n\r\n")
+
+    async with calling(small) as (gateway, _):
+        assert (await ask(gateway)).blocks == [{"type": "text", "text": "Hello"}]
 
 
 async def test_others_run_while_interim_responses_flood_in() -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 -- texts in several scripts
 
 import codecs
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from schema.result import Err, Ok
 from services.knowledge.extraction.documents import ExtractionRefusal
-from services.knowledge.extraction.plain_text import extract_plain_text
+from services.knowledge.extraction.plain_text import decoded, extract_plain_text
 
 bounded = settings(database=None, deadline=None, max_examples=100)
 MANY = 1_000_000
@@ -50,7 +51,6 @@ def test_a_text_without_anything_to_read_is_empty(data: bytes) -> None:
         b"\x7fELF\x02\x01\x01" + bytes(9),
         codecs.BOM_UTF16_LE + b"\x00\xd8a\x00",
         codecs.BOM_UTF16_LE + b"odd",
-        "without a mark".encode("utf-16-le"),
         b"%PDF-1.7\n1 0 obj\n",
         b"{\\rtf1 Hello}",
     ],
@@ -96,6 +96,31 @@ def test_a_charset_that_is_clear_is_recognised(text: str, charset: str) -> None:
 )
 def test_a_charset_that_is_unclear_is_asked_for(data: bytes) -> None:
     assert Err(ExtractionRefusal.UNKNOWN_CHARSET) == extract_plain_text(data, max_chars=MANY)
+
+
+@pytest.mark.parametrize("charset", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "All human beings are born free and equal in dignity and rights.\n" * 3,
+        "Все люди рождаются свободными и равными в своём достоинстве и правах.\n" * 3,
+        "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。" * 3,
+        "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.\n" * 3,
+    ],
+    ids=["English", "Russian", "Japanese", "Greek"],
+)
+def test_utf_16_needs_no_mark(text: str, charset: str) -> None:
+    data = text.encode(charset)
+
+    assert extract_plain_text(data, max_chars=10_000) == Ok(text)
+    assert decoded(data) == (text, charset)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_bytes_are_not_utf_16(seed: int) -> None:
+    data = random.Random(seed).randbytes(4_000)
+
+    assert extract_plain_text(data, max_chars=10_000) == Err(ExtractionRefusal.NOT_ITS_TYPE)
 
 
 def test_a_text_over_the_bound_is_too_large() -> None:

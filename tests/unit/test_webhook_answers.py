@@ -175,3 +175,28 @@ def test_invalid_json_is_detected() -> None:
     assert read_json(b'{"a": [1]}') == Ok({"a": [1]})
     assert read_json(b"{") == Err(NotJson.INVALID)
     assert read_json(b'{"a": -Infinity}') == Err(NotJson.INVALID)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"code":404,"message":"The requested webhook \\"POST everturn\\" is not registered."}',
+        b"<!DOCTYPE html><pre>Cannot POST /webhook/everturn-tool</pre>",
+    ],
+)
+def test_a_webhook_that_n8n_does_not_know_yet_is_waited_for(body: bytes) -> None:
+    unknown = WebhookAnswer(404, {"content-type": "application/json"}, body)
+
+    with pytest.raises(ToolUnavailableError) as caught:
+        meaning_of(unknown, now=NOW)
+
+    assert not caught.value.reached
+
+
+def test_a_number_that_json_can_not_write_is_no_result() -> None:
+    answer = WebhookAnswer(200, {"content-type": "application/json"}, b'{"a": 1e999}')
+
+    outcome = meaning_of(answer, now=NOW)
+
+    assert isinstance(outcome, ToolOutcome)
+    assert outcome.is_error

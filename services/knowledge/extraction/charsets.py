@@ -80,13 +80,54 @@ this confidence, three of them wrongly: they have few letters beyond ASCII."""
 _LOOKED_AT_BYTES: Final = 100_000
 
 
-def guessed(data: bytes) -> str | None:
-    """Return the text in the charset that it is clearly in, or None."""
+def guessed(data: bytes) -> tuple[str, str] | None:
+    """Return the text, and the name of the charset that it is clearly in, or None."""
+    found = wide(data)
+    if found is not None:
+        return found
     guess = chardet.detect(data, max_bytes=_LOOKED_AT_BYTES)
     if guess["encoding"] is None or guess["confidence"] < _SURE:
         return None
     try:
-        text = data.decode(codec_of(guess["encoding"]))
+        codec = codec_of(guess["encoding"])
+        text = data.decode(codec)
     except (LookupError, UnicodeError):
         return None
-    return None if is_garbled(text[:_LOOKED_AT_BYTES]) else text
+    return None if is_garbled(text[:_LOOKED_AT_BYTES]) else (text, codec)
+
+
+# What stands between words and sentences; with its bytes swapped, each is an ideograph or nothing.
+_SEPARATORS: Final = " \n\u3000\u3001\u3002"
+_FEWEST_SEPARATORS: Final = 0.01
+
+
+def wide(data: bytes) -> tuple[str, str] | None:
+    """Return the text of UTF-16 without a byte order mark, with its name.
+
+    Other data has a unit in a thousand that stands for no character, or no spaces at all.
+    """
+    if len(data) % 2:
+        return None
+    for codec in ("utf-16-le", "utf-16-be"):
+        try:
+            text = data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if any(text.count(control) for control in _CONTROLS):
+            continue
+        separators = sum(map(text.count, _SEPARATORS))
+        is_text = separators > len(text) * _FEWEST_SEPARATORS
+        if is_text and not is_garbled(text[:_LOOKED_AT_BYTES]):
+            return text, codec
+    return None
+
+
+# What programs write but people don't: C0 without tab, newline, form feed, return and escape.
+_CONTROLS: Final = "".join(map(chr, {*range(32)} - {9, 10, 12, 13, 27})) + "\x7f"
+_CONTROLS_PER_CHAR: Final = 0.01
+
+
+def looks_binary(text: str) -> bool:
+    """Whether `text` has more than stray control characters."""
+    controls = sum(text.count(control) for control in _CONTROLS)
+    return controls > len(text) * _CONTROLS_PER_CHAR

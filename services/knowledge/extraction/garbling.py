@@ -28,8 +28,13 @@ _DUMP: Final = re.compile(r"\b(?=[A-Za-z+/=]*\d)[A-Za-z0-9+/=]{32,}")
 
 def is_garbled(text: str) -> bool:
     """Return whether a part of the text that matters is implausible in every language."""
+    return garbled_share(text) > _GARBLED_WINDOWS
+
+
+def garbled_share(text: str) -> float:
+    """Return which share of the text is implausible in every language."""
     judged = [signs(text[start : start + _WINDOW]) for start in range(0, len(text), _WINDOW)]
-    return sum(map(bool, judged)) > len(judged) * _GARBLED_WINDOWS
+    return sum(map(bool, judged)) / max(len(judged), 1)
 
 
 def signs(text: str) -> list[str]:

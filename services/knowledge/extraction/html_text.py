@@ -11,10 +11,10 @@ from typing import Final
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode, SelectolaxError
 
 from schema.result import Err, Result
-from services.knowledge.extraction.charsets import guessed
+from services.knowledge.extraction.charsets import guessed, looks_binary
 from services.knowledge.extraction.documents import ExtractionLimits, ExtractionRefusal
 from services.knowledge.extraction.garbling import is_garbled
-from services.knowledge.extraction.plain_text import finish, looks_binary
+from services.knowledge.extraction.plain_text import finish
 
 _PARAGRAPHS: Final = frozenset(
     (
@@ -116,10 +116,10 @@ def extract_html(data: bytes, limits: ExtractionLimits) -> Result[str, Extractio
     is_utf8 = _is_utf8(data)
     if page.raw_html == data and not is_utf8:
         # The page doesn't say what it is written in.
-        text = guessed(data)
-        if text is None:
+        found = guessed(data)
+        if found is None:
             return Err(ExtractionRefusal.UNKNOWN_CHARSET)
-        return extract_html(codecs.BOM_UTF8 + text.encode(), limits)
+        return extract_html(codecs.BOM_UTF8 + found[0].encode(), limits)
     text = _read(page.root) if page.root else ""
     if not is_utf8 and is_garbled(text):
         return Err(ExtractionRefusal.UNKNOWN_CHARSET)

@@ -5,6 +5,7 @@ JSON; the document comes on standard input, and one `Answer` leaves on standard 
 that exceeds a limit ends it by a signal, which `extractor.py` understands.
 """
 
+import os
 import resource
 import signal
 import sys
@@ -23,6 +24,8 @@ from services.knowledge.extraction.documents import (
 )
 from services.knowledge.extraction.html_text import extract_html
 from services.knowledge.extraction.pdf_text import extract_pdf
+
+_NICENESS: Final = 10
 
 _PARSERS: Final[
     Mapping[ContentType, Callable[[bytes, ExtractionLimits], Result[str, ExtractionRefusal]]]
@@ -52,6 +55,8 @@ def restrict_this_process(limits: ExtractionLimits) -> None:
 
     The alarm ends it when its parent is gone and can't.
     """
+    # A page of a kilobyte can take a minute of processor time: what users wait for goes first.
+    os.nice(_NICENESS)
     # A terminal's Ctrl-C is for the parent, which ends this process on time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)

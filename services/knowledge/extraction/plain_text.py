@@ -8,13 +8,10 @@ from typing import Final
 
 from schema.result import Err, Ok, Result
 from schema.wire import make_storable
-from services.knowledge.extraction.charsets import guessed, marked
+from services.knowledge.extraction.charsets import guessed, looks_binary, marked, wide
 from services.knowledge.extraction.documents import ExtractionRefusal
 
 _LINE_ENDS: Final = re.compile(r"\r\n?")
-# What programs write but people don't: C0 without tab, newline, form feed, return and escape.
-_CONTROLS: Final = "".join(map(chr, {*range(32)} - {9, 10, 12, 13, 27})) + "\x7f"
-_CONTROLS_PER_CHAR: Final = 0.01
 _REPLACEMENT: Final = "\ufffd"
 
 
@@ -31,12 +28,6 @@ def finish(
     return Ok(stored) if _can_be_read(stored) else Err(unreadable)
 
 
-def looks_binary(text: str) -> bool:
-    """Whether `text` has more than stray control characters."""
-    controls = sum(text.count(control) for control in _CONTROLS)
-    return controls > len(text) * _CONTROLS_PER_CHAR
-
-
 def _can_be_read(text: str) -> bool:
     return any(char.isprintable() and not char.isspace() and char != _REPLACEMENT for char in text)
 
@@ -50,7 +41,7 @@ def extract_plain_text(data: bytes, *, max_chars: int) -> Result[str, Extraction
     Errors: EMPTY, NOT_ITS_TYPE, UNKNOWN_CHARSET, TOO_LARGE.
     """
     try:
-        text = _decode(data)
+        text, _ = decoded(data)
     except UnicodeDecodeError:
         return Err(ExtractionRefusal.NOT_ITS_TYPE)
     if text is None:
@@ -60,13 +51,21 @@ def extract_plain_text(data: bytes, *, max_chars: int) -> Result[str, Extraction
     return finish(text, max_chars=max_chars, unreadable=ExtractionRefusal.EMPTY)
 
 
-def _decode(data: bytes) -> str | None:
+def decoded(data: bytes) -> tuple[str | None, str | None]:
+    """Return the text, None in an unclear charset, and the name of the charset if it is guessed.
+
+    Errors: UnicodeDecodeError for what is no text.
+    """
     text = marked(data)
     if text is not None:
-        return text
+        return text, None
     try:
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
-        if looks_binary(data.decode("latin-1")):
+        is_binary = looks_binary(data.decode("latin-1"))
+        found = wide(data) if is_binary else guessed(data)
+        if found is None and is_binary:
             raise
-        return guessed(data)
+        return found or (None, None)
+    # UTF-16 of many languages is valid UTF-8, with a control character beside each letter.
+    return (wide(data) if looks_binary(text) else None) or (text, None)
