@@ -22,7 +22,10 @@ from tests.integration.test_rate_limits_http import limited_app, renew
 from tests.running_everturn.waiting import eventually
 
 TWENTY_MIB = 20 * 1024 * 1024
-READY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+UNAVAILABLE = OK.replace(b"200 OK", b"503 Service Unavailable")
+WITHOUT_CHECKS = {"nginx"}
+"""It tries another API instead, where one refuses the connection."""
 
 
 @pytest.fixture(scope="module")
@@ -173,33 +176,79 @@ async def test_metrics_are_not_public(proxy: Proxy, client: httpx.AsyncClient) -
     assert [response.status_code for response in responses] == [404, 404]
 
 
-@asynccontextmanager
-async def dying_api() -> AsyncIterator[tuple[str, list[str]]]:
-    """An API that is ready, and ends the connection of each other request once it has read it."""
-    received: list[str] = []
+class SmallApi:
+    """An API without Everturn: ready or not, it answers requests or ends their connection."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self) -> None:
+        self.origin = ""
+        self.is_ready = True
+        self.answers = True
+        self.received: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.findall(r"content-length: (\d+)", head, re.IGNORECASE)
+        await reader.readexactly(int(length[0]) if length else 0)
         if "/health/ready" in head:
-            writer.write(READY)
+            writer.write(OK if self.is_ready else UNAVAILABLE)
         else:
-            received.append(head.partition(" HTTP/")[0])
-            length = re.findall(r"content-length: (\d+)", head, re.IGNORECASE)
-            await reader.readexactly(int(length[0]) if length else 0)
+            self.received.append(head.partition(" HTTP/")[0])
+            writer.write(OK if self.answers else b"")
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", received
+
+@asynccontextmanager
+async def small_api() -> AsyncIterator[tuple[SmallApi, asyncio.Server]]:
+    api = SmallApi()
+    async with await asyncio.start_server(api.serve, "127.0.0.1", 0) as server:
+        api.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield api, server
+
+
+async def statuses_of(client: httpx.AsyncClient, requests: int) -> set[int]:
+    """Return the statuses that as many messages get, one after the other."""
+    responses = [await client.post("/x", json={"content": "Hello"}) for _ in range(requests)]
+    return {response.status_code for response in responses}
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_message_whose_connection_dies_is_not_sent_again(name: str, tmp_path: Path) -> None:
     async with (
-        dying_api() as (origin, received),
-        running_proxy(name, tmp_path, origin) as proxy,
+        small_api() as (one, _),
+        small_api() as (other, _),
+        running_proxy(name, tmp_path, one.origin, other.origin) as proxy,
         proxy.client() as client,
     ):
+        one.answers = other.answers = False
         response = await client.post("/chats/x/messages", json={"content": "Once"})
 
     assert response.status_code in {502, 503}
-    assert received == ["POST /api/v1/chats/x/messages"]
+    assert [*one.received, *other.received] == ["POST /api/v1/chats/x/messages"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_message_fails_while_one_api_of_two_is_replaced(name: str, tmp_path: Path) -> None:
+    async with (
+        small_api() as (leaving, server),
+        small_api() as (staying, _),
+        running_proxy(name, tmp_path, leaving.origin, staying.origin) as proxy,
+        proxy.client() as client,
+    ):
+
+        async def both_are_used() -> bool:
+            assert await statuses_of(client, 4) == {200}
+            return bool(leaving.received and staying.received)
+
+        async def is_left_alone() -> bool:
+            # By chance it would be, once in a million times.
+            before = len(leaving.received)
+            assert await statuses_of(client, 20) == {200}
+            return len(leaving.received) == before
+
+        await eventually(both_are_used, bool)
+        leaving.is_ready = False
+        if name not in WITHOUT_CHECKS:
+            await eventually(is_left_alone, bool, within_s=10)
+        server.close()
+
+        assert await statuses_of(client, 20) == {200}
