@@ -1,6 +1,6 @@
 """`make bench`: Everturn beside a plain proxy and beside the bare engine, in one run.
 
-    python -m tests.load.bench [--quick] [--only turn,engine,api,streams,tools,scale]
+    python -m tests.load.bench [--quick] [--only turn,engine,api,streams,tools,scale,sizing]
                                [--shape apart]
 
 A full run is written into docs/benchmarks.md. No figure fails the run: the table says which targets
@@ -21,6 +21,7 @@ from tests.load.population import Size, populate
 from tests.load.reads import measure_api
 from tests.load.report import Report, write_benchmarks
 from tests.load.scale import measure_scale
+from tests.load.sizing import SizingEffort, measure_sizing
 from tests.load.stage import Shape, Stage, open_stage
 from tests.load.streams import measure_streams
 from tests.load.tools import ToolEffort, measure_tools
@@ -32,7 +33,9 @@ from tests.load.turns import (
     measure_tool_turn,
 )
 
-_SECTIONS = ("turn", "engine", "api", "streams", "tools", "scale")
+_SECTIONS = ("turn", "engine", "api", "streams", "tools", "scale", "sizing")
+_ON_THEIR_OWN = {"scale", "sizing"}
+"""Sections with databases of their own: the others measure turns, not its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Effort:
     watch_s: float
     tools: ToolEffort
     scale: float
+    sizing: SizingEffort
 
 
 _FULL = Effort(
@@ -54,6 +58,7 @@ _FULL = Effort(
     watch_s=16.0,
     tools=ToolEffort(rounds=6, in_flight=200, plain=60, watch_s=5.0),
     scale=1.0,
+    sizing=SizingEffort(share=1.0, idle_s=20.0, held=200),
 )
 _QUICK = Effort(
     TurnEffort(rounds=1, alone=20, at_16=48, with_tool=15, at_32=96),
@@ -62,6 +67,7 @@ _QUICK = Effort(
     watch_s=1.0,
     tools=ToolEffort(rounds=3, in_flight=50, plain=20, watch_s=2.0),
     scale=0.05,
+    sizing=SizingEffort(share=0.34, idle_s=5.0, held=60),
 )
 
 
@@ -73,7 +79,11 @@ async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Ef
         if "scale" in sections:
             await _measure_scale(Path(folder) / "scale", report, effort)
             paces.append(pace_ms())
-        for shape in shapes if set(sections) != {"scale"} else ():
+        if "sizing" in sections:
+            _say("sizing: what turns, streams and reads need")
+            await measure_sizing(Path(folder) / "sizing", report, effort.sizing)
+            paces.append(pace_ms())
+        for shape in shapes if set(sections) - _ON_THEIR_OWN else ():
             _say(f"{shape}: starting")
             begun = time.monotonic()
             async with open_stage(Path(folder) / "data", shape) as stage:
@@ -89,7 +99,7 @@ async def measure(sections: Collection[str], shapes: Sequence[Shape], effort: Ef
 
 
 async def _measure_scale(directory: Path, report: Report, effort: Effort) -> None:
-    """Measure reads on a database of its own: the others measure turns, not its size."""
+    """Measure reads on a database of real size."""
     _say("scale: filling the database")
     async with open_stage(directory, Shape.APART) as stage:
         begun = time.monotonic()

@@ -164,11 +164,12 @@ async def open_stack(directory: Path, **settings: str) -> AsyncIterator[Developm
 
 
 @asynccontextmanager
-async def open_stage(directory: Path, shape: Shape) -> AsyncIterator[Stage]:
+async def open_stage(directory: Path, shape: Shape, **settings: str) -> AsyncIterator[Stage]:
     """Open everything, with the users signed up."""
     async with (
         open_stack(
             directory,
+            **settings,
             EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER),
             # Where the webhooks of the bench are.
             EVERTURN_ALLOWED_PRIVATE_HOSTS="127.0.0.1",

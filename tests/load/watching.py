@@ -128,7 +128,7 @@ def _processes(stack: DevelopmentStack) -> tuple[Mapping[str, float], Mapping[st
     pids = {name: stack.pid(name) for name in PROCESSES}
     running = {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
     return (
-        {name: _megabytes(process) for name, process in running.items()},
+        {name: megabytes(process) for name, process in running.items()},
         {
             name: float(len(process.net_connections("tcp")))
             for name, process in running.items()
@@ -137,7 +137,7 @@ def _processes(stack: DevelopmentStack) -> tuple[Mapping[str, float], Mapping[st
     )
 
 
-def _megabytes(root: psutil.Process) -> float:
+def megabytes(root: psutil.Process) -> float:
     """Return the memory of a tree, with what its processes share counted once."""
     total = 0
     for process in [root, *root.children(recursive=True)]:
