@@ -271,7 +271,7 @@ async def _draw(output: Path, names: Collection[str]) -> None:
     """Plot what was sampled, with locust's packages."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(Path(__file__).with_name("plots.py")), str(output), *names),
-        env={**os.environ, "PYTHONPATH": str(PACKAGES), "MPLCONFIGDIR": str(output)},
+        env={**os.environ, "PYTHONPATH": str(PACKAGES), "MPLCONFIGDIR": str(PACKAGES)},
     )
     if await process.wait():
         raise SystemExit("the plots could not be drawn")

@@ -347,14 +347,16 @@ class Chatter(Person):
     """Chats at a constant rate, LOAD_RATE for all users together; every fifth turn takes a tool."""
 
     def on_start(self) -> None:
-        """Begin without a chat."""
+        """Begin at some moment, without a chat."""
         super().on_start()
         self.turns = 0
         self.chat_id = ""
+        self.turn_each_s = self.environment.parsed_options.num_users / RATE
+        time.sleep(random.uniform(0, self.turn_each_s))
 
     def wait_time(self) -> float:
         """Wait so that all users together keep the rate."""
-        return float(constant_pacing(self.environment.parsed_options.num_users / RATE)(self))
+        return float(constant_pacing(self.turn_each_s)(self))
 
     @task
     def chat(self) -> None:

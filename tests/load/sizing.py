@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -19,7 +19,7 @@ import psutil
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from schema.ids import TurnId, turn_workflow_id
+from schema.ids import TurnId, extraction_workflow_id, turn_workflow_id
 from services.events.writer import fence_key, stream_key
 from tests.load.report import Line, Report
 from tests.load.samples import Request, Sample
@@ -44,6 +44,7 @@ class Kind:
     script: Mapping[str, Any]
     count: int
     at_a_time: int
+    is_learned_from: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,8 @@ async def measure_sizing(directory: Path, report: Report, effort: SizingEffort) 
         await _measure_reads(stage, report)
         await _measure_held(stage, report, count=effort.held)
     async with open_stage(directory, Shape.APART, EVERTURN_MEMORY_EXTRACTION="true") as stage:
-        short = kinds[0]
-        await _measure_turns(
-            stage,
-            report,
-            Kind("short, with learning", short.content, short.script, short.count, 8),
-        )
+        learned = replace(kinds[0], name="short, with learning", is_learned_from=True)
+        await _measure_turns(stage, report, learned)
 
 
 async def _measure_idle(stage: Stage, report: Report, *, idle_s: float) -> None:
@@ -136,7 +133,10 @@ async def _measure_turns(stage: Stage, report: Report, kind: Kind) -> None:
         Line(name=f"commands of a turn {kind.name}", shape="valkey", value=commands, unit=""),
         Line(name=f"kept of a turn {kind.name}", shape="valkey", value=kept / 1000, unit="kB"),
     )
-    await _report_history(client, report, kind, turns[-1])
+    await _report_history(client, report, kind.name, turn_workflow_id(_id(turns[-1])))
+    if kind.is_learned_from:
+        learning = extraction_workflow_id(_id(turns[-1]))
+        await _report_history(client, report, "learned from", learning)
     name = f"disk, in SQLite, of a turn {kind.name}"
     report.add(Line(name=name, shape="temporal", value=disk / kind.count / 1000, unit="kB"))
 
@@ -167,15 +167,16 @@ def _report_stored(
     report.note(f"Tables with their indexes {of_turn}, in kB: {listed}.")
 
 
-async def _report_history(client: Client, report: Report, kind: Kind, turn: Sample) -> None:
-    handle = client.get_workflow_handle(turn_workflow_id(_id(turn)))
+async def _report_history(client: Client, report: Report, kind: str, workflow_id: str) -> None:
+    handle = client.get_workflow_handle(workflow_id)
+    await handle.result()
     described = (await handle.describe()).raw_description.workflow_execution_info
     for what, value, unit in (
         ("events", float(described.history_length), ""),
         ("state transitions", float(described.state_transition_count), ""),
         ("history", described.history_size_bytes / 1000, "kB"),
     ):
-        name = f"{what} of a turn {kind.name}"
+        name = f"{what} of a turn {kind}"
         report.add(Line(name=name, shape="temporal", value=value, unit=unit))
 
 
