@@ -61,6 +61,7 @@ class SweepActivities:
         self._erasure = erasure
         self._approvals = approvals
         self._callbacks = callbacks
+        self._checked: TurnId | None = None
 
     async def parts_due(self) -> tuple[SweepPart, ...]:
         """Return the parts in which something waits; no activity, and it changes nothing.
@@ -113,7 +114,11 @@ class SweepActivities:
                 case None:
                     pass
 
-        await each_alone(await self._turns.active(older_than=_SETTLED), sort)
+        page = await self._turns.active(older_than=_SETTLED)
+        await each_alone(page.turns, sort)
+        while page.after is not None:
+            page = await self._turns.active(older_than=_SETTLED, after=page.after)
+            await each_alone(page.turns, sort)
         return StrandedTurns(to_start=tuple(to_start), to_close=tuple(to_close))
 
     @activity.defn(name=names.FIND_STRANDED_INGESTIONS)
@@ -169,7 +174,10 @@ class SweepActivities:
             return True
         if await self._turns.is_any_charge_dead():
             return True
-        needs = await each_alone(await self._turns.active(older_than=_SETTLED), self._need_of)
+        # One page, and the next one at the next check: thousands may wait for approvals.
+        page = await self._turns.active(older_than=_SETTLED, after=self._checked)
+        self._checked = page.after
+        needs = await each_alone(page.turns, self._need_of)
         return any(need is not None for need in needs)
 
     async def _is_ingestion_stranded(self) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from schema.actors import SERVICE
-from schema.ids import ChatId
+from schema.ids import ChatId, TurnId
 from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import TurnReference, TurnStatus
@@ -77,6 +77,13 @@ class ActiveTurn:
     is_to_stop: bool
 
 
+class ActiveTurns(NamedTuple):
+    """Turns that hold their chat, oldest first; `after` is where further ones follow, if any."""
+
+    turns: tuple[ActiveTurn, ...]
+    after: TurnId | None
+
+
 class StrandedTurnSearch:
     """Searches the turns of all users, as the service.
 
@@ -86,8 +93,8 @@ class StrandedTurnSearch:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def active(self, *, older_than: timedelta) -> Sequence[ActiveTurn]:
-        """Return turns that hold their chat and are not finished, oldest first."""
+    async def active(self, *, older_than: timedelta, after: TurnId | None = None) -> ActiveTurns:
+        """Return turns that hold their chat and are not finished, a page at a time."""
         query = (
             select(TurnRow)
             .where(
@@ -95,19 +102,23 @@ class StrandedTurnSearch:
                 col(TurnRow.status).in_(_UNFINISHED),
                 col(TurnRow.created_at) < utc_now() - older_than,
             )
-            .order_by(col(TurnRow.created_at))
+            # IDs are in the order of time, and unlike it unique.
+            .order_by(col(TurnRow.id))
             .limit(_BATCH)
         )
+        if after is not None:
+            query = query.where(col(TurnRow.id) > after)
         async with self._database.transaction(SERVICE) as session:
             rows = (await session.exec(query)).all()
-        return [
+        turns = (
             ActiveTurn(
                 reference=reference_from_row(row),
                 has_begun=row.status != TurnStatus.QUEUED,
                 is_to_stop=row.cancel_requested_at is not None,
             )
             for row in rows
-        ]
+        )
+        return ActiveTurns(tuple(turns), TurnId(rows[-1].id) if len(rows) == _BATCH else None)
 
     async def unfinished(self) -> UnfinishedTurns:
         """Return how many turns have not ended, for metrics."""
@@ -117,9 +128,7 @@ class StrandedTurnSearch:
 
     async def is_any_waiting(self, *, older_than: timedelta) -> bool:
         """Whether any turn waits in a chat that no turn holds."""
-        holder = aliased(TurnRow)
-        is_held = exists().where(col(holder.chat_id) == col(TurnRow.chat_id), col(holder.active))
-        query = select(TurnRow.id).where(*_waiting(older_than), ~is_held).limit(1)
+        query = select(TurnRow.id).where(*_waiting(older_than)).limit(1)
         async with self._database.transaction(SERVICE) as session:
             return (await session.exec(query)).first() is not None
 
@@ -156,7 +165,10 @@ class StrandedTurnSearch:
 
 
 def _waiting(older_than: timedelta) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of a turn that waits in a chat that no turn holds."""
+    holder = aliased(TurnRow)
     return (
+        ~exists().where(col(holder.chat_id) == col(TurnRow.chat_id), col(holder.active)),
         ~col(TurnRow.active),
         col(TurnRow.status) == TurnStatus.QUEUED,
         col(TurnRow.created_at) < utc_now() - older_than,

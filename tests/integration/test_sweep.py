@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -173,6 +174,43 @@ async def test_a_turn_that_fails_while_its_sweep_goes_on_is_none_of_the_sweeps_e
 
     assert (await user.turn(failing))["status"] == "failed"
     assert "never retrieved" not in caplog.text
+
+
+async def test_turns_behind_more_than_a_page_of_others_are_found(
+    user: ApiUser, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.turns.stranded._BATCH", 1)
+    questions = [unique() for _ in range(3)]
+    for question in questions:
+        stack.model.add(
+            Script(match=question, pieces=("Half", " way"), hold=question, hold_after=1)
+        )
+    async with AsyncExitStack() as opened:
+        streams = [
+            await opened.enter_async_context(user.stream(await user.create_chat(), question))
+            for question in questions
+        ]
+        for stream in streams:
+            await stream.until_text("Half")
+            await stack.inspection.age(stream.turn_id, by=OLD)
+        gone = streams[-1].turn_id
+        await stack.temporal.get_workflow_handle(f"turn-{gone}").terminate()
+
+        async def is_due() -> bool:
+            return SweepPart.TURNS in await stack.activities.sweep.parts_due()
+
+        await eventually(is_due, bool)
+        await sweep(stack)
+        events = await streams[-1].all()
+        for question in questions:
+            stack.model.release(question)
+        for stream in streams[:-1]:
+            await stream.all()
+
+    assert events[-1].data["status"] == "failed"
+    assert [(await user.turn(stream.turn_id))["status"] for stream in streams[:-1]] == (
+        ["completed"] * 2
+    )
 
 
 async def test_turns_queued_in_an_idle_chat_are_started(user: ApiUser, stack: Stack) -> None:
