@@ -67,6 +67,9 @@ class InspectedToolCall(WireModel):
         description="The decision, if the call needed approval."
     )
     decision_reason: str | None
+    expires_at: Timestamp | None = Field(
+        description="Until when the call could be approved, if it asked for approval."
+    )
     cost_usd: Usd
     created_at: Timestamp
     started_at: Timestamp | None

@@ -228,6 +228,7 @@ def _tool_call(row: ToolCallRow) -> InspectedToolCall:
         attempts=row.attempts,
         decision=None if row.decision is None else ToolCallDecision(row.decision),
         decision_reason=row.decision_reason,
+        expires_at=row.expires_at,
         cost_usd=row.cost_usd,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -239,6 +239,32 @@ async def test_the_latest_turn_of_a_user_says_why_it_failed_and_what_was_slow(
     assert both.exit_code == 2
 
 
+async def test_a_turn_that_waits_for_approval_says_so_during_and_after_with_what_it_cost(
+    terminal: Terminal, admin: ApiUser, user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    call = ToolCall(name="calculator", input={"expression": "6*7"})
+    stack.model.add(Script(match=question, text="Let me see.", tool_calls=(call,)))
+    waiting = "waiting for approval of calculator · step 1"
+    async with changed_settings(admin, "calculator", approval="ask"):
+        async with user.stream(await user.create_chat(), question) as stream:
+            await stream.until(lambda event: event.data.get("status") == "awaiting_approval")
+            during = await terminal.run("turn", stream.turn_id)
+            await user.request("POST", f"/turns/{stream.turn_id}/cancel")
+            await stream.all()
+        after = await terminal.run("turn", stream.turn_id)
+
+    why, who, now, *_ = printed(during).splitlines()
+    assert why == "awaiting approval"
+    assert re.search(
+        r"[1-9][0-9,]* tokens in, [1-9]\d* out, \d+ cached: 0\.\d*[1-9] USD so far", who
+    )
+    assert now.startswith(f"• Now: {waiting}, since ")
+    assert printed(after).startswith("cancelled\n")
+    assert waiting in after.stdout
+    assert "so far" not in after.stdout
+
+
 async def test_the_inputs_of_tool_calls_are_shown(
     terminal: Terminal, user: ApiUser, stack: Stack
 ) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from pydantic import JsonValue
@@ -59,12 +60,9 @@ def _why(inspected: InspectedTurn, spans: Sequence[Span], owner: str) -> Iterato
         reason += f" · {turn.error.code}: {turn.error.message}"
     style = {"completed": "bold green", "failed": "bold red"}.get(turn.status, "bold yellow")
     yield _text(reason, style)
-    usage = turn.usage
-    cached = usage.cache_read_tokens + usage.cache_write_tokens
     yield _text(
         f"{owner} asked {turn.model} at {turn.created_at:%Y-%m-%d %H:%M:%S} UTC. "
-        f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, {cached:,} cached: "
-        f"{turn.cost_usd:f} USD."
+        f"{_spent(inspected)}."
     )
     for problem in _problems(inspected):
         yield _text(f"• {problem}", "yellow")
@@ -78,6 +76,22 @@ def _why(inspected: InspectedTurn, spans: Sequence[Span], owner: str) -> Iterato
     told = [span for span in slowest if took and span.seconds / took >= _WORTH_TELLING]
     parts = ", ".join(f"{span.seconds:.2f} s {span.what}" for span in told)
     yield _text(f"It took {took:.2f} s: {parts}." if parts else f"It took {took:.2f} s.")
+
+
+def _spent(inspected: InspectedTurn) -> str:
+    """Return the tokens and the cost; of a turn that has not ended, what is settled so far."""
+    turn = inspected.turn
+    usages, cost_usd, so_far = [turn.usage], turn.cost_usd, ""
+    if turn.finished_at is None:
+        charges = [charge for charge in inspected.charges if charge.kind != "extraction"]
+        usages, so_far = [charge.usage for charge in charges], " so far"
+        cost_usd = sum((charge.cost_usd for charge in charges), start=Decimal())
+    tokens_in = sum(usage.input_tokens for usage in usages)
+    tokens_out = sum(usage.output_tokens for usage in usages)
+    cached = sum(usage.cache_read_tokens + usage.cache_write_tokens for usage in usages)
+    return (
+        f"{tokens_in:,} tokens in, {tokens_out:,} out, {cached:,} cached: {cost_usd:f} USD{so_far}"
+    )
 
 
 def _problems(inspected: InspectedTurn) -> Iterator[str]:
@@ -125,9 +139,8 @@ def _span_of_attempt(charge: InspectedCharge) -> Span:
 
 
 def _spans_of_call(call: InspectedToolCall) -> Iterator[Span]:
-    waited_for = "approval of" if call.decision is not None else "worker for"
-    if call.status == "awaiting_approval":
-        waited_for = "approval of"
+    has_asked = call.decision is not None or call.expires_at is not None
+    waited_for = "approval of" if has_asked else "worker for"
     yield Span(
         f"waiting for {waited_for} {call.name} · step {call.step}",
         call.created_at,

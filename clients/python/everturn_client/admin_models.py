@@ -162,6 +162,7 @@ class InspectedToolCall(Resource):
     attempts: int
     decision: str | None = None
     decision_reason: str | None = None
+    expires_at: datetime | None = None
     cost_usd: Decimal
     created_at: datetime
     started_at: datetime | None = None
