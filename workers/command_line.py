@@ -127,6 +127,22 @@ def setup_temporal(
 
 
 @app.command()
+def codec_server(
+    *,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 8234,
+    ui: Annotated[
+        str | None,
+        typer.Option(help="URL of Temporal's UI, as in the browser; EVERTURN_TEMPORAL_UI_URL."),
+    ] = None,
+) -> None:
+    """Decrypt payloads for Temporal's UI and command line, on this machine."""
+    from workers.codec_server import serve_codec
+    from workers.process import run_process
+
+    run_process(lambda settings: serve_codec(settings, port=port, ui_url=ui))
+
+
+@app.command()
 def replay(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Files with histories, or folders of them.")
