@@ -1,13 +1,17 @@
 """The alerts: rules that Prometheus takes, each tested, each with a section in the runbook."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tests.fixtures.prometheus import RULES, promtool, rules
 
-RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
+ROOT = Path(__file__).parents[2]
+RUNBOOK = ROOT / "docs" / "runbook.md"
 TESTS = Path(__file__).with_name("alert_rules.yml")
 
 
@@ -46,3 +50,36 @@ def test_every_section_says_what_it_means_where_to_look_and_what_to_do() -> None
     parts = [re.findall(r"^\*\*(.+?)\.\*\*", section, re.MULTILINE) for section in sections]
 
     assert parts == [["Meaning", "First look", "What to do"]] * len(rules())
+
+
+def test_the_prometheus_operator_gets_the_same_alerts_and_the_jobs_that_they_expect(
+    tmp_path: Path,
+) -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    [block] = re.findall(r"^```sh\n([^`]*PrometheusRule[^`]*)^```", page, re.MULTILINE)
+    # Shows what it is to apply.
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text('#!/bin/sh\ncat "$5"\necho ---\n')
+    kubectl.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+
+    applied = subprocess.check_output(["bash", "-euc", block], cwd=ROOT, env=environment, text=True)
+
+    api, worker, alerts, _ = yaml.safe_load_all(applied)
+    assert alerts["kind"] == "PrometheusRule"
+    assert alerts["spec"] == yaml.safe_load(RULES.read_text())
+    assert (job_of(api, "api.yaml"), job_of(worker, "versioned/worker/worker.yaml")) == (
+        "everturn-api",
+        "everturn-worker",
+    )
+
+
+def job_of(monitor: dict[str, Any], deployment: str) -> str:
+    """Return the name of the job of a monitor, which finds the pods of a deployment."""
+    text = (ROOT / "deploy/kubernetes/base" / deployment).read_text()
+    pods = next(yaml.safe_load_all(text))["spec"]["template"]
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pods["metadata"]["labels"].items()
+    assert endpoint["port"] in [port["name"] for port in pods["spec"]["containers"][0]["ports"]]
+    job: str = endpoint["relabelings"][0]["replacement"]
+    return job
