@@ -10,12 +10,14 @@ import pytest
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
+from schema.actors import SERVICE
 from services.database import Database
-from services.database.startup import DatabaseSetupError, require_schema
+from services.database.startup import DatabaseSetupError, SchemaError, require_schema
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import unique
 from tests.fixtures.stack import Stack, open_stack
 from tests.fixtures.tls import HOST, Authority, TlsRelay, tls_relay
+from tests.fixtures.tls_postgres import tls_postgres
 from workers.composition.foundation import open_redis
 from workers.composition.temporal import TemporalUnreachableError, connect_temporal
 
@@ -135,6 +137,33 @@ async def check_database(url: str) -> None:
     database = Database(url)
     try:
         await require_schema(database, url)
+    finally:
+        await database.close()
+
+
+async def test_a_postgres_with_tls_of_its_own_is_verified(
+    authority: Authority, stranger: Authority
+) -> None:
+    async with tls_postgres(authority) as url:
+        verified = f"{url}?sslmode=verify-full&sslrootcert={authority.certificate}"
+        by_tls = await is_by_tls(verified)
+        # It is reached, and empty.
+        with pytest.raises(SchemaError, match="has not been migrated"):
+            await check_database(verified)
+        with pytest.raises(DatabaseSetupError, match=r"by TLS: .*certificate verify failed"):
+            await check_database(f"{url}?sslmode=verify-full&sslrootcert={stranger.certificate}")
+        with pytest.raises(DatabaseSetupError, match=r"refuses the connection: .*no encryption"):
+            await check_database(f"{url}?sslmode=disable")
+
+    assert by_tls is True
+
+
+async def is_by_tls(url: str) -> object:
+    database = Database(url)
+    try:
+        async with database.statements(SERVICE) as connection:
+            query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            return await connection.fetchval(query)
     finally:
         await database.close()
 
