@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -295,7 +295,9 @@ async def _subject(url: str | None) -> AsyncIterator[Subject]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--url", help="what is deployed there, instead of a stack of its own")
-    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="of %(default)s")
+    parser.add_argument(
+        "--scenarios", help=f"some of {','.join(SCENARIOS)}; by default all, at a URL without soak"
+    )
     parser.add_argument("--users", type=int, help="in each scenario, instead of its own number")
     parser.add_argument("--duration", type=float, help="of each scenario, in seconds")
     parser.add_argument("--rate", type=float, help="of the soak, in turns a second")
@@ -307,7 +309,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _chosen(arguments: argparse.Namespace) -> dict[str, Scenario]:
-    names = arguments.scenarios.split(",")
+    # A soak is thousands of turns: nobody runs it by accident where a real model answers.
+    usual = [name for name in SCENARIOS if name != "soak" or arguments.url is None]
+    names = arguments.scenarios.split(",") if arguments.scenarios else usual
     if unknown := set(names) - SCENARIOS.keys():
         raise SystemExit(f"unknown scenario: {', '.join(sorted(unknown))}")
     return {
@@ -341,5 +345,7 @@ async def _main() -> int:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
+    try:
         sys.exit(asyncio.run(_main()))
+    except KeyboardInterrupt:
+        sys.exit(130)
