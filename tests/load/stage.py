@@ -22,6 +22,7 @@ from services.settings import Settings
 from tests.load.client import LoadClient
 from tests.load.cpu import CpuTimes
 from tests.load.samples import Request, Sample
+from tests.running_everturn.process import EVERTURN
 from workers.embedded.logs import Terminal
 from workers.embedded.stack import Commands, DevelopmentStack
 
@@ -29,6 +30,17 @@ PROCESSES = ("postgres", "valkey", "temporal", "demo-model", "api", "worker-turn
 _USERS = 32
 MODEL = "demo-model"
 """The process that stands for the provider; no side's own."""
+
+
+_COMMANDS = Commands(
+    # As in production, where nothing is forked from a process that has imported everything.
+    api=(EVERTURN, "api"),
+    workers={
+        "worker-turns": (EVERTURN, "worker", "--queue", "turns"),
+        "worker-tools": (EVERTURN, "worker", "--queue", "tools", "--queue", "background"),
+    },
+    demo_model=(sys.executable, "-m", "tests.fakes.scripted_model"),
+)
 
 
 class Shape(StrEnum):
@@ -157,7 +169,7 @@ async def open_stack(directory: Path, **settings: str) -> AsyncIterator[Developm
             directory,
             settings=Settings(api_port=0),
             terminal=Terminal(Console(file=StringIO())),
-            commands=Commands(demo_model=(sys.executable, "-m", "tests.fakes.scripted_model")),
+            commands=_COMMANDS,
         )
         async with stack:
             yield stack
