@@ -10,6 +10,10 @@ import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.fixtures.servers import ServerHost, stack_names
+from workers.startup import pause_collection, resume_collection
+
+# As in processes of Everturn: what is imported and collected stays to the end of the run.
+pause_collection()
 
 pytest_plugins = ["tests.fixtures.exercised_routes"]
 
@@ -69,6 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     processes = len(config.getoption("tx", []) or [])
+    if processes:
+        # This process collects no tests.
+        resume_collection()
     workers = [f"gw{number}" for number in range(processes)] or ["main"]
     host = ServerHost(stack_names(workers))
     host.start()
@@ -84,6 +91,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Measure no coverage in integration tests that are not in `TRACED`."""
+    resume_collection()
     for item in items:
         if item.path.parent == INTEGRATION_TESTS and item.path.name not in TRACED:
             item.add_marker("no_cover")

@@ -51,10 +51,15 @@ def dev(
 def api() -> None:
     """Run the HTTP API."""
     pause_collection()
-    from workers.api_process import serve_api
     from workers.process import run_process
 
-    run_process(serve_api)
+    async def serve(settings: "Settings") -> None:
+        # After the settings have been read: what is wrong with them is said at once.
+        from workers.api_process import serve_api
+
+        await serve_api(settings)
+
+    run_process(serve)
 
 
 @app.command()
@@ -67,9 +72,13 @@ def worker(
         raise typer.BadParameter(f"unknown queue: {', '.join(unknown)}", param_hint="--queue")
     pause_collection()
     from workers.process import run_process
-    from workers.worker_process import serve_queues
 
-    run_process(lambda settings: serve_queues(settings, queue))
+    async def serve(settings: "Settings") -> None:
+        from workers.worker_process import serve_queues
+
+        await serve_queues(settings, queue)
+
+    run_process(serve)
 
 
 CreateNamespace = Annotated[

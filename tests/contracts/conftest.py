@@ -21,6 +21,10 @@ class Documented:
 
     def __init__(self, app: FastAPI, gate: RouteGate) -> None:
         self.paths: dict[str, Any] = app.openapi()["paths"]
+        self._routes = [
+            (method, path, Route(path, _nothing, methods=[method]))
+            for method, path in sorted(self.operations)
+        ]
         self._gate = gate
         gate.documented = self.operations
 
@@ -32,8 +36,7 @@ class Documented:
     def operation_of(self, method: str, path: str) -> Operation | None:
         """Return the route that handles a request."""
         scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
-        for candidate_method, template in sorted(self.operations):
-            route = Route(template, _nothing, methods=[candidate_method])
+        for candidate_method, template, route in self._routes:
             if candidate_method == method and route.matches(scope)[0] is Match.FULL:
                 return candidate_method, template
         return None

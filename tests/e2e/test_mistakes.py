@@ -1,16 +1,21 @@
 """Setup mistakes are reported in one line that says what to do."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from tests.fakes.scripted_model.scripts import Script
 from tests.running_everturn.client import Client, names
-from tests.running_everturn.process import EVERTURN, EverturnDev, everturn_dev, run
+from tests.running_everturn.process import EVERTURN, EverturnDev, environment, everturn_dev, run
 from tests.running_everturn.stack import scripted_model
+from workers.embedded.fork_server import EVERTURN as FORKED
+from workers.embedded.fork_server import ForkServer
+
+Complaint: TypeAlias = Callable[..., Awaitable[str]]
 
 SECRET = "s" * 48
 NOWHERE = "127.0.0.1:1"
@@ -23,18 +28,48 @@ def taken_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-async def complaint(folder: Path, *arguments: str, **settings: str) -> str:
-    """Return the one line with which a command refuses to run."""
-    ended = await run(EVERTURN, *arguments, folder=folder, **settings)
-    assert ended.exit_code == 1
-    assert "Traceback" not in ended.output + ended.errors
-    (line,) = ended.errors.splitlines()
-    return line
+@pytest.fixture(scope="module")
+async def fork_server() -> AsyncIterator[ForkServer]:
+    """Starts what imports the application."""
+    server = ForkServer()
+    yield server
+    await server.close()
 
 
-async def test_a_taken_port_is_named(folder: Path) -> None:
+@pytest.fixture
+def complaint(folder: Path, fork_server: ForkServer) -> Complaint:
+    """Return `complaint("api", SETTING="value")`: the one line with which a command refuses."""
+
+    async def of_process(*arguments: str, **settings: str) -> str:
+        written = folder / "output.txt"
+        with written.open("w") as output:
+            process = await fork_server.launch(
+                (*FORKED, *arguments),
+                output=output.fileno(),
+                env=environment(**settings),
+                cwd=folder,
+            )
+            assert await process.wait() == 1
+        said = written.read_text().splitlines()
+        (line,) = (line for line in said if not line.startswith("{"))  # but for what it logs
+        return line
+
+    async def of_dev(*arguments: str, **settings: str) -> str:
+        ended = await run(EVERTURN, *arguments, folder=folder, **settings)
+        assert ended.exit_code == 1
+        (line,) = ended.errors.splitlines()
+        return line
+
+    def complain(command: str, *arguments: str, **settings: str) -> Awaitable[str]:
+        of = of_dev if command == "dev" else of_process
+        return of(command, *arguments, **settings)
+
+    return complain
+
+
+async def test_a_taken_port_is_named(complaint: Complaint) -> None:
     with taken_port() as port:
-        said = await complaint(folder, "dev", "--ephemeral", "--port", str(port))
+        said = await complaint("dev", "--ephemeral", "--port", str(port))
 
     assert said == (
         f"Port {port} is already in use on 127.0.0.1. Stop the other program, "
@@ -44,11 +79,11 @@ async def test_a_taken_port_is_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["dev", "--ephemeral"], ["worker", "--queue", "turns"]])
 async def test_a_webhook_of_alerts_without_a_secret_is_refused(
-    folder: Path, arguments: list[str]
+    complaint: Complaint, arguments: list[str]
 ) -> None:
     url = "https://ops.example.com/alerts"
 
-    said = await complaint(folder, *arguments, EVERTURN_ALERT_WEBHOOK_URL=url)
+    said = await complaint(*arguments, EVERTURN_ALERT_WEBHOOK_URL=url)
 
     assert said == (
         "Invalid settings. Set EVERTURN_ALERT_WEBHOOK_URL and EVERTURN_ALERT_WEBHOOK_SECRET "
@@ -56,11 +91,13 @@ async def test_a_webhook_of_alerts_without_a_secret_is_refused(
     )
 
 
-async def test_a_data_directory_that_cannot_be_written_is_named(folder: Path) -> None:
+async def test_a_data_directory_that_cannot_be_written_is_named(
+    folder: Path, complaint: Complaint
+) -> None:
     (folder / "file").touch()
     data = folder / "file" / "data"
 
-    said = await complaint(folder, "dev", "--data-dir", str(data), "--port", "0")
+    said = await complaint("dev", "--data-dir", str(data), "--port", "0")
 
     assert said == (
         f"The data directory {data} can't be written (Not a directory); "
@@ -78,7 +115,7 @@ async def test_a_data_directory_that_cannot_be_written_is_named(folder: Path) ->
     ],
 )
 async def test_a_database_that_cannot_be_reached_is_named_without_its_password(
-    everturn: EverturnDev, folder: Path, arguments: list[str], variable: str
+    everturn: EverturnDev, complaint: Complaint, arguments: list[str], variable: str
 ) -> None:
     settings = {
         "EVERTURN_API_PORT": "0",
@@ -89,17 +126,17 @@ async def test_a_database_that_cannot_be_reached_is_named_without_its_password(
         variable: NO_DATABASE,
     }
 
-    said = await complaint(folder, *arguments, **settings)
+    said = await complaint(*arguments, **settings)
 
     assert said.startswith(f"The database of {variable} (everturn@{NOWHERE}/everturn) can't be")
     assert "hush" not in said
 
 
 async def test_a_temporal_that_cannot_be_reached_is_named(
-    everturn: EverturnDev, folder: Path
+    everturn: EverturnDev, complaint: Complaint
 ) -> None:
     said = await complaint(
-        *(folder, "worker", "--queue", "turns"),
+        *("worker", "--queue", "turns"),
         ANTHROPIC_API_KEY="a key",
         DATABASE_URL=everturn.addresses["database"],
         TEMPORAL_ADDRESS=NOWHERE,
@@ -110,7 +147,7 @@ async def test_a_temporal_that_cannot_be_reached_is_named(
 
 @pytest.mark.parametrize("arguments", [["worker", "--queue", "turns"], ["setup-temporal"]])
 async def test_a_missing_namespace_is_named(
-    everturn: EverturnDev, folder: Path, arguments: list[str]
+    everturn: EverturnDev, complaint: Complaint, arguments: list[str]
 ) -> None:
     settings = {
         "ANTHROPIC_API_KEY": "a key",
@@ -119,7 +156,7 @@ async def test_a_missing_namespace_is_named(
         "TEMPORAL_NAMESPACE": "missing",
     }
 
-    said = await complaint(folder, *arguments, **settings)
+    said = await complaint(*arguments, **settings)
 
     assert said == (
         "Temporal has no namespace 'missing'. Set TEMPORAL_NAMESPACE, or create it: "
@@ -127,17 +164,19 @@ async def test_a_missing_namespace_is_named(
     )
 
 
-async def test_a_temporal_that_cannot_be_reached_is_named_by_its_set_up(folder: Path) -> None:
-    said = await complaint(folder, "setup-temporal", TEMPORAL_ADDRESS=NOWHERE)
+async def test_a_temporal_that_cannot_be_reached_is_named_by_its_set_up(
+    complaint: Complaint,
+) -> None:
+    said = await complaint("setup-temporal", TEMPORAL_ADDRESS=NOWHERE)
 
     assert said == f"Temporal can't be reached at {NOWHERE}. Check TEMPORAL_ADDRESS, or start it."
 
 
 @pytest.mark.parametrize("arguments", [["api"], ["dev", "--ephemeral"]])
 async def test_a_file_of_a_setting_that_cannot_be_read_is_named(
-    folder: Path, arguments: list[str]
+    complaint: Complaint, arguments: list[str]
 ) -> None:
-    said = await complaint(folder, *arguments, EVERTURN_AUTH_SECRET_FILE="/missing/secret")
+    said = await complaint(*arguments, EVERTURN_AUTH_SECRET_FILE="/missing/secret")
 
     assert said == (
         "The file /missing/secret of EVERTURN_AUTH_SECRET_FILE can't be read: "
@@ -156,17 +195,19 @@ async def test_a_file_of_a_setting_that_cannot_be_read_is_named(
         ),
     ],
 )
-async def test_an_unusable_url_is_named(folder: Path, setting: str, value: str, said: str) -> None:
+async def test_an_unusable_url_is_named(
+    complaint: Complaint, setting: str, value: str, said: str
+) -> None:
     unusable = {"EVERTURN_AUTH_SECRET": SECRET, "EVERTURN_API_PORT": "0", setting: value}
 
-    assert (await complaint(folder, "api", **unusable)).startswith(said)
+    assert (await complaint("api", **unusable)).startswith(said)
 
 
 async def test_a_worker_without_a_key_names_the_missing_one(
-    everturn: EverturnDev, folder: Path
+    everturn: EverturnDev, complaint: Complaint
 ) -> None:
     said = await complaint(
-        *(folder, "worker", "--queue", "turns"),
+        *("worker", "--queue", "turns"),
         DATABASE_URL=everturn.addresses["database"],
         TEMPORAL_ADDRESS=everturn.addresses["temporal"],
     )
@@ -175,18 +216,18 @@ async def test_a_worker_without_a_key_names_the_missing_one(
 
 
 async def test_without_a_secret_the_api_says_how_to_generate_one(
-    everturn: EverturnDev, folder: Path
+    everturn: EverturnDev, complaint: Complaint
 ) -> None:
     said = await complaint(
-        *(folder, "api"), EVERTURN_API_PORT="0", DATABASE_URL=everturn.addresses["database"]
+        "api", EVERTURN_API_PORT="0", DATABASE_URL=everturn.addresses["database"]
     )
 
     assert said.startswith("EVERTURN_AUTH_SECRET must have at least 32 random characters: ")
     assert "python -c 'import secrets; print(secrets.token_urlsafe(48))'" in said
 
 
-async def test_an_out_of_range_setting_is_named(folder: Path) -> None:
-    said = await complaint(folder, "api", EVERTURN_API_PORT="123456")
+async def test_an_out_of_range_setting_is_named(complaint: Complaint) -> None:
+    said = await complaint("api", EVERTURN_API_PORT="123456")
 
     assert "EVERTURN_API_PORT" in said
 

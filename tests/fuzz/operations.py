@@ -6,6 +6,7 @@ rules about paths.
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -22,6 +23,7 @@ GeneratedCase: TypeAlias = Case[Any]
 PREFIX: Final = "/api/v1"
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _STREAM_EVENTS: Final = 20
+_VALID_CASES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,14 @@ class Operation:
             found += [(name,), *((name, inner) for inner in inside)]
         return found
 
-    def valid_cases(self, most: int = 6) -> list[GeneratedCase]:
+    def valid_cases(self, most: int = _VALID_CASES) -> list[GeneratedCase]:
         """Return requests that the description allows, the documented examples first."""
-        return list(islice(self.boundary_cases([GenerationMode.POSITIVE]), most))
+        return [_copied(case) for case in self._valid_cases[:most]]
+
+    @cached_property
+    def _valid_cases(self) -> list[GeneratedCase]:
+        # Kept, since most requests of a run are made of them.
+        return list(islice(self.boundary_cases([GenerationMode.POSITIVE]), _VALID_CASES))
 
     def boundary_cases(self, modes: list[GenerationMode]) -> Iterator[GeneratedCase]:
         """Yield the requests at the edges of what the description allows, the same every time."""
@@ -107,6 +114,23 @@ class Operation:
             generation_modes=modes,
             generation_config=schema.config.generation_for(operation=self.described),
         )
+
+
+def _copied(case: GeneratedCase) -> GeneratedCase:
+    """Return a case that can be changed without changing this one."""
+    return Case(
+        case.operation,
+        case.method,
+        case.path,
+        path_parameters=dict(case.path_parameters),
+        headers=case.headers.copy(),
+        cookies=dict(case.cookies),
+        query=dict(case.query),
+        body=dict(case.body) if isinstance(case.body, dict) else case.body,
+        media_type=case.media_type,
+        multipart_content_types=case.multipart_content_types,
+        meta=deepcopy(case.meta),
+    )
 
 
 @lru_cache(maxsize=1)

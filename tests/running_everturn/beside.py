@@ -15,6 +15,7 @@ import httpx
 from tests.running_everturn.process import free_port
 from tests.running_everturn.stack import ScriptedStack
 from tests.running_everturn.waiting import eventually
+from workers.embedded.child import Child
 
 ALL_QUEUES: Final = ("turns", "tools", "background")
 _READY_WITHIN_S: Final = 60.0
@@ -24,8 +25,9 @@ _ENDED_WITHIN_S: Final = 40.0
 class Beside:
     """A process of its own, seen from outside: its probes, its output and its end."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, written: Path) -> None:
+    def __init__(self, process: Child, port: int, written: Path) -> None:
         self._process = process
+        self._ending = asyncio.create_task(process.wait())
         self.port = port
         self._written = written
 
@@ -36,7 +38,8 @@ class Beside:
 
     async def probe(self, path: str) -> int:
         """Return the status of a probe, 0 while nothing listens."""
-        async with httpx.AsyncClient(trust_env=False) as http:
+        # It is asked again and again, and reading certificates would take 20 ms each time.
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             try:
                 response = await http.get(f"http://127.0.0.1:{self.port}{path}")
             except httpx.TransportError:
@@ -47,14 +50,14 @@ class Beside:
         """Wait until it is ready. Errors: AssertionError where it ends instead."""
 
         async def look() -> int:
-            assert self._process.returncode is None, self.output
+            assert not self._ending.done(), self.output
             return await self.probe("/ready")
 
         await eventually(look, lambda status: status == 200, within_s=_READY_WITHIN_S)
 
     def send(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal, and wait for nothing."""
-        self._process.send_signal(number)
+        os.kill(self._process.pid, number)
 
     async def stopping(self) -> None:
         """Wait until it takes no more work."""
@@ -63,7 +66,12 @@ class Beside:
     async def ended(self) -> int:
         """Return its exit code when it has ended."""
         async with asyncio.timeout(_ENDED_WITHIN_S):
-            return await self._process.wait()
+            return await asyncio.shield(self._ending)
+
+    async def put_down(self) -> None:
+        """Make sure that it does not run."""
+        self._process.kill()
+        await self._ending
 
 
 @asynccontextmanager
@@ -75,22 +83,19 @@ async def beside(everturn: ScriptedStack, *command: str, **settings: str) -> Asy
         written = Path(folder) / "output.txt"
         output = os.open(written, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=Path(__file__).parents[2],
+            process = await everturn.stack.fork_server.launch(
+                command,
+                output=output,
                 env={**inherited, "EVERTURN_METRICS_PORT": str(port), **settings},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                cwd=Path(__file__).parents[2],
             )
         finally:
             os.close(output)
+        running = Beside(process, port, written)
         try:
-            yield Beside(process, port, written)
+            yield running
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await running.put_down()
 
 
 @asynccontextmanager

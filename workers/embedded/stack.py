@@ -233,7 +233,7 @@ class DevelopmentStack(EmbeddedServers):
         super().__init__(data_dir, ephemeral=ephemeral, terminal=terminal)
         self._settings = settings
         self._commands = commands or Commands()
-        self._fork_server = ForkServer()
+        self.fork_server = ForkServer()
         self._applications: Applications | None = None
 
     @property
@@ -271,7 +271,7 @@ class DevelopmentStack(EmbeddedServers):
         try:
             await super().close()
         finally:
-            await self._fork_server.close()
+            await self.fork_server.close()
 
     @property
     def _addresses_file(self) -> Path:
@@ -282,7 +282,7 @@ class DevelopmentStack(EmbeddedServers):
         self._applications = Applications(
             settings=self._settings,
             commands=self._commands,
-            fork_server=self._fork_server,
+            fork_server=self.fork_server,
             servers=super().addresses,
             auth_secret=directory.secrets.auth_secret,
             encryption_key=directory.secrets.encryption_key,
