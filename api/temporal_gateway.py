@@ -51,8 +51,12 @@ _WRONG_SETUP: Final = frozenset(
         *(RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED),
     }
 )
-_STARTS_OF_A_USER: Final = 4
+_STARTS_OF_A_USER: Final = 2
 """At a time: hundreds at once would keep Temporal from starting those of others."""
+_HELD_PART: Final = 0.3
+_HELD_AT_MOST: Final = timedelta(seconds=3)
+"""How long a turn that is to begin later is held here, so that Temporal doesn't get all at once;
+the sweep looks for turns that are older."""
 _AT_ONCE: Final = timedelta()
 _REFRESH_TIMEOUT: Final = timedelta(minutes=5)
 """No worker ran the refresh within this time; the next request starts a new one."""
@@ -144,10 +148,13 @@ class TemporalGateway:
             return True
         user_id = accepted.reference.user_id
         delay = self._pace.delay(user_id)
+        held = min(delay * _HELD_PART, _HELD_AT_MOST)
+        if held:
+            await asyncio.sleep(held.total_seconds())
         share = self._starts.get(user_id) or asyncio.Semaphore(_STARTS_OF_A_USER)
         self._starts[user_id] = share
         async with share:
-            return await self.start_turn(accepted.reference, delay=delay)
+            return await self.start_turn(accepted.reference, delay=delay - held)
 
     async def start_turn(self, turn: TurnReference, *, delay: timedelta = _AT_ONCE) -> bool:
         """Start the turn's workflow, which begins after `delay`; False if Temporal is unavailable.

@@ -309,7 +309,8 @@ class ServerConnection:
     def _fail(self, problem: str, *, outlook: Outlook = "away", free_failures: int = 0) -> None:
         self._problem, self._outlook = problem, outlook
         self._failures += 1
-        doublings = self._failures - free_failures - 1
+        # A server that refuses is up, and the next call may be the first one that it takes.
+        doublings = 0 if outlook == "refused" else self._failures - free_failures - 1
         pause_s = 0.0 if doublings < 0 else _FIRST_PAUSE_S * 2.0 ** min(doublings, _MAX_DOUBLINGS)
         self._retry_at = monotonic() + min(pause_s, _MAX_PAUSE_S)
         self._health.report_failing(self.row, problem)

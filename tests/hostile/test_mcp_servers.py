@@ -89,7 +89,7 @@ async def test_a_result_of_a_million_items_is_an_error_for_the_model(
             event = await called(everturn, admin, server["name"], "items_event")
             assert (items.status, event.status) == ("failed", "failed")
             assert "100,000 items" in items.output
-            assert "too large" in event.output
+            assert "too much" in event.output
 
     assert (await called(everturn, admin, server["name"], "fine")).output == "ok"
 

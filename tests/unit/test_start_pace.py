@@ -37,10 +37,38 @@ def test_a_burst_begins_at_once_and_more_of_it_one_after_the_other(clock: Clock)
     pace = StartPace(per_second=4, clock=clock)
     pace.delay(OTHER)
 
-    waits = seconds(*(pace.delay(USER) for _ in range(8)))
+    waits = seconds(*(pace.delay(USER) for _ in range(9)))
 
-    assert waits == [0.0] * 5 + [0.25, 0.5, 0.75]
+    # The other's one message of late is one a second.
+    assert waits[:5] == [0.0] * 5
+    assert waits[6:] == pytest.approx([waits[5] + more / 5 for more in (1, 2, 3)], abs=1e-5)
+    assert 0 < waits[5] < 1 / 4
     assert seconds(pace.delay(OTHER)) == [0.0]
+
+
+def test_users_who_are_as_busy_do_not_wait_for_each_other(clock: Clock) -> None:
+    pace = StartPace(per_second=8, clock=clock)
+
+    waits = []
+    for _ in range(100):
+        waits += seconds(pace.delay(USER), pace.delay(OTHER))
+        clock.now_s += 1 / 20
+
+    # Until it shows how busy they are, a moment.
+    assert max(waits) < 0.5
+    assert waits[100:] == [0.0] * 100
+
+
+def test_of_many_users_the_quieter_half_sets_the_pace(clock: Clock) -> None:
+    pace = StartPace(per_second=4, clock=clock)
+    for _ in range(3):
+        pace.delay(UserId(uuid4()))
+
+    waits = []
+    for _ in range(40):
+        waits += seconds(pace.delay(USER), pace.delay(OTHER))
+
+    assert waits[-1] == pytest.approx(40 / 5 - 1, abs=0.3)
 
 
 def test_time_that_passes_is_time_that_a_crowd_has_waited(clock: Clock) -> None:
