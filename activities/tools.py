@@ -17,7 +17,7 @@ from services.turns.approvals import ToolApprovals
 from services.turns.tool_attempts import ToolPostponedError
 from services.turns.tool_calls import ToolCallGoneError, ToolCalls
 
-_AT_ONCE: Final = 4
+_AT_ONCE: Final = 2
 """Local calls of a turn that run at a time: the turns of others get their share of the worker."""
 
 
