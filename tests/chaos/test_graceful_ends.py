@@ -1,6 +1,7 @@
 """A deploy stops workers and APIs in mid-turn: the model is asked once, and streams go on."""
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack
 
 import httpx2
@@ -86,6 +87,69 @@ async def test_a_worker_without_its_metrics_port_takes_no_work(everturn: Scripte
     assert output.strip() == (
         f"Port {taken} is in use. Stop the process that uses it, or set EVERTURN_METRICS_PORT."
     )
+
+
+async def test_a_second_signal_ends_a_worker_in_mid_call(
+    everturn: ScriptedStack, client: Client
+) -> None:
+    hold_an_answer(everturn, "an impatient worker")
+    await everturn.stack.stop(WORKER)
+
+    async with client.ask("asked of an impatient worker") as stream:
+        async with worker_beside(everturn, EVERTURN_SHUTDOWN_GRACE_S="300") as only:
+            await stream.until_text("Half ")
+            only.send()
+            await only.stopping()
+            only.send()
+            assert await only.ended() == -signal.SIGTERM
+        everturn.model.add(Script(match="an impatient worker", text="Half and half."))
+        await everturn.stack.start(WORKER)
+        await stream.to_end()
+
+    assert stream.events[-1].data["status"] == "completed"
+
+
+async def test_a_second_signal_ends_an_api_that_still_serves(everturn: ScriptedStack) -> None:
+    port = str(free_port())
+    async with beside(
+        everturn, EVERTURN, "api", EVERTURN_API_PORT=port, EVERTURN_DRAIN_S="300"
+    ) as api:
+        await api.become_ready()
+        api.send()
+        await api.stopping()
+        api.send()
+
+        assert await api.ended() == 0
+
+
+async def test_a_request_that_waits_for_its_answer_gets_202_from_a_stopping_api(
+    everturn: ScriptedStack, client: Client
+) -> None:
+    hold_an_answer(everturn, "asked in one piece")
+    port = str(free_port())
+    chat = (await client.api.chats.create(title="A chat")).id
+    async with (
+        beside(everturn, EVERTURN, "api", EVERTURN_API_PORT=port) as api,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False) as http,
+    ):
+        await api.become_ready()
+        waiting = asyncio.create_task(
+            http.post(
+                f"/chats/{chat}/messages",
+                headers={"Authorization": f"Bearer {client.token}"},
+                json={"content": "asked in one piece", "stream": False},
+                timeout=30,
+            )
+        )
+        await everturn.model.wait_for_request(match="asked in one piece")
+        api.send()
+        accepted = await waiting
+        assert await api.ended() == 0
+
+    turn = accepted.json()["data"]["turn"]
+    assert (accepted.status_code, turn["status"]) == (202, "running")
+    everturn.model.release("asked in one piece")
+    assert (await client.events(turn["id"]))[-1].data["status"] == "completed"
 
 
 async def test_streams_of_a_stopping_api_end_without_an_error_and_resume_elsewhere(
