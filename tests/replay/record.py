@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", help="record these again, beside what is missing")
     given = parser.parse_args()
     if given.release:
-        UNRELEASED.rename(HISTORIES / given.release)
+        keep(given.release)
         return
     recorded = {file.stem for file in HISTORIES.rglob("*.json")}
     wanted = {
@@ -73,6 +73,18 @@ def main() -> None:
         asyncio.run(record(wanted))
     for stale in set(UNRELEASED.glob("*.json")) - set(map(_file, {*SHAPES, *RETIRED})):
         stale.unlink()
+
+
+def keep(version: str, histories: Path = HISTORIES) -> None:
+    """Make the unreleased recordings those of a version. Errors: SystemExit with the reason."""
+    unreleased, kept = histories / UNRELEASED.name, histories / version
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise SystemExit(f"{version} is not a version, e.g. 1.4.0.")
+    if kept.exists():
+        raise SystemExit(f"Version {version} has its recordings already, which stay as they are.")
+    if not any(unreleased.glob("*.json")):
+        raise SystemExit("Nothing was recorded since the last release: there is nothing to keep.")
+    unreleased.rename(kept)
 
 
 @asynccontextmanager

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.replay.record import keep
+
 SCRIPT = Path(__file__).parents[2] / ".ci" / "release-tag"
 CHANGELOG = """# Changelog
 
@@ -106,3 +108,38 @@ def test_a_version_without_notes_is_refused(repository: Path) -> None:
     git(repository, "tag", "v1.11.0")
 
     assert 'has nothing under "## [1.11.0]"' in check(repository, "v1.11.0")[2]
+
+
+def test_a_version_whose_recordings_are_not_kept_is_refused(repository: Path) -> None:
+    histories = repository / "tests" / "replay" / "histories"
+    (histories / "unreleased").mkdir(parents=True)
+    (histories / "unreleased" / "plain.json").write_text("{}")
+    release(repository, "1.10.0", notes=CHANGELOG + "\n")
+    git(repository, "tag", "v1.10.0")
+    refused = check(repository, "v1.10.0")
+
+    keep("1.10.0", histories)
+    release(repository, "1.10.0", notes=CHANGELOG)
+    git(repository, "tag", "--force", "v1.10.0")
+
+    assert refused[:2] == (1, "")
+    assert refused[2].endswith("v1.10.0: python -m tests.replay.record --release 1.10.0\n")
+    assert check(repository, "v1.10.0")[0] == 0
+    assert [file.name for file in (histories / "1.10.0").iterdir()] == ["plain.json"]
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("../elsewhere", "is not a version"),
+        ("1.9.0", "has its recordings already"),
+        ("1.10.0", "Nothing was recorded"),
+    ],
+)
+def test_recordings_are_kept_once_and_under_a_version(
+    tmp_path: Path, version: str, said: str
+) -> None:
+    (tmp_path / "1.9.0").mkdir()
+
+    with pytest.raises(SystemExit, match=said):
+        keep(version, tmp_path)
