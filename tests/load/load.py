@@ -292,7 +292,8 @@ async def _subject(url: str | None) -> AsyncIterator[Subject]:
             yield Subject(stack.addresses.api, stack)
 
 
-def _arguments() -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, and create the output folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--url", help="what is deployed there, instead of a stack of its own")
     parser.add_argument(
@@ -302,13 +303,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--duration", type=float, help="of each scenario, in seconds")
     parser.add_argument("--rate", type=float, help="of the soak, in turns a second")
     parser.add_argument("--output", type=Path, default=_ROOT / "dist" / "load")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     arguments.output = arguments.output.resolve()
     arguments.output.mkdir(parents=True, exist_ok=True)
     return arguments
 
 
-def _chosen(arguments: argparse.Namespace) -> dict[str, Scenario]:
+def chosen_scenarios(arguments: argparse.Namespace) -> dict[str, Scenario]:
+    """Return the scenarios to run, as the arguments change them."""
     # A soak is thousands of turns: nobody runs it by accident where a real model answers.
     usual = [name for name in SCENARIOS if name != "soak" or arguments.url is None]
     names = arguments.scenarios.split(",") if arguments.scenarios else usual
@@ -329,8 +331,8 @@ def _chosen(arguments: argparse.Namespace) -> dict[str, Scenario]:
 
 
 async def _main() -> int:
-    arguments = _arguments()
-    scenarios = _chosen(arguments)
+    arguments = parse_arguments()
+    scenarios = chosen_scenarios(arguments)
     output: Path = arguments.output
     report = Report()
     async with _subject(arguments.url) as subject:

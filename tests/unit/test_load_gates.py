@@ -1,10 +1,12 @@
-"""The gates of `make load`."""
+"""What `make load` runs, and its gates."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.load.load import Scenario, judge
+import pytest
+
+from tests.load.load import Scenario, chosen_scenarios, judge, parse_arguments
 from tests.load.report import Report
 from tests.load.watching import Watched, judge_growth
 
@@ -35,7 +37,7 @@ def watched(memory_of_api: Callable[[int], float]) -> list[Watched]:
     )
     return [
         {**flat, "at": at, "turns": 10 * at, "rows": 80 * at, "memory of api": memory_of_api(at)}
-        for at in range(100)
+        for at in range(200)
     ]
 
 
@@ -69,3 +71,24 @@ def test_a_leak_fails_the_soak() -> None:
     report = Report()
     judge_growth(watched(lambda at: 100.0 + at), report)
     assert missed(report) == ["memory of api at the end, for that after a third"]
+
+
+def chosen(folder: Path, *words: str) -> dict[str, Scenario]:
+    return chosen_scenarios(parse_arguments([*words, "--output", str(folder)]))
+
+
+def test_a_soak_runs_against_a_url_only_if_it_is_named(tmp_path: Path) -> None:
+    url = ("--url", "https://chat.example.com")
+    assert list(chosen(tmp_path)) == ["api", "streams", "tools", "soak"]
+    assert list(chosen(tmp_path, *url)) == ["api", "streams", "tools"]
+    assert list(chosen(tmp_path, *url, "--scenarios", "soak")) == ["soak"]
+
+
+def test_users_and_duration_replace_those_of_each_scenario(tmp_path: Path) -> None:
+    scenarios = chosen(tmp_path, "--users", "3", "--duration", "7", "--scenarios", "api,tools")
+    assert [(each.users, each.duration_s) for each in scenarios.values()] == [(3, 7), (3, 7)]
+
+
+def test_an_unknown_scenario_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="unknown scenario: nonsense"):
+        chosen(tmp_path, "--scenarios", "api,nonsense")
