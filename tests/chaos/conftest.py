@@ -18,6 +18,8 @@ SETTINGS = {
     # What an administrator registers is there from the next request on.
     "EVERTURN_ACCOUNT_CACHE_S": "0",
     "EVERTURN_SWEEP_INTERVAL_S": "2",
+    # Crowds race for what they do at the same time.
+    "EVERTURN_USER_TURNS_PER_SECOND": "1000",
 }
 
 
