@@ -139,6 +139,7 @@ async def test_a_turn_that_waits_for_approval_moves_to_code_that_can_follow_it(
             await replay_histories(settings_of(everturn), [], live=9, workflows=WRONG)
         assert any(line.startswith(problem) for line in capsys.readouterr().out.splitlines())
         async with new_version(everturn) as (new, _):
+            early = await deployment(everturn, "move", EVERTURN_BUILD_ID=new)
             moved = await deployment(everturn, "promote", "--move", EVERTURN_BUILD_ID=new)
             await everturn.stack.stop("worker-turns")
             await waiting.decide("approve")
@@ -146,6 +147,8 @@ async def test_a_turn_that_waits_for_approval_moves_to_code_that_can_follow_it(
 
     assert wrong.moved == 0
     assert [str(stays).startswith(problem) for stays in wrong.staying] == [True]
+    assert early[0] == 1
+    assert early[1].startswith(f"Version {new} is not current, {OLD} is.")
     assert moved[0] == 0
     assert moved[1].splitlines()[1] == f"Moved 1 open runs to {new}; 0 stay."
     assert outcome.status == "completed"

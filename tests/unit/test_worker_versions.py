@@ -5,7 +5,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from services.settings import Settings
 from workers.deployment.command import _own
-from workers.deployment.moving import ForeignCodeError
+from workers.deployment.moving import ForeignCodeError, NotCurrentError
 from workers.deployment.versions import (
     DeploymentError,
     NoBuildIdError,
@@ -52,6 +52,16 @@ def test_an_error_of_temporal_is_one_line_that_says_what_to_do(
 def test_a_version_that_is_not_named_is_asked_for() -> None:
     with pytest.raises(NoBuildIdError, match="Set EVERTURN_BUILD_ID, or name it by --build-id"):
         _own(Settings(_env_file=None, build_id=""))
+
+
+@pytest.mark.parametrize(
+    ("current", "said"),
+    [("1.2.0", "Version 1.3.0 is not current, 1.2.0 is."), (None, "Version 1.3.0 is not current.")],
+)
+def test_what_is_current_is_named_where_runs_would_move_elsewhere(
+    current: str | None, said: str
+) -> None:
+    assert str(NotCurrentError("1.3.0", current)).startswith(said)
 
 
 def test_only_the_code_of_a_version_moves_runs_to_it() -> None:

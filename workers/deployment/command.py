@@ -71,7 +71,13 @@ def move_runs() -> None:
     """Move open runs of other versions to the current one, if its code can follow them."""
 
     async def run(client: "Client", settings: "Settings") -> None:
-        await _move(client, settings, _own(settings))
+        from workers.deployment.moving import NotCurrentError
+        from workers.deployment.versions import WorkerVersions
+
+        own, current = _own(settings), await WorkerVersions(client).current()
+        if own != current:
+            raise NotCurrentError(own, current)
+        await _move(client, settings, own)
 
     _with_temporal(run)
 

@@ -35,6 +35,16 @@ class ForeignCodeError(DeploymentError):
         )
 
 
+class NotCurrentError(DeploymentError):
+    """Runs are to move to a version that gets no new work, and may have no workers."""
+
+    def __init__(self, build_id: str, current: str | None) -> None:
+        super().__init__(
+            f"Version {build_id} is not current{f', {current} is' if current else ''}. Runs would "
+            f"wait for its workers. Promote it first: everturn deployment promote --move"
+        )
+
+
 async def move_runs(
     client: Client, build_id: str, *, workflows: Sequence[type] = ALL_WORKFLOWS
 ) -> Move:
