@@ -6,7 +6,7 @@ Each can also be read from a file: see setting_files.py.
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -46,6 +46,16 @@ def _origin(address: str) -> str:
     if "?" in address:
         raise ValueError("must not have a query")
     return address.rstrip("/")
+
+
+_PAGE_ORIGIN: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+")
+
+
+def _page_origin(origin: str) -> str:
+    """Return an origin as browsers send it."""
+    if not _PAGE_ORIGIN.fullmatch(origin):
+        raise ValueError("must be an origin in lower case, without a path: https://app.example.com")
+    return origin
 
 
 class Settings(BaseSettings):
@@ -137,6 +147,10 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...] | None, NoDecode] = Field(
         None, description="Whose `X-Forwarded-For` is believed."
+    )
+
+    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_page_origin)], ...], NoDecode] = (
+        Field((), description="Whose pages may call the API from a browser; `*` for any.")
     )
 
     # Authentication
@@ -302,7 +316,8 @@ class Settings(BaseSettings):
         return None if value == "" else value
 
     @field_validator(
-        *("models", "trusted_proxies", "allowed_private_hosts", "mcp_commands"), mode="before"
+        *("models", "trusted_proxies", "allowed_private_hosts", "cors_origins", "mcp_commands"),
+        mode="before",
     )
     @classmethod
     def _split_at_commas(cls, value: object) -> object:

@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 
 from api.app import create_app
 from api.connections import ConnectionBounds, OpenConnections
+from api.cors import allow_origins
 from api.http_protocol import ServerConfig
 from api.temporal_gateway import TemporalGateway
 from schema.names import TURNS_QUEUE
@@ -220,7 +221,7 @@ def _server_config(app: FastAPI, settings: Settings, traces: Traces) -> ServerCo
         trusted_proxies=settings.trusted_proxies or (),
     )
     return ServerConfig(
-        traces.around(app),
+        allow_origins(traces.around(app), settings.cors_origins),
         OpenConnections(bounds, app.state.metrics),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         timeout_keep_alive=KEEP_ALIVE_S,

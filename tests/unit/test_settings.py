@@ -151,3 +151,14 @@ def test_alerts_are_only_stored_by_default() -> None:
     read = settings(alert_webhook_url="", alert_webhook_secret="")
 
     assert (read.alert_webhook_url, read.alert_webhook_secret) == (None, None)
+
+
+def test_origins_are_those_that_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = "https://app.example.com, http://localhost:5173,http://[::1]:80,tauri://localhost,*"
+    monkeypatch.setenv("EVERTURN_CORS_ORIGINS", listed)
+    assert len(settings().cors_origins) == 5
+
+    for wrong in ("https://app.example.com/", "https://App.example.com", "app.example.com"):
+        monkeypatch.setenv("EVERTURN_CORS_ORIGINS", wrong)
+        with pytest.raises(ValidationError, match=r"without a path: https://app\.example\.com"):
+            settings()
