@@ -21,6 +21,7 @@ from api.routes import (
     health,
     knowledge,
     memories,
+    messages,
     root,
     subscription,
     tool_callbacks,
@@ -56,6 +57,7 @@ _PUBLIC: Final = (health, auth, tool_callbacks)
 _SIGNED_IN: Final = (
     users,
     chats,
+    messages,
     turns,
     memories,
     knowledge,

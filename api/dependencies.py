@@ -17,6 +17,7 @@ from api.service_groups import (
 )
 from api.temporal_gateway import TemporalGateway
 from services.chats import ChatService
+from services.messages import MessageService
 from services.prompts.service import PromptService
 
 
@@ -43,6 +44,7 @@ Services = Annotated[ApiServices, _part(lambda services: services)]
 Accounts = Annotated[AccountServices, _part(lambda services: services.accounts)]
 Subscriptions = Annotated[SubscriptionServices, _part(lambda services: services.subscriptions)]
 Chats = Annotated[ChatService, _part(lambda services: services.chats)]
+Messages = Annotated[MessageService, _part(lambda services: services.messages)]
 Turns = Annotated[TurnServices, _part(lambda services: services.turns)]
 Memories = Annotated[MemoryServices, _part(lambda services: services.memories)]
 Knowledge = Annotated[KnowledgeServices, _part(lambda services: services.knowledge)]

@@ -12,6 +12,7 @@ from schema.errors import MESSAGES, ErrorCode
 from services.auth.service import SignInRefusal
 from services.knowledge.versions import PublicationRefusal, VersionRefusal
 from services.memories.service import MemoryRefusal
+from services.messages import BranchRefusal
 from services.outgoing.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from services.prompts.service import PromptRefusal
 from services.resources import Conflict, ToolRefusal, Unreachable
@@ -126,6 +127,7 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
     },
     AcceptanceRefusal: {
         AcceptanceRefusal.BLANK: _invalid("body.content", "Must not be blank."),
+        AcceptanceRefusal.UNKNOWN_PARENT: _invalid("body.parentId", "Not a message of this chat."),
         AcceptanceRefusal.UNKNOWN_MODEL: _UNKNOWN_MODEL,
         AcceptanceRefusal.MODEL_NOT_ALLOWED: _MODEL_NOT_ALLOWED,
         AcceptanceRefusal.BUSY: Problem(
@@ -135,12 +137,18 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
         ),
         AcceptanceRefusal.QUEUE_FULL: _conflict("Too many queued messages in this chat."),
     },
+    BranchRefusal: {
+        BranchRefusal.UNKNOWN_MESSAGE: _invalid("body.messageId", "Not a message of this chat."),
+        BranchRefusal.BUSY: Problem(
+            ErrorCode.TURN_IN_PROGRESS,
+            "A turn is in progress on this branch. Wait for it, or cancel it.",
+        ),
+    },
     RegenerationRefusal: {
         RegenerationRefusal.BUSY: Problem(
             ErrorCode.TURN_IN_PROGRESS,
             "A turn is already in progress in this chat. Wait for it, or cancel it.",
         ),
-        RegenerationRefusal.NOT_NEWEST: _conflict("Only the latest answer can be regenerated."),
         RegenerationRefusal.UNKNOWN_MODEL: _UNKNOWN_MODEL,
         RegenerationRefusal.MODEL_NOT_ALLOWED: _MODEL_NOT_ALLOWED,
     },

@@ -14,7 +14,17 @@ from api.error_messages import NOT_AN_EVENT, NOT_ENTITY_TAGS, UNKNOWN_PARAMETER
 from api.errors import ApiError, invalid
 from schema.errors import ErrorCode
 from schema.events import EventId, parse_event_id
-from schema.ids import ApiKeyId, ChatId, DocumentId, MemoryId, PlanId, PromptId, TurnId, UserId
+from schema.ids import (
+    ApiKeyId,
+    ChatId,
+    DocumentId,
+    MemoryId,
+    MessageId,
+    PlanId,
+    PromptId,
+    TurnId,
+    UserId,
+)
 from schema.pages import PageRequest
 from schema.wire import StorableText, make_storable
 from services.resources import Versions
@@ -27,6 +37,7 @@ ServerNamePath = Annotated[StorableText, Path(max_length=200, description="The s
 
 ChatIdPath = Annotated[ChatId, Path(description="The chat's ID.")]
 DocumentIdPath = Annotated[DocumentId, Path(description="The document's ID.")]
+MessageIdPath = Annotated[MessageId, Path(description="The message's ID.")]
 TurnIdPath = Annotated[TurnId, Path(description="The turn's ID.")]
 MemoryIdPath = Annotated[MemoryId, Path(description="The memory's ID.")]
 ApiKeyIdPath = Annotated[ApiKeyId, Path(description="The key's ID.")]

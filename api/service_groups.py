@@ -21,6 +21,7 @@ from services.knowledge.versions import DocumentVersions
 from services.mcp.service import McpServerService
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
+from services.messages import MessageService
 from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimitService
 from services.subscriptions.overrides import BudgetOverrides
@@ -138,6 +139,7 @@ class ApiServices:
     accounts: AccountServices
     subscriptions: SubscriptionServices
     chats: ChatService
+    messages: MessageService
     turns: TurnServices
     memories: MemoryServices
     knowledge: KnowledgeServices

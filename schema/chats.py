@@ -1,7 +1,7 @@
 """Chats and messages as clients see and send them."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -36,25 +36,51 @@ class MessageStatus(StrEnum):
 
 
 class Chat(VersionedModel):
-    """A conversation of one user."""
+    """A conversation of one user; `leafId` is the last message of its current branch."""
 
     id: ChatId
     title: str
     archived: bool
+    leaf_id: MessageId | None
     created_at: Timestamp
     updated_at: Timestamp
 
 
 class Message(WireModel):
-    """One message; with a status other than `completed` its text is incomplete."""
+    """One message; with a status other than `completed` its text is incomplete.
+
+    `parentId` is the message that it follows; null for a question that begins the conversation.
+    `siblingIds` are all messages in its place, itself included: the versions of a question, or the
+    answers to it; only where asked for.
+    """
 
     id: MessageId
     chat_id: ChatId
     turn_id: TurnId
+    parent_id: MessageId | None
     role: MessageRole
     content: str
     status: MessageStatus
     created_at: Timestamp
+    sibling_ids: Annotated[list[MessageId] | None, Field(exclude_if=lambda ids: ids is None)] = None
+
+
+ALL_BRANCHES: Final = "all"
+
+Branch = Annotated[
+    MessageId | Literal["all"] | None,
+    Field(
+        description="The messages up to this one, or `all` messages of the chat; by default the "
+        "current branch."
+    ),
+]
+
+
+class MessageSort(StrEnum):
+    """The sort orders of a list of messages; a minus reverses the order."""
+
+    CREATED = "createdAt"
+    CREATED_LAST = "-createdAt"
 
 
 ChatTitle = Annotated[VisibleText, Field(min_length=1, max_length=200, examples=["Trip to Rome"])]
@@ -108,10 +134,27 @@ class ChangeChatRequest(ChangeModel):
     archived: bool = unset()
 
 
+class ChooseLeafRequest(RequestModel):
+    """A message of the branch to show: it ends with the newest message that follows this one."""
+
+    message_id: Annotated[MessageId, Field(strict=False)]
+
+
 class SendMessageRequest(RequestModel):
-    """A message to answer. The server's settings limit the length of `content`."""
+    """A message to answer. The server's settings limit the length of `content`.
+
+    Without `parentId` it follows the current branch. With the `parentId` of an earlier question it
+    is an edit of that: another branch, which becomes the current one; null begins the
+    conversation again.
+    """
 
     content: Annotated[StorableText, Field(min_length=1, examples=["What is 12 * 34?"])]
     stream: bool = False
     model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
     if_busy: Annotated[IfBusy, Field(strict=False)] = IfBusy.REJECT
+    parent_id: Annotated[MessageId | None, Field(strict=False)] = None
+
+    @property
+    def names_parent(self) -> bool:
+        """Whether `parent_id` was sent, if only as null."""
+        return "parent_id" in self.model_fields_set

@@ -16,9 +16,8 @@ from schema.chats import (
     ChatFilter,
     ChatSort,
     CreateChatRequest,
-    Message,
 )
-from schema.ids import ChatId, new_id
+from schema.ids import ChatId, MessageId, new_id
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, MessageRow, TurnRow
@@ -50,7 +49,6 @@ _ORDERS: Final = {
 _IS_ARCHIVED: Final = col(ChatRow.archived_at).is_not(None)
 _IN_MESSAGES: Final = exists().where(
     col(MessageRow.chat_id) == col(ChatRow.id),
-    ~col(MessageRow.superseded),
     contains_searched(MessageRow.content),
 )
 _CHATS: Final = Listing(
@@ -61,12 +59,6 @@ _CHATS: Final = Listing(
     },
 )
 _CHAT: Final = by_id(ChatRow)
-_CONVERSATION: Final = Order("conversation", (col(MessageRow.turn_id), col(MessageRow.id)))
-_MESSAGES: Final = Listing(
-    select(MessageRow).where(
-        col(MessageRow.chat_id) == bindparam("chat_id", type_=Uuid), ~col(MessageRow.superseded)
-    )
-)
 
 
 class ChatService:
@@ -87,7 +79,7 @@ class ChatService:
         async def create(session: AsyncSession) -> Result[Chat, Conflict]:
             session.add(row)
             await session.flush()
-            return Ok(_chat_from_row(row))
+            return Ok(chat_from_row(row))
 
         return await create_once(
             self._database,
@@ -109,7 +101,7 @@ class ChatService:
         wanted = {**vars(chosen), "owner_id": actor.user_id}
         async with self._database.statements(actor) as connection:
             rows = await _CHATS.read(connection, page, _ORDERS[sort], wanted)
-        return rows.map(_chat_from_row)
+        return rows.map(chat_from_row)
 
     async def get(self, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
         """Return one chat."""
@@ -117,7 +109,7 @@ class ChatService:
             row = await _CHAT.first(connection, id=chat_id)
         if row is None:
             return Err(await why_unreachable(self._database, ChatRow, chat_id))
-        return Ok(_chat_from_row(row))
+        return Ok(chat_from_row(row))
 
     async def change(
         self, actor: Actor, chat_id: ChatId, request: ChangeChatRequest, *, versions: Versions
@@ -130,7 +122,7 @@ class ChatService:
                     return Err(Conflict.VERSION_CHANGED)
                 _apply(row, request.changes())
                 await session.flush()
-                return Ok(_chat_from_row(row))
+                return Ok(chat_from_row(row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
     async def delete(self, actor: Actor, chat_id: ChatId) -> Result[DeletedTurns, Unreachable]:
@@ -144,26 +136,14 @@ class ChatService:
                 return Ok(turns)
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
-    async def list_messages(
-        self, actor: Actor, chat_id: ChatId, page: PageRequest
-    ) -> Result[Page[Message], Unreachable]:
-        """Return the messages of a chat in the order of the conversation.
 
-        Errors: InvalidCursorError.
-        """
-        async with self._database.statements(actor) as connection:
-            if await _CHAT.first(connection, id=chat_id) is not None:
-                chosen = {"chat_id": chat_id}
-                rows = await _MESSAGES.read(connection, page, _CONVERSATION, chosen)
-                return Ok(rows.map(Message.model_validate))
-        return Err(await why_unreachable(self._database, ChatRow, chat_id))
-
-
-def _chat_from_row(row: ChatRow) -> Chat:
+def chat_from_row(row: ChatRow) -> Chat:
+    """Return the chat that the row holds."""
     return Chat(
         id=ChatId(row.id),
         title=row.title,
         archived=row.archived_at is not None,
+        leaf_id=None if row.leaf_id is None else MessageId(row.leaf_id),
         version=row.version,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -40,9 +41,15 @@ async def ask_for_erasure(session: AsyncSession, of: Any) -> DeletedTurns:  # no
             col(LedgerRow.turn_id).in_(turn_ids), col(LedgerRow.status) == "open"
         )
         await session.exec(underway.values(status="lost", settled_at=utc_now()))
-        await session.exec(insert(ErasureRow), params=[{"turn_id": id_} for id_ in turn_ids])
+        await request_erasure(session, turn_ids)
     unfinished = (TurnId(id_) for id_, status in turns if not TurnStatus(status).is_final)
     return DeletedTurns(all=turn_ids, unfinished=tuple(unfinished))
+
+
+async def request_erasure(session: AsyncSession, turn_ids: Sequence[TurnId]) -> None:
+    """Request erasure of the streams of turns."""
+    wanted = insert(ErasureRow).on_conflict_do_nothing()
+    await session.exec(wanted, params=[{"turn_id": turn_id} for turn_id in turn_ids])
 
 
 class Erasure:

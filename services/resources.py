@@ -237,8 +237,10 @@ class Fingerprint:
         return hashlib.sha256(f"{self.subject}\n{fields}".encode()).digest()
 
 
-# Not hashed before budgets of days, tokens and keys were added.
-_NEWER: Final = frozenset({"budget", "daily_budget_usd", "budget_tokens", "daily_budget_tokens"})
+# Not hashed before budgets of days, tokens and keys, and parents of messages, were added.
+_NEWER: Final = frozenset(
+    {"budget", "daily_budget_usd", "budget_tokens", "daily_budget_tokens", "parent_id"}
+)
 
 
 def _without_newer(fields: Any) -> Any:  # noqa: ANN401 -- any JSON

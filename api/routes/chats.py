@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from api.access import CurrentCaller, OpenStream, limited, may
-from api.dependencies import Chats, Services
+from api.dependencies import Chats, Messages, Services
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import value_or_raise
 from api.openapi import OF_ONE, SIGNED_IN, error_docs
@@ -14,12 +14,15 @@ from api.routing import GroupRouter
 from api.turns import ANSWER_DOCS, answer_turn
 from schema.actors import Actor
 from schema.chats import (
+    Branch,
     ChangeChatRequest,
     Chat,
     ChatFilter,
     ChatSort,
+    ChooseLeafRequest,
     CreateChatRequest,
     Message,
+    MessageSort,
     SendMessageRequest,
 )
 from schema.errors import ErrorCode
@@ -118,11 +121,42 @@ async def delete_chat(chat_id: ChatIdPath, actor: Writer, services: Services) ->
     responses=error_docs(*OF_ONE),
 )
 async def list_messages(
-    request: Request, chat_id: ChatIdPath, actor: Reader, chats: Chats, page: RequestedPage
+    request: Request,
+    chat_id: ChatIdPath,
+    actor: Reader,
+    messages: Messages,
+    page: RequestedPage,
+    branch: Branch = None,
+    sort: MessageSort = MessageSort.CREATED,
+    siblings: Annotated[bool, Query(description="Whether to add `siblingIds`.")] = False,  # noqa: FBT002 -- a query parameter
 ) -> ListEnvelope[Message]:
-    """Return the messages of a chat in conversation order, oldest first."""
-    messages = value_or_raise(await chats.list_messages(actor, chat_id, page), "chat")
-    return list_envelope(request, messages)
+    """Return the messages of a chat's current branch, oldest first by default.
+
+    `branch` chooses another branch by its last message, or all messages of the chat.
+    """
+    result = await messages.list_messages(
+        actor, chat_id, page, branch=branch, sort=sort, siblings=siblings
+    )
+    return list_envelope(request, value_or_raise(result, "chat"))
+
+
+@router.put(
+    "/{chat_id}/leaf",
+    name="chats.chooseBranch",
+    summary="Choose a branch",
+    responses=error_docs(*OF_ONE),
+)
+async def choose_branch(
+    request: Request,
+    response: Response,
+    chat_id: ChatIdPath,
+    body: ChooseLeafRequest,
+    actor: Writer,
+    messages: Messages,
+) -> Envelope[Chat]:
+    """Make the newest branch through a message the current one, which messages continue."""
+    chosen = await messages.choose_branch(actor, chat_id, body.message_id)
+    return tagged(request, response, value_or_raise(chosen, "chat"))
 
 
 @router.post(

@@ -122,7 +122,7 @@ async def regenerate_turn(
     slot: OpenStream,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Answer the latest message of a chat again, in a new turn that replaces the old one."""
+    """Answer a turn's message again, in a new turn; its answer is a sibling of the earlier one."""
     if body.stream:
         await slot.take()
     result = await services.turns.regeneration.regenerate(

@@ -9,7 +9,10 @@ from schema.tables.columns import creation_moment, moment
 
 
 class ChatRow(SQLModel, table=True):
-    """A conversation. Its row is the lock that lets one turn at a time into the chat."""
+    """A conversation. Its row is the lock that lets one turn at a time into the chat.
+
+    `leaf_id` is the last message of the branch that the chat shows.
+    """
 
     __tablename__ = "chats"
 
@@ -17,15 +20,17 @@ class ChatRow(SQLModel, table=True):
     user_id: UUID = Field(foreign_key="users.id")
     title: str
     archived_at: datetime | None = moment()
+    leaf_id: UUID | None = Field(default=None, foreign_key="messages.id")
     version: int = 1
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
 
 
 class MessageRow(SQLModel, table=True):
-    """One message. The order of a conversation is that of `(turn_id, id)`.
+    """One message, which follows another one. The order of a branch is that of `(turn_id, id)`.
 
-    `superseded` marks messages of a turn whose answer was regenerated; `tokens` is an estimate.
+    `parent_id` is None for a question that begins the conversation. What is asked while a turn
+    runs follows that turn's question, and its answer once there is one. `tokens` is an estimate.
     """
 
     __tablename__ = "messages"
@@ -34,9 +39,9 @@ class MessageRow(SQLModel, table=True):
     chat_id: UUID = Field(foreign_key="chats.id")
     user_id: UUID = Field(foreign_key="users.id")
     turn_id: UUID = Field(foreign_key="turns.id")
+    parent_id: UUID | None = Field(default=None, foreign_key="messages.id")
     role: str
     content: str
     status: str = "completed"
-    superseded: bool = False
     tokens: int | None = None
     created_at: datetime = creation_moment()

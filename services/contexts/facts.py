@@ -21,22 +21,38 @@ from services.prompts.correction import LastCount, correction_by
 from services.prompts.window import MESSAGE_TOKENS, MessageSize
 from services.tools.permission import Audience
 
-# A message that the provider refuses must not make it refuse the next ones, too.
-CONVERSATION: Final = """
-FROM messages WHERE chat_id = $2 AND turn_id <= $1 AND NOT superseded AND turn_id NOT IN (
-    SELECT id FROM turns
-    WHERE chat_id = $2 AND status IN ('failed', 'cancelled') AND assistant_message_id IS NULL)
-"""
-"""The messages up to turn $1 of chat $2, without those that a turn failed to answer at all."""
+
+def branch_of_turn(*, until: str, columns: str = "") -> str:
+    """Return the SQL of `branch`: what the question of the turn in `turns` follows, and itself.
+
+    From the question back, as long as `until` holds for `branch`, a later message, and `said`,
+    the one before it. `is_sent` is false for questions that weren't answered at all: a message
+    that the provider refuses must not make it refuse the next ones, too. Units: `total` is the
+    sum of the tokens from there on.
+    """
+    columns = f"id, parent_id, turn_id, role, {MESSAGE_TOKENS} AS tokens{columns}"
+    return f"""
+WITH RECURSIVE branch AS (
+    SELECT *, true AS is_sent, tokens::bigint AS total
+    FROM (SELECT {columns} FROM messages WHERE id = turns.user_message_id) AS question
+    UNION ALL
+    SELECT said.*, 'assistant' IN (said.role, branch.role),
+           branch.total + CASE WHEN 'assistant' IN (said.role, branch.role) THEN said.tokens
+                               ELSE 0 END
+    FROM branch JOIN (SELECT {columns} FROM messages) AS said ON said.id = branch.parent_id
+    WHERE {until}
+)"""  # noqa: S608 -- the parts are constants of ours
+
 
 # The message, or the searched part of a long one, is read only if there is something to search.
 # Whether there is knowledge is asked of documents, which have an index for each way of seeing one.
 _FACTS: Final = f"""
 SELECT turns.active AND turns.cancel_requested_at IS NULL
            AND turns.status IN ('queued', 'running', 'awaiting_approval') AS may_run,
-       sizes.turn_ids, sizes.tokens, users.role, users.status AS user_status, users.display_name,
-       wishes.language, wishes.time_zone,
-       wishes.instructions, wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
+       sizes.turn_ids, sizes.tokens, sizes.ask,
+       users.role, users.status AS user_status, users.display_name,
+       wishes.language, wishes.time_zone, wishes.instructions,
+       wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
        turns.model, turns.prompt IS NOT NULL AS is_prepared,
        (turns.prompt ->> 'correction')::float8 AS correction, last.counted, last.estimated,
        plans.name AS plan, plans.entitlements -> 'tools' AS entitled_tools,
@@ -56,9 +72,11 @@ LEFT JOIN plans ON plans.id = coalesce(
     (SELECT plan_id FROM subscriptions WHERE subscriptions.user_id = $3),
     (SELECT id FROM plans WHERE is_default))
 CROSS JOIN LATERAL (
+    {branch_of_turn(until="branch.total <= $5")}
     SELECT array_agg(turn_id ORDER BY turn_id, id) AS turn_ids,
-           array_agg({MESSAGE_TOKENS} ORDER BY turn_id, id) AS tokens
-    {CONVERSATION}
+           array_agg(tokens ORDER BY turn_id, id) AS tokens,
+           array_agg(role = 'user' ORDER BY turn_id, id) AS ask
+    FROM branch WHERE is_sent
 ) AS sizes
 CROSS JOIN LATERAL (
     SELECT coalesce(wishes.use_memories, true) AND EXISTS (
@@ -113,19 +131,26 @@ class TurnFacts:
     plan: str | None = None
 
 
-async def read_facts(connection: Connection, turn: TurnReference) -> TurnFacts | None:
-    """Return the facts of a turn, or None if the turn was deleted."""
-    row = await connection.fetchrow(_FACTS, turn.turn_id, turn.chat_id, turn.user_id, LONGEST_QUERY)
+async def read_facts(
+    connection: Connection, turn: TurnReference, *, most_tokens: int
+) -> TurnFacts | None:
+    """Return the facts of a turn, or None if the turn was deleted.
+
+    Units: `most_tokens` is how much of the conversation is looked at, by the uncorrected estimate.
+    """
+    row = await connection.fetchrow(
+        _FACTS, turn.turn_id, turn.chat_id, turn.user_id, LONGEST_QUERY, most_tokens
+    )
     return None if row is None else _facts(row)
 
 
 def _facts(row: asyncpg.Record) -> TurnFacts:
-    turn_ids, tokens = row["turn_ids"] or (), row["tokens"] or ()
+    messages = zip(row["turn_ids"] or (), row["tokens"] or (), row["ask"] or (), strict=True)
     return TurnFacts(
         may_run=row["may_run"],
         model=row["model"],
         correction=_correction(row),
-        sizes=[MessageSize(*size) for size in zip(turn_ids, tokens, strict=True)],
+        sizes=[MessageSize(*message) for message in messages],
         display_name=row["display_name"],
         language=row["language"],
         time_zone=row["time_zone"],

@@ -24,6 +24,7 @@ from services.contexts.rendering import quoted, user_layer
 from services.contexts.search import ContextSearch, Findings
 from services.models.context_windows import ContextWindows
 from services.prompts.base_prompts import BasePrompt, BasePrompts, filled
+from services.prompts.correction import LEAST_CORRECTION
 from services.prompts.layers import offered_tools, system_layer, tools_layer
 from services.prompts.tokens import tokens_of
 from services.prompts.window import Window, fit
@@ -105,6 +106,11 @@ class ContextService:
         self._search = search
         self._budgets = budgets
         self._windows = windows
+
+    @property
+    def most_tokens(self) -> int:
+        """How much of a conversation may fit into a prompt, by the uncorrected estimate."""
+        return int(self._budgets.prompt / LEAST_CORRECTION)
 
     async def known_tools(self) -> ToolSnapshot:
         """Return all tools, of which a turn is offered some; call it before a transaction begins.

@@ -46,12 +46,11 @@ SELECT turns.status, users.status = 'active' AS is_active,
        coalesce((SELECT status = 'completed' FROM turns AS earlier
                  WHERE earlier.id = turns.regenerates), false) AS was_read,
        EXISTS (SELECT FROM ledger WHERE turn_id = $1 AND kind = 'extraction') AS was_tried,
-       (SELECT string_agg(content, E'\n\n' ORDER BY id) FROM messages
-        WHERE turn_id = $1 AND role = 'user') AS question,
+       question.content AS question,
        (SELECT content FROM messages
-        WHERE chat_id = turns.chat_id AND role = 'assistant' AND turn_id < $1 AND NOT superseded
-        ORDER BY turn_id DESC, id DESC LIMIT 1) AS replies_to
+        WHERE messages.id = question.parent_id AND role = 'assistant') AS replies_to
 FROM turns JOIN users ON users.id = turns.user_id
+LEFT JOIN messages AS question ON question.id = turns.user_message_id
 LEFT JOIN preferences ON preferences.user_id = turns.user_id
 WHERE turns.id = $1
 """

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-_LEAST: Final = 0.5
+LEAST_CORRECTION: Final = 0.5
 _MOST: Final = 2.5
 _WEIGHT_OF_ONE: Final = 1_000
 """Tokens that count as estimated rightly: what a short prompt says of a long one is little."""
@@ -22,4 +22,4 @@ def correction_by(last: LastCount | None) -> float:
     if last is None:
         return 1.0
     ratio = (last.counted + _WEIGHT_OF_ONE) / (last.estimated + _WEIGHT_OF_ONE)
-    return round(min(max(ratio, _LEAST), _MOST), 3)
+    return round(min(max(ratio, LEAST_CORRECTION), _MOST), 3)

@@ -13,10 +13,11 @@ MESSAGE_TOKENS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MessageSize:
-    """The size of a message of the conversation."""
+    """The size of a message of the conversation, and whether it is a question."""
 
     turn_id: UUID
     tokens: int
+    asks: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,21 @@ class Window:
 
 
 def fit(sizes: Sequence[MessageSize], *, budget_tokens: int) -> Window | None:
-    """Return the newest turns that fit, or None if the last message alone doesn't.
+    """Return the newest questions that fit with their answers, or None if the last one doesn't.
 
-    Shapes: `sizes` in the order of the conversation, the new message last; whole turns are kept
-    or cut, so that the conversation never begins with an answer.
+    Shapes: `sizes` in the order of the conversation, the new message last; a question and its
+    answer are kept or cut together, so that the conversation never begins with an answer.
     """
     newest = sizes[-1]
     tokens = newest.tokens
     if tokens > budget_tokens:
         return None
     first = newest.turn_id
-    of_turn = 0
+    of_exchange = 0
     for index in range(len(sizes) - 2, -1, -1):
-        of_turn += sizes[index].tokens
-        if tokens + of_turn > budget_tokens:
+        of_exchange += sizes[index].tokens
+        if tokens + of_exchange > budget_tokens:
             break
-        if index == 0 or sizes[index - 1].turn_id != sizes[index].turn_id:
-            first, tokens, of_turn = sizes[index].turn_id, tokens + of_turn, 0
+        if sizes[index].asks:
+            first, tokens, of_exchange = sizes[index].turn_id, tokens + of_exchange, 0
     return Window(first_turn_id=first, tokens=tokens)

@@ -14,7 +14,7 @@ import asyncpg
 from schema.actors import Actor
 from schema.budgets import BudgetExceeded
 from schema.chats import SendMessageRequest
-from schema.ids import ApiKeyId, ChatId, TurnId, new_id
+from schema.ids import ApiKeyId, ChatId, MessageId, TurnId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
@@ -28,14 +28,15 @@ from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 
-_LOCK_CHAT: Final = "SELECT id FROM chats WHERE id = $1 FOR UPDATE"
+_LOCK_CHAT: Final = "SELECT leaf_id FROM chats WHERE id = $1 FOR UPDATE"
 
 _OF_KEY: Final = "SELECT * FROM turns WHERE user_id = $1 AND idempotency_key = $2"
 
 # A separate statement, after the lock: only then does it see what the lock waited for. It has at
 # least one row.
 _SITUATION: Final = f"""
-SELECT unfinished.id, unfinished.active, budget.*
+SELECT unfinished.id, unfinished.active, budget.*,
+       EXISTS (SELECT FROM messages WHERE id = $4 AND chat_id = $1) AS has_parent
 FROM (SELECT) AS chat
 LEFT JOIN (
     SELECT id, active FROM turns
@@ -62,8 +63,10 @@ WITH turn AS (
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), message AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens)
-    SELECT user_message_id, chat_id, user_id, id, 'user', $9, $10 FROM turn
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens, parent_id)
+    SELECT user_message_id, chat_id, user_id, id, 'user', $9, $10, $13 FROM turn
+), leaf AS (
+    UPDATE chats SET leaf_id = user_message_id FROM turn WHERE chats.id = turn.chat_id
 )
 SELECT * FROM turn
 """
@@ -73,6 +76,7 @@ class AcceptanceRefusal(StrEnum):
     """Why a message was not accepted, except that its chat was not found."""
 
     BLANK = "blank"
+    UNKNOWN_PARENT = "unknown_parent"
     UNKNOWN_MODEL = "unknown_model"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     BUSY = "busy"
@@ -155,11 +159,12 @@ class TurnAcceptance:
             return Err(refusal)
         model, admitted = await self._model(actor, request), None
         async with self._database.statements(actor) as connection:
-            if await connection.fetchrow(_LOCK_CHAT, chat_id) is not None:
+            if (chat := await connection.fetchrow(_LOCK_CHAT, chat_id)) is not None:
                 admitted = await self._admit(
                     connection,
                     actor=actor,
                     chat_id=chat_id,
+                    leaf_id=chat["leaf_id"],
                     request=request,
                     model=model,
                     key=key,
@@ -176,6 +181,7 @@ class TurnAcceptance:
         *,
         actor: Actor,
         chat_id: ChatId,
+        leaf_id: MessageId | None,
         request: SendMessageRequest,
         model: str | None,
         key: str | None,
@@ -183,16 +189,20 @@ class TurnAcceptance:
     ) -> Result[Accepted, Refusal | TooLong | Conflict | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
         # Without `stream`: a client may retry with another way of delivery.
-        fingerprint = Fingerprint(chat_id, request, without="stream")
+        fingerprint = Fingerprint(_subject(chat_id, request), request, without="stream")
         earlier = await replayed_turn(connection, actor, key, fingerprint)
         if earlier is not None:
             return earlier
         if model is None:
             return Err(AcceptanceRefusal.MODEL_NOT_ALLOWED)
-        rows = await connection.fetch(_SITUATION, chat_id, actor.user_id, api_key_id)
-        exceeded = exceeded_budget(rows[0])
-        if exceeded is not None:
-            return Err(exceeded)
+        rows = await connection.fetch(
+            _SITUATION, chat_id, actor.user_id, api_key_id, request.parent_id
+        )
+        unacceptable: Refusal | None = exceeded_budget(rows[0])
+        if request.parent_id is not None and not rows[0]["has_parent"]:
+            unacceptable = AcceptanceRefusal.UNKNOWN_PARENT
+        if unacceptable is not None:
+            return Err(unacceptable)
         unfinished = [row for row in rows if row["id"] is not None]
         queue = await _make_room(connection, chat_id, unfinished, request.if_busy)
         refusal = self._refusal_of(queue, request.if_busy)
@@ -213,6 +223,7 @@ class TurnAcceptance:
             tokens_of(request.content),
             api_key_id,
             current_origin().request_id,
+            request.parent_id if request.names_parent else leaf_id,
         )
         if stored is None:
             return Err(Conflict.KEY_REUSED)
@@ -250,6 +261,12 @@ class TurnAcceptance:
         if request.model is not None and request.model not in self._limits.models:
             return AcceptanceRefusal.UNKNOWN_MODEL
         return None
+
+
+def _subject(chat_id: ChatId, request: SendMessageRequest) -> str:
+    """Return what a request concerns: a parent that is null is not one that is left out."""
+    begins = request.names_parent and request.parent_id is None
+    return f"{chat_id} from its beginning" if begins else str(chat_id)
 
 
 async def _make_room(

@@ -90,11 +90,20 @@ UPDATE steps SET status = 'cancelled', attempt = $3, updated_at = now()
 WHERE turn_id = $1 AND step = $2
 """
 
+# Questions that were asked while the turn ran follow its answer.
 _END: Final = """
 WITH answer AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens)
-    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12 FROM turns
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens, parent_id)
+    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, user_message_id FROM turns
     WHERE id = $1 AND $2::uuid IS NOT NULL
+    RETURNING id, chat_id, turn_id, parent_id
+), behind AS (
+    UPDATE messages SET parent_id = answer.id FROM answer
+    WHERE messages.chat_id = answer.chat_id AND messages.parent_id = answer.parent_id
+      AND messages.role = 'user' AND messages.turn_id > answer.turn_id
+), leaf AS (
+    UPDATE chats SET leaf_id = answer.id FROM answer
+    WHERE chats.id = answer.chat_id AND chats.leaf_id = answer.parent_id
 )
 UPDATE turns SET assistant_message_id = $2, status = $4, active = false, error_code = $5,
     error_message = $6, input_tokens = $7, output_tokens = $8, cache_read_tokens = $9,

@@ -53,10 +53,15 @@ _TOOL_CALL: Final = CompiledQuery(
     .order_by(col(ToolCallRow.step).desc())
     .limit(1)
 )
-_MESSAGES_OF_TURN: Final = CompiledQuery(
+_TURN_ID: Final[Any] = bindparam("turn_id", type_=Uuid)
+_MESSAGES: Final = CompiledQuery(
     select(MessageRow)
-    .where(col(MessageRow.turn_id) == bindparam("turn_id", type_=Uuid))
-    .order_by(col(MessageRow.id))
+    .join(
+        TurnRow,
+        col(MessageRow.id).in_([TurnRow.user_message_id, TurnRow.assistant_message_id]),
+    )
+    .where(col(TurnRow.id) == _TURN_ID)
+    .order_by(col(MessageRow.role).desc())
 )
 
 
@@ -88,7 +93,7 @@ class TurnReading:
     async def list_messages(self, actor: Actor, turn_id: TurnId) -> list[Message]:
         """Return the messages of a turn: the question, and the answer once there is one."""
         async with self._database.statements(actor) as connection:
-            rows = await _MESSAGES_OF_TURN.all(connection, turn_id=turn_id)
+            rows = await _MESSAGES.all(connection, turn_id=turn_id)
         return [Message.model_validate(row) for row in rows]
 
 
@@ -113,7 +118,6 @@ _LATER: Final[Any] = aliased(TurnRow)
 _SUCCESSOR: Final = (
     select(_LATER.id).where(_LATER.regenerates == col(TurnRow.id)).order_by(_LATER.id.desc())
 ).limit(literal_column("1"))
-_TURN_ID: Final[Any] = bindparam("turn_id", type_=Uuid)
 _WITH_CONTEXT: Final[Any] = select_columns(
     TurnRow,
     _SUCCESSOR.scalar_subquery().label("superseded_by"),
@@ -130,7 +134,6 @@ def _belonging(table: type[R], *order: str) -> CompiledQuery[R]:
     return CompiledQuery(query.order_by(*(getattr(columns, name) for name in order)))
 
 
-_MESSAGES: Final = _belonging(MessageRow, "id")
 _STEPS: Final = _belonging(StepRow, "step")
 _TOOL_CALLS: Final = _belonging(ToolCallRow, "step", "position")
 _CHARGES: Final = _belonging(LedgerRow, "id")

@@ -79,7 +79,7 @@ class TurnPreparation:
         """
         tools = await self._contexts.known_tools()
         async with self._database.statements(acting_user(turn.user_id)) as connection:
-            facts = await read_facts(connection, turn)
+            facts = await read_facts(connection, turn, most_tokens=self._contexts.most_tokens)
             if facts is None or not facts.may_run:
                 return await _why_not(connection, turn)
             context = self._contexts.gather_known(facts, tools)

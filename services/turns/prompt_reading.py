@@ -7,23 +7,25 @@ from typing import Any, Final, NamedTuple
 
 from schema.contexts import PromptLayers
 from schema.turns import CallModelInput
-from services.contexts.facts import CONVERSATION
+from services.contexts.facts import branch_of_turn
 from services.database import Connection
 from services.prompts.conversation import EarlierCall, EarlierStep, PromptMaterial, SaidMessage
 from services.prompts.correction import LastCount, correction_by
-from services.prompts.window import MESSAGE_TOKENS
 from services.tools.offered_schema import names_of_input
 from services.turns.step_statements import CALLS_BEFORE
+
+_FIRST: Final = "said.turn_id >= (turns.prompt ->> 'firstTurnId')::uuid"
 
 # What was gathered when the turn was prepared, and the history, in one round trip.
 _PROMPT: Final = f"""
 SELECT turns.prompt, turn_contexts.layers, said.roles, said.contents, said.tokens
 FROM turns LEFT JOIN turn_contexts ON turn_contexts.turn_id = turns.id
 CROSS JOIN LATERAL (
+    {branch_of_turn(until=_FIRST, columns=", content")}
     SELECT array_agg(role ORDER BY turn_id, id) AS roles,
            array_agg(content ORDER BY turn_id, id) AS contents,
-           array_agg({MESSAGE_TOKENS} ORDER BY turn_id, id) AS tokens
-    {CONVERSATION} AND turn_id >= (turns.prompt ->> 'firstTurnId')::uuid
+           array_agg(tokens ORDER BY turn_id, id) AS tokens
+    FROM branch WHERE is_sent
 ) AS said
 WHERE turns.id = $1
 """  # noqa: S608 -- the parts are constants of ours
@@ -53,7 +55,7 @@ class PreparedPrompt(NamedTuple):
 async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedPrompt | None:
     """Return what an attempt at the step is to send, or None if the turn was deleted."""
     turn = call.turn
-    row = await connection.fetchrow(_PROMPT, turn.turn_id, turn.chat_id)
+    row = await connection.fetchrow(_PROMPT, turn.turn_id)
     if row is None:
         return None
     layers = None if row["layers"] is None else PromptLayers.model_validate(row["layers"])

@@ -1,7 +1,4 @@
-"""Regenerates an answer: a new turn with the same question replaces the old one.
-
-Only the newest answer of a chat can be replaced: later messages build on it.
-"""
+"""Regenerates an answer: a new turn gives the same question another answer, beside the first."""
 
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -32,9 +29,7 @@ WHERE turns.id = $1 FOR UPDATE OF chats
 
 # Separate statements, after the lock: only then do they see what it waited for.
 _SITUATION: Final = f"""
-SELECT budget.*, turns.*, (
-    SELECT max(later.id::text) FROM turns AS later WHERE later.chat_id = turns.chat_id
-) AS newest, EXISTS (
+SELECT budget.*, turns.*, EXISTS (
     SELECT FROM turns AS other WHERE other.chat_id = turns.chat_id
     AND other.status IN ('queued', 'running', 'awaiting_approval')
 ) AS is_busy
@@ -46,17 +41,12 @@ _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, regenerates,
                        idempotency_key, request_hash, api_key_id, request_id)
-    SELECT $2, chat_id, user_id, $3, true, coalesce($4, model), id, $5, $6, $7, $8
+    SELECT $2, chat_id, user_id, user_message_id, true, coalesce($3, model), id, $4, $5, $6, $7
     FROM turns WHERE id = $1
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
-), question AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens)
-    SELECT turn.user_message_id, turn.chat_id, turn.user_id, turn.id, 'user', messages.content,
-           messages.tokens
-    FROM turn, messages WHERE messages.turn_id = $1 AND messages.role = 'user'
-), superseded AS (
-    UPDATE messages SET superseded = true FROM turn WHERE messages.turn_id = $1
+), leaf AS (
+    UPDATE chats SET leaf_id = user_message_id FROM turn WHERE chats.id = turn.chat_id
 )
 SELECT * FROM turn
 """
@@ -66,7 +56,6 @@ class RegenerationRefusal(StrEnum):
     """Why an answer can't be regenerated."""
 
     BUSY = "busy"
-    NOT_NEWEST = "not_newest"
     UNKNOWN_MODEL = "unknown_model"
     MODEL_NOT_ALLOWED = "model_not_allowed"
 
@@ -75,7 +64,7 @@ Refusal: TypeAlias = RegenerationRefusal | BudgetExceeded
 
 
 class TurnRegeneration:
-    """Replaces turns by new turns with the same question. Errors: DatabaseUnavailableError."""
+    """Answers questions again. Errors: DatabaseUnavailableError."""
 
     def __init__(
         self,
@@ -156,7 +145,6 @@ async def _replace(
         _STORE,
         turn_id,
         new_id(),
-        new_id(),
         request.model,
         key,
         fingerprint.hash,
@@ -169,9 +157,9 @@ async def _replace(
 
 
 def _refusal(turn: asyncpg.Record | None) -> RegenerationRefusal | Unreachable | None:
-    """Return why the turn can't be replaced; it may have been deleted after the lock was found."""
+    """Return why it can't be answered now; it may have been deleted after the lock was found."""
     if turn is None:
         return Unreachable.MISSING
     if turn["is_busy"] or not TurnStatus(turn["status"]).is_final:
         return RegenerationRefusal.BUSY
-    return None if turn["newest"] == str(turn["id"]) else RegenerationRefusal.NOT_NEWEST
+    return None

@@ -85,13 +85,13 @@ SECTIONS: Final = (
     Section(
         "chats",
         "chats",
-        "SELECT id, title, archived_at, created_at, updated_at "
+        "SELECT id, title, archived_at, leaf_id, created_at, updated_at "
         "FROM chats WHERE user_id = $1 ORDER BY id",
     ),
     Section(
         "messages",
         "messages",
-        "SELECT id, chat_id, turn_id, role, content, status, superseded, created_at "
+        "SELECT id, chat_id, turn_id, parent_id, role, content, status, created_at "
         "FROM messages WHERE user_id = $1 ORDER BY chat_id, turn_id, id",
     ),
     Section(

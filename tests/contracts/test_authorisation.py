@@ -36,6 +36,7 @@ class Scene:
         ids: dict[str, object] = {
             "chat_id": self.things.chat,
             "turn_id": self.things.turn,
+            "message_id": self.things.message,
             "memory_id": self.things.memory,
             "document_id": self.things.document,
             "prompt_id": self.things.prompt,
@@ -91,6 +92,7 @@ BODIES: Final[dict[str, Callable[[Scene], dict[str, Any]]]] = {
     "POST /chats": always(title="A chat"),
     "PATCH /chats/{chat_id}": always(title="Another title"),
     "POST /chats/{chat_id}/messages": always(content="Hello"),
+    "PUT /chats/{chat_id}/leaf": lambda scene: {"messageId": str(scene.things.message)},
     "POST /turns/{turn_id}/approvals/{tool_call_id}": always(decision="approve"),
     "POST /turns/{turn_id}/regenerate": always(),
     "POST /memories": always(content="Likes tea"),

@@ -13,8 +13,8 @@ from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.stack import Stack
 from tests.running_everturn.waiting import eventually
 
-CHAT = {"id", "title", "archived", "version", "createdAt", "updatedAt"}
-MESSAGE = {"id", "chatId", "turnId", "role", "content", "status", "createdAt"}
+CHAT = {"id", "title", "archived", "leafId", "version", "createdAt", "updatedAt"}
+MESSAGE = {"id", "chatId", "turnId", "parentId", "role", "content", "status", "createdAt"}
 SESSION = {"accessToken", "refreshToken", "tokenType", "expiresIn", "user"}
 TURN = {
     *("id", "chatId", "status", "model", "userMessageId", "assistantMessageId", "regenerates"),

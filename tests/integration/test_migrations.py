@@ -250,6 +250,60 @@ async def test_earlier_memories_get_their_words(empty_database: tuple[str, str])
     assert (forced, left) == (True, 4)
 
 
+_TURN = """
+INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, status)
+VALUES ($1, $2, $2, gen_random_uuid(), false, 'm', 'completed')
+"""
+_SAID = """
+INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, superseded)
+VALUES ($1, $2, $2, $3, $4, $5, $6)
+"""
+_PLACES = """
+SELECT messages.content, parent.content AS follows, chats.leaf_id = messages.id AS is_leaf
+FROM messages JOIN chats ON chats.id = messages.chat_id
+LEFT JOIN messages AS parent ON parent.id = messages.parent_id ORDER BY messages.id
+"""
+
+
+async def test_earlier_messages_get_their_place_in_the_conversation(
+    empty_database: tuple[str, str],
+) -> None:
+    superuser, application = empty_database
+    await migrate(superuser, application_url=application, revision="0032")
+    connection = await asyncpg.connect(superuser)
+    chat = new_id()
+    # The second question was answered three times, the third one not at all.
+    turns: list[tuple[tuple[str, ...], bool]] = [
+        (("u1", "a1"), False),
+        (("u2", "a2"), True),
+        (("u2'", "a2'"), True),
+    ]
+    turns += [(("u2''", "a2''"), False), (("u3",), False), (("u4", "a4"), False)]
+    try:
+        await connection.execute("INSERT INTO users (id, email) VALUES ($1, 'a@b.example')", chat)
+        await connection.execute(
+            "INSERT INTO chats (id, user_id, title) VALUES ($1, $1, 'A chat')", chat
+        )
+        for messages, superseded in turns:
+            turn = new_id()
+            await connection.execute(_TURN, turn, chat)
+            for role, content in zip(("user", "assistant"), messages, strict=False):
+                said = (new_id(), chat, turn, role, content, superseded)
+                await connection.execute(_SAID, *said)
+        await migrate(superuser, application_url=application)
+        rows = await connection.fetch(_PLACES)
+        await connection.execute("DELETE FROM users")
+        left = await connection.fetchval("SELECT count(*) FROM messages")
+    finally:
+        await connection.close()
+    assert [(row["content"], row["follows"]) for row in rows] == [
+        *[("u1", None), ("a1", "u1"), ("u2", "a1"), ("a2", "u2"), ("u2'", "a1"), ("a2'", "u2'")],
+        *[("u2''", "a1"), ("a2''", "u2''"), ("u3", "a2''"), ("u4", "u3"), ("a4", "u4")],
+    ]
+    assert [row["content"] for row in rows if row["is_leaf"]] == ["a4"]
+    assert left == 0
+
+
 async def test_going_back_to_an_older_revision_needs_a_confirmation(
     empty_database: tuple[str, str],
 ) -> None:

@@ -1,4 +1,4 @@
-"""Regeneration: a new turn replaces the latest one, and no other."""
+"""Regeneration: a new turn answers a question again, beside the answer that it has."""
 
 import asyncio
 
@@ -36,7 +36,8 @@ async def test_a_new_answer_replaces_the_old_one(user: ApiUser, stack: Stack) ->
     assert data["turn"]["id"] != turn
     messages = await user.messages(chat)
     assert [message["content"] for message in messages] == [question, "Second."]
-    assert {message["turnId"] for message in messages} == {data["turn"]["id"]}
+    assert [message["turnId"] for message in messages] == [turn, data["turn"]["id"]]
+    assert data["userMessage"]["id"] == messages[0]["id"] == messages[1]["parentId"]
     assert (await user.turn(turn))["status"] == "completed"
 
 
@@ -85,15 +86,25 @@ async def test_a_failed_turn_can_be_regenerated(user: ApiUser, stack: Stack) -> 
     assert response.json()["data"]["assistantMessage"]["content"] == "Now it works."
 
 
-async def test_only_the_newest_answer_can_be_replaced(user: ApiUser, stack: Stack) -> None:
-    chat, turn, _ = await answered(user, stack, "First.", "Second.")
-    newer = (await regenerate(user, turn)).json()["data"]["turn"]["id"]
+async def test_an_earlier_question_is_answered_again_on_a_branch_of_its_own(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat, turn, question = await answered(user, stack, "First.", "Second.", "Third.")
+    follow_up = unique()
+    stack.model.add(Script(match=follow_up, text="Fine."))
+    await user.ask(chat, follow_up)
 
-    again = await regenerate(user, turn)
+    again = [await regenerate(user, turn) for _ in range(2)]
 
-    assert again.status_code == 409
-    assert again.json()["error"]["code"] == "CONFLICT"
-    assert {message["turnId"] for message in await user.messages(chat)} == {newer}
+    assert [answer.status_code for answer in again] == [200, 200]
+    messages = await user.messages(chat)
+    assert [message["content"] for message in messages] == [question, "Third."]
+    answer = (await user.request("GET", f"/messages/{messages[1]['id']}")).json()["data"]
+    assert len(answer["siblingIds"]) == 3
+    everything = (await user.request("GET", f"/chats/{chat}/messages?branch=all")).json()["data"]
+    assert [message["content"] for message in everything] == [
+        *(question, "First.", follow_up, "Fine.", "Second.", "Third.")
+    ]
 
 
 async def test_a_running_turn_cannot_be_replaced(user: ApiUser, stack: Stack) -> None:
@@ -110,15 +121,24 @@ async def test_a_running_turn_cannot_be_replaced(user: ApiUser, stack: Stack) ->
     assert response.json()["error"]["code"] == "TURN_IN_PROGRESS"
 
 
-async def test_one_of_several_concurrent_requests_replaces_the_answer(
+async def test_one_of_several_concurrent_requests_answers_at_a_time(
     user: ApiUser, stack: Stack
 ) -> None:
-    chat, turn, _ = await answered(user, stack, "First.", "Second.", "Third.")
+    question = unique()
+    stack.model.add(Script(match=question, text="First."))
+    stack.model.add(Script(match=question, pieces=("Sec", "ond."), hold=question, hold_after=1))
+    chat = await user.create_chat()
+    turn = (await user.ask(chat, question))["turn"]["id"]
 
-    answers = await asyncio.gather(*(regenerate(user, turn) for _ in range(4)))
+    requests = [asyncio.create_task(regenerate(user, turn)) for _ in range(4)]
+    refused: list[int] = []
+    for next_done in asyncio.as_completed(requests):
+        refused.append((await next_done).status_code)
+        if len(refused) == 3:
+            stack.model.release(question)
 
-    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
-    assert len(await user.messages(chat)) == 2
+    assert refused == [409, 409, 409, 200]
+    assert [message["content"] for message in await user.messages(chat)] == [question, "Second."]
 
 
 async def test_a_key_replaces_an_answer_once(user: ApiUser, stack: Stack) -> None:

@@ -33,7 +33,7 @@ TOOLS = ToolSnapshot({tool.name: tool for tool in REGISTRY.definitions()}, {})
 FACTS = TurnFacts(
     may_run=True,
     model="claude-haiku-5-5",
-    sizes=[MessageSize(TURN, 14)],
+    sizes=[MessageSize(TURN, 14, asks=True)],
     correction=1.0,
     display_name=None,
     language=None,
@@ -235,7 +235,7 @@ def test_a_great_many_tools_leave_room_for_the_rest() -> None:
 
 
 async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
-    huge = replace(SEARCHED, sizes=[MessageSize(TURN, 10_004)])
+    huge = replace(SEARCHED, sizes=[MessageSize(TURN, 10_004, asks=True)])
 
     context = known(service(prompt=10_000), huge)
 
@@ -251,7 +251,9 @@ async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
 async def test_layers_never_take_the_room_of_a_message_that_fits(
     prompt: int, message: int, instructions: int, quotes: list[int]
 ) -> None:
-    facts = replace(SEARCHED, sizes=[MessageSize(TURN, message)], instructions="x" * instructions)
+    facts = replace(
+        SEARCHED, sizes=[MessageSize(TURN, message, asks=True)], instructions="x" * instructions
+    )
     hits = [memory("y" * length) for length in quotes]
     alone = known(service(prompt=prompt), replace(facts, instructions=None, question=None))
 

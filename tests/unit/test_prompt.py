@@ -28,9 +28,9 @@ TURNS = [UUID(int=number) for number in range(1, 6)]
 
 def sizes(*turns: tuple[int, ...]) -> list[MessageSize]:
     return [
-        MessageSize(turn_id, chars // 4 + 4)
+        MessageSize(turn_id, chars // 4 + 4, asks=position == 0)
         for turn_id, messages in zip(TURNS, turns, strict=False)
-        for chars in messages
+        for position, chars in enumerate(messages)
     ]
 
 

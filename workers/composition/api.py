@@ -46,6 +46,7 @@ from services.knowledge.versions import DocumentVersions
 from services.mcp.service import McpServerService
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
+from services.messages import MessageService
 from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits
@@ -170,6 +171,7 @@ async def open_api_services(
                 reports=UsageReports(database),
             ),
             chats=ChatService(database),
+            messages=MessageService(database),
             turns=_turns(
                 foundation, known, hub, open_streams, on_alert=delivery_starter(settings, client)
             ),

@@ -155,10 +155,8 @@ class Conversation:
             return
         self._chat = chat = self._listed[number - 1]
         self._screen.line(chat.title or "Untitled", style="bold")
-        messages = self._call(lambda: self._client.messages.list(chat.id, limit=100).first(1_000))
-        # Ids are UUIDv7, ordered by time.
-        messages.sort(key=lambda message: message.id)
-        for message in messages[-_RECALLED_MESSAGES:]:
+        newest = self._client.messages.list(chat.id, sort="-createdAt", limit=_RECALLED_MESSAGES)
+        for message in reversed(self._call(lambda: newest.first(_RECALLED_MESSAGES))):
             mark = "> " if message.role == "user" else ""
             self._screen.line(f"{mark}{message.content}", style="dim")
 

@@ -69,6 +69,12 @@ class Chats(Group[RunnerT]):
         return change(models.Chat, "chats", chat_id, body=body, version=if_version)
 
     @Endpoint
+    def choose_branch(self, chat_id: str, message_id: str) -> Call[models.Chat]:
+        """Make the newest branch through a message the current one."""
+        body = fields(message_id=message_id)
+        return change(models.Chat, "chats", chat_id, "leaf", body=body, version=None, method="PUT")
+
+    @Endpoint
     def delete(self, chat_id: str) -> Call[None]:
         """Delete a chat with its messages."""
         return delete("chats", chat_id)
@@ -85,14 +91,18 @@ class Messages(Group[RunnerT]):
         content: str,
         model: str | None = None,
         if_busy: IfBusy | None = None,
+        parent_id: Maybe[str | None] = UNSET,
         idempotency_key: str | None = None,
     ) -> Call[models.Answer]:
         """Send a message and wait for its answer.
 
+        It follows the current branch. With the `parent_id` of an earlier question it is an edit of
+        that, on a branch of its own; None begins the conversation again.
         Where the answer takes longer than the API waits, `assistant_message` is None:
         `client.turns.events(answer.turn.id)` follows the turn from there.
         """
         body = filters(content=content, stream=False, model=model, if_busy=if_busy)
+        body |= fields(parent_id=parent_id)
         return creation(models.Answer, "chats", chat_id, "messages", body=body, key=idempotency_key)
 
     @Streaming
@@ -103,6 +113,7 @@ class Messages(Group[RunnerT]):
         content: str,
         model: str | None = None,
         if_busy: IfBusy | None = None,
+        parent_id: Maybe[str | None] = UNSET,
         idempotency_key: str | None = None,
         reconnect_s: float = 60.0,
         on_connection: OnConnection | None = None,
@@ -113,13 +124,36 @@ class Messages(Group[RunnerT]):
         each change.
         """
         body = filters(content=content, stream=True, model=model, if_busy=if_busy)
+        body |= fields(parent_id=parent_id)
         call = creation(models.Answer, "chats", chat_id, "messages", body=body, key=idempotency_key)
         return Opening(call=call, reconnect_s=reconnect_s, on_connection=on_connection)
 
     @Listing
-    def list(self, chat_id: str, *, limit: int | None = None) -> Call[models.Message]:
-        """List the messages of a chat, the oldest first, `limit` on a page."""
-        return listing(models.Message, "chats", chat_id, "messages", query=filters(limit=limit))
+    def list(
+        self,
+        chat_id: str,
+        *,
+        branch: str | None = None,
+        sort: Literal["createdAt", "-createdAt"] | None = None,
+        siblings: bool = False,
+        limit: int | None = None,
+    ) -> Call[models.Message]:
+        """List the messages of the current branch, the oldest first, `limit` on a page.
+
+        `branch` is the last message of another branch, or `all` for all messages of the chat.
+        """
+        query = filters(branch=branch, sort=sort, siblings=siblings or None, limit=limit)
+        return listing(models.Message, "chats", chat_id, "messages", query=query)
+
+    @Endpoint
+    def get(self, message_id: str) -> Call[models.Message]:
+        """Return a message, with its siblings."""
+        return get(models.Message, "messages", message_id)
+
+    @Endpoint
+    def delete(self, message_id: str) -> Call[None]:
+        """Delete a message with all messages that follow it."""
+        return delete("messages", message_id)
 
 
 class Turns(Group[RunnerT]):
@@ -151,7 +185,7 @@ class Turns(Group[RunnerT]):
     def regenerate(
         self, turn_id: str, *, model: str | None = None, idempotency_key: str | None = None
     ) -> Call[models.Answer]:
-        """Answer the message of the latest turn again, and wait for it."""
+        """Answer the message of a turn again, beside its answer, and wait for it."""
         body = filters(stream=False, model=model)
         return creation(
             models.Answer, "turns", turn_id, "regenerate", body=body, key=idempotency_key
@@ -161,7 +195,7 @@ class Turns(Group[RunnerT]):
     def stream_regenerate(
         self, turn_id: str, *, model: str | None = None, idempotency_key: str | None = None
     ) -> Opening:
-        """Answer the message of the latest turn again, and stream that."""
+        """Answer the message of a turn again, beside its answer, and stream that."""
         body = filters(stream=True, model=model)
         return Opening(
             call=creation(

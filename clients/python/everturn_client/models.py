@@ -130,20 +130,27 @@ class Chat(Resource):
     id: str
     title: str | None
     archived: bool = False
+    leaf_id: str | None = None
     created_at: datetime
     updated_at: datetime
 
 
 class Message(Resource):
-    """A message of a chat. `role` is `user` or `assistant`."""
+    """A message of a chat. `role` is `user` or `assistant`.
+
+    It follows the message `parent_id`, if any. `sibling_ids` are all messages in its place, itself
+    included: the versions of a question, or the answers to it. They are None unless asked for.
+    """
 
     id: str
     chat_id: str
     turn_id: str
+    parent_id: str | None = None
     role: str
     content: str
     status: str
     created_at: datetime
+    sibling_ids: list[str] | None = None
 
 
 class TurnError(Resource):

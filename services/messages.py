@@ -1,0 +1,207 @@
+"""The messages of a chat, a tree: its branches are listed, chosen and deleted.
+
+A branch is a message with all that it follows. Edited questions and regenerated answers are
+siblings: they follow the same message.
+"""
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Uuid, and_, bindparam, delete, func, or_, update
+from sqlalchemy import select as select_columns
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.orm import aliased
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from schema.actors import Actor
+from schema.audit import AuditAction, ResourceType
+from schema.chats import ALL_BRANCHES, Branch, Chat, Message, MessageRole, MessageSort
+from schema.ids import ChatId, MessageId, TurnId
+from schema.pages import Page, PageRequest
+from schema.result import Err, Ok, Result
+from schema.tables import ChatRow, MessageRow, StepRow, TurnContextRow, TurnRow
+from schema.turns import TurnStatus
+from services.audit import record
+from services.chats import chat_from_row
+from services.database import Database
+from services.database.queries import CompiledQuery, Listing, Order, by_id
+from services.erasure import DeletedTurns, ask_for_erasure, request_erasure
+from services.resources import Unreachable, why_unreachable
+
+_IN_ORDER: Final = (col(MessageRow.turn_id), col(MessageRow.id))
+_ORDERS: Final = {
+    MessageSort.CREATED: Order("createdAt", _IN_ORDER),
+    MessageSort.CREATED_LAST: Order("-createdAt", _IN_ORDER, descending=True),
+}
+
+
+def _tree(start: Any, *, down: bool) -> SelectOfScalar[UUID]:  # noqa: ANN401 -- a value or parameter
+    """Return a message with what it follows, or with all that follows it."""
+    said: Any = aliased(MessageRow)
+    columns = (said.id, said.chat_id, said.parent_id)
+    first = select_columns(*columns).where(said.id == start)
+    tree: Any = first.cte("below" if down else "branch", recursive=True)
+    is_next = said.parent_id == tree.c.id if down else said.id == tree.c.parent_id
+    joined = and_(said.chat_id == tree.c.chat_id, is_next)
+    tree = tree.union_all(select_columns(*columns).join(tree, joined))
+    return select(tree.c.id)
+
+
+def _siblings() -> ColumnElement[list[UUID]]:
+    """Return the messages in the same place, in order of creation."""
+    other: Any = aliased(MessageRow)
+    is_sibling = or_(
+        other.parent_id == col(MessageRow.parent_id),
+        and_(other.parent_id.is_(None), col(MessageRow.parent_id).is_(None)),
+    )
+    query = select(func.array_agg(aggregate_order_by(other.id, other.id)))
+    return query.where(
+        other.chat_id == col(MessageRow.chat_id), other.role == col(MessageRow.role), is_sibling
+    ).scalar_subquery()
+
+
+_CHAT: Final = by_id(ChatRow)
+_LISTED: Final[Any] = select_columns(MessageRow, _siblings().label("sibling_ids"))
+_MESSAGE: Final[CompiledQuery[Any]] = CompiledQuery(
+    _LISTED.where(col(MessageRow.id) == bindparam("message_id", type_=Uuid))
+)
+_MESSAGES, _WITH_SIBLINGS = (
+    Listing(
+        query.where(col(MessageRow.chat_id) == bindparam("chat_id", type_=Uuid)),
+        {"leaf_id": col(MessageRow.id).in_(_tree(bindparam("leaf_id", type_=Uuid), down=False))},
+    )
+    for query in (select(MessageRow), _LISTED)
+)
+
+
+class BranchRefusal(StrEnum):
+    """Why a branch is not chosen, or not deleted."""
+
+    UNKNOWN_MESSAGE = "unknown_message"
+    BUSY = "busy"
+
+
+class MessageService:
+    """The messages of users. Errors: DatabaseUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_messages(
+        self,
+        actor: Actor,
+        chat_id: ChatId,
+        page: PageRequest,
+        *,
+        branch: Branch = None,
+        sort: MessageSort = MessageSort.CREATED,
+        siblings: bool = False,
+    ) -> Result[Page[Message], Unreachable]:
+        """Return the messages of a branch of a chat, by default the current one, or of all.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.statements(actor) as connection:
+            chat = await _CHAT.first(connection, id=chat_id)
+            if chat is not None:
+                # No message has the ID of the chat, which is still empty then.
+                leaf_id = branch or chat.leaf_id or chat_id
+                chosen = {
+                    "chat_id": chat_id,
+                    "leaf_id": None if leaf_id == ALL_BRANCHES else leaf_id,
+                }
+                listing = _WITH_SIBLINGS if siblings else _MESSAGES
+                rows = await listing.read(connection, page, _ORDERS[sort], chosen)
+                return Ok(rows.map(Message.model_validate))
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
+    async def get(self, actor: Actor, message_id: MessageId) -> Result[Message, Unreachable]:
+        """Return one message, with its siblings."""
+        async with self._database.statements(actor) as connection:
+            row = await _MESSAGE.first(connection, message_id=message_id)
+        if row is None:
+            return Err(await why_unreachable(self._database, MessageRow, message_id))
+        return Ok(Message.model_validate(row))
+
+    async def choose_branch(
+        self, actor: Actor, chat_id: ChatId, message_id: MessageId
+    ) -> Result[Chat, BranchRefusal | Unreachable]:
+        """Make the newest branch through a message the current one."""
+        async with self._database.transaction(actor) as session:
+            row = await session.get(ChatRow, chat_id, with_for_update=True)
+            if row is not None:
+                newest = await _newest(session, chat_id, after=message_id)
+                if newest is None:
+                    return Err(BranchRefusal.UNKNOWN_MESSAGE)
+                row.leaf_id = newest
+                await session.flush()
+                return Ok(chat_from_row(row))
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
+    async def delete(
+        self, actor: Actor, message_id: MessageId
+    ) -> Result[DeletedTurns, BranchRefusal | Unreachable]:
+        """Delete a message with all that follows it; return turns whose streams are to be erased.
+
+        The current branch continues at the newest of its siblings, or ends with its parent.
+        """
+        async with self._database.transaction(actor) as session:
+            message = await session.get(MessageRow, message_id)
+            if message is not None:
+                chat = await session.get(ChatRow, message.chat_id, with_for_update=True)
+                if chat is not None:
+                    return await _delete(session, actor, message, chat)
+        return Err(await why_unreachable(self._database, MessageRow, message_id))
+
+
+async def _delete(
+    session: AsyncSession, actor: Actor, message: MessageRow, chat: ChatRow
+) -> Result[DeletedTurns, BranchRefusal]:
+    """Delete a message and what follows it, under the chat's lock."""
+    question = await session.get(MessageRow, message.parent_id) if _answers(message) else message
+    # The turn that asked this question keeps it; an answer of a later turn goes with its turn.
+    is_kept = question is not None and _answers(message) and question.turn_id == message.turn_id
+    below = (await session.exec(_tree(message.id, down=True))).all()
+    doomed = [col(TurnRow.user_message_id).in_(below), col(TurnRow.id) == message.turn_id]
+    turns = (await session.exec(select(TurnRow).where(or_(*doomed)))).all()
+    if not all(TurnStatus(turn.status).is_final for turn in turns):
+        return Err(BranchRefusal.BUSY)
+    deleted = [turn.id for turn in turns if turn.id != message.turn_id or not is_kept]
+    of_deleted = col(TurnRow.id).in_(deleted)
+    erased = await ask_for_erasure(session, of_deleted)
+    await session.exec(delete(MessageRow).where(col(MessageRow.id).in_(below)))
+    await session.exec(delete(TurnRow).where(of_deleted))
+    if is_kept:
+        erased = replace(erased, all=(*erased.all, await _strip(session, message.turn_id)))
+    if chat.leaf_id in below:
+        chat.leaf_id = await _newest(session, chat.id, after=message.parent_id)
+    record(session, actor, AuditAction.MESSAGE_DELETED, (ResourceType.MESSAGE, message.id))
+    return Ok(erased)
+
+
+def _answers(message: MessageRow) -> bool:
+    return message.role == MessageRole.ASSISTANT
+
+
+async def _strip(session: AsyncSession, turn_id: UUID) -> TurnId:
+    """Delete what a turn has said and done; it can be regenerated."""
+    for table in (StepRow, TurnContextRow):
+        columns: Any = table
+        await session.exec(delete(table).where(col(columns.turn_id) == turn_id))
+    kept = update(TurnRow).where(col(TurnRow.id) == turn_id)
+    await session.exec(kept.values(assistant_message_id=None))
+    await request_erasure(session, [TurnId(turn_id)])
+    return TurnId(turn_id)
+
+
+async def _newest(session: AsyncSession, chat_id: UUID, *, after: UUID | None) -> UUID | None:
+    """Return the newest message after a message, or this itself; without one, of the chat."""
+    newest_first = [column.desc() for column in _IN_ORDER]
+    query = select(MessageRow.id).where(col(MessageRow.chat_id) == chat_id)
+    if after is not None:
+        query = query.where(col(MessageRow.id).in_(_tree(after, down=True)))
+    return (await session.exec(query.order_by(*newest_first).limit(1))).first()
