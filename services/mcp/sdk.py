@@ -316,7 +316,8 @@ def outlook_of(error: Exception) -> Outlook:
         return cause.outlook
     # It answers, but not as a server does that can be used.
     is_other = isinstance(cause, MCPError) and cause.code in {*_NO_HANDSHAKE, PARSE_ERROR}
-    return "refused" if is_other or isinstance(cause, ValidationError) else "away"
+    is_other = is_other or isinstance(cause, ValidationError) or _is_other_version(cause)
+    return "refused" if is_other else "away"
 
 
 def flattened(error: Exception) -> list[Exception]:
@@ -332,7 +333,14 @@ def _sentence(cause: Exception) -> str:
         return _INVALID_RESPONSE
     if isinstance(cause, TimeoutError):
         return "The server did not respond in time."
+    if _is_other_version(cause):
+        return "The server speaks a version of MCP that is not supported."
     return f"Connection failed ({type(cause).__name__})."
+
+
+def _is_other_version(cause: Exception) -> bool:
+    # The SDK has no type for it.
+    return isinstance(cause, RuntimeError) and "protocol version" in str(cause)
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:

@@ -29,6 +29,7 @@ class HostileMcp:
 
     origin: str = ""
     challenge: str | None = None
+    info: dict[str, Any] = field(default_factory=lambda: INFO)
     metadata: dict[str, Any] = field(default_factory=dict)
     endless_list: bool = False
     extra_tools: list[dict[str, Any]] = field(default_factory=list)
@@ -141,7 +142,7 @@ async def serving_hostile() -> AsyncIterator[HostileMcp]:
 def _answer(server: HostileMcp, message: dict[str, Any]) -> Response:
     request, method = message["id"], message["method"]
     if method == "initialize":
-        return JSONResponse({"jsonrpc": "2.0", "id": request, "result": INFO})
+        return JSONResponse({"jsonrpc": "2.0", "id": request, "result": server.info})
     if method == "tools/list":
         tools = [*server.tools(), *server.extra_tools]
         page: dict[str, Any] = {"tools": [] if server.endless_list else tools}

@@ -11,6 +11,7 @@ from services.mcp.addresses import ServerAddress, Timeouts
 from services.mcp.connection import list_tools
 from services.mcp.errors import McpServerError
 from services.tools.masks import MASK
+from tests.fakes.mcp_hostile import INFO, serving_hostile
 from tests.fakes.mcp_server import DEAF, serving_mcp
 from tests.fixtures.mcp import OURS, arguments
 from tests.running_everturn.waiting import eventually
@@ -143,6 +144,16 @@ async def test_a_server_over_http_that_misbehaves_is_a_problem(mode: str) -> Non
         problem = await problem_of(http(server.url), HASTY)
 
     assert problem.startswith("The ")
+
+
+async def test_a_server_of_another_version_of_mcp_is_a_problem() -> None:
+    async with serving_hostile() as server:
+        server.info = {**INFO, "protocolVersion": "2031-01-01"}
+        with pytest.raises(McpServerError) as raised:
+            await listed(http(server.url))
+
+    assert str(raised.value) == "The server speaks a version of MCP that is not supported."
+    assert raised.value.outlook == "refused"
 
 
 async def test_nothing_at_an_address_is_a_problem(unused_tcp_port: int) -> None:
