@@ -89,6 +89,10 @@ class ExtractionStart:
                     ]
                 ),
                 static_summary=f"memories of turn {turn.turn_id}",
+                static_details=(
+                    f"User `{turn.user_id}`, chat `{turn.chat_id}`\n\n"
+                    f"What it cost: `everturn admin turn {turn.turn_id}`"
+                ),
                 # The share of the user, as of their turns (workflows/child_workflows.py).
                 priority=Priority(fairness_key=str(turn.user_id)),
                 rpc_timeout=_RPC_TIMEOUT,

@@ -30,7 +30,12 @@ from schema.turns import DecidedToolCall, ToolCallKey, TurnReference
 from services.turns.acceptance import Accepted
 from workflows.chat_turn import ChatTurn
 from workflows.child_workflows import share_of
-from workflows.ingest_document import IngestDocument, ingestion_attributes, ingestion_summary
+from workflows.ingest_document import (
+    IngestDocument,
+    ingestion_attributes,
+    ingestion_details,
+    ingestion_summary,
+)
 from workflows.mcp_servers import RefreshMcpServer
 from workflows.try_tool import TryTool
 from workflows.visibility import turn_attributes, turn_details, turn_memo, turn_summary
@@ -243,6 +248,7 @@ class TemporalGateway:
                     task_timeout=TASK_TIMEOUT,
                     search_attributes=ingestion_attributes(version),
                     static_summary=ingestion_summary(version),
+                    static_details=ingestion_details(version),
                     priority=share_of(owner),
                 )
         except WorkflowAlreadyStartedError:

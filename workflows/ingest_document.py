@@ -124,6 +124,7 @@ async def start_ingestion(version: DocumentVersionReference) -> None:
             task_timeout=TASK_TIMEOUT,
             search_attributes=ingestion_attributes(version),
             static_summary=ingestion_summary(version),
+            static_details=ingestion_details(version),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             priority=share_of(version.user_id),
         )
@@ -141,6 +142,12 @@ def ingestion_attributes(version: DocumentVersionReference) -> TypedSearchAttrib
 def ingestion_summary(version: DocumentVersionReference) -> str:
     """Return the line by which the Temporal UI names an ingestion."""
     return f"ingestion · version {version.number} of document {version.document_id}"
+
+
+def ingestion_details(version: DocumentVersionReference) -> str:
+    """Return what the Temporal UI shows above an ingestion, as Markdown."""
+    user = version.user_id
+    return f"User `{user}`\n\nIts state: `everturn admin knowledge list --user {user}`"
 
 
 async def _with_pauses(attempt: Callable[[], Awaitable[IngestionProgress]]) -> IngestionProgress:

@@ -3,7 +3,19 @@
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from activities.memories import ExtractionStart
+from schema.ids import (
+    ChatId,
+    DocumentId,
+    TurnId,
+    UserId,
+    extraction_workflow_id,
+    ingestion_workflow_id,
+    new_id,
+)
+from schema.turns import TurnReference
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
@@ -146,3 +158,31 @@ async def test_a_run_names_the_place_where_administrators_see_all_of_it(
         assert details is not None
         assert f"`everturn admin turn {turn_id}` or {view}" in details
         assert user.id in details
+
+
+async def test_other_runs_of_a_user_name_the_user_and_the_command_that_shows_more(
+    user: ApiUser, stack: Stack
+) -> None:
+    body = {"title": "Notes", "content": "Some notes."}
+    document = (await user.request("POST", "/knowledge", json=body)).json()["data"]["id"]
+    question = unique()
+    stack.model.add(Script(match=question, text="Hello."))
+    turn = (await user.ask(await user.create_chat(), question))["turn"]["id"]
+    extraction = TurnReference(
+        turn_id=TurnId(UUID(turn)),
+        chat_id=ChatId(new_id()),
+        user_id=UserId(UUID(user.id)),
+        model="m",
+    )
+
+    await ExtractionStart(stack.temporal).start(extraction)
+
+    runs = {
+        ingestion_workflow_id(DocumentId(UUID(document)), 1): "everturn admin knowledge list",
+        extraction_workflow_id(extraction.turn_id): f"everturn admin turn {turn}",
+    }
+    for run, command in runs.items():
+        details = await (await stack.temporal.get_workflow_handle(run).describe()).static_details()
+        assert details is not None
+        assert f"User `{user.id}`" in details
+        assert command in details
