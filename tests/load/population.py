@@ -149,15 +149,17 @@ def conversations(of: Population) -> Iterator[Conversations]:
 
 def _converse(of: Population, number: int, batch: Conversations) -> None:
     chat, owner, moment = of.new_id(), of.owner(number), of.moment_of(number)
-    batch.chats.append((chat, owner, of.text(4)[:200], moment, moment))
-    cost = Decimal("0.0005")
+    cost, leaf = Decimal("0.0005"), None
     for _ in range(_TURNS_OF_A_CHAT):
         turn, question, answer = of.new_id(), of.new_id(), of.new_id()
         batch.turns.append(
             (turn, chat, owner, question, answer, "completed", False, _MODEL, 100, 50, cost, moment)
         )
-        batch.messages.append((question, chat, owner, turn, "user", of.text(12), moment))
-        batch.messages.append((answer, chat, owner, turn, "assistant", of.text(40), moment))
+        batch.messages.append((question, chat, owner, turn, leaf, "user", of.text(12), moment))
+        batch.messages.append(
+            (answer, chat, owner, turn, question, "assistant", of.text(40), moment)
+        )
+        leaf = answer
         batch.charges.append(
             (
                 of.new_id(),
@@ -175,6 +177,7 @@ def _converse(of: Population, number: int, batch: Conversations) -> None:
                 moment,
             )
         )
+    batch.chats.append((chat, owner, of.text(4)[:200], leaf, moment, moment))
 
 
 def vectors(count: int) -> Iterator[bytes]:
@@ -251,10 +254,10 @@ def _write(of: Population, number: int, made: Iterator[bytes], batch: Library) -
 _COLUMNS: Final = {
     "users": "id email display_name role created_at",
     "credentials": "user_id password_hash",
-    "chats": "id user_id title created_at updated_at",
+    "chats": "id user_id title leaf_id created_at updated_at",
     "turns": "id chat_id user_id user_message_id assistant_message_id status active model "
     "input_tokens output_tokens cost_usd created_at",
-    "messages": "id chat_id user_id turn_id role content created_at",
+    "messages": "id chat_id user_id turn_id parent_id role content created_at",
     "ledger": "id user_id turn_id step attempt kind model status estimated input_tokens "
     "output_tokens cost_usd created_at",
     "memories": "id user_id kind content importance embedding embedder created_at updated_at",
