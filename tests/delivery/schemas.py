@@ -7,7 +7,6 @@ Source: https://keda.sh/docs/2.22/reference/scaledobject-spec/ and the pages of 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import kubernetes_validate  # type: ignore[import-untyped]
 from jsonschema_rs import Draft202012Validator
 
 KUBERNETES_VERSION: Final = "1.34"
@@ -105,6 +104,9 @@ def schema_problems(manifest: Mapping[str, Any]) -> Iterator[str]:
             place = ".".join(map(str, error.instance_path))
             yield f"{place}: {error.message}"
         return
+    # Its dependencies compile dozens of grammars, which every process that collects tests would do.
+    import kubernetes_validate  # type: ignore[import-untyped]  # noqa: PLC0415
+
     try:
         kubernetes_validate.validate(dict(manifest), KUBERNETES_VERSION, strict=True)
     except kubernetes_validate.ValidationError as error:
