@@ -20,16 +20,16 @@ from tests.fixtures.stack import Stack, open_stack
 WINDOW: Final = 200_000
 SMALLER: Final = 40_000
 SENTENCE: Final = "渡轮六点出发我们最好五点半之前赶到码头。"
-_CHINESE: Final = re.compile("[\u3000-\u9fff\uff00-\uffef]")
+_CHINESE: Final = re.compile("[\u3000-\u9fff\uff00-\uffef]+")
 
 
 def counts(*, per_character: float, chars_per_token: float = 4.0) -> Counting:
     """Return a provider that counts Chinese characters so, and everything else by length."""
 
     def count(body: dict[str, Any]) -> int:
-        text = json.dumps([body.get("system"), body.get("tools"), body["messages"]])
-        text = json.dumps(json.loads(text), ensure_ascii=False)
-        chinese = len(_CHINESE.findall(text))
+        counted = [body.get("system"), body.get("tools"), body["messages"]]
+        text = json.dumps(counted, ensure_ascii=False)
+        chinese = sum(map(len, _CHINESE.findall(text)))
         return round(chinese * per_character + (len(text) - chinese) / chars_per_token)
 
     return Counting(count, WINDOW)
