@@ -1,9 +1,12 @@
 """What operators see of turns in Temporal: attributes, summaries, details and memos."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+import pytest
 
 from activities.memories import ExtractionStart
 from schema.ids import (
@@ -186,3 +189,16 @@ async def test_other_runs_of_a_user_name_the_user_and_the_command_that_shows_mor
         assert details is not None
         assert f"User `{user.id}`" in details
         assert command in details
+
+
+def documented_queries() -> list[str]:
+    page = (Path(REPOSITORY) / "docs" / "finding-turns.md").read_text()
+    spans = re.findall(r"`([^`\n]+)`", page)
+    return [span for span in spans if re.match(r"\w+ (=|>|<|IS) ", span)]
+
+
+@pytest.mark.parametrize("query", documented_queries())
+async def test_temporal_takes_a_documented_query(stack: Stack, query: str) -> None:
+    counted = await stack.temporal.count_workflows(query)
+
+    assert counted.count >= 0
