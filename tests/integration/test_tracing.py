@@ -1,6 +1,7 @@
 """Traces: off unless a collector is set, and never waited for."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -81,6 +82,22 @@ async def test_nothing_waits_for_a_collector_that_is_unavailable(
                 end_turn(tracing, TurnId(new_id()))
 
     assert [line["event"] for line in logs] in ([], ["traces_dropped"])
+
+
+async def test_nothing_waits_for_a_collector_that_never_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+        # Less than the exporter's own timeout of 10 s.
+        async with asyncio.timeout(8), open_tracing("test") as tracing:
+            for _ in range(1_000):
+                end_turn(tracing, TurnId(new_id()))
+
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(4) == b"POST"
 
 
 async def test_spans_that_wait_at_the_end_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
