@@ -89,6 +89,20 @@ async def test_bodies_that_stop_half_way_are_refused(
     assert (await client.request("GET", "chats")).status_code == 200
 
 
+async def test_a_crowd_that_signs_in_is_answered_in_turn(
+    everturn: ScriptedStack, others: Others
+) -> None:
+    async with others("8 sign-ins at once") as more:
+        while await more():
+            strangers = [await RawClient.connect(everturn.api) for _ in range(8)]
+            for number, stranger in enumerate(strangers):
+                body = b'{"email": "stranger%d@example.com", "password": "a wrong one"}' % number
+                stranger.say(b"%sContent-Length: %d\r\n\r\n%s" % (_BODY, len(body), body))
+            answers = await asyncio.gather(*(stranger.response() for stranger in strangers))
+            await asyncio.gather(*(stranger.close() for stranger in strangers))
+            assert {status for status, _, _ in answers} == {401}
+
+
 async def test_a_body_in_pieces_of_one_byte_is_refused(
     everturn: ScriptedStack, client: Client, others: Others
 ) -> None:
