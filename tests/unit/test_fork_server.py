@@ -29,7 +29,7 @@ for _ in range(2):
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def server() -> AsyncIterator[ForkServer]:
     server = ForkServer()
     yield server
@@ -103,11 +103,11 @@ async def test_other_commands_are_started_by_themselves(server: ForkServer, tmp_
 
 
 async def test_everturns_commands_start_where_the_server_cannot(
-    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.embedded.fork_server.__name__", "no_such_module")
 
-    refused = await launch(server, tmp_path, "worker", "--queue", "none")
+    refused = await launch(ForkServer(), tmp_path, "worker", "--queue", "none")
 
     assert parent_of(refused).pid == os.getpid()
     assert await refused.wait() == 2

@@ -95,8 +95,11 @@ class ForkServer:
 
     async def close(self) -> None:
         """End the server, and with it what it forked and still runs."""
+        if self._starting is None:
+            return
+        with contextlib.suppress(OSError):
+            (await self._starting).shutdown(socket.SHUT_RDWR)
         if self._listening is not None:
-            self._listening.cancel()
             await asyncio.wait({self._listening})
 
     async def _fork(
@@ -109,7 +112,11 @@ class ForkServer:
         """Return the process, or None where the server ended instead."""
         if self._starting is None:
             self._starting = asyncio.create_task(self._start(variables))
-        control = await asyncio.shield(self._starting)
+        try:
+            control = await asyncio.shield(self._starting)
+        except OSError:
+            self._starting = None
+            return None
         reply: asyncio.Future[_Forked | None] = asyncio.get_running_loop().create_future()
         request = {"arguments": arguments, "env": variables, "cwd": str(cwd) if cwd else None}
         try:
@@ -144,18 +151,20 @@ class ForkServer:
                 while said := await loop.sock_recv(control, _MESSAGE_BYTES):
                     self._take(*json.loads(said))
         finally:
+            # The next launch may start another server before this one has ended.
+            forking, self._forking = self._forking, deque()
+            running, self._running = self._running, {}
             self._starting = None
             control.close()
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-            for reply in self._forking:
+            for reply in forking:
                 if not reply.done():
                     reply.set_result(None)
-            self._forking.clear()
-            # The kernel has killed them: their parent is gone.
-            for pid in tuple(self._running):
-                self._running.pop(pid).exit_code.set_result(-signal.SIGKILL)
+            # The kernel kills them: their parent is gone.
+            for forked in running.values():
+                forked.exit_code.set_result(-signal.SIGKILL)
 
     def _take(self, pid: int, exit_code: int | None) -> None:
         if exit_code is not None:
