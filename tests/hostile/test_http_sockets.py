@@ -92,9 +92,9 @@ async def test_bodies_that_stop_half_way_are_refused(
 async def test_a_crowd_that_signs_in_is_answered_in_turn(
     everturn: ScriptedStack, others: Others
 ) -> None:
-    async with others("8 sign-ins at once") as more:
+    async with others("4 sign-ins at once") as more:
         while await more():
-            strangers = [await RawClient.connect(everturn.api) for _ in range(8)]
+            strangers = [await RawClient.connect(everturn.api) for _ in range(4)]
             for number, stranger in enumerate(strangers):
                 body = b'{"email": "stranger%d@example.com", "password": "a wrong one"}' % number
                 stranger.say(b"%sContent-Length: %d\r\n\r\n%s" % (_BODY, len(body), body))
