@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import selectors
+import shlex
 import signal
 import socket
 import sys
@@ -247,6 +248,10 @@ def _settle(parent: int, files: list[int], settling: int) -> list[str]:
         os.chdir(wanted["cwd"])
     arguments: list[str] = wanted["arguments"]
     sys.argv[1:] = arguments
+    # People and tools find processes by their command.
+    from setproctitle import setproctitle  # noqa: PLC0415
+
+    setproctitle(shlex.join([*EVERTURN, *arguments]))
     return arguments
 
 
@@ -270,8 +275,13 @@ def import_application() -> None:
 def main() -> None:
     """Import everything, serve until the supervisor is gone, and run a command in each fork."""
     import_application()
+    # Not with the rest of the module: only the extra `embedded` has it.
+    from setproctitle import getproctitle  # noqa: PLC0415
+
     from workers.command_line import app  # noqa: PLC0415
 
+    # Finds the memory of titles, before a fork changes its environment.
+    getproctitle()
     # What a collection writes to would no longer be shared.
     gc.freeze()
     app(_serve(socket.socket(fileno=int(sys.argv[1]))), prog_name="everturn")
