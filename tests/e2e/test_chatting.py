@@ -128,3 +128,34 @@ async def test_the_printed_curl_lines_work_as_pasted_and_pasted_again(
         assert "event: tool_call\n" in ended.output
         assert "6 * 7 = 42" in ended.output
         assert ended.output.count("event: done\n") == 1
+
+
+async def test_everturn_chat_edits_asks_again_and_changes_branches(
+    client: Client, everturn: EverturnDev, folder: Path
+) -> None:
+    commands = (
+        *("What is 1 + 1?", "/edit What is 2 + 2?", "/again", "/branches", "/branch 3"),
+        *("What is 3 + 3?", "/rename Sums", "/model no-such-model", "What is 4 + 4?", "/branch 9"),
+    )
+    ended = await run(
+        *(EVERTURN, "chat", "--url", everturn.addresses["api"], "--new"),
+        folder=folder,
+        typed="\n".join(commands),
+        HOME=str(folder),
+        XDG_CONFIG_HOME=str(folder),
+        EVERTURN_EMAIL=client.email,
+        EVERTURN_PASSWORD=PASSWORD,
+    )
+
+    said = [f"The demo model's tools say: {sum_}." for sum_ in ("1 + 1 = 2", "2 + 2 = 4")]
+    sixth = "The demo model's tools say: 3 + 3 = 6."
+    assert ended.output.splitlines() == [*said, said[1], sixth], ended
+    assert f"  1  {said[1]} (current)\n  2  {said[1]}\n  3  {said[0]}\n" in ended.errors
+    assert f"> What is 1 + 1?\n{said[0]}\n" in ended.errors
+    assert "Unknown model." in ended.errors
+    assert "Use /branch N, with a number from /branches." in ended.errors
+    chats = [chat async for chat in client.api.chats.list(search="Sums")]
+    messages = await client.messages(chats[0].id)
+    assert [message["content"] for message in messages] == [
+        *("What is 1 + 1?", said[0], "What is 3 + 3?", sixth)
+    ]

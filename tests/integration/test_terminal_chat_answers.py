@@ -85,10 +85,13 @@ def answering(api: AsyncEverturn, screen: Recorder, *, reconnect_s: float = 60) 
     return Answering(
         api,
         screen,
-        chat_id="chat-1",
-        content="6*7?",
-        model="scripted-model",
-        reconnect_s=reconnect_s,
+        lambda on_connection: api.messages.stream(
+            "chat-1",
+            content="6*7?",
+            model="scripted-model",
+            reconnect_s=reconnect_s,
+            on_connection=on_connection,
+        ),
     )
 
 
@@ -251,6 +254,10 @@ async def test_plain_output_of_a_turn_that_was_cut_is_exact(
     script.script, script.cuts = [ScriptedTurn(events)], [1, 1, 1, 1]
     answers, lines = io.StringIO(), io.StringIO()
     screen = PlainScreen(answers=answers, lines=lines)
-    turn = Answering(api, screen, chat_id="chat-1", content="6*7?")
+    turn = Answering(
+        api,
+        screen,
+        lambda changed: api.messages.stream("chat-1", content="6*7?", on_connection=changed),
+    )
     assert await turn.run() is TurnOutcome.COMPLETED
     assert answers.getvalue() == "Let me see. 42\n"

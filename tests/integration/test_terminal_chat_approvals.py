@@ -74,7 +74,12 @@ class Person(Keyboard):
 
 def answering(api: AsyncEverturn, screen: Recorder, person: Person | None) -> Answering:
     approvals = None if person is None else ApprovalPrompt(screen, person)
-    return Answering(api, screen, chat_id="chat-1", content="6*7?", approvals=approvals)
+    return Answering(
+        api,
+        screen,
+        lambda changed: api.messages.stream("chat-1", content="6*7?", on_connection=changed),
+        approvals=approvals,
+    )
 
 
 def waiting_turn(*more: ScriptedEvent) -> ScriptedTurn:

@@ -50,19 +50,19 @@ class Ended:
     errors: str
 
 
-async def run(*command: str, folder: Path, **settings: str) -> Ended:
+async def run(*command: str, folder: Path, typed: str = "", **settings: str) -> Ended:
     """Run a command to its end. `folder` is where it runs: a place without any `.env`."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
         env=environment(**settings),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(_READY_WITHIN_S):
-            output, errors = await process.communicate()
+            output, errors = await process.communicate(typed.encode())
     finally:
         if process.returncode is None:
             process.kill()

@@ -1,8 +1,10 @@
 """One turn as the person sees it: the answer grows on the screen and can be stopped."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
+from typing import TypeAlias
 
 from everturn_client import (
     APIConnectionError,
@@ -28,6 +30,10 @@ _NOTES: dict[ConnectionState, str] = {
 }
 
 
+Ask: TypeAlias = Callable[[Callable[[ConnectionState], None]], AsyncTurnStream]
+"""Asks for an answer and returns its stream, which reports changes of the connection."""
+
+
 class TurnOutcome(StrEnum):
     """How a turn ended for the person."""
 
@@ -38,7 +44,7 @@ class TurnOutcome(StrEnum):
 
 
 class Answering:
-    """Sends one message and shows its answer until the turn is done.
+    """Asks for one answer and shows it until the turn is done.
 
     Without `approvals` there is no person to ask about tool calls: how to decide is shown instead.
     """
@@ -47,25 +53,16 @@ class Answering:
         self,
         client: AsyncEverturn,
         screen: Screen,
+        ask: Ask,
         *,
-        chat_id: str,
-        content: str,
-        model: str | None = None,
         approvals: ApprovalPrompt | None = None,
-        reconnect_s: float = 60.0,
     ) -> None:
         self.state = TurnState()
         self._client = client
         self._screen = screen
         self._approvals = approvals
         self._asked: set[str] = set()
-        self._stream = client.messages.stream(
-            chat_id,
-            content=content,
-            model=model,
-            reconnect_s=reconnect_s,
-            on_connection=lambda state: self._note(_NOTES[state]),
-        )
+        self._stream = ask(lambda state: self._note(_NOTES[state]))
         self._opened = asyncio.Event()
         self._view: AnswerView | None = None
         self._following: asyncio.Task[None] | None = None

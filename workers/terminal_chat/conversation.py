@@ -3,16 +3,20 @@
 import asyncio
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from everturn_client import (
     AsyncEverturn,
+    AsyncTurnStream,
     AuthenticationError,
     Chat,
     EverturnError,
+    Message,
     StreamInterruptedError,
     TurnInProgressError,
 )
+from everturn_client.calls import UNSET, Maybe
+from everturn_client.streams import ConnectionState
 from workers.terminal_chat.answering import Answering, TurnOutcome
 from workers.terminal_chat.approvals import ApprovalPrompt
 from workers.terminal_chat.credentials import TerminalError
@@ -21,16 +25,23 @@ from workers.terminal_chat.session import INTERRUPTED, Session, sentence_of
 from workers.terminal_chat.sign_in import SignIn
 
 T = TypeVar("T")
+_Ask: TypeAlias = Callable[[AsyncEverturn, Callable[[ConnectionState], None]], AsyncTurnStream]
 
 _HELP = """\
 /new      start a new chat with the next message
 /chats    list your latest chats
 /open N   continue chat N of that list
+/rename T give this chat the title T
+/edit M   ask M instead of your last message, on a branch of its own
+/again    get another answer to your last message (/regenerate does, too)
+/branches list the branches of this chat, /branch N continues one of them
+/model M  ask model M from now on
 /quit     leave (Ctrl-C and Ctrl-D do, too)
 During an answer, Ctrl-C stops it, and a second Ctrl-C leaves at once.
 A tool that needs your approval asks before it runs."""
 _LISTED_CHATS = 20
 _RECALLED_MESSAGES = 6
+_SEARCHED_MESSAGES = 1_000
 _COMMAND = re.compile(r"(/[a-z]+)(?:\s+(.*))?", re.DOTALL)
 # With their pauses about 25 s: long enough for a restart of the API.
 _STREAM_RETRIES = 6
@@ -48,11 +59,21 @@ class Conversation:
         self._model = model
         self._chat: Chat | None = None
         self._listed: list[Chat] = []
+        self._branches: list[Message] = []
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": self._show_help,
             "/new": self._start_chat,
             "/chats": self._list_chats,
             "/open": self._open_listed_chat,
+            "/rename": self._rename_chat,
+            "/branches": self._list_branches,
+            "/branch": self._choose_listed_branch,
+            "/model": self._choose_model,
+        }
+        self._asking: dict[str, Callable[[str], TurnOutcome | None]] = {
+            "/edit": self._edit,
+            "/again": self._regenerate,
+            "/regenerate": self._regenerate,
         }
 
     def enter(self, chat_id: str) -> None:
@@ -71,9 +92,26 @@ class Conversation:
         if self._chat is None:
             title = shortened(content)
             self._chat = self._call(lambda: self._client.chats.create(title=title))
-        chat_id = self._chat.id
+        return self._send(self._chat.id, content)
+
+    def _send(
+        self, chat_id: str, content: str, *, parent_id: Maybe[str | None] = UNSET
+    ) -> TurnOutcome:
+        return self._ask(
+            chat_id,
+            lambda client, changed: client.messages.stream(
+                chat_id,
+                content=content,
+                model=self._model,
+                on_connection=changed,
+                parent_id=parent_id,
+            ),
+        )
+
+    def _ask(self, chat_id: str, ask: _Ask) -> TurnOutcome:
+        self._branches = []
         try:
-            return self._call(lambda: asyncio.run(self._answer(chat_id, content)))
+            return self._call(lambda: asyncio.run(self._answer(ask)))
         except StreamInterruptedError:
             raise TerminalError(
                 "The connection was lost. The turn continues: "
@@ -95,7 +133,7 @@ class Conversation:
             if outcome is TurnOutcome.LEFT:
                 return INTERRUPTED
 
-    async def _answer(self, chat_id: str, content: str) -> TurnOutcome:
+    async def _answer(self, ask: _Ask) -> TurnOutcome:
         prompt = ApprovalPrompt(self._screen, self._keyboard) if self._keyboard.attended else None
         async with AsyncEverturn(
             self._session.url,
@@ -104,20 +142,15 @@ class Conversation:
             max_retry_after_s=5.0,
         ) as client:
             answering = Answering(
-                client,
-                self._screen,
-                chat_id=chat_id,
-                content=content,
-                model=self._model,
-                approvals=prompt,
+                client, self._screen, lambda changed: ask(client, changed), approvals=prompt
             )
             return await answering.run()
 
     def _serve(self, line: str) -> TurnOutcome | None:
         try:
             if command := _COMMAND.fullmatch(line):
-                self._command(command[1], command[2] or "")
-            elif line:
+                return self._command(command[1], command[2] or "")
+            if line:
                 return self.say(line)
         except (EverturnError, TerminalError) as error:
             self._screen.line(sentence_of(error), style="red")
@@ -125,12 +158,15 @@ class Conversation:
                 self._screen.line("Wait for that answer, or start another chat with /new.")
         return None
 
-    def _command(self, name: str, argument: str) -> None:
+    def _command(self, name: str, argument: str) -> TurnOutcome | None:
+        if asking := self._asking.get(name):
+            return asking(argument)
         command = self._commands.get(name)
         if command is None:
             self._screen.line(f"Unknown command {name}; /help lists them.")
         else:
             command(argument)
+        return None
 
     def _show_help(self, _argument: str) -> None:
         self._screen.line(_HELP)
@@ -155,10 +191,79 @@ class Conversation:
             return
         self._chat = chat = self._listed[number - 1]
         self._screen.line(chat.title or "Untitled", style="bold")
-        newest = self._client.messages.list(chat.id, sort="-createdAt", limit=_RECALLED_MESSAGES)
+        self._branches = []
+        self._show_latest(chat.id)
+
+    def _show_latest(self, chat_id: str) -> None:
+        newest = self._client.messages.list(chat_id, sort="-createdAt", limit=_RECALLED_MESSAGES)
         for message in reversed(self._call(lambda: newest.first(_RECALLED_MESSAGES))):
             mark = "> " if message.role == "user" else ""
             self._screen.line(f"{mark}{message.content}", style="dim")
+
+    def _rename_chat(self, title: str) -> None:
+        if self._chat is None or not title:
+            self._screen.line("Use /rename TITLE in a chat.")
+            return
+        chat_id = self._chat.id
+        self._chat = self._call(lambda: self._client.chats.update(chat_id, title=title))
+
+    def _choose_model(self, name: str) -> None:
+        self._model = name or None
+        self._screen.line(f"Messages go to {name or 'your default model'}.", style="dim")
+
+    def _edit(self, content: str) -> TurnOutcome | None:
+        question = self._last_question()
+        if question is None or not content:
+            self._screen.line("Use /edit MESSAGE after a message.")
+            return None
+        return self._send(question.chat_id, content, parent_id=question.parent_id)
+
+    def _regenerate(self, _argument: str) -> TurnOutcome | None:
+        question = self._last_question()
+        if question is None:
+            self._screen.line("Use /again after a message.")
+            return None
+        return self._ask(
+            question.chat_id,
+            lambda client, changed: client.turns.stream_regenerate(
+                question.turn_id, model=self._model, on_connection=changed
+            ),
+        )
+
+    def _last_question(self) -> Message | None:
+        if self._chat is None:
+            return None
+        newest = self._client.messages.list(self._chat.id, sort="-createdAt", limit=2)
+        last = self._call(lambda: newest.first(2))
+        return next((message for message in last if message.role == "user"), None)
+
+    def _list_branches(self, _argument: str) -> None:
+        """List the last messages of all branches, the current one first."""
+        if self._chat is None:
+            self._screen.line("Use /branches in a chat.")
+            return
+        chat_id = self._chat.id
+        self._chat = chat = self._call(lambda: self._client.chats.get(chat_id))
+        everything = self._client.messages.list(chat_id, branch="all", sort="-createdAt", limit=100)
+        messages = self._call(lambda: everything.first(_SEARCHED_MESSAGES))
+        followed = {message.parent_id for message in messages}
+        leaves = [message for message in messages if message.id not in followed]
+        self._branches = sorted(leaves, key=lambda message: message.id != chat.leaf_id)
+        for number, leaf in enumerate(self._branches, start=1):
+            mark = " (current)" if leaf.id == chat.leaf_id else ""
+            self._screen.line(f"{number:>3}  {shortened(leaf.content)}{mark}")
+
+    def _choose_listed_branch(self, argument: str) -> None:
+        if not self._branches:
+            self._list_branches("")
+        number = int(argument) if argument.isdecimal() else 0
+        if self._chat is None or not 1 <= number <= len(self._branches):
+            self._screen.line("Use /branch N, with a number from /branches.")
+            return
+        chat_id, leaf = self._chat.id, self._branches[number - 1].id
+        self._chat = self._call(lambda: self._client.chats.choose_branch(chat_id, leaf))
+        self._branches = []
+        self._show_latest(chat_id)
 
     def _call(self, operation: Callable[[], T]) -> T:
         """Run `operation`; if the session has expired, sign in and run it again."""

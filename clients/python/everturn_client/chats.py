@@ -193,15 +193,20 @@ class Turns(Group[RunnerT]):
 
     @Streaming
     def stream_regenerate(
-        self, turn_id: str, *, model: str | None = None, idempotency_key: str | None = None
+        self,
+        turn_id: str,
+        *,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        reconnect_s: float = 60.0,
+        on_connection: OnConnection | None = None,
     ) -> Opening:
         """Answer the message of a turn again, beside its answer, and stream that."""
         body = filters(stream=True, model=model)
-        return Opening(
-            call=creation(
-                models.Answer, "turns", turn_id, "regenerate", body=body, key=idempotency_key
-            )
+        call = creation(
+            models.Answer, "turns", turn_id, "regenerate", body=body, key=idempotency_key
         )
+        return Opening(call=call, reconnect_s=reconnect_s, on_connection=on_connection)
 
     @Endpoint
     def tool_call(self, turn_id: str, tool_call_id: str) -> Call[models.ToolCall]:
