@@ -13,7 +13,7 @@ from schema.turns import RunToolInput, RunToolOutput, ToolCallStatus, TurnRefere
 from services.events.stops import StopListener
 from services.turns.tool_calls import ToolCalls
 
-AT_ONCE = 4
+AT_ONCE = 2
 HEARTBEATS = TurnHeartbeats(StopListener(cast("Any", None)))
 DONE = RunToolOutput(status=ToolCallStatus.COMPLETED)
 
