@@ -221,7 +221,7 @@ def _serve(control: socket.socket) -> list[str]:
                 return _settle(parent, files, settling)
             for file in (*files, settling):
                 os.close(file)
-            # Who kills its group must find it.
+            # Who looks for it or kills its group must find it.
             os.read(settled, 1)
             os.close(settled)
             ended[watched := os.pidfd_open(pid)] = pid
@@ -237,7 +237,6 @@ def _settle(parent: int, files: list[int], settling: int) -> list[str]:
     os.dup2(source, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.close(settling)
     os.close(source)
     os.close(output)
     with os.fdopen(described) as request:
@@ -248,10 +247,12 @@ def _settle(parent: int, files: list[int], settling: int) -> list[str]:
         os.chdir(wanted["cwd"])
     arguments: list[str] = wanted["arguments"]
     sys.argv[1:] = arguments
-    # People and tools find processes by their command.
+    # People and tools find processes by their command. A title can't be much longer than the
+    # server's own command line was: without the interpreter's folder it fits.
     from setproctitle import setproctitle  # noqa: PLC0415
 
-    setproctitle(shlex.join([*EVERTURN, *arguments]))
+    setproctitle(shlex.join([Path(sys.executable).name, *EVERTURN[1:], *arguments]))
+    os.close(settling)
     return arguments
 
 
