@@ -221,7 +221,7 @@ def _server_config(app: FastAPI, settings: Settings, traces: Traces) -> ServerCo
         trusted_proxies=settings.trusted_proxies or (),
     )
     return ServerConfig(
-        allow_origins(traces.around(app), settings.cors_origins),
+        allow_origins(traces.around(app), settings.cors_origins or ()),
         OpenConnections(bounds, app.state.metrics),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         timeout_keep_alive=KEEP_ALIVE_S,

@@ -156,7 +156,7 @@ def test_alerts_are_only_stored_by_default() -> None:
 def test_origins_are_those_that_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = "https://app.example.com, http://localhost:5173,http://[::1]:80,tauri://localhost,*"
     monkeypatch.setenv("EVERTURN_CORS_ORIGINS", listed)
-    assert len(settings().cors_origins) == 5
+    assert len(settings().cors_origins or ()) == 5
 
     for wrong in ("https://app.example.com/", "https://App.example.com", "app.example.com"):
         monkeypatch.setenv("EVERTURN_CORS_ORIGINS", wrong)
