@@ -149,9 +149,9 @@ class Settings(BaseSettings):
         None, description="Whose `X-Forwarded-For` is believed."
     )
 
-    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_page_origin)], ...], NoDecode] = (
-        Field((), description="Whose pages may call the API from a browser; `*` for any.")
-    )
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_page_origin)], ...] | None, NoDecode
+    ] = Field(None, description="Whose pages may call the API from a browser; `*` for any.")
 
     # Authentication
     auth_secret: SecretStr | None = None
