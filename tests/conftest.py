@@ -32,13 +32,11 @@ INTEGRATION_TESTS = Path(__file__).parent / "integration"
 TRACED = frozenset(
     f"test_{name}.py"
     for name in (
-        *("administration_commands", "alert_delivery", "alerts", "api_keys", "auth"),
-        *("budgets_in_turns", "budgets_of_tools", "cancelling", "contexts", "fencing"),
-        *("head_requests", "http_connections", "issuers", "knowledge_ingestion"),
-        *("knowledge_publication", "mcp_calls", "mcp_oauth", "mcp_servers", "memories"),
-        *("memories_replaced", "memories_suggested", "memory_extraction", "reembedding"),
-        *("regeneration", "streams", "sweep", "terminal_chat_answers", "tool_execution"),
-        *("turn_failures", "turns", "workflow_tool_callbacks"),
+        *("administration_commands", "alert_delivery", "api_keys", "auth", "budgets_of_tools"),
+        *("contexts", "issuers", "knowledge_ingestion", "knowledge_publication"),
+        *("mcp_calls", "mcp_oauth", "mcp_servers", "memories", "memory_extraction"),
+        *("regeneration", "streams", "sweep", "tool_execution", "turn_failures", "turns"),
+        *("workflow_tool_callbacks",),
     )
 )
 """The integration tests that are measured for coverage, beside all of unit and contract tests.
