@@ -1,6 +1,8 @@
 """Answers of models and gateways, from the bytes of the response to what is stored."""
 
+import gc
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -79,6 +81,16 @@ async def test_a_message_that_comes_whole_is_an_answer(content_type: str) -> Non
     assert not answer.whole.usage_estimated
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage of other tests is finalized where the stack has no room for that."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize(
     "body",
     [
