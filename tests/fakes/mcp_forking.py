@@ -82,8 +82,15 @@ def _die() -> None:
 
 
 def _rebel() -> None:
-    forked_twice(sleep_stubbornly)
-    os.kill(os.getppid(), signal.SIGKILL)
+    supervisor = os.getppid()
+
+    def strike() -> None:
+        # First of all: it may be ended in the same moment.
+        Path(f"orphan-{os.getpid()}").touch()
+        os.kill(supervisor, signal.SIGKILL)
+        sleep_stubbornly()
+
+    forked_twice(strike)
 
 
 MODES: dict[str, Callable[[], object]] = {
