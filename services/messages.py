@@ -167,7 +167,8 @@ async def _delete(
     is_kept = question is not None and _answers(message) and question.turn_id == message.turn_id
     below = (await session.exec(_tree(message.id, down=True))).all()
     doomed = [col(TurnRow.user_message_id).in_(below), col(TurnRow.id) == message.turn_id]
-    turns = (await session.exec(select(TurnRow).where(or_(*doomed)))).all()
+    in_chat = col(TurnRow.chat_id) == chat.id
+    turns = (await session.exec(select(TurnRow).where(in_chat, or_(*doomed)))).all()
     if not all(TurnStatus(turn.status).is_final for turn in turns):
         return Err(BranchRefusal.BUSY)
     deleted = [turn.id for turn in turns if turn.id != message.turn_id or not is_kept]

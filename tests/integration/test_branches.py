@@ -175,8 +175,8 @@ async def test_a_message_is_deleted_with_all_that_follows_it(user: ApiUser, stac
     for message in (second["userMessage"], first["userMessage"]):
         await user.request("DELETE", f"/messages/{message['id']}")
     assert await said(user, chat) == []
-    again, _ = await exchange(user, stack, chat, "Anew.")
-    assert texts(await said(user, chat)) == [again, "Anew."]
+    again, _ = await exchange(user, stack, chat, "Again.")
+    assert texts(await said(user, chat)) == [again, "Again."]
 
 
 async def test_a_question_whose_answer_was_deleted_can_be_answered_again(
