@@ -53,6 +53,8 @@ async def value_of(redis: Redis, key: Any) -> object:  # noqa: ANN401 -- as the 
             return await redis.zrange(key, 0, -1)
         case b"string":
             return await redis.get(key)
+        case b"none":  # it expired, or its turn's end deleted it, since it was listed
+            return None
         case kind:
             raise NotImplementedError(kind)
 
