@@ -25,6 +25,7 @@ from schema.errors import HTTP_STATUS, MESSAGES, RETRYABLE, ErrorCode
 from schema.ids import TurnId
 from schema.pages import InvalidCursorError
 from schema.result import Err, Result
+from schema.turn_options import UNION_TAGS
 from schema.wire import make_storable
 from services.auth.external_accounts import AccountExistsError
 from services.auth.issuer_keys import IssuerUnavailableError
@@ -295,7 +296,8 @@ _VARIANTS: Final = (["stdio"], ["http"])
 
 def field_problem(problem: Mapping[str, Any]) -> FieldProblem:
     """Return one of pydantic's errors as a client sees it: the field's path, and what is valid."""
-    where, message = list(problem["loc"]), validation_message(problem)
+    where = [step for step in problem["loc"] if step not in UNION_TAGS]
+    message = validation_message(problem)
     if problem["type"] == "json_invalid":
         del where[1:]
     if where[:1] == ["body"] and where[1:2] in _VARIANTS:

@@ -1,16 +1,19 @@
 """Chats and messages as clients see and send them."""
 
+import json
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from schema.ids import ChatId, MessageId, TurnId
+from schema.turn_options import TurnOptions
 from schema.turns import IfBusy
 from schema.wire import (
     ChangeModel,
     FilterModel,
     RequestModel,
+    StorableObject,
     StorableText,
     Timestamp,
     VersionedModel,
@@ -62,10 +65,23 @@ class Message(WireModel):
     content: str
     status: MessageStatus
     created_at: Timestamp
+    metadata: dict[str, JsonValue] | None = Field(
+        default=None,
+        # SQLAlchemy's rows have something else under the name `metadata`.
+        validation_alias="client_metadata",
+        description="The client's own data, as sent with the message.",
+    )
+    structured: JsonValue = Field(
+        default=None,
+        description="The answer as a value that fits the turn's `responseSchema`; null if it "
+        "doesn't, or if none was given.",
+    )
     sibling_ids: Annotated[list[MessageId] | None, Field(exclude_if=lambda ids: ids is None)] = None
 
 
 ALL_BRANCHES: Final = "all"
+
+_MAX_METADATA_BYTES: Final = 8 * 1024
 
 Branch = Annotated[
     MessageId | Literal["all"] | None,
@@ -140,7 +156,13 @@ class ChooseLeafRequest(RequestModel):
     message_id: Annotated[MessageId, Field(strict=False)]
 
 
-class SendMessageRequest(RequestModel):
+def _short_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > _MAX_METADATA_BYTES:
+        raise ValueError(f"must have at most {_MAX_METADATA_BYTES:,} bytes as JSON")
+    return metadata
+
+
+class SendMessageRequest(TurnOptions):
     """A message to answer. The server's settings limit the length of `content`.
 
     Without `parentId` it follows the current branch. With the `parentId` of an earlier question it
@@ -153,6 +175,13 @@ class SendMessageRequest(RequestModel):
     model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
     if_busy: Annotated[IfBusy, Field(strict=False)] = IfBusy.REJECT
     parent_id: Annotated[MessageId | None, Field(strict=False)] = None
+    metadata: Annotated[
+        Annotated[StorableObject, AfterValidator(_short_metadata)] | None,
+        Field(
+            description="Your own data, returned with the message and never sent to the model.",
+            examples=[{"source": "widget"}],
+        ),
+    ] = None
 
     @property
     def names_parent(self) -> bool:

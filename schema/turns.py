@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
+from schema.turn_options import TurnOptions
 from schema.usage import TokenUsage
 from schema.wire import (
     Payload,
@@ -105,6 +106,9 @@ class Turn(WireModel):
     user_message_id: MessageId
     assistant_message_id: MessageId | None = None
     regenerates: TurnId | None = None
+    options: dict[str, JsonValue] | None = Field(
+        default=None, description="What the turn was asked for beside its question."
+    )
     error: TurnError | None = None
     usage: TokenUsage
     cost_usd: Usd
@@ -113,8 +117,8 @@ class Turn(WireModel):
     finished_at: Timestamp | None = None
 
 
-class RegenerateTurnRequest(RequestModel):
-    """How to regenerate the answer; with the same model by default."""
+class RegenerateTurnRequest(TurnOptions):
+    """How to regenerate the answer: by default with the model and the options of the turn."""
 
     stream: bool = False
     model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None

@@ -23,6 +23,7 @@ from schema.actors import SERVICE, Actor
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow
 from schema.tables.columns import utc_now
+from schema.turn_options import TurnOptions
 from services.database import Database
 
 
@@ -226,8 +227,9 @@ class Fingerprint:
         """Yield the fields as they were hashed before: all of them, then without newer ones."""
         fields = self.request.model_dump_json(exclude=self._left_out())
         yield fields
+        newer = _NEWER | _NEWER_OF_TURNS if isinstance(self.request, TurnOptions) else _NEWER
         yield json.dumps(
-            _without_newer(json.loads(fields)), ensure_ascii=False, separators=(",", ":")
+            _without_newer(json.loads(fields), newer), ensure_ascii=False, separators=(",", ":")
         )
 
     def _left_out(self) -> set[str] | None:
@@ -241,13 +243,14 @@ class Fingerprint:
 _NEWER: Final = frozenset(
     {"budget", "daily_budget_usd", "budget_tokens", "daily_budget_tokens", "parent_id"}
 )
+_NEWER_OF_TURNS: Final = frozenset({*TurnOptions.model_fields, "metadata"})
 
 
-def _without_newer(fields: Any) -> Any:  # noqa: ANN401 -- any JSON
+def _without_newer(fields: Any, newer: frozenset[str]) -> Any:  # noqa: ANN401 -- any JSON
     if not isinstance(fields, dict):
         return fields
     return {
-        name: _without_newer(value)
+        name: _without_newer(value, newer)
         for name, value in fields.items()
-        if value is not None or name not in _NEWER
+        if value is not None or name not in newer
     }

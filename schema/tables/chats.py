@@ -1,8 +1,10 @@
 """Rows of chats and messages."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from schema.tables.columns import creation_moment, moment
@@ -31,6 +33,7 @@ class MessageRow(SQLModel, table=True):
 
     `parent_id` is None for a question that begins the conversation. What is asked while a turn
     runs follows that turn's question, and its answer once there is one. `tokens` is an estimate.
+    `structured` is the value of an answer that fits the schema of its turn.
     """
 
     __tablename__ = "messages"
@@ -44,4 +47,6 @@ class MessageRow(SQLModel, table=True):
     content: str
     status: str = "completed"
     tokens: int | None = None
+    client_metadata: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    structured: Any = Field(default=None, sa_type=JSONB)
     created_at: datetime = creation_moment()

@@ -46,6 +46,7 @@ class TurnRow(SQLModel, table=True):
     finished_at: datetime | None = moment()
     api_key_id: UUID | None = None
     request_id: str | None = None
+    options: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
 
 
 class TurnContextRow(SQLModel, table=True):
@@ -74,7 +75,8 @@ class StepRow(SQLModel, table=True):
 
     `run_id`, `activity_id` and `activity_attempt` name the execution that holds the attempt, so
     that one presumed dead can neither reclaim it nor overwrite a newer one. `prompt_tokens` is the
-    uncorrected estimate of what was sent, once it was answered.
+    uncorrected estimate of what was sent, once it was answered. `thinking` is what was shown of the
+    model's thoughts; `problem` is why the answer does not fit the turn's schema.
     """
 
     __tablename__ = "steps"
@@ -92,6 +94,8 @@ class StepRow(SQLModel, table=True):
     blocks: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSONB)
     stop_reason: str | None = None
     prompt_tokens: int | None = None
+    thinking: str = ""
+    problem: str | None = None
     created_at: datetime = creation_moment()
     updated_at: datetime = creation_moment()
 

@@ -58,13 +58,14 @@ WHERE chat_id = $1 AND status = 'queued' AND NOT active RETURNING id
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, idempotency_key,
-                       request_hash, api_key_id, request_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12)
+                       request_hash, api_key_id, request_id, options)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12, $14)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), message AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens, parent_id)
-    SELECT user_message_id, chat_id, user_id, id, 'user', $9, $10, $13 FROM turn
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens, parent_id,
+                          client_metadata)
+    SELECT user_message_id, chat_id, user_id, id, 'user', $9, $10, $13, $15::jsonb FROM turn
 ), leaf AS (
     UPDATE chats SET leaf_id = user_message_id FROM turn WHERE chats.id = turn.chat_id
 )
@@ -224,6 +225,8 @@ class TurnAcceptance:
             api_key_id,
             current_origin().request_id,
             request.parent_id if request.names_parent else leaf_id,
+            request.stored(),
+            request.metadata,
         )
         if stored is None:
             return Err(Conflict.KEY_REUSED)

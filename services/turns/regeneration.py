@@ -11,6 +11,7 @@ from schema.ids import ApiKeyId, TurnId, new_id
 from schema.plans import Entitlements
 from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
+from schema.turn_options import options_of
 from schema.turns import RegenerateTurnRequest, TurnStatus
 from services.audit import current_origin
 from services.auth.accounts import AccountCache
@@ -40,8 +41,8 @@ WHERE turns.id = $1
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, regenerates,
-                       idempotency_key, request_hash, api_key_id, request_id)
-    SELECT $2, chat_id, user_id, user_message_id, true, coalesce($3, model), id, $4, $5, $6, $7
+                       idempotency_key, request_hash, api_key_id, request_id, options)
+    SELECT $2, chat_id, user_id, user_message_id, true, coalesce($3, model), id, $4, $5, $6, $7, $8
     FROM turns WHERE id = $1
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
@@ -150,6 +151,7 @@ async def _replace(
         fingerprint.hash,
         api_key_id,
         current_origin().request_id,
+        request.with_earlier(options_of(turn["options"])).stored(),
     )
     if stored is None:
         return Err(Conflict.KEY_REUSED)

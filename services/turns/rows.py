@@ -6,6 +6,7 @@ from schema.errors import RETRYABLE, ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.tables import MessageRow, ToolCallRow, TurnRow
 from schema.turn_inspection import OwnedTurn
+from schema.turn_options import options_as_sent
 from schema.turns import ToolCall, ToolCallStatus, Turn, TurnError, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 
@@ -36,6 +37,7 @@ def turn_from_row(row: TurnRow) -> Turn:
         user_message_id=MessageId(row.user_message_id),
         assistant_message_id=None if answer_id is None else MessageId(answer_id),
         regenerates=None if row.regenerates is None else TurnId(row.regenerates),
+        options=options_as_sent(row.options),
         error=_error_from_row(row),
         usage=TokenUsage.model_validate(row, from_attributes=True),
         cost_usd=row.cost_usd,

@@ -91,15 +91,15 @@ SECTIONS: Final = (
     Section(
         "messages",
         "messages",
-        "SELECT id, chat_id, turn_id, parent_id, role, content, status, created_at "
-        "FROM messages WHERE user_id = $1 ORDER BY chat_id, turn_id, id",
+        "SELECT id, chat_id, turn_id, parent_id, role, content, status, client_metadata, "
+        "structured, created_at FROM messages WHERE user_id = $1 ORDER BY chat_id, turn_id, id",
     ),
     Section(
         "turns",
         "turns",
         "SELECT id, chat_id, user_message_id, assistant_message_id, regenerates, status, model, "
-        "prompt, error_code, error_message, input_tokens, output_tokens, cache_read_tokens, "
-        "cache_write_tokens, cost_usd, created_at, started_at, finished_at "
+        "prompt, options, error_code, error_message, input_tokens, output_tokens, "
+        "cache_read_tokens, cache_write_tokens, cost_usd, created_at, started_at, finished_at "
         "FROM turns WHERE user_id = $1 ORDER BY id",
     ),
     Section(
@@ -112,8 +112,8 @@ SECTIONS: Final = (
     Section(
         "steps",
         "steps",
-        "SELECT turn_id, step, attempt, model, status, text, blocks, stop_reason, created_at, "
-        "updated_at FROM steps WHERE user_id = $1 ORDER BY turn_id, step",
+        "SELECT turn_id, step, attempt, model, status, text, thinking, blocks, problem, "
+        "stop_reason, created_at, updated_at FROM steps WHERE user_id = $1 ORDER BY turn_id, step",
     ),
     Section(
         "tool_calls",
