@@ -7,8 +7,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from schema.ids import ChatId, MessageId, TurnId
+from schema.message_parts import Citation, MessagePart
 from schema.turn_options import TurnOptions
-from schema.turns import IfBusy
+from schema.turns import IfBusy, TurnError
+from schema.usage import TokenUsage
 from schema.wire import (
     ChangeModel,
     FilterModel,
@@ -16,6 +18,7 @@ from schema.wire import (
     StorableObject,
     StorableText,
     Timestamp,
+    Usd,
     VersionedModel,
     VisibleText,
     WireModel,
@@ -49,12 +52,11 @@ class Chat(VersionedModel):
     updated_at: Timestamp
 
 
-class Message(WireModel):
-    """One message; with a status other than `completed` its text is incomplete.
+class MessageOutline(WireModel):
+    """One message without its parts; with a status other than `completed` its text is incomplete.
 
     `parentId` is the message that it follows; null for a question that begins the conversation.
-    `siblingIds` are all messages in its place, itself included: the versions of a question, or the
-    answers to it; only where asked for.
+    What follows `error` is null for questions, and the sum of the whole turn for answers.
     """
 
     id: MessageId
@@ -75,6 +77,33 @@ class Message(WireModel):
         default=None,
         description="The answer as a value that fits the turn's `responseSchema`; null if it "
         "doesn't, or if none was given.",
+    )
+    citations: list[Citation] = Field(
+        default_factory=list, description="What was quoted to the model for this answer."
+    )
+    error: TurnError | None = Field(
+        None, description="Why the answer is incomplete, or why the question has none."
+    )
+    model: str | None = Field(None, description="The model of the last step.")
+    usage: TokenUsage | None = None
+    cost_usd: Usd | None = None
+    stop_reason: str | None = Field(
+        None, description="Why the model stopped, e.g. `end_turn`; null if it was stopped."
+    )
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+
+
+class Message(MessageOutline):
+    """One message with its parts.
+
+    `siblingIds` are all messages in its place, itself included: the versions of a question, or the
+    answers to it; only where asked for.
+    """
+
+    parts: list[MessagePart] = Field(
+        description="What it consists of, in order: for an answer, each step's text and then its "
+        "tool calls."
     )
     sibling_ids: Annotated[list[MessageId] | None, Field(exclude_if=lambda ids: ids is None)] = None
 

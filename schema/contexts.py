@@ -19,11 +19,16 @@ class SourceType(StrEnum):
 
 
 class ContextSource(WireModel):
-    """A source that the context quotes, and how well it matched the message."""
+    """A source that the context quotes, and how well it matched the message.
+
+    The `id` of a passage is its document's; `title` is the document's when it was quoted.
+    """
 
     type: SourceType
     id: UUID
     version: int | None = None
+    passage_id: UUID | None = None
+    title: str | None = None
     score: float
 
 

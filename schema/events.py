@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from pydantic import JsonValue
 
-from schema.chats import Message
+from schema.chats import MessageOutline
 from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId
 from schema.turns import ToolCallStatus, TurnStatus
@@ -148,12 +148,12 @@ class DoneEvent(EventData):
     """The end of the turn: exactly one, always last.
 
     `assistantMessage` is left out if the turn has none, or if it has more than a million
-    characters.
+    characters. It has no parts: these are what the events have shown.
     """
 
     event_name = EventName.DONE
     status: TurnStatus
-    assistant_message: Message | None = None
+    assistant_message: MessageOutline | None = None
     usage: TokenUsage
     cost_usd: Usd
 

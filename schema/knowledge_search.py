@@ -51,6 +51,7 @@ class FoundPassage:
 
     document_id: UUID
     version: int
+    passage_id: UUID
     title: str
     content: str
     score: float

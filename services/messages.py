@@ -30,6 +30,7 @@ from services.chats import chat_from_row
 from services.database import Database
 from services.database.queries import CompiledQuery, Listing, Order, by_id
 from services.erasure import DeletedTurns, ask_for_erasure, request_erasure
+from services.message_parts import SHOWN, message_from_row
 from services.resources import Unreachable, why_unreachable
 
 _IN_ORDER: Final = (col(MessageRow.turn_id), col(MessageRow.id))
@@ -65,7 +66,7 @@ def _siblings() -> ColumnElement[list[UUID]]:
 
 
 _CHAT: Final = by_id(ChatRow)
-_LISTED: Final[Any] = select_columns(MessageRow, _siblings().label("sibling_ids"))
+_LISTED: Final[Any] = SHOWN.add_columns(_siblings().label("sibling_ids"))
 _MESSAGE: Final[CompiledQuery[Any]] = CompiledQuery(
     _LISTED.where(col(MessageRow.id) == bindparam("message_id", type_=Uuid))
 )
@@ -74,7 +75,7 @@ _MESSAGES, _WITH_SIBLINGS = (
         query.where(col(MessageRow.chat_id) == bindparam("chat_id", type_=Uuid)),
         {"leaf_id": col(MessageRow.id).in_(_tree(bindparam("leaf_id", type_=Uuid), down=False))},
     )
-    for query in (select(MessageRow), _LISTED)
+    for query in (SHOWN, _LISTED)
 )
 
 
@@ -116,7 +117,7 @@ class MessageService:
                 }
                 listing = _WITH_SIBLINGS if siblings else _MESSAGES
                 rows = await listing.read(connection, page, _ORDERS[sort], chosen)
-                return Ok(rows.map(Message.model_validate))
+                return Ok(rows.map(message_from_row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
     async def get(self, actor: Actor, message_id: MessageId) -> Result[Message, Unreachable]:
@@ -125,7 +126,7 @@ class MessageService:
             row = await _MESSAGE.first(connection, message_id=message_id)
         if row is None:
             return Err(await why_unreachable(self._database, MessageRow, message_id))
-        return Ok(Message.model_validate(row))
+        return Ok(message_from_row(row))
 
     async def choose_branch(
         self, actor: Actor, chat_id: ChatId, message_id: MessageId

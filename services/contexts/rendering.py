@@ -137,6 +137,8 @@ def _of_passage(passage: FoundPassage) -> _Quote:
         type=SourceType.DOCUMENT,
         id=passage.document_id,
         version=passage.version,
+        passage_id=passage.passage_id,
+        title=passage.title,
         score=passage.score,
     )
     return _Quote(source, passage_text(passage))

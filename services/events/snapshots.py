@@ -16,7 +16,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import col, select
 
 from schema.actors import SERVICE, Actor, ActorType
-from schema.chats import Message
+from schema.chats import MessageOutline
 from schema.errors import RETRYABLE, ErrorCode
 from schema.events import (
     DONE_SEQUENCE,
@@ -39,6 +39,7 @@ from schema.turns import ToolCallStatus, TurnStatus
 from schema.usage import TokenUsage
 from services.database import Connection, Database, GatheredReads
 from services.database.queries import CompiledQuery, by_id
+from services.message_parts import OUTLINED, outline_from_row
 from services.resources import Unreachable
 
 PASSING: Final = EventId(0, 0)
@@ -83,7 +84,9 @@ _CALLS: Final = CompiledQuery(
     .where(col(ToolCallRow.turn_id) == _TURN_ID, col(ToolCallRow.step) == _STEP)
     .order_by(col(ToolCallRow.position))
 )
-_ANSWER: Final = by_id(MessageRow)
+_ANSWER: Final[CompiledQuery[Any]] = CompiledQuery(
+    OUTLINED.where(col(MessageRow.id) == bindparam("id", type_=Uuid))
+)
 
 
 class TurnGoneError(Exception):
@@ -160,8 +163,8 @@ class Snapshots:
             yield events
         if TurnStatus(turn.status).is_final:
             async with self._reads, self._database.statements(actor) as connection:
-                answer = await _ANSWER.first(connection, id=turn.assistant_message_id)
-            yield ending_events(turn, answer)
+                row = await _ANSWER.first(connection, id=turn.assistant_message_id)
+            yield ending_events(turn, None if row is None else outline_from_row(row))
 
     async def _read_facts(self, turn_ids: Collection[TurnId]) -> dict[TurnId, TurnFacts]:
         async with self._database.statements(SERVICE) as connection:
@@ -266,7 +269,7 @@ def turn_event(turn: TurnRow) -> TurnEvent:
     )
 
 
-def ending_events(turn: TurnRow, answer: MessageRow | None) -> list[EventData]:
+def ending_events(turn: TurnRow, answer: MessageOutline | None) -> list[EventData]:
     """Return the last events of a turn: `error` if it failed, and `done`.
 
     A very long answer is not repeated in `done`.
@@ -281,7 +284,7 @@ def ending_events(turn: TurnRow, answer: MessageRow | None) -> list[EventData]:
     events.append(
         DoneEvent(
             status=TurnStatus(turn.status),
-            assistant_message=Message.model_validate(answer) if is_short else None,
+            assistant_message=answer if is_short else None,
             usage=TokenUsage.model_validate(turn, from_attributes=True),
             cost_usd=turn.cost_usd,
         )

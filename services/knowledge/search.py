@@ -227,6 +227,7 @@ class KnowledgeSearch:
             FoundPassage(
                 document_id=hit.document_id,
                 version=hit.version,
+                passage_id=hit.passage_id,
                 title=hit.title,
                 content=hit.content,
                 score=hit.score,

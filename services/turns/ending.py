@@ -10,11 +10,12 @@ import asyncpg
 import structlog
 
 from schema.actors import Actor, acting_user
+from schema.chats import MessageOutline
 from schema.errors import TURN_MESSAGES, ErrorCode
 from schema.events import EventData, StepEvent, delta_events
 from schema.ids import ChatId, TurnId, new_id, turn_workflow_id
 from schema.result import Err, Ok, Result
-from schema.tables import MessageRow, TurnRow
+from schema.tables import TurnRow
 from schema.tables.columns import utc_now
 from schema.turns import (
     FinishTurnInput,
@@ -28,8 +29,10 @@ from schema.turns import (
 from schema.usage import TokenUsage
 from schema.wire import format_usd
 from services.database import Connection, Database
+from services.database.queries import AttributeRow
 from services.events.snapshots import ending_events, tool_call_event
 from services.events.writer import EventWriter, OvertakenError
+from services.message_parts import OUTLINE, outline_from_row
 from services.metrics import count_turn
 from services.prompts.tokens import tokens_of
 from services.resources import Unreachable, why_unreachable
@@ -41,7 +44,6 @@ from services.subscriptions.budget_alerts import (
     reached_from,
 )
 from services.turns.rows import (
-    message_row,
     reference_from_row,
     tool_call_row,
     turn_from_row,
@@ -138,7 +140,7 @@ FROM turns WHERE id = $1
 
 _NO_ROW: Final = "UPDATE 0"
 
-_ANSWER: Final = "SELECT * FROM messages WHERE id = $1"
+_ANSWER: Final = f"SELECT messages.*, {OUTLINE} AS outline FROM messages WHERE id = $1"  # noqa: S608 -- a column of ours
 
 _ACTIVATE_NEXT: Final = """
 WITH following AS (
@@ -327,10 +329,12 @@ async def _end(
     turn: asyncpg.Record,
     steps: Sequence[asyncpg.Record],
     ending: FinishTurnInput,
-) -> tuple[TurnRow, MessageRow | None]:
+) -> tuple[TurnRow, MessageOutline | None]:
     """Store the answer, the cost and the end."""
     text = "".join(step["text"] for step in steps)
+    # What its tools did is shown, too, where nothing was said.
     answers = bool(text) or ending.status is TurnStatus.COMPLETED
+    answers = answers or any(step["calls_tools"] for step in steps)
     status, code = ending.status, ending.error_code
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
         # It was about to be cancelled, so for its user it ends cancelled.
@@ -356,9 +360,9 @@ async def _end(
     return row, await _stored_answer(connection, row) if answers else None
 
 
-async def _stored_answer(connection: Connection, turn: TurnRow) -> MessageRow | None:
-    found = await connection.fetchrow(_ANSWER, turn.assistant_message_id)
-    return None if found is None else message_row(found)
+async def _stored_answer(connection: Connection, turn: TurnRow) -> MessageOutline | None:
+    found = await connection.fetchrow(_ANSWER, turn.assistant_message_id, record_class=AttributeRow)
+    return None if found is None else outline_from_row(found)
 
 
 class TurnCancellation:

@@ -40,6 +40,7 @@ from services.database.queries import (
     equals,
     ids_within,
 )
+from services.message_parts import SHOWN, message_from_row
 from services.resources import Unreachable, why_unreachable
 from services.turns.rows import owned_turn_from_row, tool_call_from_row, turn_from_row
 
@@ -54,9 +55,8 @@ _TOOL_CALL: Final = CompiledQuery(
     .limit(1)
 )
 _TURN_ID: Final[Any] = bindparam("turn_id", type_=Uuid)
-_MESSAGES: Final = CompiledQuery(
-    select(MessageRow)
-    .join(
+_MESSAGES: Final[CompiledQuery[Any]] = CompiledQuery(
+    SHOWN.join(
         TurnRow,
         col(MessageRow.id).in_([TurnRow.user_message_id, TurnRow.assistant_message_id]),
     )
@@ -94,7 +94,7 @@ class TurnReading:
         """Return the messages of a turn: the question, and the answer once there is one."""
         async with self._database.statements(actor) as connection:
             rows = await _MESSAGES.all(connection, turn_id=turn_id)
-        return [Message.model_validate(row) for row in rows]
+        return [message_from_row(row) for row in rows]
 
 
 R = TypeVar("R", bound=SQLModel)
@@ -198,7 +198,7 @@ async def _inspected(connection: Connection, row: Any) -> InspectedTurn:  # noqa
         request_id=row.request_id,
         prompt=row.prompt,
         context=context,
-        messages=[Message.model_validate(row) for row in await _MESSAGES.all(connection, **its)],
+        messages=[message_from_row(row) for row in await _MESSAGES.all(connection, **its)],
         steps=[_step(row) for row in await _STEPS.all(connection, **its)],
         tool_calls=[_tool_call(row) for row in await _TOOL_CALLS.all(connection, **its)],
         charges=[_charge(row) for row in await _CHARGES.all(connection, **its)],

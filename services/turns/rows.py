@@ -4,7 +4,7 @@ import asyncpg
 
 from schema.errors import RETRYABLE, ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
-from schema.tables import MessageRow, ToolCallRow, TurnRow
+from schema.tables import ToolCallRow, TurnRow
 from schema.turn_inspection import OwnedTurn
 from schema.turn_options import options_as_sent
 from schema.turns import ToolCall, ToolCallStatus, Turn, TurnError, TurnReference, TurnStatus
@@ -19,11 +19,6 @@ def turn_row(found: asyncpg.Record) -> TurnRow:
 def tool_call_row(found: asyncpg.Record) -> ToolCallRow:
     """Return the row of a plain SQL statement, without the statement's own columns."""
     return ToolCallRow(**{name: found[name] for name in ToolCallRow.model_fields})
-
-
-def message_row(found: asyncpg.Record) -> MessageRow:
-    """Return the row of a plain SQL statement, without the statement's own columns."""
-    return MessageRow(**{name: found[name] for name in MessageRow.model_fields})
 
 
 def turn_from_row(row: TurnRow) -> Turn:

@@ -10,7 +10,7 @@ import httpx2
 
 from everturn_client import AsyncEverturn
 from everturn_client.calls import UNSET
-from everturn_client.models import Message
+from everturn_client.chat_models import Message
 from everturn_client.streams import AsyncTurnStream
 from tests.fakes.scripted_model.scripts import Script
 from tests.running_everturn.client import PASSWORD

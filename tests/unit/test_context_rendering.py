@@ -40,7 +40,9 @@ def memory(content: str, *, kind: MemoryKind = MemoryKind.FACT, pinned: bool = F
 
 
 def passage(content: str, *, title: str = "Title") -> FoundPassage:
-    return FoundPassage(UUID(int=2), version=3, title=title, content=content, score=0.5)
+    return FoundPassage(
+        UUID(int=2), version=3, passage_id=UUID(int=3), title=title, content=content, score=0.5
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Final
 
 import pytest
 
+from schema.chats import MessageOutline, MessageRole, MessageStatus
 from schema.events import (
     DONE_SEQUENCE,
     DeltaEvent,
@@ -23,7 +25,7 @@ from schema.events import (
     delta_events,
 )
 from schema.ids import ChatId, MessageId, TurnId, new_id
-from schema.tables import LedgerRow, MessageRow, ToolCallRow, TurnRow
+from schema.tables import LedgerRow, ToolCallRow, TurnRow
 from schema.turns import ToolCallStatus, TurnStatus
 from schema.usage import TokenUsage
 from services.events.snapshots import (
@@ -101,14 +103,16 @@ def turn_row() -> TurnRow:
     )
 
 
-def answer(content: str) -> MessageRow:
-    return MessageRow(
-        id=new_id(),
-        chat_id=new_id(),
-        turn_id=new_id(),
-        user_id=new_id(),
-        role="assistant",
+def answer(content: str) -> MessageOutline:
+    return MessageOutline(
+        id=MessageId(new_id()),
+        chat_id=ChatId(new_id()),
+        turn_id=TurnId(new_id()),
+        parent_id=None,
+        role=MessageRole.ASSISTANT,
         content=content,
+        status=MessageStatus.COMPLETED,
+        created_at=datetime.now(UTC),
     )
 
 

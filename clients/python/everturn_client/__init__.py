@@ -11,6 +11,19 @@ with client.messages.stream(chat.id, content="What is 6 * 7?") as stream:
 """
 
 from everturn_client.calls import UNSET
+from everturn_client.chat_models import (
+    Answer,
+    AttachmentPart,
+    Chat,
+    Citation,
+    Message,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    Turn,
+    UnknownPart,
+)
 from everturn_client.client import AsyncEverturn, Everturn
 from everturn_client.endpoints import AsyncPages, Page, Pages
 from everturn_client.errors import (
@@ -55,17 +68,13 @@ from everturn_client.events import (
 )
 from everturn_client.exchange import Tokens, TokenStore
 from everturn_client.models import (
-    Answer,
-    Chat,
     Document,
     KnowledgeHit,
     Memory,
     MemoryHit,
-    Message,
     Session,
     TokenUsage,
     Tool,
-    Turn,
     User,
 )
 from everturn_client.streams import AsyncTurnStream, TurnResult, TurnStream
@@ -79,10 +88,12 @@ __all__ = [
     "AsyncEverturn",
     "AsyncPages",
     "AsyncTurnStream",
+    "AttachmentPart",
     "AuthenticationError",
     "BadRequestError",
     "BudgetExceededError",
     "Chat",
+    "Citation",
     "ConflictError",
     "DeltaEvent",
     "Document",
@@ -97,6 +108,7 @@ __all__ = [
     "Memory",
     "MemoryHit",
     "Message",
+    "MessagePart",
     "ModelRejectedError",
     "ModelUnavailableError",
     "NotFoundError",
@@ -113,11 +125,14 @@ __all__ = [
     "SessionExpiredError",
     "StepEvent",
     "StreamInterruptedError",
+    "TextPart",
+    "ThinkingPart",
     "TokenStore",
     "TokenUsage",
     "Tokens",
     "Tool",
     "ToolCallEvent",
+    "ToolCallPart",
     "Turn",
     "TurnEvent",
     "TurnFailedError",
@@ -127,6 +142,7 @@ __all__ = [
     "TurnStream",
     "UnexpectedResponseError",
     "UnknownEvent",
+    "UnknownPart",
     "UsageEvent",
     "User",
     "parse_event",

@@ -21,8 +21,9 @@ from everturn_client.calls import (
     listing,
     post,
 )
+from everturn_client.chat_models import Turn
 from everturn_client.endpoints import Endpoint, Group, Listing, RunnerT
-from everturn_client.models import Document, Entitlements, Turn, UsageRow
+from everturn_client.models import Document, Entitlements, UsageRow
 
 
 class AdminUsers(Group[RunnerT]):

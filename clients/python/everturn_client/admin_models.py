@@ -6,14 +6,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from everturn_client.chat_models import Message, Turn
 from everturn_client.models import (
     BudgetUse,
     Document,
     Entitlements,
-    Message,
     Resource,
     TokenUsage,
-    Turn,
     User,
 )
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from everturn_client import models
+from everturn_client import chat_models as models
 from everturn_client.calls import (
     UNSET,
     Call,

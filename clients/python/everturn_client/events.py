@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import Discriminator, JsonValue, Tag, TypeAdapter, ValidationError
 
+from everturn_client.chat_models import Message
 from everturn_client.errors import UnexpectedResponseError
-from everturn_client.models import Message, Resource, TokenUsage
+from everturn_client.models import Resource, TokenUsage
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 

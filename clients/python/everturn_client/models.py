@@ -1,4 +1,4 @@
-"""Resources of the API, as its responses carry them.
+"""Resources of the API, as its responses carry them; `chat_models.py` has those of chats.
 
 Fields that a newer server adds are kept (`model_extra`), and the values of enumerations are plain
 strings, so that a new one breaks nothing. Times are aware datetimes, money is `Decimal` in USD.
@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr
 from pydantic.alias_generators import to_camel
 
 
@@ -121,102 +121,6 @@ class CreatedApiKey(ApiKey):
     """A new API key with the key itself, which is never shown again."""
 
     key: SecretStr | None = None
-
-
-class Chat(Resource):
-    """A conversation."""
-
-    version: int
-    id: str
-    title: str | None
-    archived: bool = False
-    leaf_id: str | None = None
-    created_at: datetime
-    updated_at: datetime
-
-
-class Message(Resource):
-    """A message of a chat. `role` is `user` or `assistant`.
-
-    It follows the message `parent_id`, if any. `sibling_ids` are all messages in its place, itself
-    included: the versions of a question, or the answers to it. They are None unless asked for.
-    """
-
-    id: str
-    chat_id: str
-    turn_id: str
-    parent_id: str | None = None
-    role: str
-    content: str
-    status: str
-    created_at: datetime
-    sibling_ids: list[str] | None = None
-
-
-class TurnError(Resource):
-    """Why a turn failed."""
-
-    code: str
-    message: str
-    retryable: bool = False
-
-
-class Turn(Resource):
-    """One answer of the model.
-
-    `status` is `queued`, `running`, `awaiting_approval`, `completed`, `failed` or `cancelled`.
-    """
-
-    id: str
-    chat_id: str
-    status: str
-    model: str
-    user_message_id: str
-    assistant_message_id: str | None = None
-    regenerates: str | None = None
-    error: TurnError | None = None
-    usage: TokenUsage
-    cost_usd: Decimal
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-
-
-class Answer(Resource):
-    """A turn with its messages; `assistant_message` is None while the turn is still running."""
-
-    turn: Turn
-    user_message: Message | None = None
-    assistant_message: Message | None = None
-
-
-class ToolCall(Resource):
-    """A tool call with its whole input, which events leave out if it is long."""
-
-    turn_id: str
-    step: int
-    tool_call_id: str
-    name: str
-    status: str
-    input: dict[str, JsonValue]
-    output: str | None = None
-    expires_at: datetime | None = None
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-
-
-class DecidedToolCall(Resource):
-    """A tool call after a decision about it."""
-
-    turn_id: str
-    step: int
-    tool_call_id: str
-    name: str
-    status: str
-    decision: str
-    reason: str | None = None
-    input: dict[str, JsonValue]
 
 
 class Memory(Resource):

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, T
 import httpx2
 
 from everturn_client.calls import Call, path
+from everturn_client.chat_models import Answer, Message, Turn
 from everturn_client.endpoints import Group
 from everturn_client.errors import (
     APIConnectionError,
@@ -42,7 +43,7 @@ from everturn_client.exchange import (
     backoff_s,
     is_transient,
 )
-from everturn_client.models import Answer, Message, Resource, TokenUsage, Turn
+from everturn_client.models import Resource, TokenUsage
 from everturn_client.runners import Awaiting, Blocking
 
 P = ParamSpec("P")

@@ -1,0 +1,200 @@
+"""Chats, messages and turns, as the API's responses carry them."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, JsonValue, Tag
+
+from everturn_client.models import Resource, TokenUsage
+
+
+class Chat(Resource):
+    """A conversation."""
+
+    version: int
+    id: str
+    title: str | None
+    archived: bool = False
+    leaf_id: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class TurnError(Resource):
+    """Why a turn failed."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class TextPart(Resource):
+    """Text; the text parts of a message add up to its `content`."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ThinkingPart(Resource):
+    """What the model thought before it continued."""
+
+    type: Literal["thinking"] = "thinking"
+    text: str
+
+
+class ToolCallPart(Resource):
+    """A tool call and what it cost.
+
+    A very long `input` is left out, and `input_bytes` is its size then; of a long `output` only
+    the beginning is there. `turns.tool_call` returns both in full.
+    """
+
+    type: Literal["tool_call"] = "tool_call"
+    tool_call_id: str
+    step: int
+    name: str
+    status: str
+    input: dict[str, JsonValue] | None = None
+    input_bytes: int | None = None
+    output: str | None = None
+    output_truncated: bool = False
+    error: str | None = None
+    cost_usd: Decimal = Decimal(0)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class AttachmentPart(Resource):
+    """A file of the message. Units: `size` is in bytes."""
+
+    type: Literal["attachment"] = "attachment"
+    file_id: str
+    name: str
+    content_type: str
+    size: int
+
+
+class UnknownPart(Resource):
+    """A part of a kind that this version of the client does not know, with its fields."""
+
+    type: str
+
+
+_PARTS: Final = frozenset({"text", "thinking", "tool_call", "attachment"})
+
+
+def _kind_of_part(value: Any) -> str:  # noqa: ANN401 -- pydantic hands over anything
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return name if name in _PARTS else "unknown"
+
+
+MessagePart: TypeAlias = Annotated[
+    Annotated[TextPart, Tag("text")]
+    | Annotated[ThinkingPart, Tag("thinking")]
+    | Annotated[ToolCallPart, Tag("tool_call")]
+    | Annotated[AttachmentPart, Tag("attachment")]
+    | Annotated[UnknownPart, Tag("unknown")],
+    Discriminator(_kind_of_part),
+]
+"""Any part of a message, distinguished by `type`."""
+
+
+class Citation(Resource):
+    """A memory or a passage of a document that was quoted to the model for an answer.
+
+    `type` is `memory` or `passage`; `title` is the document's, or how the memory begins.
+    """
+
+    type: str
+    id: str | None = None
+    document_id: str | None = None
+    version: int | None = None
+    title: str | None = None
+    score: float
+
+
+class Message(Resource):
+    """A message of a chat. `role` is `user` or `assistant`.
+
+    It follows the message `parent_id`, if any. `sibling_ids` are all messages in its place, itself
+    included: the versions of a question, or the answers to it. They are None unless asked for.
+    `parts` are None in a `done` event, whose events were the parts.
+    """
+
+    id: str
+    chat_id: str
+    turn_id: str
+    parent_id: str | None = None
+    role: str
+    content: str
+    parts: list[MessagePart] | None = None
+    citations: list[Citation] = Field(default_factory=list)
+    status: str
+    error: TurnError | None = None
+    model: str | None = None
+    usage: TokenUsage | None = None
+    cost_usd: Decimal | None = None
+    stop_reason: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    sibling_ids: list[str] | None = None
+
+
+class Turn(Resource):
+    """One answer of the model.
+
+    `status` is `queued`, `running`, `awaiting_approval`, `completed`, `failed` or `cancelled`.
+    """
+
+    id: str
+    chat_id: str
+    status: str
+    model: str
+    user_message_id: str
+    assistant_message_id: str | None = None
+    regenerates: str | None = None
+    error: TurnError | None = None
+    usage: TokenUsage
+    cost_usd: Decimal
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Answer(Resource):
+    """A turn with its messages; `assistant_message` is None while the turn is still running."""
+
+    turn: Turn
+    user_message: Message | None = None
+    assistant_message: Message | None = None
+
+
+class ToolCall(Resource):
+    """A tool call with its whole input, which events leave out if it is long."""
+
+    turn_id: str
+    step: int
+    tool_call_id: str
+    name: str
+    status: str
+    input: dict[str, JsonValue]
+    output: str | None = None
+    expires_at: datetime | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class DecidedToolCall(Resource):
+    """A tool call after a decision about it."""
+
+    turn_id: str
+    step: int
+    tool_call_id: str
+    name: str
+    status: str
+    decision: str
+    reason: str | None = None
+    input: dict[str, JsonValue]
