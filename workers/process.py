@@ -1,7 +1,10 @@
 """The start of a process: settings, logs, event loop; one clear line where it can't start."""
 
+import os
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import uvloop
@@ -16,8 +19,13 @@ from workers.logs import configure_logs
 _SWITCH_INTERVAL_S: Final = 0.0005
 
 
-def run_process(serve: Callable[[Settings], Awaitable[None]]) -> None:
-    """Run a process until it ends. Errors: SystemExit with code 1, after a line with the reason."""
+def run_process(serve: Callable[[Settings], Awaitable[None]]) -> NoReturn:
+    """Run a process and end it: with code 1, after a line with the reason, where it can't start.
+
+    Not by the interpreter's own end: that waits for the threads of Temporal's client, which may
+    wait for the interpreter, forever.
+    """
+    exit_code = 0
     try:
         settings = read_settings()
         configure_logs(settings)
@@ -27,12 +35,22 @@ def run_process(serve: Callable[[Settings], Awaitable[None]]) -> None:
 
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         uvloop.run(run())
+    except SystemExit as ended:
+        exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except SetupError as error:
-        _give_up(str(error))
+        exit_code = _cant_start(str(error))
     except OSError as error:
-        _give_up(f"Can't start: {type(error).__name__}: {str(error).splitlines()[0]}.")
+        problem = str(error).splitlines()[0]
+        exit_code = _cant_start(f"Can't start: {type(error).__name__}: {problem}.")
+    except BaseException:  # noqa: BLE001 -- what the interpreter would do
+        traceback.print_exc()
+        exit_code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a pipe may have no reader any more
+            stream.flush()
+    os._exit(exit_code)
 
 
-def _give_up(sentence: str) -> NoReturn:
+def _cant_start(sentence: str) -> int:
     sys.stderr.write(sentence + "\n")
-    raise SystemExit(1)
+    return 1

@@ -3,11 +3,11 @@
 Imported only where texts are embedded in this process: its packages are large.
 """
 
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 DIMENSIONS: Final = 256
@@ -27,9 +27,9 @@ class WordVectors:
         # Text that says "</s>" means these characters, not the end of a sequence.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
-        weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")
-        # Of 16 bits each. Copies in 32 would be 33 MB of memory in each process.
-        self._vectors = weights["embedding.weight"]
+        self._vectors = _mapped(
+            folder / "weights" / "l2_supercat_256.safetensors", "embedding.weight"
+        )
 
     def of(self, text: str) -> list[float]:
         """Return the normalised mean of the vectors of the text's tokens.
@@ -47,3 +47,18 @@ class WordVectors:
             total, length = np.ones(DIMENSIONS), float(np.sqrt(DIMENSIONS))
         vector: list[float] = (total / length).tolist()
         return vector
+
+
+def _mapped(path: Path, name: str) -> "np.memmap[Any, np.dtype[np.float16]]":
+    """Return a tensor of a file in the safetensors format, which stays in the file.
+
+    All processes of a machine share its pages; copies would be 16 MB of memory in each.
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        tensor = json.loads(file.read(header_bytes))[name]
+    if tensor["dtype"] != "F16":
+        raise ValueError(f"{name} is of type {tensor['dtype']}, not F16")
+    offset = 8 + header_bytes + tensor["data_offsets"][0]
+    return np.memmap(path, np.float16, mode="r", offset=offset, shape=tuple(tensor["shape"]))

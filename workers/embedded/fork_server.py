@@ -17,7 +17,6 @@ import shlex
 import signal
 import socket
 import sys
-import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -286,18 +285,7 @@ def main() -> None:
     getproctitle()
     # What a collection writes to would no longer be shared.
     gc.freeze()
-    exit_code = 1
-    try:
-        app(_serve(socket.socket(fileno=int(sys.argv[1]))), prog_name="everturn")
-    except SystemExit as ended:
-        exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:  # noqa: BLE001 -- what the interpreter would do
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not by the interpreter's own end: that waits for the threads of Temporal's client, which may
-    # wait for the interpreter, for ever.
-    os._exit(exit_code)
+    app(_serve(socket.socket(fileno=int(sys.argv[1]))), prog_name="everturn")
 
 
 if __name__ == "__main__":
