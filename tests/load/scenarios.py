@@ -238,6 +238,12 @@ class ApiUser(Person):
 
     wait_time = constant_throughput(5)
 
+    def on_start(self) -> None:
+        """Read once what a client shows first, however short the run is."""
+        super().on_start()
+        for read in (self.list_chats, self.read_messages, self.read_turn, self.list_memories):
+            read()
+
     @task(4)
     def read_messages(self) -> None:
         """Open a chat."""
