@@ -24,7 +24,6 @@ FINISH_INGESTION: Final = "finish_ingestion"
 FIND_STRANDED_INGESTIONS: Final = "find_stranded_ingestions"
 COUNT_STALE: Final = "count_stale"
 EMBED_BATCH: Final = "embed_batch"
-EXTRACT_MEMORIES: Final = "extract_memories"
 DELIVER_ALERTS: Final = "deliver_alerts"
 
 MODEL_EXHAUSTED: Final = "ModelExhausted"

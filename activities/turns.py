@@ -7,8 +7,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import names
+from activities.after_turn import AfterTurnStart
 from activities.heartbeats import TurnHeartbeats
-from activities.memories import ExtractionStart
 from activities.user_shares import UserShares
 from schema.errors import ErrorCode
 from schema.turns import (
@@ -42,12 +42,12 @@ class TurnActivities:
         ending: TurnEnding,
         heartbeats: TurnHeartbeats,
         *,
-        extraction: ExtractionStart | None,
+        after_turn: AfterTurnStart,
         budgets: BudgetAlerts,
         shares: UserShares,
     ) -> None:
         self._budgets = budgets
-        self._extraction = extraction
+        self._after_turn = after_turn
         self._preparation = preparation
         self._model_calls = model_calls
         self._ending = ending
@@ -122,13 +122,13 @@ class TurnActivities:
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:
         """End the turn: message, cost, last events, the next turn of the chat.
 
-        The extraction of memories is started behind the last event, which it can't delay. A
-        worker that dies in between is no loss: this activity is repeated.
+        What is due after the turn is started behind the last event, which it can't delay. A worker
+        that dies in between is no loss: this activity is repeated.
         """
         finish = self._ending.finish_bare if ending.bare else self._ending.finish
         finished = await finish(ending)
-        if self._extraction is not None and finished.outcome.status is TurnStatus.COMPLETED:
-            await self._extraction.start(ending.turn)
+        if finished.due:
+            await self._after_turn.start(ending.turn, finished.due)
         return finished
 
 

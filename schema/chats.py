@@ -42,10 +42,13 @@ class MessageStatus(StrEnum):
 
 
 class Chat(VersionedModel):
-    """A conversation of one user; `leafId` is the last message of its current branch."""
+    """A conversation of one user; `leafId` is the last message of its current branch.
+
+    `title` is null until its user or, after the first answer, a model has given it one.
+    """
 
     id: ChatId
-    title: str
+    title: str | None
     archived: bool
     leaf_id: MessageId | None
     created_at: Timestamp
@@ -167,9 +170,9 @@ class ChatFilter(FilterModel):
 
 
 class CreateChatRequest(RequestModel):
-    """A new chat."""
+    """A new chat; without a title, it gets one after its first answer."""
 
-    title: ChatTitle
+    title: ChatTitle | None = None
 
 
 class ChangeChatRequest(ChangeModel):

@@ -38,9 +38,9 @@ def turn_workflow_id(turn_id: TurnId) -> str:
     return f"turn-{turn_id}"
 
 
-def extraction_workflow_id(turn_id: TurnId) -> str:
-    """Return the id of the workflow that learns from this turn; there is at most one, ever."""
-    return f"memories-{turn_id}"
+def after_turn_workflow_id(turn_id: TurnId) -> str:
+    """Return the id of the workflow that works behind this turn; there is at most one, ever."""
+    return f"after-{turn_id}"
 
 
 def ingestion_workflow_id(document_id: DocumentId, number: int) -> str:

@@ -1,6 +1,7 @@
 """Names that processes share: queues, workflows, search attributes."""
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 TURNS_QUEUE: Final = "turns"
@@ -20,11 +21,21 @@ REFRESH_MCP_SERVER: Final = "RefreshMcpServer"
 SWEEP_MCP_SERVERS: Final = "SweepMcpServers"
 INGEST_DOCUMENT: Final = "IngestDocument"
 REEMBED: Final = "Reembed"
+AFTER_TURN: Final = "AfterTurn"
 EXTRACT_MEMORIES: Final = "ExtractMemories"
 SWEEP: Final = "Sweep"
 DELIVER_ALERTS: Final = "DeliverAlerts"
 ALERT_DELIVERY_ID: Final = "alert-delivery"
 """The one run that delivers alerts at a time."""
+
+
+class Work(StrEnum):
+    """What may be due after a turn; each is the activity of the same name."""
+
+    EXTRACT_MEMORIES = "extract_memories"
+    TITLE_CHAT = "title_chat"
+    COMPACT_CHAT = "compact_chat"
+
 
 USER_ID_ATTRIBUTE: Final = "EverturnUserId"
 CHAT_ID_ATTRIBUTE: Final = "EverturnChatId"

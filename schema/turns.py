@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
+from schema.names import Work
 from schema.turn_options import TurnOptions
 from schema.usage import TokenUsage
 from schema.wire import (
@@ -304,10 +305,11 @@ class TurnOutcome(Payload):
 
 
 class FinishTurnOutput(Payload):
-    """How the turn ended, and the turn that holds the chat from now on."""
+    """How the turn ended, the turn that holds the chat from now on, and what is due behind it."""
 
     outcome: TurnOutcome
     following: TurnReference | None = None
+    due: tuple[Work, ...] = ()
 
 
 class CallModelOutput(Payload):

@@ -74,7 +74,7 @@ class ChatService:
 
         Idempotency: retrying with the same key and request returns the chat created before.
         """
-        row = ChatRow(id=new_id(), user_id=actor.user_id, title=request.title)
+        row = ChatRow(id=new_id(), user_id=actor.user_id, title=request.title or "")
 
         async def create(session: AsyncSession) -> Result[Chat, Conflict]:
             session.add(row)
@@ -141,7 +141,7 @@ def chat_from_row(row: ChatRow) -> Chat:
     """Return the chat that the row holds."""
     return Chat(
         id=ChatId(row.id),
-        title=row.title,
+        title=row.title or None,
         archived=row.archived_at is not None,
         leaf_id=None if row.leaf_id is None else MessageId(row.leaf_id),
         version=row.version,

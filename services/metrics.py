@@ -43,6 +43,8 @@ class Purpose(StrEnum):
     ANSWER = "answer"
     TOOL = "tool"
     MEMORIES = "memories"
+    TITLE = "title"
+    COMPACTION = "compaction"
 
 
 _models: Final[set[str]] = set()

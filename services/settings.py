@@ -227,8 +227,11 @@ class Settings(BaseSettings):
     default_model: str = "claude-haiku-5-5"
     fallback_model: str | None = None
     memory_extraction: bool = True
-    memory_model: str | None = Field(
-        None, description="The model that does so; the first haiku of the models by default."
+    background_model: str | None = Field(
+        None,
+        validation_alias=AliasChoices("EVERTURN_BACKGROUND_MODEL", "EVERTURN_MEMORY_MODEL"),
+        description="Reads turns for memories and names chats; by default the first haiku of the "
+        "models.",
     )
     max_output_tokens: int = Field(4096, ge=1)
     model_attempts: int = Field(5, ge=1, description="Calls of one step before it has failed.")
@@ -276,10 +279,10 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
-    def model_of_memories(self) -> str:
-        """The model that reads turns for memories: a cheap one, unless one is set."""
+    def cheap_model(self) -> str:
+        """The model for work in the background: a cheap one, unless one is set."""
         cheap = next((model for model in self.models if "haiku" in model), self.default_model)
-        return self.memory_model or cheap
+        return self.background_model or cheap
 
     @classmethod
     def settings_customise_sources(  # noqa: PLR0917 -- pydantic-settings' own signature

@@ -61,7 +61,8 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         registered.append(activities.mcp.find_mcp_servers)
         reembedding = activities.reembedding
         registered += [reembedding.count_stale, reembedding.embed_batch]
-        registered.append(activities.extraction.extract_memories)
+        after_turn = activities.after_turn
+        registered += [after_turn.extract_memories, after_turn.title_chat]
         registered.append(activities.alerts.deliver_alerts)
     return Worker(
         client,

@@ -6,9 +6,9 @@ from typing import Final
 from temporalio.common import VersioningBehavior
 
 from schema.names import BACKGROUND_QUEUE, TOOLS_QUEUE, TURNS_QUEUE
+from workflows.after_turn import AfterTurn, ExtractMemories
 from workflows.alert_delivery import DeliverAlerts
 from workflows.chat_turn import ChatTurn
-from workflows.extract_memories import ExtractMemories
 from workflows.ingest_document import IngestDocument
 from workflows.mcp_servers import RefreshMcpServer, SweepMcpServers
 from workflows.reembed import Reembed
@@ -20,7 +20,8 @@ WORKFLOWS: Final[Mapping[str, tuple[type, ...]]] = {
     TURNS_QUEUE: (ChatTurn,),
     TOOLS_QUEUE: (RefreshMcpServer, TryTool),
     BACKGROUND_QUEUE: (
-        *(Sweep, IngestDocument, Reembed, SweepMcpServers, ExtractMemories, DeliverAlerts),
+        *(Sweep, IngestDocument, Reembed, SweepMcpServers, AfterTurn, DeliverAlerts),
+        ExtractMemories,
         *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
     ),
 }

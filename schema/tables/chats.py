@@ -13,7 +13,8 @@ from schema.tables.columns import creation_moment, moment
 class ChatRow(SQLModel, table=True):
     """A conversation. Its row is the lock that lets one turn at a time into the chat.
 
-    `leaf_id` is the last message of the branch that the chat shows.
+    `leaf_id` is the last message of the branch that the chat shows. `title` is empty while the chat
+    has none.
     """
 
     __tablename__ = "chats"

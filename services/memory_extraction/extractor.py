@@ -3,9 +3,7 @@
 ModelCallError    the provider failed
 """
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from datetime import timedelta
 from typing import Final
 
@@ -13,16 +11,16 @@ import structlog
 
 from schema.ids import MemoryId
 from schema.memories import MemorySuggestion
+from services.background_calls import ANSWER_TIMEOUT, answer_of
 from services.memory_extraction.answers import read_suggestions
 from services.memory_extraction.prompt import Said, extraction_request, text_of
-from services.models.failures import FailureKind, ModelCallError, broken_stream, runaway
+from services.models.failures import FailureKind, ModelCallError
 from services.models.gateway import AnswerEnded, ModelGateway, ModelRequest
 from services.prompts.answer_usage import AnswerUsage
 from services.prompts.tokens import tokens_of
 
 _log = structlog.get_logger(__name__)
 
-_ANSWER_TIMEOUT: Final = timedelta(minutes=2)
 _MAY_LACK_STRUCTURE: Final = frozenset({FailureKind.REFUSED, FailureKind.TOOLS_REFUSED})
 _REFUSAL: Final = "refusal"
 
@@ -31,11 +29,11 @@ class MemoryExtractor:
     """Lets a model read what a user said. Units: `timeout` bounds one answer."""
 
     def __init__(
-        self, gateway: ModelGateway, *, model: str, timeout: timedelta = _ANSWER_TIMEOUT
+        self, gateway: ModelGateway, *, model: str, timeout: timedelta = ANSWER_TIMEOUT
     ) -> None:
         self._gateway = gateway
         self.model: Final = model
-        self._timeout_s = timeout.total_seconds()
+        self._timeout = timeout
         self._is_plain = False
 
     def usage_before(self, said: Said) -> AnswerUsage:
@@ -75,15 +73,4 @@ class MemoryExtractor:
         return answer
 
     async def _stream(self, request: ModelRequest, usage: AnswerUsage) -> AnswerEnded:
-        try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                aclosing(self._gateway.stream(request)) as events,
-            ):
-                async for event in events:
-                    usage.count(event)
-                    if isinstance(event, AnswerEnded):
-                        return event
-        except TimeoutError:
-            raise runaway() from None
-        raise broken_stream()
+        return await answer_of(self._gateway, request, usage, within=self._timeout)

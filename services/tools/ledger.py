@@ -6,13 +6,10 @@ meters itself use the same row: the later `open` is more exact about what is pai
 """
 
 from decimal import Decimal
-from enum import StrEnum
 from typing import Final
 
-import asyncpg
-
 from schema.budgets import BudgetExceeded
-from schema.ids import new_id
+from schema.ids import TurnId
 from schema.result import Err, Ok, Result
 from schema.tables import LedgerRow
 from schema.usage import TokenUsage
@@ -20,80 +17,11 @@ from services.alerts import OnAlert
 from services.database import Database
 from services.metrics import Purpose, count_charge
 from services.subscriptions.budget_alerts import BudgetAlerts
-from services.subscriptions.budgets import Estimate, Reserved, reserved_from
+from services.subscriptions.budgets import Estimate, Reserved
+from services.subscriptions.ledger import ChargeKey, ChargeKind, ChargeStatus, Ledger, Spent
 from services.tools.definition import ToolExecution
 
 _NO_TOKENS: Final = TokenUsage()
-
-
-class ChargeStatus(StrEnum):
-    """How an attempt at a paid call ended."""
-
-    SETTLED = "settled"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-
-
-# In all statements $1 is the turn, $2 the step, $3 the tool call and $4 the attempt. Older attempts
-# that are still open belong to processes that died: their cost is what was last recorded.
-_LOSE_OLDER: Final = """
-UPDATE ledger SET status = 'lost', settled_at = now()
-WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt < $4
-  AND status = 'open'
-"""
-
-# A provider that recognises the call by its key runs and bills it once: for the newest attempt.
-_REPLACE_OLDER: Final = """
-UPDATE ledger SET status = CASE status WHEN 'open' THEN 'lost' ELSE status END,
-                  settled_at = coalesce(settled_at, now()), cost_usd = 0
-WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt < $4
-  AND (status = 'open' OR cost_usd > 0)
-"""
-
-_OPEN: Final = """
-WITH turn AS (
-    SELECT (SELECT api_key_id FROM turns WHERE id = $1) AS api_key_id
-), room AS MATERIALIZED (
-    SELECT reserved.* FROM turn CROSS JOIN LATERAL everturn_reserve(
-        $6, api_key_id, $1, $2, 'tool', $3, $4, $10, $11, $12, $13, $14, $15) AS reserved
-), opened AS (
-    INSERT INTO ledger AS charge (id, user_id, turn_id, step, attempt, kind, tool_call_id, model,
-                                  status, estimated, input_tokens, cost_usd, reserved_usd,
-                                  reserved_tokens, api_key_id, is_limited)
-    SELECT $5, $6, $1, $2, $4, 'tool', $3, $7, 'open', true, $8, $9, usd, tokens, api_key_id,
-           is_limited
-    FROM room, turn WHERE granted IS NOT NULL
-    ON CONFLICT (turn_id, step, attempt, kind, tool_call_id) DO UPDATE SET
-        model = excluded.model, input_tokens = excluded.input_tokens,
-        cost_usd = excluded.cost_usd, reserved_usd = excluded.reserved_usd,
-        reserved_tokens = excluded.reserved_tokens
-    WHERE charge.status = 'open'
-)
-SELECT * FROM room
-"""
-
-_CHECKPOINT: Final = """
-UPDATE ledger SET input_tokens = $5, output_tokens = $6, cache_read_tokens = $7,
-                  cache_write_tokens = $8, cost_usd = $9
-WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt = $4
-  AND status = 'open'
-"""
-
-# An attempt's cost counts even if the attempt has been marked lost, but not if another one has
-# taken its place.
-_SETTLE: Final = """
-UPDATE ledger SET status = $10, estimated = $11, settled_at = now(), input_tokens = $5,
-                  output_tokens = $6, cache_read_tokens = $7, cache_write_tokens = $8,
-                  cost_usd = $9
-WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt = $4
-  AND (status = 'open' OR status = 'lost' AND NOT $12)
-RETURNING *
-"""
-
-_READ: Final = """
-SELECT * FROM ledger
-WHERE turn_id = $1 AND step = $2 AND kind = 'tool' AND tool_call_id = $3 AND attempt = $4
-"""
 
 
 class ToolLedger:
@@ -127,25 +55,18 @@ class ToolLedger:
         at_most = at_most or Estimate(estimate_usd)
         if execution.turn_id is None:
             return Ok(Reserved(at_most.usd, at_most.tokens, at_most.answer_tokens))
-        key = _key(execution)
+        user_id, turn_id = execution.actor.user_id, execution.turn_id
         async with self._database.statements(execution.actor) as connection:
-            # First, because it takes the locks of budgets, and other rows only after them.
-            row = await connection.fetchrow(
-                _OPEN,
-                *key,
-                new_id(),
-                execution.actor.user_id,
-                model,
-                input_tokens,
-                estimate_usd,
-                paid_once,
-                *at_most.parameters,
+            reserved = await Ledger(connection).open(
+                _key(execution, turn_id),
+                user_id,
+                model=model,
+                estimate_usd=estimate_usd,
+                at_most=at_most,
+                input_tokens=input_tokens,
+                paid_once=paid_once,
             )
-            if execution.attempt > 1:
-                await connection.execute(_REPLACE_OLDER if paid_once else _LOSE_OLDER, *key)
-        reserved = reserved_from(row)
         if isinstance(reserved, Err):
-            user_id, turn_id = execution.actor.user_id, execution.turn_id
             await self._budgets.refused(user_id, reserved.error, turn_id=turn_id)
         return reserved
 
@@ -156,7 +77,8 @@ class ToolLedger:
         if execution.turn_id is None:
             return
         async with self._database.statements(execution.actor) as connection:
-            await connection.execute(_CHECKPOINT, *_key(execution), *_spent(usage, cost_usd))
+            key = _key(execution, execution.turn_id)
+            await Ledger(connection).checkpoint(key, Spent.of(usage, cost_usd))
 
     async def settle(
         self,
@@ -175,17 +97,17 @@ class ToolLedger:
         """
         if execution.turn_id is None:
             return None
-        key, spent = _key(execution), _spent(usage, cost_usd)
+        key, spent = _key(execution, execution.turn_id), Spent.of(usage, cost_usd)
         async with self._database.statements(execution.actor) as connection:
-            found = await connection.fetchrow(
-                _SETTLE, *key, *spent, status.value, estimated, paid_once
+            ledger = Ledger(connection)
+            found = settled = await ledger.settle(
+                key, spent, status=status, estimated=estimated, paid_once=paid_once
             )
-            settled = found
             if found is None:
-                found = await connection.fetchrow(_READ, *key)
+                found = await ledger.read(key)
         if settled is not None:
             count_charge(settled["model"], Purpose.TOOL, usage=usage, cost_usd=cost_usd)
-        return None if found is None else _ledger_row(found)
+        return None if found is None else LedgerRow(**dict(found))
 
 
 def over_budget(refusal: BudgetExceeded) -> str:
@@ -197,20 +119,7 @@ def over_budget(refusal: BudgetExceeded) -> str:
     )
 
 
-def _key(execution: ToolExecution) -> tuple[object, ...]:
-    return (execution.turn_id, execution.step, execution.tool_call_id, execution.attempt)
-
-
-def _spent(usage: TokenUsage, cost_usd: Decimal) -> tuple[object, ...]:
-    """Return tokens and cost in the order of the statements."""
-    return (
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        cost_usd,
+def _key(execution: ToolExecution, turn_id: TurnId) -> ChargeKey:
+    return ChargeKey(
+        turn_id, execution.step, ChargeKind.TOOL, execution.tool_call_id, execution.attempt
     )
-
-
-def _ledger_row(found: asyncpg.Record) -> LedgerRow:
-    return LedgerRow(**dict(found))

@@ -14,6 +14,7 @@ from schema.chats import MessageOutline
 from schema.errors import TURN_MESSAGES, ErrorCode
 from schema.events import EventData, StepEvent, delta_events
 from schema.ids import ChatId, TurnId, new_id, turn_workflow_id
+from schema.names import Work
 from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
 from schema.tables.columns import utc_now
@@ -43,6 +44,7 @@ from services.subscriptions.budget_alerts import (
     notices_of,
     reached_from,
 )
+from services.subscriptions.ledger import LOSE_OPEN_IN_TURN, SPENT_IN_TURN
 from services.turns.rows import (
     reference_from_row,
     tool_call_row,
@@ -54,32 +56,18 @@ _log = structlog.get_logger(__name__)
 
 _UNENDED_CALL: Final = "The turn ended before this call did."
 
-_LOCK_CHAT: Final = "UPDATE chats SET updated_at = now() WHERE id = $1"
-
-# Sums are cut where the columns of turns end. What was learnt from a turn is no part of its cost.
-_SPENT: Final = """
-    SELECT least(coalesce(sum(input_tokens), 0), 9e18)::bigint AS spent_input,
-           least(coalesce(sum(output_tokens), 0), 9e18)::bigint AS spent_output,
-           least(coalesce(sum(cache_read_tokens), 0), 9e18)::bigint AS spent_cache_read,
-           least(coalesce(sum(cache_write_tokens), 0), 9e18)::bigint AS spent_cache_write,
-           least(coalesce(sum(cost_usd), 0), 9999999999) AS spent_usd,
-           coalesce(bool_or(status = 'open'), false) AS some_open,
-           count(*) FILTER (WHERE kind = 'model') AS model_attempts
-    FROM ledger WHERE turn_id = $1 AND kind <> 'extraction'
+_LOCK_CHAT: Final = """
+UPDATE chats SET updated_at = now() WHERE id = $1 RETURNING title = '' AS is_untitled
 """
+
 _TURN: Final = f"""
 SELECT turns.*, spent.*, ({UNREPORTED_IN_TURN}) AS reached
-FROM turns CROSS JOIN ({_SPENT}) AS spent WHERE turns.id = $1
+FROM turns CROSS JOIN ({SPENT_IN_TURN}) AS spent WHERE turns.id = $1
 """  # noqa: S608 -- statements of our own
 
 _STEPS: Final = """
 SELECT step, attempt, status, model, text, blocks @> '[{"type": "tool_use"}]' AS calls_tools
 FROM steps WHERE turn_id = $1 ORDER BY step
-"""
-
-_LOSE_OPEN: Final = """
-UPDATE ledger SET status = 'lost', settled_at = now()
-WHERE turn_id = $1 AND status = 'open' AND kind <> 'extraction'
 """
 
 _GIVE_UP_CALLS: Final = """
@@ -129,7 +117,7 @@ UPDATE turns SET active = false, finished_at = now(),
     error_message = CASE WHEN cancel_requested_at IS NULL THEN $3 END,
     input_tokens = spent_input, output_tokens = spent_output, cost_usd = spent_usd,
     cache_read_tokens = spent_cache_read, cache_write_tokens = spent_cache_write
-FROM ({_SPENT}) AS spent
+FROM ({SPENT_IN_TURN}) AS spent
 WHERE id = $1 AND turns.status NOT IN ('completed', 'failed', 'cancelled')
 """  # noqa: S608 -- the statement above
 _BARE: Final = """
@@ -164,7 +152,8 @@ class TurnVanishedError(Exception):
 class TurnEnding:
     """Ends turns. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, events: EventWriter) -> None:
+    def __init__(self, database: Database, events: EventWriter, *, extracts_memories: bool) -> None:
+        self._extracts = extracts_memories
         self._database = database
         self._events = events
 
@@ -176,7 +165,7 @@ class TurnEnding:
         """
         turn_id = ending.turn.turn_id
         async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
-            await lock_chat(connection, ending.turn.chat_id)
+            chat = await lock_chat(connection, ending.turn.chat_id)
             found = await connection.fetchrow(_TURN, turn_id)
             if found is None:
                 return FinishTurnOutput(outcome=_GONE)
@@ -202,7 +191,16 @@ class TurnEnding:
         await self._report(turn_id, reached)
         last = [*corrections, *ending_events(turn, answer)]
         await self._events.close(turn_id, last, attempts=attempts)
-        return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following)
+        return FinishTurnOutput(
+            outcome=_outcome(turn, len(steps)), following=following, due=self._due(turn, chat)
+        )
+
+    def _due(self, turn: TurnRow, chat: asyncpg.Record | None) -> tuple[Work, ...]:
+        """Return what is due after a turn; only one that was completed has something to go by."""
+        if chat is None or turn.status != TurnStatus.COMPLETED:
+            return ()
+        due = {Work.EXTRACT_MEMORIES: self._extracts, Work.TITLE_CHAT: chat["is_untitled"]}
+        return tuple(work for work, is_due in due.items() if is_due)
 
     async def _report(self, turn_id: TurnId, reached: ReachedBudgets) -> None:
         """Publish the notices of budgets before the end, which may replace the rest of a stream."""
@@ -219,7 +217,7 @@ class TurnEnding:
         turn_id, code = ending.turn.turn_id, ending.error_code or ErrorCode.INTERNAL
         async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
             await lock_chat(connection, ending.turn.chat_id)
-            for statement in (_LOSE_OPEN, _GIVE_UP_CALLS_BARE, _GIVE_UP_STEPS_BARE):
+            for statement in (LOSE_OPEN_IN_TURN, _GIVE_UP_CALLS_BARE, _GIVE_UP_STEPS_BARE):
                 await connection.execute(statement, turn_id)
             ended = await connection.execute(_END_BARE, turn_id, code, TURN_MESSAGES[code])
             found = await connection.fetchrow(_BARE, turn_id)
@@ -286,9 +284,9 @@ def _seconds(begun: datetime, ended: datetime | None) -> float | None:
     return None if ended is None else round((ended - begun).total_seconds(), 3)
 
 
-async def lock_chat(connection: Connection, chat_id: ChatId) -> None:
-    """Lock the chat's row, so that endings and new messages are in order."""
-    await connection.execute(_LOCK_CHAT, chat_id)
+async def lock_chat(connection: Connection, chat_id: ChatId) -> asyncpg.Record | None:
+    """Lock the chat's row, so that endings and new messages are in order; return what it says."""
+    return await connection.fetchrow(_LOCK_CHAT, chat_id)
 
 
 async def activate_next(connection: Connection, chat_id: ChatId) -> TurnReference | None:
@@ -309,7 +307,7 @@ async def _give_up(
     stored text clears the rest, and fences the dead one out should it wake.
     """
     if turn["some_open"]:
-        await connection.execute(_LOSE_OPEN, turn["id"])
+        await connection.execute(LOSE_OPEN_IN_TURN, turn["id"])
     corrections: list[EventData] = []
     if any(step["calls_tools"] for step in steps):
         given_up = await connection.fetch(_GIVE_UP_CALLS, turn["id"], _UNENDED_CALL)

@@ -6,13 +6,15 @@ Tokens and cost stand in the order of the ledger's columns.
 
 from typing import Final
 
+from services.subscriptions.ledger import OPENED, spent
+
 # An execution takes a step over unless the step is done, or a later attempt of the same
 # activity holds it: so a worker presumed dead can't reclaim what was given to another. The
 # number counts all attempts, whichever activity or run they belong to. The step's ledger row is
 # opened with it, before any request is sent. A turn with a requested cancellation claims nothing,
 # nor does one that can't reserve what the attempt may cost, nor one that has ended: its workflow
 # may be of a backup of Temporal. A repetition of its last call finds that completed.
-BEGIN: Final = """
+BEGIN: Final = f"""
 WITH turn AS (
     SELECT cancel_requested_at IS NOT NULL
            OR (status IN ('completed', 'failed', 'cancelled') AND NOT EXISTS (
@@ -38,16 +40,14 @@ WITH turn AS (
            OR held.activity_attempt < excluded.activity_attempt)
     RETURNING attempt
 ), charge AS (
-    INSERT INTO ledger (id, user_id, turn_id, step, attempt, kind, model, status, estimated,
-                        input_tokens, cost_usd, reserved_usd, reserved_tokens, api_key_id,
-                        is_limited)
-    SELECT $8, $3, $1, $2, attempt, 'model', $7, 'open', true, $9, $10, usd, tokens, api_key_id,
-           is_limited
+    INSERT INTO {OPENED}
+    SELECT $8, $3, $1, $2, attempt, 'model', '', $7, 'open', true, $9, $10, usd, tokens,
+           api_key_id, is_limited
     FROM claimed, room, turn
 )
 SELECT turn.is_to_stop, claimed.attempt, room.*
 FROM turn LEFT JOIN room ON true LEFT JOIN claimed ON true
-"""
+"""  # noqa: S608 -- parts of our own
 
 # Open attempts of the step belong to processes that died: their cost is what was last recorded.
 LOSE_OLDER: Final = """
@@ -73,46 +73,33 @@ WHERE turn_id = $1 AND step = $2 AND ledger.kind = 'model'
 """
 
 # Money and text are stored together, and only by the attempt that holds the step.
-CHECKPOINT: Final = """
+CHECKPOINT: Final = f"""
 WITH held AS (
     UPDATE steps SET text = $9, updated_at = now()
     WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
     RETURNING turn_id, step, attempt
 )
-UPDATE ledger SET input_tokens = $4, output_tokens = $5, cache_read_tokens = $6,
-                  cache_write_tokens = $7, cost_usd = $8
-FROM held
+UPDATE ledger SET {spent(4)} FROM held
 WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
   AND ledger.attempt = held.attempt AND ledger.kind = 'model'
-"""
+"""  # noqa: S608 -- parts of our own
 
-COMPLETE: Final = """
+COMPLETE: Final = f"""
 WITH held AS (
     UPDATE steps SET status = 'completed', text = $9, blocks = $10, stop_reason = $11,
                      prompt_tokens = $13, updated_at = now()
     WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
     RETURNING turn_id, step, attempt
 )
-UPDATE ledger SET status = 'settled', estimated = $12, settled_at = now(), input_tokens = $4,
-                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
-                  cost_usd = $8
-FROM held
+UPDATE ledger SET status = 'settled', estimated = $12, settled_at = now(), {spent(4)} FROM held
 WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
   AND ledger.attempt = held.attempt AND ledger.kind = 'model'
 RETURNING held.attempt
-"""
+"""  # noqa: S608 -- parts of our own
 
 ABANDON: Final = """
 UPDATE steps SET status = $5, text = $4, updated_at = now()
 WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
-"""
-
-# An attempt's cost is recorded even if another has taken the step over in the meantime.
-CHARGE: Final = """
-UPDATE ledger SET status = $9, estimated = $10, settled_at = now(), input_tokens = $4,
-                  output_tokens = $5, cache_read_tokens = $6, cache_write_tokens = $7,
-                  cost_usd = $8
-WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND kind = 'model'
 """
 
 FAILURES: Final = """

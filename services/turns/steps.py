@@ -30,6 +30,7 @@ from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
 from services.subscriptions.budget_alerts import ReachedBudgets, read_reached
 from services.subscriptions.budgets import Estimate, reserved_from
+from services.subscriptions.ledger import ChargeKey, ChargeKind, ChargeStatus, Ledger, Spent
 from services.turns import step_statements as sql
 from services.turns.prompt_reading import read_prompt
 from services.turns.requested_calls import (
@@ -93,16 +94,6 @@ class AttemptKey:
     turn_id: TurnId
     step: int
     attempt: int
-
-
-class _Spent(NamedTuple):
-    """The ledger's columns of tokens and cost, in the order of the statements."""
-
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    cost_usd: Decimal
 
 
 class Completed(NamedTuple):
@@ -312,8 +303,9 @@ class Steps:
             await connection.execute(
                 sql.ABANDON, key.turn_id, key.step, key.attempt, answer, status.value
             )
-            await connection.execute(
-                sql.CHARGE, key.turn_id, key.step, key.attempt, *spent, status.value, estimated
+            charge = ChargeKey(key.turn_id, key.step, ChargeKind.MODEL, "", key.attempt)
+            await Ledger(connection).settle(
+                charge, spent, status=ChargeStatus(status), estimated=estimated
             )
             failures: int = await connection.fetchval(
                 sql.FAILURES, key.turn_id, key.step, attempt.model
@@ -323,7 +315,7 @@ class Steps:
         return Abandoned(failures, usage, spent.cost_usd, reached)
 
     def _count(
-        self, attempt: NewAttempt, result: StepStatus, usage: TokenUsage, spent: _Spent
+        self, attempt: NewAttempt, result: StepStatus, usage: TokenUsage, spent: Spent
     ) -> None:
         count_step(attempt.model, result, duration_s=perf_counter() - attempt.begun_at)
         count_charge(
@@ -334,14 +326,8 @@ class Steps:
             saved_usd=self._pricing.saved_by_cache(attempt.model, usage),
         )
 
-    def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> _Spent:
-        return _Spent(
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            self._pricing.cost(attempt.model, usage),
-        )
+    def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> Spent:
+        return Spent.of(usage, self._pricing.cost(attempt.model, usage))
 
 
 async def _reached(connection: Connection, attempt: NewAttempt) -> ReachedBudgets:

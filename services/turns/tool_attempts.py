@@ -21,9 +21,10 @@ from services.events.snapshots import usage_event
 from services.events.writer import EventWriter
 from services.shielding import shielded, until_stored
 from services.subscriptions.budgets import Reserved
+from services.subscriptions.ledger import ChargeStatus
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
 from services.tools.executor import AnswersLater, ToolExecutor
-from services.tools.ledger import ChargeStatus, ToolLedger, over_budget
+from services.tools.ledger import ToolLedger, over_budget
 
 _log = structlog.get_logger(__name__)
 

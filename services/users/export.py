@@ -85,7 +85,7 @@ SECTIONS: Final = (
     Section(
         "chats",
         "chats",
-        "SELECT id, title, archived_at, leaf_id, created_at, updated_at "
+        "SELECT id, nullif(title, '') AS title, archived_at, leaf_id, created_at, updated_at "
         "FROM chats WHERE user_id = $1 ORDER BY id",
     ),
     Section(

@@ -154,8 +154,8 @@ async def report(settings: Settings) -> list[str]:
         return [*lines, f"  demo model           {quality}"]
     key = settings.anthropic_api_key.get_secret_value()
     async with gateway_to(settings.anthropic_base_url, api_key=key) as gateway:
-        quality = await quality_of(MemoryExtractor(gateway, model=settings.model_of_memories))
-    return [*lines, f"  {settings.model_of_memories:20} {quality}"]
+        quality = await quality_of(MemoryExtractor(gateway, model=settings.cheap_model))
+    return [*lines, f"  {settings.cheap_model:20} {quality}"]
 
 
 async def recorded_quality() -> ExtractionQuality:

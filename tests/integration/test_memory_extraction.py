@@ -8,9 +8,10 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.memories import ExtractionStart
-from schema.ids import TurnId, extraction_workflow_id
-from schema.memory_extraction import NotExtracted
+from activities.after_turn import AfterTurnStart
+from schema.after_turn import NotDone
+from schema.ids import TurnId, after_turn_workflow_id
+from schema.names import Work
 from schema.turns import FinishTurnInput, TurnStatus
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
@@ -33,7 +34,7 @@ async def test_what_a_user_says_is_suggested_with_its_passage(learner: Learner) 
     outcome = await learner.outcome(turn_id)
 
     [suggested] = await learner.memories()
-    assert (outcome.suggestions, outcome.problem) == (1, None)
+    assert (outcome.stored, outcome.problem) == (1, None)
     assert (suggested["content"], suggested["passage"]) == ("Lives in Lisbon.", "I moved to Lisbon")
     assert (suggested["status"], suggested["sourceTurnId"]) == ("suggested", str(turn_id))
 
@@ -47,7 +48,7 @@ async def test_reading_a_turn_delays_neither_its_end_nor_the_next_one(learner: L
     assert await learner.memories() == []
     learner.stack.model.release(gate)
 
-    assert (await learner.outcome(first)).suggestions == 1
+    assert (await learner.outcome(first)).stored == 1
 
 
 async def test_it_costs_what_it_costs_and_the_turn_does_not(learner: Learner) -> None:
@@ -88,7 +89,7 @@ async def test_whatever_the_model_says_is_read_within_bounds(
 
     outcome = await learner.outcome(turn_id)
 
-    assert outcome.suggestions in ({expected} if expected < 2 else set(range(1, expected + 1)))
+    assert outcome.stored in ({expected} if expected < 2 else set(range(1, expected + 1)))
     assert len(await learner.charges(turn_id)) == 1
 
 
@@ -97,7 +98,7 @@ async def test_a_refusal_suggests_nothing(learner: Learner) -> None:
         "I moved to Lisbon.", Script(text=noted(LISBON), stop_reason="refusal")
     )
 
-    assert (await learner.outcome(turn_id)).suggestions == 0
+    assert (await learner.outcome(turn_id)).stored == 0
 
 
 async def test_a_provider_that_takes_no_schema_is_asked_in_words(learner: Learner) -> None:
@@ -105,7 +106,7 @@ async def test_a_provider_that_takes_no_schema_is_asked_in_words(learner: Learne
 
     turn_id = await learner.tell("I moved to Lisbon.", refused, Script(text=noted(LISBON)))
 
-    assert (await learner.outcome(turn_id)).suggestions == 1
+    assert (await learner.outcome(turn_id)).stored == 1
     assert [charge["status"] for charge in await learner.charges(turn_id)] == ["settled"]
 
 
@@ -116,7 +117,7 @@ async def test_a_provider_that_keeps_failing_ends_it_quietly(learner: Learner) -
 
     outcome = await learner.outcome(turn_id)
     charges = await learner.charges(turn_id)
-    assert (outcome.problem, outcome.cost_usd) == (NotExtracted.GAVE_UP, Decimal(0))
+    assert (outcome.problem, outcome.cost_usd) == (NotDone.GAVE_UP, Decimal(0))
     assert [charge["status"] for charge in charges] == ["failed", "failed", "failed"]
     turn = (await learner.user.request("GET", f"/turns/{turn_id}")).json()["data"]
     assert turn["status"] == "completed"
@@ -154,7 +155,7 @@ async def test_users_may_switch_it_off(learner: Learner, switch: str) -> None:
 
     turn_id = await learner.tell("I moved to Lisbon.")
 
-    assert (await learner.outcome(turn_id)).problem is NotExtracted.NOT_WANTED
+    assert (await learner.outcome(turn_id)).problem is NotDone.NOT_WANTED
     assert await learner.charges(turn_id) == []
 
 
@@ -170,7 +171,7 @@ async def test_nothing_is_asked_that_no_budget_pays_for(learner: Learner) -> Non
     outcome = await learner.outcome(TurnId(UUID(stream.turn_id)))
 
     assert events[-1].data["status"] == "completed"
-    assert outcome.problem is NotExtracted.NO_BUDGET
+    assert outcome.problem is NotDone.NO_BUDGET
     assert await learner.charges(TurnId(UUID(stream.turn_id))) == []
 
 
@@ -183,7 +184,7 @@ async def test_operators_may_switch_it_off(stack: Stack, user: ApiUser) -> None:
     # The turn's workflow has ended, and with it the activity that would have started another.
     await stack.temporal.get_workflow_handle(f"turn-{turn_id}").result()
     with pytest.raises(RPCError, match="not found"):
-        await stack.temporal.get_workflow_handle(extraction_workflow_id(turn_id)).describe()
+        await stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id)).describe()
 
 
 async def test_nothing_is_asked_where_the_user_says_nothing_themselves(learner: Learner) -> None:
@@ -193,7 +194,7 @@ async def test_nothing_is_asked_where_the_user_says_nothing_themselves(learner: 
 
     outcome = await learner.outcome(TurnId(UUID(answered["turn"]["id"])))
 
-    assert outcome.problem is NotExtracted.NOTHING_SAID
+    assert outcome.problem is NotDone.NOTHING_SAID
 
 
 async def test_a_failed_turn_is_not_read(learner: Learner) -> None:
@@ -206,7 +207,7 @@ async def test_a_failed_turn_is_not_read(learner: Learner) -> None:
     )
 
     with pytest.raises(RPCError, match="not found"):
-        await learner.stack.temporal.get_workflow_handle(extraction_workflow_id(turn_id)).describe()
+        await learner.stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id)).describe()
 
 
 async def test_a_question_that_is_answered_again_is_not_read_again(learner: Learner) -> None:
@@ -220,7 +221,7 @@ async def test_a_question_that_is_answered_again_is_not_read_again(learner: Lear
     again = await learner.user.request("POST", f"/turns/{first}/regenerate", json={})
 
     second = TurnId(UUID(again.json()["data"]["turn"]["id"]))
-    assert (await learner.outcome(second)).problem is NotExtracted.READ_BEFORE
+    assert (await learner.outcome(second)).problem is NotDone.READ_BEFORE
     assert len(await learner.memories()) == 1
 
 
@@ -251,26 +252,26 @@ async def test_a_start_that_temporal_refuses_is_not_the_turns_problem(
     turn = await learner.reference(await learner.tell("What a day it was."))
     monkeypatch.setattr(Client, "start_workflow", refused)
 
-    await ExtractionStart(learner.stack.temporal).start(turn)
+    await AfterTurnStart(learner.stack.temporal).start(turn, (Work.EXTRACT_MEMORIES,))
 
-    assert refusals == [extraction_workflow_id(turn.turn_id)]
+    assert refusals == [after_turn_workflow_id(turn.turn_id)]
 
 
 async def test_the_run_says_what_it_did_and_holds_no_content(learner: Learner) -> None:
     turn_id = await learner.tell("I moved to Lisbon.", Script(text=noted(LISBON)))
     outcome = await learner.outcome(turn_id)
 
-    handle = learner.stack.temporal.get_workflow_handle(extraction_workflow_id(turn_id))
+    handle = learner.stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id))
     attributes = (await handle.describe()).search_attributes
     assert attributes["EverturnUserId"] == [learner.user.id]
     history = (await handle.fetch_history()).to_json()
     assert "Lisbon" not in history
     cost = f"{outcome.cost_usd.normalize():f}"
-    assert f"1 suggestion · {cost} USD" == await _details(learner, turn_id)
+    assert f"extract memories: 1 stored · {cost} USD" == await _details(learner, turn_id)
 
 
 async def _details(learner: Learner, turn_id: TurnId) -> str:
-    handle = learner.stack.temporal.get_workflow_handle(extraction_workflow_id(turn_id))
+    handle = learner.stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id))
     metadata: Any = await handle.query("__temporal_workflow_metadata")
     details = getattr(metadata, "current_details", None) or metadata["currentDetails"]
     return str(details)

@@ -8,13 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from schema.memory_extraction import ExtractionOutcome, NotExtracted
+from schema.after_turn import NotDone, WorkOutcome
 from services.auth.accounts import AccountCache
+from services.background_calls import MAX_ATTEMPTS
 from services.memories.search import MemorySearch
 from services.memories.suggestions import MemorySuggestions
 from services.memory_extraction import extractor
 from services.memory_extraction.extractor import MemoryExtractor
-from services.memory_extraction.service import MAX_ATTEMPTS, MemoryExtraction
+from services.memory_extraction.service import MemoryExtraction
 from services.models.failures import ModelCallError
 from services.models.gateway import ModelGateway
 from services.shielding import DefectError
@@ -97,7 +98,7 @@ async def test_each_failure_counts_and_the_last_one_is_final(
         ends.append(failed.value.exhausted)
 
     assert ends == [False] * (MAX_ATTEMPTS - 1) + [True]
-    assert (await extraction.extract(turn)).problem is NotExtracted.GAVE_UP
+    assert (await extraction.extract(turn)).problem is NotDone.GAVE_UP
 
 
 async def test_a_turn_that_was_read_is_not_paid_for_again(
@@ -110,7 +111,7 @@ async def test_a_turn_that_was_read_is_not_paid_for_again(
     again = await extraction.extract(turn)
 
     assert first == again
-    assert first.suggestions == 1
+    assert first.stored == 1
     assert await statuses(quiet, turn_id) == ["settled"]
     assert len(await quiet.memories()) == 1
 
@@ -127,7 +128,7 @@ async def test_a_process_that_died_is_paid_for_and_another_takes_over(
     assert await statuses(quiet, turn_id) == ["open"]
     outcome = await extraction.extract(turn)
 
-    assert outcome.suggestions == 1
+    assert outcome.stored == 1
     assert await statuses(quiet, turn_id) == ["lost", "settled"]
     dead.cancel()
     await asyncio.gather(dead, return_exceptions=True)
@@ -163,7 +164,7 @@ async def test_what_the_last_attempt_left_open_is_settled_in_the_end(
 
     outcome = await extraction.give_up(turn)
 
-    assert outcome.problem is NotExtracted.GAVE_UP
+    assert outcome.problem is NotDone.GAVE_UP
     assert await statuses(quiet, turn_id) == ["lost"]
 
 
@@ -210,7 +211,7 @@ async def test_what_is_deleted_while_it_is_read_leaves_nothing(
     quiet.stack.model.release(gate)
 
     outcome = await running
-    assert outcome.suggestions == 0
+    assert outcome.stored == 0
     # The ledger outlives chats, and ends with its user.
     assert await statuses(quiet, turn_id) == (["settled"] if gone == "chat" else [])
     assert (
@@ -230,4 +231,4 @@ async def test_a_turn_that_is_gone_is_not_read(
 
     outcome = await extraction.extract(turn)
 
-    assert outcome == ExtractionOutcome(problem=NotExtracted.GONE)
+    assert outcome == WorkOutcome(problem=NotDone.GONE)

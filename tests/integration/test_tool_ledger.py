@@ -10,8 +10,9 @@ from schema.actors import acting_user
 from schema.ids import TurnId, UserId, new_id
 from schema.usage import TokenUsage
 from services.events.snapshots import usage_event
+from services.subscriptions.ledger import ChargeStatus
 from services.tools.definition import ToolExecution
-from services.tools.ledger import ChargeStatus, ToolLedger
+from services.tools.ledger import ToolLedger
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.database import Inspection
 from tests.fixtures.stack import Stack

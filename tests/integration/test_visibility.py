@@ -8,16 +8,17 @@ from uuid import UUID
 
 import pytest
 
-from activities.memories import ExtractionStart
+from activities.after_turn import AfterTurnStart
 from schema.ids import (
     ChatId,
     DocumentId,
     TurnId,
     UserId,
-    extraction_workflow_id,
+    after_turn_workflow_id,
     ingestion_workflow_id,
     new_id,
 )
+from schema.names import Work
 from schema.turns import TurnReference
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
@@ -178,11 +179,11 @@ async def test_other_runs_of_a_user_name_the_user_and_the_command_that_shows_mor
         model="m",
     )
 
-    await ExtractionStart(stack.temporal).start(extraction)
+    await AfterTurnStart(stack.temporal).start(extraction, (Work.EXTRACT_MEMORIES,))
 
     runs = {
         ingestion_workflow_id(DocumentId(UUID(document)), 1): "everturn admin knowledge list",
-        extraction_workflow_id(extraction.turn_id): f"everturn admin turn {turn}",
+        after_turn_workflow_id(extraction.turn_id): f"everturn admin turn {turn}",
     }
     for run, command in runs.items():
         details = await (await stack.temporal.get_workflow_handle(run).describe()).static_details()

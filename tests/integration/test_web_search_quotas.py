@@ -11,9 +11,10 @@ import pytest
 
 from schema.actors import acting_user
 from schema.ids import TurnId, UserId, new_id
+from services.subscriptions.ledger import ChargeStatus
 from services.subscriptions.usage import WEB_SEARCH_MODEL
 from services.tools.definition import ToolExecution, ToolOutcome, ToolUnavailableError
-from services.tools.ledger import ChargeStatus, ToolLedger
+from services.tools.ledger import ToolLedger
 from services.tools.web_search.tool import WebSearch
 from tests.fakes.raw_server import RawServer, answered, saying, serving_raw
 from tests.fixtures.api_user import ApiUser

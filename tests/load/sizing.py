@@ -19,7 +19,7 @@ import psutil
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from schema.ids import TurnId, extraction_workflow_id, turn_workflow_id
+from schema.ids import TurnId, after_turn_workflow_id, turn_workflow_id
 from services.events.writer import fence_key, stream_key
 from tests.load.report import Line, Report
 from tests.load.samples import Request, Sample
@@ -135,7 +135,7 @@ async def _measure_turns(stage: Stage, report: Report, kind: Kind) -> None:
     )
     await _report_history(client, report, kind.name, turn_workflow_id(_id(turns[-1])))
     if kind.is_learned_from:
-        learning = extraction_workflow_id(_id(turns[-1]))
+        learning = after_turn_workflow_id(_id(turns[-1]))
         await _report_history(client, report, "learned from", learning)
     name = f"disk, in SQLite, of a turn {kind.name}"
     report.add(Line(name=name, shape="temporal", value=disk / kind.count / 1000, unit="kB"))

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
 from tests.replay import (
-    extraction_shapes,
+    after_turn_shapes,
     ingestion_shapes,
     tool_shapes,
     turn_shapes,
@@ -21,7 +21,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
         *turn_shapes.SHAPES,
         *tool_shapes.SHAPES,
         *ingestion_shapes.SHAPES,
-        *extraction_shapes.SHAPES,
+        *after_turn_shapes.SHAPES,
         *upkeep_shapes.SHAPES,
     )
 }
@@ -30,6 +30,10 @@ RETIRED: Final = frozenset(
     {
         "delivery_that_finds_nothing",
         "erasure_sweep_that_finds_nothing",
+        "extraction_of_a_failing_provider",
+        "extraction_of_nothing",
+        "extraction_that_is_retried",
+        "extraction_that_suggests",
         "ingestion_sweep_that_finds_nothing",
         "ingestion_sweep_that_starts",
         "pause_that_was_not_continued",

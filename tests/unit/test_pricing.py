@@ -63,7 +63,8 @@ def test_a_model_without_a_price_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["models", "default_model", "fallback_model", "memory_model", "deep_reasoning_model"]
+    "setting",
+    ["models", "default_model", "fallback_model", "background_model", "deep_reasoning_model"],
 )
 async def test_a_process_does_not_start_with_a_model_of_unknown_price(setting: str) -> None:
     unknown: Any = ("claude-of-nobody",) if setting == "models" else "claude-of-nobody"

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
+from activities.after_turn import AfterTurnActivities, AfterTurnStart
 from activities.alerts import AlertActivities, delivery_starter
 from activities.heartbeats import TurnHeartbeats
 from activities.knowledge import IngestionActivities, ReembeddingActivities
 from activities.mcp import McpActivities
-from activities.memories import ExtractionActivities, ExtractionStart
 from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
 from activities.tools import ToolActivities, ToolTrialActivities
@@ -41,6 +41,7 @@ from services.reembedding import Reembedding
 from services.settings import Settings
 from services.setup_errors import MissingApiKeyError
 from services.subscriptions.budget_alerts import BudgetAlerts
+from services.titles import ChatTitles
 from services.tools.catalogue import ToolCatalogue
 from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
@@ -89,7 +90,7 @@ class Activities:
     mcp: McpActivities
     ingestion: IngestionActivities
     reembedding: ReembeddingActivities
-    extraction: ExtractionActivities
+    after_turn: AfterTurnActivities
     alerts: AlertActivities
     defects: DefectAlerts
 
@@ -159,7 +160,7 @@ def _activities(
             model_calls,
             foundation.ending,
             heartbeats,
-            extraction=ExtractionStart(client) if settings.memory_extraction else None,
+            after_turn=AfterTurnStart(client),
             budgets=budgets,
             shares=UserShares(settings.max_concurrent_model_calls),
         ),
@@ -177,7 +178,10 @@ def _activities(
         ),
         ingestion=IngestionActivities(_ingestion(foundation, on_alert)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
-        extraction=ExtractionActivities(_extraction(foundation, gateway)),
+        after_turn=AfterTurnActivities(
+            _extraction(foundation, gateway),
+            ChatTitles(database, gateway, foundation.pricing, model=settings.cheap_model),
+        ),
         alerts=AlertActivities(AlertDelivery(database, webhook)),
         defects=DefectAlerts(database, on_alert),
     )
@@ -214,7 +218,7 @@ def _extraction(foundation: Foundation, gateway: ModelGateway) -> MemoryExtracti
     accounts = AccountCache(database, lifetime_s=settings.account_cache_s)
     return MemoryExtraction(
         database,
-        MemoryExtractor(gateway, model=settings.model_of_memories),
+        MemoryExtractor(gateway, model=settings.cheap_model),
         foundation.pricing,
         search=MemorySearch(database, embedder),
         suggestions=MemorySuggestions(database, embedder, accounts),

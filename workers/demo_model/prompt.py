@@ -38,8 +38,8 @@ class Prompt:
 
     `user_text` is all text of the newest user message that has any, `question` its last block,
     `sources` are what the system prompt and the blocks before the question quote;
-    `wants_memories` is whether the question is to be read for memories; `thinking` is whether
-    thoughts are asked for, and shown.
+    `wants_memories` is whether the question is to be read for memories, `wants_title` whether the
+    conversation is to be named; `thinking` is whether thoughts are asked for, and shown.
     """
 
     model: str
@@ -48,6 +48,7 @@ class Prompt:
     question: str
     sources: tuple[Source, ...]
     wants_memories: bool
+    wants_title: bool
     tools: frozenset[str]
     outcomes: tuple[ToolOutcome, ...]
     earlier_messages: int
@@ -66,6 +67,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         question=texts[-1] if texts else "",
         sources=tuple(_sources("\n".join((*_texts(body.get("system") or []), *texts[:-1])))),
         wants_memories=_wants_memories(body),
+        wants_title=_wants_title(body),
         tools=_offered_tools(body),
         outcomes=tuple(_outcomes(messages)),
         earlier_messages=len(messages) - 1,
@@ -99,6 +101,13 @@ def _wants_memories(body: JsonObject) -> bool:
     """Whether the answer is to have the schema of `services/memory_extraction/prompt.py`."""
     wanted = (body.get("output_config") or {}).get("format") or {}
     return "memories" in ((wanted.get("schema") or {}).get("properties") or {})
+
+
+def _wants_title(body: JsonObject) -> bool:
+    """Whether the system prompt is that of `services/titles.py`."""
+    return any(
+        text.startswith("You name conversations") for text in _texts(body.get("system") or [])
+    )
 
 
 def _offered_tools(body: JsonObject) -> frozenset[str]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from textwrap import shorten
 
 from workers.demo_model.answers import Block, text_block, thinking_block, tool_use_block
@@ -12,7 +13,9 @@ from workers.demo_model.prompt import Prompt, Source, ToolOutcome
 from workers.demo_model.questions import WantedCall, find_call, find_clock_question, find_phrase
 
 _WRAPPED = re.compile(r"\s*<([\w-]+)[^>]*>\s*(.*?)\s*</\1>\s*", re.DOTALL)
+_ASKED = re.compile(r"<user>\n(.*?)\n</user>", re.DOTALL)
 _QUOTED_CHARS = 200
+_TITLE_WORDS = 6
 _THOUGHT = "A demo does not think: it looks for a rule that fits the question."
 _COMMON_WORDS = frozenset(
     [
@@ -111,6 +114,8 @@ def _answer(prompt: Prompt) -> tuple[Block, ...]:
     if prompt.wants_memories:
         notes = {"memories": find_memories(prompt.question)}
         return (text_block(json.dumps(notes, ensure_ascii=False)),)
+    if prompt.wants_title:
+        return (text_block(_title(prompt.question)),)
     if prompt.outcomes:
         return (text_block(_report(prompt.outcomes)),)
     if wanted := find_call(prompt.question, offered=prompt.tools):
@@ -119,6 +124,14 @@ def _answer(prompt: Prompt) -> tuple[Block, ...]:
         return calls
     source = _best_source(prompt)
     return (text_block(_introduction(prompt) if source is None else _quote(source)),)
+
+
+def _title(conversation: str) -> str:
+    """Return the first words of what the person wrote, as `services/titles.py` passes it on."""
+    found = _ASKED.search(conversation)
+    words = unescape(found[1] if found else conversation).split()[:_TITLE_WORDS]
+    title = " ".join(words).rstrip(".,;:!?")
+    return title[:1].upper() + title[1:]
 
 
 def _best_source(prompt: Prompt) -> Source | None:

@@ -90,8 +90,7 @@ class Conversation:
         # Bytes that were not UTF-8 arrive as lone surrogates, which no request can carry.
         content = content.encode(errors="replace").decode()
         if self._chat is None:
-            title = shortened(content)
-            self._chat = self._call(lambda: self._client.chats.create(title=title))
+            self._chat = self._call(self._client.chats.create)
         return self._send(self._chat.id, content)
 
     def _send(

@@ -30,8 +30,10 @@ class Chats(Group[RunnerT]):
     """Chats."""
 
     @Endpoint
-    def create(self, *, title: str, idempotency_key: str | None = None) -> Call[models.Chat]:
-        """Create a chat."""
+    def create(
+        self, *, title: Maybe[str] = UNSET, idempotency_key: str | None = None
+    ) -> Call[models.Chat]:
+        """Create a chat; without a title, it gets one after its first answer."""
         return creation(models.Chat, "chats", body=fields(title=title), key=idempotency_key)
 
     @Listing

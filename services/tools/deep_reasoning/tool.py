@@ -25,6 +25,7 @@ from services.prompts.answer_usage import AnswerUsage
 from services.prompts.tokens import tokens_of
 from services.shielding import shielded, until_stored
 from services.subscriptions.budgets import Estimate, Reserved
+from services.subscriptions.ledger import ChargeStatus
 from services.tools.deep_reasoning.definition import (
     DeepReasoningInput,
     deep_reasoning,
@@ -36,7 +37,7 @@ from services.tools.definition import (
     ToolProgress,
     ToolUnavailableError,
 )
-from services.tools.ledger import ChargeStatus, ToolLedger, over_budget
+from services.tools.ledger import ToolLedger, over_budget
 
 _log = structlog.get_logger(__name__)
 
@@ -129,7 +130,7 @@ class _Meter:
                 self._execution,
                 usage=usage,
                 cost_usd=cost_usd,
-                status=_status_after(failure),
+                status=ChargeStatus.after(failure),
                 estimated=estimated,
             )
         )
@@ -148,14 +149,6 @@ class _Meter:
                 await self._ledger.checkpoint(self._execution, usage=usage, cost_usd=cost_usd)
             except DatabaseUnavailableError:
                 _log.warning("checkpoint_failed", turn_id=str(self._execution.turn_id))
-
-
-def _status_after(failure: BaseException | None) -> ChargeStatus:
-    if failure is None:
-        return ChargeStatus.SETTLED
-    if isinstance(failure, asyncio.CancelledError):
-        return ChargeStatus.CANCELLED
-    return ChargeStatus.FAILED
 
 
 class DeepReasoning:

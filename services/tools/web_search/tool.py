@@ -24,11 +24,12 @@ from schema.wire import make_storable
 from services.database import Connection, Database
 from services.database.connections import lock
 from services.shielding import shielded
+from services.subscriptions.ledger import ChargeStatus
 from services.subscriptions.periods import period_at
 from services.subscriptions.service import read_terms
 from services.subscriptions.usage import WEB_SEARCH_MODEL
 from services.tools.definition import ToolExecution, ToolOutcome
-from services.tools.ledger import ChargeStatus, ToolLedger
+from services.tools.ledger import ToolLedger
 from services.tools.web_search.brave import (
     COUNTRIES,
     BraveSearch,
