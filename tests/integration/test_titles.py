@@ -228,4 +228,4 @@ async def test_untitled_chats_are_listed_and_searched(user: ApiUser) -> None:
 
     assert [(chat["id"], chat["title"]) for chat in listed] == [(untitled, None), (titled, "Rome")]
     assert [chat["id"] for chat in found] == [titled]
-    assert {chat["title"] for chat in exported["chats"]} == {None, "Rome"}
+    assert {chat["title"] for chat in exported["data"]["chats"]} == {None, "Rome"}
