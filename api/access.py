@@ -26,7 +26,7 @@ from api.metrics import metrics_of
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.users import LogInRequest, SignUpRequest
+from schema.users import LogInRequest, PasswordResetRequest, SignUpRequest
 from services.auth.callers import Caller
 from services.database import DatabaseUnavailableError
 from services.events.open_streams import StreamLease
@@ -176,6 +176,21 @@ async def _per_repeated_sign_up(request: Request, body: SignUpRequest) -> None:
         enforce(request, await services_of(request).operations.rate_limits.login(body.email))
 
 
+async def _per_reset_account(request: Request, body: PasswordResetRequest) -> None:
+    limits = services_of(request).operations.rate_limits
+    enforce(request, await limits.password_reset(body.email))
+
+
+async def _per_mailed_user(request: Request, caller: CurrentCaller) -> None:
+    limits = services_of(request).operations.rate_limits
+    enforce(request, await limits.verification(caller.user_id))
+
+
+async def _verified(request: Request, caller: CurrentCaller) -> None:
+    if services_of(request).accounts.require_verified_email and not caller.account.is_verified:
+        raise ApiError(ErrorCode.EMAIL_NOT_VERIFIED)
+
+
 async def limit_guesses(request: Request, caller: Caller, password: str | None) -> None:
     """Count a password that confirms a change: a stolen token must not help to guess it."""
     if password is not None:
@@ -196,6 +211,15 @@ AUTH_LIMITED: Final = Depends(_per_address)
 
 LOGIN_LIMITED: Final = Depends(_per_account)
 """Limits sign-in attempts for an account; stands behind `AUTH_LIMITED`."""
+
+PASSWORD_RESET_LIMITED: Final = Depends(_per_reset_account)
+"""Limits mails to the account that a public route names; stands behind `AUTH_LIMITED`."""
+
+VERIFICATION_LIMITED: Final = Depends(_per_mailed_user)
+"""Limits mails that a signed-in user asks for."""
+
+VERIFIED_EMAIL: Final = Depends(_verified)
+"""Refuses to start a turn while the caller's email is not verified, where that is required."""
 
 REPEATED_SIGN_UP_LIMITED: Final = Depends(_per_repeated_sign_up)
 """Counts sign-ups that may sign in as attempts to do so."""

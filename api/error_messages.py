@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from schema.errors import MESSAGES, ErrorCode
+from services.auth.email_verification import VerificationRefusal
+from services.auth.password_reset import ResetRefusal
 from services.auth.service import SignInRefusal
 from services.knowledge.versions import PublicationRefusal, VersionRefusal
 from services.memories.service import MemoryRefusal
@@ -25,6 +27,7 @@ from services.users.administration import ManagementRefusal
 from services.users.api_keys import ApiKeyRefusal
 from services.users.preferences import PreferencesRefusal
 from services.users.service import AccountRefusal, DeletionRefusal
+from services.users.sessions import SessionRefusal
 from services.workflow_tools.callbacks import CallbackRefusal
 
 
@@ -58,6 +61,10 @@ def _unauthenticated(message: str) -> Problem:
 _UNKNOWN_MODEL: Final = _invalid("body.model", "Unknown model.")
 _MODEL_NOT_ALLOWED: Final = _forbidden("Your plan doesn't include this model.")
 _EMAIL_TAKEN: Final = _conflict("An account with this email already exists.")
+_NO_MAIL: Final = _forbidden("This server sends no mail. Ask an administrator.")
+_INVALID_LINK: Final = _invalid(
+    "body.token", "The link is invalid, was used before, or has expired. Request another one."
+)
 _LAST_ADMINISTRATOR: Final = _conflict(
     "This is the last administrator. Promote another administrator first."
 )
@@ -88,6 +95,23 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
         SignInRefusal.INVALID_TOKEN: _unauthenticated(
             "The refresh token is invalid or expired. Sign in again."
         ),
+    },
+    ResetRefusal: {
+        ResetRefusal.NO_MAIL: _NO_MAIL,
+        ResetRefusal.INVALID_LINK: _INVALID_LINK,
+    },
+    VerificationRefusal: {
+        VerificationRefusal.NO_MAIL: _NO_MAIL,
+        VerificationRefusal.NO_EMAIL: _conflict("This account has no email address."),
+        VerificationRefusal.VERIFIED_BEFORE: _conflict("The email address is already verified."),
+        VerificationRefusal.TOO_MANY: Problem(
+            ErrorCode.RATE_LIMITED, "Too many mails within an hour. Use one of the links in them."
+        ),
+        VerificationRefusal.INVALID_LINK: _INVALID_LINK,
+        VerificationRefusal.EMAIL_TAKEN: _EMAIL_TAKEN,
+    },
+    SessionRefusal: {
+        SessionRefusal.BY_KEY: _forbidden("API keys can't see or end sessions."),
     },
     AccountRefusal: {
         AccountRefusal.PASSWORD_MISSING: _invalid(

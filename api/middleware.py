@@ -34,12 +34,19 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        offered = Headers(scope=scope).get(_REQUEST_ID, "")
+        headers = Headers(scope=scope)
+        offered = headers.get(_REQUEST_ID, "")
         request_id = offered if _USABLE_ID.fullmatch(offered) else str(uuid4())
         scope["everturn.request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        set_origin(Origin(request_id=request_id, network=_network(scope)))
+        set_origin(
+            Origin(
+                request_id=request_id,
+                network=_network(scope),
+                user_agent=headers.get("user-agent"),
+            )
+        )
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -36,6 +36,7 @@ _DESCRIPTIONS: Final = {
         "up during the turn."
     ),
     ErrorCode.FORBIDDEN: "The caller has no access to the resource, or lacks the permission.",
+    ErrorCode.EMAIL_NOT_VERIFIED: "The caller has not verified their email address.",
     ErrorCode.NOT_FOUND: "The resource doesn't exist.",
     ErrorCode.CONFLICT: "The request conflicts with the current state.",
     ErrorCode.TURN_IN_PROGRESS: "A turn is already in progress in this chat.",

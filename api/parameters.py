@@ -22,6 +22,7 @@ from schema.ids import (
     MessageId,
     PlanId,
     PromptId,
+    SessionId,
     TurnId,
     UserId,
 )
@@ -41,6 +42,7 @@ MessageIdPath = Annotated[MessageId, Path(description="The message's ID.")]
 TurnIdPath = Annotated[TurnId, Path(description="The turn's ID.")]
 MemoryIdPath = Annotated[MemoryId, Path(description="The memory's ID.")]
 ApiKeyIdPath = Annotated[ApiKeyId, Path(description="The key's ID.")]
+SessionIdPath = Annotated[SessionId, Path(description="The session's ID.")]
 UserIdPath = Annotated[UserId, Path(description="The user's ID.")]
 PlanIdPath = Annotated[PlanId, Path(description="The plan's ID.")]
 PromptIdPath = Annotated[PromptId, Path(description="The prompt's ID.")]

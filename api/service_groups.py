@@ -8,6 +8,8 @@ from api.temporal_gateway import TemporalGateway
 from services.alerts import AlertService
 from services.audit import AuditService
 from services.auth.callers import Callers
+from services.auth.email_verification import EmailVerification
+from services.auth.password_reset import PasswordReset
 from services.auth.service import AuthService
 from services.chats import ChatService
 from services.database import Database
@@ -41,16 +43,21 @@ from services.users.api_keys import ApiKeyService
 from services.users.export import UserExport
 from services.users.preferences import PreferencesService
 from services.users.service import UserDeletion, UserService
+from services.users.sessions import SessionService
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
 
 
 @dataclass(frozen=True, slots=True)
 class AccountServices:
-    """Sign-in, accounts, preferences and API keys."""
+    """Sign-in, accounts, sessions, preferences and API keys."""
 
     callers: Callers
     sign_in: AuthService
+    password_reset: PasswordReset
+    verification: EmailVerification
+    sessions: SessionService
+    require_verified_email: bool
     users: UserService
     preferences: PreferencesService
     api_keys: ApiKeyService

@@ -41,6 +41,7 @@ ANSWER_DOCS: Final[dict[int | str, dict[str, Any]]] = {
     },
     **error_docs(
         *OF_ONE,
+        ErrorCode.EMAIL_NOT_VERIFIED,
         ErrorCode.BUDGET_EXCEEDED,
         ErrorCode.TURN_IN_PROGRESS,
         ErrorCode.CONFLICT,

@@ -18,6 +18,12 @@ class AuditAction(StrEnum):
     USER_SIGNED_IN = "user.signed_in"
     USER_SIGN_IN_REFUSED = "user.sign_in_refused"
     USER_TOKEN_REUSED = "user.token_reused"  # noqa: S105 -- the name of an action
+    USER_PASSWORD_RESET_REQUESTED = "user.password_reset_requested"  # noqa: S105 -- as above
+    USER_PASSWORD_RESET = "user.password_reset"  # noqa: S105 -- as above
+    USER_VERIFICATION_REQUESTED = "user.verification_requested"
+    USER_EMAIL_VERIFIED = "user.email_verified"
+    USER_EMAIL_CHANGED = "user.email_changed"
+    USER_SESSIONS_ENDED = "user.sessions_ended"
     USER_EXPORTED = "user.exported"
     USER_DELETED = "user.deleted"
     USER_CHANGED = "user.changed"

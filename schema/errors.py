@@ -17,6 +17,7 @@ class ErrorCode(StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
     FORBIDDEN = "FORBIDDEN"
+    EMAIL_NOT_VERIFIED = "EMAIL_NOT_VERIFIED"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     CONFLICT = "CONFLICT"
@@ -40,6 +41,7 @@ HTTP_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.UNAUTHENTICATED: 401,
     ErrorCode.BUDGET_EXCEEDED: 402,
     ErrorCode.FORBIDDEN: 403,
+    ErrorCode.EMAIL_NOT_VERIFIED: 403,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.CONFLICT: 409,
@@ -74,6 +76,7 @@ MESSAGES: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.UNAUTHENTICATED: "Missing or invalid access token.",
     ErrorCode.BUDGET_EXCEEDED: "The budget for this period is used up.",
     ErrorCode.FORBIDDEN: "You don't have access to this resource.",
+    ErrorCode.EMAIL_NOT_VERIFIED: "Verify your email address first.",
     ErrorCode.NOT_FOUND: "No such endpoint.",
     ErrorCode.METHOD_NOT_ALLOWED: "Method not allowed.",
     ErrorCode.CONFLICT: "The request conflicts with the current state.",

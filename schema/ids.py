@@ -15,6 +15,8 @@ PromptId = NewType("PromptId", UUID)
 MemoryId = NewType("MemoryId", UUID)
 DocumentId = NewType("DocumentId", UUID)
 PlanId = NewType("PlanId", UUID)
+MailId = NewType("MailId", UUID)
+SessionId = NewType("SessionId", UUID)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,3 +48,8 @@ def after_turn_workflow_id(turn_id: TurnId) -> str:
 def ingestion_workflow_id(document_id: DocumentId, number: int) -> str:
     """Return the id of the workflow that ingests a version; at most one such workflow runs."""
     return f"ingest-{document_id}-{number}"
+
+
+def mail_workflow_id(mail_id: MailId) -> str:
+    """Return the id of the workflow that sends this mail; there is at most one, ever."""
+    return f"mail-{mail_id}"

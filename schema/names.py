@@ -25,6 +25,7 @@ AFTER_TURN: Final = "AfterTurn"
 EXTRACT_MEMORIES: Final = "ExtractMemories"
 SWEEP: Final = "Sweep"
 DELIVER_ALERTS: Final = "DeliverAlerts"
+SEND_MAIL: Final = "SendMail"
 ALERT_DELIVERY_ID: Final = "alert-delivery"
 """The one run that delivers alerts at a time."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, EmailStr, Field
 
-from schema.ids import PlanId, UserId
+from schema.ids import PlanId, SessionId, UserId
 from schema.wire import (
     ChangeModel,
     FilterModel,
@@ -39,6 +39,10 @@ class User(VersionedModel):
 
     id: UserId
     email: str | None
+    email_verified: bool = Field(description="Whether the user has shown that it is theirs.")
+    pending_email: str | None = Field(
+        description="The address that replaces `email` once the link that was sent there is used."
+    )
     display_name: str | None
     role: UserRole
     created_at: Timestamp
@@ -133,6 +137,54 @@ class RefreshRequest(RequestModel):
     """A refresh token, which can be used once."""
 
     refresh_token: Annotated[StorableText, Field(min_length=1, max_length=512)]
+
+
+LinkToken = Annotated[
+    StorableText,
+    Field(min_length=1, max_length=200, description="The token in the link of the mail."),
+]
+
+
+class PasswordResetRequest(RequestModel):
+    """The email address of the account whose password is forgotten."""
+
+    email: Annotated[
+        StorableText, Field(min_length=1, max_length=254, examples=["ada@example.com"])
+    ]
+
+
+class ConfirmPasswordResetRequest(RequestModel):
+    """The new password, and the token that was sent for it."""
+
+    token: LinkToken
+    password: Password
+    revoke_api_keys: Annotated[
+        bool, Field(description="Whether to revoke all API keys of the account, too.")
+    ] = False
+
+
+class ConfirmEmailRequest(RequestModel):
+    """The token that was sent to the email address."""
+
+    token: LinkToken
+
+
+class SentLink(WireModel):
+    """A link that is on its way. Units: `expiresIn` is in seconds."""
+
+    email: str
+    expires_in: int
+
+
+class SignedInSession(WireModel):
+    """A session: what began with signing in, and lasts while its tokens are refreshed."""
+
+    id: SessionId
+    created_at: Timestamp
+    last_used_at: Timestamp = Field(description="When its tokens were last refreshed.")
+    user_agent: str | None = Field(description="The browser or program, e.g. Firefox on Linux.")
+    network: str | None = Field(description="The client's network, e.g. 203.0.113.0/24.")
+    current: bool = Field(description="Whether this request belongs to it.")
 
 
 class ChangeUserRequest(ChangeModel):

@@ -48,10 +48,14 @@ _ENTRIES: Final = Listing(
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The request on whose behalf an action happens; `network` is its client's."""
+    """The request on whose behalf an action happens; `network` and `user_agent` are its client's.
+
+    The log keeps no user agent.
+    """
 
     request_id: str | None = None
     network: str | None = None
+    user_agent: str | None = None
 
 
 _origin: ContextVar[Origin] = ContextVar("everturn_origin", default=Origin())  # noqa: B039 -- frozen

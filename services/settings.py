@@ -32,6 +32,7 @@ from pydantic_settings import (
 from schema.usage import ModelPrice
 from schema.users import Email
 from schema.web_addresses import WebAddress
+from services.mail.settings import MailSettings
 from services.setting_files import with_files
 from services.setup_errors import SetupError
 
@@ -58,7 +59,7 @@ def _page_origin(origin: str) -> str:
     return origin
 
 
-class Settings(BaseSettings):
+class Settings(MailSettings):
     """What an operator can set; read once at the start of a process.
 
     Errors: pydantic.ValidationError for a value out of bounds or of the wrong type.
@@ -141,6 +142,9 @@ class Settings(BaseSettings):
     max_document_bytes: int = Field(20 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024)
     answer_wait_s: float = Field(60.0, gt=0, description="How long `stream: false` waits.")
     keep_alive_s: float = Field(15.0, gt=0)
+    frontend_url: Annotated[WebAddress, AfterValidator(_origin)] | None = Field(
+        None, description="Where the links in mails lead."
+    )
     eager_worker: bool = False
     drain_s: float = Field(
         0.0, ge=0, le=300, description="How long SIGTERM leaves new requests served, not ready."
@@ -279,6 +283,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
+    def front_end(self) -> str:
+        """Where users reach the front end: as others reach the API, unless it is set."""
+        return self.frontend_url or self.public_url or f"http://127.0.0.1:{self.api_port}"
+
+    @property
     def cheap_model(self) -> str:
         """The model for work in the background: a cheap one, unless one is set."""
         cheap = next((model for model in self.models if "haiku" in model), self.default_model)
@@ -312,6 +321,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("public_url", "alert_webhook_url", "alert_webhook_secret", "build_id", "temporal_tls"),
+        "frontend_url",
         mode="before",
     )
     @classmethod
@@ -333,6 +343,14 @@ class Settings(BaseSettings):
         if (self.alert_webhook_url is None) != (self.alert_webhook_secret is None):
             raise ValueError(
                 "Set EVERTURN_ALERT_WEBHOOK_URL and EVERTURN_ALERT_WEBHOOK_SECRET together."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _link_to_users(self) -> Self:
+        if self.smtp_host is not None and not (self.frontend_url or self.public_url):
+            raise ValueError(
+                "Set EVERTURN_FRONTEND_URL or EVERTURN_PUBLIC_URL for the links in mails."
             )
         return self
 

@@ -21,9 +21,17 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.alerts import AlertActivities, start_delivery
 from activities.knowledge import ReembeddingActivities
+from activities.mail import MailActivities, start_mail
 from activities.mcp import McpActivities
 from activities.sweep import SweepActivities
-from schema.names import BACKGROUND_QUEUE, DELIVER_ALERTS, REEMBED, SWEEP, SWEEP_MCP_SERVERS
+from schema.names import (
+    BACKGROUND_QUEUE,
+    DELIVER_ALERTS,
+    REEMBED,
+    SEND_MAIL,
+    SWEEP,
+    SWEEP_MCP_SERVERS,
+)
 from schema.sweeps import SweepInput
 from services.database import DatabaseUnavailableError
 from services.settings import Settings
@@ -74,7 +82,7 @@ _CHECKS_FAILED: Final = Counter(
 _STARTED: Final = Counter(
     "everturn_sweeps_started", "Sweeping workflows started by this worker.", ("workflow",)
 )
-for _workflow in (SWEEP, DELIVER_ALERTS, REEMBED, SWEEP_MCP_SERVERS):
+for _workflow in (SWEEP, DELIVER_ALERTS, SEND_MAIL, REEMBED, SWEEP_MCP_SERVERS):
     _STARTED.labels(_workflow)
 
 
@@ -89,6 +97,7 @@ class Sweeper:
         reembedding: ReembeddingActivities,
         mcp: McpActivities,
         alerts: AlertActivities,
+        mail: MailActivities,
         settings: Settings,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -97,6 +106,7 @@ class Sweeper:
         self._reembedding = reembedding
         self._mcp = mcp
         self._alerts = alerts
+        self._mail = mail
         self._interval_s = settings.sweep_interval_s
         self._mcp_refresh_s = settings.mcp_refresh_s
         self._public_url = settings.public_url
@@ -120,6 +130,7 @@ class Sweeper:
             self._count_turns,
             self._start_sweep,
             self._start_alert_delivery,
+            self._start_mails,
             self._start_reembedding,
             self._start_mcp_refresh,
         )
@@ -168,6 +179,11 @@ class Sweeper:
         if await self._alerts.is_any_due():
             await start_delivery(self._client)
             _STARTED.labels(DELIVER_ALERTS).inc()
+
+    async def _start_mails(self) -> None:
+        for mail in await self._mail.unstarted():
+            await start_mail(self._client, mail)
+            _STARTED.labels(SEND_MAIL).inc()
 
     async def _start_reembedding(self) -> None:
         if self._checks % _CHECKS_PER_REEMBEDDING or not await self._reembedding.is_any_stale():

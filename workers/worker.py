@@ -64,6 +64,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         after_turn = activities.after_turn
         registered += [after_turn.extract_memories, after_turn.title_chat]
         registered.append(activities.alerts.deliver_alerts)
+        registered.append(activities.mail.send_mail)
     return Worker(
         client,
         task_queue=queue,
@@ -150,6 +151,7 @@ async def _sweeping(
         reembedding=activities.reembedding,
         mcp=activities.mcp,
         alerts=activities.alerts,
+        mail=activities.mail,
         settings=settings,
     )
     running = asyncio.create_task(sweeper.run())

@@ -13,6 +13,7 @@ from workflows.ingest_document import IngestDocument
 from workflows.mcp_servers import RefreshMcpServer, SweepMcpServers
 from workflows.reembed import Reembed
 from workflows.retired import DeliverCallbacks, SweepErasures, SweepIngestions, SweepTurns
+from workflows.send_mail import SendMail
 from workflows.sweep import Sweep
 from workflows.try_tool import TryTool
 
@@ -21,7 +22,7 @@ WORKFLOWS: Final[Mapping[str, tuple[type, ...]]] = {
     TOOLS_QUEUE: (RefreshMcpServer, TryTool),
     BACKGROUND_QUEUE: (
         *(Sweep, IngestDocument, Reembed, SweepMcpServers, AfterTurn, DeliverAlerts),
-        ExtractMemories,
+        *(ExtractMemories, SendMail),
         *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
     ),
 }

@@ -1,4 +1,4 @@
-"""Sign-up, sign-in and sign-out."""
+"""Sign-up, sign-in and sign-out; password reset and email verification."""
 
 import hashlib
 from typing import Annotated
@@ -8,8 +8,10 @@ from fastapi import Request, Response
 from api.access import (
     AUTH_LIMITED,
     LOGIN_LIMITED,
+    PASSWORD_RESET_LIMITED,
     RATE_LIMITED_DOCS,
     REPEATED_SIGN_UP_LIMITED,
+    VERIFICATION_LIMITED,
     limited,
     may,
 )
@@ -22,7 +24,17 @@ from api.routing import GroupRouter
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
-from schema.users import LogInRequest, RefreshRequest, Session, SignUpRequest, User
+from schema.users import (
+    ConfirmEmailRequest,
+    ConfirmPasswordResetRequest,
+    LogInRequest,
+    PasswordResetRequest,
+    RefreshRequest,
+    SentLink,
+    Session,
+    SignUpRequest,
+    User,
+)
 from services.audit import current_origin
 from services.rate_limits.rules import Group
 
@@ -46,6 +58,8 @@ async def sign_up(
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Session]:
     """Create an account and sign in to it. An email address has one account.
+
+    Where the server sends mail, the address gets a link that verifies it.
 
     Retrying with the same idempotency key and body signs in to the created account; keys are
     separate for each email address.
@@ -94,6 +108,76 @@ async def refresh(request: Request, body: RefreshRequest, accounts: Accounts) ->
 async def log_out(body: RefreshRequest, accounts: Accounts) -> Response:
     """End the session that the refresh token belongs to."""
     await accounts.sign_in.log_out(body.refresh_token)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/password-reset",
+    name="auth.requestPasswordReset",
+    status_code=202,
+    summary="Request a password reset",
+    responses=error_docs(ErrorCode.FORBIDDEN) | RATE_LIMITED_DOCS,
+    dependencies=[AUTH_LIMITED, PASSWORD_RESET_LIMITED],
+)
+async def request_password_reset(
+    request: Request, body: PasswordResetRequest, accounts: Accounts
+) -> Envelope[SentLink]:
+    """Send a link for a new password to the address, if an account signs in with it.
+
+    The response is the same for every address; it is 403 where the server sends no mail. The link
+    leads to the front end, is valid for an hour, and works once.
+    """
+    sent = await accounts.password_reset.request(body.email)
+    return envelope(request, value_or_raise(sent, "account"))
+
+
+@router.post(
+    "/password-reset/confirm",
+    name="auth.resetPassword",
+    status_code=204,
+    summary="Reset the password",
+    responses=error_docs() | RATE_LIMITED_DOCS,
+    dependencies=[AUTH_LIMITED],
+)
+async def reset_password(body: ConfirmPasswordResetRequest, accounts: Accounts) -> Response:
+    """Set a new password with the token of the link, and end all sessions of the account.
+
+    API keys stay valid unless `revokeApiKeys` is set. The account's address is notified. A client
+    that got no response may repeat the request within ten minutes.
+    """
+    value_or_raise(await accounts.password_reset.confirm(body), "account")
+    return Response(status_code=204)
+
+
+@router.post(
+    "/email-verification",
+    name="auth.sendVerification",
+    status_code=202,
+    summary="Send the verification link again",
+    responses=error_docs(*SIGNED_IN, ErrorCode.CONFLICT) | RATE_LIMITED_DOCS,
+    dependencies=[VERIFICATION_LIMITED],
+)
+async def send_verification(
+    request: Request, actor: Annotated[Actor, may(Permission.ACCOUNT_WRITE)], accounts: Accounts
+) -> Envelope[SentLink]:
+    """Send a link to the caller's pending address, or to the one that is not verified yet.
+
+    The link leads to the front end and is valid for 24 hours.
+    """
+    return envelope(request, value_or_raise(await accounts.verification.send(actor), "account"))
+
+
+@router.post(
+    "/email-verification/confirm",
+    name="auth.verifyEmail",
+    status_code=204,
+    summary="Verify an email address",
+    responses=error_docs(ErrorCode.CONFLICT) | RATE_LIMITED_DOCS,
+    dependencies=[AUTH_LIMITED],
+)
+async def verify_email(body: ConfirmEmailRequest, accounts: Accounts) -> Response:
+    """Verify the address that the token was sent to; a pending address replaces the present one."""
+    value_or_raise(await accounts.verification.confirm(body.token), "account")
     return Response(status_code=204)
 
 

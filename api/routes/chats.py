@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from api.access import CurrentCaller, OpenStream, limited, may
+from api.access import VERIFIED_EMAIL, CurrentCaller, OpenStream, limited, may
 from api.dependencies import Chats, Messages, Services
 from api.envelope import Envelope, ListEnvelope, created, list_envelope, tagged
 from api.errors import value_or_raise
@@ -164,7 +164,7 @@ async def choose_branch(
     name="messages.create",
     summary="Send a message",
     responses=ANSWER_DOCS,
-    dependencies=[limited(Group.MESSAGES)],
+    dependencies=[limited(Group.MESSAGES), VERIFIED_EMAIL],
 )
 async def send_message(
     request: Request,

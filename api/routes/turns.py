@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Request, Response
 
-from api.access import CurrentCaller, OpenStream, limited, may
+from api.access import VERIFIED_EMAIL, CurrentCaller, OpenStream, limited, may
 from api.dependencies import Services
 from api.envelope import Envelope, envelope
 from api.error_messages import NO_SUCH_EVENT
@@ -110,7 +110,7 @@ async def request_cancellation(
     name="turns.regenerate",
     summary="Regenerate an answer",
     responses=ANSWER_DOCS,
-    dependencies=[limited(Group.MESSAGES)],
+    dependencies=[limited(Group.MESSAGES), VERIFIED_EMAIL],
 )
 async def regenerate_turn(
     request: Request,

@@ -1,4 +1,4 @@
-"""The caller's own account: profile, preferences, export, deletion and API keys."""
+"""The caller's own account: profile, preferences, export, deletion, sessions and API keys."""
 
 from collections.abc import Iterator
 from typing import IO, Annotated, Final
@@ -11,14 +11,14 @@ from api.dependencies import Accounts, Services
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
 from api.errors import account_or_raise, value_or_raise
 from api.openapi import OF_ONE, SIGNED_IN, error_docs
-from api.parameters import ApiKeyIdPath, IdempotencyKey, IfMatch, RequestedPage
+from api.parameters import ApiKeyIdPath, IdempotencyKey, IfMatch, RequestedPage, SessionIdPath
 from api.routing import GroupRouter
 from schema.actors import Actor
 from schema.api_keys import ApiKey, CreateApiKeyRequest, CreatedApiKey
 from schema.errors import ErrorCode
 from schema.permissions import Permission
 from schema.preferences import Preferences, PreferencesRequest
-from schema.users import ChangeUserRequest, DeleteUserRequest, User
+from schema.users import ChangeUserRequest, DeleteUserRequest, SignedInSession, User
 from services.rate_limits.rules import Group
 
 router = GroupRouter("/users/me", tag="users")
@@ -56,7 +56,8 @@ async def change_me(
     """Change the display name, the email address or the password.
 
     The latter two require `currentPassword`. A new password ends all other sessions; their access
-    tokens are rejected within seconds.
+    tokens are rejected within seconds. A new address is `pendingEmail` until the link that is sent
+    there is used; where the server sends no mail, it applies at once.
     """
     await limit_guesses(request, caller, body.current_password)
     changed = await accounts.users.change(
@@ -158,6 +159,49 @@ def _chunks(file: IO[bytes], *, end: str) -> Iterator[bytes]:
         while chunk := file.read(_CHUNK_BYTES):
             yield chunk
         yield end.encode()
+
+
+@router.get("/sessions", name="sessions.list", summary="List my sessions", responses=_READING)
+async def list_sessions(
+    request: Request, actor: Reader, caller: CurrentCaller, accounts: Accounts, page: RequestedPage
+) -> ListEnvelope[SignedInSession]:
+    """Return the caller's active sessions, newest first. API keys can't list them."""
+    sessions = await accounts.sessions.list_sessions(actor, page, caller=caller)
+    return list_envelope(request, value_or_raise(sessions, "session"))
+
+
+@router.delete(
+    "/sessions",
+    name="sessions.endOthers",
+    status_code=204,
+    summary="End my other sessions",
+    responses=error_docs(*SIGNED_IN),
+)
+async def end_other_sessions(actor: Writer, caller: CurrentCaller, accounts: Accounts) -> Response:
+    """End all sessions except the one of this request.
+
+    Their access tokens are rejected at once, and their event streams end within 15 seconds.
+    """
+    value_or_raise(await accounts.sessions.end_others(actor, caller=caller), "session")
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/sessions/{session_id}",
+    name="sessions.end",
+    status_code=204,
+    summary="End a session",
+    responses=error_docs(*OF_ONE),
+)
+async def end_session(
+    session_id: SessionIdPath, actor: Writer, caller: CurrentCaller, accounts: Accounts
+) -> Response:
+    """End one of the caller's sessions, e.g. of a lost device.
+
+    Its access tokens are rejected at once, and its event streams end within 15 seconds.
+    """
+    value_or_raise(await accounts.sessions.end(actor, session_id, caller=caller), "session")
+    return Response(status_code=204)
 
 
 @router.get(

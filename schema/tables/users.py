@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text
+from sqlalchemy import LargeBinary, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -12,12 +12,18 @@ from schema.tables.columns import creation_moment, moment
 
 
 class UserRow(SQLModel, table=True):
-    """A user. `email` is normalised and unique; accounts of external issuers may have none."""
+    """A user. `email` is normalised and unique; accounts of external issuers may have none.
+
+    `pending_email` becomes the email once it is verified. The database takes `email_verified` back
+    when the email changes.
+    """
 
     __tablename__ = "users"
 
     id: UUID = Field(primary_key=True)
     email: str | None = None
+    email_verified: bool = False
+    pending_email: str | None = None
     display_name: str | None = None
     role: str = "user"
     status: str = "active"
@@ -39,7 +45,8 @@ class CredentialRow(SQLModel, table=True):
 class RefreshTokenRow(SQLModel, table=True):
     """One refresh token of a chain; `token_hash` is SHA-256 of the token.
 
-    `used_by` is a hash of the client that used it, as far as a request tells clients apart.
+    `used_by` is a hash of the client that used it, as far as a request tells clients apart;
+    `user_agent` and `network` are of the request that it was issued to, in short.
     """
 
     __tablename__ = "refresh_tokens"
@@ -53,6 +60,31 @@ class RefreshTokenRow(SQLModel, table=True):
     used_at: datetime | None = moment()
     used_by: bytes | None = None
     revoked_at: datetime | None = moment()
+    user_agent: str | None = None
+    network: str | None = None
+
+
+class MailRow(SQLModel, table=True):
+    """A mail to a user. `token_hashes` are SHA-256 of the tokens that it may have been sent with.
+
+    `bound_to` is a hash of the password that its link replaces.
+    """
+
+    __tablename__ = "mails"
+
+    id: UUID = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    kind: str
+    address: str
+    bound_to: bytes | None = None
+    token_hashes: list[bytes] = Field(default_factory=list, sa_type=ARRAY(LargeBinary))
+    status: str = "pending"
+    problem: str | None = None
+    attempts: int = 0
+    created_at: datetime = creation_moment()
+    expires_at: datetime = moment(nullable=False)
+    finished_at: datetime | None = moment()
+    used_at: datetime | None = moment()
 
 
 class PreferencesRow(SQLModel, table=True):

@@ -29,7 +29,9 @@ from services.database import ActorGoneError, Database, GatheredReads
 _MAX_CACHED: Final = 50_000
 
 _ACCOUNTS: Final = """
-SELECT users.id, users.role, users.status, plans.id AS plan_id, plans.name AS plan_name,
+SELECT users.id, users.role, users.status, users.email_verified OR NOT EXISTS (
+           SELECT FROM credentials WHERE credentials.user_id = users.id
+       ) AS is_verified, plans.id AS plan_id, plans.name AS plan_name,
        plans.entitlements, subscriptions.started_at, preferences.default_model,
        preferences.disabled_tools, preferences.tool_approvals
 FROM users
@@ -43,9 +45,13 @@ WHERE users.id = ANY($1::uuid[])
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user's role, plan and preferences; `subscribed_at` is None on the default plan."""
+    """A user's role, plan and preferences; `subscribed_at` is None on the default plan.
+
+    `is_verified` if the user has shown that the email is theirs, or an external issuer says so.
+    """
 
     role: UserRole
+    is_verified: bool
     plan_id: UUID
     plan_name: str
     entitlements: Entitlements
@@ -92,6 +98,7 @@ class AccountCache:
 def _account(row: asyncpg.Record) -> Account:
     return Account(
         role=UserRole(row["role"]),
+        is_verified=row["is_verified"],
         plan_id=row["plan_id"],
         plan_name=row["plan_name"],
         entitlements=Entitlements.model_validate(row["entitlements"]),
@@ -113,7 +120,7 @@ async def ensure_administrator(
     """
     password_hash = await passwords.hash(password)
     admin = insert(UserRow).values(
-        id=new_id(), email=email, role=UserRole.ADMIN.value, status="active"
+        id=new_id(), email=email, email_verified=True, role=UserRole.ADMIN.value, status="active"
     )
     upsert = admin.on_conflict_do_update(
         index_elements=["email"], set_={"role": UserRole.ADMIN.value}

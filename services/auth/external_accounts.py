@@ -88,7 +88,12 @@ async def _create_once(session: AsyncSession, identity: ExternalIdentity) -> Use
 
 
 async def _create(session: AsyncSession, identity: ExternalIdentity) -> UserId:
-    user = UserRow(id=new_id(), email=identity.email, display_name=identity.name)
+    user = UserRow(
+        id=new_id(),
+        email=identity.email,
+        email_verified=identity.email is not None,
+        display_name=identity.name,
+    )
     inserted = insert(UserRow).values(user.model_dump()).on_conflict_do_nothing()
     if (await session.exec(inserted.returning(col(UserRow.id)))).first() is None:
         raise AccountExistsError

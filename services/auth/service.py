@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from schema.actors import ANONYMOUS, SERVICE, acting_user
 from schema.audit import AuditAction, ResourceType
 from schema.ids import UserId, new_id
+from schema.mail import MailKind, MailReference
 from schema.result import Err, Ok, Result
 from schema.tables import CreationRow, CredentialRow, RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
@@ -29,6 +30,7 @@ from services.auth.credentials import Passwords
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.auth.sessions import Sessions, end_family, find_token, lock_user
 from services.database import Database
+from services.mail.outbox import Outbox
 from services.resources import Fingerprint
 
 _log = structlog.get_logger(__name__)
@@ -54,18 +56,20 @@ class AuthService:
         passwords: Passwords,
         invalidation: CacheInvalidation,
         *,
+        outbox: Outbox,
         sign_up_open: bool = True,
     ) -> None:
         self._database = database
         self._invalidation = invalidation
         self._sessions = sessions
         self._passwords = passwords
+        self._outbox = outbox
         self._sign_up_open = sign_up_open
 
     async def sign_up(
         self, request: SignUpRequest, *, key: str | None
     ) -> Result[Session, SignInRefusal]:
-        """Create an account and sign it in.
+        """Create an account and sign it in; the link that verifies its email is sent.
 
         Idempotency: retrying with the same key and request signs the same account in again. A key
         belongs to the email that it came with, so that no other account can use it up.
@@ -74,6 +78,8 @@ class AuthService:
             return Err(SignInRefusal.SIGN_UP_CLOSED)
         password_hash = await self._passwords.hash(request.password)
         user = UserRow(id=new_id(), email=request.email, display_name=request.display_name)
+        signed_in: Session | None = None
+        verification: MailReference | None = None
         async with self._database.transaction(SERVICE) as session:
             if await _insert_user(session, user):
                 session.add(CredentialRow(user_id=user.id, password_hash=password_hash))
@@ -81,8 +87,12 @@ class AuthService:
                     session.add(_creation(user.id, key, request))
                 actor, account = acting_user(UserId(user.id)), (ResourceType.USER, user.id)
                 record(session, actor, AuditAction.USER_SIGNED_UP, account)
-                return Ok(await self._sessions.open(session, user))
-        return await self._sign_up_again(request, key=key)
+                verification = await self._outbox.add(session, MailKind.EMAIL_VERIFICATION, user)
+                signed_in = await self._sessions.open(session, user)
+        if signed_in is None:
+            return await self._sign_up_again(request, key=key)
+        self._outbox.send(verification)
+        return Ok(signed_in)
 
     async def _sign_up_again(
         self, request: SignUpRequest, *, key: str | None

@@ -10,6 +10,7 @@ could keep a token that is created while the family is being ended.
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Collection
 from datetime import timedelta
@@ -25,6 +26,7 @@ from schema.ids import UserId, new_id
 from schema.tables import RefreshTokenRow, UserRow
 from schema.tables.columns import utc_now
 from schema.users import Session, User
+from services.audit import current_origin
 from services.auth.credentials import AccessTokens
 from services.auth.ttl_cache import AsyncTtlCache
 from services.database import Database, GatheredReads
@@ -33,6 +35,28 @@ _MAX_CACHED: Final = 50_000
 
 REFRESH_GRACE: Final = timedelta(seconds=10)
 """How long a client may send a used refresh token again, and gets the same answer."""
+
+_BROWSERS: Final = {
+    "Edg": "Edge",
+    "OPR/": "Opera",
+    "SamsungBrowser/": "Samsung Internet",
+    "Firefox/": "Firefox",
+    "FxiOS/": "Firefox",
+    "CriOS/": "Chrome",
+    "Chrome/": "Chrome",
+    "Safari/": "Safari",
+}
+"""What browsers are recognized by; those that also name another stand before it."""
+_SYSTEMS: Final = {
+    "Windows": "Windows",
+    "Android": "Android",
+    "iPhone": "iOS",
+    "iPad": "iPadOS",
+    "CrOS": "ChromeOS",
+    "Mac OS X": "macOS",
+    "Linux": "Linux",
+}
+_PROGRAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,40}(/[A-Za-z0-9._+-]{1,20})?")
 
 _ACTIVE: Final = """
 SELECT DISTINCT family_id FROM refresh_tokens
@@ -87,6 +111,7 @@ class Sessions:
     async def _issue(
         self, session: AsyncSession, user: UserRow, family: UUID, refresh_token: str
     ) -> Session:
+        origin = current_origin()
         session.add(
             RefreshTokenRow(
                 id=new_id(),
@@ -94,6 +119,8 @@ class Sessions:
                 family_id=family,
                 token_hash=_digest(refresh_token),
                 expires_at=utc_now() + self._refresh_lifetime,
+                user_agent=client_name(origin.user_agent),
+                network=origin.network,
             )
         )
         await session.flush()
@@ -106,6 +133,20 @@ class Sessions:
             expires_in=int(self._tokens.lifetime.total_seconds()),
             user=User.model_validate(user),
         )
+
+
+def client_name(user_agent: str | None) -> str | None:
+    """Return what its user may recognize a client by, e.g. `Firefox on Linux`, `curl/8.5.0`.
+
+    The rest of the header is not kept: it tells one person's device from those of others.
+    """
+    given = user_agent or ""
+    if not given.startswith("Mozilla/"):
+        program = _PROGRAM.match(given)
+        return None if program is None else program[0]
+    browser = next((name for mark, name in _BROWSERS.items() if mark in given), "Browser")
+    system = next((name for mark, name in _SYSTEMS.items() if mark in given), None)
+    return browser if system is None else f"{browser} on {system}"
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> UserRow | None:
@@ -139,6 +180,12 @@ async def find_token(
 async def end_family(session: AsyncSession, family_id: UUID) -> None:
     """End one sign-in."""
     await _revoke(session, col(RefreshTokenRow.family_id) == family_id)
+
+
+async def end_session(session: AsyncSession, user_id: UUID, family_id: UUID) -> bool:
+    """End a sign-in of a user; False if it is none of theirs that is still active."""
+    theirs = (col(RefreshTokenRow.user_id) == user_id, col(RefreshTokenRow.family_id) == family_id)
+    return bool(await _revoke(session, *theirs, col(RefreshTokenRow.expires_at) > utc_now()))
 
 
 async def end_sessions(

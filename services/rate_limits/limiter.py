@@ -185,6 +185,14 @@ class RateLimitService:
         """
         return await self._hit(account_subject(email), self._auth.for_account())
 
+    async def password_reset(self, email: str) -> Decision | None:
+        """Count a request for a mail to the account with this email, if any."""
+        return await self._hit(account_subject(email), self._auth.for_mails())
+
+    async def verification(self, user_id: UserId) -> Decision | None:
+        """Count a request of a signed-in user for a mail."""
+        return await self._hit(user_subject(user_id), self._auth.for_mails())
+
     async def password_guess(self, user_id: UserId) -> Decision | None:
         """Count a password that a signed-in user gives to confirm what they do."""
         return await self._hit(user_subject(user_id), self._auth.for_account())

@@ -24,6 +24,7 @@ class Group(StrEnum):
 
     AUTH = "auth"
     LOGINS = "logins"
+    MAILS = "mails"
     CREDENTIALS = "credentials"
     REQUESTS = "requests"
     MESSAGES = "messages"
@@ -59,6 +60,7 @@ class AuthLimits(BaseModel):
     requests_per_minute: int = Field(60, ge=1, description="From one address.")
     wrong_credentials_per_minute: int = Field(60, ge=1, description="From one address.")
     logins_per_hour: int = Field(30, ge=1, description="To one account, from all addresses.")
+    mails_per_hour: int = Field(5, ge=1, description="Of one kind to one account.")
 
     def for_address(self) -> LimitSet:
         """Return the limits of requests from one address."""
@@ -71,6 +73,10 @@ class AuthLimits(BaseModel):
     def for_account(self) -> LimitSet:
         """Return the limits of sign-in attempts to one account."""
         return (Limit(Group.LOGINS, self.logins_per_hour, _HOUR),)
+
+    def for_mails(self) -> LimitSet:
+        """Return the limits of requests for a mail to one account."""
+        return (Limit(Group.MAILS, self.mails_per_hour, _HOUR),)
 
 
 def limits_for(rates: RateLimits, group: Group) -> LimitSet:

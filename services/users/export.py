@@ -44,8 +44,8 @@ SECTIONS: Final = (
     Section(
         "profile",
         "users",
-        "SELECT id, email, display_name, role, status, created_at, updated_at "
-        "FROM users WHERE id = $1",
+        "SELECT id, email, email_verified, pending_email, display_name, role, status, created_at, "
+        "updated_at FROM users WHERE id = $1",
         single=True,
     ),
     Section(
@@ -81,6 +81,19 @@ SECTIONS: Final = (
         "api_keys",
         "SELECT id, name, start, permissions, created_at, expires_at, last_used_at, revoked_at "
         "FROM api_keys WHERE user_id = $1 ORDER BY id",
+    ),
+    Section(
+        "sessions",
+        "refresh_tokens",
+        # Of each token the hash is left out: it is useful only to an attacker.
+        "SELECT family_id AS session_id, user_agent, network, created_at, used_at, revoked_at, "
+        "expires_at FROM refresh_tokens WHERE user_id = $1 ORDER BY id",
+    ),
+    Section(
+        "mails",
+        "mails",
+        "SELECT id, kind, address, status, created_at, finished_at, used_at "
+        "FROM mails WHERE user_id = $1 ORDER BY id",
     ),
     Section(
         "chats",
@@ -180,7 +193,6 @@ SECTIONS: Final = (
 
 LEFT_OUT: Final = {
     "credentials": "a hash of the password, useful only to an attacker",
-    "refresh_tokens": "hashes of tokens; sign-ins are in the audit log",
     "creations": "hashes of requests; the created resources are in other sections",
     "tool_tests": "test inputs of administrators, kept for a day at most",
     "passages": "pieces of documents, which are exported whole",

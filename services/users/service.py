@@ -17,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import SERVICE, Actor
 from schema.audit import AuditAction, ResourceType
+from schema.mail import MailKind, MailReference
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, CredentialRow, TurnRow, UserRow
 from schema.tables.columns import utc_now
@@ -30,6 +31,7 @@ from services.auth.sessions import end_sessions, lock_user
 from services.database import Database
 from services.database.queries import by_id
 from services.erasure import DeletedTurns, ask_for_erasure
+from services.mail.outbox import Outbox
 from services.resources import Conflict, Unreachable, Versions, touch, version_matches
 
 _USER: Final = by_id(UserRow)
@@ -48,11 +50,16 @@ class UserService:
     """Manages accounts for their owners. Errors: DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, passwords: Passwords, invalidation: CacheInvalidation
+        self,
+        database: Database,
+        passwords: Passwords,
+        invalidation: CacheInvalidation,
+        outbox: Outbox,
     ) -> None:
         self._database = database
         self._invalidation = invalidation
         self._passwords = passwords
+        self._outbox = outbox
 
     async def get(self, actor: Actor) -> Result[User, Unreachable]:
         """Return the actor's own account; missing once it is deleted."""
@@ -70,7 +77,8 @@ class UserService:
     ) -> Result[User, AccountRefusal | Conflict | Unreachable]:
         """Change the actor's account, if its version is one of `versions`.
 
-        A new password ends all sign-ins but `session_id`, their access tokens included.
+        A new password ends all sign-ins but `session_id`, their access tokens included. A new email
+        replaces the old one once it is verified, or at once where no mail is sent.
         """
         changes = request.changes()
         verified = await self._verified_hash(actor, changes)
@@ -79,6 +87,7 @@ class UserService:
         new_password = changes.get("new_password")
         new_hash = None if new_password is None else await self._passwords.hash(new_password)
         ended: frozenset[UUID] = frozenset()
+        mails: list[MailReference | None] = []
         async with self._database.transaction(SERVICE) as session:
             row = await lock_user(session, actor.user_id)
             if row is None:
@@ -87,17 +96,32 @@ class UserService:
                 return Err(Conflict.VERSION_CHANGED)
             if not await _is_current(session, actor, verified.value):
                 return Err(AccountRefusal.PASSWORD_WRONG)
-            if not await _store(session, row, changes):
+            if not await _store(session, row, changes, verify=self._outbox.is_open):
                 await session.rollback()
                 return Err(AccountRefusal.EMAIL_TAKEN)
+            if "email" in changes and row.pending_email is not None:
+                mails += await self._announce_email(session, row)
             if new_hash is not None:
+                mails.append(await self._outbox.add(session, MailKind.PASSWORD_CHANGED, row))
                 credential = await session.get_one(CredentialRow, actor.user_id)
                 credential.password_hash, credential.updated_at = new_hash, utc_now()
                 ended = await end_sessions(session, actor.user_id, but=session_id)
             _record(session, actor, changes)
-        if ended:
-            await self._invalidation.publish(Invalidation(sessions=tuple(ended)))
+        if ended or "email" in changes:
+            stale = Invalidation(users=(actor.user_id,), sessions=tuple(ended))
+            await self._invalidation.publish(stale)
+        self._outbox.send(*mails)
         return Ok(User.model_validate(row))
+
+    async def _announce_email(
+        self, session: AsyncSession, row: UserRow
+    ) -> list[MailReference | None]:
+        """Send a link to the new address, and word of it to the old one."""
+        verification, notice = MailKind.EMAIL_VERIFICATION, MailKind.EMAIL_CHANGE
+        return [
+            await self._outbox.add(session, verification, row, address=row.pending_email),
+            await self._outbox.add(session, notice, row),
+        ]
 
     async def _verified_hash(
         self, actor: Actor, changes: dict[str, Any]
@@ -125,18 +149,31 @@ async def _is_current(session: AsyncSession, actor: Actor, verified: str | None)
     return credential is not None and credential.password_hash == verified
 
 
-async def _store(session: AsyncSession, row: UserRow, changes: dict[str, Any]) -> bool:
+async def _store(
+    session: AsyncSession, row: UserRow, changes: dict[str, Any], *, verify: bool
+) -> bool:
     """Write the row; return False if another account has the email."""
     if "display_name" in changes:
         row.display_name = changes["display_name"]
-    if "email" in changes:
-        row.email = changes["email"]
+    email = changes.get("email")
+    if email is not None:
+        row.pending_email = email if verify and email != row.email else None
+        if row.pending_email is None:
+            row.email = email
+        elif await _is_taken(session, email):
+            return False
     touch(row)
     try:
         await session.flush()
     except IntegrityError:
         return False
+    await session.refresh(row)
     return True
+
+
+async def _is_taken(session: AsyncSession, email: str) -> bool:
+    query = select(UserRow.id).where(col(UserRow.email) == email)
+    return (await session.exec(query)).first() is not None
 
 
 def _record(session: AsyncSession, actor: Actor, changes: dict[str, Any]) -> None:

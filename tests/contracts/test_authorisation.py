@@ -16,7 +16,7 @@ from tests.fixtures.api_user import PASSWORD, ApiUser
 from tests.fixtures.every_table import Things, insert, rows_of, things_of
 from tests.fixtures.stack import Stack
 
-_MADE_BY_SIGNING_UP: Final = {"credentials", "refresh_tokens"}
+_MADE_BY_SIGNING_UP: Final = {"credentials"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Scene:
             "prompt_id": self.things.prompt,
             "plan_id": self.things.plan,
             "key_id": self.things.api_key,
+            "session_id": self.things.session,
             "callback_id": uuid4(),
             "tool_call_id": "c",
             "user_id": self.things.user,
@@ -85,6 +86,10 @@ BODIES: Final[dict[str, Callable[[Scene], dict[str, Any]]]] = {
     "POST /auth/login": logging_in,
     "POST /auth/refresh": lambda scene: {"refreshToken": scene.session["refreshToken"]},
     "POST /auth/logout": lambda scene: {"refreshToken": scene.session["refreshToken"]},
+    "POST /auth/password-reset": always(email="ada@example.com"),
+    "POST /auth/password-reset/confirm": always(token="x", password=PASSWORD),
+    "POST /auth/email-verification": always(),
+    "POST /auth/email-verification/confirm": always(token="x"),
     "PATCH /users/me": always(displayName="Ada"),
     "DELETE /users/me": always(currentPassword=PASSWORD),
     "PUT /users/me/preferences": always(language="en"),

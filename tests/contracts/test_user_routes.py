@@ -10,7 +10,10 @@ import pytest
 
 from tests.fixtures.api_user import PASSWORD, ApiUser
 
-USER = {"id", "email", "displayName", "role", "version", "createdAt", "updatedAt"}
+USER = {
+    *("id", "email", "emailVerified", "pendingEmail", "displayName", "role"),
+    *("version", "createdAt", "updatedAt"),
+}
 PREFERENCES = {
     *("language", "timeZone", "instructions", "defaultModel", "useMemories", "useKnowledge"),
     *("autoAcceptMemories", "extractMemories", "disabledTools", "toolApprovals", "version"),

@@ -46,6 +46,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "erasures": {"owner": "c", "admin": "c", "service": "rcd"},
     "identities": HIDDEN,
     "ledger": {"owner": "rcu", "admin": "r", "service": "rcu"},
+    "mails": HIDDEN,
     "mcp_servers": ADMINISTERED,
     "mcp_tools": READABLE,
     "memories": OWNED,

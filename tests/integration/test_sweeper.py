@@ -46,6 +46,7 @@ def sweeper_of(stack: Stack, clock: Clock | None = None) -> Sweeper:
         reembedding=stack.activities.reembedding,
         mcp=stack.activities.mcp,
         alerts=stack.activities.alerts,
+        mail=stack.activities.mail,
         settings=stack.settings.model_copy(
             update={"sweep_interval_s": 3600.0, "mcp_refresh_s": PERIOD_S}
         ),
@@ -193,6 +194,7 @@ async def test_a_check_survives_an_outage_of_temporal(stack: Stack) -> None:
         reembedding=stack.activities.reembedding,
         mcp=stack.activities.mcp,
         alerts=stack.activities.alerts,
+        mail=stack.activities.mail,
         settings=stack.settings.model_copy(
             update={"sweep_interval_s": 3600.0, "mcp_refresh_s": PERIOD_S}
         ),

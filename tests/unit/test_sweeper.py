@@ -56,6 +56,7 @@ async def test_a_reembedding_that_failed_is_started_again_an_hour_later(
         reembedding=cast("Any", SimpleNamespace(is_any_stale=stale)),
         mcp=cast("Any", None),
         alerts=cast("Any", None),
+        mail=cast("Any", None),
         settings=Settings(_env_file=None),
         clock=(FAILED_AT + later).timestamp,
     )
@@ -77,6 +78,7 @@ async def test_a_sweep_names_where_the_turns_that_it_starts_are_seen() -> None:
         reembedding=cast("Any", None),
         mcp=cast("Any", None),
         alerts=cast("Any", None),
+        mail=cast("Any", None),
         settings=Settings(_env_file=None, public_url="https://chat.example.com"),
     )
 

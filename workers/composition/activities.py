@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from ssl import SSLContext
+from typing import Final
 
 from temporalio.client import Client
 
@@ -11,6 +13,7 @@ from activities.after_turn import AfterTurnActivities, AfterTurnStart
 from activities.alerts import AlertActivities, delivery_starter
 from activities.heartbeats import TurnHeartbeats
 from activities.knowledge import IngestionActivities, ReembeddingActivities
+from activities.mail import MailActivities
 from activities.mcp import McpActivities
 from activities.sweep import SweepActivities
 from activities.tool_callbacks import CallbackActivities
@@ -28,6 +31,8 @@ from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.ingestion import Ingestion, StrandedIngestionSearch
 from services.knowledge.search import KnowledgeSearch
+from services.mail.sending import Letterhead, MailSending
+from services.mail.transports import LogTransport, SmtpTransport, Transport
 from services.memories.search import MemorySearch
 from services.memories.suggestions import MemorySuggestions
 from services.memory_extraction.extractor import MemoryExtractor
@@ -57,6 +62,9 @@ from services.turns.tool_calls import ToolCalls
 from services.workflow_tools.callbacks import CallbackDelivery
 from workers.composition.foundation import Foundation
 from workers.composition.tools import WorkerTools, make_approvals, open_worker_tools
+
+_DEVELOPER: Final = "Everturn <everturn@localhost>"
+"""Whom mails in the log are from."""
 
 
 def make_preparation(foundation: Foundation, tools: ToolCatalogue) -> TurnPreparation:
@@ -92,6 +100,7 @@ class Activities:
     reembedding: ReembeddingActivities
     after_turn: AfterTurnActivities
     alerts: AlertActivities
+    mail: MailActivities
     defects: DefectAlerts
 
 
@@ -183,7 +192,30 @@ def _activities(
             ChatTitles(database, gateway, foundation.pricing, model=settings.cheap_model),
         ),
         alerts=AlertActivities(AlertDelivery(database, webhook)),
+        mail=MailActivities(make_mail_sending(foundation)),
         defects=DefectAlerts(database, on_alert),
+    )
+
+
+def make_mail_sending(foundation: Foundation, *, tls: SSLContext | None = None) -> MailSending:
+    """Return what sends mail as it is set up; `tls` in place of what this machine trusts."""
+    settings = foundation.settings
+    letterhead = Letterhead(settings.mail_from or _DEVELOPER, settings.front_end)
+    return MailSending(foundation.database, _mail_transport(settings, tls), letterhead)
+
+
+def _mail_transport(settings: Settings, tls: SSLContext | None) -> Transport | None:
+    if settings.smtp_host is None:
+        return LogTransport() if settings.mail_log else None
+    password = settings.smtp_password
+    return SmtpTransport(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        encryption=settings.smtp_encryption,
+        username=settings.smtp_username,
+        password=None if password is None else password.get_secret_value(),
+        timeout_s=settings.smtp_timeout_s,
+        tls=tls,
     )
 
 

@@ -10,6 +10,7 @@ import httpx2
 from temporalio.client import Client
 
 from activities.alerts import delivery_starter
+from activities.mail import MailStarter
 from api.service_groups import (
     AccountServices,
     ApiServices,
@@ -27,9 +28,11 @@ from services.audit import AuditService
 from services.auth.accounts import AccountCache
 from services.auth.callers import Callers
 from services.auth.credentials import AccessTokens, ApiKeyReader, Passwords
+from services.auth.email_verification import EmailVerification
 from services.auth.external_accounts import ExternalAccounts
 from services.auth.invalidation import CacheInvalidation
 from services.auth.issuers import ExternalIssuers
+from services.auth.password_reset import PasswordReset
 from services.auth.service import AuthService
 from services.auth.sessions import LiveSessions, Sessions
 from services.chats import ChatService
@@ -43,6 +46,7 @@ from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
 from services.knowledge.service import KnowledgeService
 from services.knowledge.versions import DocumentVersions
+from services.mail.outbox import Outbox
 from services.mcp.service import McpServerService
 from services.memories.search import MemorySearch
 from services.memories.service import MemoryService
@@ -68,6 +72,7 @@ from services.users.api_keys import ApiKeyService
 from services.users.export import UserExport
 from services.users.preferences import PreferencesService
 from services.users.service import UserDeletion, UserService
+from services.users.sessions import SessionService
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
 from workers.composition.foundation import Foundation
@@ -103,7 +108,7 @@ def make_known_people(foundation: Foundation) -> KnownPeople:
 
 @asynccontextmanager
 async def open_accounts(
-    foundation: Foundation, known: KnownPeople
+    foundation: Foundation, known: KnownPeople, outbox: Outbox
 ) -> AsyncIterator[AccountServices]:
     """Build the account services.
 
@@ -116,6 +121,7 @@ async def open_accounts(
         tokens, secret=secret, refresh_lifetime=timedelta(days=settings.refresh_token_days)
     )
     passwords, accounts, invalidation = Passwords(), known.accounts, known.invalidation
+    password_reset = PasswordReset(database, passwords, invalidation, outbox)
     async with httpx2.AsyncClient() as http:
         issuers = ExternalIssuers(settings.issuers, http)
         outside = ExternalAccounts(database, issuers, lifetime_s=settings.account_cache_s)
@@ -123,9 +129,18 @@ async def open_accounts(
             yield AccountServices(
                 callers=Callers(tokens, known.api_keys, outside, accounts, sessions=known.sessions),
                 sign_in=AuthService(
-                    database, sessions, passwords, invalidation, sign_up_open=settings.sign_up
+                    database,
+                    sessions,
+                    passwords,
+                    invalidation,
+                    outbox=outbox,
+                    sign_up_open=settings.sign_up,
                 ),
-                users=UserService(database, passwords, invalidation),
+                password_reset=password_reset,
+                verification=EmailVerification(database, invalidation, outbox),
+                sessions=SessionService(database, invalidation),
+                require_verified_email=settings.require_verified_email,
+                users=UserService(database, passwords, invalidation, outbox),
                 preferences=PreferencesService(
                     database, accounts, invalidation, models=settings.models
                 ),
@@ -135,6 +150,7 @@ async def open_accounts(
                 administration=UserAdministration(database, invalidation),
             )
         finally:
+            await password_reset.close()
             await issuers.close()
 
 
@@ -148,10 +164,11 @@ async def open_api_services(
     """
     settings, database = foundation.settings, foundation.database
     known = make_known_people(foundation)
+    outbox = Outbox(MailStarter(client) if settings.sends_mail else None)
     async with (
         EventHub(foundation.redis, known.invalidation) as hub,
         OpenStreams(foundation.redis, process_channel=hub.process_channel) as open_streams,
-        open_accounts(foundation, known) as accounts,
+        open_accounts(foundation, known, outbox) as accounts,
     ):
         temporal = TemporalGateway(
             client,
@@ -246,6 +263,7 @@ def _rate_limits(foundation: Foundation) -> RateLimitService:
             requests_per_minute=settings.auth_requests_per_minute,
             wrong_credentials_per_minute=settings.wrong_credentials_per_minute,
             logins_per_hour=settings.logins_per_hour,
+            mails_per_hour=settings.mails_per_hour,
         ),
     )
 

@@ -187,6 +187,8 @@ class Applications:
             "shutdown_grace_s": str(self._grace_s),
             "build_id": DEV_BUILD_ID,
         }
+        if self.settings.smtp_host is None:
+            defaults["mail_log"] = "true"
         unset = defaults.keys() - self.settings.model_fields_set
         return {f"EVERTURN_{name.upper()}": defaults[name] for name in unset}
 

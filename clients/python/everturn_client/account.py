@@ -1,4 +1,4 @@
-"""The account of a user: signing in, the account itself, API keys, the subscription."""
+"""The account of a user: signing in, the account itself, sessions, API keys, the subscription."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -67,6 +67,37 @@ class Auth(Group[RunnerT]):
         )
 
     @Endpoint
+    def request_password_reset(self, *, email: str) -> Call[models.SentLink]:
+        """Send a link for a new password to the address, if it has an account."""
+        body = fields(email=email)
+        return post(
+            models.SentLink, "auth", "password-reset", body=body, repeatable=False, signed=False
+        )
+
+    @Endpoint
+    def reset_password(
+        self,
+        *,
+        token: str | SecretStr,
+        password: str | SecretStr,
+        revoke_api_keys: Maybe[bool] = UNSET,
+    ) -> Call[None]:
+        """Set a new password with the token of the link; all sessions end."""
+        body = fields(token=token, password=password, revoke_api_keys=revoke_api_keys)
+        return post(type(None), "auth", "password-reset", "confirm", body=body, signed=False)
+
+    @Endpoint
+    def send_verification(self) -> Call[models.SentLink]:
+        """Send the link that verifies the user's email address again."""
+        return post(models.SentLink, "auth", "email-verification", repeatable=False)
+
+    @Endpoint
+    def verify_email(self, *, token: str | SecretStr) -> Call[None]:
+        """Verify an email address with the token of the link."""
+        body = fields(token=token)
+        return post(type(None), "auth", "email-verification", "confirm", body=body, signed=False)
+
+    @Endpoint
     def me(self) -> Call[models.User]:
         """Return the signed-in user."""
         return get(models.User, "auth", "me")
@@ -128,6 +159,27 @@ class Users(Group[RunnerT]):
     def export(self) -> Call[bytes]:
         """Return everything about the user, as a JSON file."""
         return get(bytes, "users", "me", "export")
+
+
+class Sessions(Group[RunnerT]):
+    """Where the signed-in user is signed in."""
+
+    @Listing
+    def list(self, *, limit: int | None = None) -> Call[models.SignedInSession]:
+        """List the active sessions, newest first, `limit` on a page."""
+        return listing(
+            models.SignedInSession, "users", "me", "sessions", query=filters(limit=limit)
+        )
+
+    @Endpoint
+    def end(self, session_id: str) -> Call[None]:
+        """End a session, its access tokens included."""
+        return delete("users", "me", "sessions", session_id)
+
+    @Endpoint
+    def end_others(self) -> Call[None]:
+        """End all sessions but this client's."""
+        return delete("users", "me", "sessions")
 
 
 class ApiKeys(Group[RunnerT]):

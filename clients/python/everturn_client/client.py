@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Self
 import httpx2
 from pydantic import SecretStr
 
-from everturn_client.account import ApiKeys, Auth, Subscription, Users
+from everturn_client.account import ApiKeys, Auth, Sessions, Subscription, Users
 from everturn_client.admin import Admin
 from everturn_client.calls import Call
 from everturn_client.chats import Chats, Messages, Turns
@@ -27,6 +27,7 @@ class _Groups(Generic[RunnerT]):
         self._runner = runner
         self.auth = Auth(runner)
         self.users = Users(runner)
+        self.sessions = Sessions(runner)
         self.api_keys = ApiKeys(runner)
         self.chats = Chats(runner)
         self.messages = Messages(runner)

@@ -35,10 +35,30 @@ class User(Resource):
     version: int
     id: str
     email: str | None
+    email_verified: bool = False
+    pending_email: str | None = None
     display_name: str | None = None
     role: str
     created_at: datetime
     updated_at: datetime
+
+
+class SentLink(Resource):
+    """A link on its way to an email address. Units: `expires_in` is in seconds."""
+
+    email: str
+    expires_in: int
+
+
+class SignedInSession(Resource):
+    """Where a user is signed in; `current` is the session of the request."""
+
+    id: str
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str | None = None
+    network: str | None = None
+    current: bool
 
 
 class Session(Resource):

@@ -1,0 +1,1 @@
+"""Mail to users: what is asked for (`outbox.py`), its words (`texts.py`), how it is sent."""
