@@ -22,7 +22,10 @@ from services.turns.acceptance import Accepted
 
 
 class TurnAnswer(WireModel):
-    """A turn with its messages; `assistantMessage` is null until there is an answer."""
+    """A turn with its messages; `assistantMessage` is null until there is an answer.
+
+    The answer to a message that joined another turn is that turn's.
+    """
 
     turn: Turn
     user_message: Message | None
@@ -103,15 +106,20 @@ def _opening(turn: Turn) -> TurnEvent:
         chat_id=turn.chat_id,
         status=turn.status,
         user_message_id=turn.user_message_id,
+        steers=turn.steers,
     )
 
 
 async def _wait_for_end(services: ApiServices, actor: Actor, turn_id: TurnId) -> None:
-    """Wait until the turn has ended, up to the time limit of a request."""
+    """Wait until the message is answered, up to the time limit of a request."""
     try:
         async with asyncio.timeout(services.turns.answer_wait_s):
             async for _ in services.turns.feed.stream(actor, turn_id):
                 pass
+            turn = await read_turn(services, actor, turn_id)
+            if turn.answered_by != turn_id:
+                async for _ in services.turns.feed.stream(actor, turn.answered_by):
+                    pass
     except TimeoutError:
         return
 
@@ -119,10 +127,13 @@ async def _wait_for_end(services: ApiServices, actor: Actor, turn_id: TurnId) ->
 async def _answer(
     request: Request, services: ApiServices, actor: Actor, turn_id: TurnId
 ) -> Response:
-    turn = await read_turn(services, actor, turn_id)
-    if turn.error is not None:
-        raise ApiError(turn.error.code, turn.error.message, turn_id=turn.id)
+    turn = answering = await read_turn(services, actor, turn_id)
     messages = await services.turns.reading.list_messages(actor, turn.id)
+    if turn.answered_by != turn_id:
+        answering = await read_turn(services, actor, turn.answered_by)
+        messages = await services.turns.reading.list_messages(actor, answering.id) + messages
+    if answering.error is not None:
+        raise ApiError(answering.error.code, answering.error.message, turn_id=answering.id)
     by_role = {message.role: message for message in messages}
     answer = TurnAnswer(
         turn=turn,
@@ -131,6 +142,6 @@ async def _answer(
     )
     return JSONResponse(
         envelope(request, answer).model_dump(mode="json", by_alias=True),
-        status_code=200 if turn.status.is_final else 202,
+        status_code=200 if answering.status.is_final else 202,
         headers={"X-Turn-Id": str(turn.id)},
     )

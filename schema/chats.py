@@ -60,6 +60,8 @@ class MessageOutline(WireModel):
 
     `parentId` is the message that it follows; null for a question that begins the conversation.
     What follows `error` is null for questions, and the sum of the whole turn for answers.
+    `joinedStep` is the step before which a message joined its turn, which was running; 0 for an
+    edit of such a message.
     """
 
     id: MessageId
@@ -81,6 +83,7 @@ class MessageOutline(WireModel):
         description="The answer as a value that fits the turn's `responseSchema`; null if it "
         "doesn't, or if none was given.",
     )
+    joined_step: int | None = None
     citations: list[Citation] = Field(
         default_factory=list, description="What was quoted to the model for this answer."
     )

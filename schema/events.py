@@ -27,6 +27,7 @@ class EventName(StrEnum):
     TURN = "turn"
     STEP = "step"
     DELTA = "delta"
+    MESSAGE_JOINED = "message_joined"
     TOOL_CALL = "tool_call"
     USAGE = "usage"
     NOTICE = "notice"
@@ -45,13 +46,29 @@ class EventData(WireModel):
 
 
 class TurnEvent(EventData):
-    """The turn and its state; the first event of a stream."""
+    """The turn and its state; the first event of a stream.
+
+    `steers` is the turn that its message was sent to join.
+    """
 
     event_name = EventName.TURN
     turn_id: TurnId
     chat_id: ChatId
     status: TurnStatus
     user_message_id: MessageId
+    steers: TurnId | None = None
+
+
+class MessageJoinedEvent(EventData):
+    """A message joined this turn before the step; a repetition changes nothing.
+
+    `turnId` is the turn that it was sent with.
+    """
+
+    event_name = EventName.MESSAGE_JOINED
+    step: int
+    message_id: MessageId
+    turn_id: TurnId
 
 
 class StepEvent(EventData):
@@ -148,7 +165,8 @@ class DoneEvent(EventData):
     """The end of the turn: exactly one, always last.
 
     `assistantMessage` is left out if the turn has none, or if it has more than a million
-    characters. It has no parts: these are what the events have shown.
+    characters. It has no parts: these are what the events have shown. `joinedTurnId` is the turn
+    that answers the message instead: it joined that one.
     """
 
     event_name = EventName.DONE
@@ -156,6 +174,17 @@ class DoneEvent(EventData):
     assistant_message: MessageOutline | None = None
     usage: TokenUsage
     cost_usd: Usd
+    joined_turn_id: TurnId | None = None
+
+
+def end_of_joined(turn_id: TurnId) -> DoneEvent:
+    """Return the end of a turn whose message joined `turn_id`, which answers it."""
+    return DoneEvent(
+        status=TurnStatus.COMPLETED,
+        usage=TokenUsage(),
+        cost_usd=Decimal(0),
+        joined_turn_id=turn_id,
+    )
 
 
 GONE: tuple[EventData, ...] = (

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from schema.ids import DocumentId
+from schema.ids import DocumentId, MessageId
 from schema.turns import ToolCallStatus
 from schema.wire import Timestamp, Usd, WireModel
 
@@ -23,6 +23,14 @@ class ThinkingPart(WireModel):
 
     type: Literal["thinking"] = "thinking"
     text: str
+
+
+class JoinedMessagePart(WireModel):
+    """A message that joined the turn here, before the step; it is listed before the answer."""
+
+    type: Literal["joined_message"] = "joined_message"
+    message_id: MessageId
+    step: int
 
 
 class ToolCallPart(WireModel):
@@ -58,7 +66,8 @@ class AttachmentPart(WireModel):
 
 
 MessagePart: TypeAlias = Annotated[
-    TextPart | ThinkingPart | ToolCallPart | AttachmentPart, Field(discriminator="type")
+    TextPart | ThinkingPart | ToolCallPart | AttachmentPart | JoinedMessagePart,
+    Field(discriminator="type"),
 ]
 
 

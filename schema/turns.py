@@ -87,6 +87,7 @@ class IfBusy(StrEnum):
     REJECT = "reject"
     ENQUEUE = "enqueue"
     INTERRUPT = "interrupt"
+    STEER = "steer"
 
 
 class TurnError(WireModel):
@@ -98,7 +99,11 @@ class TurnError(WireModel):
 
 
 class Turn(WireModel):
-    """A turn as its owner sees it."""
+    """A turn as its owner sees it.
+
+    `steers` is the turn that its message was to join. With `joinedStep` it did, before that step:
+    that turn answers the message, and this one has no answer.
+    """
 
     id: TurnId
     chat_id: ChatId
@@ -110,12 +115,19 @@ class Turn(WireModel):
     options: dict[str, JsonValue] | None = Field(
         default=None, description="What the turn was asked for beside its question."
     )
+    steers: TurnId | None = None
+    joined_step: int | None = None
     error: TurnError | None = None
     usage: TokenUsage
     cost_usd: Usd
     created_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
+
+    @property
+    def answered_by(self) -> TurnId:
+        """The turn that answers the message: this one, or that which it joined."""
+        return self.id if self.joined_step is None or self.steers is None else self.steers
 
 
 class RegenerateTurnRequest(TurnOptions):

@@ -20,6 +20,7 @@ from schema.errors import RETRYABLE, ErrorCode
 from schema.message_parts import (
     Citation,
     CitationType,
+    JoinedMessagePart,
     MessagePart,
     TextPart,
     ThinkingPart,
@@ -74,6 +75,9 @@ WHERE turns.id = messages.turn_id
 # Texts are cut out of the message, so the database sends each of them once.
 PARTS: Final = f"""
 CASE WHEN messages.role = '{MessageRole.ASSISTANT}' THEN jsonb_build_object(
+    'joined', (SELECT jsonb_agg(jsonb_build_object(
+        'step', joined_step, 'message_id', user_message_id) ORDER BY turns.id)
+     FROM turns WHERE steers = messages.turn_id AND joined_step IS NOT NULL),
     'steps', (SELECT jsonb_agg(jsonb_build_object(
         'step', step, 'chars', length(text), 'thinking', thinking) ORDER BY step)
      FROM steps WHERE steps.turn_id = messages.turn_id),
@@ -138,7 +142,7 @@ def _outlined(row: Any) -> dict[str, Any]:  # noqa: ANN401 -- as above
 
 _OWN_FIELDS: Final = (
     *("id", "chat_id", "turn_id", "parent_id", "role", "content", "status", "created_at"),
-    "structured",
+    *("structured", "joined_step"),
 )
 
 
@@ -170,15 +174,20 @@ def _parts(row: Any) -> Iterator[MessagePart]:  # noqa: ANN401 -- as above
     """Yield each step's thinking, text and tool calls, as a client shows them from the events."""
     stored = row.parts or {}
     steps = {step["step"]: step for step in stored.get("steps") or ()}
-    calls = {
-        number: list(of_step)
-        for number, of_step in groupby(stored.get("calls") or (), key=itemgetter("step"))
-    }
+    calls, joined = (
+        {
+            number: list(of_step)
+            for number, of_step in groupby(stored.get(name) or (), key=itemgetter("step"))
+        }
+        for name in ("calls", "joined")
+    )
     if sum(step["chars"] for step in steps.values()) != len(row.content):
         # It was not said by steps: a question, or an imported answer.
         steps = {0: {"chars": len(row.content), "thinking": ""}}
     start = 0
-    for number in sorted({*steps, *calls}):
+    for number in sorted({*steps, *calls, *joined}):
+        for message in joined.get(number, ()):
+            yield JoinedMessagePart(**message)
         step = steps.get(number, _NOTHING_SAID)
         if step["thinking"]:
             yield ThinkingPart(text=step["thinking"])

@@ -19,7 +19,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
-from schema.chats import ALL_BRANCHES, Branch, Chat, Message, MessageRole, MessageSort
+from schema.chats import ALL_BRANCHES, Branch, Chat, Message, MessageSort
 from schema.ids import ChatId, MessageId, TurnId
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
@@ -163,10 +163,10 @@ async def _delete(
     session: AsyncSession, actor: Actor, message: MessageRow, chat: ChatRow
 ) -> Result[DeletedTurns, BranchRefusal]:
     """Delete a message and what follows it, under the chat's lock."""
-    question = await session.get(MessageRow, message.parent_id) if _answers(message) else message
-    # The turn that asked this question keeps it; an answer of a later turn goes with its turn.
-    is_kept = question is not None and _answers(message) and question.turn_id == message.turn_id
     below = (await session.exec(_tree(message.id, down=True))).all()
+    # A turn goes with its last message: the one that asked a question keeps that, and what joined.
+    of_turn = select(MessageRow.id).where(col(MessageRow.turn_id) == message.turn_id)
+    is_kept = not {*(await session.exec(of_turn)).all()}.issubset(below)
     doomed = [col(TurnRow.user_message_id).in_(below), col(TurnRow.id) == message.turn_id]
     in_chat = col(TurnRow.chat_id) == chat.id
     turns = (await session.exec(select(TurnRow).where(in_chat, or_(*doomed)))).all()
@@ -183,10 +183,6 @@ async def _delete(
         chat.leaf_id = await _newest(session, chat.id, after=message.parent_id)
     record(session, actor, AuditAction.MESSAGE_DELETED, (ResourceType.MESSAGE, message.id))
     return Ok(erased)
-
-
-def _answers(message: MessageRow) -> bool:
-    return message.role == MessageRole.ASSISTANT
 
 
 async def _strip(session: AsyncSession, turn_id: UUID) -> TurnId:

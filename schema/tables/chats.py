@@ -33,8 +33,10 @@ class MessageRow(SQLModel, table=True):
     """One message, which follows another one. The order of a branch is that of `(turn_id, id)`.
 
     `parent_id` is None for a question that begins the conversation. What is asked while a turn
-    runs follows that turn's question, and its answer once there is one. `tokens` is an estimate.
-    `structured` is the value of an answer that fits the schema of its turn.
+    runs follows that turn's question, and its answer once there is one. With a `joined_step` it
+    belongs to the question that it follows: it joined that one's turn before the step, or, with 0,
+    is an edit of such a message. `tokens` is an estimate. `structured` is the value of an answer
+    that fits the schema of its turn.
     """
 
     __tablename__ = "messages"
@@ -50,4 +52,5 @@ class MessageRow(SQLModel, table=True):
     tokens: int | None = None
     client_metadata: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
     structured: Any = Field(default=None, sa_type=JSONB)
+    joined_step: int | None = None
     created_at: datetime = creation_moment()

@@ -16,7 +16,8 @@ class TurnRow(SQLModel, table=True):
     """A turn; `active` marks the one that holds its chat (a partial unique index).
 
     `request_id` is the request that created it, and `api_key_id` the key that authenticated that,
-    if any.
+    if any. `steers` is the turn that its message was to join; with `joined_step` it did, before
+    that step, and this turn ended without an answer of its own.
     """
 
     __tablename__ = "turns"
@@ -27,6 +28,8 @@ class TurnRow(SQLModel, table=True):
     user_message_id: UUID
     assistant_message_id: UUID | None = None
     regenerates: UUID | None = Field(default=None, foreign_key="turns.id")
+    steers: UUID | None = Field(default=None, foreign_key="turns.id")
+    joined_step: int | None = None
     status: str = "queued"
     active: bool = True
     model: str

@@ -27,18 +27,18 @@ def branch_of_turn(*, until: str, columns: str = "") -> str:
 
     From the question back, as long as `until` holds for `branch`, a later message, and `said`,
     the one before it. `is_sent` is false for questions that weren't answered at all: a message
-    that the provider refuses must not make it refuse the next ones, too. Units: `total` is the
-    sum of the tokens from there on.
+    that the provider refuses must not make it refuse the next ones, too. A question that another
+    message joined is sent with that. Units: `total` is the sum of the tokens from there on.
     """
-    columns = f"id, parent_id, turn_id, role, {MESSAGE_TOKENS} AS tokens{columns}"
+    columns = f"id, parent_id, turn_id, role, joined_step, {MESSAGE_TOKENS} AS tokens{columns}"
+    is_sent = """('assistant' IN (said.role, branch.role)
+            OR branch.joined_step IS NOT NULL AND branch.is_sent)"""
     return f"""
 WITH RECURSIVE branch AS (
     SELECT *, true AS is_sent, tokens::bigint AS total
     FROM (SELECT {columns} FROM messages WHERE id = turns.user_message_id) AS question
     UNION ALL
-    SELECT said.*, 'assistant' IN (said.role, branch.role),
-           branch.total + CASE WHEN 'assistant' IN (said.role, branch.role) THEN said.tokens
-                               ELSE 0 END
+    SELECT said.*, {is_sent}, branch.total + CASE WHEN {is_sent} THEN said.tokens ELSE 0 END
     FROM branch JOIN (SELECT {columns} FROM messages) AS said ON said.id = branch.parent_id
     WHERE {until}
 )"""  # noqa: S608 -- the parts are constants of ours
@@ -75,7 +75,7 @@ CROSS JOIN LATERAL (
     {branch_of_turn(until="branch.total <= $5")}
     SELECT array_agg(turn_id ORDER BY turn_id, id) AS turn_ids,
            array_agg(tokens ORDER BY turn_id, id) AS tokens,
-           array_agg(role = 'user' ORDER BY turn_id, id) AS ask
+           array_agg(role = 'user' AND joined_step IS NULL ORDER BY turn_id, id) AS ask
     FROM branch WHERE is_sent
 ) AS sizes
 CROSS JOIN LATERAL (

@@ -15,16 +15,24 @@ _RESEND_S: Final = 0.1
 class DeltaBuffer:
     """Streams the text of one attempt: the first piece at once, later ones joined.
 
+    `ahead` are events that go out with the start of the attempt.
     Units: `interval_s` in seconds between appends.
     Errors: OvertakenError from `add` and `flush` once a newer attempt has written.
     """
 
     def __init__(
-        self, writer: EventWriter, *, turn_id: TurnId, start: StepEvent, interval_s: float
+        self,
+        writer: EventWriter,
+        *,
+        turn_id: TurnId,
+        start: StepEvent,
+        interval_s: float,
+        ahead: Sequence[EventData] = (),
     ) -> None:
         self._writer = writer
         self._turn_id = turn_id
         self._start = start
+        self._ahead = ahead
         self._interval_s = interval_s
         self._pieces: list[str] = []
         self._waiting: list[str] = []
@@ -90,7 +98,7 @@ class DeltaBuffer:
             if self._last_id is None:
                 self._waiting.clear()
                 self._last_id = await self._append(
-                    [self._start, *self._deltas(self.text)], insist=insist
+                    [*self._ahead, self._start, *self._deltas(self.text)], insist=insist
                 )
 
     async def _append(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Integer, Uuid, bindparam
 from sqlalchemy import select as select_columns
@@ -25,12 +26,14 @@ from schema.events import (
     ErrorEvent,
     EventData,
     EventId,
+    MessageJoinedEvent,
     StepEvent,
     StreamedEvent,
     ToolCallEvent,
     TurnEvent,
     UsageEvent,
     delta_events,
+    end_of_joined,
 )
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.result import Err, Ok, Result
@@ -84,6 +87,10 @@ _CALLS: Final = CompiledQuery(
     .where(col(ToolCallRow.turn_id) == _TURN_ID, col(ToolCallRow.step) == _STEP)
     .order_by(col(ToolCallRow.position))
 )
+_JOINED: Final = """
+SELECT user_message_id AS message_id, id AS turn_id FROM turns
+WHERE steers = $1 AND joined_step = $2 ORDER BY id
+"""
 _ANSWER: Final[CompiledQuery[Any]] = CompiledQuery(
     OUTLINED.where(col(MessageRow.id) == bindparam("id", type_=Uuid))
 )
@@ -266,6 +273,7 @@ def turn_event(turn: TurnRow) -> TurnEvent:
         chat_id=ChatId(turn.chat_id),
         status=TurnStatus(turn.status),
         user_message_id=MessageId(turn.user_message_id),
+        steers=None if turn.steers is None else TurnId(turn.steers),
     )
 
 
@@ -274,6 +282,8 @@ def ending_events(turn: TurnRow, answer: MessageOutline | None) -> list[EventDat
 
     A very long answer is not repeated in `done`.
     """
+    if turn.joined_step is not None and turn.steers is not None:
+        return [end_of_joined(TurnId(turn.steers))]
     events: list[EventData] = []
     if turn.error_code is not None:
         code = ErrorCode(turn.error_code)
@@ -336,6 +346,14 @@ def usage_event(charge: LedgerRow) -> UsageEvent:
     )
 
 
+async def joined_events(
+    connection: Connection, turn_id: UUID, step: int
+) -> list[MessageJoinedEvent]:
+    """Return the events of the messages that joined a turn before a step."""
+    joined = await connection.fetch(_JOINED, turn_id, step)
+    return [MessageJoinedEvent(step=step, **message) for message in joined]
+
+
 async def _step_events(connection: Connection, turn: TurnRow, number: int) -> list[EventData]:
     key = {"turn_id": turn.id, "step": number}
     step = await _ONE_STEP.first(connection, **key)
@@ -344,6 +362,7 @@ async def _step_events(connection: Connection, turn: TurnRow, number: int) -> li
     charges = await _CHARGES.all(connection, **key)
     calls = await _CALLS.all(connection, **key)
     return [
+        *await joined_events(connection, turn.id, number),
         StepEvent(step=number, attempt=step.attempt, model=step.model),
         *delta_events(step.text, step=number, attempt=step.attempt),
         *(usage_event(charge) for charge in charges),
@@ -360,6 +379,8 @@ def _identity(event: EventData) -> tuple[object, ...]:
     match event:
         case StepEvent():
             return (event.event_name, event.step)
+        case MessageJoinedEvent():
+            return (event.event_name, event.message_id)
         case UsageEvent():
             return (event.event_name, event.step, event.attempt, event.tool_call_id)
         case ToolCallEvent():

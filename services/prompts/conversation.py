@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from schema.ids import MessageId, TurnId
 from schema.turns import ToolCallStatus
 from services.prompts.quotes import QUOTED_BY_THEMSELVES, as_data
 
@@ -57,6 +58,18 @@ class EarlierCall(NamedTuple):
     edited_input: Mapping[str, Any] | None = None
 
 
+class JoinedMessage(NamedTuple):
+    """A message that the user sent while the turn ran, which joined it before `step`.
+
+    `turn_id` is the turn that it was sent with.
+    """
+
+    step: int
+    said: SaidMessage
+    message_id: MessageId
+    turn_id: TurnId
+
+
 class PromptMaterial(NamedTuple):
     """The parts of a model call's conversation, each in its order.
 
@@ -66,36 +79,42 @@ class PromptMaterial(NamedTuple):
     messages: Sequence[SaidMessage]
     steps: Sequence[EarlierStep] = ()
     calls: Sequence[EarlierCall] = ()
+    joined: Sequence[JoinedMessage] = ()
     layer_tokens: int = 0
 
 
 def conversation(material: PromptMaterial) -> "list[MessageParam]":
     """Return the messages of a model call: the history, then the steps of this turn so far.
 
+    What joined the turn stands before the step that it joined, behind the results of tools.
     Neighbours of one role are joined, as after an answer that never came. What later calls will
     send again is marked for the provider's cache: the history up to the new message, and behind
     the first step everything.
     """
-    turns: list[tuple[str, list[dict[str, Any]]]] = [
-        (message.role, [{"type": "text", "text": message.content}])
-        for message in material.messages
-        if message.content.strip()
-    ]
+    turns = [_said(message) for message in material.messages if message.content.strip()]
     if len(turns) > 1:
         _mark(turns[-2][1])
     by_step: dict[int, dict[str, EarlierCall]] = {}
     for call in material.calls:
         by_step.setdefault(call.step, {})[call.tool_call_id] = call
     answered: list[list[dict[str, Any]]] = []
+    joined = list(material.joined)
     for step in material.steps:
+        while joined and joined[0].step <= step.step:
+            turns.append(_said(joined.pop(0).said))
         turns.append(("assistant", step.blocks))
         results = _results(step.blocks, by_step.get(step.step, {}))
         if results:
             turns.append(("user", results))
             answered.append(results)
+    turns += [_said(message.said) for message in joined]
     for results in answered[-MARKED_RESULTS:]:
         _mark(results)
     return _joined(turns)
+
+
+def _said(message: SaidMessage) -> tuple[str, list[dict[str, Any]]]:
+    return message.role, [{"type": "text", "text": message.content}]
 
 
 def _mark(blocks: list[dict[str, Any]]) -> None:

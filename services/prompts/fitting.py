@@ -25,11 +25,16 @@ def tokens_in(material: PromptMaterial) -> int:
     """Return roughly how many tokens the prompt has, its layers included."""
     steps = sum(sum(map(_block_tokens, step.blocks)) for step in material.steps)
     results = sum(map(_result_tokens, material.calls))
-    return material.layer_tokens + sum(map(_said_tokens, material.messages)) + steps + results
+    joined = sum(_said_tokens(message.said) for message in material.joined)
+    said = sum(map(_said_tokens, material.messages)) + joined
+    return material.layer_tokens + said + steps + results
 
 
 def fitted(material: PromptMaterial, *, limit_tokens: int) -> PromptMaterial:
-    """Return as much of the material as fits, but always the new message and this turn's steps."""
+    """Return as much of the material as fits, but always the new message and this turn's steps.
+
+    What joined the turn is never cut, either.
+    """
     over = tokens_in(material) - limit_tokens
     if over <= 0:
         return material

@@ -13,7 +13,7 @@ MESSAGE_TOKENS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MessageSize:
-    """The size of a message of the conversation, and whether it is a question."""
+    """The size of a message of the conversation, and whether it begins an exchange."""
 
     turn_id: UUID
     tokens: int
@@ -31,19 +31,17 @@ class Window:
 def fit(sizes: Sequence[MessageSize], *, budget_tokens: int) -> Window | None:
     """Return the newest questions that fit with their answers, or None if the last one doesn't.
 
-    Shapes: `sizes` in the order of the conversation, the new message last; a question and its
-    answer are kept or cut together, so that the conversation never begins with an answer.
+    Shapes: `sizes` in the order of the conversation, the new message last; a question, what joined
+    it and its answer are kept or cut together, so that the conversation begins with a question.
     """
-    newest = sizes[-1]
-    tokens = newest.tokens
-    if tokens > budget_tokens:
+    if sizes[-1].tokens > budget_tokens:
         return None
-    first = newest.turn_id
-    of_exchange = 0
-    for index in range(len(sizes) - 2, -1, -1):
-        of_exchange += sizes[index].tokens
-        if tokens + of_exchange > budget_tokens:
+    window = Window(first_turn_id=sizes[-1].turn_id, tokens=sizes[-1].tokens)
+    tokens = 0
+    for size in reversed(sizes):
+        tokens += size.tokens
+        if tokens > budget_tokens:
             break
-        if sizes[index].asks:
-            first, tokens, of_exchange = sizes[index].turn_id, tokens + of_exchange, 0
-    return Window(first_turn_id=first, tokens=tokens)
+        if size.asks:
+            window = Window(first_turn_id=size.turn_id, tokens=tokens)
+    return window

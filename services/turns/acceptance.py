@@ -27,6 +27,7 @@ from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import choose_model
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
+from services.turns.steering import MAY_JOIN
 
 _LOCK_CHAT: Final = "SELECT leaf_id FROM chats WHERE id = $1 FOR UPDATE"
 
@@ -54,18 +55,23 @@ UPDATE turns SET status = 'cancelled', finished_at = now()
 WHERE chat_id = $1 AND status = 'queued' AND NOT active RETURNING id
 """
 
-# The key may have been used in another chat in the meantime; then nothing is stored.
+# The key may have been used in another chat in the meantime; then nothing is stored. An edit of a
+# message that joined a turn belongs to the question that it follows, as that did.
 _STORE: Final = """
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, idempotency_key,
-                       request_hash, api_key_id, request_id, options)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12, $14)
+                       request_hash, api_key_id, request_id, options, steers)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12, $14, $16)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), message AS (
     INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, tokens, parent_id,
-                          client_metadata)
-    SELECT user_message_id, chat_id, user_id, id, 'user', $9, $10, $13, $15::jsonb FROM turn
+                          client_metadata, joined_step)
+    SELECT user_message_id, chat_id, user_id, id, 'user', $9, $10, $13, $15::jsonb,
+           CASE WHEN $17 AND EXISTS (
+               SELECT FROM messages AS other WHERE other.chat_id = turn.chat_id
+               AND other.parent_id = $13 AND other.joined_step IS NOT NULL) THEN 0 END
+    FROM turn
 ), leaf AS (
     UPDATE chats SET leaf_id = user_message_id FROM turn WHERE chats.id = turn.chat_id
 )
@@ -209,6 +215,11 @@ class TurnAcceptance:
         refusal = self._refusal_of(queue, request.if_busy)
         if refusal is not None:
             return Err(refusal)
+        parent_id = request.parent_id if request.names_parent else leaf_id
+        steers = None
+        if request.if_busy is IfBusy.STEER and queue.active is not None:
+            asks = (queue.active, parent_id, request.model, api_key_id, request.stored())
+            steers = queue.active if await connection.fetchval(MAY_JOIN, *asks) else None
         # Created under the chat's lock: turns are in the order of their ids.
         stored = await connection.fetchrow(
             _STORE,
@@ -224,9 +235,11 @@ class TurnAcceptance:
             tokens_of(request.content),
             api_key_id,
             current_origin().request_id,
-            request.parent_id if request.names_parent else leaf_id,
+            parent_id,
             request.stored(),
             request.metadata,
+            steers,
+            request.names_parent,
         )
         if stored is None:
             return Err(Conflict.KEY_REUSED)

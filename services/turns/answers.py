@@ -7,7 +7,13 @@ from typing import Any, Final
 from uuid import uuid4
 
 from schema.contexts import OfferedTool
-from schema.events import EventData, NoticeEvent, ToolCallEvent, UsageEvent
+from schema.events import (
+    EventData,
+    MessageJoinedEvent,
+    NoticeEvent,
+    ToolCallEvent,
+    UsageEvent,
+)
 from schema.turns import PAUSED, ToolCallStatus
 from schema.usage import TokenUsage
 from services.events.snapshots import event_input
@@ -136,6 +142,16 @@ SHORTENED: Final = NoticeEvent(
     code="conversation_shortened",
     message="The conversation is too long for the model: its oldest part was left out.",
 )
+
+
+def joined_events(attempt: NewAttempt) -> list[EventData]:
+    """Return the events of the messages that joined the turn before the attempt's step."""
+    return [
+        MessageJoinedEvent(
+            step=message.step, message_id=message.message_id, turn_id=message.turn_id
+        )
+        for message in attempt.joined
+    ]
 
 
 def left_out_notice(tools: Collection[str]) -> NoticeEvent:

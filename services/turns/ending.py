@@ -31,7 +31,7 @@ from schema.usage import TokenUsage
 from schema.wire import format_usd
 from services.database import Connection, Database
 from services.database.queries import AttributeRow
-from services.events.snapshots import ending_events, tool_call_event
+from services.events.snapshots import ending_events, joined_events, tool_call_event
 from services.events.writer import EventWriter, OvertakenError
 from services.message_parts import OUTLINE, outline_from_row
 from services.metrics import count_turn
@@ -51,6 +51,7 @@ from services.turns.rows import (
     turn_from_row,
     turn_row,
 )
+from services.turns.steering import LAST_ASKED
 
 _log = structlog.get_logger(__name__)
 
@@ -80,12 +81,13 @@ UPDATE steps SET status = 'cancelled', attempt = $3, updated_at = now()
 WHERE turn_id = $1 AND step = $2
 """
 
-# Questions that were asked while the turn ran follow its answer.
-_END: Final = """
+# The answer follows the last message that joined the turn; questions that were asked while it ran
+# follow the answer.
+_END: Final = f"""
 WITH answer AS (
     INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens, parent_id)
-    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, user_message_id FROM turns
-    WHERE id = $1 AND $2::uuid IS NOT NULL
+    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, {LAST_ASKED}
+    FROM turns WHERE id = $1 AND $2::uuid IS NOT NULL
     RETURNING id, chat_id, turn_id, parent_id
 ), behind AS (
     UPDATE messages SET parent_id = answer.id FROM answer
@@ -99,7 +101,7 @@ UPDATE turns SET assistant_message_id = $2, status = $4, active = false, error_c
     error_message = $6, input_tokens = $7, output_tokens = $8, cache_read_tokens = $9,
     cache_write_tokens = $10, cost_usd = $11, finished_at = now()
 WHERE id = $1 RETURNING *
-"""
+"""  # noqa: S608 -- a constant of ours
 
 # No statement of a bare end reads what people, models or tools wrote.
 _GIVE_UP_CALLS_BARE: Final = """
@@ -317,6 +319,7 @@ async def _give_up(
             continue
         attempt = step["attempt"] + 1
         await connection.execute(_GIVE_UP_STEP, turn["id"], step["step"], attempt)
+        corrections += await joined_events(connection, turn["id"], step["step"])
         corrections.append(StepEvent(step=step["step"], attempt=attempt, model=step["model"]))
         corrections += delta_events(step["text"], step=step["step"], attempt=attempt)
     return corrections

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from schema.events import EventData
+from schema.events import EventData, end_of_joined
 from schema.tools import ToolDefinition
 from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
 from schema.usage import TokenUsage
@@ -39,6 +39,7 @@ from services.turns.answers import (
     closing_events,
     contains_text,
     fallback_notice,
+    joined_events,
     left_out_notice,
     stop_word,
     tool_requests,
@@ -46,14 +47,13 @@ from services.turns.answers import (
 )
 from services.turns.attempt_progress import AttemptProgress
 from services.turns.model_requests import PromptCutting, model_request, with_less
-from services.turns.requested_calls import RequestedCall
+from services.turns.requested_calls import RequestedCall, StoredAnswer
 from services.turns.steps import (
     Abandoned,
     AttemptOvertakenError,
     Claim,
     NewAttempt,
     Steps,
-    StoredAnswer,
 )
 
 _log = structlog.get_logger(__name__)
@@ -109,7 +109,10 @@ class ModelCalls:
             turn_id=call.turn.turn_id,
             start=attempt.start,
             interval_s=self._delta_interval_s,
+            ahead=joined_events(attempt),
         )
+        for message in attempt.joined:
+            await self._events.close(message.turn_id, [end_of_joined(call.turn.turn_id)])
         try:
             if attempt.max_tokens < self._max_output_tokens:
                 await self._events.append_notice_once(call.turn.turn_id, SHORT_OF_BUDGET)

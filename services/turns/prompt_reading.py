@@ -6,19 +6,27 @@ Every attempt reads the same; nothing is cut here.
 from typing import Any, Final, NamedTuple
 
 from schema.contexts import PromptLayers
-from schema.turns import CallModelInput
+from schema.turns import PAUSED, CallModelInput
 from services.contexts.facts import branch_of_turn
 from services.database import Connection
-from services.prompts.conversation import EarlierCall, EarlierStep, PromptMaterial, SaidMessage
+from services.prompts.conversation import (
+    EarlierCall,
+    EarlierStep,
+    JoinedMessage,
+    PromptMaterial,
+    SaidMessage,
+)
 from services.prompts.correction import LastCount, correction_by
 from services.tools.offered_schema import names_of_input
 from services.turns.step_statements import CALLS_BEFORE
 
 _FIRST: Final = "said.turn_id >= (turns.prompt ->> 'firstTurnId')::uuid"
 
-# What was gathered when the turn was prepared, and the history, in one round trip.
+# What was gathered when the turn was prepared, and the history, in one round trip. Most turns have
+# no messages that steer them, and these are found by an index of such alone.
 _PROMPT: Final = f"""
-SELECT turns.prompt, turn_contexts.layers, said.roles, said.contents, said.tokens
+SELECT turns.prompt, turn_contexts.layers, said.roles, said.contents, said.tokens,
+       steering.joined, steering.waits
 FROM turns LEFT JOIN turn_contexts ON turn_contexts.turn_id = turns.id
 CROSS JOIN LATERAL (
     {branch_of_turn(until=_FIRST, columns=", content")}
@@ -27,11 +35,19 @@ CROSS JOIN LATERAL (
            array_agg(tokens ORDER BY turn_id, id) AS tokens
     FROM branch WHERE is_sent
 ) AS said
+CROSS JOIN LATERAL (
+    SELECT array_agg(ROW (asked.joined_step, messages.role, messages.content, messages.tokens,
+                          ARRAY[messages.id, asked.id]) ORDER BY asked.id)
+               FILTER (WHERE asked.joined_step IS NOT NULL) AS joined,
+           bool_or(asked.status = 'queued') AS waits
+    FROM turns AS asked JOIN messages ON messages.id = asked.user_message_id
+    WHERE asked.steers = turns.id
+) AS steering
 WHERE turns.id = $1
 """  # noqa: S608 -- the parts are constants of ours
 
 _STEPS: Final = """
-SELECT steps.step, steps.blocks, steps.model, steps.prompt_tokens,
+SELECT steps.step, steps.blocks, steps.model, steps.prompt_tokens, steps.stop_reason,
        ledger.input_tokens + ledger.cache_read_tokens + ledger.cache_write_tokens AS counted
 FROM steps LEFT JOIN ledger
     ON ledger.turn_id = steps.turn_id AND ledger.step = steps.step
@@ -44,12 +60,14 @@ ORDER BY steps.step
 class PreparedPrompt(NamedTuple):
     """What an attempt is to send; a turn of an earlier release has no `layers`.
 
+    `can_be_joined` says that messages wait to join the turn, and that they can before this step.
     Units: `correction` is the factor of its estimate.
     """
 
     layers: PromptLayers | None
     material: PromptMaterial
     correction: float
+    can_be_joined: bool = False
 
 
 async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedPrompt | None:
@@ -64,9 +82,13 @@ async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedP
     tokens: dict[str, int] = kept.get("tokens", {})
     material = PromptMaterial(
         [SaidMessage(*said) for said in history],
+        joined=[
+            JoinedMessage(step, SaidMessage(*said), *ids)
+            for step, *said, ids in row["joined"] or ()
+        ],
         layer_tokens=sum(tokens.values()) - tokens.get("conversation", 0),
     )
-    prompt = PreparedPrompt(layers, material, kept.get("correction", 1.0))
+    prompt = PreparedPrompt(layers, material, kept.get("correction", 1.0), bool(row["waits"]))
     return prompt if call.step == 1 else await _with_steps(connection, call, prompt)
 
 
@@ -94,7 +116,13 @@ async def _with_steps(
             for row in calls
         ],
     )
-    return PreparedPrompt(prompt.layers, material, correction)
+    # An answer that paused is continued as it is.
+    is_paused = bool(steps) and steps[-1]["stop_reason"] == PAUSED
+    return prompt._replace(
+        material=material,
+        correction=correction,
+        can_be_joined=prompt.can_be_joined and not is_paused,
+    )
 
 
 def _as_the_model_knows(

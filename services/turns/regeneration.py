@@ -22,6 +22,7 @@ from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import allows_model
 from services.turns.acceptance import Accepted, accepted_turn, replayed_turn
 from services.turns.rows import turn_row
+from services.turns.steering import LAST_ASKED
 
 _LOCK_CHAT: Final = """
 SELECT chats.id FROM chats JOIN turns ON turns.chat_id = chats.id
@@ -38,11 +39,11 @@ FROM turns LEFT JOIN ({exhausted_budget(user="$2", api_key="$3")}) AS budget ON 
 WHERE turns.id = $1
 """  # noqa: S608 -- no value is written into it
 
-_STORE: Final = """
+_STORE: Final = f"""
 WITH turn AS (
     INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, regenerates,
                        idempotency_key, request_hash, api_key_id, request_id, options)
-    SELECT $2, chat_id, user_id, user_message_id, true, coalesce($3, model), id, $4, $5, $6, $7, $8
+    SELECT $2, chat_id, user_id, {LAST_ASKED}, true, coalesce($3, model), id, $4, $5, $6, $7, $8
     FROM turns WHERE id = $1
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
@@ -50,7 +51,7 @@ WITH turn AS (
     UPDATE chats SET leaf_id = user_message_id FROM turn WHERE chats.id = turn.chat_id
 )
 SELECT * FROM turn
-"""
+"""  # noqa: S608 -- a constant of ours
 
 
 class RegenerationRefusal(StrEnum):

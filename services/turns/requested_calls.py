@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from schema.contexts import OfferedTool
 from schema.ids import TurnId, UserId
 from schema.tools import ApprovalPolicy
+from schema.turns import StepStatus
+from schema.usage import TokenUsage
 from services.database import Connection
 from services.turns import step_statements as sql
 
@@ -27,6 +30,17 @@ class ToolRequest:
     name: str
     input: dict[str, Any]
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The stored result of a completed step."""
+
+    attempt: int
+    stop_reason: str
+    tool_calls: tuple[RequestedCall, ...]
+    usage: TokenUsage
+    cost_usd: Decimal
 
 
 async def store_requests(
@@ -65,3 +79,27 @@ def invalid_tools(requests: Sequence[ToolRequest], offered: Iterable[OfferedTool
     names = {tool.name for tool in offered}
     invalid = (request.name for request in requests if request.problem is not None)
     return [name if name in names else "unknown" for name in invalid]
+
+
+async def stored_answer(connection: Connection, turn_id: TurnId, step: int) -> StoredAnswer | None:
+    """Return the answer of a step that could not be claimed, if it has one."""
+    row = await connection.fetchrow(sql.STORED, turn_id, step)
+    if row is None or row["status"] != StepStatus.COMPLETED:
+        return None
+    calls = await connection.fetch(sql.CALLS_BEFORE, turn_id, step + 1)
+    return StoredAnswer(
+        attempt=row["attempt"],
+        stop_reason=row["stop_reason"] or "",
+        tool_calls=tuple(
+            RequestedCall(call["tool_call_id"], call["name"], call["approval"] == "ask")
+            for call in calls
+            if call["step"] == step
+        ),
+        usage=TokenUsage(
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            cache_read_tokens=row["cache_read_tokens"],
+            cache_write_tokens=row["cache_write_tokens"],
+        ),
+        cost_usd=row["cost_usd"],
+    )

@@ -33,6 +33,8 @@ def turn_from_row(row: TurnRow) -> Turn:
         assistant_message_id=None if answer_id is None else MessageId(answer_id),
         regenerates=None if row.regenerates is None else TurnId(row.regenerates),
         options=options_as_sent(row.options),
+        steers=None if row.steers is None else TurnId(row.steers),
+        joined_step=row.joined_step,
         error=_error_from_row(row),
         usage=TokenUsage.model_validate(row, from_attributes=True),
         cost_usd=row.cost_usd,

@@ -25,7 +25,7 @@ from services.database import Connection, Database
 from services.metrics import Purpose, count_charge, count_invalid_calls, count_step
 from services.models.context_windows import ContextWindows
 from services.models.pricing import Pricing
-from services.prompts.conversation import PromptMaterial
+from services.prompts.conversation import JoinedMessage, PromptMaterial
 from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
 from services.subscriptions.budget_alerts import ReachedBudgets, read_reached
@@ -35,10 +35,13 @@ from services.turns import step_statements as sql
 from services.turns.prompt_reading import read_prompt
 from services.turns.requested_calls import (
     RequestedCall,
+    StoredAnswer,
     ToolRequest,
     invalid_tools,
     store_requests,
+    stored_answer,
 )
+from services.turns.steering import PromptLimits, join_waiting
 
 _MAX_LOST: Final = 10
 """Attempts of a step that may die with their workers, e.g. in a deployment."""
@@ -61,13 +64,15 @@ class TurnStoppedError(Exception):
 class OverBudgetError(Exception):
     """What the attempt may cost does not fit what a budget has left.
 
-    `shortest` is what a short call would cost, in the unit of the budget.
+    `shortest` is what a short call would cost, in the unit of the budget; `joins` says that
+    messages were to join the turn with the attempt.
     """
 
-    def __init__(self, refusal: BudgetExceeded, *, shortest: Decimal) -> None:
+    def __init__(self, refusal: BudgetExceeded, *, shortest: Decimal, joins: bool = False) -> None:
         super().__init__("A budget is used up.")
         self.refusal = refusal
         self.shortest = shortest
+        self.joins = joins
 
 
 class AttemptsLostError(DefectError):
@@ -105,17 +110,6 @@ class Completed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """The stored result of a completed step."""
-
-    attempt: int
-    stop_reason: str
-    tool_calls: tuple[RequestedCall, ...]
-    usage: TokenUsage
-    cost_usd: Decimal
-
-
-@dataclass(frozen=True, slots=True)
 class NewAttempt:
     """An attempt that now holds its step; a turn of an earlier release has no `layers`.
 
@@ -144,6 +138,11 @@ class NewAttempt:
         """The event that announces the attempt to clients."""
         return StepEvent(step=self.key.step, attempt=self.key.attempt, model=self.model)
 
+    @property
+    def joined(self) -> list[JoinedMessage]:
+        """The messages that joined the turn before this step, with this attempt or an earlier."""
+        return [message for message in self.material.joined if message.step == self.key.step]
+
 
 class Abandoned(NamedTuple):
     """What an abandoned attempt was charged, and how many of the step failed at its model.
@@ -160,13 +159,17 @@ class Abandoned(NamedTuple):
 class Steps:
     """Stores the steps of turns. Every method is one transaction as the turn's user.
 
+    Units: `budget_tokens` is what a prompt may have before its turn's own steps.
     Errors: DatabaseUnavailableError.
     """
 
-    def __init__(self, database: Database, pricing: Pricing, windows: ContextWindows) -> None:
+    def __init__(
+        self, database: Database, pricing: Pricing, windows: ContextWindows, *, budget_tokens: int
+    ) -> None:
         self._database = database
         self._pricing = pricing
         self._windows = windows
+        self._budget_tokens = budget_tokens
 
     async def begin(
         self, call: CallModelInput, claim: Claim, *, max_tokens: int
@@ -174,10 +177,20 @@ class Steps:
         """Take over the step and open its ledger row, or return what is already stored.
 
         The row reserves what an answer of `max_tokens` costs, or a shorter one where a budget has
-        less left.
+        less left. Messages that wait to join the turn do, as far as they fit its model and budget.
         Errors: AttemptOvertakenError; TurnStoppedError and OverBudgetError, which leave the
         earlier text.
         """
+        try:
+            return await self._begin(call, claim, max_tokens=max_tokens, joins=True)
+        except OverBudgetError as error:
+            if not error.joins:
+                raise
+        return await self._begin(call, claim, max_tokens=max_tokens, joins=False)
+
+    async def _begin(
+        self, call: CallModelInput, claim: Claim, *, max_tokens: int, joins: bool
+    ) -> NewAttempt | StoredAnswer:
         turn = call.turn
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             # Before the claim, so that what is reserved is what will be sent.
@@ -185,6 +198,12 @@ class Steps:
             if prompt is None:
                 raise TurnStoppedError
             limit = int(self._windows.prompt_limit(call.model) / prompt.correction)
+            before = prompt
+            if joins and prompt.can_be_joined:
+                budget = int(self._budget_tokens / prompt.correction)
+                limits = PromptLimits(window_tokens=limit, budget_tokens=budget)
+                prompt = await join_waiting(connection, call, prompt, limits)
+            is_joined = prompt is not before
             material = fitted(prompt.material, limit_tokens=limit)
             estimate = ceil(tokens_in(material) * prompt.correction)
             cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=estimate))
@@ -208,12 +227,13 @@ class Steps:
                 raise TurnStoppedError
             reserved = reserved_from(begun)
             if begun["attempt"] is None or isinstance(reserved, Err):
-                stored = await _stored(connection, turn.turn_id, call.step)
-                if stored is not None:
+                stored = await stored_answer(connection, turn.turn_id, call.step)
+                if stored is not None and not is_joined:
                     return stored
                 if isinstance(reserved, Err):
                     shortest = at_most.shortest(reserved.error.unit)
-                    raise OverBudgetError(reserved.error, shortest=shortest)
+                    raise OverBudgetError(reserved.error, shortest=shortest, joins=is_joined)
+                # Nothing has joined then: the transaction is rolled back.
                 raise AttemptOvertakenError
             if begun["attempt"] > 1:
                 await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
@@ -333,30 +353,6 @@ class Steps:
 async def _reached(connection: Connection, attempt: NewAttempt) -> ReachedBudgets:
     """Return the budgets to report; those set since the attempt began can wait for the next one."""
     return await read_reached(connection, attempt.key.turn_id) if attempt.is_limited else ()
-
-
-async def _stored(connection: Connection, turn_id: TurnId, step: int) -> StoredAnswer | None:
-    """Return the answer of a step that could not be claimed, if it has one."""
-    row = await connection.fetchrow(sql.STORED, turn_id, step)
-    if row is None or row["status"] != StepStatus.COMPLETED:
-        return None
-    calls = await connection.fetch(sql.CALLS_BEFORE, turn_id, step + 1)
-    return StoredAnswer(
-        attempt=row["attempt"],
-        stop_reason=row["stop_reason"] or "",
-        tool_calls=tuple(
-            RequestedCall(call["tool_call_id"], call["name"], call["approval"] == "ask")
-            for call in calls
-            if call["step"] == step
-        ),
-        usage=TokenUsage(
-            input_tokens=row["input_tokens"],
-            output_tokens=row["output_tokens"],
-            cache_read_tokens=row["cache_read_tokens"],
-            cache_write_tokens=row["cache_write_tokens"],
-        ),
-        cost_usd=row["cost_usd"],
-    )
 
 
 async def _lose_older(connection: Connection, turn_id: TurnId, step: int, attempt: int) -> None:

@@ -104,15 +104,17 @@ SECTIONS: Final = (
     Section(
         "messages",
         "messages",
-        "SELECT id, chat_id, turn_id, parent_id, role, content, status, client_metadata, "
-        "structured, created_at FROM messages WHERE user_id = $1 ORDER BY chat_id, turn_id, id",
+        "SELECT id, chat_id, turn_id, parent_id, role, content, status, joined_step, "
+        "client_metadata, structured, created_at "
+        "FROM messages WHERE user_id = $1 ORDER BY chat_id, turn_id, id",
     ),
     Section(
         "turns",
         "turns",
-        "SELECT id, chat_id, user_message_id, assistant_message_id, regenerates, status, model, "
-        "prompt, options, error_code, error_message, input_tokens, output_tokens, "
-        "cache_read_tokens, cache_write_tokens, cost_usd, created_at, started_at, finished_at "
+        "SELECT id, chat_id, user_message_id, assistant_message_id, regenerates, steers, "
+        "joined_step, status, model, prompt, options, error_code, error_message, input_tokens, "
+        "output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, created_at, "
+        "started_at, finished_at "
         "FROM turns WHERE user_id = $1 ORDER BY id",
     ),
     Section(

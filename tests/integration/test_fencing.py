@@ -12,12 +12,12 @@ from schema.result import Ok
 from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 from services.events.writer import Appended, NotAppended, OvertakenError, stream_key
+from services.turns.requested_calls import StoredAnswer
 from services.turns.steps import (
     AttemptOvertakenError,
     Claim,
     NewAttempt,
     Steps,
-    StoredAnswer,
     TurnStoppedError,
 )
 from tests.fixtures.api_user import ApiUser, unique
@@ -56,7 +56,7 @@ async def running_turn(user: ApiUser, stack: Stack) -> TurnReference:
 
 def steps_of(stack: Stack) -> Steps:
     foundation = stack.foundation
-    return Steps(foundation.database, foundation.pricing, foundation.windows)
+    return Steps(foundation.database, foundation.pricing, foundation.windows, budget_tokens=100_000)
 
 
 async def finish(stack: Stack, turn: TurnReference) -> None:

@@ -150,7 +150,12 @@ def _activities(
     webhook = _alert_webhook(settings, tools.outgoing)
     budgets = BudgetAlerts(database, on_alert)
     model_calls = ModelCalls(
-        steps=Steps(database, foundation.pricing, foundation.windows),
+        steps=Steps(
+            database,
+            foundation.pricing,
+            foundation.windows,
+            budget_tokens=settings.prompt_tokens,
+        ),
         gateway=gateway,
         events=foundation.events,
         tools=tools.executor,

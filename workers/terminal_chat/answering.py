@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ from everturn_client import (
 )
 from everturn_client.streams import ConnectionState
 from workers.terminal_chat.approvals import AWAITING, ApprovalPrompt, Decision, how_to_decide
-from workers.terminal_chat.keyboard import interrupts_call, interrupts_raise
+from workers.terminal_chat.keyboard import interrupts_call, interrupts_raise, lines_call
 from workers.terminal_chat.screen import AnswerView, Screen
 from workers.terminal_chat.session import sentence_of
 
@@ -32,6 +32,9 @@ _NOTES: dict[ConnectionState, str] = {
 
 Ask: TypeAlias = Callable[[Callable[[ConnectionState], None]], AsyncTurnStream]
 """Asks for an answer and returns its stream, which reports changes of the connection."""
+
+Steer: TypeAlias = Callable[[str], AsyncTurnStream]
+"""Sends a message that is to join the running turn, and returns the stream of its own turn."""
 
 
 class TurnOutcome(StrEnum):
@@ -47,6 +50,7 @@ class Answering:
     """Asks for one answer and shows it until the turn is done.
 
     Without `approvals` there is no person to ask about tool calls: how to decide is shown instead.
+    With `steer`, what is typed meanwhile joins the turn; commands are kept in `commands` for later.
     """
 
     def __init__(
@@ -56,11 +60,15 @@ class Answering:
         ask: Ask,
         *,
         approvals: ApprovalPrompt | None = None,
+        steer: Steer | None = None,
     ) -> None:
+        self.commands: list[str] = []
         self.state = TurnState()
         self._client = client
         self._screen = screen
         self._approvals = approvals
+        self._steer = steer
+        self._steering: list[asyncio.Task[str | None]] = []
         self._asked: set[str] = set()
         self._stream = ask(lambda state: self._note(_NOTES[state]))
         self._opened = asyncio.Event()
@@ -78,7 +86,7 @@ class Answering:
             self._view = view
             self._following = asyncio.create_task(self._follow(view))
             try:
-                with interrupts_call(self.interrupt):
+                with self._typing(), interrupts_call(self.interrupt):
                     await self._following
             except asyncio.CancelledError:
                 if not self._left:
@@ -86,6 +94,12 @@ class Answering:
             finally:
                 await self._end_stopping()
         return self._outcome()
+
+    async def unanswered(self) -> list[str]:
+        """Return the turns of messages that came too late to join this one."""
+        sent = await asyncio.gather(*self._steering)
+        joined = {event.turn_id for event in self.state.joined.values()}
+        return [turn_id for turn_id in sent if turn_id is not None and turn_id not in joined]
 
     def interrupt(self) -> None:
         """Stop the turn and keep following it; the second time, leave at once."""
@@ -97,6 +111,30 @@ class Answering:
         else:
             self._left = True
             self._following.cancel()
+
+    def _typing(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._steer is None else lines_call(self._take_line)
+
+    def _take_line(self, line: str | None) -> None:
+        if line is None:
+            self.commands.append("/quit")
+        elif line.startswith("/"):
+            self.commands.append(line)
+        elif line:
+            self._steering.append(asyncio.create_task(self._send(line)))
+
+    async def _send(self, content: str) -> str | None:
+        """Send a message that is to join the turn; return its own turn, or None if it failed."""
+        await self._opened.wait()
+        if self._steer is None:
+            return None
+        try:
+            async with self._steer(content) as sent:
+                self._screen.line(f"↪ {content}", style="dim")
+                return sent.turn_id
+        except EverturnError as error:
+            self._screen.line(f"Not sent: {sentence_of(error)}", style="red")
+            return None
 
     async def _follow(self, view: AnswerView) -> None:
         async with self._stream as stream:

@@ -17,7 +17,7 @@ from everturn_client import (
 )
 from everturn_client.calls import UNSET, Maybe
 from everturn_client.streams import ConnectionState
-from workers.terminal_chat.answering import Answering, TurnOutcome
+from workers.terminal_chat.answering import Answering, Ask, TurnOutcome
 from workers.terminal_chat.approvals import ApprovalPrompt
 from workers.terminal_chat.credentials import TerminalError
 from workers.terminal_chat.screen import shortened
@@ -37,7 +37,8 @@ _HELP = """\
 /branches list the branches of this chat, /branch N continues one of them
 /model M  ask model M from now on
 /quit     leave (Ctrl-C and Ctrl-D do, too)
-During an answer, Ctrl-C stops it, and a second Ctrl-C leaves at once.
+During an answer, a line that you type joins it before its next step, or is answered next.
+Ctrl-C stops the answer, and a second Ctrl-C leaves at once.
 A tool that needs your approval asks before it runs."""
 _LISTED_CHATS = 20
 _RECALLED_MESSAGES = 6
@@ -60,6 +61,7 @@ class Conversation:
         self._chat: Chat | None = None
         self._listed: list[Chat] = []
         self._branches: list[Message] = []
+        self._typed_ahead: list[str] = []
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": self._show_help,
             "/new": self._start_chat,
@@ -110,7 +112,7 @@ class Conversation:
     def _ask(self, chat_id: str, ask: _Ask) -> TurnOutcome:
         self._branches = []
         try:
-            return self._call(lambda: asyncio.run(self._answer(ask)))
+            return self._call(lambda: asyncio.run(self._answer(chat_id, ask)))
         except StreamInterruptedError:
             raise TerminalError(
                 "The connection was lost. The turn continues: "
@@ -123,7 +125,8 @@ class Conversation:
         self._screen.line(f"{title} · /help lists the commands", style="dim")
         while True:
             try:
-                line = self._keyboard.ask("> ")
+                ahead = self._typed_ahead
+                line = ahead.pop(0) if ahead else self._keyboard.ask("> ")
                 if line is None or line.strip() == "/quit":
                     return 0
                 outcome = self._serve(line.strip())
@@ -132,18 +135,44 @@ class Conversation:
             if outcome is TurnOutcome.LEFT:
                 return INTERRUPTED
 
-    async def _answer(self, ask: _Ask) -> TurnOutcome:
-        prompt = ApprovalPrompt(self._screen, self._keyboard) if self._keyboard.attended else None
+    async def _answer(self, chat_id: str, ask: _Ask) -> TurnOutcome:
+        """Show the answer, and those to messages that were typed meanwhile and didn't join it."""
+        is_attended = self._keyboard.attended
+        prompt = ApprovalPrompt(self._screen, self._keyboard) if is_attended else None
         async with AsyncEverturn(
             self._session.url,
             token_store=self._session.credentials,
             max_retries=_STREAM_RETRIES,
             max_retry_after_s=5.0,
         ) as client:
-            answering = Answering(
-                client, self._screen, lambda changed: ask(client, changed), approvals=prompt
-            )
-            return await answering.run()
+
+            def steer(content: str) -> AsyncTurnStream:
+                content = content.encode(errors="replace").decode()
+                return client.messages.stream(
+                    chat_id, content=content, model=self._model, if_busy="steer"
+                )
+
+            async def answer(ask: Ask) -> tuple[TurnOutcome, list[str]]:
+                answering = Answering(
+                    client,
+                    self._screen,
+                    ask,
+                    approvals=prompt,
+                    steer=steer if is_attended else None,
+                )
+                outcome = await answering.run()
+                self._typed_ahead += answering.commands
+                is_left = outcome is TurnOutcome.LEFT
+                return outcome, [] if is_left else await answering.unanswered()
+
+            outcome, waiting = await answer(lambda changed: ask(client, changed))
+            while waiting:
+                turn_id = waiting.pop(0)
+                outcome, more = await answer(
+                    lambda changed: client.turns.events(turn_id, on_connection=changed)  # noqa: B023 -- opened in this round
+                )
+                waiting += more
+            return outcome
 
     def _serve(self, line: str) -> TurnOutcome | None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,8 @@ from types import FrameType
 from typing import Any
 
 from pydantic import SecretStr
+
+_LONGEST_LINE = 64 * 1024
 
 
 class Keyboard:
@@ -52,6 +55,28 @@ class Keyboard:
         sys.stderr.write(prompt)
         sys.stderr.flush()
         return ""
+
+
+@contextmanager
+def lines_call(callback: Callable[[str | None], None]) -> Iterator[None]:
+    """Call `callback` on the running loop with each line that is typed within the block.
+
+    A terminal hands over one line at a time; what follows stays for the next question. None is the
+    end of the input.
+    """
+    loop, typed = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def on_line() -> None:
+        line = os.read(typed, _LONGEST_LINE)
+        if not line:
+            loop.remove_reader(typed)
+        callback(line.decode(errors="replace").strip() if line else None)
+
+    loop.add_reader(typed, on_line)
+    try:
+        yield
+    finally:
+        loop.remove_reader(typed)
 
 
 @contextmanager

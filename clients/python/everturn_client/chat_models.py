@@ -43,6 +43,14 @@ class ThinkingPart(Resource):
     text: str
 
 
+class JoinedMessagePart(Resource):
+    """A message that joined the turn here, before the step; it is listed before the answer."""
+
+    type: Literal["joined_message"] = "joined_message"
+    message_id: str
+    step: int
+
+
 class ToolCallPart(Resource):
     """A tool call and what it cost.
 
@@ -81,7 +89,7 @@ class UnknownPart(Resource):
     type: str
 
 
-_PARTS: Final = frozenset({"text", "thinking", "tool_call", "attachment"})
+_PARTS: Final = frozenset({"text", "thinking", "tool_call", "attachment", "joined_message"})
 
 
 def _kind_of_part(value: Any) -> str:  # noqa: ANN401 -- pydantic hands over anything
@@ -94,6 +102,7 @@ MessagePart: TypeAlias = Annotated[
     | Annotated[ThinkingPart, Tag("thinking")]
     | Annotated[ToolCallPart, Tag("tool_call")]
     | Annotated[AttachmentPart, Tag("attachment")]
+    | Annotated[JoinedMessagePart, Tag("joined_message")]
     | Annotated[UnknownPart, Tag("unknown")],
     Discriminator(_kind_of_part),
 ]
@@ -119,7 +128,8 @@ class Message(Resource):
 
     It follows the message `parent_id`, if any. `sibling_ids` are all messages in its place, itself
     included: the versions of a question, or the answers to it. They are None unless asked for.
-    `parts` are None in a `done` event, whose events were the parts.
+    `parts` are None in a `done` event, whose events were the parts. `joined_step` is the step
+    before which it joined its turn.
     """
 
     id: str
@@ -139,6 +149,7 @@ class Message(Resource):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    joined_step: int | None = None
     sibling_ids: list[str] | None = None
 
 
@@ -146,6 +157,7 @@ class Turn(Resource):
     """One answer of the model.
 
     `status` is `queued`, `running`, `awaiting_approval`, `completed`, `failed` or `cancelled`.
+    Its message was to join the turn `steers`, and did if there is a `joined_step`.
     """
 
     id: str
@@ -155,6 +167,8 @@ class Turn(Resource):
     user_message_id: str
     assistant_message_id: str | None = None
     regenerates: str | None = None
+    steers: str | None = None
+    joined_step: int | None = None
     error: TurnError | None = None
     usage: TokenUsage
     cost_usd: Decimal

@@ -95,6 +95,16 @@ class TurnEvent(EventModel):
     chat_id: str | None = None
     status: str | None = None
     user_message_id: str | None = None
+    steers: str | None = None
+
+
+class MessageJoinedEvent(EventModel):
+    """A message joined the turn before the step; `turn_id` is the turn that it was sent with."""
+
+    type: Literal["message_joined"] = "message_joined"
+    step: int
+    message_id: str
+    turn_id: str | None = None
 
 
 class StepEvent(EventModel):
@@ -172,13 +182,17 @@ class ErrorEvent(EventModel):
 
 
 class DoneEvent(EventModel):
-    """The end of the turn: `completed`, `failed` or `cancelled`. Always last, exactly once."""
+    """The end of the turn: `completed`, `failed` or `cancelled`. Always last, exactly once.
+
+    With `joined_turn_id` the message joined that turn, which answers it.
+    """
 
     type: Literal["done"] = "done"
     status: str
     assistant_message: Message | None = None
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
+    joined_turn_id: str | None = None
 
 
 class UnknownEvent(EventModel):
@@ -189,7 +203,10 @@ class UnknownEvent(EventModel):
 
 
 _KNOWN: Final = frozenset(
-    {"turn", "step", "delta", "tool_call", "usage", "notice", "error", "done"}
+    {
+        *("turn", "message_joined", "step", "delta", "tool_call", "usage", "notice"),
+        *("error", "done"),
+    }
 )
 
 
@@ -200,6 +217,7 @@ def _kind(value: Any) -> str:  # noqa: ANN401 -- pydantic hands over anything
 
 Event: TypeAlias = Annotated[
     Annotated[TurnEvent, Tag("turn")]
+    | Annotated[MessageJoinedEvent, Tag("message_joined")]
     | Annotated[StepEvent, Tag("step")]
     | Annotated[DeltaEvent, Tag("delta")]
     | Annotated[ToolCallEvent, Tag("tool_call")]
@@ -239,10 +257,11 @@ class StepText:
 
 @dataclass
 class TurnState:
-    """One turn, reduced from the events so far."""
+    """One turn, reduced from the events so far; `joined` has the messages that joined it, by id."""
 
     steps: dict[int, StepText] = field(default_factory=dict)
     tool_calls: dict[str, ToolCallEvent] = field(default_factory=dict)
+    joined: dict[str, MessageJoinedEvent] = field(default_factory=dict)
     notices: list[NoticeEvent] = field(default_factory=list)
     turn_id: str = ""
     status: str | None = None
@@ -271,6 +290,8 @@ class TurnState:
         match event:
             case StepEvent():
                 self._start(event)
+            case MessageJoinedEvent():
+                self.joined[event.message_id] = event
             case DeltaEvent():
                 self._append(event)
             case ToolCallEvent():

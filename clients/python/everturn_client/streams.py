@@ -55,7 +55,10 @@ _STEADY_S: Final = 10.0
 
 
 class TurnResult(Resource):
-    """The result of a turn. `status` is `completed` or `cancelled`."""
+    """The result of a turn. `status` is `completed` or `cancelled`.
+
+    With `joined_turn_id` the message joined that turn, which answers it: see `turns.events`.
+    """
 
     turn_id: str
     status: str
@@ -63,6 +66,7 @@ class TurnResult(Resource):
     message: Message | None = None
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
+    joined_turn_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +174,7 @@ class Follower:
             message=done.assistant_message,
             usage=done.usage,
             cost_usd=done.cost_usd,
+            joined_turn_id=done.joined_turn_id,
         )
 
     def raise_if_failed(self) -> None:
