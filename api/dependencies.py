@@ -17,6 +17,7 @@ from api.service_groups import (
 )
 from api.temporal_gateway import TemporalGateway
 from services.chats import ChatService
+from services.feedback import FeedbackService
 from services.messages import MessageService
 from services.prompts.service import PromptService
 
@@ -45,6 +46,7 @@ Accounts = Annotated[AccountServices, _part(lambda services: services.accounts)]
 Subscriptions = Annotated[SubscriptionServices, _part(lambda services: services.subscriptions)]
 Chats = Annotated[ChatService, _part(lambda services: services.chats)]
 Messages = Annotated[MessageService, _part(lambda services: services.messages)]
+FeedbackOnAnswers = Annotated[FeedbackService, _part(lambda services: services.feedback)]
 Turns = Annotated[TurnServices, _part(lambda services: services.turns)]
 Memories = Annotated[MemoryServices, _part(lambda services: services.memories)]
 Knowledge = Annotated[KnowledgeServices, _part(lambda services: services.knowledge)]

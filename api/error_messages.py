@@ -12,9 +12,10 @@ from schema.errors import MESSAGES, ErrorCode
 from services.auth.email_verification import VerificationRefusal
 from services.auth.password_reset import ResetRefusal
 from services.auth.service import SignInRefusal
+from services.feedback import FeedbackRefusal
 from services.knowledge.versions import PublicationRefusal, VersionRefusal
 from services.memories.service import MemoryRefusal
-from services.messages import BranchRefusal
+from services.messages import BranchRefusal, ListRefusal
 from services.outgoing.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from services.prompts.service import PromptRefusal
 from services.resources import Conflict, ToolRefusal, Unreachable
@@ -167,6 +168,13 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
             ErrorCode.TURN_IN_PROGRESS,
             "A turn is in progress on this branch. Wait for it, or cancel it.",
         ),
+    },
+    ListRefusal: {
+        ListRefusal.UNKNOWN_BEFORE: _invalid("query.before", "Not a message of this chat."),
+        ListRefusal.UNKNOWN_AFTER: _invalid("query.after", "Not a message of this chat."),
+    },
+    FeedbackRefusal: {
+        FeedbackRefusal.NOT_AN_ANSWER: _conflict("Only answers take feedback."),
     },
     RegenerationRefusal: {
         RegenerationRefusal.BUSY: Problem(

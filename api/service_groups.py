@@ -16,6 +16,7 @@ from services.database import Database
 from services.erasure import Erasure
 from services.events.feed import EventFeed
 from services.events.open_streams import OpenStreams
+from services.feedback import FeedbackService
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
 from services.knowledge.service import KnowledgeService
@@ -26,6 +27,7 @@ from services.memories.service import MemoryService
 from services.messages import MessageService
 from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimitService
+from services.subscriptions.offered_models import OfferedModels
 from services.subscriptions.overrides import BudgetOverrides
 from services.subscriptions.plans import PlanService
 from services.subscriptions.service import SubscriptionService
@@ -73,6 +75,7 @@ class SubscriptionServices:
     plans: PlanService
     assignments: SubscriptionService
     overrides: BudgetOverrides
+    models: OfferedModels
     usage: SubscriptionUsageService
     reports: UsageReports
 
@@ -147,6 +150,7 @@ class ApiServices:
     subscriptions: SubscriptionServices
     chats: ChatService
     messages: MessageService
+    feedback: FeedbackService
     turns: TurnServices
     memories: MemoryServices
     knowledge: KnowledgeServices

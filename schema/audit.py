@@ -34,6 +34,7 @@ class AuditAction(StrEnum):
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
     CHAT_DELETED = "chat.deleted"
+    FEEDBACK_READ = "feedback.read"
     MESSAGE_DELETED = "message.deleted"
     MEMORY_DELETED = "memory.deleted"
     DOCUMENT_DELETED = "document.deleted"

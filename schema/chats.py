@@ -6,10 +6,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from schema.feedback import Feedback
 from schema.ids import ChatId, MessageId, TurnId
 from schema.message_parts import Citation, MessagePart
 from schema.turn_options import TurnOptions
-from schema.turns import IfBusy, TurnError
+from schema.turns import IfBusy, TurnError, TurnStatus
 from schema.usage import TokenUsage
 from schema.wire import (
     ChangeModel,
@@ -41,18 +42,62 @@ class MessageStatus(StrEnum):
     FAILED = "failed"
 
 
+class LastMessage(WireModel):
+    """The message that ends the current branch; `text` is how it begins."""
+
+    id: MessageId
+    role: MessageRole
+    text: str
+    created_at: Timestamp
+
+
+class ActiveTurn(WireModel):
+    """The turn that runs or waits in a chat."""
+
+    id: TurnId
+    status: TurnStatus
+
+
+class Mark(WireModel):
+    """A place in an excerpt, from `start` up to `end`. Units: Unicode code points."""
+
+    start: int
+    end: int
+
+
+class ChatHit(WireModel):
+    """Where a search found its words: in a message, or in the title if `messageId` is null."""
+
+    message_id: MessageId | None
+    role: MessageRole | None
+    excerpt: str
+    marks: list[Mark]
+
+
 class Chat(VersionedModel):
     """A conversation of one user; `leafId` is the last message of its current branch.
 
     `title` is null until its user or, after the first answer, a model has given it one.
+    `updatedAt` is when its last message was sent or answered.
     """
 
     id: ChatId
     title: str | None
     archived: bool
+    pinned: bool
+    tags: list[str]
     leaf_id: MessageId | None
+    last_message: LastMessage | None
+    active_turn: ActiveTurn | None
     created_at: Timestamp
     updated_at: Timestamp
+    hits: Annotated[
+        list[ChatHit] | None,
+        Field(
+            exclude_if=lambda hits: hits is None,
+            description="Where `q` was found: in the title, then in the newest messages.",
+        ),
+    ] = None
 
 
 class MessageOutline(WireModel):
@@ -111,6 +156,7 @@ class Message(MessageOutline):
         description="What it consists of, in order: for an answer, each step's text and then its "
         "tool calls."
     )
+    feedback: Feedback | None = None
     sibling_ids: Annotated[list[MessageId] | None, Field(exclude_if=lambda ids: ids is None)] = None
 
 
@@ -125,6 +171,19 @@ Branch = Annotated[
         "current branch."
     ),
 ]
+
+
+class MessageFilter(FilterModel):
+    """Which messages of a chat are listed."""
+
+    branch: Branch = None
+    before: Annotated[
+        MessageId | None, Field(description="Only messages before this one in the conversation.")
+    ] = None
+    after: Annotated[
+        MessageId | None, Field(description="Only messages after this one in the conversation.")
+    ] = None
+    siblings: Annotated[bool, Field(description="Whether to add `siblingIds`.")] = False
 
 
 class MessageSort(StrEnum):
@@ -156,20 +215,39 @@ class ArchivedFilter(StrEnum):
     ANY = "any"
 
 
+Tag = Annotated[
+    VisibleText, AfterValidator(str.strip), Field(min_length=1, max_length=50, examples=["travel"])
+]
+
+
 class ChatFilter(FilterModel):
     """Filters for a list of chats."""
 
+    q: Annotated[
+        VisibleText | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="Filter by words, or parts of words, that the title or a message has all.",
+        ),
+    ] = None
     search: Annotated[
         StorableText | None,
         Field(
             min_length=1,
             max_length=200,
-            description="Filter by words in the title or the messages.",
+            description="The old name of `q`.",
+            json_schema_extra={"deprecated": True},
         ),
     ] = None
     archived: Annotated[
         ArchivedFilter, Field(description="Filter by archived; `any` lists all chats.")
     ] = ArchivedFilter.FALSE
+    pinned: Annotated[bool | None, Field(description="Filter by pinned.")] = None
+    tag: Annotated[
+        list[Tag],
+        Field(default_factory=list, max_length=20, description="Repeat to match all of them."),
+    ]
 
 
 class CreateChatRequest(RequestModel):
@@ -178,11 +256,21 @@ class CreateChatRequest(RequestModel):
     title: ChatTitle | None = None
 
 
+def _distinct(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tags))
+
+
 class ChangeChatRequest(ChangeModel):
-    """A new title, or whether the chat is archived."""
+    """A new title or tags, or whether the chat is archived or pinned."""
 
     title: ChatTitle = unset()
     archived: bool = unset()
+    pinned: bool = unset()
+    tags: Annotated[
+        tuple[Tag, ...],
+        AfterValidator(_distinct),
+        Field(strict=False, max_length=20, description="All tags; an empty list removes them."),
+    ] = unset()
 
 
 class ChooseLeafRequest(RequestModel):

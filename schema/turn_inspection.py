@@ -1,9 +1,9 @@
-"""Turns as administrators see them, with all details."""
+"""Turns in their owners' lists, and as administrators see them, with all details."""
 
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from schema.chats import Message
 from schema.errors import ErrorCode
@@ -11,7 +11,7 @@ from schema.ids import ChatId, TurnId, UserId
 from schema.time_ranges import TimeRange
 from schema.turns import StepStatus, ToolCallDecision, ToolCallStatus, Turn, TurnStatus
 from schema.usage import TokenUsage
-from schema.wire import StorableText, Timestamp, Usd, WireModel
+from schema.wire import FilterModel, StorableText, Timestamp, Usd, WireModel
 
 
 class TurnSort(StrEnum):
@@ -19,6 +19,40 @@ class TurnSort(StrEnum):
 
     CREATED = "createdAt"
     CREATED_LAST = "-createdAt"
+
+
+class OwnTurnFilter(FilterModel):
+    """Filters for a list of one's own turns."""
+
+    status: Annotated[
+        list[TurnStatus],
+        Field(
+            default_factory=list,
+            max_length=len(TurnStatus),
+            description="Repeat to match any of several, e.g. `running` and `awaiting_approval`.",
+        ),
+    ]
+
+
+class PendingToolCall(WireModel):
+    """A tool call that awaits approval; of a very long `input` only the size is given."""
+
+    tool_call_id: str
+    step: int
+    name: str
+    input: dict[str, JsonValue] | None
+    input_bytes: int | None = None
+    created_at: Timestamp
+    expires_at: Timestamp = Field(description="Without a decision by then, it is denied.")
+
+
+class ListedTurn(Turn):
+    """A turn in its owner's list."""
+
+    pending_tool_calls: list[PendingToolCall] = Field(
+        description="The tool calls that await approval; decide about each at "
+        "`/turns/{id}/approvals/{toolCallId}`."
+    )
 
 
 class TurnFilter(TimeRange):

@@ -1,40 +1,55 @@
 """Chats as their owners use them: created, listed, searched, renamed, archived, deleted."""
 
+from functools import cache
+from types import SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, delete, exists, or_
-from sqlmodel import col, select
+from sqlalchemy import ARRAY, Boolean, Text, Uuid, bindparam, delete, literal_column
+from sqlalchemy import select as select_columns
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
 from schema.chats import (
+    ActiveTurn,
     ArchivedFilter,
     ChangeChatRequest,
     Chat,
     ChatFilter,
     ChatSort,
     CreateChatRequest,
+    LastMessage,
 )
 from schema.ids import ChatId, MessageId, new_id
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
-from schema.tables import ChatRow, MessageRow, TurnRow
+from schema.tables import ChatRow, TurnRow
 from schema.tables.columns import utc_now
 from services.audit import record
+from services.chat_search import (
+    NO_WORDS,
+    SearchedWords,
+    SearchForm,
+    hits_of_words,
+    holds_words,
+    words_of,
+)
 from services.database import Database
-from services.database.queries import Listing, Order, by_id, contains_searched
+from services.database.queries import CompiledQuery, Filter, Listing, Order
 from services.erasure import DeletedTurns, ask_for_erasure
 from services.resources import (
     Conflict,
     Unreachable,
     Versions,
     create_once,
-    touch,
     version_matches,
     why_unreachable,
 )
+
+_EXCERPT_CHARS: Final = 200
+"""How much of a chat's last message a list shows."""
 
 _ORDERS: Final = {
     ChatSort.CREATED: Order("createdAt", (col(ChatRow.id),)),
@@ -46,19 +61,39 @@ _ORDERS: Final = {
     ChatSort.TITLE: Order("title", (col(ChatRow.title), col(ChatRow.id))),
     ChatSort.TITLE_LAST: Order("-title", (col(ChatRow.title), col(ChatRow.id)), descending=True),
 }
+_LAST_MESSAGE: Final = f"""
+(SELECT jsonb_build_object('id', id, 'role', role, 'text', left(content, {_EXCERPT_CHARS}),
+                           'created_at', created_at)
+ FROM messages WHERE messages.id = chats.leaf_id)
+"""  # noqa: S608 -- a number
+_ACTIVE_TURN: Final = """
+(SELECT jsonb_build_object('id', id, 'status', status)
+ FROM turns WHERE turns.chat_id = chats.id AND turns.active)
+"""
+_SHOWN: Final[Any] = select_columns(
+    ChatRow,
+    literal_column(_LAST_MESSAGE).label("last_message"),
+    literal_column(_ACTIVE_TURN).label("active_turn"),
+)
 _IS_ARCHIVED: Final = col(ChatRow.archived_at).is_not(None)
-_IN_MESSAGES: Final = exists().where(
-    col(MessageRow.chat_id) == col(ChatRow.id),
-    contains_searched(MessageRow.content),
+_IS_PINNED: Final = col(ChatRow.pinned_at).is_not(None)
+_FILTERS: Final[dict[str, Filter]] = {
+    "archived": {ArchivedFilter.TRUE: _IS_ARCHIVED, ArchivedFilter.FALSE: ~_IS_ARCHIVED},
+    "pinned": {True: _IS_PINNED, False: ~_IS_PINNED},
+    "tag": col(ChatRow.tags).op("@>", return_type=Boolean())(bindparam("tag", type_=ARRAY(Text))),
+}
+_CHAT: Final[CompiledQuery[Any]] = CompiledQuery(
+    _SHOWN.where(col(ChatRow.id) == bindparam("id", type_=Uuid))
 )
-_CHATS: Final = Listing(
-    select(ChatRow).where(col(ChatRow.user_id) == bindparam("owner_id", type_=Uuid)),
-    {
-        "archived": {ArchivedFilter.TRUE: _IS_ARCHIVED, ArchivedFilter.FALSE: ~_IS_ARCHIVED},
-        "search": or_(contains_searched(ChatRow.title), _IN_MESSAGES),
-    },
-)
-_CHAT: Final = by_id(ChatRow)
+
+
+@cache
+def _listing(form: SearchForm | None) -> Listing[Any]:
+    """Return the listing of the actor's chats; those that hold a search's words say where."""
+    owned = _SHOWN.where(col(ChatRow.user_id) == bindparam("owner_id", type_=Uuid))
+    if form is None:
+        return Listing(owned, _FILTERS)
+    return Listing(owned.where(holds_words(form)).add_columns(hits_of_words(form)), _FILTERS)
 
 
 class ChatService:
@@ -79,7 +114,7 @@ class ChatService:
         async def create(session: AsyncSession) -> Result[Chat, Conflict]:
             session.add(row)
             await session.flush()
-            return Ok(chat_from_row(row))
+            return Ok(_empty_chat(row))
 
         return await create_once(
             self._database,
@@ -98,32 +133,34 @@ class ChatService:
 
         Errors: InvalidCursorError.
         """
-        wanted = {**vars(chosen), "owner_id": actor.user_id}
+        searched = words_of(chosen.q or chosen.search or "")
+        wanted = {
+            "archived": chosen.archived,
+            "pinned": chosen.pinned,
+            "tag": chosen.tag or None,
+            "owner_id": actor.user_id,
+            **searched.parameters,
+        }
+        listing = _listing(searched.form)
         async with self._database.statements(actor) as connection:
-            rows = await _CHATS.read(connection, page, _ORDERS[sort], wanted)
-        return rows.map(chat_from_row)
+            rows = await listing.read(connection, page, _ORDERS[sort], wanted)
+        return rows.map(lambda row: _chat_from_row(row, searched))
 
     async def get(self, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
         """Return one chat."""
-        async with self._database.statements(actor) as connection:
-            row = await _CHAT.first(connection, id=chat_id)
-        if row is None:
-            return Err(await why_unreachable(self._database, ChatRow, chat_id))
-        return Ok(chat_from_row(row))
+        return await get_chat(self._database, actor, chat_id)
 
     async def change(
         self, actor: Actor, chat_id: ChatId, request: ChangeChatRequest, *, versions: Versions
     ) -> Result[Chat, Conflict | Unreachable]:
-        """Rename, archive or unarchive a chat, if its version is one of `versions`."""
+        """Rename, archive, pin or tag a chat, if its version is one of `versions`."""
         async with self._database.transaction(actor) as session:
             row = await session.get(ChatRow, chat_id, with_for_update=True)
             if row is not None:
                 if not version_matches(row.version, versions):
                     return Err(Conflict.VERSION_CHANGED)
                 _apply(row, request.changes())
-                await session.flush()
-                return Ok(chat_from_row(row))
-        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+        return await self.get(actor, chat_id)
 
     async def delete(self, actor: Actor, chat_id: ChatId) -> Result[DeletedTurns, Unreachable]:
         """Delete a chat and its messages; return its turns, whose streams are yet to be erased."""
@@ -137,22 +174,53 @@ class ChatService:
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
 
-def chat_from_row(row: ChatRow) -> Chat:
+async def get_chat(database: Database, actor: Actor, chat_id: ChatId) -> Result[Chat, Unreachable]:
+    """Return one chat."""
+    async with database.statements(actor) as connection:
+        row = await _CHAT.first(connection, id=chat_id)
+    if row is None:
+        return Err(await why_unreachable(database, ChatRow, chat_id))
+    return Ok(_chat_from_row(row))
+
+
+def _chat_from_row(row: Any, searched: SearchedWords = NO_WORDS) -> Chat:  # noqa: ANN401 -- a row of _SHOWN
     """Return the chat that the row holds."""
+    last, active = row.last_message, row.active_turn
     return Chat(
         id=ChatId(row.id),
         title=row.title or None,
         archived=row.archived_at is not None,
+        pinned=row.pinned_at is not None,
+        tags=row.tags,
         leaf_id=None if row.leaf_id is None else MessageId(row.leaf_id),
+        last_message=None
+        if last is None
+        else LastMessage(**{**last, "text": _begin(last["text"])}),
+        active_turn=None if active is None else ActiveTurn(**active),
         version=row.version,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        hits=None if searched.form is None else searched.hits(row.title, row.hits),
     )
 
 
+def _empty_chat(row: ChatRow) -> Chat:
+    return _chat_from_row(SimpleNamespace(**row.model_dump(), last_message=None, active_turn=None))
+
+
+def _begin(text: str) -> str:
+    """Return how a message begins, in one line."""
+    return " ".join(text.split())
+
+
 def _apply(row: ChatRow, changes: dict[str, Any]) -> None:
+    """Change what is shown of a chat; this is not when it was last used."""
     if "title" in changes:
         row.title = changes["title"]
+    if "tags" in changes:
+        row.tags = list(changes["tags"])
     if "archived" in changes:
         row.archived_at = (row.archived_at or utc_now()) if changes["archived"] else None
-    touch(row)
+    if "pinned" in changes:
+        row.pinned_at = (row.pinned_at or utc_now()) if changes["pinned"] else None
+    row.version += 1

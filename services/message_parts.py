@@ -17,6 +17,7 @@ from sqlalchemy import select as select_columns
 from schema.chats import Message, MessageOutline, MessageRole
 from schema.contexts import SourceType
 from schema.errors import RETRYABLE, ErrorCode
+from schema.feedback import Feedback
 from schema.message_parts import (
     Citation,
     CitationType,
@@ -103,7 +104,15 @@ CASE WHEN messages.role = '{MessageRole.ASSISTANT}' THEN jsonb_build_object(
 OUTLINED: Final[Any] = select_columns(MessageRow, literal_column(OUTLINE).label("outline"))
 """The query of messages without their parts."""
 
-SHOWN: Final[Any] = OUTLINED.add_columns(literal_column(PARTS).label("parts"))
+_FEEDBACK: Final = """
+(SELECT jsonb_build_object('rating', rating, 'reason', reason, 'text', text,
+                           'created_at', created_at, 'updated_at', updated_at)
+ FROM feedback WHERE feedback.message_id = messages.id)
+"""
+
+SHOWN: Final[Any] = OUTLINED.add_columns(
+    literal_column(PARTS).label("parts"), literal_column(_FEEDBACK).label("feedback")
+)
 """The query of messages with their parts."""
 
 
@@ -114,8 +123,12 @@ def outline_from_row(row: Any) -> MessageOutline:  # noqa: ANN401 -- a row of OU
 
 def message_from_row(row: Any) -> Message:  # noqa: ANN401 -- a row of SHOWN
     """Return the message with its parts."""
-    siblings = getattr(row, "sibling_ids", None)
-    return Message(**_outlined(row), parts=list(_parts(row)), sibling_ids=siblings)
+    return Message(
+        **_outlined(row),
+        parts=list(_parts(row)),
+        feedback=None if row.feedback is None else Feedback(**row.feedback),
+        sibling_ids=getattr(row, "sibling_ids", None),
+    )
 
 
 def _outlined(row: Any) -> dict[str, Any]:  # noqa: ANN401 -- as above

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, and_, bindparam, delete, func, or_, update
+from sqlalchemy import ColumnElement, Uuid, and_, bindparam, delete, func, or_, tuple_, update
 from sqlalchemy import select as select_columns
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
@@ -19,15 +19,21 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
-from schema.chats import ALL_BRANCHES, Branch, Chat, Message, MessageSort
+from schema.chats import (
+    ALL_BRANCHES,
+    Chat,
+    Message,
+    MessageFilter,
+    MessageSort,
+)
 from schema.ids import ChatId, MessageId, TurnId
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, MessageRow, StepRow, TurnContextRow, TurnRow
 from schema.turns import TurnStatus
 from services.audit import record
-from services.chats import chat_from_row
-from services.database import Database
+from services.chats import get_chat
+from services.database import Connection, Database
 from services.database.queries import CompiledQuery, Listing, Order, by_id
 from services.erasure import DeletedTurns, ask_for_erasure, request_erasure
 from services.message_parts import SHOWN, message_from_row
@@ -65,7 +71,13 @@ def _siblings() -> ColumnElement[list[UUID]]:
     ).scalar_subquery()
 
 
+def _place(name: str) -> Any:  # noqa: ANN401 -- a tuple of parameters
+    """Return the place of a message in the order, as parameters of this name."""
+    return tuple_(bindparam(f"{name}_turn_id", type_=Uuid), bindparam(f"{name}_id", type_=Uuid))
+
+
 _CHAT: Final = by_id(ChatRow)
+_PLACES: Final = "SELECT id, turn_id FROM messages WHERE chat_id = $1 AND id = ANY($2::uuid[])"
 _LISTED: Final[Any] = SHOWN.add_columns(_siblings().label("sibling_ids"))
 _MESSAGE: Final[CompiledQuery[Any]] = CompiledQuery(
     _LISTED.where(col(MessageRow.id) == bindparam("message_id", type_=Uuid))
@@ -73,7 +85,11 @@ _MESSAGE: Final[CompiledQuery[Any]] = CompiledQuery(
 _MESSAGES, _WITH_SIBLINGS = (
     Listing(
         query.where(col(MessageRow.chat_id) == bindparam("chat_id", type_=Uuid)),
-        {"leaf_id": col(MessageRow.id).in_(_tree(bindparam("leaf_id", type_=Uuid), down=False))},
+        {
+            "leaf_id": col(MessageRow.id).in_(_tree(bindparam("leaf_id", type_=Uuid), down=False)),
+            "before_id": tuple_(*_IN_ORDER) < _place("before"),
+            "after_id": tuple_(*_IN_ORDER) > _place("after"),
+        },
     )
     for query in (SHOWN, _LISTED)
 )
@@ -86,6 +102,13 @@ class BranchRefusal(StrEnum):
     BUSY = "busy"
 
 
+class ListRefusal(StrEnum):
+    """Why messages can't be listed from a message on."""
+
+    UNKNOWN_BEFORE = "unknown_before"
+    UNKNOWN_AFTER = "unknown_after"
+
+
 class MessageService:
     """The messages of users. Errors: DatabaseUnavailableError."""
 
@@ -96,12 +119,11 @@ class MessageService:
         self,
         actor: Actor,
         chat_id: ChatId,
+        chosen: MessageFilter,
         page: PageRequest,
         *,
-        branch: Branch = None,
         sort: MessageSort = MessageSort.CREATED,
-        siblings: bool = False,
-    ) -> Result[Page[Message], Unreachable]:
+    ) -> Result[Page[Message], ListRefusal | Unreachable]:
         """Return the messages of a branch of a chat, by default the current one, or of all.
 
         Errors: InvalidCursorError.
@@ -109,14 +131,18 @@ class MessageService:
         async with self._database.statements(actor) as connection:
             chat = await _CHAT.first(connection, id=chat_id)
             if chat is not None:
+                places = await _places(connection, chat_id, chosen)
+                if isinstance(places, Err):
+                    return places
                 # No message has the ID of the chat, which is still empty then.
-                leaf_id = branch or chat.leaf_id or chat_id
-                chosen = {
+                leaf_id = chosen.branch or chat.leaf_id or chat_id
+                wanted = {
                     "chat_id": chat_id,
                     "leaf_id": None if leaf_id == ALL_BRANCHES else leaf_id,
+                    **places.value,
                 }
-                listing = _WITH_SIBLINGS if siblings else _MESSAGES
-                rows = await listing.read(connection, page, _ORDERS[sort], chosen)
+                listing = _WITH_SIBLINGS if chosen.siblings else _MESSAGES
+                rows = await listing.read(connection, page, _ORDERS[sort], wanted)
                 return Ok(rows.map(message_from_row))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
@@ -139,9 +165,7 @@ class MessageService:
                 if newest is None:
                     return Err(BranchRefusal.UNKNOWN_MESSAGE)
                 row.leaf_id = newest
-                await session.flush()
-                return Ok(chat_from_row(row))
-        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+        return await get_chat(self._database, actor, chat_id)
 
     async def delete(
         self, actor: Actor, message_id: MessageId
@@ -157,6 +181,26 @@ class MessageService:
                 if chat is not None:
                     return await _delete(session, actor, message, chat)
         return Err(await why_unreachable(self._database, MessageRow, message_id))
+
+
+async def _places(
+    connection: Connection, chat_id: ChatId, chosen: MessageFilter
+) -> Result[dict[str, UUID], ListRefusal]:
+    """Return the parameters for the messages between which to list."""
+    named = {"before": chosen.before, "after": chosen.after}
+    ids = [message_id for message_id in named.values() if message_id is not None]
+    if not ids:
+        return Ok({})
+    turns = {row["id"]: row["turn_id"] for row in await connection.fetch(_PLACES, chat_id, ids)}
+    if chosen.before is not None and chosen.before not in turns:
+        return Err(ListRefusal.UNKNOWN_BEFORE)
+    if chosen.after is not None and chosen.after not in turns:
+        return Err(ListRefusal.UNKNOWN_AFTER)
+    places: dict[str, UUID] = {}
+    for name, message_id in named.items():
+        if message_id is not None:
+            places |= {f"{name}_id": message_id, f"{name}_turn_id": turns[message_id]}
+    return Ok(places)
 
 
 async def _delete(

@@ -14,7 +14,6 @@ from api.routing import GroupRouter
 from api.turns import ANSWER_DOCS, answer_turn
 from schema.actors import Actor
 from schema.chats import (
-    Branch,
     ChangeChatRequest,
     Chat,
     ChatFilter,
@@ -22,11 +21,13 @@ from schema.chats import (
     ChooseLeafRequest,
     CreateChatRequest,
     Message,
+    MessageFilter,
     MessageSort,
     SendMessageRequest,
 )
 from schema.errors import ErrorCode
 from schema.permissions import Permission
+from schema.turn_inspection import ListedTurn, OwnTurnFilter, TurnSort
 from services.rate_limits.rules import Group
 
 router = GroupRouter("/chats", tag="chats")
@@ -66,7 +67,8 @@ async def list_chats(
 ) -> ListEnvelope[Chat]:
     """Return the caller's chats, newest first by default.
 
-    Archived chats are left out unless `archived` is set to `true` or `any`.
+    Archived chats are left out unless `archived` is set to `true` or `any`. Pinned ones have no
+    place of their own: list them with `pinned=true`, and the others with `pinned=false`.
     """
     return list_envelope(request, await chats.list_chats(actor, chosen, page, sort=sort))
 
@@ -82,7 +84,7 @@ async def get_chat(
 @router.patch(
     "/{chat_id}",
     name="chats.update",
-    summary="Rename or archive a chat",
+    summary="Update a chat",
     responses=error_docs(*OF_ONE, ErrorCode.PRECONDITION_FAILED),
 )
 async def change_chat(
@@ -94,7 +96,10 @@ async def change_chat(
     chats: Chats,
     versions: IfMatch,
 ) -> Envelope[Chat]:
-    """Change a chat's title, or archive or unarchive it."""
+    """Change a chat's title or tags, pin or unpin it, archive or unarchive it.
+
+    This leaves `updatedAt` as it is.
+    """
     chat = value_or_raise(await chats.change(actor, chat_id, body, versions=versions), "chat")
     return tagged(request, response, chat)
 
@@ -126,16 +131,35 @@ async def list_messages(
     actor: Reader,
     messages: Messages,
     page: RequestedPage,
-    branch: Branch = None,
+    chosen: Annotated[MessageFilter, Query()],
     sort: MessageSort = MessageSort.CREATED,
-    siblings: Annotated[bool, Query(description="Whether to add `siblingIds`.")] = False,  # noqa: FBT002 -- a query parameter
 ) -> ListEnvelope[Message]:
     """Return the messages of a chat's current branch, oldest first by default.
 
     `branch` chooses another branch by its last message, or all messages of the chat.
     """
-    result = await messages.list_messages(
-        actor, chat_id, page, branch=branch, sort=sort, siblings=siblings
+    result = await messages.list_messages(actor, chat_id, chosen, page, sort=sort)
+    return list_envelope(request, value_or_raise(result, "chat"))
+
+
+@router.get(
+    "/{chat_id}/turns",
+    name="chats.turns",
+    summary="List a chat's turns",
+    responses=error_docs(*OF_ONE),
+)
+async def list_turns(
+    request: Request,
+    chat_id: ChatIdPath,
+    actor: Reader,
+    services: Services,
+    page: RequestedPage,
+    chosen: Annotated[OwnTurnFilter, Query()],
+    sort: TurnSort = TurnSort.CREATED_LAST,
+) -> ListEnvelope[ListedTurn]:
+    """Return the turns of all branches of a chat, newest first by default."""
+    result = await services.turns.reading.list_turns_of_chat(
+        actor, chat_id, chosen, page, sort=sort
     )
     return list_envelope(request, value_or_raise(result, "chat"))
 

@@ -2,21 +2,28 @@
 
 from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 
 from api.access import VERIFIED_EMAIL, CurrentCaller, OpenStream, limited, may
 from api.dependencies import Services
-from api.envelope import Envelope, envelope
+from api.envelope import Envelope, ListEnvelope, envelope, list_envelope
 from api.error_messages import NO_SUCH_EVENT
 from api.errors import invalid, value_or_raise
-from api.openapi import EVENT_STREAM, OF_ONE, error_docs
-from api.parameters import IdempotencyKey, ResumeAfter, ToolCallIdPath, TurnIdPath
+from api.openapi import EVENT_STREAM, OF_ONE, SIGNED_IN, error_docs
+from api.parameters import (
+    IdempotencyKey,
+    RequestedPage,
+    ResumeAfter,
+    ToolCallIdPath,
+    TurnIdPath,
+)
 from api.routing import GroupRouter
 from api.sse import event_stream
 from api.turns import ANSWER_DOCS, answer_turn, cancel_turn, read_turn
 from schema.actors import Actor
 from schema.errors import ErrorCode
 from schema.permissions import Permission
+from schema.turn_inspection import ListedTurn, OwnTurnFilter, TurnSort
 from schema.turns import (
     DecidedToolCall,
     DecideToolCallRequest,
@@ -32,6 +39,23 @@ Reader = Annotated[Actor, may(Permission.CHATS_READ)]
 Writer = Annotated[Actor, may(Permission.CHATS_WRITE)]
 
 _OF_ONE_TURN = error_docs(*OF_ONE)
+
+
+@router.get("", name="turns.list", summary="List turns", responses=error_docs(*SIGNED_IN))
+async def list_turns(
+    request: Request,
+    actor: Reader,
+    services: Services,
+    page: RequestedPage,
+    chosen: Annotated[OwnTurnFilter, Query()],
+    sort: TurnSort = TurnSort.CREATED_LAST,
+) -> ListEnvelope[ListedTurn]:
+    """Return the caller's turns in all chats, newest first by default.
+
+    What runs: `status=running`; what waits for the caller's approval: `status=awaiting_approval`.
+    """
+    found = await services.turns.reading.list_turns(actor, chosen, page, sort=sort)
+    return list_envelope(request, found)
 
 
 @router.get("/{turn_id}", name="turns.get", summary="Get a turn", responses=_OF_ONE_TURN)

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ARRAY, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -13,8 +14,8 @@ from schema.tables.columns import creation_moment, moment
 class ChatRow(SQLModel, table=True):
     """A conversation. Its row is the lock that lets one turn at a time into the chat.
 
-    `leaf_id` is the last message of the branch that the chat shows. `title` is empty while the chat
-    has none.
+    `leaf_id` is the last message of the branch that the chat shows; `updated_at` is when the last
+    message was sent or answered. `title` is empty while the chat has none.
     """
 
     __tablename__ = "chats"
@@ -23,6 +24,8 @@ class ChatRow(SQLModel, table=True):
     user_id: UUID = Field(foreign_key="users.id")
     title: str
     archived_at: datetime | None = moment()
+    pinned_at: datetime | None = moment()
+    tags: list[str] = Field(default_factory=list, sa_type=ARRAY(Text))
     leaf_id: UUID | None = Field(default=None, foreign_key="messages.id")
     version: int = 1
     created_at: datetime = creation_moment()
@@ -54,3 +57,21 @@ class MessageRow(SQLModel, table=True):
     structured: Any = Field(default=None, sa_type=JSONB)
     joined_step: int | None = None
     created_at: datetime = creation_moment()
+
+
+class FeedbackRow(SQLModel, table=True):
+    """Feedback on an answer, with the model and the version of the base prompt that gave it."""
+
+    __tablename__ = "feedback"
+
+    id: UUID = Field(primary_key=True)
+    message_id: UUID = Field(foreign_key="messages.id")
+    chat_id: UUID = Field(foreign_key="chats.id")
+    user_id: UUID = Field(foreign_key="users.id")
+    rating: str
+    reason: str | None = None
+    text: str | None = None
+    model: str
+    prompt_version: str | None = None
+    created_at: datetime = creation_moment()
+    updated_at: datetime = creation_moment()

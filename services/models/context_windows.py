@@ -24,13 +24,17 @@ class ContextWindows:
 
     def window(self, model: str) -> int:
         """Return the size of the model's context window."""
+        return self.known(model) or UNKNOWN_WINDOW
+
+    def known(self, model: str) -> int | None:
+        """Return the size of the model's context window, or None if it is unknown."""
         if model in self._overrides:
             return self._overrides[model]
         try:
             _, found = get_snapshot().find_provider_model(model, None, "anthropic", None)
         except LookupError:
-            return UNKNOWN_WINDOW
-        return found.context_window or UNKNOWN_WINDOW
+            return None
+        return found.context_window
 
     def takes(self, model: str) -> int:
         """Return how many tokens of a prompt the model takes beside its answer."""
@@ -40,3 +44,12 @@ class ContextWindows:
     def prompt_limit(self, model: str) -> int:
         """Return how many tokens a prompt may have by an estimate."""
         return self.takes(model) - self.window(model) // _MARGIN
+
+
+def provider_and_name(model: str) -> tuple[str | None, str | None]:
+    """Return a model's provider, and its name for people, where they are known."""
+    try:
+        provider, found = get_snapshot().find_provider_model(model, None, "anthropic", None)
+    except LookupError:
+        return None, None
+    return provider.id, found.name

@@ -73,7 +73,8 @@ WITH turn AS (
                AND other.parent_id = $13 AND other.joined_step IS NOT NULL) THEN 0 END
     FROM turn
 ), leaf AS (
-    UPDATE chats SET leaf_id = user_message_id FROM turn WHERE chats.id = turn.chat_id
+    UPDATE chats SET leaf_id = user_message_id, updated_at = now() FROM turn
+    WHERE chats.id = turn.chat_id
 )
 SELECT * FROM turn
 """

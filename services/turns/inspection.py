@@ -4,8 +4,9 @@ When an administrator reads what a user wrote, that is audited with what was rea
 """
 
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, literal_column
+from sqlalchemy import ARRAY, Boolean, Text, Uuid, any_, bindparam, literal_column
 from sqlalchemy import select as select_columns
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col, select
@@ -13,17 +14,27 @@ from sqlmodel import SQLModel, col, select
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
 from schema.chats import Message
-from schema.ids import TurnId, UserId, turn_workflow_id
+from schema.ids import ChatId, TurnId, UserId, turn_workflow_id
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
-from schema.tables import LedgerRow, MessageRow, StepRow, ToolCallRow, TurnContextRow, TurnRow
+from schema.tables import (
+    ChatRow,
+    LedgerRow,
+    MessageRow,
+    StepRow,
+    ToolCallRow,
+    TurnContextRow,
+    TurnRow,
+)
 from schema.turn_inspection import (
     InspectedCharge,
     InspectedContext,
     InspectedStep,
     InspectedToolCall,
     InspectedTurn,
+    ListedTurn,
     OwnedTurn,
+    OwnTurnFilter,
     TurnFilter,
     TurnSort,
 )
@@ -40,7 +51,7 @@ from services.database.queries import (
     equals,
     ids_within,
 )
-from services.message_parts import SHOWN, message_from_row
+from services.message_parts import MAX_INPUT_BYTES, SHOWN, message_from_row
 from services.resources import Unreachable, why_unreachable
 from services.turns.rows import owned_turn_from_row, tool_call_from_row, turn_from_row
 
@@ -63,6 +74,31 @@ _MESSAGES: Final[CompiledQuery[Any]] = CompiledQuery(
     .where(col(TurnRow.id) == _TURN_ID)
     .order_by(col(MessageRow.role).desc())
 )
+
+
+_PENDING: Final = f"""
+(SELECT jsonb_agg(jsonb_build_object(
+    'tool_call_id', tool_call_id, 'step', step, 'name', name,
+    'input', CASE WHEN input_bytes <= {MAX_INPUT_BYTES} THEN input END,
+    'input_bytes', CASE WHEN input_bytes > {MAX_INPUT_BYTES} THEN input_bytes END,
+    'created_at', created_at, 'expires_at', expires_at) ORDER BY step, position)
+ FROM tool_calls CROSS JOIN LATERAL (SELECT octet_length(input::text) AS input_bytes) AS sized
+ WHERE turns.status IN ('running', 'awaiting_approval') AND tool_calls.turn_id = turns.id
+   AND tool_calls.status = 'awaiting_approval' AND decision IS NULL)
+"""  # noqa: S608 -- a number
+# Written out, so that Postgres sees that the index of unfinished turns has all of them.
+_UNFINISHED: Final = literal_column(
+    "turns.status IN ('queued', 'running', 'awaiting_approval')", Boolean
+)
+_OWN_TURNS: Final[Listing[Any]] = Listing(
+    select_columns(TurnRow, literal_column(_PENDING).label("pending")),  # type: ignore[arg-type]  # of columns
+    {
+        **equals(col(TurnRow.user_id), col(TurnRow.chat_id)),
+        "status": col(TurnRow.status) == any_(bindparam("status", type_=ARRAY(Text))),
+        "unfinished": {True: _UNFINISHED},
+    },
+)
+_CHAT: Final = by_id(ChatRow)
 
 
 class TurnReading:
@@ -90,6 +126,34 @@ class TurnReading:
             return Err(await why_unreachable(self._database, TurnRow, turn_id))
         return Err(Unreachable.MISSING) if row is None else Ok(tool_call_from_row(row))
 
+    async def list_turns(
+        self, actor: Actor, chosen: OwnTurnFilter, page: PageRequest, *, sort: TurnSort
+    ) -> Page[ListedTurn]:
+        """Return the actor's turns that match the filter, with the tool calls that await approval.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.statements(actor) as connection:
+            return await _listed(connection, chosen, page, sort=sort, user_id=actor.user_id)
+
+    async def list_turns_of_chat(
+        self,
+        actor: Actor,
+        chat_id: ChatId,
+        chosen: OwnTurnFilter,
+        page: PageRequest,
+        *,
+        sort: TurnSort,
+    ) -> Result[Page[ListedTurn], Unreachable]:
+        """Return the turns of a chat that match the filter, on all its branches.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.statements(actor) as connection:
+            if await _CHAT.first(connection, id=chat_id) is not None:
+                return Ok(await _listed(connection, chosen, page, sort=sort, chat_id=chat_id))
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
     async def list_messages(self, actor: Actor, turn_id: TurnId) -> list[Message]:
         """Return the messages of a turn: the question, and the answer once there is one."""
         async with self._database.statements(actor) as connection:
@@ -103,6 +167,24 @@ _ORDERS: Final = {
     TurnSort.CREATED: Order("createdAt", (col(TurnRow.id),)),
     TurnSort.CREATED_LAST: Order("-createdAt", (col(TurnRow.id),), descending=True),
 }
+
+
+async def _listed(
+    connection: Connection,
+    chosen: OwnTurnFilter,
+    page: PageRequest,
+    *,
+    sort: TurnSort,
+    **of: UUID,
+) -> Page[ListedTurn]:
+    is_unfinished = bool(chosen.status) and not any(status.is_final for status in chosen.status)
+    wanted = {**of, "status": chosen.status or None, "unfinished": is_unfinished or None}
+    rows = await _OWN_TURNS.read(connection, page, _ORDERS[sort], wanted)
+    return rows.map(
+        lambda row: ListedTurn(**vars(turn_from_row(row)), pending_tool_calls=row.pending or [])
+    )
+
+
 _TURNS: Final = Listing(
     select(TurnRow),
     {

@@ -98,7 +98,8 @@ SECTIONS: Final = (
     Section(
         "chats",
         "chats",
-        "SELECT id, nullif(title, '') AS title, archived_at, leaf_id, created_at, updated_at "
+        "SELECT id, nullif(title, '') AS title, archived_at, pinned_at, tags, leaf_id, "
+        "created_at, updated_at "
         "FROM chats WHERE user_id = $1 ORDER BY id",
     ),
     Section(
@@ -107,6 +108,12 @@ SECTIONS: Final = (
         "SELECT id, chat_id, turn_id, parent_id, role, content, status, joined_step, "
         "client_metadata, structured, created_at "
         "FROM messages WHERE user_id = $1 ORDER BY chat_id, turn_id, id",
+    ),
+    Section(
+        "feedback",
+        "feedback",
+        "SELECT message_id, rating, reason, text, created_at, updated_at "
+        "FROM feedback WHERE user_id = $1 ORDER BY id",
     ),
     Section(
         "turns",

@@ -45,7 +45,10 @@ async def test_a_message_is_answered_as_events_as_text_and_whole(
     assert answer.assistant_message.content == "It is 42."
     messages = [message async for message in client.messages.list(chat.id, limit=2)]
     assert [message.role for message in messages] == ["user", "assistant"] * 3
-    assert messages[1] == result.message
+    assert result.message is not None
+    assert messages[1].id == result.message.id
+    assert result.message.parts is None
+    assert messages[1].parts == [everturn.TextPart(text=result.text)]
     turn = await client.turns.get(result.turn_id)
     assert (turn.status, turn.cost_usd) == ("completed", result.cost_usd)
 

@@ -82,7 +82,15 @@ async def chat_about(person: ApiUser, stack: Stack, marker: str) -> str:
     stack.model.add(Script(match=question, tool_calls=(call,)))
     stack.model.add(Script(match=question, text=f"About {marker}."))
     chat = await person.create_chat(f"Chat on {marker}")
-    return str((await person.ask(chat, question))["turn"]["id"])
+    answer = await person.ask(chat, question)
+    path = f"/messages/{answer['assistantMessage']['id']}/feedback"
+    for method, path_of, body in (
+        ("PUT", path, {"rating": "down", "reason": marker, "text": f"Not {marker}."}),
+        ("PATCH", f"/chats/{chat}", {"tags": [marker[:50]]}),
+    ):
+        response = await person.request(method, path_of, json=body)
+        assert response.status_code == 200, response.text
+    return str(answer["turn"]["id"])
 
 
 async def test_after_a_deletion_nothing_that_its_owner_wrote_is_left(stack: Stack) -> None:
@@ -90,7 +98,9 @@ async def test_after_a_deletion_nothing_that_its_owner_wrote_is_left(stack: Stac
     person = await marked_user(stack, marker)
     await chat_about(person, stack, marker)
     redis = stack.foundation.redis
-    assert {"users", "chats", "messages", "memories"} <= await tables_with(stack, marker)
+    assert {"users", "chats", "messages", "memories", "feedback"} <= await tables_with(
+        stack, marker
+    )
     assert await keys_with(redis, marker) != set()
 
     response = await person.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})

@@ -42,6 +42,7 @@ from services.events.hub import EventHub
 from services.events.open_streams import OpenStreams
 from services.events.snapshots import Snapshots
 from services.events.stops import announce_stop
+from services.feedback import FeedbackService
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
 from services.knowledge.service import KnowledgeService
@@ -56,6 +57,7 @@ from services.rate_limits.limiter import RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits
 from services.settings import Settings
 from services.subscriptions.budget_alerts import BudgetAlerts
+from services.subscriptions.offered_models import OfferedModels
 from services.subscriptions.overrides import BudgetOverrides
 from services.subscriptions.plans import PlanService
 from services.subscriptions.service import SubscriptionService
@@ -184,11 +186,20 @@ async def open_api_services(
                 plans=PlanService(database, known.invalidation, models=settings.models),
                 assignments=SubscriptionService(database, known.invalidation),
                 overrides=BudgetOverrides(database),
+                models=OfferedModels(
+                    known.accounts,
+                    foundation.pricing,
+                    foundation.windows,
+                    models=settings.models,
+                    default_model=settings.default_model,
+                    max_output_tokens=settings.max_output_tokens,
+                ),
                 usage=SubscriptionUsageService(database),
                 reports=UsageReports(database),
             ),
             chats=ChatService(database),
             messages=MessageService(database),
+            feedback=FeedbackService(database),
             turns=_turns(
                 foundation, known, hub, open_streams, on_alert=delivery_starter(settings, client)
             ),

@@ -9,16 +9,53 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 from everturn_client.models import Resource, TokenUsage
 
 
+class LastMessage(Resource):
+    """The message that ends the current branch of a chat; `text` is how it begins."""
+
+    id: str
+    role: str
+    text: str
+    created_at: datetime
+
+
+class ActiveTurn(Resource):
+    """The turn that runs or waits in a chat."""
+
+    id: str
+    status: str
+
+
+class Mark(Resource):
+    """A place in an excerpt, from `start` up to `end`."""
+
+    start: int
+    end: int
+
+
+class ChatHit(Resource):
+    """Where a search found its words: in a message, or in the title if `message_id` is None."""
+
+    message_id: str | None = None
+    role: str | None = None
+    excerpt: str
+    marks: list[Mark] = Field(default_factory=list)
+
+
 class Chat(Resource):
-    """A conversation."""
+    """A conversation; `hits` are None unless words were searched."""
 
     version: int
     id: str
     title: str | None
     archived: bool = False
+    pinned: bool = False
+    tags: list[str] = Field(default_factory=list)
     leaf_id: str | None = None
+    last_message: LastMessage | None = None
+    active_turn: ActiveTurn | None = None
     created_at: datetime
     updated_at: datetime
+    hits: list[ChatHit] | None = None
 
 
 class TurnError(Resource):
@@ -123,6 +160,16 @@ class Citation(Resource):
     score: float
 
 
+class Feedback(Resource):
+    """Feedback on an answer. `rating` is `up` or `down`."""
+
+    rating: str
+    reason: str | None = None
+    text: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
 class Message(Resource):
     """A message of a chat. `role` is `user` or `assistant`.
 
@@ -150,6 +197,7 @@ class Message(Resource):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     joined_step: int | None = None
+    feedback: Feedback | None = None
     sibling_ids: list[str] | None = None
 
 
@@ -175,6 +223,55 @@ class Turn(Resource):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+
+class PendingToolCall(Resource):
+    """A tool call that awaits approval; of a very long `input` only the size is given."""
+
+    tool_call_id: str
+    step: int
+    name: str
+    input: dict[str, JsonValue] | None = None
+    input_bytes: int | None = None
+    created_at: datetime
+    expires_at: datetime
+
+
+class ListedTurn(Turn):
+    """A turn in a list, with its tool calls that await approval."""
+
+    pending_tool_calls: list[PendingToolCall] = Field(default_factory=list)
+
+
+class ModelPrices(Resource):
+    """Units: USD per million tokens; of a model with several, those of a short prompt."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write: Decimal
+
+
+class ModelAbilities(Resource):
+    """What a model takes and does; None where it is unknown."""
+
+    tools: bool | None = None
+    images: bool | None = None
+    pdf: bool | None = None
+    thinking: bool | None = None
+
+
+class OfferedModel(Resource):
+    """A model that the caller may choose."""
+
+    id: str
+    name: str | None = None
+    provider: str | None = None
+    is_default: bool = False
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    prices: ModelPrices | None = None
+    abilities: ModelAbilities = ModelAbilities()
 
 
 class Answer(Resource):

@@ -1,6 +1,6 @@
 """Chats, their messages, and the turns that answer them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import JsonValue
@@ -40,17 +40,22 @@ class Chats(Group[RunnerT]):
     def list(
         self,
         *,
+        q: str | None = None,
         search: str | None = None,
         archived: bool | Literal["any"] | None = None,
+        pinned: bool | None = None,
+        tags: Sequence[str] | None = None,
         sort: str | None = None,
         limit: int | None = None,
     ) -> Call[models.Chat]:
-        """List chats, the latest first, `limit` on a page; archived ones only if asked for."""
-        return listing(
-            models.Chat,
-            "chats",
-            query=filters(search=search, archived=archived, sort=sort, limit=limit),
-        )
+        """List chats, the latest first, `limit` on a page; archived ones only if asked for.
+
+        `q` finds words in titles and messages; `hits` of each chat says where. `search` is its
+        old name. With `tags`, a chat must have all of them.
+        """
+        query = filters(q=q, search=search, archived=archived, pinned=pinned, sort=sort)
+        query |= filters(tag=tags, limit=limit)
+        return listing(models.Chat, "chats", query=query)
 
     @Endpoint
     def get(self, chat_id: str) -> Call[models.Chat]:
@@ -64,10 +69,12 @@ class Chats(Group[RunnerT]):
         *,
         title: Maybe[str] = UNSET,
         archived: Maybe[bool] = UNSET,
+        pinned: Maybe[bool] = UNSET,
+        tags: Maybe[Sequence[str]] = UNSET,
         if_version: int | None = None,
     ) -> Call[models.Chat]:
-        """Rename, archive or restore a chat."""
-        body = fields(title=title, archived=archived)
+        """Rename, archive, pin or tag a chat, or undo that; `tags` replace all earlier ones."""
+        body = fields(title=title, archived=archived, pinned=pinned, tags=tags)
         return change(models.Chat, "chats", chat_id, body=body, version=if_version)
 
     @Endpoint
@@ -75,6 +82,14 @@ class Chats(Group[RunnerT]):
         """Make the newest branch through a message the current one."""
         body = fields(message_id=message_id)
         return change(models.Chat, "chats", chat_id, "leaf", body=body, version=None, method="PUT")
+
+    @Listing
+    def turns(
+        self, chat_id: str, *, status: Sequence[str] | None = None, limit: int | None = None
+    ) -> Call[models.ListedTurn]:
+        """List the turns of all branches of a chat, the latest first."""
+        query = filters(status=status, limit=limit)
+        return listing(models.ListedTurn, "chats", chat_id, "turns", query=query)
 
     @Endpoint
     def delete(self, chat_id: str) -> Call[None]:
@@ -137,14 +152,18 @@ class Messages(Group[RunnerT]):
         *,
         branch: str | None = None,
         sort: Literal["createdAt", "-createdAt"] | None = None,
+        before: str | None = None,
+        after: str | None = None,
         siblings: bool = False,
         limit: int | None = None,
     ) -> Call[models.Message]:
         """List the messages of the current branch, the oldest first, `limit` on a page.
 
-        `branch` is the last message of another branch, or `all` for all messages of the chat.
+        `branch` is the last message of another branch, or `all` for all messages of the chat;
+        `before` and `after` are messages between which to list.
         """
         query = filters(branch=branch, sort=sort, siblings=siblings or None, limit=limit)
+        query |= filters(before=before, after=after)
         return listing(models.Message, "chats", chat_id, "messages", query=query)
 
     @Endpoint
@@ -157,9 +176,35 @@ class Messages(Group[RunnerT]):
         """Delete a message with all messages that follow it."""
         return delete("messages", message_id)
 
+    @Endpoint
+    def give_feedback(
+        self,
+        message_id: str,
+        rating: Literal["up", "down"],
+        *,
+        reason: str | None = None,
+        text: str | None = None,
+    ) -> Call[models.Feedback]:
+        """Rate an answer; this replaces earlier feedback on it."""
+        body = filters(rating=rating, reason=reason, text=text)
+        path = ("messages", message_id, "feedback")
+        return change(models.Feedback, *path, body=body, version=None, method="PUT")
+
+    @Endpoint
+    def withdraw_feedback(self, message_id: str) -> Call[None]:
+        """Delete the feedback on an answer."""
+        return delete("messages", message_id, "feedback")
+
 
 class Turns(Group[RunnerT]):
     """Turns: the answers to messages, as they run."""
+
+    @Listing
+    def list(
+        self, *, status: Sequence[str] | None = None, limit: int | None = None
+    ) -> Call[models.ListedTurn]:
+        """List the turns of all chats, the latest first, with tool calls that await approval."""
+        return listing(models.ListedTurn, "turns", query=filters(status=status, limit=limit))
 
     @Endpoint
     def get(self, turn_id: str) -> Call[models.Turn]:
@@ -234,3 +279,12 @@ class Turns(Group[RunnerT]):
             remember_for_chat=remember_for_chat or None,
         )
         return post(models.DecidedToolCall, "turns", turn_id, "approvals", tool_call_id, body=body)
+
+
+class Models(Group[RunnerT]):
+    """The models that the caller may choose."""
+
+    @Listing
+    def list(self) -> Call[models.OfferedModel]:
+        """List the models that the caller's plan allows."""
+        return listing(models.OfferedModel, "models", query={})

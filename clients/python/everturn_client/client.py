@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from everturn_client.account import ApiKeys, Auth, Sessions, Subscription, Users
 from everturn_client.admin import Admin
 from everturn_client.calls import Call
-from everturn_client.chats import Chats, Messages, Turns
+from everturn_client.chats import Chats, Messages, Models, Turns
 from everturn_client.endpoints import RunnerT
 from everturn_client.exchange import Exchange, MemoryTokenStore, Tokens, TokenStore
 from everturn_client.knowledge import Knowledge, Memories, Tools
@@ -32,6 +32,7 @@ class _Groups(Generic[RunnerT]):
         self.chats = Chats(runner)
         self.messages = Messages(runner)
         self.turns = Turns(runner)
+        self.models = Models(runner)
         self.memories = Memories(runner)
         self.knowledge = Knowledge(runner)
         self.tools = Tools(runner)

@@ -1,0 +1,104 @@
+"""The models that a user's plan allows, with what is known of each."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
+
+from schema.actors import Actor
+from schema.models import ModelAbilities, ModelPrices, OfferedModel
+from schema.usage import TokenUsage
+from services.auth.accounts import AccountCache
+from services.database import ActorGoneError
+from services.models.context_windows import ContextWindows, provider_and_name
+from services.models.pricing import Pricing
+from services.subscriptions.plans import allows_model, choose_model
+
+_MILLION: Final = 1_000_000
+
+# Source: the Messages API's documentation of its models. Price data don't say what models can do.
+_ABILITIES: Final = (
+    (
+        re.compile(r"claude-(opus|sonnet|haiku)-[4-9]|claude-3-7-sonnet"),
+        ModelAbilities(tools=True, images=True, pdf=True, thinking=True),
+    ),
+    (
+        re.compile(r"claude-3-5-(sonnet|haiku)"),
+        ModelAbilities(tools=True, images=True, pdf=True, thinking=False),
+    ),
+    (
+        re.compile(r"claude-3-(opus|sonnet|haiku)"),
+        ModelAbilities(tools=True, images=True, pdf=False, thinking=False),
+    ),
+)
+_UNKNOWN: Final = ModelAbilities()
+
+
+class OfferedModels:
+    """Lists models. Errors: DatabaseUnavailableError."""
+
+    def __init__(
+        self,
+        accounts: AccountCache,
+        pricing: Pricing,
+        windows: ContextWindows,
+        *,
+        models: Sequence[str],
+        default_model: str,
+        max_output_tokens: int,
+    ) -> None:
+        self._accounts = accounts
+        self._pricing = pricing
+        self._windows = windows
+        self._models = models
+        self._default_model = default_model
+        self._max_output_tokens = max_output_tokens
+
+    async def list_models(self, actor: Actor) -> list[OfferedModel]:
+        """Return the models that the actor may name in a message, in the order of the settings.
+
+        Errors: ActorGoneError.
+        """
+        account = await self._accounts.get(actor.user_id)
+        if account is None:
+            raise ActorGoneError
+        preferred = (account.preferred_model, self._default_model)
+        chosen = choose_model(account.entitlements, None, models=self._models, preferred=preferred)
+        return [
+            self._offered(model, is_default=model == chosen)
+            for model in self._models
+            if allows_model(account.entitlements, model)
+        ]
+
+    def _offered(self, model: str, *, is_default: bool) -> OfferedModel:
+        provider, name = provider_and_name(model)
+        return OfferedModel(
+            id=model,
+            name=name,
+            provider=provider,
+            is_default=is_default,
+            context_window=self._windows.known(model),
+            max_output_tokens=self._max_output_tokens,
+            prices=prices_of(self._pricing, model),
+            abilities=abilities_of(model),
+        )
+
+
+def prices_of(pricing: Pricing, model: str) -> ModelPrices:
+    """Return what a million tokens cost where a prompt is short."""
+
+    def price(one: TokenUsage) -> Decimal:
+        return pricing.cost(model, one) * _MILLION
+
+    return ModelPrices(
+        input=price(TokenUsage(input_tokens=1)),
+        output=price(TokenUsage(output_tokens=1)),
+        cache_read=price(TokenUsage(cache_read_tokens=1)),
+        cache_write=price(TokenUsage(cache_write_tokens=1)),
+    )
+
+
+def abilities_of(model: str) -> ModelAbilities:
+    """Return what is known of the abilities of a model."""
+    known = (abilities for named, abilities in _ABILITIES if named.match(model))
+    return next(known, _UNKNOWN)
