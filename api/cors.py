@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 READABLE: Final = (
     *("ETag", "Location", "Retry-After", "X-Request-Id", "X-Turn-Id"),
+    *("Allow", "Content-Disposition", "WWW-Authenticate"),
     *("RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset"),
 )
 """The headers of responses that pages of other origins can read, beside those that all can."""

@@ -141,5 +141,5 @@ class LogTransport:
 
     async def deliver(self, message: EmailMessage, *, sender: str, to: str) -> None:
         """Log the mail."""
-        text = message.get_content()
+        text = " ".join(message.get_content().split())
         _log.info("mail", sender=sender, to=to, subject=message["Subject"], text=text)

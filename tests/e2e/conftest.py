@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fakes.mail_server import MailServer, mail_server
 from tests.fakes.scripted_model.model import ScriptedModel
 from tests.fakes.scripted_model.server import serve
 from tests.fixtures.collector import Collector, running_collector
@@ -60,10 +61,21 @@ async def collector() -> AsyncIterator[Collector]:
 
 
 @pytest.fixture(scope="session")
+async def mail_box() -> AsyncIterator[MailServer]:
+    async with mail_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 async def everturn(
-    shared_folder: Path, model_url: str, collector: Collector
+    shared_folder: Path, model_url: str, collector: Collector, mail_box: MailServer
 ) -> AsyncIterator[EverturnDev]:
     settings = {
+        "EVERTURN_SMTP_HOST": "127.0.0.1",
+        "EVERTURN_SMTP_PORT": str(mail_box.port),
+        "EVERTURN_SMTP_ENCRYPTION": "none",
+        "EVERTURN_MAIL_FROM": "no-reply@example.com",
+        "EVERTURN_FRONTEND_URL": "https://app.example.com",
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "EVERTURN_ADMIN_EMAIL": ADMIN_EMAIL,

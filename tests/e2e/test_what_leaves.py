@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 from temporalio.client import Client as TemporalClient
 
+from tests.fakes.mail_server import MailServer
 from tests.fixtures.collector import Collector
 from tests.running_everturn.client import Client
 from tests.running_everturn.model import ModelControl
@@ -30,11 +31,13 @@ async def test_nothing_that_people_or_models_wrote_and_no_secret_leaves(
     everturn: EverturnDev,
     *,
     collector: Collector,
+    mail_box: MailServer,
 ) -> None:
     planted = (*OF_PEOPLE, *OF_MODELS, *OF_OPERATORS, *IN_MISTAKES)
     words = {where: f"planted{where}{uuid4().hex}" for where in planted}
     key = await client.api.api_keys.create(name=words["name"])
     await set_up(admin, words)
+    tokens = await ask_for_links(client, mail_box)
     turns = await converse(client, model, words)
     errors = await make_mistakes(client, words)
 
@@ -46,7 +49,7 @@ async def test_nothing_that_people_or_models_wrote_and_no_secret_leaves(
         "access": client.token,
         "key": str(key.key and key.key.get_secret_value()),
     }
-    hidden = {**words, **secrets, **generated_secrets(everturn), "email": client.email}
+    hidden = {**words, **secrets, **tokens, **generated_secrets(everturn), "email": client.email}
     found = {
         (where, what) for where, text in emitted.items() for what in hidden if hidden[what] in text
     }
@@ -76,6 +79,15 @@ async def set_up(admin: Client, words: dict[str, str]) -> None:
         secret=words["secret"],
     )
     await admin.api.admin.workflow_tools.delete(f"w{suffix}")
+
+
+async def ask_for_links(client: Client, mail_box: MailServer) -> dict[str, str]:
+    """Return the tokens of the links that were sent to a new user who forgot the password."""
+    await client.api.auth.request_password_reset(email=client.email)
+    mails = await mail_box.mails_to(client.email, at_least=2)
+    return {
+        mail["Subject"]: mail.get_content().partition("#token=")[2].split()[0] for mail in mails
+    }
 
 
 async def converse(client: Client, model: ModelControl, words: dict[str, str]) -> list[str]:

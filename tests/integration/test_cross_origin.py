@@ -6,8 +6,11 @@ import httpx
 import pytest
 
 from api.cors import allow_origins
+from tests.fixtures.api_user import ApiUser
 from tests.fixtures.serving import serving
 from tests.fixtures.stack import Stack, api_client
+from tests.integration.test_rate_limits import client_of
+from tests.integration.test_rate_limits_http import AUTH, limited_app
 
 PAGE = "https://app.example.com"
 
@@ -54,6 +57,32 @@ async def test_an_allowed_page_reads_refusals_and_their_headers(http: httpx.Asyn
         readable = response.headers["Access-Control-Expose-Headers"].split(", ")
         assert {"ETag", "Retry-After", "X-Request-Id", "X-Turn-Id"} <= set(readable)
         assert response.headers["Vary"] == "Origin"
+
+
+async def test_an_allowed_page_reads_every_kind_of_failure(stack: Stack) -> None:
+    async with (
+        client_of(stack.addresses.redis) as redis,
+        serving(allow_origins(limited_app(stack, redis), (PAGE,))) as origin,
+        httpx.AsyncClient(base_url=origin, headers={"Origin": PAGE}, trust_env=False) as page,
+    ):
+        user = await ApiUser.sign_up(stack.http)
+        large = b"x" * (stack.settings.max_body_bytes + 1)
+        failures = [
+            await page.post("/api/v1/auth/login", content=large),
+            await page.get("/broken", headers=user.headers),
+            *[
+                await page.post("/api/v1/auth/logout", json={"refreshToken": "x"})
+                for _ in range(AUTH.requests_per_minute + 1)
+            ][-1:],
+            await page.delete("/api/v1/chats", headers=user.headers),
+        ]
+
+    assert [response.status_code for response in failures] == [413, 500, 429, 405]
+    for response in failures:
+        assert response.headers["Access-Control-Allow-Origin"] == PAGE
+        readable = response.headers["Access-Control-Expose-Headers"].split(", ")
+        assert {"Allow", "Retry-After", "X-Request-Id", "RateLimit-Reset"} <= set(readable)
+        assert response.headers["X-Request-Id"]
 
 
 async def test_another_page_may_not(http: httpx.AsyncClient) -> None:

@@ -1,9 +1,10 @@
-"""Shapes of what runs in the background: re-embedding, MCP servers, the delivery of alerts."""
+"""Shapes of what runs in the background: re-embedding, MCP servers, alerts, mail."""
 
 import sys
 from pathlib import Path
 from typing import Final
 
+from schema.ids import mail_workflow_id
 from schema.mcp_servers import RefreshMcpServerInput, refresh_workflow_id
 from schema.names import DELIVER_ALERTS, REEMBED, SWEEP_MCP_SERVERS
 from schema.reembedding import EmbeddedKind, ReembedProgress
@@ -51,6 +52,16 @@ async def delivery_of_an_alert_that_is_refused(scene: Scene) -> str:
     return await _delivered(scene)
 
 
+async def mail_to_a_new_user(scene: Scene) -> str:
+    """Sent once the user has signed up; `everturn dev` shows it in the log."""
+    (mail,) = await scene.everturn.query(
+        "SELECT mails.id FROM mails JOIN users ON users.id = user_id WHERE email = $1",
+        scene.client.email,
+    )
+    await scene.is_started(workflow_id := mail_workflow_id(mail["id"]))
+    return workflow_id
+
+
 async def _delivered(scene: Scene) -> str:
     await scene.everturn.query(
         "INSERT INTO alerts (id, kind, severity, details) "
@@ -75,4 +86,5 @@ SHAPES: Final = (
     sweep_of_mcp_servers,
     delivery_of_an_alert,
     delivery_of_an_alert_that_is_refused,
+    mail_to_a_new_user,
 )
