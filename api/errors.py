@@ -17,9 +17,10 @@ from starlette.routing import compile_path
 
 from api import error_messages
 from api.envelope import ErrorBody, ErrorResponse, FieldProblem, Meta, request_id_of
-from api.error_messages import REFUSALS, Problem, validation_message
+from api.error_messages import REFUSALS, Problem
 from api.routing import TooManyItemsError, takes_head
 from api.security_headers import SECURITY_HEADERS
+from api.validation_messages import validation_message
 from schema.budgets import BudgetExceeded
 from schema.errors import HTTP_STATUS, MESSAGES, RETRYABLE, ErrorCode
 from schema.ids import TurnId

@@ -14,8 +14,9 @@ from pydantic_core.core_schema import ErrorType
 
 import services
 from api import error_messages
-from api.error_messages import REFUSALS, VALIDATION, Problem, validation_message
+from api.error_messages import REFUSALS, Problem
 from api.errors import field_problem, refused
+from api.validation_messages import VALIDATION, validation_message
 from schema import errors
 from schema.budgets import BudgetExceeded
 from schema.errors import HTTP_STATUS, MESSAGES, TURN_MESSAGES, ErrorCode

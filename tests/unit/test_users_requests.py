@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from api.error_messages import validation_message
+from api.validation_messages import validation_message
 from schema.api_keys import CreateApiKeyRequest
 from schema.permissions import Permission
 from schema.preferences import PreferencesRequest
