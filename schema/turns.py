@@ -242,6 +242,9 @@ class ToolCallReference(Payload):
     timeout_s: float | None = None
 
 
+REFUSAL: Final = "refusal"
+"""The stop reason of an answer that a provider's safeguards ended."""
+
 PAUSED: Final = "pause_turn"
 """The stop reason of an answer that its model continues when it gets what it has said so far."""
 

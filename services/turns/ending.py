@@ -1,4 +1,4 @@
-"""Ends turns: the message, the cost, the last events, the next turn; and takes requests to stop."""
+"""Ends turns: the message, the cost, the last events, the next turn; takes requests to stop."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,6 +52,7 @@ from services.turns.rows import (
     turn_row,
 )
 from services.turns.steering import LAST_ASKED
+from services.turns.tool_work import in_later_prompts
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +68,8 @@ FROM turns CROSS JOIN ({SPENT_IN_TURN}) AS spent WHERE turns.id = $1
 """  # noqa: S608 -- statements of our own
 
 _STEPS: Final = """
-SELECT step, attempt, status, model, text, blocks @> '[{"type": "tool_use"}]' AS calls_tools
+SELECT step, attempt, status, model, text, stop_reason,
+       blocks @> '[{"type": "tool_use"}]' AS calls_tools
 FROM steps WHERE turn_id = $1 ORDER BY step
 """
 
@@ -85,8 +87,9 @@ WHERE turn_id = $1 AND step = $2
 # follow the answer.
 _END: Final = f"""
 WITH answer AS (
-    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens, parent_id)
-    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, {LAST_ASKED}
+    INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens, parent_id,
+                          work_tokens, brief_tokens, left_out)
+    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, {LAST_ASKED}, $13, $14, $15
     FROM turns WHERE id = $1 AND $2::uuid IS NOT NULL
     RETURNING id, chat_id, turn_id, parent_id
 ), behind AS (
@@ -340,6 +343,7 @@ async def _end(
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
         # It was about to be cancelled, so for its user it ends cancelled.
         status, code = TurnStatus.CANCELLED, None
+    later = await in_later_prompts(connection, turn["id"], steps, status=status, code=code)
     ended = await connection.fetchrow(
         _END,
         turn["id"],
@@ -354,6 +358,7 @@ async def _end(
         turn["spent_cache_write"],
         turn["spent_usd"],
         tokens_of(text),
+        *later,
     )
     if ended is None:
         raise TurnVanishedError

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from itertools import chain
 from math import ceil
 from typing import Final
 
@@ -29,11 +30,13 @@ def model_request(attempt: NewAttempt, *, left_out: Collection[str], longest: in
     Units: `longest` is how many tokens an answer may have that no budget shortens.
     """
     layers = without_tools(attempt.layers or default_layers(()), left_out)
+    material = attempt.material
+    earlier = (said.work.steps for said in material.messages if said.work is not None)
     return ModelRequest(
         model=attempt.model,
-        system=system_blocks(layers),
-        messages=conversation(attempt.material),
-        tools=tool_params(layers.offered) or called_tools(attempt.material.steps),
+        system=system_blocks(layers, marks_shared=not material.steps),
+        messages=conversation(material, summary=layers.summary, context=layers.context),
+        tools=tool_params(layers.offered) or called_tools(chain(*earlier, material.steps)),
         max_tokens=attempt.max_tokens,
         longest=longest,
     )

@@ -129,15 +129,28 @@ async def _begin(
 
 
 def _prompt(context: TurnContext) -> dict[str, Any] | None:
-    """Return what is stored of the prompt: its version, its tokens, where its history begins."""
-    if context.window is None:
+    """Return what is stored of the prompt: its version, its tokens, what of the history it has.
+
+    Each attempt rebuilds it from that, and the next turn begins with it.
+    """
+    window = context.window
+    if window is None:
         return None
-    kept = {
+    kept: dict[str, Any] = {
         "version": context.layers.version,
         "tokens": context.tokens,
         "correction": context.correction,
-        "firstTurnId": str(context.window.first_turn_id),
+        "firstTurnId": str(window.first_turn_id),
+        "resultTokens": context.result_tokens,
     }
+    if context.skipped is not None:
+        kept["skipped"] = [str(message_id) for message_id in context.skipped]
+    if window.whole_from is not None:
+        kept["wholeFromTurnId"] = str(window.whole_from)
+    if context.summary_id is not None:
+        kept["summaryId"] = str(context.summary_id)
+    if context.is_long:
+        kept["isLong"] = True
     return {**kept, "missing": list(context.missing)} if context.missing else kept
 
 

@@ -3,11 +3,12 @@
 Every attempt reads the same; nothing is cut here.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+import asyncpg
 
 from schema.contexts import PromptLayers
 from schema.turns import PAUSED, CallModelInput
-from services.contexts.facts import branch_of_turn
 from services.database import Connection
 from services.prompts.conversation import (
     EarlierCall,
@@ -17,24 +18,61 @@ from services.prompts.conversation import (
     SaidMessage,
 )
 from services.prompts.correction import LastCount, correction_by
-from services.tools.offered_schema import names_of_input
+from services.prompts.fitting import capped, work_tokens
+from services.prompts.window import MESSAGE_TOKENS
 from services.turns.step_statements import CALLS_BEFORE
+from services.turns.tool_work import as_the_model_knows, tool_work, work_of
 
-_FIRST: Final = "said.turn_id >= (turns.prompt ->> 'firstTurnId')::uuid"
+_COLUMNS: Final = f"""
+said.id, said.turn_id, said.role, said.status, said.content, said.work_tokens, said.brief_tokens,
+said.joined_step, {MESSAGE_TOKENS} AS tokens
+"""
+
+# The branch as it was followed when the turn was prepared: all from its first turn on that is not
+# listed as skipped. Where nothing is listed, it is followed again, which takes longer.
+_SAID: Final = f"""
+SELECT {_COLUMNS} FROM messages AS said
+LEFT JOIN (
+    SELECT skipped::uuid AS id FROM jsonb_array_elements_text(turns.prompt -> 'skipped') AS skipped
+) AS others ON others.id = said.id
+WHERE turns.prompt ? 'skipped' AND said.chat_id = $2 AND others.id IS NULL
+  AND said.turn_id >= (turns.prompt ->> 'firstTurnId')::uuid
+  AND (said.turn_id, said.id) <= (question.turn_id, question.id)
+UNION ALL (
+    WITH RECURSIVE branch AS (
+        SELECT question.*, true AS is_sent WHERE NOT coalesce(turns.prompt ? 'skipped', false)
+        UNION ALL
+        SELECT said.*, NOT said.left_out AND (
+                   said.role = 'assistant' OR branch.is_sent
+                   AND (branch.role = 'assistant' OR branch.joined_step IS NOT NULL))
+        FROM branch JOIN messages AS said ON said.id = branch.parent_id
+        WHERE said.turn_id >= (turns.prompt ->> 'firstTurnId')::uuid
+    )
+    SELECT {_COLUMNS} FROM branch AS said WHERE is_sent
+)
+"""  # noqa: S608 -- the parts are constants of ours
 
 # What was gathered when the turn was prepared, and the history, in one round trip. Most turns have
 # no messages that steer them, and these are found by an index of such alone.
 _PROMPT: Final = f"""
-SELECT turns.prompt, turn_contexts.layers, said.roles, said.contents, said.tokens,
-       steering.joined, steering.waits
+SELECT turns.prompt, turn_contexts.layers, history.*, steering.*
 FROM turns LEFT JOIN turn_contexts ON turn_contexts.turn_id = turns.id
+LEFT JOIN messages AS question ON question.id = turns.user_message_id
 CROSS JOIN LATERAL (
-    {branch_of_turn(until=_FIRST, columns=", content")}
-    SELECT array_agg(role ORDER BY turn_id, id) AS roles,
-           array_agg(content ORDER BY turn_id, id) AS contents,
-           array_agg(tokens ORDER BY turn_id, id) AS tokens
-    FROM branch WHERE is_sent
-) AS said
+    SELECT array_agg(role) AS roles, array_agg(content) AS contents, array_agg(tokens) AS tokens,
+           array_agg(NOT is_whole) AS is_brief, array_agg(joined_step) AS joined_steps,
+           array_agg(turn_id) AS turn_ids,
+           array_agg(CASE WHEN is_whole THEN work_tokens ELSE brief_tokens END) AS work_tokens,
+           array_agg(CASE WHEN role = 'assistant' AND coalesce(work_tokens > 0,
+                              status <> 'failed'
+                              AND EXISTS (SELECT FROM tool_calls WHERE turn_id = said.turn_id))
+                     THEN {work_of("said.turn_id", whole="is_whole")} END) AS work
+    FROM (
+        SELECT said.*, coalesce(
+            turn_id >= (turns.prompt ->> 'wholeFromTurnId')::uuid, true) AS is_whole
+        FROM ({_SAID}) AS said ORDER BY turn_id, id
+    ) AS said
+) AS history
 CROSS JOIN LATERAL (
     SELECT array_agg(ROW (asked.joined_step, messages.role, messages.content, messages.tokens,
                           ARRAY[messages.id, asked.id]) ORDER BY asked.id)
@@ -73,15 +111,14 @@ class PreparedPrompt(NamedTuple):
 async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedPrompt | None:
     """Return what an attempt at the step is to send, or None if the turn was deleted."""
     turn = call.turn
-    row = await connection.fetchrow(_PROMPT, turn.turn_id)
+    row = await connection.fetchrow(_PROMPT, turn.turn_id, turn.chat_id)
     if row is None:
         return None
     layers = None if row["layers"] is None else PromptLayers.model_validate(row["layers"])
     kept = row["prompt"] or {}
-    history = zip(row["roles"] or (), row["contents"] or (), row["tokens"] or (), strict=True)
     tokens: dict[str, int] = kept.get("tokens", {})
     material = PromptMaterial(
-        [SaidMessage(*said) for said in history],
+        _history(row, layers, result_tokens=kept.get("resultTokens")),
         joined=[
             JoinedMessage(step, SaidMessage(*said), *ids)
             for step, *said, ids in row["joined"] or ()
@@ -90,6 +127,30 @@ async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedP
     )
     prompt = PreparedPrompt(layers, material, kept.get("correction", 1.0), bool(row["waits"]))
     return prompt if call.step == 1 else await _with_steps(connection, call, prompt)
+
+
+def _history(
+    row: asyncpg.Record, layers: PromptLayers | None, *, result_tokens: int | None
+) -> list[SaidMessage]:
+    columns = ("roles", "contents", "tokens", "work", "work_tokens", "is_brief", "joined_steps")
+    turn_ids = row["turn_ids"] or ()
+    # A message that joined another turn's question stands right behind it.
+    later = zip(turn_ids, [*turn_ids[1:], None], strict=True) if turn_ids else ()
+    history: list[SaidMessage] = []
+    for said, (turn_id, next_turn_id) in zip(
+        zip(*(row[name] or () for name in columns), strict=True), later, strict=True
+    ):
+        role, content, tokens, found, size, is_brief, joined_step = said
+        if joined_step is not None and turn_id != next_turn_id:
+            joined_step = 0
+        work = None
+        # A turn that an earlier release prepared has none of that in its estimate.
+        if found is not None and result_tokens is not None:
+            work = tool_work(found, layers, is_brief=is_brief)
+            work = work._replace(tokens=work_tokens(work) if size is None else size)
+            work = capped(work, limit_tokens=result_tokens)
+        history.append(SaidMessage(role, content, tokens, work, joined_step))
+    return history
 
 
 async def _with_steps(
@@ -111,7 +172,7 @@ async def _with_steps(
                 row["status"],
                 row["output"],
                 row["blocks"],
-                _as_the_model_knows(row["edited_input"], row["name"], prompt.layers),
+                as_the_model_knows(row["edited_input"], row["name"], prompt.layers),
             )
             for row in calls
         ],
@@ -123,14 +184,3 @@ async def _with_steps(
         correction=correction,
         can_be_joined=prompt.can_be_joined and not is_paused,
     )
-
-
-def _as_the_model_knows(
-    tool_input: dict[str, Any] | None, tool: str, layers: PromptLayers | None
-) -> dict[str, Any] | None:
-    """Return a person's input in the names that the model was offered."""
-    offered = () if layers is None else layers.offered
-    schema = next((known.input_schema for known in offered if known.name == tool), None)
-    if tool_input is None or schema is None:
-        return tool_input
-    return names_of_input(schema).for_model(tool_input)

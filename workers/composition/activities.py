@@ -77,7 +77,10 @@ def make_preparation(foundation: Foundation, tools: ToolCatalogue) -> TurnPrepar
         timeout=timedelta(seconds=settings.context_wait_s),
     )
     budgets = PromptBudgets(
-        prompt=settings.prompt_tokens, user=settings.user_tokens, context=settings.context_tokens
+        prompt=settings.prompt_tokens,
+        user=settings.user_tokens,
+        context=settings.context_tokens,
+        results=settings.result_tokens,
     )
     contexts = ContextService(
         BasePrompts(database), tools, search, budgets, windows=foundation.windows
