@@ -86,7 +86,7 @@ def follow(
 
     A question that wasn't answered is not sent, nor an answer that is left out, nor its question: a
     message that the provider refuses must not make it refuse the next ones, too. What another
-    message joined is sent with that.
+    message joined is sent with that. Where not all of it is looked at, it begins with a question.
     """
     by_id = {message.id: message for message in messages}
     later = by_id.get(leaf_id)
@@ -103,6 +103,10 @@ def follow(
             sent.append(said)
             left -= said.tokens
         later = said
+    before_id = later.parent_id
+    while len(sent) > 1 and not sent[-1].asks:
+        sent.pop()
+        before_id = sent[-1].parent_id
     kept = {message.id for message in sent}
     others = [message for message in messages if message.id not in kept]
-    return FollowedBranch(sent[::-1], later.parent_id, others)
+    return FollowedBranch(sent[::-1], before_id, others)

@@ -177,6 +177,27 @@ def test_the_first_call_of_a_turn_marks_the_end_of_the_history_now_and_a_turn_ag
     assert marks == ["b", "c"]
 
 
+def test_what_joined_an_earlier_turn_stands_before_the_step_that_it_joined() -> None:
+    done = work([use("c1")], [use("c2")], [text("Done.")], calls=(call(1, "c1"), call(2, "c2")))
+    said = [
+        SaidMessage("user", "q"),
+        SaidMessage("user", "Be quick.", joined_step=2),
+        SaidMessage("user", "And short.", joined_step=3),
+        SaidMessage("assistant", "a", work=done),
+        SaidMessage("user", "Thanks."),
+    ]
+
+    messages: Any = conversation(PromptMaterial(said))
+
+    assert kinds(messages)[2::2] == [
+        ("user", ["tool_result", "text"]),
+        ("user", ["tool_result", "text"]),
+        ("user", ["text"]),
+    ]
+    assert messages[2]["content"][1] == text("Be quick.")
+    assert refusal_of(messages) is None
+
+
 def test_results_of_one_turn_are_cut_to_their_limit() -> None:
     done = work([use("c1"), use("c2")], calls=(call(1, "c1", "word " * 5_000), call(1, "c2")))
     done = done._replace(tokens=work_tokens(done))
