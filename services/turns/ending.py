@@ -32,7 +32,7 @@ from schema.wire import format_usd
 from services.database import Connection, Database
 from services.database.queries import AttributeRow
 from services.events.snapshots import ending_events, joined_events, tool_call_event
-from services.events.writer import EventWriter, OvertakenError
+from services.events.writer import EventWriter, OvertakenError, turn_news
 from services.message_parts import OUTLINE, outline_from_row
 from services.metrics import count_turn
 from services.prompts.tokens import tokens_of
@@ -195,7 +195,8 @@ class TurnEnding:
         }
         await self._report(turn_id, reached)
         last = [*corrections, *ending_events(turn, answer)]
-        await self._events.close(turn_id, last, attempts=attempts)
+        news = turn_news(ending.turn, TurnStatus(turn.status))
+        await self._events.close(turn_id, last, attempts=attempts, news=news)
         return FinishTurnOutput(
             outcome=_outcome(turn, len(steps)), following=following, due=self._due(turn, chat)
         )
@@ -232,7 +233,8 @@ class TurnEnding:
         turn = turn_row(found)
         if ended != _NO_ROW:
             _report_end(turn, steps=found["steps"], model_attempts=found["model_attempts"])
-        await self._events.close(turn_id, ending_events(turn, None))
+        news = turn_news(ending.turn, TurnStatus(turn.status))
+        await self._events.close(turn_id, ending_events(turn, None), news=news)
         return FinishTurnOutput(outcome=_outcome(turn, found["steps"]), following=following)
 
     async def publish_cancelled(self, actor: Actor, turn_id: TurnId) -> None:
@@ -241,7 +243,8 @@ class TurnEnding:
             turn = await session.get(TurnRow, turn_id)
         if turn is not None:
             _report_end(turn, steps=0, model_attempts=0)
-            await self._events.close(turn_id, ending_events(turn, None))
+            news = turn_news(reference_from_row(turn), TurnStatus.CANCELLED)
+            await self._events.close(turn_id, ending_events(turn, None), news=news)
 
 
 _GONE: Final = TurnOutcome(

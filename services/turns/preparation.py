@@ -11,7 +11,7 @@ from schema.turns import PrepareTurnOutput, TurnReference, TurnStatus
 from services.contexts.facts import read_facts
 from services.contexts.service import ContextService, TurnContext
 from services.database import Connection, Database
-from services.events.writer import EventWriter, NotAppended
+from services.events.writer import EventWriter, NotAppended, turn_news
 
 # What was decided before stays: a turn that is prepared again sends the same.
 _BEGIN: Final = """
@@ -98,7 +98,9 @@ class TurnPreparation:
     ) -> PrepareTurnOutput:
         """Publish that the turn runs, and return what the workflow needs."""
         first: list[EventData] = [_running(turn, begun.user_message_id), *context.notices]
-        if await self._events.open(turn.turn_id, first) is NotAppended.PRESENT and context.notices:
+        news = turn_news(turn, TurnStatus.RUNNING)
+        opened = await self._events.open(turn.turn_id, first, news=news)
+        if opened is NotAppended.PRESENT and context.notices:
             await self._events.append(turn.turn_id, context.notices)
         if context.window is None:
             return _ending(TurnStatus.FAILED, ErrorCode.PAYLOAD_TOO_LARGE)

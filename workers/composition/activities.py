@@ -197,7 +197,13 @@ def _activities(
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
         after_turn=AfterTurnActivities(
             _extraction(foundation, gateway),
-            ChatTitles(database, gateway, foundation.pricing, model=settings.cheap_model),
+            ChatTitles(
+                database,
+                gateway,
+                foundation.pricing,
+                foundation.events,
+                model=settings.cheap_model,
+            ),
         ),
         alerts=AlertActivities(AlertDelivery(database, webhook)),
         mail=MailActivities(make_mail_sending(foundation)),
@@ -262,4 +268,5 @@ def _extraction(foundation: Foundation, gateway: ModelGateway) -> MemoryExtracti
         foundation.pricing,
         search=MemorySearch(database, embedder),
         suggestions=MemorySuggestions(database, embedder, accounts),
+        events=foundation.events,
     )

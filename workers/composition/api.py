@@ -42,6 +42,7 @@ from services.events.hub import EventHub
 from services.events.open_streams import OpenStreams
 from services.events.snapshots import Snapshots
 from services.events.stops import announce_stop
+from services.events.user_feed import UserFeed
 from services.feedback import FeedbackService
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
@@ -246,7 +247,9 @@ def _turns(
         inspection=TurnInspection(database),
         ending=foundation.ending,
         erasure=Erasure(database, foundation.events.erase),
+        events=foundation.events,
         feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
+        user_feed=UserFeed(hub, database, keep_alive_s=settings.keep_alive_s),
         open_streams=open_streams if settings.rate_limits else None,
         answer_wait_s=settings.answer_wait_s,
     )
