@@ -10,7 +10,7 @@ from api.access import CurrentCaller, OpenStream, limit_guesses, limited, may
 from api.dependencies import Accounts, Services
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
 from api.errors import account_or_raise, value_or_raise
-from api.openapi import EVENT_STREAM, OF_ONE, SIGNED_IN, error_docs
+from api.openapi import OF_ONE, SIGNED_IN, USER_EVENT_STREAM, error_docs
 from api.parameters import (
     ApiKeyIdPath,
     IdempotencyKey,
@@ -112,7 +112,7 @@ async def delete_me(
     responses={
         200: {
             "description": "Events across chats, or those after the given one.",
-            "content": EVENT_STREAM,
+            "content": USER_EVENT_STREAM,
         },
         **_READING,
     },
