@@ -17,6 +17,7 @@ from schema.events import (
     ErrorEvent,
     EventData,
     MemoriesSuggestedEvent,
+    MessageJoinedEvent,
     NoticeEvent,
     ResyncEvent,
     StepEvent,
@@ -72,6 +73,7 @@ _HEADERS: Final = {
 _Events: TypeAlias = tuple[type[EventData], ...]
 _TURN_EVENTS: Final[_Events] = (
     TurnEvent,
+    MessageJoinedEvent,
     StepEvent,
     DeltaEvent,
     ToolCallEvent,
