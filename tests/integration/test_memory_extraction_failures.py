@@ -59,7 +59,6 @@ def reading(
         foundation.pricing,
         search=MemorySearch(database, embedder),
         suggestions=MemorySuggestions(database, embedder, AccountCache(database, lifetime_s=0)),
-        events=foundation.events,
     )
 
 
