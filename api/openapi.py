@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
@@ -11,13 +11,18 @@ from pydantic.json_schema import models_json_schema
 from api.envelope import ErrorResponse
 from schema.errors import HTTP_STATUS, ErrorCode
 from schema.events import (
+    ChatChangedEvent,
     DeltaEvent,
     DoneEvent,
     ErrorEvent,
     EventData,
+    MemoriesSuggestedEvent,
+    MessageJoinedEvent,
     NoticeEvent,
+    ResyncEvent,
     StepEvent,
     ToolCallEvent,
+    TurnChangedEvent,
     TurnEvent,
     UsageEvent,
 )
@@ -65,8 +70,10 @@ _HEADERS: Final = {
     "Location": "URL of the created resource.",
 }
 
-_EVENTS: Final[tuple[type[EventData], ...]] = (
+_Events: TypeAlias = tuple[type[EventData], ...]
+_TURN_EVENTS: Final[_Events] = (
     TurnEvent,
+    MessageJoinedEvent,
     StepEvent,
     DeltaEvent,
     ToolCallEvent,
@@ -75,17 +82,28 @@ _EVENTS: Final[tuple[type[EventData], ...]] = (
     ErrorEvent,
     DoneEvent,
 )
+_USER_EVENTS: Final[_Events] = (
+    ResyncEvent,
+    TurnChangedEvent,
+    ChatChangedEvent,
+    MemoriesSuggestedEvent,
+)
 _REFERENCE: Final = "#/components/schemas/"
-_STREAM: Final = "TurnEventStream"
+_TURN_STREAM: Final = "TurnEventStream"
+_USER_STREAM: Final = "UserEventStream"
 _GENERIC: Final = re.compile(r"(?P<list>List)?Envelope_(?P<of>\w+)_")
 
-EVENT_STREAM: Final[dict[str, Any]] = {
-    "text/event-stream": {
-        "schema": {"type": "string"},
-        "itemSchema": {"$ref": f"{_REFERENCE}{_STREAM}"},
-    }
-}
-"""The OpenAPI `content` of an event stream; each of its events is a `TurnEventStream`."""
+
+def _stream_of(events: str) -> dict[str, Any]:
+    items = {"$ref": f"{_REFERENCE}{events}"}
+    return {"text/event-stream": {"schema": {"type": "string"}, "itemSchema": items}}
+
+
+EVENT_STREAM: Final = _stream_of(_TURN_STREAM)
+"""The OpenAPI `content` of a turn's stream; each of its events is a `TurnEventStream`."""
+
+USER_EVENT_STREAM: Final = _stream_of(_USER_STREAM)
+"""The OpenAPI `content` of a user's stream; each of its events is a `UserEventStream`."""
 
 
 def error_docs(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
@@ -118,7 +136,11 @@ def complete_document(app: FastAPI) -> None:
                 headers = response.setdefault("headers", {})
                 headers[name] = {"description": _HEADERS[name], "schema": {"type": "string"}}
         schemas = document["components"]["schemas"]
-        schemas.update(_event_schemas() | schemas)
+        turn = "`step` clears a step's text, `delta` appends to it, and `done` is always last."
+        user = "Each says what to read again; `resync` says to read all lists."
+        streams = _event_schemas(_TURN_STREAM, _TURN_EVENTS, f"An event of a turn. {turn}")
+        streams |= _event_schemas(_USER_STREAM, _USER_EVENTS, f"An event across chats. {user}")
+        schemas.update(streams | schemas)
         for name, schema in schemas.items():
             schema["title"] = name
         document["components"]["schemas"] = dict(sorted(schemas.items()))
@@ -154,23 +176,20 @@ def _versioned(model: type[VersionedModel]) -> Iterator[type[VersionedModel]]:
         yield from _versioned(kind)
 
 
-def _event_schemas() -> dict[str, Any]:
+def _event_schemas(stream: str, events: _Events, description: str) -> dict[str, Any]:
     """Return the schemas of events: the data of each, the event around it, and their union."""
     wanted: list[tuple[type[EventData], Literal["serialization"]]] = [
-        (event, "serialization") for event in _EVENTS
+        (event, "serialization") for event in events
     ]
     _, definitions = models_json_schema(wanted, ref_template=f"{_REFERENCE}{{model}}")
     schemas: dict[str, Any] = definitions["$defs"]
-    names = {event.event_name.value: f"Streamed{event.__name__}" for event in _EVENTS}
-    for event in _EVENTS:
+    names = {event.event_name.value: f"Streamed{event.__name__}" for event in events}
+    for event in events:
         schemas[names[event.event_name]] = _streamed(event)
     references = {name: f"{_REFERENCE}{schema}" for name, schema in names.items()}
-    schemas[_STREAM] = {
-        "title": _STREAM,
-        "description": (
-            "One server-sent event of a turn. `step` clears the text received for that step, "
-            "`delta` appends to it, and `done` is always last."
-        ),
+    schemas[stream] = {
+        "title": stream,
+        "description": description,
         "oneOf": [{"$ref": reference} for reference in references.values()],
         "discriminator": {"propertyName": "event", "mapping": references},
     }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.dependencies.models import Dependant
@@ -13,7 +13,7 @@ from api.envelope import FieldProblem
 from api.error_messages import NOT_AN_EVENT, NOT_ENTITY_TAGS, UNKNOWN_PARAMETER
 from api.errors import ApiError, invalid
 from schema.errors import ErrorCode
-from schema.events import EventId, parse_event_id
+from schema.events import EventId, UserEventId, parse_event_id, parse_user_event_id
 from schema.ids import (
     ApiKeyId,
     ChatId,
@@ -29,6 +29,8 @@ from schema.ids import (
 from schema.pages import PageRequest
 from schema.wire import StorableText, make_storable
 from services.resources import Versions
+
+_Id = TypeVar("_Id")
 
 ToolNamePath = Annotated[StorableText, Path(max_length=200, description="The tool's name.")]
 ToolCallIdPath = Annotated[
@@ -108,30 +110,44 @@ Source: RFC 9110, section 13.1.1.
 """
 
 
-async def _resume_after(
-    last_event_id: Annotated[
-        str | None,
-        Header(
-            alias="Last-Event-ID",
-            description="The ID of the last event received; takes precedence over `after`.",
-        ),
-    ] = None,
-    after: Annotated[
-        str | None,
-        Query(description="The ID of the last event, for clients that can't set headers."),
-    ] = None,
-) -> EventId | None:
+_LastEventId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="The ID of the last event received; takes precedence over `after`.",
+    ),
+]
+_After = Annotated[
+    str | None,
+    Query(description="The ID of the last event, for clients that can't set headers."),
+]
+
+
+def _resuming(
+    parse: Callable[[str], _Id | None], last_event_id: str | None, after: str | None
+) -> _Id | None:
     # An empty ID is a client's way to say that it has received none (WHATWG HTML, section 9.2.6).
     given = last_event_id or after
     if not given:
         return None
-    event_id = parse_event_id(given)
+    event_id = parse(given)
     if event_id is None:
         raise invalid("header.Last-Event-ID" if last_event_id else "query.after", NOT_AN_EVENT)
     return event_id
 
 
+async def _resume_after(last_event_id: _LastEventId = None, after: _After = None) -> EventId | None:
+    return _resuming(parse_event_id, last_event_id, after)
+
+
+async def _resume_user_events_after(
+    last_event_id: _LastEventId = None, after: _After = None
+) -> UserEventId | None:
+    return _resuming(parse_user_event_id, last_event_id, after)
+
+
 ResumeAfter = Annotated[EventId | None, Depends(_resume_after)]
+ResumeUserEventsAfter = Annotated[UserEventId | None, Depends(_resume_user_events_after)]
 
 
 class _KnownParametersOnly:

@@ -16,6 +16,8 @@ from services.database import Database
 from services.erasure import Erasure
 from services.events.feed import EventFeed
 from services.events.open_streams import OpenStreams
+from services.events.user_feed import UserFeed
+from services.events.writer import EventWriter
 from services.feedback import FeedbackService
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
@@ -95,7 +97,9 @@ class TurnServices:
     inspection: TurnInspection
     ending: TurnEnding
     erasure: Erasure
+    events: EventWriter
     feed: EventFeed
+    user_feed: UserFeed
     open_streams: OpenStreams | None
     answer_wait_s: float
 

@@ -1,10 +1,10 @@
 """Event streams on the wire: frames, headers, keep-alive."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from fastapi import Request
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse
@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.access import is_still_signed_in
 from api.dependencies import services_of
+from schema.events import StreamedEvent, StreamedUserEvent
 from schema.ids import TurnId
-from services.events.feed import Batch
 
 _HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
@@ -21,8 +21,10 @@ _HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 
+_Events: TypeAlias = Sequence[StreamedEvent] | Sequence[StreamedUserEvent]
+
 _LOOK_AGAIN_S: Final = 15.0
-"""A turn may wait for days: a client that has signed out gets no more events."""
+"""A stream may be open for days: a client that has signed out gets no more events."""
 
 
 _CHUNK_BYTES: Final = 64 * 1024
@@ -47,13 +49,13 @@ class _EventStream(EventSourceResponse):
 
 
 def event_stream(
-    request: Request, turn_id: TurnId, batches: AsyncGenerator[Batch, None]
+    request: Request, batches: AsyncGenerator[_Events, None], *, turn_id: TurnId | None = None
 ) -> EventSourceResponse:
-    """Return the response that streams a turn's events.
+    """Return the response that streams the events of a turn, or of a user.
 
     Source: WHATWG HTML, section 9.2, server-sent events.
     """
-    headers = {**_HEADERS, "X-Turn-Id": str(turn_id)}
+    headers = _HEADERS if turn_id is None else {**_HEADERS, "X-Turn-Id": str(turn_id)}
     feed = services_of(request).turns.feed
     frames = _frames(
         batches,
@@ -64,12 +66,12 @@ def event_stream(
 
 
 async def _frames(
-    batches: AsyncGenerator[Batch, None],
+    batches: AsyncGenerator[_Events, None],
     *,
     signed_in: Callable[[], Awaitable[bool]],
     is_stopping: Callable[[], bool],
 ) -> AsyncGenerator[bytes, None]:
-    """Yield frames until the turn ends, the caller signs out, or this process is to stop."""
+    """Yield frames until the stream ends, the caller signs out, or this process is to stop."""
     # A comment at once lets proxies and clients see that the stream is open.
     yield KEEPALIVE_COMMENT
     looked = time.monotonic()
@@ -86,7 +88,7 @@ async def _frames(
         yield _STOPPING
 
 
-def _chunks(batch: Batch) -> Iterator[bytes]:
+def _chunks(batch: _Events) -> Iterator[bytes]:
     """Yield the events as frames, cut where a chunk is full: also within a long event."""
     if not batch:
         yield KEEPALIVE_COMMENT
@@ -100,7 +102,7 @@ def _chunks(batch: Batch) -> Iterator[bytes]:
         yield bytes(chunk)
 
 
-def _pieces(batch: Batch) -> Iterator[bytes]:
+def _pieces(batch: _Events) -> Iterator[bytes]:
     for event in batch:
         yield f"id: {event.id}\nevent: {event.name}\ndata: ".encode()
         # JSON on a single line.

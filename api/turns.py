@@ -88,7 +88,7 @@ async def answer_turn(
     if stream:
         opening = None if accepted.replayed else _opening(accepted.turn)
         batches = services.turns.feed.stream(actor, accepted.turn.id, opening=opening)
-        return event_stream(request, accepted.turn.id, batches)
+        return event_stream(request, batches, turn_id=accepted.turn.id)
     if await dispatched:
         await _wait_for_end(services, actor, accepted.turn.id)
     return await _answer(request, services, actor, accepted.turn.id)

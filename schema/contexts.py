@@ -42,14 +42,17 @@ class OfferedTool(WireModel):
 
 
 class PromptLayers(WireModel):
-    """The layers that come before the conversation, from stable to changing.
+    """The layers around the conversation's messages, from stable to changing.
 
-    `version` names the base prompt; a layer with nothing to say is empty.
+    `summary` is of the messages that are no longer sent, before the others; `context` stands behind
+    them, in the turn's own message. `version` names the base prompt; a layer with nothing to say is
+    empty.
     """
 
     version: str
     system: str
     tools: str = ""
     user: str = ""
+    summary: str = ""
     context: str = ""
     offered: tuple[OfferedTool, ...] = ()

@@ -1,8 +1,7 @@
-"""Events of a turn's stream: their names, data and ids.
+"""Events of the streams of turns and of users: their names, data and ids.
 
 A client rebuilds the answer by one rule: `step` clears what it has of that step, `delta` appends
-to it, and the answer is the texts of all steps in order. Thoughts grow by `thinking` in the same
-way, and are no part of the answer.
+to it, and the answer is the texts of all steps in order.
 """
 
 from decimal import Decimal
@@ -18,6 +17,8 @@ from schema.turns import ToolCallStatus, TurnStatus
 from schema.usage import TokenUsage
 from schema.wire import Timestamp, Usd, WireModel
 
+SERVER_CHARS = 8
+
 DONE_SEQUENCE = 999_999
 """The sequence number in the id of every `done`, so that the id alone marks the end."""
 
@@ -29,12 +30,14 @@ class EventName(StrEnum):
     STEP = "step"
     DELTA = "delta"
     MESSAGE_JOINED = "message_joined"
-    THINKING = "thinking"
     TOOL_CALL = "tool_call"
     USAGE = "usage"
     NOTICE = "notice"
     ERROR = "error"
     DONE = "done"
+    CHAT = "chat"
+    MEMORY = "memory"
+    RESYNC = "resync"
 
 
 class EventData(WireModel):
@@ -74,7 +77,7 @@ class MessageJoinedEvent(EventData):
 
 
 class StepEvent(EventData):
-    """An attempt at a step starts; it clears the text and the thoughts received for that step."""
+    """An attempt at a step starts; it clears the text received for that step."""
 
     event_name = EventName.STEP
     step: int
@@ -91,30 +94,13 @@ class DeltaEvent(EventData):
     text: str
 
 
-class ThinkingEvent(EventData):
-    """More of the model's thoughts in a step, to append; no part of the answer."""
-
-    event_name = EventName.THINKING
-    step: int
-    attempt: int
-    text: str
-
-
 _DELTA_CHARS = 16 * 1024
 
 
 def delta_events(text: str, *, step: int, attempt: int) -> list["DeltaEvent"]:
     """Return a text as events of a bounded size."""
-    return [DeltaEvent(step=step, attempt=attempt, text=piece) for piece in _pieces(text)]
-
-
-def thinking_events(text: str, *, step: int, attempt: int) -> list["ThinkingEvent"]:
-    """Return thoughts as events of a bounded size."""
-    return [ThinkingEvent(step=step, attempt=attempt, text=piece) for piece in _pieces(text)]
-
-
-def _pieces(text: str) -> list[str]:
-    return [text[start : start + _DELTA_CHARS] for start in range(0, len(text), _DELTA_CHARS)]
+    pieces = (text[start : start + _DELTA_CHARS] for start in range(0, len(text), _DELTA_CHARS))
+    return [DeltaEvent(step=step, attempt=attempt, text=piece) for piece in pieces]
 
 
 class ToolCallProgress(WireModel):
@@ -206,6 +192,46 @@ def end_of_joined(turn_id: TurnId) -> DoneEvent:
     )
 
 
+class TurnChangedEvent(EventData):
+    """In a user's stream: a turn runs, awaits an approval, or has ended."""
+
+    event_name = EventName.TURN
+    turn_id: TurnId
+    chat_id: ChatId
+    status: TurnStatus
+
+
+class ChatChange(StrEnum):
+    """What happened to a chat."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+
+
+class ChatChangedEvent(EventData):
+    """In a user's stream: a chat was created, changed, e.g. got a title, or was deleted."""
+
+    event_name = EventName.CHAT
+    chat_id: ChatId
+    change: ChatChange
+    title: str | None = None
+
+
+class MemoriesSuggestedEvent(EventData):
+    """In a user's stream: memories were suggested from a turn."""
+
+    event_name = EventName.MEMORY
+    turn_id: TurnId
+    suggested: int
+
+
+class ResyncEvent(EventData):
+    """In a user's stream: its first event, and where others may be missing: read the lists."""
+
+    event_name = EventName.RESYNC
+
+
 GONE: tuple[EventData, ...] = (
     ErrorEvent(code=ErrorCode.NOT_FOUND, message="The turn was deleted.", retryable=False),
     DoneEvent(status=TurnStatus.CANCELLED, usage=TokenUsage(), cost_usd=Decimal(0)),
@@ -237,10 +263,33 @@ class EventId(NamedTuple):
         return self.milliseconds == 0
 
 
+class UserEventId(NamedTuple):
+    """A place in a user's stream: `<milliseconds>-<sequence>-<server>`.
+
+    `server` is the start of the run id of the Redis server: another one, or one that was restarted,
+    may lack events that it had, and even number others like them.
+    """
+
+    place: EventId
+    server: str
+
+    def __str__(self) -> str:
+        """Return the id as it stands in the SSE field `id`."""
+        return f"{self.place}-{self.server}"
+
+
 class StreamedEvent(NamedTuple):
     """One event as it goes to a client; `data` is JSON on a single line."""
 
     id: EventId
+    name: EventName
+    data: str
+
+
+class StreamedUserEvent(NamedTuple):
+    """One event of a user's stream as it goes to a client; `data` is JSON on a single line."""
+
+    id: UserEventId
     name: EventName
     data: str
 
@@ -252,3 +301,12 @@ def parse_event_id(text: str) -> EventId | None:
     if not dash or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):
         return None
     return EventId(int(milliseconds), int(sequence))
+
+
+def parse_user_event_id(text: str) -> UserEventId | None:
+    """Return the id of a user's stream that `text` names, or None if it names none."""
+    place, _, server = text.rpartition("-")
+    found = parse_event_id(place)
+    if found is None or not (server.isascii() and server.isalnum() and len(server) <= SERVER_CHARS):
+        return None
+    return UserEventId(found, server)

@@ -220,17 +220,13 @@ class PrepareTurnOutput(Payload):
 
 
 class CallModelInput(Payload):
-    """The step to run, and the model to call. `prompt_tokens` is the estimate of its input.
-
-    `may_correct` says that another step can follow, should the answer not fit the turn's schema.
-    """
+    """The step to run, and the model to call. `prompt_tokens` is the estimate of its input."""
 
     turn: TurnReference
     step: int
     model: str
     prompt_tokens: int
     is_fallback: bool = False
-    may_correct: bool = False
 
 
 class ToolCallReference(Payload):
@@ -245,6 +241,9 @@ class ToolCallReference(Payload):
     needs_approval: bool = False
     timeout_s: float | None = None
 
+
+REFUSAL: Final = "refusal"
+"""The stop reason of an answer that a provider's safeguards ended."""
 
 PAUSED: Final = "pause_turn"
 """The stop reason of an answer that its model continues when it gets what it has said so far."""
@@ -332,8 +331,6 @@ class CallModelOutput(Payload):
     """How the model ended the step, without any of its text.
 
     `finished` is set if this answer was the turn's last and the turn has been ended with it.
-    `to_correct` says that the answer does not fit the turn's schema, and that the model is asked
-    for it once more.
     """
 
     stop_reason: str
@@ -342,12 +339,11 @@ class CallModelOutput(Payload):
     usage: TokenUsage
     cost_usd: Decimal
     finished: FinishTurnOutput | None = None
-    to_correct: bool = False
 
     @property
     def is_last(self) -> bool:
         """Whether the turn ends with this answer."""
-        return not (self.tool_calls or self.stop_reason == PAUSED or self.to_correct)
+        return not self.tool_calls and self.stop_reason != PAUSED
 
 
 class StrandedTurns(Payload):

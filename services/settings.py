@@ -188,6 +188,9 @@ class Settings(MailSettings):
     prompt_tokens: int = Field(150_000, ge=100, description="The whole prompt's token budget.")
     user_tokens: int = Field(1_500, ge=0, description="Of them, for what is known of the user.")
     context_tokens: int = Field(8_000, ge=0, description="Of them, for memories and knowledge.")
+    result_tokens: int = Field(
+        20_000, ge=0, description="Of them, for results of earlier turns' tools; older are cut."
+    )
     context_wait_s: float = Field(1.0, gt=0, le=10)
 
     # Tools

@@ -11,9 +11,11 @@ from typing import Final
 
 from schema.actors import acting_user
 from schema.after_turn import NotDone, WorkOutcome
+from schema.events import ChatChange
 from schema.turns import TurnReference
 from services.background_calls import BackgroundCalls, answer_of
 from services.database import ActorGoneError, Database
+from services.events.writer import EventWriter, chat_news
 from services.models.gateway import AnswerEnded, ModelGateway, ModelRequest
 from services.models.pricing import Pricing
 from services.prompts.answer_usage import AnswerUsage
@@ -58,9 +60,16 @@ class ChatTitles:
     """Names chats, as their users. Errors: DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, gateway: ModelGateway, pricing: Pricing, *, model: str
+        self,
+        database: Database,
+        gateway: ModelGateway,
+        pricing: Pricing,
+        events: EventWriter,
+        *,
+        model: str,
     ) -> None:
         self._database = database
+        self._events = events
         self._gateway = gateway
         self._model = model
         self._calls = BackgroundCalls(database, pricing, ChargeKind.TITLE)
@@ -136,7 +145,12 @@ class ChatTitles:
         """Store the title; return how many chats got one."""
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             named = await connection.fetchval(_NAME, turn.chat_id, title)
-        return int(named is not None)
+        if named is None:
+            return 0
+        await self._events.announce(
+            chat_news(turn.user_id, turn.chat_id, ChatChange.UPDATED, title=title)
+        )
+        return 1
 
     async def _name_by_words(self, turn: TurnReference, said: tuple[str, str]) -> int:
         title = next(filter(None, map(first_words, said)), None)

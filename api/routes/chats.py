@@ -26,8 +26,10 @@ from schema.chats import (
     SendMessageRequest,
 )
 from schema.errors import ErrorCode
+from schema.events import ChatChange
 from schema.permissions import Permission
 from schema.turn_inspection import ListedTurn, OwnTurnFilter, TurnSort
+from services.events.writer import chat_news
 from services.rate_limits.rules import Group
 
 router = GroupRouter("/chats", tag="chats")
@@ -48,11 +50,14 @@ async def create_chat(
     response: Response,
     body: CreateChatRequest,
     actor: Writer,
-    chats: Chats,
+    services: Services,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Chat]:
     """Create an empty chat."""
-    chat = value_or_raise(await chats.create(actor, body, key=idempotency_key), "chat")
+    chat = value_or_raise(await services.chats.create(actor, body, key=idempotency_key), "chat")
+    await services.turns.events.announce(
+        chat_news(actor.user_id, chat.id, ChatChange.CREATED, title=chat.title)
+    )
     return created(request, response, chat, at=f"{request.url.path}/{chat.id}")
 
 
@@ -93,14 +98,18 @@ async def change_chat(
     chat_id: ChatIdPath,
     body: ChangeChatRequest,
     actor: Writer,
-    chats: Chats,
+    services: Services,
     versions: IfMatch,
 ) -> Envelope[Chat]:
     """Change a chat's title or tags, pin or unpin it, archive or unarchive it.
 
     This leaves `updatedAt` as it is.
     """
-    chat = value_or_raise(await chats.change(actor, chat_id, body, versions=versions), "chat")
+    changed = await services.chats.change(actor, chat_id, body, versions=versions)
+    chat = value_or_raise(changed, "chat")
+    await services.turns.events.announce(
+        chat_news(actor.user_id, chat.id, ChatChange.UPDATED, title=chat.title)
+    )
     return tagged(request, response, chat)
 
 
@@ -116,6 +125,7 @@ async def delete_chat(chat_id: ChatIdPath, actor: Writer, services: Services) ->
     turns = value_or_raise(await services.chats.delete(actor, chat_id), "chat")
     await services.temporal.cancel_turns(turns.unfinished)
     await services.turns.erasure.erase(turns.all)
+    await services.turns.events.announce(chat_news(actor.user_id, chat_id, ChatChange.DELETED))
     return Response(status_code=204)
 
 

@@ -94,7 +94,7 @@ async def follow_turn(
     if after is not None and not await feed.knows(turn_id, after):
         raise invalid("header.Last-Event-ID", NO_SUCH_EVENT)
     await slot.take()
-    return event_stream(request, turn_id, feed.stream(actor, turn_id, after=after))
+    return event_stream(request, feed.stream(actor, turn_id, after=after), turn_id=turn_id)
 
 
 @router.get(

@@ -6,13 +6,21 @@ from typing import IO, Annotated, Final
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.access import CurrentCaller, limit_guesses, limited, may
+from api.access import CurrentCaller, OpenStream, limit_guesses, limited, may
 from api.dependencies import Accounts, Services
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope, tagged
 from api.errors import account_or_raise, value_or_raise
-from api.openapi import OF_ONE, SIGNED_IN, error_docs
-from api.parameters import ApiKeyIdPath, IdempotencyKey, IfMatch, RequestedPage, SessionIdPath
+from api.openapi import OF_ONE, SIGNED_IN, USER_EVENT_STREAM, error_docs
+from api.parameters import (
+    ApiKeyIdPath,
+    IdempotencyKey,
+    IfMatch,
+    RequestedPage,
+    ResumeUserEventsAfter,
+    SessionIdPath,
+)
 from api.routing import GroupRouter
+from api.sse import event_stream
 from schema.actors import Actor
 from schema.api_keys import ApiKey, CreateApiKeyRequest, CreatedApiKey
 from schema.errors import ErrorCode
@@ -92,7 +100,37 @@ async def delete_me(
     turns = account_or_raise(await deletion.delete(actor, password, by_key=caller.by_key))
     await services.temporal.cancel_turns(turns.unfinished)
     await services.turns.erasure.erase(turns.all)
+    await services.turns.events.erase_user(actor.user_id)
     return Response(status_code=204)
+
+
+@router.get(
+    "/events",
+    name="account.events",
+    summary="Stream the events of all my chats",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Events across chats, or those after the given one.",
+            "content": USER_EVENT_STREAM,
+        },
+        **_READING,
+    },
+    dependencies=[limited(Group.STREAMS)],
+)
+async def follow_chats(
+    request: Request,
+    actor: Annotated[Actor, may(Permission.CHATS_READ)],
+    services: Services,
+    after: ResumeUserEventsAfter,
+    slot: OpenStream,
+) -> Response:
+    """Stream what happens in all chats: turns that run and end, new titles, suggested memories.
+
+    `resync` is the first event, and comes where others may be missing: read the lists then.
+    """
+    await slot.take()
+    return event_stream(request, services.turns.user_feed.stream(actor.user_id, after=after))
 
 
 @router.get(

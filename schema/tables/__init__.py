@@ -1,6 +1,6 @@
 """The rows of the database, one module per noun. Rows never leave `services`."""
 
-from schema.tables.chats import ChatRow, FeedbackRow, MessageRow
+from schema.tables.chats import ChatRow, ChatSummaryRow, FeedbackRow, MessageRow
 from schema.tables.knowledge import DocumentRow, DocumentVersionRow, PassageRow
 from schema.tables.ledger import LedgerRow, UsageDayRow
 from schema.tables.memories import MemoryRow
@@ -40,6 +40,7 @@ __all__ = [
     "AuditRow",
     "BudgetRow",
     "ChatRow",
+    "ChatSummaryRow",
     "ChatToolApprovalRow",
     "ClosedIdentityRow",
     "CreationRow",

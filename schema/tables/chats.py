@@ -40,6 +40,10 @@ class MessageRow(SQLModel, table=True):
     belongs to the question that it follows: it joined that one's turn before the step, or, with 0,
     is an edit of such a message. `tokens` is an estimate. `structured` is the value of an answer
     that fits the schema of its turn.
+
+    `work_tokens` and `brief_tokens` are what the tool calls of an answer and their results add to
+    it in later prompts, whole and shortened; None is unknown. With `left_out` later prompts have
+    neither the answer nor its question.
     """
 
     __tablename__ = "messages"
@@ -56,6 +60,29 @@ class MessageRow(SQLModel, table=True):
     client_metadata: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
     structured: Any = Field(default=None, sa_type=JSONB)
     joined_step: int | None = None
+    work_tokens: int | None = None
+    brief_tokens: int | None = None
+    left_out: bool = False
+    created_at: datetime = creation_moment()
+
+
+class ChatSummaryRow(SQLModel, table=True):
+    """A summary of a branch up to a message, itself included; for all branches that have it.
+
+    `version` counts the summaries that it is made of; `messages` how many messages it is of.
+    """
+
+    __tablename__ = "chat_summaries"
+
+    id: UUID = Field(primary_key=True)
+    chat_id: UUID = Field(foreign_key="chats.id")
+    user_id: UUID = Field(foreign_key="users.id")
+    message_id: UUID = Field(foreign_key="messages.id")
+    version: int
+    content: str
+    tokens: int
+    messages: int
+    model: str
     created_at: datetime = creation_moment()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil
 from typing import Final, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -19,13 +20,14 @@ from schema.contexts import ContextSource, PromptLayers
 from schema.events import NoticeEvent
 from schema.ids import UserId
 from schema.tools import ToolDefinition
+from services.contexts.branches import FollowedBranch
 from services.contexts.facts import TurnFacts
 from services.contexts.rendering import quoted, user_layer
 from services.contexts.search import ContextSearch, Findings
 from services.models.context_windows import ContextWindows
 from services.prompts.base_prompts import BasePrompt, BasePrompts, filled
 from services.prompts.correction import LEAST_CORRECTION
-from services.prompts.layers import offered_tools, system_layer, tools_layer
+from services.prompts.layers import offered_tools, summary_layer, system_layer, tools_layer
 from services.prompts.tokens import tokens_of
 from services.prompts.window import Window, fit
 from services.tools.catalogue import ToolSnapshot
@@ -37,22 +39,41 @@ MAX_TOOLS: Final = 250
 
 _NOTHING_FOUND: Final = Findings()
 
+_LONG: Final = 0.6
+"""How much of its room a conversation fills when it is to be summarised."""
+
+_MOST_RESULTS: Final = 4
+"""Results of earlier turns' tools have at most a quarter of a prompt, however small that is."""
+
+_MOST_SKIPPED: Final = 200
+"""Messages of other branches that are listed with a turn; if there are more, its branch is followed
+again for each call."""
+
+_CUT: Final = NoticeEvent(
+    code="conversation_cut",
+    message="The conversation is long: its oldest part was left out, and is not summarised yet.",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class PromptBudgets:
-    """The most tokens of a prompt, and of two of its layers."""
+    """The most tokens of a prompt, of two of its layers, and of results of earlier turns' tools."""
 
     prompt: int
     user: int
     context: int
+    results: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class TurnContext:
     """The prompt of a turn; `window` is None if its message does not fit.
 
-    Units: `tokens` of each layer are estimates; `correction` is the factor that what the provider
-    counted last adds to them.
+    `skipped` are messages in the window's time that are not in it, None if there are too many to
+    list; `summary_id` is the summary that it has, `is_cut` says that some of the conversation is in
+    neither, and `is_long` that the conversation should be summarised. Units: `tokens` of each layer
+    are estimates; `correction` is the factor that what the provider counted last adds to them;
+    `result_tokens` is the most of the results of one turn's tools.
     """
 
     layers: PromptLayers
@@ -61,6 +82,11 @@ class TurnContext:
     window: Window | None
     missing: tuple[str, ...] = ()
     correction: float = 1.0
+    result_tokens: int = 0
+    skipped: tuple[UUID, ...] | None = None
+    summary_id: UUID | None = None
+    is_cut: bool = False
+    is_long: bool = False
 
     @property
     def corrected_tokens(self) -> int:
@@ -70,15 +96,14 @@ class TurnContext:
     @property
     def notices(self) -> list[NoticeEvent]:
         """The notices for the user."""
-        if not self.missing:
-            return []
-        what = " and ".join(self.missing)
-        return [
-            NoticeEvent(
-                code="context_degraded",
-                message=f"Unavailable for this answer: your {what}.",
-            )
-        ]
+        notices: list[NoticeEvent] = []
+        if self.missing:
+            what = " and ".join(self.missing)
+            message = f"Unavailable for this answer: your {what}."
+            notices.append(NoticeEvent(code="context_degraded", message=message))
+        if self.is_cut and self.window is not None:
+            notices.append(_CUT)
+        return notices
 
 
 class ToolSource(Protocol):
@@ -173,8 +198,6 @@ class ContextService:
         # What is never cut comes first.
         left = self._budget(facts) - tokens_of(system) - _newest(facts)
         offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
-        if facts.asked_tools is not None:
-            offered = tuple(tool for tool in offered if tool.name in facts.asked_tools)
         fitting = _fitting(offered, budget_tokens=left // 2)
         layers = PromptLayers(
             version=base.version,
@@ -191,12 +214,16 @@ class ContextService:
             budget_tokens=min(self._budgets.user, left // 2),
         )
         left -= tokens_of(user)
+        summary = "" if facts.summary is None else summary_layer(facts.summary.content)
+        if tokens_of(summary) > left // 2:
+            summary = ""
+        left -= tokens_of(summary)
         context, sources = quoted(
             findings.memories,
             findings.passages,
             budget_tokens=min(self._budgets.context, left // 2),
         )
-        layers = layers.model_copy(update={"user": user, "context": context})
+        layers = layers.model_copy(update={"user": user, "summary": summary, "context": context})
         return self._with_window(facts, layers, sources, missing=findings.missing)
 
     def _with_window(
@@ -211,22 +238,68 @@ class ContextService:
             "system": tokens_of(layers.system),
             "tools": _tools_tokens(layers),
             "user": tokens_of(layers.user),
+            "summary": tokens_of(layers.summary),
             "context": tokens_of(layers.context),
         }
         budget = self._budget(facts) - sum(tokens.values())
-        window = fit(facts.sizes, budget_tokens=budget) if facts.sizes else None
+        # The same for all turns at a model, so that they send the same of earlier ones.
+        result_tokens = min(self._budgets.results, self._most(facts) // _MOST_RESULTS)
+        window = None
+        if sizes := facts.sizes:
+            window = fit(
+                sizes,
+                budget_tokens=budget,
+                result_tokens=result_tokens,
+                whole_from=facts.whole_from,
+            )
         if window is not None:
             tokens["conversation"] = window.tokens
-        return TurnContext(layers, sources, tokens, window, missing, facts.correction)
+        return TurnContext(
+            layers,
+            sources,
+            tokens,
+            window,
+            missing,
+            facts.correction,
+            result_tokens=result_tokens,
+            skipped=None if window is None else _skipped(facts.branch, window),
+            summary_id=facts.summary.id if facts.summary and layers.summary else None,
+            is_cut=window is not None and _is_cut(facts, window, layers),
+            is_long=window is not None and _is_long(facts, window, budget),
+        )
 
     def _budget(self, facts: TurnFacts) -> int:
         """Return how many tokens the prompt may have, by the uncorrected estimate."""
-        most = min(self._budgets.prompt, self._windows.prompt_limit(facts.model))
-        return int(most / facts.correction)
+        return int(self._most(facts) / facts.correction)
+
+    def _most(self, facts: TurnFacts) -> int:
+        return min(self._budgets.prompt, self._windows.prompt_limit(facts.model))
+
+
+def _skipped(branch: FollowedBranch, window: Window) -> tuple[UUID, ...] | None:
+    others = (message for message in branch.others if message.turn_id >= window.first_turn_id)
+    skipped = tuple(message.id for message in others)
+    return skipped if len(skipped) <= _MOST_SKIPPED else None
+
+
+def _is_cut(facts: TurnFacts, window: Window, layers: PromptLayers) -> bool:
+    """Return whether some of the conversation is neither sent nor summarised."""
+    is_summarised = facts.summary is not None and facts.summary.is_next and bool(layers.summary)
+    begins_late = facts.branch.before_id is not None
+    return _is_shortened(facts, window) or (begins_late and not is_summarised)
+
+
+def _is_long(facts: TurnFacts, window: Window, budget_tokens: int) -> bool:
+    """Return whether the conversation nears its budget, or was cut to it."""
+    return _is_shortened(facts, window) or window.tokens > budget_tokens * _LONG
+
+
+def _is_shortened(facts: TurnFacts, window: Window) -> bool:
+    return window.first_turn_id != facts.branch.sent[0].turn_id
 
 
 def _newest(facts: TurnFacts) -> int:
-    return facts.sizes[-1].tokens if facts.sizes else 0
+    return facts.branch.sent[-1].tokens if facts.branch.sent else 0
 
 
 def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[ToolDefinition]:

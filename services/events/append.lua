@@ -1,6 +1,7 @@
 -- Appends events to a turn's stream and announces each, unless the writer has been overtaken.
+-- What its user's other devices hear of it is appended to the user's stream with them.
 --
--- KEYS  1 stream, 2 fence
+-- KEYS  1 stream, 2 fence, 3 the user's stream, if there is an event for it
 -- ARGV  1 channel   2 step ('' for events of no step)   3 attempt
 --       4 condition: 'any', 'first' (only into an empty stream), 'last' (the end of the stream),
 --         'once:' and a name (only what was not appended under this name before), or the id of the
@@ -8,7 +9,9 @@
 --       5 retention in ms   6 sequence number of the last event
 --       7 texts: 'whole' where the attempt's text is in the stream; with 'last', the steps and
 --         attempts ('1:1 2:3') whose texts have to be in it
---       8.. name, data, name, data, ...
+--       8 the user's channel   9 longest stream of a user   10 its retention in ms
+--      11 name and 12 data of the event for it
+--      13.. name, data, name, data, ...
 -- Returns the id of the last event appended, or a word: 'fenced' (a newer attempt writes this
 --         step, or the stream has ended), 'present' (it was not empty, or it is there already),
 --         'unknown' (its newest event is another: Redis has lost something, e.g. in a restart
@@ -47,7 +50,7 @@ if condition == 'last' then
 end
 
 local count = #ARGV
-for index = 8, count, 2 do
+for index = 13, count, 2 do
   local id = '*'
   if condition == 'last' and index == count - 1 then
     local time = redis.call('TIME')
@@ -59,6 +62,12 @@ for index = 8, count, 2 do
   local name, data = ARGV[index], ARGV[index + 1]
   newest_id = redis.call('XADD', stream, id, 'n', name, 'd', data)
   redis.call('PUBLISH', channel, newest_id .. '\n' .. name .. '\n' .. data)
+end
+if KEYS[3] then
+  local name, data = ARGV[11], ARGV[12]
+  local id = redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[9], '*', 'n', name, 'd', data)
+  redis.call('PEXPIRE', KEYS[3], ARGV[10])
+  redis.call('PUBLISH', ARGV[8], id .. '\n' .. name .. '\n' .. data)
 end
 redis.call('PEXPIRE', stream, ARGV[5])
 redis.call('PEXPIRE', fence, ARGV[5])

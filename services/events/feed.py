@@ -33,6 +33,7 @@ from services.events.snapshots import (
     final_events,
     passing_events,
 )
+from services.events.writer import turn_source
 from services.resources import Unreachable
 
 _POLL_S: Final = 1.0
@@ -85,7 +86,7 @@ class EventFeed:
         if event_id.milliseconds > time.time() * 1000 + _CLOCK_SKEW_MS:
             return False
         try:
-            page = await self._hub.read(turn_id, after=event_id)
+            page = await self._hub.read(turn_source(turn_id), after=event_id)
         except HubUnavailableError:
             return True
         return page.is_found or not page.is_whole
@@ -140,7 +141,7 @@ class EventFeed:
 
         Errors: StreamInterruptedError where something may have been missed.
         """
-        async with self._hub.listen(turn_id) as subscription:
+        async with self._hub.listen(turn_source(turn_id)) as subscription:
             position, page = await self._first_page(turn_id, after)
             if position is None and not (page.is_whole or is_new):
                 snapshot = await self._snapshots.read(actor, turn_id)
@@ -172,10 +173,10 @@ class EventFeed:
     ) -> tuple[EventId | None, StreamPage]:
         """Return what Redis holds after `after`; None and all where it can't resume there."""
         if after is not None and not after.is_snapshot:
-            page = await self._hub.read(turn_id, after=after)
+            page = await self._hub.read(turn_source(turn_id), after=after)
             if page.is_found:
                 return after, page
-        return None, await self._hub.read(turn_id)
+        return None, await self._hub.read(turn_source(turn_id))
 
     async def _pages(self, turn_id: TurnId, page: StreamPage) -> AsyncGenerator[Batch, None]:
         """Yield this page and those behind it, each read when the one before was taken."""
@@ -184,7 +185,7 @@ class EventFeed:
             if page.is_last:
                 return
             await self._pause()
-            page = await self._hub.read(turn_id, after=page.events[-1].id)
+            page = await self._hub.read(turn_source(turn_id), after=page.events[-1].id)
             if not page.is_found:
                 raise StreamInterruptedError
 

@@ -22,15 +22,8 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from schema.events import EventId, EventName, StreamedEvent, parse_event_id
-from schema.ids import TurnId
-from services.events.writer import (
-    API_CHANNEL,
-    DELETED,
-    PROCESS_CHANNEL_PREFIX,
-    channel_name,
-    stream_key,
-)
+from schema.events import SERVER_CHARS, EventId, EventName, StreamedEvent, parse_event_id
+from services.events.writer import API_CHANNEL, DELETED, PROCESS_CHANNEL_PREFIX, Source
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +78,7 @@ class Listener(Protocol):
 
 
 class Subscription:
-    """One client's subscription to one turn."""
+    """One client's subscription to one stream."""
 
     def __init__(self) -> None:
         self._received: list[StreamedEvent] = []
@@ -133,7 +126,7 @@ class Subscription:
 
 
 class EventHub:
-    """Listens over one connection for the events of many turns and for API processes.
+    """Listens over one connection for the events of many streams and for API processes.
 
     While it listens, Redis knows a subscriber of `process_channel`; so others see whether this
     process lives.
@@ -155,6 +148,8 @@ class EventHub:
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_tried = asyncio.Event()
+        self.server = ""
+        """The start of the run id of the Redis server: another after each restart and failover."""
         self.is_closing = False
         """Whether streams are to end: this process is about to stop."""
 
@@ -181,9 +176,9 @@ class EventHub:
         self._interrupt_all()
 
     @asynccontextmanager
-    async def listen(self, turn_id: TurnId) -> AsyncIterator[Subscription]:
-        """Subscribe to the events of the turn that are appended from now on."""
-        channel = channel_name(turn_id)
+    async def listen(self, source: Source) -> AsyncIterator[Subscription]:
+        """Subscribe to the events of the stream that are appended from now on."""
+        channel = source.channel
         subscription = Subscription()
         self._subscriptions[channel].add(subscription)
         try:
@@ -192,7 +187,7 @@ class EventHub:
         finally:
             await self._leave(channel, subscription)
 
-    async def read(self, turn_id: TurnId, *, after: EventId | None = None) -> StreamPage:
+    async def read(self, source: Source, *, after: EventId | None = None) -> StreamPage:
         """Return the first page of what the stream holds after an event, or from its beginning."""
         arguments: list[str | int] = ["" if after is None else str(after), PAGE_BYTES]
         async with self._reads:
@@ -200,7 +195,7 @@ class EventHub:
                 raise HubUnavailableError
             try:
                 first, is_found, is_last, entries = await self._read_on_a_live_connection(
-                    [stream_key(turn_id)], arguments
+                    [source.key], arguments
                 )
             except (RedisError, OSError) as error:
                 self._paused_until = time.monotonic() + _PAUSE_S
@@ -211,6 +206,16 @@ class EventHub:
             is_last=bool(is_last),
             events=[_entry(entry_id, fields) for entry_id, fields in entries],
         )
+
+    async def newest(self, source: Source) -> EventId | None:
+        """Return the id of the stream's newest event, or None if it is empty."""
+        if self._is_paused:
+            raise HubUnavailableError
+        try:
+            entries: Any = await self._redis.xrevrange(source.key, count=1)
+        except (RedisError, OSError) as error:
+            raise HubUnavailableError from error
+        return _event_id(entries[0][0]) if entries else None
 
     async def _read_on_a_live_connection(self, keys: list[str], arguments: list[str | int]) -> Any:  # noqa: ANN401 -- untyped by redis-py
         """Read; once more where the connection was closed while nobody used it."""
@@ -268,6 +273,7 @@ class EventHub:
 
     async def _listen(self) -> None:
         async with self._redis.pubsub() as pubsub:
+            self.server = str((await self._redis.info("server"))["run_id"])[:SERVER_CHARS]
             # It also keeps the subscription alive while no stream is open.
             await pubsub.subscribe(API_CHANNEL, self.process_channel)
             self._pubsub = pubsub

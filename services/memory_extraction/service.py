@@ -11,11 +11,13 @@ import structlog
 
 from schema.actors import acting_user
 from schema.after_turn import NotDone, WorkOutcome
+from schema.events import MemoriesSuggestedEvent
 from schema.memories import MemoryHit, MemorySuggestion, SearchMemoriesRequest
 from schema.turns import TurnReference
 from services.background_calls import BackgroundCalls
 from services.database import ActorGoneError, Database
 from services.embeddings import EmbeddingError
+from services.events.writer import EventWriter, News
 from services.memories.search import MemorySearch
 from services.memories.suggestions import MemorySuggestions
 from services.memory_extraction.extractor import MemoryExtractor
@@ -69,7 +71,9 @@ class MemoryExtraction:
         *,
         search: MemorySearch,
         suggestions: MemorySuggestions,
+        events: EventWriter,
     ) -> None:
+        self._events = events
         self._database = database
         self._extractor = extractor
         self._search = search
@@ -146,4 +150,7 @@ class MemoryExtraction:
             source_turn_id=turn.turn_id,
             auto_accept=reading.auto_accept,
         )
+        if stored:
+            event = MemoriesSuggestedEvent(turn_id=turn.turn_id, suggested=len(stored))
+            await self._events.announce(News(turn.user_id, event))
         return len(stored)

@@ -6,16 +6,16 @@ SDK's own retries are off: retrying belongs to Temporal.
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httpx2
 
 from schema.usage import TokenUsage
-from services.models.assembly import MessageAssembly, Said
+from services.models.assembly import MessageAssembly
 from services.models.event_stream import (
     AnswerEvents,
     BodyReader,
@@ -59,7 +59,6 @@ class ModelRequest:
     """What to ask the model, in the Messages API's own shapes.
 
     Without `thinking` the model's default applies; its thinking counts towards `max_tokens`.
-    `sampling` are parameters that older models and other servers take; the SDK knows none of them.
     `longest` is what `max_tokens` was before a budget shortened it: some servers don't heed it.
     """
 
@@ -71,8 +70,6 @@ class ModelRequest:
     thinking: "ThinkingConfigParam | None" = None
     output: "OutputConfigParam | None" = None
     longest: int = 0
-    sampling: Mapping[str, float] = field(default_factory=dict)
-    stop_sequences: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +88,9 @@ class TextArrived:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtArrived:
-    """More of the model's thoughts: no part of its answer."""
+    """The model is thinking; only the length of its thoughts is passed on."""
 
-    text: str
+    chars: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +188,6 @@ class ModelGateway:
             max_tokens=request.max_tokens,
             thinking=request.thinking or anthropic.omit,
             output_config=request.output or anthropic.omit,
-            stop_sequences=list(request.stop_sequences) or anthropic.omit,
-            extra_body=dict(request.sampling) or None,
             stream=True,
         )
         return await self._opened(sending, request, stack, deadline=deadline)
@@ -316,31 +311,34 @@ class AnswerReading:
                 yield event
 
     def _take(self, events: Iterable[dict[str, Any]]) -> list[ModelEvent]:
-        said: list[Said] = []
+        texts: list[str] = []
+        thought = 0
         try:
             for event in events:
                 if event["type"] == "error" and not self._assembly.is_stopped:
                     self._refusal = self._refused(event)
                     break
-                said.append(self._assembly.take(event))
+                text, chars = self._assembly.take(event)
+                texts.append(text)
+                thought += chars
         except ModelCallError as error:
             self._breach = error
-        return self._seen(Said.joined(said))
+        return self._seen("".join(texts), thought)
 
     def _refused(self, event: dict[str, Any]) -> ModelCallError:
         # An error in mid-stream comes under the status 200 of its stream.
         names = [tool["name"] for tool in self._request.tools]
         return provider_error(200, event, self._response.headers, tool_names=names)
 
-    def _seen(self, said: Said) -> list[ModelEvent]:
+    def _seen(self, text: str, thought: int) -> list[ModelEvent]:
         seen: list[ModelEvent] = []
         if self._assembly.has_started and not self._is_announced:
             self._is_announced = True
             seen.append(AnswerStarted(self._assembly.usage))
-        if said.thought:
-            seen.append(ThoughtArrived(said.thought))
-        if said.text:
-            seen.append(TextArrived(said.text))
+        if thought:
+            seen.append(ThoughtArrived(thought))
+        if text:
+            seen.append(TextArrived(text))
         return seen
 
     async def ended(self) -> AnswerEnded:

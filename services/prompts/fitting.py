@@ -7,7 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.prompts.conversation import EarlierCall, PromptMaterial, SaidMessage
+from services.prompts.conversation import (
+    EarlierCall,
+    PromptMaterial,
+    SaidMessage,
+    ToolWork,
+    turns_of_work,
+)
 from services.prompts.tokens import PER_MESSAGE, start_of, tokens_of
 
 _LEFT_OUT: Final = "[Left out: the conversation was too long for the model.]"
@@ -45,7 +51,9 @@ def fitted(material: PromptMaterial, *, limit_tokens: int) -> PromptMaterial:
         to_cut -= _said_tokens(earlier.pop(0))
     material = material._replace(messages=[*_from_a_question(earlier), newest])
     over = tokens_in(material) - limit_tokens
-    return material if over <= 0 else _with_cut_results(material, over=over)
+    if over <= 0:
+        return material
+    return material._replace(calls=_with_cut_results(material.calls, over=over))
 
 
 def shortened(material: PromptMaterial) -> PromptMaterial | None:
@@ -76,26 +84,39 @@ def shortened(material: PromptMaterial) -> PromptMaterial | None:
     return material._replace(calls=calls)
 
 
+def work_tokens(work: ToolWork) -> int:
+    """Return roughly how many tokens the tool calls and results of an earlier turn have."""
+    blocks = [block for _, blocks in turns_of_work(work) for block in blocks]
+    return sum(_block_tokens(block) for block in blocks if block["type"] != "text")
+
+
+def capped(work: ToolWork, *, limit_tokens: int) -> ToolWork:
+    """Return the work of an earlier turn, its largest results cut to what fits the limit."""
+    if work.is_brief or work.tokens <= limit_tokens:
+        return work
+    over = work_tokens(work) - limit_tokens
+    calls = _with_cut_results(work.calls, over=over) if over > 0 else work.calls
+    return work._replace(calls=calls, tokens=limit_tokens)
+
+
 def _from_a_question(messages: Sequence[SaidMessage]) -> Sequence[SaidMessage]:
     """Return the messages without answers before the first question."""
     first = next((at for at, said in enumerate(messages) if said.role == "user"), len(messages))
     return messages[first:]
 
 
-def _with_cut_results(material: PromptMaterial, *, over: int) -> PromptMaterial:
+def _with_cut_results(calls: Sequence[EarlierCall], *, over: int) -> list[EarlierCall]:
     """Cut the largest results to the same size; the smaller ones stay whole."""
-    sizes = sorted(map(_result_tokens, material.calls))
+    sizes = sorted(map(_result_tokens, calls))
     left, size = sum(sizes) - over, 0
     for place, tokens in enumerate(sizes):
         size = left // (len(sizes) - place)
         if tokens > size:
             break
         left -= tokens
-    calls = [
-        call if _result_tokens(call) <= size else _cut_result(call, tokens=size)
-        for call in material.calls
+    return [
+        call if _result_tokens(call) <= size else _cut_result(call, tokens=size) for call in calls
     ]
-    return material._replace(calls=calls)
 
 
 def _cut_result(call: EarlierCall, *, tokens: int) -> EarlierCall:
@@ -105,7 +126,8 @@ def _cut_result(call: EarlierCall, *, tokens: int) -> EarlierCall:
 
 
 def _said_tokens(said: SaidMessage) -> int:
-    return tokens_of(said.content) if said.tokens is None else said.tokens
+    text = tokens_of(said.content) if said.tokens is None else said.tokens
+    return text if said.work is None else text + said.work.tokens
 
 
 def _result_tokens(call: EarlierCall) -> int:
@@ -120,6 +142,10 @@ def _block_tokens(block: Mapping[str, Any]) -> int:
             return tokens_of(block["text"])
         case "image":
             return _IMAGE_TOKENS
+        case "tool_result" if isinstance(block["content"], str):
+            return tokens_of(block["content"]) + PER_MESSAGE
+        case "tool_result":
+            return sum(map(_block_tokens, block["content"])) + PER_MESSAGE
         case _:
             return _json_tokens(block)
 

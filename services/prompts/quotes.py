@@ -14,7 +14,9 @@ CUT: Final = " [cut]"
 QUOTED_BY_THEMSELVES: Final = frozenset({"knowledge_search", "recall", "remember"})
 """Tools of ours whose results have tags of ours, around quotes."""
 
-_OUR_TAGS: Final = ("memory", "memories", "passage", "knowledge", "user", "instructions")
+_OUR_TAGS: Final = (
+    *("memory", "memories", "passage", "knowledge", "conversation_summary", "user", "instructions"),
+)
 # What models are trained on, or prompts of others are made of.
 _WELL_KNOWN_TAGS: Final = (
     *("system", "assistant", "human", "developer", "function_calls", "function_results"),

@@ -32,11 +32,12 @@ from schema.turns import (
     ToolCallDecision,
     ToolCallKey,
     ToolCallStatus,
+    TurnStatus,
 )
 from services.audit import record
 from services.database import Database
 from services.events.snapshots import tool_call_event
-from services.events.writer import EventWriter
+from services.events.writer import EventWriter, turn_news
 from services.resources import InvalidField, Unreachable, why_unreachable
 from services.tools.validation import InputValidation
 from services.turns import tool_call_statements as sql
@@ -76,7 +77,9 @@ class ToolApprovals:
             if row is None:
                 return AskApprovalOutput()
             await connection.execute(sql.AWAIT, call.turn.turn_id)
-        await self._events.append(call.turn.turn_id, [tool_call_event(tool_call_row(row))])
+        news = turn_news(call.turn, TurnStatus.AWAITING_APPROVAL)
+        asked = [tool_call_event(tool_call_row(row))]
+        await self._events.append(call.turn.turn_id, asked, news=news)
         return AskApprovalOutput(within_s=max(row["within_s"], 0.0))
 
     async def decide(

@@ -1,4 +1,4 @@
-"""Ends turns: the message, the cost, the last events, the next turn; and takes requests to stop."""
+"""Ends turns: the message, the cost, the last events, the next turn; takes requests to stop."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ import structlog
 from schema.actors import Actor, acting_user
 from schema.chats import MessageOutline
 from schema.errors import TURN_MESSAGES, ErrorCode
-from schema.events import EventData, StepEvent, delta_events, thinking_events
+from schema.events import EventData, StepEvent, delta_events
 from schema.ids import ChatId, TurnId, new_id, turn_workflow_id
 from schema.names import Work
 from schema.result import Err, Ok, Result
@@ -32,7 +32,7 @@ from schema.wire import format_usd
 from services.database import Connection, Database
 from services.database.queries import AttributeRow
 from services.events.snapshots import ending_events, joined_events, tool_call_event
-from services.events.writer import EventWriter, OvertakenError
+from services.events.writer import EventWriter, OvertakenError, turn_news
 from services.message_parts import OUTLINE, outline_from_row
 from services.metrics import count_turn
 from services.prompts.tokens import tokens_of
@@ -52,7 +52,7 @@ from services.turns.rows import (
     turn_row,
 )
 from services.turns.steering import LAST_ASKED
-from services.turns.structured_answers import structured_value
+from services.turns.tool_work import in_later_prompts
 
 _log = structlog.get_logger(__name__)
 
@@ -68,9 +68,8 @@ FROM turns CROSS JOIN ({SPENT_IN_TURN}) AS spent WHERE turns.id = $1
 """  # noqa: S608 -- statements of our own
 
 _STEPS: Final = """
-SELECT step, attempt, status, model, text, blocks @> '[{"type": "tool_use"}]' AS calls_tools,
-       CASE WHEN status = 'running' THEN thinking END AS thinking,
-       status = 'completed' AND problem IS NULL AS fits
+SELECT step, attempt, status, model, text, stop_reason,
+       blocks @> '[{"type": "tool_use"}]' AS calls_tools
 FROM steps WHERE turn_id = $1 ORDER BY step
 """
 
@@ -89,8 +88,8 @@ WHERE turn_id = $1 AND step = $2
 _END: Final = f"""
 WITH answer AS (
     INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens, parent_id,
-                          structured)
-    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, {LAST_ASKED}, $13::jsonb
+                          work_tokens, brief_tokens, left_out)
+    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, {LAST_ASKED}, $13, $14, $15
     FROM turns WHERE id = $1 AND $2::uuid IS NOT NULL
     RETURNING id, chat_id, turn_id, parent_id
 ), behind AS (
@@ -196,7 +195,8 @@ class TurnEnding:
         }
         await self._report(turn_id, reached)
         last = [*corrections, *ending_events(turn, answer)]
-        await self._events.close(turn_id, last, attempts=attempts)
+        news = turn_news(ending.turn, TurnStatus(turn.status))
+        await self._events.close(turn_id, last, attempts=attempts, news=news)
         return FinishTurnOutput(
             outcome=_outcome(turn, len(steps)), following=following, due=self._due(turn, chat)
         )
@@ -233,7 +233,8 @@ class TurnEnding:
         turn = turn_row(found)
         if ended != _NO_ROW:
             _report_end(turn, steps=found["steps"], model_attempts=found["model_attempts"])
-        await self._events.close(turn_id, ending_events(turn, None))
+        news = turn_news(ending.turn, TurnStatus(turn.status))
+        await self._events.close(turn_id, ending_events(turn, None), news=news)
         return FinishTurnOutput(outcome=_outcome(turn, found["steps"]), following=following)
 
     async def publish_cancelled(self, actor: Actor, turn_id: TurnId) -> None:
@@ -242,7 +243,8 @@ class TurnEnding:
             turn = await session.get(TurnRow, turn_id)
         if turn is not None:
             _report_end(turn, steps=0, model_attempts=0)
-            await self._events.close(turn_id, ending_events(turn, None))
+            news = turn_news(reference_from_row(turn), TurnStatus.CANCELLED)
+            await self._events.close(turn_id, ending_events(turn, None), news=news)
 
 
 _GONE: Final = TurnOutcome(
@@ -325,7 +327,6 @@ async def _give_up(
         await connection.execute(_GIVE_UP_STEP, turn["id"], step["step"], attempt)
         corrections += await joined_events(connection, turn["id"], step["step"])
         corrections.append(StepEvent(step=step["step"], attempt=attempt, model=step["model"]))
-        corrections += thinking_events(step["thinking"], step=step["step"], attempt=attempt)
         corrections += delta_events(step["text"], step=step["step"], attempt=attempt)
     return corrections
 
@@ -345,6 +346,7 @@ async def _end(
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
         # It was about to be cancelled, so for its user it ends cancelled.
         status, code = TurnStatus.CANCELLED, None
+    later = await in_later_prompts(connection, turn["id"], steps, status=status, code=code)
     ended = await connection.fetchrow(
         _END,
         turn["id"],
@@ -359,7 +361,7 @@ async def _end(
         turn["spent_cache_write"],
         turn["spent_usd"],
         tokens_of(text),
-        structured_value(turn, steps) if status is TurnStatus.COMPLETED else None,
+        *later,
     )
     if ended is None:
         raise TurnVanishedError

@@ -11,7 +11,7 @@ from schema.turns import PrepareTurnOutput, TurnReference, TurnStatus
 from services.contexts.facts import read_facts
 from services.contexts.service import ContextService, TurnContext
 from services.database import Connection, Database
-from services.events.writer import EventWriter, NotAppended
+from services.events.writer import EventWriter, NotAppended, turn_news
 
 # What was decided before stays: a turn that is prepared again sends the same.
 _BEGIN: Final = """
@@ -98,7 +98,9 @@ class TurnPreparation:
     ) -> PrepareTurnOutput:
         """Publish that the turn runs, and return what the workflow needs."""
         first: list[EventData] = [_running(turn, begun.user_message_id), *context.notices]
-        if await self._events.open(turn.turn_id, first) is NotAppended.PRESENT and context.notices:
+        news = turn_news(turn, TurnStatus.RUNNING)
+        opened = await self._events.open(turn.turn_id, first, news=news)
+        if opened is NotAppended.PRESENT and context.notices:
             await self._events.append(turn.turn_id, context.notices)
         if context.window is None:
             return _ending(TurnStatus.FAILED, ErrorCode.PAYLOAD_TOO_LARGE)
@@ -129,15 +131,28 @@ async def _begin(
 
 
 def _prompt(context: TurnContext) -> dict[str, Any] | None:
-    """Return what is stored of the prompt: its version, its tokens, where its history begins."""
-    if context.window is None:
+    """Return what is stored of the prompt: its version, its tokens, what of the history it has.
+
+    Each attempt rebuilds it from that, and the next turn begins with it.
+    """
+    window = context.window
+    if window is None:
         return None
-    kept = {
+    kept: dict[str, Any] = {
         "version": context.layers.version,
         "tokens": context.tokens,
         "correction": context.correction,
-        "firstTurnId": str(context.window.first_turn_id),
+        "firstTurnId": str(window.first_turn_id),
+        "resultTokens": context.result_tokens,
     }
+    if context.skipped is not None:
+        kept["skipped"] = [str(message_id) for message_id in context.skipped]
+    if window.whole_from is not None:
+        kept["wholeFromTurnId"] = str(window.whole_from)
+    if context.summary_id is not None:
+        kept["summaryId"] = str(context.summary_id)
+    if context.is_long:
+        kept["isLong"] = True
     return {**kept, "missing": list(context.missing)} if context.missing else kept
 
 

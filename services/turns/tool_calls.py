@@ -19,10 +19,10 @@ from schema.ids import TurnId, UserId
 from schema.result import Err
 from schema.tables import ToolCallRow
 from schema.tools import ToolDefinition, ToolKind
-from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCallStatus
+from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCallStatus, TurnStatus
 from services.database import Connection, Database
 from services.events.snapshots import tool_call_event
-from services.events.writer import EventWriter
+from services.events.writer import EventWriter, turn_news
 from services.metrics import count_tool_call
 from services.shielding import shielded, until_stored
 from services.tools.definition import ToolExecution, ToolOutcome, ToolProgress, execution_key
@@ -175,9 +175,16 @@ class ToolCalls:
             begun = await connection.fetchrow(sql.BEGIN, *_key(call))
             if begun is None:
                 return await _stored(connection, call)
+            resumed = "UPDATE 0"
             if begun["approval"] == "ask":
-                await connection.execute(sql.RESUME, call.turn.turn_id)
+                resumed = await connection.execute(sql.RESUME, call.turn.turn_id)
+        await self._announce_resumed(call, resumed)
         return begun
+
+    async def _announce_resumed(self, call: RunToolInput, resumed: str) -> None:
+        """Let the user's devices hear that the turn runs again, if no other call awaits them."""
+        if resumed != "UPDATE 0":
+            await self._events.announce(turn_news(call.turn, TurnStatus.RUNNING))
 
     async def _send(self, call: RunToolInput) -> bool:
         """Mark a call that runs at most once as sent; False if it was before."""
@@ -242,8 +249,10 @@ class ToolCalls:
                 outcome.cost_usd or 0,
             )
             row = tool_call_row(found or await _stored(connection, call))
+            resumed = "UPDATE 0"
             if denied:
-                await connection.execute(sql.RESUME, call.turn.turn_id)
+                resumed = await connection.execute(sql.RESUME, call.turn.turn_id)
+        await self._announce_resumed(call, resumed)
         if found is not None:
             count_tool_call(row, tool=call.name)
         return row

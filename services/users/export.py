@@ -116,6 +116,12 @@ SECTIONS: Final = (
         "FROM feedback WHERE user_id = $1 ORDER BY id",
     ),
     Section(
+        "chat_summaries",
+        "chat_summaries",
+        "SELECT id, chat_id, message_id, version, content, messages, model, created_at "
+        "FROM chat_summaries WHERE user_id = $1 ORDER BY chat_id, id",
+    ),
+    Section(
         "turns",
         "turns",
         "SELECT id, chat_id, user_message_id, assistant_message_id, regenerates, steers, "

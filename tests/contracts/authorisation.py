@@ -36,6 +36,7 @@ MATRIX: Final[dict[str, Row]] = {
     "GET /users/me/preferences": Row(401, 403, 200, 200, 200),
     "PUT /users/me/preferences": Row(401, 403, 200, 200, 200),
     "GET /users/me/export": Row(401, 403, 200, 200, 200),
+    "GET /users/me/events": Row(401, 403, 200, 200, 200),
     "GET /users/me/sessions": Row(401, 403, 200, 200, 200),
     "DELETE /users/me/sessions": Row(401, 403, 204, 204, 204),
     "DELETE /users/me/sessions/{session_id}": Row(401, 403, 204, 403, 403),

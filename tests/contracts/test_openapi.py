@@ -65,17 +65,29 @@ def test_every_reference_resolves(document: dict[str, Any]) -> None:
     assert references <= set(document["components"]["schemas"])
 
 
-def test_events_are_a_union_discriminated_by_name(document: dict[str, Any]) -> None:
+_OF_USERS = {EventName.CHAT, EventName.MEMORY, EventName.RESYNC}
+
+
+@pytest.mark.parametrize(
+    ("stream", "names"),
+    [
+        ("TurnEventStream", set(EventName) - _OF_USERS),
+        ("UserEventStream", _OF_USERS | {EventName.TURN}),
+    ],
+)
+def test_events_are_a_union_discriminated_by_name(
+    document: dict[str, Any], stream: str, names: set[EventName]
+) -> None:
     schemas = document["components"]["schemas"]
-    union = schemas["TurnEventStream"]
+    union = schemas[stream]
 
     assert union["discriminator"]["propertyName"] == "event"
-    assert set(union["discriminator"]["mapping"]) == set(EventName)
+    assert set(union["discriminator"]["mapping"]) == names
     for name, reference in union["discriminator"]["mapping"].items():
         streamed = schemas[reference.rpartition("/")[2]]
         data = streamed["properties"]["data"]["contentSchema"]["$ref"].rpartition("/")[2]
         assert streamed["properties"]["event"]["const"] == name
-        assert schemas[data]["properties"]
+        assert schemas[data]["type"] == "object"
 
 
 @pytest.mark.parametrize(

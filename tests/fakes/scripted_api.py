@@ -49,7 +49,7 @@ def message(role: str, content: str, **more: object) -> dict[str, Any]:
     }
 
 
-def chat(title: str | None, chat_id: str | None = None) -> dict[str, Any]:
+def chat(title: str, chat_id: str | None = None) -> dict[str, Any]:
     """Return a chat."""
     return {
         "version": 1,
@@ -244,7 +244,7 @@ class ScriptedApi:
     async def _create_chat(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
-        created = chat((await request.json()).get("title"))
+        created = chat((await request.json())["title"])
         self.chats.insert(0, created)
         return _success(created, status=201)
 

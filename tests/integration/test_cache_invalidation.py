@@ -21,7 +21,7 @@ from schema.ids import TurnId, new_id
 from services.auth.accounts import Account
 from services.auth.invalidation import CacheInvalidation, Invalidation
 from services.events.hub import EventHub
-from services.events.writer import API_CHANNEL
+from services.events.writer import API_CHANNEL, turn_source
 from tests.fixtures.api_user import PASSWORD, ApiUser
 from tests.fixtures.plans import give_plan, make_plan, other_default
 from tests.fixtures.redis_proxy import RedisProxy
@@ -74,7 +74,7 @@ class Process:
 
         await soon(is_connected, expected=True)
         # Redis acknowledges in order, so the other channel is listened to as well.
-        async with self.hub.listen(TurnId(new_id())):
+        async with self.hub.listen(turn_source(TurnId(new_id()))):
             pass
 
 

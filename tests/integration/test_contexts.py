@@ -41,7 +41,7 @@ async def test_the_layers_are_sent_in_order_and_kept_as_they_were_sent(
     assert f'<memory source="memory {memory_id}" kind="fact">' in context
     assert subject in context
     marks = [index for index, block in enumerate(body["system"]) if "cache_control" in block]
-    assert marks == [2]
+    assert marks == [1, 2]
     stored = await kept(stack, turn_id)
     layers = stored["layers"]
     assert [layers[name] for name in ("system", "tools", "user", "context")] == texts(body)

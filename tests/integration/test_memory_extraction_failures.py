@@ -59,6 +59,7 @@ def reading(
         foundation.pricing,
         search=MemorySearch(database, embedder),
         suggestions=MemorySuggestions(database, embedder, AccountCache(database, lifetime_s=0)),
+        events=foundation.events,
     )
 
 

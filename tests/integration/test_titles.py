@@ -91,7 +91,13 @@ async def titles(stack: Stack) -> AsyncIterator[ChatTitles]:
         connections=4,
     )
     foundation = stack.foundation
-    yield ChatTitles(foundation.database, gateway, foundation.pricing, model="claude-haiku-5-5")
+    yield ChatTitles(
+        foundation.database,
+        gateway,
+        foundation.pricing,
+        foundation.events,
+        model="claude-haiku-5-5",
+    )
     await gateway.close()
 
 

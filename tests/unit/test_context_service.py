@@ -14,26 +14,36 @@ from schema.contexts import ContextSource, PromptLayers, SourceType
 from schema.ids import UserId
 from schema.memories import MemoryHit, MemoryKind
 from schema.users import UserRole
+from services.contexts.branches import BranchMessage, FollowedBranch
 from services.contexts.facts import TurnFacts
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets, TurnContext
 from services.embeddings import Purpose
 from services.models.context_windows import ContextWindows
 from services.prompts.base_prompts import ActiveVersion, BasePrompts
-from services.prompts.window import MessageSize
 from services.tools.catalogue import ToolSnapshot
 from services.tools.permission import Audience, ToolSettings
 from tests.fixtures.local_tools import default_tools
 from tests.unit.test_context_rendering import memory
 
 USER = UserId(UUID(int=7))
-TURN = UUID(int=9)
+TURN, MESSAGE = UUID(int=9), UUID(int=10)
 REGISTRY = default_tools()
 TOOLS = ToolSnapshot({tool.name: tool for tool in REGISTRY.definitions()}, {})
+
+
+def asking(tokens: int) -> FollowedBranch:
+    """Return a branch of one question."""
+    question = BranchMessage(
+        MESSAGE, None, TURN, asks=True, joins=False, left_out=False, tokens=tokens, work=0, brief=0
+    )
+    return FollowedBranch([question])
+
+
 FACTS = TurnFacts(
     may_run=True,
     model="claude-haiku-5-5",
-    sizes=[MessageSize(TURN, 14, asks=True)],
+    branch=asking(14),
     correction=1.0,
     display_name=None,
     language=None,
@@ -235,7 +245,7 @@ def test_a_great_many_tools_leave_room_for_the_rest() -> None:
 
 
 async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
-    huge = replace(SEARCHED, sizes=[MessageSize(TURN, 10_004, asks=True)])
+    huge = replace(SEARCHED, branch=asking(10_004))
 
     context = known(service(prompt=10_000), huge)
 
@@ -251,9 +261,7 @@ async def test_a_message_that_does_not_fit_is_searched_for_nothing() -> None:
 async def test_layers_never_take_the_room_of_a_message_that_fits(
     prompt: int, message: int, instructions: int, quotes: list[int]
 ) -> None:
-    facts = replace(
-        SEARCHED, sizes=[MessageSize(TURN, message, asks=True)], instructions="x" * instructions
-    )
+    facts = replace(SEARCHED, branch=asking(message), instructions="x" * instructions)
     hits = [memory("y" * length) for length in quotes]
     alone = known(service(prompt=prompt), replace(facts, instructions=None, question=None))
 

@@ -186,15 +186,18 @@ def test_a_call_that_never_ran_has_a_result_all_the_same() -> None:
     ]
 
 
-def test_equal_ids_in_different_steps_keep_their_own_results() -> None:
+def test_equal_ids_in_different_steps_become_unique_and_keep_their_own_results() -> None:
+    steps = [step(1, [use("c")]), step(2, [use("c")])]
     messages = messages_of(
         [message("user", "q")],
-        [step(1, [use("c")]), step(2, [use("c")])],
+        steps,
         [call(1, "c", "completed", "one"), call(2, "c", "completed", "two")],
     )
 
     assert messages[2]["content"] == [marked(result("c", "one", is_error=False))]
-    assert messages[4]["content"] == [marked(result("c", "two", is_error=False))]
+    assert messages[3]["content"] == [use("c_2")]
+    assert messages[4]["content"] == [marked(result("c_2", "two", is_error=False))]
+    assert steps[1].blocks == [use("c")]
 
 
 def test_building_the_messages_changes_no_row() -> None:
@@ -227,6 +230,8 @@ def test_a_call_has_at_most_the_providers_number_of_cache_breakpoints(steps: int
     messages = messages_of(said, earlier, calls)
 
     assert marks_in(messages) == 1 + min(steps, 2)
+    layers = PromptLayers(version="x", system="S", tools="T", user="U")
+    assert marks_in(messages) + marks_in(system_blocks(layers, marks_shared=steps == 0)) <= 4
     assert marks_in(messages[1]) == 1
     if steps:
         assert marks_in(messages[-1]) == 1
@@ -236,11 +241,18 @@ def test_a_call_has_at_most_the_providers_number_of_cache_breakpoints(steps: int
 def test_the_layers_are_in_order_and_the_stable_part_ends_with_a_cache_breakpoint() -> None:
     layers = PromptLayers(version="x", system="S", tools="T", user="U", context="C")
 
-    assert system_blocks(layers) == [text("S"), text("T"), marked(text("U")), text("C")]
+    assert system_blocks(layers) == [text("S"), text("T"), marked(text("U"))]
+    assert system_blocks(layers, marks_shared=True) == [
+        text("S"),
+        marked(text("T")),
+        marked(text("U")),
+    ]
 
 
 def test_empty_layers_are_left_out_and_the_mark_moves_forward() -> None:
-    assert system_blocks(PromptLayers(version="x", system="S", context=" ")) == [marked(text("S"))]
+    assert system_blocks(PromptLayers(version="x", system="S"), marks_shared=True) == [
+        marked(text("S"))
+    ]
     assert system_blocks(PromptLayers(version="x", system="S", tools="T")) == [
         text("S"),
         marked(text("T")),

@@ -52,13 +52,11 @@ from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
 from services.tools.refusals import RefusedTools
 from services.tools.trials import ToolTrialRuns
-from services.turns.call_settings import RefusedOptions
 from services.turns.model_calls import ModelCalls
 from services.turns.model_requests import PromptCutting
 from services.turns.preparation import TurnPreparation, TurnRules
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
-from services.turns.structured_answers import AnswerChecks
 from services.turns.tool_attempts import ToolAttempts
 from services.turns.tool_calls import ToolCalls
 from services.workflow_tools.callbacks import CallbackDelivery
@@ -79,7 +77,10 @@ def make_preparation(foundation: Foundation, tools: ToolCatalogue) -> TurnPrepar
         timeout=timedelta(seconds=settings.context_wait_s),
     )
     budgets = PromptBudgets(
-        prompt=settings.prompt_tokens, user=settings.user_tokens, context=settings.context_tokens
+        prompt=settings.prompt_tokens,
+        user=settings.user_tokens,
+        context=settings.context_tokens,
+        results=settings.result_tokens,
     )
     contexts = ContextService(
         BasePrompts(database), tools, search, budgets, windows=foundation.windows
@@ -162,8 +163,6 @@ def _activities(
         events=foundation.events,
         tools=tools.executor,
         refused=RefusedTools(database, on_alert),
-        refused_options=RefusedOptions(),
-        checks=AnswerChecks(),
         cutting=PromptCutting(foundation.windows, TokenCounts(gateway)),
         budgets=budgets,
         max_output_tokens=settings.max_output_tokens,
@@ -198,7 +197,13 @@ def _activities(
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
         after_turn=AfterTurnActivities(
             _extraction(foundation, gateway),
-            ChatTitles(database, gateway, foundation.pricing, model=settings.cheap_model),
+            ChatTitles(
+                database,
+                gateway,
+                foundation.pricing,
+                foundation.events,
+                model=settings.cheap_model,
+            ),
         ),
         alerts=AlertActivities(AlertDelivery(database, webhook)),
         mail=MailActivities(make_mail_sending(foundation)),
@@ -263,4 +268,5 @@ def _extraction(foundation: Foundation, gateway: ModelGateway) -> MemoryExtracti
         foundation.pricing,
         search=MemorySearch(database, embedder),
         suggestions=MemorySuggestions(database, embedder, accounts),
+        events=foundation.events,
     )

@@ -42,6 +42,7 @@ from services.events.hub import EventHub
 from services.events.open_streams import OpenStreams
 from services.events.snapshots import Snapshots
 from services.events.stops import announce_stop
+from services.events.user_feed import UserFeed
 from services.feedback import FeedbackService
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
@@ -68,7 +69,6 @@ from services.tools.trials import ToolTrials
 from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
 from services.turns.ending import TurnCancellation
 from services.turns.inspection import TurnInspection, TurnReading
-from services.turns.options import OptionRules
 from services.turns.regeneration import TurnRegeneration
 from services.users.administration import UserAdministration
 from services.users.api_keys import ApiKeyService
@@ -238,22 +238,18 @@ def _turns(
 ) -> TurnServices:
     settings, database = foundation.settings, foundation.database
     budgets = BudgetAlerts(database, on_alert)
-    catalogue = make_catalogue(foundation, make_local_tools(foundation, known.accounts))
-    options = OptionRules(catalogue, longest=settings.max_output_tokens)
     return TurnServices(
-        acceptance=TurnAcceptance(
-            database, _limits(settings), known.accounts, budgets, options=options
-        ),
+        acceptance=TurnAcceptance(database, _limits(settings), known.accounts, budgets),
         reading=TurnReading(database),
         cancellation=TurnCancellation(database),
-        regeneration=TurnRegeneration(
-            database, known.accounts, budgets, options=options, models=settings.models
-        ),
+        regeneration=TurnRegeneration(database, known.accounts, budgets, models=settings.models),
         approvals=make_approvals(foundation),
         inspection=TurnInspection(database),
         ending=foundation.ending,
         erasure=Erasure(database, foundation.events.erase),
+        events=foundation.events,
         feed=EventFeed(hub, Snapshots(database), keep_alive_s=settings.keep_alive_s),
+        user_feed=UserFeed(hub, database, keep_alive_s=settings.keep_alive_s),
         open_streams=open_streams if settings.rate_limits else None,
         answer_wait_s=settings.answer_wait_s,
     )

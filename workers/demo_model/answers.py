@@ -27,10 +27,13 @@ def split_pieces(text: str) -> tuple[str, ...]:
 def input_tokens_of(body: dict[str, Any]) -> int:
     """Return the tokens of a request: its system prompt, its tools and its messages."""
     contents = [message.get("content") for message in body["messages"]]
-    return tokens_of(_chars(body.get("system")) + _chars(body.get("tools")) + _chars(contents))
+    return tokens_of(
+        chars_of(body.get("system")) + chars_of(body.get("tools")) + chars_of(contents)
+    )
 
 
-def _chars(value: object) -> int:
+def chars_of(value: object) -> int:
+    """Return the characters of a part of a request that count: texts alone, or its JSON."""
     match value:
         case None:
             return 0
@@ -39,9 +42,9 @@ def _chars(value: object) -> int:
         case {"type": "text", "text": str(text)}:
             return len(text)
         case {"type": "tool_result", **rest}:
-            return _chars(rest.get("content"))
+            return chars_of(rest.get("content"))
         case Sequence():
-            return sum(_chars(item) for item in value)
+            return sum(chars_of(item) for item in value)
         case _:
             return len(json.dumps(value, ensure_ascii=False))
 

@@ -22,6 +22,7 @@ from everturn_client.calls import (
     post,
 )
 from everturn_client.endpoints import Endpoint, Group, Listing, RunnerT
+from everturn_client.user_events import FollowingUser, events_call
 
 
 class Auth(Group[RunnerT]):
@@ -105,6 +106,14 @@ class Auth(Group[RunnerT]):
 
 class Users(Group[RunnerT]):
     """The signed-in user's account."""
+
+    @FollowingUser
+    def events(self, *, after: str = "") -> Call[Any]:
+        """Follow what happens in all chats, after an event if one is named.
+
+        The stream resumes by itself and has no end. Where an event is a `resync`, read the lists.
+        """
+        return events_call(after)
 
     @Endpoint
     def me(self) -> Call[models.User]:

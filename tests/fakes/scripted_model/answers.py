@@ -17,8 +17,11 @@ from workers.demo_model.prompt import Prompt
 from workers.demo_model.rules import blocks_by_rules
 
 
-def scripted_answer(prompt: Prompt, script: Script) -> Answer:
-    """Return the answer to the prompt, cut where it reaches the request's `max_tokens`."""
+def scripted_answer(prompt: Prompt, script: Script, cached: Usage | None = None) -> Answer:
+    """Return the answer to the prompt, cut where it reaches the request's `max_tokens`.
+
+    `cached` is what the prompt costs where the model has a cache.
+    """
     whole = tuple(_blocks(script)) if script.writes_answer else blocks_by_rules(prompt)
     answer = make_answer(
         prompt.model,
@@ -28,12 +31,13 @@ def scripted_answer(prompt: Prompt, script: Script) -> Answer:
         stop_reason=script.stop_reason,
     )
     counted, scripted = answer.usage, script.usage
-    usage = Usage(
+    prompted = cached or Usage(
         input_tokens=_first_given(scripted.input_tokens, counted.input_tokens),
-        output_tokens=_first_given(scripted.output_tokens, counted.output_tokens),
         cache_creation_input_tokens=scripted.cache_creation_input_tokens,
         cache_read_input_tokens=scripted.cache_read_input_tokens,
     )
+    output_tokens = _first_given(scripted.output_tokens, counted.output_tokens)
+    usage = replace(prompted, output_tokens=output_tokens)
     return replace(answer, usage=usage)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.fakes.scripted_model.answers import scripted_answer
+from tests.fakes.scripted_model.caching import PrefixCache
 from tests.fakes.scripted_model.counting import Counting
 from tests.fakes.scripted_model.playback import Pace, Playback
 from tests.fakes.scripted_model.raw_answers import RawAnswer, RawPlayback
@@ -19,7 +20,7 @@ class ScriptedModel:
 
     Units: the delays are seconds and count where a script names none of its own. `join_events`
     sends together what no delay separates; by default each delta is a write of its own. Only the
-    newest `keep_requests` are remembered.
+    newest `keep_requests` are remembered. With a `cache`, usage says what it has read and written.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class ScriptedModel:
         self._gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._log = RequestLog(keep=keep_requests)
         self.counting = Counting()
+        self.cache: PrefixCache | None = None
 
     @property
     def requests(self) -> list[RequestRecord]:
@@ -95,6 +97,7 @@ class ScriptedModel:
     def answer(self, body: JsonObject, record: RequestRecord) -> Playback | RawPlayback:
         """Return the response to a valid request, by the first script that matches."""
         prompt = replace(read_prompt(body), input_tokens=self.counting.count(body))
+        cached = None if self.cache is None else self.cache.take(body)
         record.identify(body, user_text=prompt.user_text)
         for raw in self._raw:
             if raw.match in prompt.user_text:
@@ -102,7 +105,7 @@ class ScriptedModel:
                 return RawPlayback(raw, record)
         script = self._scripts.take(prompt.user_text) or NO_SCRIPT
         return Playback(
-            answer=scripted_answer(prompt, script),
+            answer=scripted_answer(prompt, script, cached),
             script=script,
             record=record,
             pace=self._pace.overridden_by(script),
