@@ -4,6 +4,7 @@ Every attempt reads the same; nothing is cut here.
 """
 
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -133,15 +134,18 @@ def _history(
     row: asyncpg.Record, layers: PromptLayers | None, *, result_tokens: int | None
 ) -> list[SaidMessage]:
     columns = ("roles", "contents", "tokens", "work", "work_tokens", "is_brief", "joined_steps")
-    turn_ids = row["turn_ids"] or ()
-    # A message that joined another turn's question stands right behind it.
-    later = zip(turn_ids, [*turn_ids[1:], None], strict=True) if turn_ids else ()
     history: list[SaidMessage] = []
-    for said, (turn_id, next_turn_id) in zip(
-        zip(*(row[name] or () for name in columns), strict=True), later, strict=True
+    answered_by: UUID | None = None
+    for turn_id, said in zip(
+        reversed(row["turn_ids"] or ()),
+        reversed([*zip(*(row[name] or () for name in columns), strict=True)]),
+        strict=True,
     ):
         role, content, tokens, found, size, is_brief, joined_step = said
-        if joined_step is not None and turn_id != next_turn_id:
+        if role == "assistant":
+            answered_by = turn_id
+        # What joined a turn, but is answered by another, stands right behind its question.
+        if joined_step is not None and turn_id != answered_by:
             joined_step = 0
         work = None
         # A turn that an earlier release prepared has none of that in its estimate.
@@ -150,7 +154,7 @@ def _history(
             work = work._replace(tokens=work_tokens(work) if size is None else size)
             work = capped(work, limit_tokens=result_tokens)
         history.append(SaidMessage(role, content, tokens, work, joined_step))
-    return history
+    return history[::-1]
 
 
 async def _with_steps(

@@ -118,11 +118,12 @@ async def test_the_next_turn_and_another_answer_know_what_joined(
     await user.ask(chat, later)
 
     assert shape(stack, second)[-1] == ("user", ["tool_result", steer, second])
-    texts = [block for _, blocks in shape(stack, later) for block in blocks]
-    assert [text for text in texts if text in {question, steer, second}] == [
-        question,
-        steer,
-        second,
+    assert shape(stack, later) == [
+        ("user", [question]),
+        ("assistant", ["Looking. ", "tool_use"]),
+        ("user", ["tool_result", steer, second]),
+        ("assistant", ["Both."]),
+        ("user", [later]),
     ]
 
     stack.model.add(Script(match=second, text="Otherwise."))
@@ -296,6 +297,27 @@ async def test_a_steering_message_can_be_edited_and_deleted(user: ApiUser, stack
     stack.model.add(Script(match=question, text="Again."))
     again = await user.request("POST", f"/turns/{stream.turn_id}/regenerate", json={})
     assert again.json()["data"]["assistantMessage"]["parentId"] == asked["id"]
+
+
+async def test_a_failed_exchange_with_a_steering_message_is_left_out(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat, question, steer, later = (await user.create_chat(), *map(unique, "abc"))
+    gate = ToolCall(name=GATE_TOOL, input={"gate": question})
+    stack.model.add(Script(match=question, tool_calls=(gate,)))
+    stack.model.add(Script(match=steer, status=400, message="No."))
+    async with user.stream(chat, question) as stream:
+        await stack.gate_tool.reached(question)
+        async with user.stream(chat, steer, ifBusy="steer") as sent:
+            stack.gate_tool.open(question)
+            events, joined = await stream.all(), await sent.all()
+    stack.model.add(Script(match=later, text="Fine."))
+    await user.ask(chat, later)
+
+    assert (events[-1].data["status"], joined[-1].data["joinedTurnId"]) == (
+        *("failed", stream.turn_id),
+    )
+    assert shape(stack, later) == [("user", [later])]
 
 
 async def test_a_stream_from_the_database_has_the_messages_that_joined(
