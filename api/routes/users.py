@@ -218,7 +218,7 @@ async def list_sessions(
 async def end_other_sessions(actor: Writer, caller: CurrentCaller, accounts: Accounts) -> Response:
     """End all sessions except the one of this request.
 
-    Their access tokens are rejected at once, and their event streams end within 15 seconds.
+    Their access tokens are rejected at once, and their event streams end within half a minute.
     """
     value_or_raise(await accounts.sessions.end_others(actor, caller=caller), "session")
     return Response(status_code=204)
@@ -236,7 +236,7 @@ async def end_session(
 ) -> Response:
     """End one of the caller's sessions, e.g. of a lost device.
 
-    Its access tokens are rejected at once, and its event streams end within 15 seconds.
+    Its access tokens are rejected at once, and its event streams end within half a minute.
     """
     value_or_raise(await accounts.sessions.end(actor, session_id, caller=caller), "session")
     return Response(status_code=204)

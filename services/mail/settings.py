@@ -2,7 +2,7 @@
 
 from email.errors import MessageError
 from email.headerregistry import Address
-from email.utils import parseaddr
+from email.utils import getaddresses
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -22,7 +22,7 @@ def _mailbox(text: str) -> str:
 def _parts_of(text: str) -> tuple[str, str, str]:
     if not text.isprintable():
         raise ValueError
-    name, address = parseaddr(text)
+    ((name, address),) = getaddresses([text])
     local_part, _, domain = normalized_email(address).rpartition("@")
     return name, local_part, domain
 

@@ -1,5 +1,6 @@
 """Settings: their names in the environment, their defaults and their bounds."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.settings import Settings
+from services.settings import InvalidSettingsError, Settings, read_settings
 
 STANDARD = (
     *("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "DATABASE_URL", "REDIS_URL"),
@@ -162,3 +163,27 @@ def test_origins_are_those_that_browsers_send(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("EVERTURN_CORS_ORIGINS", wrong)
         with pytest.raises(ValidationError, match=r"without a path: https://app\.example\.com"):
             settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"smtp_host": "mail.example"}, "EVERTURN_MAIL_FROM"),
+        ({"smtp_host": "mail.example", "mail_from": "a@example.com"}, "EVERTURN_FRONTEND_URL"),
+        ({"smtp_host": "mail.example", "mail_log": True}, "not both"),
+        ({"require_verified_email": True}, "EVERTURN_SMTP_HOST"),
+        ({"mail_from": "nobody"}, "Example <no-reply@example.com>"),
+        ({"mail_from": "A\nBcc: b@example.com <a@example.com>"}, "Example <no-reply@example.com>"),
+        ({"mail_from": "a@example.com, b@example.com"}, "Example <no-reply@example.com>"),
+    ],
+)
+def test_mail_that_can_reach_nobody_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidSettingsError, match=re.escape(says)):
+        read_settings(_env_file=None, **given)
+
+
+def test_a_sender_has_a_name_in_any_script() -> None:
+    settings = Settings(_env_file=None, mail_from='"Grüße, Ω" <No-Reply@Bücher.example>')
+
+    assert settings.mail_from == '"Grüße, Ω" <no-reply@xn--bcher-kva.example>'
+    assert not settings.sends_mail
