@@ -12,6 +12,7 @@ from services.auth.email_verification import EmailVerification
 from services.auth.password_reset import PasswordReset
 from services.auth.service import AuthService
 from services.chats import ChatService
+from services.conversation_copies import ConversationCopies
 from services.database import Database
 from services.erasure import Erasure
 from services.events.feed import EventFeed
@@ -154,6 +155,7 @@ class ApiServices:
     subscriptions: SubscriptionServices
     chats: ChatService
     messages: MessageService
+    copies: ConversationCopies
     feedback: FeedbackService
     turns: TurnServices
     memories: MemoryServices

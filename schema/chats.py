@@ -15,6 +15,7 @@ from schema.usage import TokenUsage
 from schema.wire import (
     ChangeModel,
     FilterModel,
+    Moment,
     RequestModel,
     StorableObject,
     StorableText,
@@ -250,9 +251,35 @@ class ChatFilter(FilterModel):
     ]
 
 
+class ImportedMessage(RequestModel):
+    """A message of an imported conversation. Blank ones are left out.
+
+    Consecutive messages of one role become one, with a blank line in between.
+    """
+
+    role: Annotated[MessageRole, Field(strict=False)]
+    content: Annotated[StorableText, Field(max_length=100_000)]
+    created_at: Moment | None = None
+
+
 class CreateChatRequest(RequestModel):
     """A new chat; without a title, it gets one after its first answer."""
 
+    title: ChatTitle | None = None
+    messages: Annotated[
+        tuple[ImportedMessage, ...],
+        Field(
+            strict=False,
+            max_length=2_000,
+            description="A conversation from elsewhere, oldest first, which the chat continues.",
+        ),
+    ] = ()
+
+
+class ForkChatRequest(RequestModel):
+    """A copy of a branch: up to a message, by default the whole current one."""
+
+    message_id: Annotated[MessageId | None, Field(strict=False)] = None
     title: ChatTitle | None = None
 
 

@@ -20,6 +20,7 @@ from schema.chats import (
     ChatSort,
     ChooseLeafRequest,
     CreateChatRequest,
+    ForkChatRequest,
     Message,
     MessageFilter,
     MessageSort,
@@ -53,8 +54,9 @@ async def create_chat(
     services: Services,
     idempotency_key: IdempotencyKey = None,
 ) -> Envelope[Chat]:
-    """Create an empty chat."""
-    chat = value_or_raise(await services.chats.create(actor, body, key=idempotency_key), "chat")
+    """Create a chat: an empty one, or with `messages` one that continues a conversation."""
+    create = services.copies.import_chat if body.messages else services.chats.create
+    chat = value_or_raise(await create(actor, body, key=idempotency_key), "chat")
     await services.turns.events.announce(
         chat_news(actor.user_id, chat.id, ChatChange.CREATED, title=chat.title)
     )
@@ -127,6 +129,35 @@ async def delete_chat(chat_id: ChatIdPath, actor: Writer, services: Services) ->
     await services.turns.erasure.erase(turns.all)
     await services.turns.events.announce(chat_news(actor.user_id, chat_id, ChatChange.DELETED))
     return Response(status_code=204)
+
+
+@router.post(
+    "/{chat_id}/fork",
+    name="chats.fork",
+    status_code=201,
+    summary="Copy a branch into a new chat",
+    responses=error_docs(*OF_ONE, ErrorCode.IDEMPOTENCY_CONFLICT),
+)
+async def fork_chat(
+    request: Request,
+    response: Response,
+    chat_id: ChatIdPath,
+    body: ForkChatRequest,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[Chat]:
+    """Copy a branch up to a message into a new chat, which continues from there.
+
+    Copies cost nothing, and count neither as messages sent nor as turns.
+    """
+    forked = await services.copies.fork(actor, chat_id, body, key=idempotency_key)
+    chat = value_or_raise(forked, "chat")
+    await services.turns.events.announce(
+        chat_news(actor.user_id, chat.id, ChatChange.CREATED, title=chat.title)
+    )
+    at = f"{request.url.path.removesuffix(f'/{chat_id}/fork')}/{chat.id}"
+    return created(request, response, chat, at=at)
 
 
 @router.get(

@@ -17,7 +17,8 @@ class TurnRow(SQLModel, table=True):
 
     `request_id` is the request that created it, and `api_key_id` the key that authenticated that,
     if any. `steers` is the turn that its message was to join; with `joined_step` it did, before
-    that step, and this turn ended without an answer of its own.
+    that step, and this turn ended without an answer of its own. `origin` says whether it was asked
+    here, or is a copy of a turn of another chat, or imported; the latter two have no cost.
     """
 
     __tablename__ = "turns"
@@ -50,6 +51,7 @@ class TurnRow(SQLModel, table=True):
     api_key_id: UUID | None = None
     request_id: str | None = None
     options: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    origin: str = "asked"
 
 
 class TurnContextRow(SQLModel, table=True):

@@ -109,6 +109,7 @@ def _count_in_turns(
             col(TurnRow.id) >= bindparam("first_id", type_=Uuid),
             col(TurnRow.created_at) >= _SINCE,
             col(TurnRow.created_at) < _UNTIL,
+            col(TurnRow.origin) == "asked",
             *conditions,
         )
     )

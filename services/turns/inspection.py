@@ -90,8 +90,10 @@ _PENDING: Final = f"""
 _UNFINISHED: Final = literal_column(
     "turns.status IN ('queued', 'running', 'awaiting_approval')", Boolean
 )
+# Copies and imports of conversations were never asked here.
+_WAS_ASKED: Final = col(TurnRow.origin) == "asked"
 _OWN_TURNS: Final[Listing[Any]] = Listing(
-    select_columns(TurnRow, literal_column(_PENDING).label("pending")),  # type: ignore[arg-type]  # of columns
+    select_columns(TurnRow, literal_column(_PENDING).label("pending")).where(_WAS_ASKED),  # type: ignore[arg-type]  # of columns
     {
         **equals(col(TurnRow.user_id), col(TurnRow.chat_id)),
         "status": col(TurnRow.status) == any_(bindparam("status", type_=ARRAY(Text))),
@@ -186,7 +188,7 @@ async def _listed(
 
 
 _TURNS: Final = Listing(
-    select(TurnRow),
+    select(TurnRow).where(_WAS_ASKED),
     {
         **equals(
             *(col(TurnRow.user_id), col(TurnRow.chat_id), col(TurnRow.model)),

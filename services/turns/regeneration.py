@@ -26,7 +26,8 @@ from services.turns.steering import LAST_ASKED
 
 _LOCK_CHAT: Final = """
 SELECT chats.id FROM chats JOIN turns ON turns.chat_id = chats.id
-WHERE turns.id = $1 FOR UPDATE OF chats
+WHERE turns.id = $1 AND EXISTS (SELECT FROM messages WHERE id = turns.user_message_id)
+FOR UPDATE OF chats
 """
 
 # Separate statements, after the lock: only then do they see what it waited for.

@@ -124,7 +124,7 @@ SECTIONS: Final = (
     Section(
         "turns",
         "turns",
-        "SELECT id, chat_id, user_message_id, assistant_message_id, regenerates, steers, "
+        "SELECT id, chat_id, user_message_id, assistant_message_id, regenerates, origin, steers, "
         "joined_step, status, model, prompt, options, error_code, error_message, input_tokens, "
         "output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, created_at, "
         "started_at, finished_at "

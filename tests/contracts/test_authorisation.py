@@ -98,6 +98,7 @@ BODIES: Final[dict[str, Callable[[Scene], dict[str, Any]]]] = {
     "PATCH /chats/{chat_id}": always(title="Another title"),
     "POST /chats/{chat_id}/messages": always(content="Hello"),
     "PUT /chats/{chat_id}/leaf": lambda scene: {"messageId": str(scene.things.message)},
+    "POST /chats/{chat_id}/fork": always(),
     "PUT /messages/{message_id}/feedback": always(rating="up"),
     "POST /turns/{turn_id}/approvals/{tool_call_id}": always(decision="approve"),
     "POST /turns/{turn_id}/regenerate": always(),

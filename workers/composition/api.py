@@ -36,6 +36,7 @@ from services.auth.password_reset import PasswordReset
 from services.auth.service import AuthService
 from services.auth.sessions import LiveSessions, Sessions
 from services.chats import ChatService
+from services.conversation_copies import ConversationCopies
 from services.erasure import Erasure
 from services.events.feed import EventFeed
 from services.events.hub import EventHub
@@ -200,6 +201,7 @@ async def open_api_services(
             ),
             chats=ChatService(database),
             messages=MessageService(database),
+            copies=ConversationCopies(database, model=settings.default_model),
             feedback=FeedbackService(database),
             turns=_turns(
                 foundation, known, hub, open_streams, on_alert=delivery_starter(settings, client)

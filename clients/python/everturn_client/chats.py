@@ -31,10 +31,31 @@ class Chats(Group[RunnerT]):
 
     @Endpoint
     def create(
-        self, *, title: Maybe[str] = UNSET, idempotency_key: str | None = None
+        self,
+        *,
+        title: Maybe[str] = UNSET,
+        messages: Maybe[Sequence[Mapping[str, JsonValue]]] = UNSET,
+        idempotency_key: str | None = None,
     ) -> Call[models.Chat]:
-        """Create a chat; without a title, it gets one after its first answer."""
-        return creation(models.Chat, "chats", body=fields(title=title), key=idempotency_key)
+        """Create a chat; without a title, it gets one after its first answer.
+
+        `messages` is a conversation from elsewhere: each has `role`, `content` and `createdAt`.
+        """
+        body = fields(title=title, messages=messages)
+        return creation(models.Chat, "chats", body=body, key=idempotency_key)
+
+    @Endpoint
+    def fork(
+        self,
+        chat_id: str,
+        *,
+        message_id: Maybe[str] = UNSET,
+        title: Maybe[str] = UNSET,
+        idempotency_key: str | None = None,
+    ) -> Call[models.Chat]:
+        """Copy a branch up to a message, by default the whole current one, into a new chat."""
+        body = fields(message_id=message_id, title=title)
+        return creation(models.Chat, "chats", chat_id, "fork", body=body, key=idempotency_key)
 
     @Listing
     def list(
