@@ -26,8 +26,7 @@ from services.turns.steering import LAST_ASKED
 
 _LOCK_CHAT: Final = """
 SELECT chats.id FROM chats JOIN turns ON turns.chat_id = chats.id
-WHERE turns.id = $1 AND EXISTS (SELECT FROM messages WHERE id = turns.user_message_id)
-FOR UPDATE OF chats
+WHERE turns.id = $1 FOR UPDATE OF chats
 """
 
 # Separate statements, after the lock: only then do they see what it waited for.
@@ -35,7 +34,7 @@ _SITUATION: Final = f"""
 SELECT budget.*, turns.*, EXISTS (
     SELECT FROM turns AS other WHERE other.chat_id = turns.chat_id
     AND other.status IN ('queued', 'running', 'awaiting_approval')
-) AS is_busy
+) AS is_busy, EXISTS (SELECT FROM messages WHERE id = turns.user_message_id) AS has_question
 FROM turns LEFT JOIN ({exhausted_budget(user="$2", api_key="$3")}) AS budget ON true
 WHERE turns.id = $1
 """  # noqa: S608 -- no value is written into it
@@ -161,8 +160,11 @@ async def _replace(
 
 
 def _refusal(turn: asyncpg.Record | None) -> RegenerationRefusal | Unreachable | None:
-    """Return why it can't be answered now; it may have been deleted after the lock was found."""
-    if turn is None:
+    """Return why it can't be answered now; it may have been deleted after the lock was found.
+
+    An imported conversation may begin with an answer, which has no question.
+    """
+    if turn is None or not turn["has_question"]:
         return Unreachable.MISSING
     if turn["is_busy"] or not TurnStatus(turn["status"]).is_final:
         return RegenerationRefusal.BUSY
