@@ -49,7 +49,7 @@ def message(role: str, content: str, **more: object) -> dict[str, Any]:
     }
 
 
-def chat(title: str, chat_id: str | None = None) -> dict[str, Any]:
+def chat(title: str | None, chat_id: str | None = None) -> dict[str, Any]:
     """Return a chat."""
     return {
         "version": 1,
@@ -119,14 +119,15 @@ class ScriptedTurn:
 
     def cancel(self) -> None:
         """Go on as it does when it is cancelled."""
-        self._go_on(self.when_cancelled)
+        self.go_on(self.when_cancelled)
         self.when_cancelled = []
 
     def decide(self, call_id: str) -> None:
         """Go on as it does after a decision."""
-        self._go_on(self.when_decided.pop(call_id, []))
+        self.go_on(self.when_decided.pop(call_id, []))
 
-    def _go_on(self, events: list[ScriptedEvent]) -> None:
+    def go_on(self, events: list[ScriptedEvent]) -> None:
+        """Go on with these events."""
         self.events += events
         self._grown.set()
 
@@ -244,7 +245,7 @@ class ScriptedApi:
     async def _create_chat(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
-        created = chat((await request.json())["title"])
+        created = chat((await request.json()).get("title"))
         self.chats.insert(0, created)
         return _success(created, status=201)
 
