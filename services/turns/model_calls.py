@@ -15,11 +15,11 @@ import structlog
 
 from schema.events import EventData, end_of_joined
 from schema.tools import ToolDefinition
-from schema.turns import CallModelInput, CallModelOutput, ToolCallReference
+from schema.turns import CallModelInput, CallModelOutput, ToolCallReference, TurnStatus
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
-from services.events.writer import Appended, EventWriter, OvertakenError
+from services.events.writer import Appended, EventWriter, OvertakenError, turn_news
 from services.models.failures import ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
@@ -112,7 +112,12 @@ class ModelCalls:
             ahead=joined_events(attempt),
         )
         for message in attempt.joined:
-            await self._events.close(message.turn_id, [end_of_joined(call.turn.turn_id)])
+            own = call.turn.model_copy(update={"turn_id": message.turn_id})
+            await self._events.close(
+                message.turn_id,
+                [end_of_joined(call.turn.turn_id)],
+                news=turn_news(own, TurnStatus.COMPLETED),
+            )
         try:
             if attempt.max_tokens < self._max_output_tokens:
                 await self._events.append_notice_once(call.turn.turn_id, SHORT_OF_BUDGET)
