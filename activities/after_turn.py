@@ -30,6 +30,7 @@ from schema.names import (
     Work,
 )
 from schema.turns import TurnReference
+from services.compaction import Compaction
 from services.memory_extraction.service import MemoryExtraction
 from services.models.failures import ModelCallError
 from services.titles import ChatTitles
@@ -48,9 +49,12 @@ class AfterTurnActivities:
     is left; DefectError; any other is retried.
     """
 
-    def __init__(self, extraction: MemoryExtraction, titles: ChatTitles) -> None:
+    def __init__(
+        self, extraction: MemoryExtraction, titles: ChatTitles, compaction: Compaction
+    ) -> None:
         self._extraction = extraction
         self._titles = titles
+        self._compaction = compaction
 
     @activity.defn(name=Work.EXTRACT_MEMORIES)
     async def extract_memories(self, asked: WorkInput) -> WorkOutcome:
@@ -61,6 +65,11 @@ class AfterTurnActivities:
     async def title_chat(self, asked: WorkInput) -> WorkOutcome:
         """Give the chat a title by its first answered question, unless it has one."""
         return await _do(asked, self._titles.title, give_up=self._titles.give_up)
+
+    @activity.defn(name=Work.COMPACT_CHAT)
+    async def compact_chat(self, asked: WorkInput) -> WorkOutcome:
+        """Summarise the older part of the turn's branch."""
+        return await _do(asked, self._compaction.compact, give_up=self._compaction.give_up)
 
 
 async def _do(

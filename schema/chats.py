@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from schema.feedback import Feedback
-from schema.ids import ChatId, MessageId, TurnId
+from schema.ids import ChatId, MessageId, SummaryId, TurnId
 from schema.message_parts import Citation, MessagePart
 from schema.turn_options import TurnOptions
 from schema.turns import IfBusy, TurnError, TurnStatus
@@ -159,6 +159,23 @@ class Message(MessageOutline):
     )
     feedback: Feedback | None = None
     sibling_ids: Annotated[list[MessageId] | None, Field(exclude_if=lambda ids: ids is None)] = None
+
+
+class ChatSummary(WireModel):
+    """A summary of a conversation up to a message, which stands for these messages in prompts.
+
+    `version` is how many summaries it is made of, itself included; `messages` is how many messages
+    were summarised last.
+    """
+
+    id: SummaryId
+    chat_id: ChatId
+    message_id: MessageId
+    version: int
+    content: str
+    messages: int
+    model: str
+    created_at: Timestamp
 
 
 ALL_BRANCHES: Final = "all"

@@ -82,6 +82,11 @@ class SubscriptionUsage(WireModel):
     period: Period
     usage: TokenUsage
     cost_usd: Usd
+    cache_saved_usd: Usd = Field(
+        description="What the same prompts would have cost more without the provider's cache: the "
+        "discount on what was read, less the surcharge on what was written. An estimate by today's "
+        "prices of short prompts; negative if writing cost more than reading saved."
+    )
     turns: int
     messages: int
     tool_calls: int

@@ -58,10 +58,18 @@ SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE turn_id = $1 AND kind = $2
 class BackgroundCalls:
     """Pays for the calls of one kind of work. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, pricing: Pricing, kind: ChargeKind) -> None:
+    def __init__(
+        self,
+        database: Database,
+        pricing: Pricing,
+        kind: ChargeKind,
+        *,
+        attempts: int = MAX_ATTEMPTS,
+    ) -> None:
         self._database = database
         self._pricing = pricing
         self._kind = kind
+        self._attempts = attempts
 
     async def run(
         self,
@@ -89,12 +97,12 @@ class BackgroundCalls:
         except ActorGoneError:
             raise
         except Exception as error:
-            raise DefectError(exhausted=opened.attempt >= MAX_ATTEMPTS) from error
+            raise DefectError(exhausted=opened.attempt >= self._attempts) from error
 
     async def give_up(self, turn: TurnReference) -> WorkOutcome:
         """Settle attempts whose process died, by what was last recorded."""
         async with self._database.statements(acting_user(turn.user_id)) as connection:
-            await Ledger(connection).lose_open(self._key(turn, MAX_ATTEMPTS + 1))
+            await Ledger(connection).lose_open(self._key(turn, self._attempts + 1))
         return await self.outcome(turn, NotDone.GAVE_UP)
 
     async def outcome(self, turn: TurnReference, result: int | NotDone) -> WorkOutcome:
@@ -122,7 +130,7 @@ class BackgroundCalls:
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             before: int = await connection.fetchval(_ATTEMPTS, turn.turn_id, self._kind)
             key = self._key(turn, before + 1)
-            if before >= MAX_ATTEMPTS:
+            if before >= self._attempts:
                 await Ledger(connection).lose_open(key)
                 return NotDone.GAVE_UP
             try:
@@ -150,7 +158,7 @@ class BackgroundCalls:
         model: str,
         turn: TurnReference,
     ) -> T:
-        is_last = key.attempt >= MAX_ATTEMPTS
+        is_last = key.attempt >= self._attempts
         try:
             answer = await ask()
         except BaseException as error:

@@ -22,6 +22,7 @@ from schema.audit import AuditAction, ResourceType
 from schema.chats import (
     ALL_BRANCHES,
     Chat,
+    ChatSummary,
     Message,
     MessageFilter,
     MessageSort,
@@ -29,7 +30,7 @@ from schema.chats import (
 from schema.ids import ChatId, MessageId, TurnId
 from schema.pages import Page, PageRequest
 from schema.result import Err, Ok, Result
-from schema.tables import ChatRow, MessageRow, StepRow, TurnContextRow, TurnRow
+from schema.tables import ChatRow, ChatSummaryRow, MessageRow, StepRow, TurnContextRow, TurnRow
 from schema.turns import TurnStatus
 from services.audit import record
 from services.chats import get_chat
@@ -95,6 +96,12 @@ _MESSAGES, _WITH_SIBLINGS = (
 )
 
 
+_SUMMARIES: Final = Listing(
+    select(ChatSummaryRow).where(col(ChatSummaryRow.chat_id) == bindparam("chat_id", type_=Uuid))
+)
+_NEWEST_SUMMARY: Final = Order("-createdAt", (col(ChatSummaryRow.id),), descending=True)
+
+
 class BranchRefusal(StrEnum):
     """Why a branch is not chosen, or not deleted."""
 
@@ -144,6 +151,20 @@ class MessageService:
                 listing = _WITH_SIBLINGS if chosen.siblings else _MESSAGES
                 rows = await listing.read(connection, page, _ORDERS[sort], wanted)
                 return Ok(rows.map(message_from_row))
+        return Err(await why_unreachable(self._database, ChatRow, chat_id))
+
+    async def list_summaries(
+        self, actor: Actor, chat_id: ChatId, page: PageRequest
+    ) -> Result[Page[ChatSummary], Unreachable]:
+        """Return the summaries of all branches of a chat, newest first.
+
+        Errors: InvalidCursorError.
+        """
+        async with self._database.statements(actor) as connection:
+            if await _CHAT.first(connection, id=chat_id) is not None:
+                wanted = {"chat_id": chat_id}
+                rows = await _SUMMARIES.read(connection, page, _NEWEST_SUMMARY, wanted)
+                return Ok(rows.map(ChatSummary.model_validate))
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
     async def get(self, actor: Actor, message_id: MessageId) -> Result[Message, Unreachable]:

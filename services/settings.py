@@ -237,9 +237,10 @@ class Settings(MailSettings):
     background_model: str | None = Field(
         None,
         validation_alias=AliasChoices("EVERTURN_BACKGROUND_MODEL", "EVERTURN_MEMORY_MODEL"),
-        description="Reads turns for memories and names chats; by default the first haiku of the "
-        "models.",
+        description="Reads turns for memories, names and summarises chats; by default the first "
+        "haiku of the models.",
     )
+    compaction: bool = True
     max_output_tokens: int = Field(4096, ge=1)
     model_attempts: int = Field(5, ge=1, description="Calls of one step before it has failed.")
     model_idle_timeout_s: float = Field(60.0, gt=0)

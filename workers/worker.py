@@ -62,7 +62,11 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         reembedding = activities.reembedding
         registered += [reembedding.count_stale, reembedding.embed_batch]
         after_turn = activities.after_turn
-        registered += [after_turn.extract_memories, after_turn.title_chat]
+        registered += [
+            after_turn.extract_memories,
+            after_turn.title_chat,
+            after_turn.compact_chat,
+        ]
         registered.append(activities.alerts.deliver_alerts)
         registered.append(activities.mail.send_mail)
     return Worker(

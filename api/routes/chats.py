@@ -18,6 +18,7 @@ from schema.chats import (
     Chat,
     ChatFilter,
     ChatSort,
+    ChatSummary,
     ChooseLeafRequest,
     CreateChatRequest,
     ForkChatRequest,
@@ -180,6 +181,27 @@ async def list_messages(
     `branch` chooses another branch by its last message, or all messages of the chat.
     """
     result = await messages.list_messages(actor, chat_id, chosen, page, sort=sort)
+    return list_envelope(request, value_or_raise(result, "chat"))
+
+
+@router.get(
+    "/{chat_id}/summaries",
+    name="chats.summaries",
+    summary="List a chat's summaries",
+    responses=error_docs(*OF_ONE),
+)
+async def list_summaries(
+    request: Request,
+    chat_id: ChatIdPath,
+    actor: Reader,
+    messages: Messages,
+    page: RequestedPage,
+) -> ListEnvelope[ChatSummary]:
+    """Return what stands for older messages in the prompts of a long chat, newest first.
+
+    A summary is deleted with the last message that it is of.
+    """
+    result = await messages.list_summaries(actor, chat_id, page)
     return list_envelope(request, value_or_raise(result, "chat"))
 
 

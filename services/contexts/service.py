@@ -73,7 +73,8 @@ class TurnContext:
     list; `summary_id` is the summary that it has, `is_cut` says that some of the conversation is in
     neither, and `is_long` that the conversation should be summarised. Units: `tokens` of each layer
     are estimates; `correction` is the factor that what the provider counted last adds to them;
-    `result_tokens` is the most of the results of one turn's tools.
+    `history_tokens` is the room for the conversation, `result_tokens` the most of the results of
+    one turn's tools.
     """
 
     layers: PromptLayers
@@ -82,6 +83,7 @@ class TurnContext:
     window: Window | None
     missing: tuple[str, ...] = ()
     correction: float = 1.0
+    history_tokens: int = 0
     result_tokens: int = 0
     skipped: tuple[UUID, ...] | None = None
     summary_id: UUID | None = None
@@ -261,6 +263,7 @@ class ContextService:
             window,
             missing,
             facts.correction,
+            history_tokens=budget,
             result_tokens=result_tokens,
             skipped=None if window is None else _skipped(facts.branch, window),
             summary_id=facts.summary.id if facts.summary and layers.summary else None,

@@ -86,6 +86,20 @@ class Pricing:
         update = {"input_tokens": uncached, "cache_read_tokens": 0}
         return self.cost(model, usage.model_copy(update=update)) - self.cost(model, usage)
 
+    def net_saved_by_cache(self, model: str, *, read: int, written: int) -> Decimal:
+        """Return what prompts cost less with the cache than without; 0 for an unknown model.
+
+        Units: tokens, of any number of calls; by the price of a short prompt.
+        """
+        many = 1_000
+        try:
+            plain = self.cost(model, TokenUsage(input_tokens=many))
+            saved = plain - self.cost(model, TokenUsage(cache_read_tokens=many))
+            paid = self.cost(model, TokenUsage(cache_write_tokens=many)) - plain
+        except UnknownPriceError:
+            return Decimal(0)
+        return (saved * read - paid * written) / many
+
     def dearest(self, model: str, *, input_tokens: int) -> TokenPrices:
         """Return what a token of a prompt of this size, and one of its answer, may cost at most.
 

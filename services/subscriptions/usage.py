@@ -33,6 +33,7 @@ from schema.tables.columns import utc_now
 from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.database.queries import CLOCK_SLACK, CompiledQuery
+from services.models.pricing import Pricing
 from services.resources import InvalidField
 from services.subscriptions.budget_use import read_spent
 from services.subscriptions.periods import period_at, period_of_month
@@ -127,13 +128,26 @@ _COUNTS: Final[Any] = select_columns(
     _count_in_turns(ToolCallRow).label("tool_calls"),
 ).where(col(LedgerRow.user_id) == _USER, *_between(_SINCE, _UNTIL))
 _USED: Final[CompiledQuery[Any]] = CompiledQuery(_COUNTS)
+_CACHED_BY_MODEL: Final[Any] = (
+    select_columns(
+        col(LedgerRow.model).label("model"), _sum("cache_read_tokens"), _sum("cache_write_tokens")
+    )
+    .where(
+        col(LedgerRow.user_id) == _USER,
+        col(LedgerRow.cache_read_tokens) + col(LedgerRow.cache_write_tokens) > 0,
+        *_between(_SINCE, _UNTIL),
+    )
+    .group_by(col(LedgerRow.model))
+)
+_CACHED: Final[CompiledQuery[Any]] = CompiledQuery(_CACHED_BY_MODEL)
 
 
 class SubscriptionUsageService:
     """The usage of each user. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, pricing: Pricing) -> None:
         self._database = database
+        self._pricing = pricing
 
     async def get(
         self, actor: Actor, *, month: str | None
@@ -147,7 +161,26 @@ class SubscriptionUsageService:
             period = _period(terms, month)
             if period is None:
                 return Err(InvalidField("query.period", NOT_A_MONTH))
-            return Ok(await _usage(connection, actor.user_id, terms, period))
+            saved_usd = await self._saved_by_cache(connection, actor.user_id, period)
+            usage = await _usage(connection, actor.user_id, terms, period)
+            return Ok(usage.model_copy(update={"cache_saved_usd": saved_usd}))
+
+    async def _saved_by_cache(
+        self, connection: Connection, user_id: UserId, period: Period
+    ) -> Decimal:
+        since, until = period.start, period.end
+        cached = await _CACHED.all(connection, user_id=user_id, since=since, until=until)
+        return sum(
+            (
+                self._pricing.net_saved_by_cache(
+                    each.model,
+                    read=int(each.cache_read_tokens),
+                    written=int(each.cache_write_tokens),
+                )
+                for each in cached
+            ),
+            Decimal(0),
+        )
 
 
 def _period(terms: Terms, month: str | None) -> Period | None:
@@ -166,6 +199,7 @@ async def _usage(
         period=period,
         usage=spent.usage,
         cost_usd=spent.cost_usd,
+        cache_saved_usd=Decimal(0),
         turns=spent.turns,
         messages=found.messages,
         tool_calls=found.tool_calls,

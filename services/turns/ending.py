@@ -157,8 +157,8 @@ class TurnVanishedError(Exception):
 class TurnEnding:
     """Ends turns. Errors: DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, events: EventWriter, *, extracts_memories: bool) -> None:
-        self._extracts = extracts_memories
+    def __init__(self, database: Database, events: EventWriter, *, works: frozenset[Work]) -> None:
+        self._works = works
         self._database = database
         self._events = events
 
@@ -205,8 +205,9 @@ class TurnEnding:
         """Return what is due after a turn; only one that was completed has something to go by."""
         if chat is None or turn.status != TurnStatus.COMPLETED:
             return ()
-        due = {Work.EXTRACT_MEMORIES: self._extracts, Work.TITLE_CHAT: chat["is_untitled"]}
-        return tuple(work for work, is_due in due.items() if is_due)
+        is_long = "historyTokens" in (turn.prompt or {})
+        due = {Work.EXTRACT_MEMORIES: True, Work.TITLE_CHAT: chat["is_untitled"]}
+        return tuple(work for work in Work if due.get(work, is_long) and work in self._works)
 
     async def _report(self, turn_id: TurnId, reached: ReachedBudgets) -> None:
         """Publish the notices of budgets before the end, which may replace the rest of a stream."""
@@ -346,7 +347,6 @@ async def _end(
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
         # It was about to be cancelled, so for its user it ends cancelled.
         status, code = TurnStatus.CANCELLED, None
-    later = await in_later_prompts(connection, turn["id"], steps, status=status, code=code)
     ended = await connection.fetchrow(
         _END,
         turn["id"],
@@ -361,7 +361,7 @@ async def _end(
         turn["spent_cache_write"],
         turn["spent_usd"],
         tokens_of(text),
-        *later,
+        *await in_later_prompts(connection, turn["id"], steps, status=status, code=code),
     )
     if ended is None:
         raise TurnVanishedError

@@ -152,7 +152,7 @@ def _prompt(context: TurnContext) -> dict[str, Any] | None:
     if context.summary_id is not None:
         kept["summaryId"] = str(context.summary_id)
     if context.is_long:
-        kept["isLong"] = True
+        kept["historyTokens"] = context.history_tokens
     return {**kept, "missing": list(context.missing)} if context.missing else kept
 
 

@@ -50,6 +50,7 @@ MATRIX: Final[dict[str, Row]] = {
     "PATCH /chats/{chat_id}": Row(401, 403, 200, 403, 403),
     "DELETE /chats/{chat_id}": Row(401, 403, 204, 403, 403),
     "GET /chats/{chat_id}/messages": Row(401, 403, 200, 403, 403),
+    "GET /chats/{chat_id}/summaries": Row(401, 403, 200, 403, 403),
     "POST /chats/{chat_id}/messages": Row(401, 403, 200, 403, 403),
     "GET /chats/{chat_id}/turns": Row(401, 403, 200, 403, 403),
     "PUT /chats/{chat_id}/leaf": Row(401, 403, 200, 403, 403),

@@ -13,6 +13,7 @@ from tests.fixtures.stack import Stack
 
 USAGE = {
     *("period", "usage", "costUsd", "turns", "messages", "toolCalls", "memories", "documents"),
+    "cacheSavedUsd",
     "webSearches",
     "budget",
 }

@@ -4,10 +4,9 @@ import json
 from typing import Any
 from uuid import UUID
 
-from schema.ids import new_id
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
-from tests.fixtures.contexts import kept, remember, texts
+from tests.fixtures.contexts import kept, publish, remember, texts
 from tests.fixtures.stack import Stack
 
 
@@ -129,36 +128,6 @@ async def test_disabled_memories_are_not_in_the_prompt(user: ApiUser, stack: Sta
 
     assert "is green" not in str(body)
     assert (await kept(stack, turn_id))["sources"] == []
-
-
-async def publish(owner: ApiUser, stack: Stack, title: str, content: str) -> str:
-    """Store a published document of one passage, as ingestion would."""
-    document_id = new_id()
-    await stack.inspection.execute(
-        "INSERT INTO documents (id, user_id, title) VALUES ($1, $2, $3)",
-        document_id,
-        UUID(owner.id),
-        title,
-    )
-    await stack.inspection.execute(
-        "INSERT INTO document_versions (document_id, number, user_id, content_type, source, status,"
-        " published) VALUES ($1, 1, $2, 'text/plain', $3, 'ready', true)",
-        document_id,
-        UUID(owner.id),
-        content.encode(),
-    )
-    await stack.inspection.execute(
-        "INSERT INTO passages (id, document_id, version, user_id, position, content, start_char,"
-        " end_char, published) VALUES ($1, $2, 1, $3, 0, $4, 0, length($4), true)",
-        new_id(),
-        document_id,
-        UUID(owner.id),
-        content,
-    )
-    await stack.inspection.execute(
-        "UPDATE documents SET published_version = 1 WHERE id = $1", document_id
-    )
-    return str(document_id)
 
 
 async def test_published_knowledge_is_quoted_with_its_source(

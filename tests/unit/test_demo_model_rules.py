@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from services.compaction import summary_request
 from workers.demo_model.answers import Block
 from workers.demo_model.arithmetic import find_arithmetic
 from workers.demo_model.prompt import JsonObject, read_prompt
@@ -274,3 +275,12 @@ def test_the_result_of_an_unknown_tool_is_quoted() -> None:
     messages = tool_exchange("recall", {}, content='{"hits": 2}')
 
     assert 'recall answered “{"hits": 2}”.' in answer(*messages)
+
+
+def test_a_long_conversation_is_summarised_by_what_was_asked() -> None:
+    said = [("user", "Where is <it>?", ()), ("assistant", "There.", ()), ("user", "And why?", ())]
+    request = summary_request("claude-demo", said, before="- Who is it?")
+
+    shown = answer(user(str(request.messages[0]["content"])), system=request.system)
+
+    assert shown.splitlines() == ["- Who is it?", "- Where is <it>?", "- And why?"]

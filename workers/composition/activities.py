@@ -23,6 +23,7 @@ from activities.user_shares import UserShares
 from services.alerts import DefectAlerts, OnAlert
 from services.alerts.delivery import AlertDelivery, AlertWebhook
 from services.auth.accounts import AccountCache
+from services.compaction import Compaction
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
@@ -204,6 +205,7 @@ def _activities(
                 foundation.events,
                 model=settings.cheap_model,
             ),
+            Compaction(database, gateway, foundation.pricing, model=settings.cheap_model),
         ),
         alerts=AlertActivities(AlertDelivery(database, webhook)),
         mail=MailActivities(make_mail_sending(foundation)),

@@ -196,7 +196,7 @@ async def open_api_services(
                     default_model=settings.default_model,
                     max_output_tokens=settings.max_output_tokens,
                 ),
-                usage=SubscriptionUsageService(database),
+                usage=SubscriptionUsageService(database, foundation.pricing),
                 reports=UsageReports(database),
             ),
             chats=ChatService(database),

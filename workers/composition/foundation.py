@@ -9,6 +9,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from schema.names import Work
 from services import metrics
 from services.database import Database
 from services.database.startup import explained
@@ -69,7 +70,7 @@ async def open_foundation(settings: Settings) -> AsyncIterator[Foundation]:
         redis = open_redis(settings)
         stack.push_async_callback(redis.aclose)
         events = EventWriter(redis, retention_s=settings.event_retention_s)
-        ending = TurnEnding(database, events, extracts_memories=settings.memory_extraction)
+        ending = TurnEnding(database, events, works=_works_after_turns(settings))
         embedder = _make_embedder(settings)
         stack.push_async_callback(embedder.close)
         yield Foundation(settings, database, redis, events, pricing, windows, ending, embedder)
@@ -115,3 +116,13 @@ def _make_embedder(settings: Settings) -> Embedder:
         openai_api_key=openai.get_secret_value() if openai else None,
         timeout_s=settings.embedding_timeout_s,
     )
+
+
+def _works_after_turns(settings: Settings) -> frozenset[Work]:
+    """Return what may be due after a turn."""
+    switches = {
+        Work.EXTRACT_MEMORIES: settings.memory_extraction,
+        Work.TITLE_CHAT: True,
+        Work.COMPACT_CHAT: settings.compaction,
+    }
+    return frozenset(work for work, is_on in switches.items() if is_on)

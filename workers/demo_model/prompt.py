@@ -54,6 +54,7 @@ class Prompt:
     earlier_messages: int
     input_tokens: int
     thinking: Literal["no", "shown", "hidden"] = "no"
+    wants_summary: bool = False
 
 
 def read_prompt(body: JsonObject) -> Prompt:
@@ -67,7 +68,8 @@ def read_prompt(body: JsonObject) -> Prompt:
         question=texts[-1] if texts else "",
         sources=tuple(_sources("\n".join((*_texts(body.get("system") or []), *texts[:-1])))),
         wants_memories=_wants_memories(body),
-        wants_title=_wants_title(body),
+        wants_title=_begins(body, "You name conversations"),
+        wants_summary=_begins(body, "You keep the minutes"),
         tools=_offered_tools(body),
         outcomes=tuple(_outcomes(messages)),
         earlier_messages=len(messages) - 1,
@@ -103,11 +105,9 @@ def _wants_memories(body: JsonObject) -> bool:
     return "memories" in ((wanted.get("schema") or {}).get("properties") or {})
 
 
-def _wants_title(body: JsonObject) -> bool:
-    """Whether the system prompt is that of `services/titles.py`."""
-    return any(
-        text.startswith("You name conversations") for text in _texts(body.get("system") or [])
-    )
+def _begins(body: JsonObject, words: str) -> bool:
+    """Whether the system prompt is that of `services/titles.py` or `services/compaction.py`."""
+    return any(text.startswith(words) for text in _texts(body.get("system") or []))
 
 
 def _offered_tools(body: JsonObject) -> frozenset[str]:

@@ -14,7 +14,10 @@ from workers.demo_model.questions import WantedCall, find_call, find_clock_quest
 
 _WRAPPED = re.compile(r"\s*<([\w-]+)[^>]*>\s*(.*?)\s*</\1>\s*", re.DOTALL)
 _ASKED = re.compile(r"<user>\n(.*?)\n</user>", re.DOTALL)
+_SUMMARIZED = re.compile(r"<conversation_summary>\n(.*?)\n</conversation_summary>", re.DOTALL)
+_ASKED = re.compile(r"^<user>\n(.*?)\n</user>$", re.DOTALL | re.MULTILINE)
 _QUOTED_CHARS = 200
+_LINES = 20
 _TITLE_WORDS = 6
 _THOUGHT = "A demo does not think: it looks for a rule that fits the question."
 _COMMON_WORDS = frozenset(
@@ -114,8 +117,9 @@ def _answer(prompt: Prompt) -> tuple[Block, ...]:
     if prompt.wants_memories:
         notes = {"memories": find_memories(prompt.question)}
         return (text_block(json.dumps(notes, ensure_ascii=False)),)
-    if prompt.wants_title:
-        return (text_block(_title(prompt.question)),)
+    if prompt.wants_title or prompt.wants_summary:
+        name = _title if prompt.wants_title else _summary
+        return (text_block(name(prompt.question)),)
     if prompt.outcomes:
         return (text_block(_report(prompt.outcomes)),)
     if wanted := find_call(prompt.question, offered=prompt.tools):
@@ -124,6 +128,14 @@ def _answer(prompt: Prompt) -> tuple[Block, ...]:
         return calls
     source = _best_source(prompt)
     return (text_block(_introduction(prompt) if source is None else _quote(source)),)
+
+
+def _summary(material: str) -> str:
+    """List what the person asked, as `services/compaction.py` writes it, behind what is known."""
+    before = _SUMMARIZED.search(material)
+    asked = (f"- {shorten(said, _QUOTED_CHARS)}" for said in _ASKED.findall(material))
+    lines = before[1].splitlines() if before else ["The demo model lists what was asked:"]
+    return "\n".join((*lines, *asked)[-_LINES:])
 
 
 def _title(conversation: str) -> str:

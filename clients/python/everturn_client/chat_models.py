@@ -170,6 +170,19 @@ class Feedback(Resource):
     updated_at: datetime
 
 
+class ChatSummary(Resource):
+    """A summary of a chat up to a message; it stands for these messages in later prompts."""
+
+    id: str
+    chat_id: str
+    message_id: str
+    version: int
+    content: str
+    messages: int
+    model: str
+    created_at: datetime
+
+
 class Message(Resource):
     """A message of a chat. `role` is `user` or `assistant`.
 

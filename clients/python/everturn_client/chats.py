@@ -112,6 +112,13 @@ class Chats(Group[RunnerT]):
         query = filters(status=status, limit=limit)
         return listing(models.ListedTurn, "chats", chat_id, "turns", query=query)
 
+    @Listing
+    def summaries(self, chat_id: str, *, limit: int | None = None) -> Call[models.ChatSummary]:
+        """List what stands for older messages in a long chat's prompts, the newest first."""
+        return listing(
+            models.ChatSummary, "chats", chat_id, "summaries", query=filters(limit=limit)
+        )
+
     @Endpoint
     def delete(self, chat_id: str) -> Call[None]:
         """Delete a chat with its messages."""

@@ -302,6 +302,7 @@ class SubscriptionUsage(Resource):
     period: Period
     usage: TokenUsage
     cost_usd: Decimal
+    cache_saved_usd: Decimal = Decimal(0)
     turns: int
     messages: int
     tool_calls: int
