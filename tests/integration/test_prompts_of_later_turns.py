@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from schema.ids import new_id
 from services.prompts.tokens import tokens_of
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
@@ -179,3 +180,31 @@ async def test_older_results_are_a_line_and_the_newest_is_cut_to_its_room(
     )
     assert newest.startswith("word word")
     assert 15_000 < tokens_of(newest) <= 20_000
+
+
+async def test_another_attempt_sends_the_same_whatever_came_meanwhile(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat, first, second = await user.create_chat(), unique(), unique()
+    answer = (await user.ask(chat, first))["assistantMessage"]
+    stack.model.add(Script(match=second, status=500))
+    stack.model.add(Script(match=second, text="Yes.", hold=second))
+
+    async with user.stream(chat, second) as stream:
+        await stack.model.wait_for_request(match=second, ended=True)
+        await stack.inspection.execute(
+            "INSERT INTO chat_summaries"
+            " (id, chat_id, user_id, message_id, version, content, tokens, messages, model)"
+            " VALUES ($1, $2, $3, $4, 1, 'All of it.', 5, 2, 'x')",
+            new_id(),
+            UUID(chat),
+            UUID(user.id),
+            UUID(answer["id"]),
+        )
+        await stack.model.wait_for_request(2, match=second)
+        stack.model.release(second)
+        await stream.all()
+
+    failed, answered = (record.body for record in stack.model.requests_matching(second))
+    assert failed == answered
+    assert asked(sent(stack, second)) == [first, second]
