@@ -32,6 +32,7 @@ INTEGRATION_TESTS = Path(__file__).parent / "integration"
 TRACED = frozenset(
     f"test_{name}.py"
     for name in (
+        *("account_mail", "mail_transport"),
         *("administration_commands", "alert_delivery", "api_keys", "auth", "budgets_of_tools"),
         *("contexts", "issuers", "knowledge_ingestion", "knowledge_publication"),
         *("mcp_calls", "mcp_oauth", "mcp_servers", "memories", "memory_extraction"),
@@ -107,6 +108,8 @@ TOGETHER = (
     "tests/nightly/test_knowledge_search_recall.py",
     # They start servers on Temporal's default ports.
     "tests/integration/test_embedded_stack.py",
+    # They share a stack that sends mail.
+    "tests/integration/test_account_mail.py",
     # They share a proxy each.
     "tests/integration/test_proxies.py",
     # They share one running Everturn each. Chaos starts so many processes that more than two groups
