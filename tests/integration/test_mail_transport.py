@@ -6,9 +6,11 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.mail.transports import (
     Encryption,
+    LogTransport,
     MailPostponedError,
     MailRefusedError,
     SmtpTransport,
@@ -134,3 +136,12 @@ async def test_nothing_is_sent_in_the_clear_to_a_server_without_starttls() -> No
             await deliver(server, encryption="starttls")
 
     assert server.envelopes == []
+
+
+async def test_in_development_a_mail_is_shown_in_one_line_of_the_log() -> None:
+    with capture_logs() as logs:
+        await LogTransport().deliver(letter(), sender="no-reply@example.com", to=ADA)
+
+    (line,) = logs
+    assert (line["event"], line["to"], line["subject"]) == ("mail", ADA, "Grüße")
+    assert line["text"] == "Hallo. . Zeile nach einem Punkt."
