@@ -24,10 +24,11 @@ from services.metrics import count_model_failure
 from services.models.failures import ModelCallError
 from services.shielding import shielded
 from services.subscriptions.budget_alerts import BudgetAlerts
+from services.subscriptions.budgets import OverBudgetError
 from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
 from services.turns.preparation import TurnPreparation
-from services.turns.steps import Claim, OverBudgetError, TurnStoppedError
+from services.turns.steps import Claim, TurnStoppedError
 
 _log = structlog.get_logger(__name__)
 

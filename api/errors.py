@@ -35,11 +35,19 @@ from services.prompts.service import Unusable
 from services.resources import InvalidField, LimitReached, Unreachable
 from services.subscriptions.plans import UnknownModel
 from services.turns.acceptance import TooLong
+from services.turns.options import NotIncluded
 
 T = TypeVar("T")
 
 Refusal: TypeAlias = (
-    StrEnum | BudgetExceeded | InvalidField | LimitReached | TooLong | UnknownModel | Unusable
+    StrEnum
+    | BudgetExceeded
+    | InvalidField
+    | LimitReached
+    | NotIncluded
+    | TooLong
+    | UnknownModel
+    | Unusable
 )
 """What services return instead of a result; enums are looked up in `error_messages.REFUSALS`."""
 
@@ -99,6 +107,8 @@ def refused(refusal: Refusal, noun: str) -> ApiError:  # noqa: PLR0911 -- one fo
             return ApiError(ErrorCode.BUDGET_EXCEEDED, refusal.message, details=refusal)
         case InvalidField(path=path, message=message):
             return invalid(path, message)
+        case NotIncluded(path=path, message=message):
+            return ApiError(ErrorCode.FORBIDDEN, message, path=path)
         case LimitReached(limit):
             message = error_messages.LIMIT_REACHED.format(limit, _plural(noun))
             return ApiError(ErrorCode.FORBIDDEN, message)

@@ -1,7 +1,8 @@
 """Events of the streams of turns and of users: their names, data and ids.
 
 A client rebuilds the answer by one rule: `step` clears what it has of that step, `delta` appends
-to it, and the answer is the texts of all steps in order.
+to it, and the answer is the texts of all steps in order. Thoughts grow by `thinking` in the same
+way, and are no part of the answer.
 """
 
 from decimal import Decimal
@@ -30,6 +31,7 @@ class EventName(StrEnum):
     STEP = "step"
     DELTA = "delta"
     MESSAGE_JOINED = "message_joined"
+    THINKING = "thinking"
     TOOL_CALL = "tool_call"
     USAGE = "usage"
     NOTICE = "notice"
@@ -77,7 +79,7 @@ class MessageJoinedEvent(EventData):
 
 
 class StepEvent(EventData):
-    """An attempt at a step starts; it clears the text received for that step."""
+    """An attempt at a step starts; it clears the text and the thoughts received for that step."""
 
     event_name = EventName.STEP
     step: int
@@ -94,13 +96,41 @@ class DeltaEvent(EventData):
     text: str
 
 
+class ThinkingEvent(EventData):
+    """More of the model's thoughts in a step, to append; no part of the answer."""
+
+    event_name = EventName.THINKING
+    step: int
+    attempt: int
+    text: str
+
+
 _DELTA_CHARS = 16 * 1024
 
 
 def delta_events(text: str, *, step: int, attempt: int) -> list["DeltaEvent"]:
     """Return a text as events of a bounded size."""
-    pieces = (text[start : start + _DELTA_CHARS] for start in range(0, len(text), _DELTA_CHARS))
-    return [DeltaEvent(step=step, attempt=attempt, text=piece) for piece in pieces]
+    return [DeltaEvent(step=step, attempt=attempt, text=piece) for piece in _pieces(text)]
+
+
+def thinking_events(text: str, *, step: int, attempt: int) -> list["ThinkingEvent"]:
+    """Return thoughts as events of a bounded size."""
+    return [ThinkingEvent(step=step, attempt=attempt, text=piece) for piece in _pieces(text)]
+
+
+def step_events(
+    step: int, *, attempt: int, model: str, thinking: str, text: str
+) -> list[EventData]:
+    """Return an attempt at a step as it begins, with all that it has written."""
+    return [
+        StepEvent(step=step, attempt=attempt, model=model),
+        *thinking_events(thinking, step=step, attempt=attempt),
+        *delta_events(text, step=step, attempt=attempt),
+    ]
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + _DELTA_CHARS] for start in range(0, len(text), _DELTA_CHARS)]
 
 
 class ToolCallProgress(WireModel):

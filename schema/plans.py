@@ -80,6 +80,13 @@ class Entitlements(BudgetLimits):
             "`EVERTURN_MAX_DOCUMENT_BYTES`, applies too.",
         ),
     ] = 20 * 1024 * 1024
+    max_thinking_tokens: Annotated[
+        Count | None,
+        Field(
+            description="The most tokens that a message may have its model think with; below 1024 "
+            "none may. Null means no limit."
+        ),
+    ] = None
     max_api_keys: Annotated[Count, Field(le=1_000)] = 20
     max_open_streams: Annotated[
         Count,

@@ -220,13 +220,17 @@ class PrepareTurnOutput(Payload):
 
 
 class CallModelInput(Payload):
-    """The step to run, and the model to call. `prompt_tokens` is the estimate of its input."""
+    """The step to run, and the model to call. `prompt_tokens` is the estimate of its input.
+
+    `may_correct` says that another step can follow, should the answer not fit the turn's schema.
+    """
 
     turn: TurnReference
     step: int
     model: str
     prompt_tokens: int
     is_fallback: bool = False
+    may_correct: bool = False
 
 
 class ToolCallReference(Payload):
@@ -331,6 +335,8 @@ class CallModelOutput(Payload):
     """How the model ended the step, without any of its text.
 
     `finished` is set if this answer was the turn's last and the turn has been ended with it.
+    `to_correct` says that the answer does not fit the turn's schema, and that the model is asked
+    for it once more.
     """
 
     stop_reason: str
@@ -339,11 +345,12 @@ class CallModelOutput(Payload):
     usage: TokenUsage
     cost_usd: Decimal
     finished: FinishTurnOutput | None = None
+    to_correct: bool = False
 
     @property
     def is_last(self) -> bool:
         """Whether the turn ends with this answer."""
-        return not self.tool_calls and self.stop_reason != PAUSED
+        return not (self.tool_calls or self.stop_reason == PAUSED or self.to_correct)
 
 
 class StrandedTurns(Payload):

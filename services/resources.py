@@ -239,9 +239,13 @@ class Fingerprint:
         return hashlib.sha256(f"{self.subject}\n{fields}".encode()).digest()
 
 
-# Not hashed before budgets of days, tokens and keys, and parents of messages, were added.
+# Not hashed before budgets of days, tokens and keys, parents of messages, and options of turns
+# were added.
 _NEWER: Final = frozenset(
-    {"budget", "daily_budget_usd", "budget_tokens", "daily_budget_tokens", "parent_id"}
+    {
+        *("budget", "daily_budget_usd", "budget_tokens", "daily_budget_tokens"),
+        *("parent_id", "max_thinking_tokens"),
+    }
 )
 _NEWER_OF_TURNS: Final = frozenset({*TurnOptions.model_fields, "metadata"})
 

@@ -89,12 +89,14 @@ class ChatTurn:
             return FinishTurnInput(
                 turn=turn, status=prepared.ending, error_code=prepared.error_code
             )
+        corrects = False
         for step in range(1, prepared.max_steps + 1):
             check_cancelled()
-            answer = await self._call_model(turn, step, prepared)
+            answer = await self._call_model(turn, step, prepared, corrects=corrects)
+            corrects = answer.to_correct
             if answer.finished is not None:
                 return answer.finished
-            if not answer.tool_calls and not _is_paused(answer):
+            if not (answer.tool_calls or corrects or _is_paused(answer)):
                 return FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
             await self._tool_calls.run_all(turn, step, answer.tool_calls)
         return FinishTurnInput(
@@ -114,28 +116,34 @@ class ChatTurn:
         return prepared
 
     async def _call_model(
-        self, turn: TurnReference, step: int, prepared: PrepareTurnOutput
+        self, turn: TurnReference, step: int, prepared: PrepareTurnOutput, *, corrects: bool
     ) -> CallModelOutput:
         """Call the model, and after its final failure the fallback model, if there is one."""
         call = CallModelInput(
-            turn=turn, step=step, model=prepared.model, prompt_tokens=prepared.prompt_tokens
+            turn=turn,
+            step=step,
+            model=prepared.model,
+            prompt_tokens=prepared.prompt_tokens,
+            may_correct=step < prepared.max_steps,
         )
         try:
-            return await self._ask(call)
+            return await self._ask(call, corrects=corrects)
         except ActivityError as error:
             if prepared.fallback_model is None or not _is_exhausted(error):
                 raise
         return await self._ask(
-            call.model_copy(update={"model": prepared.fallback_model, "is_fallback": True})
+            call.model_copy(update={"model": prepared.fallback_model, "is_fallback": True}),
+            corrects=corrects,
         )
 
-    async def _ask(self, call: CallModelInput) -> CallModelOutput:
+    async def _ask(self, call: CallModelInput, *, corrects: bool) -> CallModelOutput:
+        what = "correction" if corrects else "model call"
         workflow.set_current_details(f"calling {call.model} · step {call.step}")
         answer: CallModelOutput = await workflow.execute_activity(
             names.CALL_MODEL,
             call,
             result_type=CallModelOutput,
-            summary=f"model call {call.step} · {call.model}",
+            summary=f"{what} {call.step} · {call.model}",
             start_to_close_timeout=timedelta(minutes=15),
             schedule_to_close_timeout=LONGEST_TURN,
             heartbeat_timeout=timedelta(seconds=5),

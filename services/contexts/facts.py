@@ -38,7 +38,8 @@ SELECT turns.active AND turns.cancel_requested_at IS NULL
        users.role, users.status AS user_status, users.display_name,
        wishes.language, wishes.time_zone, wishes.instructions,
        wishes.disabled_tools, wishes.tool_approvals AS own_approvals,
-       turns.model, turns.prompt IS NOT NULL AS is_prepared,
+       turns.model, turns.options -> 'tools' AS asked_tools,
+       turns.prompt IS NOT NULL AS is_prepared,
        (turns.prompt ->> 'correction')::float8 AS correction, last.counted, last.estimated,
        plans.name AS plan, plans.entitlements -> 'tools' AS entitled_tools,
        plans.entitlements -> 'toolApprovals' AS plan_approvals,
@@ -118,7 +119,8 @@ class TurnFacts:
     """What is known of a turn before its prompt is assembled.
 
     `audience` is who the tools are for, None for a user who may no longer sign in; `stored` is the
-    context that was gathered before, if any. `question` is the message, if it is worth searching
+    context that was gathered before, if any; `asked_tools` are those that the message names, None
+    for all. `question` is the message, if it is worth searching
     for. `correction` is the factor of the estimates of tokens: the one that the turn was prepared
     with, or what follows from the last count in the chat. `whole_from` is the turn from which on
     the turn before this one sent results of tools whole.
@@ -143,6 +145,7 @@ class TurnFacts:
     plan: str | None = None
     whole_from: UUID | None = None
     summary: Summary | None = None
+    asked_tools: frozenset[str] | None = None
 
     @property
     def sizes(self) -> list[MessageSize]:
@@ -179,6 +182,7 @@ def _facts(row: asyncpg.Record, most_tokens: int) -> TurnFacts:
         time_zone=row["time_zone"],
         instructions=row["instructions"],
         disabled_tools=frozenset(row["disabled_tools"] or ()),
+        asked_tools=None if row["asked_tools"] is None else frozenset(row["asked_tools"]),
         audience=_audience(row),
         active_prompt=_active(row["prompt_id"], row["active_version"]),
         stored=_stored(row["layers"], row["sources"]),

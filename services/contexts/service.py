@@ -200,6 +200,8 @@ class ContextService:
         # What is never cut comes first.
         left = self._budget(facts) - tokens_of(system) - _newest(facts)
         offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
+        if facts.asked_tools is not None:
+            offered = tuple(tool for tool in offered if tool.name in facts.asked_tools)
         fitting = _fitting(offered, budget_tokens=left // 2)
         layers = PromptLayers(
             version=base.version,

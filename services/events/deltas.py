@@ -1,11 +1,13 @@
-"""The text of one attempt on its way to clients: coalesced, in order, sent again if lost."""
+"""The text and thoughts of one attempt on their way to clients: coalesced, sent again if lost."""
 
 import asyncio
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import Final, Self
 
-from schema.events import DeltaEvent, EventData, StepEvent, delta_events
+from schema.events import EventData, StepEvent, delta_events, thinking_events
 from schema.ids import TurnId
 from services.events.writer import Appended, EventWriter
 
@@ -13,11 +15,11 @@ _RESEND_S: Final = 0.1
 
 
 class DeltaBuffer:
-    """Streams the text of one attempt: the first piece at once, later ones joined.
+    """Streams what one attempt writes: the first piece at once, later ones joined.
 
     `ahead` are events that go out with the start of the attempt.
     Units: `interval_s` in seconds between appends.
-    Errors: OvertakenError from `add` and `flush` once a newer attempt has written.
+    Errors: OvertakenError from `add`, `think` and `flush` once a newer attempt has written.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class DeltaBuffer:
         self._ahead = ahead
         self._interval_s = interval_s
         self._pieces: list[str] = []
-        self._waiting: list[str] = []
+        self._thoughts: list[str] = []
+        # Pieces with whether they are thoughts.
+        self._waiting: list[tuple[bool, str]] = []
         self._arrived = asyncio.Event()
         self._lock = asyncio.Lock()
         self._last_id: str | None = None
@@ -67,8 +71,18 @@ class DeltaBuffer:
 
     @property
     def text(self) -> str:
-        """Everything that was added."""
+        """All of the answer that was added."""
         return "".join(self._pieces)
+
+    @property
+    def thinking(self) -> str:
+        """All thoughts that were added."""
+        return "".join(self._thoughts)
+
+    @property
+    def written(self) -> str:
+        """Everything that the model wrote."""
+        return f"{self.thinking}{self.text}"
 
     @property
     def is_published(self) -> bool:
@@ -76,11 +90,19 @@ class DeltaBuffer:
         return self._last_id is not None and not self._waiting
 
     def add(self, piece: str) -> None:
-        """Take one more piece; it goes out within the interval."""
+        """Take one more piece of the answer; it goes out within the interval."""
+        self._pieces.append(piece)
+        self._send(piece, is_thought=False)
+
+    def think(self, thought: str) -> None:
+        """Take more of the model's thoughts; they go out like text."""
+        self._thoughts.append(thought)
+        self._send(thought, is_thought=True)
+
+    def _send(self, piece: str, *, is_thought: bool) -> None:
         if self._flusher is not None and self._flusher.done():
             self._flusher.result()
-        self._pieces.append(piece)
-        self._waiting.append(piece)
+        self._waiting.append((is_thought, piece))
         self._arrived.set()
 
     async def flush(self, *, insist: bool = False) -> None:
@@ -90,15 +112,16 @@ class DeltaBuffer:
         and clients who listen to it would get the end of the turn without its text.
         """
         async with self._lock:
-            waiting, self._waiting = "".join(self._waiting), []
+            waiting, self._waiting = self._waiting, []
             if self._last_id is not None and waiting:
                 self._last_id = await self._append(
-                    self._deltas(waiting), behind=self._last_id, insist=insist
+                    self._events(waiting), behind=self._last_id, insist=insist
                 )
             if self._last_id is None:
                 self._waiting.clear()
+                whole = self._events([(True, self.thinking), (False, self.text)])
                 self._last_id = await self._append(
-                    [*self._ahead, self._start, *self._deltas(self.text)], insist=insist
+                    [*self._ahead, self._start, *whole], insist=insist
                 )
 
     async def _append(
@@ -115,8 +138,14 @@ class DeltaBuffer:
         )
         return appended.last_id if isinstance(appended, Appended) else None
 
-    def _deltas(self, text: str) -> list[DeltaEvent]:
-        return delta_events(text, step=self._start.step, attempt=self._start.attempt)
+    def _events(self, pieces: Sequence[tuple[bool, str]]) -> list[EventData]:
+        """Return the pieces as events, neighbours of one kind joined."""
+        events: list[EventData] = []
+        for is_thought, group in groupby(pieces, key=itemgetter(0)):
+            text = "".join(piece for _, piece in group)
+            of_kind = thinking_events if is_thought else delta_events
+            events += of_kind(text, step=self._start.step, attempt=self._start.attempt)
+        return events
 
     async def _flush_regularly(self) -> None:
         while True:

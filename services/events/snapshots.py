@@ -26,14 +26,16 @@ from schema.events import (
     ErrorEvent,
     EventData,
     EventId,
+    EventName,
     MessageJoinedEvent,
     StepEvent,
     StreamedEvent,
+    ThinkingEvent,
     ToolCallEvent,
     TurnEvent,
     UsageEvent,
-    delta_events,
     end_of_joined,
+    step_events,
 )
 from schema.ids import ChatId, MessageId, TurnId, UserId
 from schema.result import Err, Ok, Result
@@ -69,7 +71,9 @@ _STEP: Final[Any] = bindparam("step", type_=Integer)
 _TURN: Final = by_id(TurnRow)
 _STEPS: Final = "SELECT step FROM steps WHERE turn_id = $1 ORDER BY step"
 _ONE_STEP: Final[CompiledQuery[Any]] = CompiledQuery(
-    select_columns(col(StepRow.attempt), col(StepRow.model), col(StepRow.text)).where(  # type: ignore[arg-type]  # of columns
+    select_columns(
+        col(StepRow.attempt), col(StepRow.model), col(StepRow.text), col(StepRow.thinking)
+    ).where(  # type: ignore[arg-type]  # of columns
         col(StepRow.turn_id) == _TURN_ID, col(StepRow.step) == _STEP
     )
 )
@@ -191,7 +195,7 @@ class PolledEvents:
 
     def __init__(self) -> None:
         self._sent: dict[tuple[object, ...], int] = {}
-        self._sent_chars: Counter[int] = Counter()
+        self._sent_chars: Counter[tuple[str, int]] = Counter()
 
     @property
     def has_begun(self) -> bool:
@@ -200,19 +204,19 @@ class PolledEvents:
 
     def new_events(self, part: Iterable[EventData]) -> Iterator[StreamedEvent]:
         """Yield the events of a part of a snapshot that the client hasn't received."""
-        seen_chars: Counter[int] = Counter()
+        seen_chars: Counter[tuple[str, int]] = Counter()
         for event in part:
-            if isinstance(event, DeltaEvent):
-                new = event.text[max(self._sent_chars[event.step] - seen_chars[event.step], 0) :]
-                seen_chars[event.step] += len(event.text)
-                self._sent_chars[event.step] = max(
-                    self._sent_chars[event.step], seen_chars[event.step]
-                )
+            if isinstance(event, DeltaEvent | ThinkingEvent):
+                key = (event.event_name, event.step)
+                new = event.text[max(self._sent_chars[key] - seen_chars[key], 0) :]
+                seen_chars[key] += len(event.text)
+                self._sent_chars[key] = max(self._sent_chars[key], seen_chars[key])
                 if new:
                     yield event_at(PASSING, event.model_copy(update={"text": new}))
             elif self._is_news(event):
                 if isinstance(event, StepEvent):
-                    del self._sent_chars[event.step]
+                    del self._sent_chars[EventName.DELTA, event.step]
+                    del self._sent_chars[EventName.THINKING, event.step]
                 yield event_at(_passing_id(event), event)
 
     def _is_news(self, event: EventData) -> bool:
@@ -363,8 +367,9 @@ async def _step_events(connection: Connection, turn: TurnRow, number: int) -> li
     calls = await _CALLS.all(connection, **key)
     return [
         *await joined_events(connection, turn.id, number),
-        StepEvent(step=number, attempt=step.attempt, model=step.model),
-        *delta_events(step.text, step=number, attempt=step.attempt),
+        *step_events(
+            number, attempt=step.attempt, model=step.model, thinking=step.thinking, text=step.text
+        ),
         *(usage_event(charge) for charge in charges),
         *(tool_call_event(call, repeated=False) for call in calls),
     ]

@@ -5,9 +5,10 @@ as they make sense. What comes out can be stored, and sent back to the provider,
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from schema.usage import TokenUsage
@@ -65,6 +66,22 @@ class _Block:
         return self.kind.endswith("tool_use")
 
 
+class Said(NamedTuple):
+    """What an event adds for people to read: to the answer, and to the thoughts before it."""
+
+    text: str = ""
+    thought: str = ""
+
+    @staticmethod
+    def joined(parts: "Iterable[Said]") -> "Said":
+        """Return several as one."""
+        texts, thoughts = zip(*parts, strict=True) if (parts := list(parts)) else ((), ())
+        return Said("".join(texts), "".join(thoughts))
+
+
+SILENCE: Final = Said()
+
+
 class MessageAssembly:
     """Takes the events of one answer in order.
 
@@ -107,18 +124,18 @@ class MessageAssembly:
         """Whether the provider left out some of the usage, or reported what can't be true."""
         return self._reported.total(received=self._received)[1]
 
-    def take(self, event: dict[str, Any]) -> tuple[str, int]:
-        """Add one event; return the text that it adds, and how many characters of thinking.
+    def take(self, event: dict[str, Any]) -> Said:
+        """Add one event; return the text and the thinking that it adds.
 
         Errors: ModelCallError for too many blocks.
         """
         if self.is_stopped:
-            return "", 0
+            return SILENCE
         match event.get("type"):
             case "message_start":
-                return self._begin(event.get("message")), 0
+                return self._begin(event.get("message"))
             case "content_block_start":
-                return self._open(event.get("index"), event.get("content_block")), 0
+                return self._open(event.get("index"), event.get("content_block"))
             case "content_block_delta":
                 return self._grow(event.get("index"), event.get("delta"))
             case "content_block_stop":
@@ -131,24 +148,24 @@ class MessageAssembly:
                 self.is_stopped = True
             case _:
                 pass
-        return "", 0
+        return SILENCE
 
-    def _begin(self, message: object) -> str:
+    def _begin(self, message: object) -> Said:
         """Take the message as it starts: of a gateway that does not stream it, with its blocks."""
         if self._has_start:
-            return ""
+            return SILENCE
         self._has_start = True
         if not isinstance(message, dict):
-            return ""
+            return SILENCE
         content = message.get("content")
-        texts = [
+        said = [
             self._open(index, block)
             for index, block in enumerate(content if isinstance(content, list) else ())
         ]
         for opened in self._blocks:
             opened.is_closed = True
         self._report(message.get("usage"), is_final=False)
-        return "".join(texts)
+        return Said.joined(said)
 
     def _report(self, usage: object, *, is_final: bool) -> None:
         self._reported.report(usage, received=self._received, is_final=is_final)
@@ -160,22 +177,21 @@ class MessageAssembly:
         elif reason:
             self._stop_reason = _UNKNOWN
 
-    def _open(self, index: object, start: object) -> str:
+    def _open(self, index: object, start: object) -> Said:
         kind = start.get("type") if isinstance(start, dict) else None
         if not isinstance(start, dict) or not isinstance(kind, str) or not kind:
-            return ""
+            return SILENCE
         block = self._new(index, kind, start)
         if kind == "thinking":
-            self._add_thinking(block, start.get("thinking"))
             block.signature = _text(start.get("signature"))
+            return Said(thought=self._add_shown(block, start.get("thinking")))
         if kind == "text":
             citations = start.get("citations")
             block.citations += citations if isinstance(citations, list) else ()
-            return self._add_text(block, start.get("text"))
-        if kind != "thinking":
-            # All there is of a block that nobody knows, of redacted thinking, of a result.
-            self._received += sum(len(value) for value in start.values() if isinstance(value, str))
-        return ""
+            return Said(text=self._add_shown(block, start.get("text")))
+        # All there is of a block that nobody knows, of redacted thinking, of a result.
+        self._received += sum(len(value) for value in start.values() if isinstance(value, str))
+        return SILENCE
 
     def _new(self, index: object, kind: str, start: dict[str, Any]) -> _Block:
         if len(self._blocks) == MAX_BLOCKS:
@@ -191,20 +207,20 @@ class MessageAssembly:
             return self._by_index.get(index)
         return self._blocks[-1] if self._blocks else None
 
-    def _grow(self, index: object, delta: object) -> tuple[str, int]:
+    def _grow(self, index: object, delta: object) -> Said:
         if not isinstance(delta, dict):
-            return "", 0
+            return SILENCE
         kind, block = _text(delta.get("type")), self._at(index)
         if kind in _TEXT_OF and (block is None or block.kind != _TEXT_OF[kind]):
             # Gateways leave starts out, and send thoughts into a block of text.
             block = self._new(index, _TEXT_OF[kind], {})
         if block is None:
-            return "", 0
+            return SILENCE
         match kind:
             case "text_delta":
-                return self._add_text(block, delta.get("text")), 0
+                return Said(text=self._add_shown(block, delta.get("text")))
             case "thinking_delta":
-                return "", self._add_thinking(block, delta.get("thinking"))
+                return Said(thought=self._add_shown(block, delta.get("thinking")))
             case "input_json_delta" if block.takes_input:
                 self._add(block, _text(delta.get("partial_json")))
             case "signature_delta" if block.kind == "thinking":
@@ -216,19 +232,14 @@ class MessageAssembly:
                 self._received += len(_text(delta.get("content")))
             case _:
                 pass
-        return "", 0
+        return SILENCE
 
     def _add(self, block: _Block, piece: str) -> None:
         if piece:
             block.pieces.append(piece)
             self._received += len(piece)
 
-    def _add_thinking(self, block: _Block, thinking: object) -> int:
-        thought = _text(thinking)
-        self._add(block, thought)
-        return len(thought)
-
-    def _add_text(self, block: _Block, text: object) -> str:
+    def _add_shown(self, block: _Block, text: object) -> str:
         """Add what can be shown now: the first half of a surrogate pair waits for the second."""
         joined = block.held + _text(text)
         low, high = _HIGH_SURROGATES

@@ -41,6 +41,10 @@ class ContextWindows:
         window = self.window(model)
         return max(window - self._max_output_tokens, window // 2)
 
+    def room_for_answer(self, model: str, *, prompt_tokens: int) -> int:
+        """Return how many tokens the window leaves for an answer; never less than a usual one."""
+        return max(self.window(model) - prompt_tokens, self._max_output_tokens)
+
     def prompt_limit(self, model: str) -> int:
         """Return how many tokens a prompt may have by an estimate."""
         return self.takes(model) - self.window(model) // _MARGIN

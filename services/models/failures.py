@@ -44,6 +44,32 @@ _TOOLS: Final = re.compile(
 )
 
 
+class Refusable(StrEnum):
+    """A part of a request that may be left out where its provider refuses it."""
+
+    STRUCTURED = "structured"
+    THINKING = "thinking"
+    EARLIER_THINKING = "earlier_thinking"
+    SAMPLING = "sampling"
+
+
+# In this order: `thinking` stands in what is said of its blocks, too.
+_WORDS_OF_OPTIONS: Final = {
+    Refusable.STRUCTURED: (
+        r"output_config\.format|output_format|response_format|json_schema|structured.?output"
+    ),
+    Refusable.EARLIER_THINKING: (
+        r"in `?thinking`? block|`?thinking`? or `?redacted_thinking`?|different conversation"
+        r"|invalid .{0,2}signature"
+    ),
+    Refusable.THINKING: r"\bthinking\b|\bbudget_tokens\b|\beffort\b|\boutput_config\b",
+    Refusable.SAMPLING: r"\btemperature\b|\btop_[pk]\b",
+}
+_OPTION: Final = tuple(
+    (part, re.compile(words, re.IGNORECASE)) for part, words in _WORDS_OF_OPTIONS.items()
+)
+
+
 class FailureKind(StrEnum):
     """Why a model call failed."""
 
@@ -57,6 +83,8 @@ class FailureKind(StrEnum):
     BROKEN_STREAM = "broken_stream"
     RUNAWAY = "runaway"
 
+
+_MAY_LACK_OPTIONS: Final = frozenset({FailureKind.REFUSED, FailureKind.TOOLS_REFUSED})
 
 _WORDS: Final = {
     FailureKind.RATE_LIMITED: "The model provider's rate limit was reached.",
@@ -78,7 +106,7 @@ class ModelCallError(Exception):
 
     `exhausted` says that the same model must not be called again for this step.
     `refused_tool_index` is the position in the request of a tool that the provider refuses, where
-    it names one.
+    it names one; `refused_option` is another part of the request that it names.
     """
 
     def __init__(
@@ -89,12 +117,14 @@ class ModelCallError(Exception):
         status: int | None = None,
         retry_after: timedelta | None = None,
         refused_tool_index: int | None = None,
+        refused_option: Refusable | None = None,
     ) -> None:
         super().__init__(_WORDS[kind] + (f" (HTTP {status})" if status else ""))
         self.kind = kind
         self.retryable = retryable
         self.retry_after = retry_after
         self.refused_tool_index = refused_tool_index
+        self.refused_option = refused_option
         self.exhausted = not retryable
 
     @property
@@ -146,7 +176,12 @@ def provider_error(
         refused_tool_index=(
             _tool_index(message, tool_names) if kind is FailureKind.TOOLS_REFUSED else None
         ),
+        refused_option=_option(message) if kind in _MAY_LACK_OPTIONS else None,
     )
+
+
+def _option(message: str) -> Refusable | None:
+    return next((part for part, words in _OPTION if words.search(message)), None)
 
 
 def _said(body: object) -> tuple[str, str, int]:

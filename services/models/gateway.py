@@ -6,16 +6,16 @@ SDK's own retries are off: retrying belongs to Temporal.
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httpx2
 
 from schema.usage import TokenUsage
-from services.models.assembly import MessageAssembly
+from services.models.assembly import MessageAssembly, Said
 from services.models.event_stream import (
     AnswerEvents,
     BodyReader,
@@ -59,6 +59,7 @@ class ModelRequest:
     """What to ask the model, in the Messages API's own shapes.
 
     Without `thinking` the model's default applies; its thinking counts towards `max_tokens`.
+    `sampling` are parameters that older models and other servers take; the SDK knows none of them.
     `longest` is what `max_tokens` was before a budget shortened it: some servers don't heed it.
     """
 
@@ -70,6 +71,8 @@ class ModelRequest:
     thinking: "ThinkingConfigParam | None" = None
     output: "OutputConfigParam | None" = None
     longest: int = 0
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    stop_sequences: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,9 @@ class TextArrived:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtArrived:
-    """The model is thinking; only the length of its thoughts is passed on."""
+    """More of the model's thoughts: no part of its answer."""
 
-    chars: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,8 @@ class ModelGateway:
             max_tokens=request.max_tokens,
             thinking=request.thinking or anthropic.omit,
             output_config=request.output or anthropic.omit,
+            stop_sequences=list(request.stop_sequences) or anthropic.omit,
+            extra_body=dict(request.sampling) or None,
             stream=True,
         )
         return await self._opened(sending, request, stack, deadline=deadline)
@@ -311,34 +316,31 @@ class AnswerReading:
                 yield event
 
     def _take(self, events: Iterable[dict[str, Any]]) -> list[ModelEvent]:
-        texts: list[str] = []
-        thought = 0
+        said: list[Said] = []
         try:
             for event in events:
                 if event["type"] == "error" and not self._assembly.is_stopped:
                     self._refusal = self._refused(event)
                     break
-                text, chars = self._assembly.take(event)
-                texts.append(text)
-                thought += chars
+                said.append(self._assembly.take(event))
         except ModelCallError as error:
             self._breach = error
-        return self._seen("".join(texts), thought)
+        return self._seen(Said.joined(said))
 
     def _refused(self, event: dict[str, Any]) -> ModelCallError:
         # An error in mid-stream comes under the status 200 of its stream.
         names = [tool["name"] for tool in self._request.tools]
         return provider_error(200, event, self._response.headers, tool_names=names)
 
-    def _seen(self, text: str, thought: int) -> list[ModelEvent]:
+    def _seen(self, said: Said) -> list[ModelEvent]:
         seen: list[ModelEvent] = []
         if self._assembly.has_started and not self._is_announced:
             self._is_announced = True
             seen.append(AnswerStarted(self._assembly.usage))
-        if thought:
-            seen.append(ThoughtArrived(thought))
-        if text:
-            seen.append(TextArrived(text))
+        if said.thought:
+            seen.append(ThoughtArrived(said.thought))
+        if said.text:
+            seen.append(TextArrived(said.text))
         return seen
 
     async def ended(self) -> AnswerEnded:

@@ -34,7 +34,7 @@ class AnswerUsage:
             case AnswerStarted():
                 self._started = event.usage
             case ThoughtArrived():
-                self._written += event.chars / THINKING_CHARS_PER_TOKEN
+                self._written += len(event.text) / THINKING_CHARS_PER_TOKEN
             case TextArrived():
                 self._written += exact_tokens(event.text)
             case AnswerEnded():

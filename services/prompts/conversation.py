@@ -32,6 +32,13 @@ MARKED_RESULTS: Final = 2
 """How many of the newest steps have their tools' results marked."""
 
 
+_THINKING: Final = frozenset({"thinking", "redacted_thinking"})
+
+_CORRECTION: Final = (
+    "Your answer does not fit the JSON schema that it must fit: {}. Give the whole answer again, "
+    "corrected, as JSON alone."
+)
+
 _NO_RESULT: Final = "This call was not run."
 _EDITED: Final = "The user changed the input of this call to {} before it was run."
 _BRIEF: Final = "[Result of {} ({}, {:,} bytes): left out, since it is of an earlier turn.]"
@@ -44,10 +51,25 @@ _Turn: TypeAlias = tuple[str, _Blocks]
 
 
 class EarlierStep(NamedTuple):
-    """A completed step of this turn, as the blocks of the model's answer."""
+    """A completed step of this turn, as the blocks of the model's answer.
+
+    `problem` is why its answer does not fit the schema that it should.
+    """
 
     step: int
     blocks: list[dict[str, Any]]
+    problem: str | None = None
+
+    @property
+    def begins_with_thinking(self) -> bool:
+        """Whether the model's thoughts stand first."""
+        return bool(self.blocks) and self.blocks[0]["type"] in _THINKING
+
+    def without_thinking(self) -> "EarlierStep":
+        """Return the step without the model's thoughts."""
+        return self._replace(
+            blocks=[block for block in self.blocks if block["type"] not in _THINKING]
+        )
 
 
 class EarlierCall(NamedTuple):
@@ -117,6 +139,11 @@ class PromptMaterial(NamedTuple):
     calls: Sequence[EarlierCall] = ()
     joined: Sequence[JoinedMessage] = ()
     layer_tokens: int = 0
+
+    @property
+    def blocks(self) -> list[list[dict[str, Any]]]:
+        """What the model has said in this turn, by step."""
+        return [step.blocks for step in self.steps]
 
 
 def conversation(
@@ -245,6 +272,9 @@ def _worked(
         asked = [block for block in step.blocks if block["type"] == "tool_use"]
         results = _results(asked, by_step.get(step.step, {}), is_brief=is_brief)
         said = list(step.blocks)
+        if step.problem is not None and not any(block["type"] == "text" for block in said):
+            # Thoughts alone are no message.
+            said = []
         for use, result in zip(asked, results, strict=True):
             if (unique := names.unique(use["id"])) != use["id"]:
                 said = [{**use, "id": unique} if block is use else block for block in said]
@@ -252,6 +282,8 @@ def _worked(
         yield "assistant", said
         if results:
             yield "user", results
+        if step.problem is not None:
+            yield "user", [_text(_CORRECTION.format(step.problem))]
     yield from _spoken(waiting)
 
 

@@ -5,17 +5,20 @@ The ledger's row of a call is its reservation, while it is open
 database, decides under a lock of the user's what fits the limits of that moment: the user's own or
 their plan's, their API key's, the installation's. Statements that open rows call it themselves, in
 one round trip; `reserve` is for those that have the time.
+
+    OverBudgetError    what a step may cost does not fit a budget
 """
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from schema.budgets import BudgetExceeded, BudgetScope, BudgetUnit, BudgetWindow
 from schema.ids import TurnId, UserId
 from schema.result import Err, Ok, Result
 from services.database import Connection
+from services.models.pricing import TokenPrices
 
 USEFUL_ANSWER_TOKENS: Final = 256
 """An answer that is cut off before is not worth its prompt: the call is refused instead."""
@@ -42,6 +45,16 @@ class Estimate:
     answer_tokens: int = 0
     useful_tokens: int = USEFUL_ANSWER_TOKENS
 
+    @classmethod
+    def of_call(cls, prices: TokenPrices, prompt_tokens: int, *, answer_tokens: int) -> Self:
+        """Return what a call of a model may cost at most."""
+        return cls(
+            usd=prices.input * prompt_tokens,
+            tokens=prompt_tokens,
+            usd_per_answer_token=prices.output,
+            answer_tokens=answer_tokens,
+        )
+
     @property
     def parameters(self) -> tuple[object, ...]:
         """The last five parameters of `everturn_reserve`."""
@@ -61,6 +74,20 @@ class Estimate:
             return Decimal(prompt + answer)
         share = Decimal(prompt) / max(self.tokens, 1)
         return self.usd * share + self.usd_per_answer_token * answer
+
+
+class OverBudgetError(Exception):
+    """What the attempt may cost does not fit what a budget has left.
+
+    `shortest` is what a short call would cost, in the unit of the budget; `joins` says that
+    messages were to join the turn with the attempt.
+    """
+
+    def __init__(self, refusal: BudgetExceeded, *, shortest: Decimal, joins: bool = False) -> None:
+        super().__init__("A budget is used up.")
+        self.refusal = refusal
+        self.shortest = shortest
+        self.joins = joins
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,29 +48,30 @@ class InputValidation:
     def problem(
         self,
         schema: Mapping[str, JsonValue],
-        tool_input: Mapping[str, JsonValue],
+        value: Mapping[str, JsonValue] | JsonValue,
         *,
         names: Mapping[str, str] = SAME_NAMES,
     ) -> str | None:
-        """Return what is wrong with the input, for the model to read, or None.
+        """Return what is wrong with an input or an answer, for the model to read, or None.
 
         `names` are the reader's names of properties, where they are not the schema's.
         Errors: jsonschema_rs.ValidationError for an invalid schema.
         """
         try:
             # A model can escape half a surrogate pair: valid JSON, but text that can't be stored.
-            text = json.dumps(dict(tool_input), ensure_ascii=False)
+            value = dict(value) if isinstance(value, Mapping) else value
+            text = json.dumps(value, ensure_ascii=False)
             text.encode()
         except UnicodeEncodeError:
             return "it contains invalid Unicode"
         if len(text) > _LONGEST_CHARS:
             return f"it is longer than {_LONGEST_CHARS:,} characters"
         validator = self._validator(schema)
-        if validator.has_too_much_work_with(tool_input):
+        if validator.has_too_much_work_with(value):
             return "it is too large or nested too deeply"
-        if validator.rules.is_valid(tool_input):
+        if validator.rules.is_valid(value):
             return None
-        return explain(validator.rules.iter_errors(tool_input), schema, names)
+        return explain(validator.rules.iter_errors(value), schema, names)
 
     def _validator(self, schema: Mapping[str, JsonValue]) -> SchemaValidator:
         key = json.dumps(schema, sort_keys=True)

@@ -17,6 +17,7 @@ from schema.chats import SendMessageRequest
 from schema.ids import ApiKeyId, ChatId, MessageId, TurnId, new_id
 from schema.result import Err, Ok, Result
 from schema.tables import ChatRow, TurnRow
+from schema.turn_options import TurnOptions
 from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.audit import current_origin
 from services.auth.accounts import AccountCache
@@ -26,6 +27,7 @@ from services.resources import Conflict, Fingerprint, Unreachable, why_unreachab
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import choose_model
+from services.turns.options import OptionRefusal, OptionRules
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 from services.turns.steering import MAY_JOIN
 
@@ -125,6 +127,14 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What the turn is to run with."""
+
+    model: str
+    options: TurnOptions
+
+
+@dataclass(frozen=True, slots=True)
 class _Queue:
     """The state of a chat when a message arrives."""
 
@@ -142,11 +152,14 @@ class TurnAcceptance:
         limits: AcceptanceLimits,
         accounts: AccountCache,
         budgets: BudgetAlerts,
+        *,
+        options: OptionRules,
     ) -> None:
         self._database = database
         self._limits = limits
         self._accounts = accounts
         self._budgets = budgets
+        self._options = options
 
     async def accept(
         self,
@@ -156,7 +169,7 @@ class TurnAcceptance:
         *,
         key: str | None,
         api_key_id: ApiKeyId | None = None,
-    ) -> Result[Accepted, Refusal | TooLong | Conflict | Unreachable]:
+    ) -> Result[Accepted, Refusal | TooLong | OptionRefusal | Conflict | Unreachable]:
         """Store the message and its turn, which counts towards the budget of `api_key_id`, too.
 
         Idempotency: retrying with the same key and request returns the original turn, whatever
@@ -165,7 +178,7 @@ class TurnAcceptance:
         refusal = self._refusal(request)
         if refusal is not None:
             return Err(refusal)
-        model, admitted = await self._model(actor, request), None
+        chosen, admitted = await self._choose(actor, request), None
         async with self._database.statements(actor) as connection:
             if (chat := await connection.fetchrow(_LOCK_CHAT, chat_id)) is not None:
                 admitted = await self._admit(
@@ -174,7 +187,7 @@ class TurnAcceptance:
                     chat_id=chat_id,
                     leaf_id=chat["leaf_id"],
                     request=request,
-                    model=model,
+                    chosen=chosen,
                     key=key,
                     api_key_id=api_key_id,
                 )
@@ -191,18 +204,18 @@ class TurnAcceptance:
         chat_id: ChatId,
         leaf_id: MessageId | None,
         request: SendMessageRequest,
-        model: str | None,
+        chosen: Result[_Chosen, AcceptanceRefusal | OptionRefusal],
         key: str | None,
         api_key_id: ApiKeyId | None,
-    ) -> Result[Accepted, Refusal | TooLong | Conflict | Unreachable]:
+    ) -> Result[Accepted, Refusal | TooLong | OptionRefusal | Conflict | Unreachable]:
         """Decide under the chat's lock, and store what is accepted."""
         # Without `stream`: a client may retry with another way of delivery.
         fingerprint = Fingerprint(_subject(chat_id, request), request, without="stream")
         earlier = await replayed_turn(connection, actor, key, fingerprint)
         if earlier is not None:
             return earlier
-        if model is None:
-            return Err(AcceptanceRefusal.MODEL_NOT_ALLOWED)
+        if isinstance(chosen, Err):
+            return chosen
         rows = await connection.fetch(
             _SITUATION, chat_id, actor.user_id, api_key_id, request.parent_id
         )
@@ -219,7 +232,8 @@ class TurnAcceptance:
         parent_id = request.parent_id if request.names_parent else leaf_id
         steers = None
         if request.if_busy is IfBusy.STEER and queue.active is not None:
-            asks = (queue.active, parent_id, request.model, api_key_id, request.stored())
+            options = chosen.value.options.stored() if request.stored() else None
+            asks = (queue.active, parent_id, request.model, api_key_id, options)
             steers = queue.active if await connection.fetchval(MAY_JOIN, *asks) else None
         # Created under the chat's lock: turns are in the order of their ids.
         stored = await connection.fetchrow(
@@ -229,7 +243,7 @@ class TurnAcceptance:
             actor.user_id,
             new_id(),
             queue.active is None,
-            model,
+            chosen.value.model,
             key,
             fingerprint.hash,
             request.content,
@@ -237,7 +251,7 @@ class TurnAcceptance:
             api_key_id,
             current_origin().request_id,
             parent_id,
-            request.stored(),
+            chosen.value.options.stored(),
             request.metadata,
             steers,
             request.names_parent,
@@ -251,17 +265,23 @@ class TurnAcceptance:
             )
         )
 
-    async def _model(self, actor: Actor, request: SendMessageRequest) -> str | None:
-        """Return the model to use, or None if the actor's plan doesn't allow it."""
+    async def _choose(
+        self, actor: Actor, request: SendMessageRequest
+    ) -> Result[_Chosen, AcceptanceRefusal | OptionRefusal]:
+        """Return the model and the options, as the actor's plan allows them."""
         account = await self._accounts.get(actor.user_id)
-        if account is None:
-            return None
-        return choose_model(
-            account.entitlements,
-            request.model,
-            models=self._limits.models,
-            preferred=(account.preferred_model, self._limits.default_model),
-        )
+        model = None
+        if account is not None:
+            model = choose_model(
+                account.entitlements,
+                request.model,
+                models=self._limits.models,
+                preferred=(account.preferred_model, self._limits.default_model),
+            )
+        if account is None or model is None:
+            return Err(AcceptanceRefusal.MODEL_NOT_ALLOWED)
+        options = await self._options.permit(request, model, account)
+        return options if isinstance(options, Err) else Ok(_Chosen(model, options.value))
 
     def _refusal_of(self, queue: _Queue, if_busy: IfBusy) -> AcceptanceRefusal | None:
         if queue.active is not None and if_busy is IfBusy.REJECT:

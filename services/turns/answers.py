@@ -103,6 +103,11 @@ def stop_word(stop_reason: str) -> str:
     return stop_reason if stop_reason in {*_WHOLE, *_NOTICES, "tool_use"} else _UNKNOWN
 
 
+def ends_turn(answer: AnswerEnded, requests: Sequence[ToolRequest]) -> bool:
+    """Return whether nothing follows the answer, unless it has to be corrected."""
+    return not requests and answer.stop_reason != PAUSED
+
+
 def contains_text(blocks: Iterable[Mapping[str, Any]]) -> bool:
     """Whether any of the blocks has text to show."""
     return any(block["type"] == "text" and block["text"].strip() for block in blocks)
@@ -152,6 +157,11 @@ def joined_events(attempt: NewAttempt) -> list[EventData]:
         )
         for message in attempt.joined
     ]
+
+
+def misfit_notice(problem: str) -> NoticeEvent:
+    """Return the notice that the answer does not fit the turn's schema."""
+    return NoticeEvent(code="VALIDATION", message=f"The answer does not fit the schema: {problem}.")
 
 
 def left_out_notice(tools: Collection[str]) -> NoticeEvent:

@@ -30,7 +30,7 @@ class AttemptProgress:
         self.is_asked, self.prompt_tokens, self._asked_at = True, prompt_tokens, perf_counter()
 
     def write(self, model: str) -> None:
-        """Note that text has arrived."""
+        """Note that text or thinking has arrived."""
         if not self._has_text:
             self._has_text = True
             count_first_token(model, after_s=perf_counter() - self._asked_at)

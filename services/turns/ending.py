@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Final
 
 import asyncpg
@@ -12,7 +12,7 @@ import structlog
 from schema.actors import Actor, acting_user
 from schema.chats import MessageOutline
 from schema.errors import TURN_MESSAGES, ErrorCode
-from schema.events import EventData, StepEvent, delta_events
+from schema.events import EventData, step_events
 from schema.ids import ChatId, TurnId, new_id, turn_workflow_id
 from schema.names import Work
 from schema.result import Err, Ok, Result
@@ -47,11 +47,13 @@ from services.subscriptions.budget_alerts import (
 from services.subscriptions.ledger import LOSE_OPEN_IN_TURN, SPENT_IN_TURN
 from services.turns.rows import (
     reference_from_row,
+    seconds_between,
     tool_call_row,
     turn_from_row,
     turn_row,
 )
 from services.turns.steering import LAST_ASKED
+from services.turns.structured_answers import structured_value
 from services.turns.tool_work import in_later_prompts
 
 _log = structlog.get_logger(__name__)
@@ -69,7 +71,9 @@ FROM turns CROSS JOIN ({SPENT_IN_TURN}) AS spent WHERE turns.id = $1
 
 _STEPS: Final = """
 SELECT step, attempt, status, model, text, stop_reason,
-       blocks @> '[{"type": "tool_use"}]' AS calls_tools
+       blocks @> '[{"type": "tool_use"}]' AS calls_tools,
+       CASE WHEN status = 'running' THEN thinking END AS thinking,
+       status = 'completed' AND problem IS NULL AS fits
 FROM steps WHERE turn_id = $1 ORDER BY step
 """
 
@@ -82,14 +86,14 @@ _GIVE_UP_STEP: Final = """
 UPDATE steps SET status = 'cancelled', attempt = $3, updated_at = now()
 WHERE turn_id = $1 AND step = $2
 """
-
 # The answer follows the last message that joined the turn; questions that were asked while it ran
 # follow the answer.
 _END: Final = f"""
 WITH answer AS (
     INSERT INTO messages (id, chat_id, user_id, turn_id, role, content, status, tokens, parent_id,
-                          work_tokens, brief_tokens, left_out)
-    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, {LAST_ASKED}, $13, $14, $15
+                          work_tokens, brief_tokens, left_out, structured)
+    SELECT $2, chat_id, user_id, id, 'assistant', $3, $4, $12, {LAST_ASKED}, $13, $14, $15,
+           $16::jsonb
     FROM turns WHERE id = $1 AND $2::uuid IS NOT NULL
     RETURNING id, chat_id, turn_id, parent_id
 ), behind AS (
@@ -131,8 +135,9 @@ SELECT turns.*, (SELECT count(*) FROM steps WHERE turn_id = $1) AS steps,
 FROM turns WHERE id = $1
 """
 
+_CALLS_TOOLS: Final = itemgetter("calls_tools")
+_WRITTEN: Final = ("step", "model", "thinking", "text")
 _NO_ROW: Final = "UPDATE 0"
-
 _ANSWER: Final = f"SELECT messages.*, {OUTLINE} AS outline FROM messages WHERE id = $1"  # noqa: S608 -- a column of ours
 
 _ACTIVATE_NEXT: Final = """
@@ -284,13 +289,9 @@ def _report_end(turn: TurnRow, *, steps: int, model_attempts: int) -> None:
         cache_read_tokens=turn.cache_read_tokens,
         cache_write_tokens=turn.cache_write_tokens,
         cost_usd=format_usd(turn.cost_usd),
-        waited_s=_seconds(turn.created_at, turn.started_at or turn.finished_at),
-        took_s=_seconds(turn.created_at, turn.finished_at),
+        waited_s=seconds_between(turn.created_at, turn.started_at or turn.finished_at),
+        took_s=seconds_between(turn.created_at, turn.finished_at),
     )
-
-
-def _seconds(begun: datetime, ended: datetime | None) -> float | None:
-    return None if ended is None else round((ended - begun).total_seconds(), 3)
 
 
 async def lock_chat(connection: Connection, chat_id: ChatId) -> asyncpg.Record | None:
@@ -324,11 +325,10 @@ async def _give_up(
     for step in steps:
         if step["status"] != StepStatus.RUNNING:
             continue
-        attempt = step["attempt"] + 1
-        await connection.execute(_GIVE_UP_STEP, turn["id"], step["step"], attempt)
-        corrections += await joined_events(connection, turn["id"], step["step"])
-        corrections.append(StepEvent(step=step["step"], attempt=attempt, model=step["model"]))
-        corrections += delta_events(step["text"], step=step["step"], attempt=attempt)
+        number, attempt = step["step"], step["attempt"] + 1
+        await connection.execute(_GIVE_UP_STEP, turn["id"], number, attempt)
+        corrections += await joined_events(connection, turn["id"], number)
+        corrections += step_events(attempt=attempt, **{name: step[name] for name in _WRITTEN})
     return corrections
 
 
@@ -341,11 +341,10 @@ async def _end(
     """Store the answer, the cost and the end."""
     text = "".join(step["text"] for step in steps)
     # What its tools did is shown, too, where nothing was said.
-    answers = bool(text) or ending.status is TurnStatus.COMPLETED
-    answers = answers or any(step["calls_tools"] for step in steps)
+    answers = any((text, ending.status is TurnStatus.COMPLETED, *map(_CALLS_TOOLS, steps)))
     status, code = ending.status, ending.error_code
+    # One that was about to be cancelled ends cancelled for its user.
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:
-        # It was about to be cancelled, so for its user it ends cancelled.
         status, code = TurnStatus.CANCELLED, None
     ended = await connection.fetchrow(
         _END,
@@ -362,6 +361,7 @@ async def _end(
         turn["spent_usd"],
         tokens_of(text),
         *await in_later_prompts(connection, turn["id"], steps, status=status, code=code),
+        structured_value(turn, steps, status=status),
     )
     if ended is None:
         raise TurnVanishedError

@@ -7,19 +7,19 @@ OverBudgetError         a budget has too little left for the call
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 import structlog
 
-from schema.events import EventData, end_of_joined
-from schema.tools import ToolDefinition
-from schema.turns import CallModelInput, CallModelOutput, ToolCallReference, TurnStatus
+from schema.events import EventData
+from schema.turns import CallModelInput, CallModelOutput
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
-from services.events.writer import Appended, EventWriter, OvertakenError, turn_news
+from services.events.writer import Appended, EventWriter, OvertakenError
 from services.models.failures import ModelCallError, broken_stream
 from services.models.gateway import (
     AnswerEnded,
@@ -27,6 +27,7 @@ from services.models.gateway import (
     ModelGateway,
     ModelRequest,
     TextArrived,
+    ThoughtArrived,
 )
 from services.prompts.fitting import tokens_in
 from services.shielding import DefectError, shielded, until_stored
@@ -38,16 +39,21 @@ from services.turns.answers import (
     SHORTENED,
     closing_events,
     contains_text,
+    ends_turn,
     fallback_notice,
     joined_events,
     left_out_notice,
+    misfit_notice,
     stop_word,
     tool_requests,
     usage_event,
 )
 from services.turns.attempt_progress import AttemptProgress
+from services.turns.call_outputs import CallOutputs, is_to_correct
+from services.turns.call_settings import RefusedOptions, left_out_options
 from services.turns.model_requests import PromptCutting, model_request, with_less
-from services.turns.requested_calls import RequestedCall, StoredAnswer
+from services.turns.requested_calls import StoredAnswer
+from services.turns.steering import end_joined
 from services.turns.steps import (
     Abandoned,
     AttemptOvertakenError,
@@ -55,6 +61,7 @@ from services.turns.steps import (
     NewAttempt,
     Steps,
 )
+from services.turns.structured_answers import AnswerChecks
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +80,8 @@ class ModelCalls:
         events: EventWriter,
         tools: ToolExecutor,
         refused: RefusedTools,
+        refused_options: RefusedOptions,
+        checks: AnswerChecks,
         cutting: PromptCutting,
         budgets: BudgetAlerts,
         max_output_tokens: int,
@@ -83,8 +92,10 @@ class ModelCalls:
         self._steps = steps
         self._gateway = gateway
         self._events = events
-        self._tools = tools
+        self._outputs = CallOutputs(tools, max_tool_calls=max_tool_calls)
         self._refused = refused
+        self._refused_options = refused_options
+        self._checks = checks
         self._cutting = cutting
         self._budgets = budgets
         self._max_output_tokens = max_output_tokens
@@ -99,9 +110,10 @@ class ModelCalls:
         OverBudgetError, DatabaseUnavailableError.
         Idempotency: a step whose answer is stored is never requested again.
         """
-        attempt = await self._steps.begin(call, claim, max_tokens=self._max_output_tokens)
+        longest, refused = self._max_output_tokens, self._refused_options.of(call.model)
+        attempt = await self._steps.begin(call, claim, max_tokens=longest, refused=refused)
         if isinstance(attempt, StoredAnswer):
-            return await self._output_of_stored(attempt)
+            return await self._outputs.of_stored(call, attempt)
         if call.is_fallback and attempt.key.attempt > 1:
             await self._events.append(call.turn.turn_id, [fallback_notice(call.model)])
         text = DeltaBuffer(
@@ -111,21 +123,25 @@ class ModelCalls:
             interval_s=self._delta_interval_s,
             ahead=joined_events(attempt),
         )
-        for message in attempt.joined:
-            own = call.turn.model_copy(update={"turn_id": message.turn_id})
-            await self._events.close(
-                message.turn_id,
-                [end_of_joined(call.turn.turn_id)],
-                news=turn_news(own, TurnStatus.COMPLETED),
-            )
+        await end_joined(self._events, call.turn, attempt.joined)
         try:
-            if attempt.max_tokens < self._max_output_tokens:
+            if attempt.max_tokens < attempt.settings.longest:
                 await self._events.append_notice_once(call.turn.turn_id, SHORT_OF_BUDGET)
-            return await self._ask(attempt, text)
+            await self._clear_replaced(attempt)
+            return await self._ask(call, attempt, text)
         except OvertakenError as error:
             raise AttemptOvertakenError from error
 
-    async def _ask(self, attempt: NewAttempt, text: DeltaBuffer) -> CallModelOutput:
+    async def _clear_replaced(self, attempt: NewAttempt) -> None:
+        """Clear the answers at clients that this step corrects."""
+        for start in attempt.replaced:
+            await self._events.append_attempt(
+                attempt.key.turn_id, [start], step=start.step, attempt=start.attempt, has_text=True
+            )
+
+    async def _ask(
+        self, call: CallModelInput, attempt: NewAttempt, text: DeltaBuffer
+    ) -> CallModelOutput:
         progress = AttemptProgress()
         try:
             async with text, self._checkpoints(attempt, text, progress):
@@ -142,7 +158,7 @@ class ModelCalls:
             raise
         except Exception as error:
             raise await shielded(self._defect(attempt, text, progress)) from error
-        return await shielded(self._complete(attempt, text, progress, answer))
+        return await shielded(self._complete(attempt, text, progress, answer, call=call))
 
     async def _stream_fitting(
         self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
@@ -179,6 +195,9 @@ class ModelCalls:
                     case AnswerStarted():
                         progress.usage, progress.has_started = event.usage, True
                         await self._tell_refused(attempt, trials)
+                    case ThoughtArrived():
+                        text.think(event.text)
+                        progress.write(attempt.model)
                     case TextArrived():
                         text.add(event.text)
                         progress.write(attempt.model)
@@ -189,6 +208,9 @@ class ModelCalls:
         raise broken_stream()
 
     async def _tell_refused(self, attempt: NewAttempt, trials: ToolTrials) -> None:
+        if notice := left_out_options(attempt.settings):
+            await self._events.append_notice_once(attempt.key.turn_id, notice)
+        self._refused_options.remember(attempt.model, attempt.settings.refused)
         if trials.left_out and (trials.has_new or attempt.key.step == 1):
             await self._publish(attempt, [left_out_notice(trials.left_out)])
         if trials.has_new:
@@ -199,14 +221,25 @@ class ModelCalls:
         return model_request(attempt, left_out=left_out, longest=self._max_output_tokens)
 
     async def _complete(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress, answer: AnswerEnded
+        self,
+        attempt: NewAttempt,
+        text: DeltaBuffer,
+        progress: AttemptProgress,
+        answer: AnswerEnded,
+        *,
+        call: CallModelInput,
     ) -> CallModelOutput:
         try:
             requests = tool_requests(answer, attempt.offered, at_most=self._max_tool_calls)
+            schema, problem = attempt.settings.schema, None
+            if schema is not None and ends_turn(answer, requests):
+                problem = await self._checks.problem(schema, text.text)
             completed = await until_stored(
                 lambda: self._steps.complete(
                     attempt,
                     answer=text.text,
+                    thinking=text.thinking,
+                    problem=problem,
                     blocks=answer.blocks,
                     stop_reason=answer.stop_reason,
                     tool_requests=requests,
@@ -221,24 +254,28 @@ class ModelCalls:
             # An answer that can't be stored has been paid for.
             raise await self._defect(attempt, text, progress) from error
         key = attempt.key
-        said = [step.blocks for step in attempt.material.steps]
+        is_second = bool(attempt.replaced)
+        to_correct = is_to_correct(call, problem, answer.stop_reason, was_corrected=is_second)
         closing = closing_events(
             key.step,
             answer,
             requests,
             at_most=self._max_tool_calls,
-            has_text=any(map(contains_text, [*said, answer.blocks])),
+            has_text=any(map(contains_text, (*attempt.material.blocks, answer.blocks))),
         )
         spent = usage_event(attempt, answer.usage, completed.cost_usd)
         ending = [spent, *self._budgets.report(completed.reached), *closing]
+        if problem is not None and not to_correct:
+            ending.append(misfit_notice(problem))
         if await self._publish(attempt, ending, has_text=text.is_published):
             await self._budgets.reported(completed.reached)
         return CallModelOutput(
             stop_reason=stop_word(answer.stop_reason),
-            tool_calls=await self._references(completed.tool_calls),
+            tool_calls=await self._outputs.references(completed.tool_calls),
             attempt=key.attempt,
             usage=answer.usage,
             cost_usd=completed.cost_usd,
+            to_correct=to_correct,
         )
 
     async def _publish(
@@ -299,9 +336,9 @@ class ModelCalls:
         except Exception:  # noqa: BLE001 -- whatever it is, the attempt has to end
             _log.exception("text_not_published", turn_id=str(attempt.key.turn_id))
         used, is_estimate = progress.used(
-            text.text, asked=asked, estimated_input=attempt.estimated_input
+            text.written, asked=asked, estimated_input=attempt.estimated_input
         )
-        ended = await self._abandon(attempt, text.text, used, failed=failed, estimated=is_estimate)
+        ended = await self._abandon(attempt, text, used, failed=failed, estimated=is_estimate)
         spent = usage_event(attempt, ended.usage, ended.cost_usd)
         ending = [spent, *self._budgets.report(ended.reached)]
         if await self._publish(attempt, ending, has_text=text.is_published):
@@ -309,27 +346,27 @@ class ModelCalls:
         return ended
 
     async def _abandon(
-        self, attempt: NewAttempt, answer: str, usage: TokenUsage, *, failed: bool, estimated: bool
+        self,
+        attempt: NewAttempt,
+        text: DeltaBuffer,
+        usage: TokenUsage,
+        *,
+        failed: bool,
+        estimated: bool,
     ) -> Abandoned:
         """Store how an attempt ended; its text or its usage is left out where it can't be stored.
 
         Errors: whatever keeps even an estimate from being stored.
         """
-
-        def store(answer: str, usage: TokenUsage, *, estimated: bool) -> Awaitable[Abandoned]:
-            return until_stored(
-                lambda: self._steps.abandon(
-                    attempt, answer=answer, usage=usage, failed=failed, estimated=estimated
-                )
-            )
-
-        for storable in (answer, ""):
+        store = partial(self._steps.abandon, attempt, failed=failed)
+        for answer, thinking in ((text.text, text.thinking), ("", "")):
+            written = partial(store, answer=answer, thinking=thinking)
             try:
-                return await store(storable, usage, estimated=estimated)
+                return await until_stored(partial(written, usage=usage, estimated=estimated))
             except Exception:  # noqa: BLE001 -- whatever it is, the attempt has to end
                 _log.exception("attempt_not_stored", turn_id=str(attempt.key.turn_id))
         estimate = TokenUsage(input_tokens=attempt.estimated_input)
-        return await store("", estimate, estimated=True)
+        return await until_stored(partial(store, answer="", usage=estimate, estimated=True))
 
     @asynccontextmanager
     async def _checkpoints(
@@ -352,40 +389,12 @@ class ModelCalls:
             if not progress.has_started:
                 continue
             pause_s = _CHECKPOINT_S
-            usage, _ = progress.used(text.text, asked=True, estimated_input=attempt.estimated_input)
+            usage, _ = progress.used(
+                text.written, asked=True, estimated_input=attempt.estimated_input
+            )
             try:
-                await self._steps.checkpoint(attempt, answer=text.text, usage=usage)
+                await self._steps.checkpoint(
+                    attempt, answer=text.text, thinking=text.thinking, usage=usage
+                )
             except DatabaseUnavailableError:
                 _log.warning("checkpoint_failed", turn_id=str(attempt.key.turn_id))
-
-    async def _output_of_stored(self, stored: StoredAnswer) -> CallModelOutput:
-        return CallModelOutput(
-            stop_reason=stop_word(stored.stop_reason),
-            tool_calls=await self._references(stored.tool_calls),
-            attempt=stored.attempt,
-            usage=stored.usage,
-            cost_usd=stored.cost_usd,
-        )
-
-    async def _references(self, calls: Sequence[RequestedCall]) -> tuple[ToolCallReference, ...]:
-        """Name only existing tools: a name that the model invents may be anything.
-
-        Calls beyond the limit have failed already.
-        """
-        made = calls[: self._max_tool_calls]
-        if not made:
-            return ()
-        tools = await self._tools.known([call.name for call in made])
-        return tuple(_reference(call, tools.find(call.name)) for call in made)
-
-
-def _reference(call: RequestedCall, tool: ToolDefinition | None) -> ToolCallReference:
-    if tool is None:
-        return ToolCallReference(id=call.id, name="unknown", instant=True)
-    return ToolCallReference(
-        id=call.id,
-        name=tool.name,
-        instant=tool.instant,
-        needs_approval=call.needs_approval,
-        timeout_s=None if tool.instant else tool.timeout.total_seconds(),
-    )

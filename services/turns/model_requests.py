@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from itertools import chain
 from math import ceil
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from services.models.context_windows import ContextWindows
-from services.models.failures import FailureKind, ModelCallError
+from services.models.failures import FailureKind, ModelCallError, Refusable
 from services.models.gateway import ModelRequest
 from services.models.token_counts import TokenCounts
 from services.prompts.conversation import conversation
@@ -15,7 +15,12 @@ from services.prompts.fitting import fitted, shortened, tokens_in
 from services.prompts.layers import default_layers, system_blocks, without_tools
 from services.tools.offered_schema import tool_params
 from services.tools.refusals import ToolTrials, called_tools
+from services.turns.call_settings import without_refused
 from services.turns.steps import NewAttempt
+
+if TYPE_CHECKING:
+    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    from anthropic.types import ThinkingConfigParam
 
 _NEAR: Final = 0.85
 """The part of what the model takes from which on an estimate is not enough."""
@@ -30,16 +35,36 @@ def model_request(attempt: NewAttempt, *, left_out: Collection[str], longest: in
     Units: `longest` is how many tokens an answer may have that no budget shortens.
     """
     layers = without_tools(attempt.layers or default_layers(()), left_out)
-    material = attempt.material
+    material, settings = attempt.material, attempt.settings
     earlier = (said.work.steps for said in material.messages if said.work is not None)
+    system = system_blocks(layers, marks_shared=not material.steps)
+    if settings.instructions is not None:
+        # Behind the last mark: what is cached stays that of turns without a schema.
+        system.append({"type": "text", "text": settings.instructions})
     return ModelRequest(
         model=attempt.model,
-        system=system_blocks(layers, marks_shared=not material.steps),
+        system=system,
         messages=conversation(material, summary=layers.summary, context=layers.context),
         tools=tool_params(layers.offered) or called_tools(chain(*earlier, material.steps)),
         max_tokens=attempt.max_tokens,
-        longest=longest,
+        longest=max(longest, settings.longest),
+        thinking=_thinking(attempt),
+        output=settings.output,
+        sampling=settings.sampling,
+        stop_sequences=settings.stop_sequences,
     )
+
+
+def _thinking(attempt: NewAttempt) -> "ThinkingConfigParam | None":
+    """Return how the model is asked to think.
+
+    Where it has a budget, the API refuses earlier steps of the turn that don't begin with thinking,
+    as after those of another model.
+    """
+    thinking, steps = attempt.settings.thinking, attempt.material.steps
+    if thinking is not None and thinking["type"] == "enabled" and steps:
+        return thinking if steps[-1].begins_with_thinking else None
+    return thinking
 
 
 def with_less(attempt: NewAttempt, error: ModelCallError, trials: ToolTrials) -> NewAttempt | None:
@@ -47,8 +72,24 @@ def with_less(attempt: NewAttempt, error: ModelCallError, trials: ToolTrials) ->
     if error.kind is FailureKind.TOO_LARGE:
         shorter = shortened(attempt.material)
         return None if shorter is None else replace(attempt, material=shorter, is_cut=True)
+    if error.refused_option is Refusable.EARLIER_THINKING:
+        return _without_earlier_thinking(attempt)
+    settings = without_refused(attempt.settings, error)
+    if settings is not None:
+        return replace(attempt, settings=settings)
     is_for_a_tool = error.kind is FailureKind.TOOLS_REFUSED
     return attempt if is_for_a_tool and trials.take_refusal(error.refused_tool_index) else None
+
+
+def _without_earlier_thinking(attempt: NewAttempt) -> NewAttempt | None:
+    """Return the attempt without the thoughts of the turn's earlier steps, if there are any.
+
+    A provider takes them only behind the very same prompt, of which something may have been cut.
+    """
+    steps = [step.without_thinking() for step in attempt.material.steps]
+    if steps == list(attempt.material.steps):
+        return None
+    return replace(attempt, material=attempt.material._replace(steps=steps))
 
 
 class PromptCutting:

@@ -3,12 +3,14 @@
 Every attempt reads the same; nothing is cut here.
 """
 
+import json
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from schema.contexts import PromptLayers
+from schema.turn_options import TurnOptions, options_of
 from schema.turns import PAUSED, CallModelInput
 from services.database import Connection
 from services.prompts.conversation import (
@@ -20,6 +22,7 @@ from services.prompts.conversation import (
 )
 from services.prompts.correction import LastCount, correction_by
 from services.prompts.fitting import capped, work_tokens
+from services.prompts.tokens import tokens_of
 from services.prompts.window import MESSAGE_TOKENS
 from services.turns.step_statements import CALLS_BEFORE
 from services.turns.tool_work import as_the_model_knows, tool_work, work_of
@@ -56,7 +59,7 @@ UNION ALL (
 # What was gathered when the turn was prepared, and the history, in one round trip. Most turns have
 # no messages that steer them, and these are found by an index of such alone.
 _PROMPT: Final = f"""
-SELECT turns.prompt, turn_contexts.layers, history.*, steering.*
+SELECT turns.prompt, turns.options, turn_contexts.layers, history.*, steering.*
 FROM turns LEFT JOIN turn_contexts ON turn_contexts.turn_id = turns.id
 LEFT JOIN messages AS question ON question.id = turns.user_message_id
 CROSS JOIN LATERAL (
@@ -86,7 +89,7 @@ WHERE turns.id = $1
 """  # noqa: S608 -- the parts are constants of ours
 
 _STEPS: Final = """
-SELECT steps.step, steps.blocks, steps.model, steps.prompt_tokens, steps.stop_reason,
+SELECT steps.step, steps.blocks, steps.model, steps.prompt_tokens, steps.stop_reason, steps.problem,
        ledger.input_tokens + ledger.cache_read_tokens + ledger.cache_write_tokens AS counted
 FROM steps LEFT JOIN ledger
     ON ledger.turn_id = steps.turn_id AND ledger.step = steps.step
@@ -97,7 +100,7 @@ ORDER BY steps.step
 
 
 class PreparedPrompt(NamedTuple):
-    """What an attempt is to send; a turn of an earlier release has no `layers`.
+    """What an attempt is to send, and how; a turn of an earlier release has no `layers`.
 
     `can_be_joined` says that messages wait to join the turn, and that they can before this step.
     Units: `correction` is the factor of its estimate.
@@ -107,6 +110,7 @@ class PreparedPrompt(NamedTuple):
     material: PromptMaterial
     correction: float
     can_be_joined: bool = False
+    options: TurnOptions = TurnOptions()
 
 
 async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedPrompt | None:
@@ -126,7 +130,13 @@ async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedP
         ],
         layer_tokens=sum(tokens.values()) - tokens.get("conversation", 0),
     )
-    prompt = PreparedPrompt(layers, material, kept.get("correction", 1.0), bool(row["waits"]))
+    options = options_of(row["options"])
+    if options.response_schema is not None:
+        schema_tokens = tokens_of(json.dumps(options.response_schema, ensure_ascii=False))
+        material = material._replace(layer_tokens=material.layer_tokens + schema_tokens)
+    prompt = PreparedPrompt(
+        layers, material, kept.get("correction", 1.0), bool(row["waits"]), options
+    )
     return prompt if call.step == 1 else await _with_steps(connection, call, prompt)
 
 
@@ -168,7 +178,7 @@ async def _with_steps(
         if row["counted"] and row["prompt_tokens"] and row["model"] == call.model:
             correction = correction_by(LastCount(row["counted"], row["prompt_tokens"]))
     material = prompt.material._replace(
-        steps=[EarlierStep(row["step"], row["blocks"]) for row in steps],
+        steps=[_earlier_step(row, call.model) for row in steps],
         calls=[
             EarlierCall(
                 row["step"],
@@ -188,3 +198,9 @@ async def _with_steps(
         correction=correction,
         can_be_joined=prompt.can_be_joined and not is_paused,
     )
+
+
+def _earlier_step(row: asyncpg.Record, model: str) -> EarlierStep:
+    """Return a step as the model gets it: no model reads the thoughts of another."""
+    step = EarlierStep(row["step"], row["blocks"], row["problem"])
+    return step if row["model"] == model else step.without_thinking()

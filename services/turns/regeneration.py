@@ -21,6 +21,7 @@ from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import allows_model
 from services.turns.acceptance import Accepted, accepted_turn, replayed_turn
+from services.turns.options import OptionRefusal, OptionRules
 from services.turns.rows import turn_row
 from services.turns.steering import LAST_ASKED
 
@@ -74,12 +75,14 @@ class TurnRegeneration:
         accounts: AccountCache,
         budgets: BudgetAlerts,
         *,
+        options: OptionRules,
         models: tuple[str, ...],
     ) -> None:
         self._database = database
         self._accounts = accounts
         self._models = models
         self._budgets = budgets
+        self._options = options
 
     async def regenerate(
         self,
@@ -89,7 +92,7 @@ class TurnRegeneration:
         *,
         key: str | None,
         api_key_id: ApiKeyId | None = None,
-    ) -> Result[Accepted, Refusal | Conflict | Unreachable]:
+    ) -> Result[Accepted, Refusal | OptionRefusal | Conflict | Unreachable]:
         """Store a turn that answers the question of `turn_id` again.
 
         It counts towards the budget of `api_key_id`, not of the key of the earlier turn.
@@ -99,67 +102,72 @@ class TurnRegeneration:
         if request.model is not None and request.model not in self._models:
             return Err(RegenerationRefusal.UNKNOWN_MODEL)
         account = await self._accounts.get(actor.user_id)
-        entitlements, replaced = None if account is None else account.entitlements, None
+        problem, replaced = await self._options.problem_of_tools(request, account), None
         async with self._database.statements(actor) as connection:
             if await connection.fetchrow(_LOCK_CHAT, turn_id) is not None:
-                replaced = await _replace(
+                replaced = await self._replace(
                     connection,
                     actor,
                     turn_id,
                     request,
                     key=key,
                     api_key_id=api_key_id,
-                    entitlements=entitlements,
+                    plan=None if account is None else account.entitlements,
+                    problem=problem,
                 )
         if replaced is None:
             return Err(await why_unreachable(self._database, TurnRow, turn_id))
         await self._budgets.notice_refusal(actor.user_id, replaced, api_key_id=api_key_id)
         return replaced
 
+    async def _replace(
+        self,
+        connection: Connection,
+        actor: Actor,
+        turn_id: TurnId,
+        request: RegenerateTurnRequest,
+        *,
+        key: str | None,
+        api_key_id: ApiKeyId | None,
+        plan: Entitlements | None,
+        problem: OptionRefusal | None,
+    ) -> Result[Accepted, Refusal | OptionRefusal | Conflict | Unreachable]:
+        """Decide under the chat's lock, and store what is accepted."""
+        # Without `stream`, as for a message.
+        fingerprint = Fingerprint(f"regenerate {turn_id}", request, without="stream")
+        earlier = await replayed_turn(connection, actor, key, fingerprint)
+        if earlier is not None:
+            return earlier
+        turn = await connection.fetchrow(_SITUATION, turn_id, actor.user_id, api_key_id)
+        refusal = _refusal(turn, request, plan) or problem
+        if turn is None or plan is None or refusal is not None:
+            return Err(refusal or Unreachable.MISSING)
+        model = request.model or turn["model"]
+        options = self._options.decide(request, model, plan, earlier=options_of(turn["options"]))
+        if isinstance(options, Err):
+            return options
+        if (exceeded := exceeded_budget(turn)) is not None:
+            return Err(exceeded)
+        # Created under the chat's lock: turns are in the order of their ids.
+        stored = await connection.fetchrow(
+            _STORE,
+            turn_id,
+            new_id(),
+            request.model,
+            key,
+            fingerprint.hash,
+            api_key_id,
+            current_origin().request_id,
+            options.value.stored(),
+        )
+        if stored is None:
+            return Err(Conflict.KEY_REUSED)
+        return Ok(accepted_turn(turn_row(stored), replayed=False))
 
-async def _replace(
-    connection: Connection,
-    actor: Actor,
-    turn_id: TurnId,
-    request: RegenerateTurnRequest,
-    *,
-    key: str | None,
-    api_key_id: ApiKeyId | None,
-    entitlements: Entitlements | None,
-) -> Result[Accepted, Refusal | Conflict | Unreachable]:
-    """Decide under the chat's lock, and store what is accepted."""
-    # Without `stream`, as for a message.
-    fingerprint = Fingerprint(f"regenerate {turn_id}", request, without="stream")
-    earlier = await replayed_turn(connection, actor, key, fingerprint)
-    if earlier is not None:
-        return earlier
-    turn = await connection.fetchrow(_SITUATION, turn_id, actor.user_id, api_key_id)
-    refusal = _refusal(turn)
-    if turn is None or refusal is not None:
-        return Err(refusal or Unreachable.MISSING)
-    if not allows_model(entitlements, request.model or turn["model"]):
-        return Err(RegenerationRefusal.MODEL_NOT_ALLOWED)
-    exceeded = exceeded_budget(turn)
-    if exceeded is not None:
-        return Err(exceeded)
-    # Created under the chat's lock: turns are in the order of their ids.
-    stored = await connection.fetchrow(
-        _STORE,
-        turn_id,
-        new_id(),
-        request.model,
-        key,
-        fingerprint.hash,
-        api_key_id,
-        current_origin().request_id,
-        request.with_earlier(options_of(turn["options"])).stored(),
-    )
-    if stored is None:
-        return Err(Conflict.KEY_REUSED)
-    return Ok(accepted_turn(turn_row(stored), replayed=False))
 
-
-def _refusal(turn: asyncpg.Record | None) -> RegenerationRefusal | Unreachable | None:
+def _refusal(
+    turn: asyncpg.Record | None, request: RegenerateTurnRequest, plan: Entitlements | None
+) -> RegenerationRefusal | Unreachable | None:
     """Return why it can't be answered now; it may have been deleted after the lock was found.
 
     An imported conversation may begin with an answer, which has no question.
@@ -168,4 +176,6 @@ def _refusal(turn: asyncpg.Record | None) -> RegenerationRefusal | Unreachable |
         return Unreachable.MISSING
     if turn["is_busy"] or not TurnStatus(turn["status"]).is_final:
         return RegenerationRefusal.BUSY
+    if not allows_model(plan, request.model or turn["model"]):
+        return RegenerationRefusal.MODEL_NOT_ALLOWED
     return None

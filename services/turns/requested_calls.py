@@ -34,13 +34,18 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """The stored result of a completed step."""
+    """The stored result of a completed step.
+
+    `problem` is why it does not fit the turn's schema, `is_correction` whether it corrects another.
+    """
 
     attempt: int
     stop_reason: str
     tool_calls: tuple[RequestedCall, ...]
     usage: TokenUsage
     cost_usd: Decimal
+    problem: str | None = None
+    is_correction: bool = False
 
 
 async def store_requests(
@@ -102,4 +107,6 @@ async def stored_answer(connection: Connection, turn_id: TurnId, step: int) -> S
             cache_write_tokens=row["cache_write_tokens"],
         ),
         cost_usd=row["cost_usd"],
+        problem=row["problem"],
+        is_correction=row["is_correction"],
     )

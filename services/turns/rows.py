@@ -1,5 +1,7 @@
 """Rows of turns, messages and tool calls, and what clients get of turns."""
 
+from datetime import datetime
+
 import asyncpg
 
 from schema.errors import RETRYABLE, ErrorCode
@@ -81,3 +83,8 @@ def _error_from_row(row: TurnRow) -> TurnError | None:
         return None
     code = ErrorCode(row.error_code)
     return TurnError(code=code, message=row.error_message or "", retryable=code in RETRYABLE)
+
+
+def seconds_between(begun: datetime, ended: datetime | None) -> float | None:
+    """Return how long something took; None if it has not ended."""
+    return None if ended is None else round((ended - begun).total_seconds(), 3)

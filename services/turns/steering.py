@@ -4,10 +4,13 @@ A steering message waits as the question of a queued turn, so that whatever ends
 makes it the next one. The statements of a step that joins it close that turn.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from schema.turns import CallModelInput
+from schema.events import end_of_joined
+from schema.turns import CallModelInput, TurnReference, TurnStatus
 from services.database import Connection
+from services.events.writer import EventWriter, turn_news
 from services.prompts.conversation import JoinedMessage, PromptMaterial, SaidMessage
 from services.prompts.fitting import fitted, tokens_in
 from services.turns.prompt_reading import PreparedPrompt
@@ -120,3 +123,13 @@ async def join_waiting(
         )
         material = more
     return prompt if material is prompt.material else prompt._replace(material=material)
+
+
+async def end_joined(
+    events: EventWriter, turn: TurnReference, joined: Iterable[JoinedMessage]
+) -> None:
+    """End the streams of the turns whose messages have joined another."""
+    for message in joined:
+        own = turn.model_copy(update={"turn_id": message.turn_id})
+        news = turn_news(own, TurnStatus.COMPLETED)
+        await events.close(message.turn_id, [end_of_joined(turn.turn_id)], news=news)

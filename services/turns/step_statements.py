@@ -34,7 +34,7 @@ WITH turn AS (
         attempt = held.attempt + 1, run_id = excluded.run_id,
         activity_id = excluded.activity_id, activity_attempt = excluded.activity_attempt,
         model = excluded.model, status = 'running', text = '', blocks = '[]',
-        stop_reason = NULL, updated_at = now()
+        thinking = '', problem = NULL, stop_reason = NULL, updated_at = now()
     WHERE held.status <> 'completed'
       AND ((held.run_id, held.activity_id) <> (excluded.run_id, excluded.activity_id)
            OR held.activity_attempt < excluded.activity_attempt)
@@ -67,7 +67,9 @@ WHERE turn_id = $1 AND step < $2 ORDER BY step, position
 
 STORED: Final = """
 SELECT steps.status, steps.attempt, steps.stop_reason, ledger.input_tokens, ledger.output_tokens,
-       ledger.cache_read_tokens, ledger.cache_write_tokens, ledger.cost_usd
+       ledger.cache_read_tokens, ledger.cache_write_tokens, ledger.cost_usd, steps.problem,
+       EXISTS (SELECT FROM steps AS earlier WHERE earlier.turn_id = $1 AND earlier.step < $2
+               AND earlier.problem IS NOT NULL) AS is_correction
 FROM steps JOIN ledger USING (turn_id, step, attempt)
 WHERE turn_id = $1 AND step = $2 AND ledger.kind = 'model'
 """
@@ -75,7 +77,7 @@ WHERE turn_id = $1 AND step = $2 AND ledger.kind = 'model'
 # Money and text are stored together, and only by the attempt that holds the step.
 CHECKPOINT: Final = f"""
 WITH held AS (
-    UPDATE steps SET text = $9, updated_at = now()
+    UPDATE steps SET text = $9, thinking = $10, updated_at = now()
     WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
     RETURNING turn_id, step, attempt
 )
@@ -87,7 +89,7 @@ WHERE ledger.turn_id = held.turn_id AND ledger.step = held.step
 COMPLETE: Final = f"""
 WITH held AS (
     UPDATE steps SET status = 'completed', text = $9, blocks = $10, stop_reason = $11,
-                     prompt_tokens = $13, updated_at = now()
+                     prompt_tokens = $13, thinking = $14, problem = $15, updated_at = now()
     WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
     RETURNING turn_id, step, attempt
 )
@@ -98,8 +100,16 @@ RETURNING held.attempt
 """  # noqa: S608 -- parts of our own
 
 ABANDON: Final = """
-UPDATE steps SET status = $5, text = $4, updated_at = now()
+UPDATE steps SET status = $5, text = $4, thinking = $6, updated_at = now()
 WHERE turn_id = $1 AND step = $2 AND attempt = $3 AND status = 'running'
+"""
+
+# A later step answers in their place. The higher attempt clears their text at clients.
+REPLACE_ANSWERS: Final = """
+UPDATE steps SET attempt = attempt + (text <> '' OR thinking <> '')::int, text = '', thinking = '',
+                 updated_at = now()
+WHERE turn_id = $1 AND step < $2 AND problem IS NOT NULL
+RETURNING step, attempt, model
 """
 
 FAILURES: Final = """

@@ -2,19 +2,20 @@
 
 AttemptOvertakenError    another execution holds a newer attempt, or the step is done
 TurnStoppedError         the turn has ended or is to be: no more requests are made for it
-OverBudgetError          what the attempt may cost does not fit a budget
 AttemptsLostError        too many processes died with the step
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from math import ceil
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
+import asyncpg
+
 from schema.actors import acting_user
-from schema.budgets import BudgetExceeded
 from schema.contexts import OfferedTool, PromptLayers
 from schema.events import StepEvent
 from schema.ids import TurnId, UserId, new_id
@@ -24,14 +25,16 @@ from schema.usage import TokenUsage
 from services.database import Connection, Database
 from services.metrics import Purpose, count_charge, count_invalid_calls, count_step
 from services.models.context_windows import ContextWindows
+from services.models.failures import Refusable
 from services.models.pricing import Pricing
 from services.prompts.conversation import JoinedMessage, PromptMaterial
 from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
 from services.subscriptions.budget_alerts import ReachedBudgets, read_reached
-from services.subscriptions.budgets import Estimate, reserved_from
+from services.subscriptions.budgets import Estimate, OverBudgetError, reserved_from
 from services.subscriptions.ledger import ChargeKey, ChargeKind, ChargeStatus, Ledger, Spent
 from services.turns import step_statements as sql
+from services.turns.call_settings import CallSettings, call_settings
 from services.turns.prompt_reading import read_prompt
 from services.turns.requested_calls import (
     RequestedCall,
@@ -59,20 +62,6 @@ class TurnStoppedError(Exception):
 
     def __init__(self) -> None:
         super().__init__("The turn has ended or is to be cancelled.")
-
-
-class OverBudgetError(Exception):
-    """What the attempt may cost does not fit what a budget has left.
-
-    `shortest` is what a short call would cost, in the unit of the budget; `joins` says that
-    messages were to join the turn with the attempt.
-    """
-
-    def __init__(self, refusal: BudgetExceeded, *, shortest: Decimal, joins: bool = False) -> None:
-        super().__init__("A budget is used up.")
-        self.refusal = refusal
-        self.shortest = shortest
-        self.joins = joins
 
 
 class AttemptsLostError(DefectError):
@@ -115,7 +104,8 @@ class NewAttempt:
 
     Units: `estimated_input` is the estimate of the prompt as it is to be sent, by what the provider
     counted last in the chat. `is_cut` says that the model's window doesn't hold all of it.
-    `max_tokens` is what was reserved for the answer. `is_limited` is false where no budget applies.
+    `is_limited` is false where no budget applies. `settings` are what was reserved for.
+    `replaced` are earlier steps whose answers don't fit the turn's schema: this one corrects them.
     """
 
     key: AttemptKey
@@ -123,10 +113,16 @@ class NewAttempt:
     estimated_input: int
     layers: PromptLayers | None
     material: PromptMaterial
-    max_tokens: int
+    settings: CallSettings
     is_cut: bool = False
     is_limited: bool = False
+    replaced: tuple[StepEvent, ...] = ()
     begun_at: float = field(default_factory=perf_counter, compare=False)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest answer, its thinking included: what was reserved for it."""
+        return self.settings.max_tokens
 
     @property
     def offered(self) -> tuple[OfferedTool, ...]:
@@ -172,24 +168,38 @@ class Steps:
         self._budget_tokens = budget_tokens
 
     async def begin(
-        self, call: CallModelInput, claim: Claim, *, max_tokens: int
+        self,
+        call: CallModelInput,
+        claim: Claim,
+        *,
+        max_tokens: int,
+        refused: Collection[Refusable] = (),
     ) -> NewAttempt | StoredAnswer:
         """Take over the step and open its ledger row, or return what is already stored.
 
-        The row reserves what an answer of `max_tokens` costs, or a shorter one where a budget has
-        less left. Messages that wait to join the turn do, as far as they fit its model and budget.
+        The row reserves what an answer of `max_tokens`, and of what the turn lets its model think,
+        costs, or a shorter one where a budget has less left. Messages that wait to join the turn
+        do, as far as they fit its model and budget. `refused` is what the provider is known to
+        refuse.
         Errors: AttemptOvertakenError; TurnStoppedError and OverBudgetError, which leave the
         earlier text.
         """
+        begin = partial(self._begin, call, claim, max_tokens=max_tokens, refused=refused)
         try:
-            return await self._begin(call, claim, max_tokens=max_tokens, joins=True)
+            return await begin(joins=True)
         except OverBudgetError as error:
             if not error.joins:
                 raise
-        return await self._begin(call, claim, max_tokens=max_tokens, joins=False)
+        return await begin(joins=False)
 
     async def _begin(
-        self, call: CallModelInput, claim: Claim, *, max_tokens: int, joins: bool
+        self,
+        call: CallModelInput,
+        claim: Claim,
+        *,
+        max_tokens: int,
+        refused: Collection[Refusable],
+        joins: bool,
     ) -> NewAttempt | StoredAnswer:
         turn = call.turn
         async with self._database.statements(acting_user(turn.user_id)) as connection:
@@ -206,8 +216,16 @@ class Steps:
             is_joined = prompt is not before
             material = fitted(prompt.material, limit_tokens=limit)
             estimate = ceil(tokens_in(material) * prompt.correction)
+            settings = call_settings(
+                prompt.options,
+                call.model,
+                longest=max_tokens,
+                room=self._windows.room_for_answer(call.model, prompt_tokens=estimate),
+                refused=refused,
+            )
             cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=estimate))
-            at_most = self._at_most(call.model, estimate, max_tokens)
+            prices = self._pricing.dearest(call.model, input_tokens=estimate)
+            at_most = Estimate.of_call(prices, estimate, answer_tokens=settings.max_tokens)
             begun = await connection.fetchrow(
                 sql.BEGIN,
                 turn.turn_id,
@@ -237,6 +255,9 @@ class Steps:
                 raise AttemptOvertakenError
             if begun["attempt"] > 1:
                 await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
+            replaced: Sequence[asyncpg.Record] = ()
+            if any(step.problem is not None for step in material.steps):
+                replaced = await connection.fetch(sql.REPLACE_ANSWERS, turn.turn_id, call.step)
             return NewAttempt(
                 key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
                 model=call.model,
@@ -244,29 +265,23 @@ class Steps:
                 layers=prompt.layers,
                 material=material,
                 is_cut=material is not prompt.material,
-                max_tokens=reserved.value.answer_tokens,
+                settings=settings.granted(reserved.value.answer_tokens),
                 is_limited=reserved.value.is_limited,
+                replaced=tuple(StepEvent(**step) for step in replaced),
             )
 
-    def _at_most(self, model: str, prompt_tokens: int, max_tokens: int) -> Estimate:
-        price = self._pricing.dearest(model, input_tokens=prompt_tokens)
-        return Estimate(
-            usd=price.input * prompt_tokens,
-            tokens=prompt_tokens,
-            usd_per_answer_token=price.output,
-            answer_tokens=max_tokens,
-        )
-
-    async def checkpoint(self, attempt: NewAttempt, *, answer: str, usage: TokenUsage) -> None:
+    async def checkpoint(
+        self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, thinking: str = ""
+    ) -> None:
         """Store the text and usage of a running attempt, in case it dies."""
         key = attempt.key
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
             await connection.execute(
-                sql.CHECKPOINT, key.turn_id, key.step, key.attempt, *spent, answer
+                sql.CHECKPOINT, key.turn_id, key.step, key.attempt, *spent, answer, thinking
             )
 
-    async def complete(
+    async def complete(  # noqa: PLR0913 -- one for each thing that is stored
         self,
         attempt: NewAttempt,
         *,
@@ -277,9 +292,12 @@ class Steps:
         usage: TokenUsage,
         prompt_tokens: int = 0,
         estimated: bool = False,
+        thinking: str = "",
+        problem: str | None = None,
     ) -> Completed:
         """Store the model's answer, its tool calls and its cost.
 
+        `problem` is why the answer does not fit the turn's schema.
         Units: `prompt_tokens` is the uncorrected estimate of what was sent, 0 if there is none.
         Errors: AttemptOvertakenError.
         """
@@ -297,6 +315,8 @@ class Steps:
                 stop_reason,
                 estimated,
                 prompt_tokens,
+                thinking,
+                problem,
             )
             if held is None:
                 raise AttemptOvertakenError
@@ -314,14 +334,21 @@ class Steps:
         return Completed(spent.cost_usd, calls, reached)
 
     async def abandon(
-        self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, failed: bool, estimated: bool
+        self,
+        attempt: NewAttempt,
+        *,
+        answer: str,
+        usage: TokenUsage,
+        failed: bool,
+        estimated: bool,
+        thinking: str = "",
     ) -> Abandoned:
         """Store the result of an attempt that failed or was cancelled."""
         key, status = attempt.key, StepStatus.FAILED if failed else StepStatus.CANCELLED
         spent = self._spent(attempt, usage)
         async with self._database.statements(acting_user(key.user_id)) as connection:
             await connection.execute(
-                sql.ABANDON, key.turn_id, key.step, key.attempt, answer, status.value
+                sql.ABANDON, key.turn_id, key.step, key.attempt, answer, status.value, thinking
             )
             charge = ChargeKey(key.turn_id, key.step, ChargeKind.MODEL, "", key.attempt)
             await Ledger(connection).settle(

@@ -22,10 +22,14 @@ _SUSPECT: Final = frozenset(
 
 
 def work_of(turn: str, *, whole: str) -> str:
-    """Return the SQL of what a turn said and did with tools; its outputs if `whole`."""
+    """Return the SQL of what a turn said and did with tools; its outputs if `whole`.
+
+    Nothing of an answer that a later step corrected.
+    """
     return f"""json_build_array(
         (SELECT json_agg(json_build_array(
-             step, CASE status WHEN 'completed' THEN blocks ELSE '[]' END, text) ORDER BY step)
+             step, CASE WHEN status = 'completed' AND (problem IS NULL OR text <> '') THEN blocks
+                        ELSE '[]' END, text) ORDER BY step)
          FROM steps WHERE steps.turn_id = {turn}),
         (SELECT json_agg(json_build_array(
              step, tool_call_id, status, CASE WHEN {whole} THEN output END,

@@ -19,8 +19,9 @@ from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnSta
 from services.models.failures import ModelCallError
 from services.prompts.tokens import written_tokens
 from services.shielding import until_stored
+from services.subscriptions.budgets import OverBudgetError
 from services.turns.model_calls import ModelCalls
-from services.turns.steps import Claim, NewAttempt, OverBudgetError
+from services.turns.steps import Claim, NewAttempt
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.budgets import store_limits, today

@@ -32,9 +32,9 @@ def turn_with_tools(stack: Stack, *, delay_s: float = 0.0) -> str:
         ToolCall(name="datetime", input={"operation": "now", "timezone": "UTC"}),
     )
     for script in (
-        Script(pieces=("Let me ", "see. "), tool_calls=calls),
-        Script(pieces=("This is ", "lost"), break_after=1),
-        Script(pieces=("Nearly ", "there. "), tool_calls=calls[:1]),
+        Script(thinking="Two tools will do.", pieces=("Let me ", "see. "), tool_calls=calls),
+        Script(thinking="This is lost.", pieces=("This is ", "lost"), break_after=1),
+        Script(thinking="One more.", pieces=("Nearly ", "there. "), tool_calls=calls[:1]),
         Script(pieces=("It ", "is ", "408 \U0001f642")),
     ):
         stack.model.add(script.model_copy(update={"match": question, "delay_between_s": delay_s}))

@@ -135,7 +135,7 @@ async def test_a_connection_that_breaks_behind_the_stop_reason_takes_nothing_awa
     assert half.failed.kind is FailureKind.BROKEN_STREAM
 
 
-async def test_thoughts_are_counted_as_they_come() -> None:
+async def test_thoughts_are_passed_on_as_they_come() -> None:
     thinking = [
         started("thinking", thinking=""),
         delta("thinking_delta", thinking="Hm."),
@@ -144,7 +144,9 @@ async def test_thoughts_are_counted_as_they_come() -> None:
 
     answer = await read_answer([streamed(START, *thinking, *END)])
 
-    assert [event.chars for event in answer.events if isinstance(event, ThoughtArrived)] == [6]
+    assert [event.text for event in answer.events if isinstance(event, ThoughtArrived)] == [
+        "Hm.Hm."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Model calls that a defect of ours breaks off: charged, counted, and repeated a few times only."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,11 +9,13 @@ from uuid import uuid4
 import pytest
 
 from schema.ids import ChatId, TurnId, UserId
+from schema.turn_options import TurnOptions
 from schema.turns import CallModelInput, TurnReference
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.writer import Appended
 from services.models.context_windows import ContextWindows
+from services.models.failures import Refusable
 from services.models.gateway import (
     AnswerEnded,
     AnswerStarted,
@@ -26,9 +28,11 @@ from services.prompts.conversation import PromptMaterial, SaidMessage
 from services.shielding import DefectError
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.tools.refusals import RefusedTools
+from services.turns.call_settings import RefusedOptions, call_settings
 from services.turns.model_calls import ModelCalls
 from services.turns.model_requests import PromptCutting
 from services.turns.steps import Abandoned, AttemptKey, Claim, Completed, NewAttempt, Steps
+from services.turns.structured_answers import AnswerChecks
 
 TURN = TurnReference(
     turn_id=TurnId(uuid4()), chat_id=ChatId(uuid4()), user_id=UserId(uuid4()), model="m"
@@ -50,11 +54,15 @@ class FakeSteps:
         self.abandoned: list[tuple[str, TokenUsage, bool]] = []
         self._complete, self._abandon = complete, list(abandon)
         self.material = PromptMaterial([SaidMessage("user", "Hello")])
+        self.options = TurnOptions()
 
-    async def begin(self, call: CallModelInput, _: Claim, *, max_tokens: int) -> NewAttempt:
+    async def begin(
+        self, call: CallModelInput, _: Claim, *, max_tokens: int, refused: Collection[Refusable]
+    ) -> NewAttempt:
         """Open another attempt."""
         key = AttemptKey(TURN.user_id, TURN.turn_id, 1, len(self.abandoned) + 1)
-        return NewAttempt(key, call.model, call.prompt_tokens, None, self.material, max_tokens)
+        settings = call_settings(self.options, call.model, longest=max_tokens, refused=refused)
+        return NewAttempt(key, call.model, call.prompt_tokens, None, self.material, settings)
 
     async def checkpoint(self, *_: object, **__: object) -> None:
         """Store nothing."""
@@ -66,13 +74,20 @@ class FakeSteps:
         return Completed(Decimal(1), ())
 
     async def abandon(
-        self, _: NewAttempt, *, answer: str, usage: TokenUsage, failed: bool, estimated: bool
+        self,
+        _: NewAttempt,
+        *,
+        answer: str,
+        thinking: str = "",
+        usage: TokenUsage,
+        failed: bool,
+        estimated: bool,
     ) -> Abandoned:
         """Store the failure, unless told to fail."""
         if self._abandon:
             raise self._abandon.pop(0)
         assert failed
-        self.abandoned.append((answer, usage, estimated))
+        self.abandoned.append((f"{thinking}{answer}", usage, estimated))
         return Abandoned(len(self.abandoned), usage, Decimal(0))
 
 
@@ -102,9 +117,13 @@ def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> Mo
     return ModelCalls(
         steps=cast("Steps", steps),
         gateway=cast("Any", gateway),
-        events=cast("Any", SimpleNamespace(append=append, append_attempt=append)),
+        events=cast(
+            "Any", SimpleNamespace(append=append, append_attempt=append, append_notice_once=append)
+        ),
         tools=cast("Any", None),
         refused=RefusedTools(cast("Any", None), lambda: None),
+        refused_options=RefusedOptions(),
+        checks=AnswerChecks(),
         cutting=PromptCutting(
             ContextWindows({}, max_output_tokens=100), TokenCounts(cast("Any", None))
         ),

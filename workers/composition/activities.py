@@ -53,11 +53,13 @@ from services.tools.definition import LocalTool
 from services.tools.ledger import ToolLedger
 from services.tools.refusals import RefusedTools
 from services.tools.trials import ToolTrialRuns
+from services.turns.call_settings import RefusedOptions
 from services.turns.model_calls import ModelCalls
 from services.turns.model_requests import PromptCutting
 from services.turns.preparation import TurnPreparation, TurnRules
 from services.turns.steps import Steps
 from services.turns.stranded import StrandedTurnSearch
+from services.turns.structured_answers import AnswerChecks
 from services.turns.tool_attempts import ToolAttempts
 from services.turns.tool_calls import ToolCalls
 from services.workflow_tools.callbacks import CallbackDelivery
@@ -164,6 +166,8 @@ def _activities(
         events=foundation.events,
         tools=tools.executor,
         refused=RefusedTools(database, on_alert),
+        refused_options=RefusedOptions(),
+        checks=AnswerChecks(),
         cutting=PromptCutting(foundation.windows, TokenCounts(gateway)),
         budgets=budgets,
         max_output_tokens=settings.max_output_tokens,

@@ -70,6 +70,7 @@ from services.tools.trials import ToolTrials
 from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
 from services.turns.ending import TurnCancellation
 from services.turns.inspection import TurnInspection, TurnReading
+from services.turns.options import OptionRules
 from services.turns.regeneration import TurnRegeneration
 from services.users.administration import UserAdministration
 from services.users.api_keys import ApiKeyService
@@ -240,11 +241,17 @@ def _turns(
 ) -> TurnServices:
     settings, database = foundation.settings, foundation.database
     budgets = BudgetAlerts(database, on_alert)
+    catalogue = make_catalogue(foundation, make_local_tools(foundation, known.accounts))
+    options = OptionRules(catalogue, longest=settings.max_output_tokens)
     return TurnServices(
-        acceptance=TurnAcceptance(database, _limits(settings), known.accounts, budgets),
+        acceptance=TurnAcceptance(
+            database, _limits(settings), known.accounts, budgets, options=options
+        ),
         reading=TurnReading(database),
         cancellation=TurnCancellation(database),
-        regeneration=TurnRegeneration(database, known.accounts, budgets, models=settings.models),
+        regeneration=TurnRegeneration(
+            database, known.accounts, budgets, options=options, models=settings.models
+        ),
         approvals=make_approvals(foundation),
         inspection=TurnInspection(database),
         ending=foundation.ending,

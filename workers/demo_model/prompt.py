@@ -1,5 +1,6 @@
 """A request as the rules see it: what the user wrote, what was found for it, what tools said."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ JsonObject: TypeAlias = dict[str, Any]
 
 # As `services/contexts/rendering.py` writes them.
 _SOURCE = re.compile(r'<(memory|passage)(?: title="([^"]*)")? [^>]*>\n(.*?)\n</\1>', re.DOTALL)
+
+# As `services/turns/structured_answers.py` writes it.
+_SCHEMA_BEHIND = "It must fit this JSON schema:\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Prompt:
     `user_text` is all text of the newest user message that has any, `question` its last block,
     `sources` are what the system prompt and the blocks before the question quote;
     `wants_memories` is whether the question is to be read for memories, `wants_title` whether the
-    conversation is to be named; `thinking` is whether thoughts are asked for, and shown.
+    conversation is to be named; `thinking` is whether thoughts are asked for, and shown. `schema`
+    is what the answer has to fit.
     """
 
     model: str
@@ -55,6 +60,7 @@ class Prompt:
     input_tokens: int
     thinking: Literal["no", "shown", "hidden"] = "no"
     wants_summary: bool = False
+    schema: JsonObject | None = None
 
 
 def read_prompt(body: JsonObject) -> Prompt:
@@ -75,6 +81,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         earlier_messages=len(messages) - 1,
         input_tokens=input_tokens_of(body),
         thinking=_thinking(body),
+        schema=_schema(body),
     )
 
 
@@ -101,8 +108,20 @@ def _texts(content: str | list[JsonObject]) -> list[str]:
 
 def _wants_memories(body: JsonObject) -> bool:
     """Whether the answer is to have the schema of `services/memory_extraction/prompt.py`."""
+    return "memories" in ((_schema(body) or {}).get("properties") or {})
+
+
+def _schema(body: JsonObject) -> JsonObject | None:
+    """Return the schema of a structured answer, asked for as such or in words."""
     wanted = (body.get("output_config") or {}).get("format") or {}
-    return "memories" in ((wanted.get("schema") or {}).get("properties") or {})
+    if isinstance(schema := wanted.get("schema"), dict):
+        return schema
+    for text in _texts(body.get("system") or []):
+        _, found, written = text.partition(_SCHEMA_BEHIND)
+        if found:
+            schema = json.loads(written)
+            return schema if isinstance(schema, dict) else None
+    return None
 
 
 def _begins(body: JsonObject, words: str) -> bool:
@@ -118,9 +137,13 @@ def _offered_tools(body: JsonObject) -> frozenset[str]:
 
 def _thinking(body: JsonObject) -> Literal["no", "shown", "hidden"]:
     wanted = body.get("thinking") or {}
-    if wanted.get("type") != "adaptive":
-        return "no"
-    return "shown" if wanted.get("display") == "summarized" else "hidden"
+    match wanted.get("type"):
+        case "enabled":
+            return "shown"
+        case "adaptive":
+            return "shown" if wanted.get("display") == "summarized" else "hidden"
+        case _:
+            return "no"
 
 
 def _outcomes(messages: list[JsonObject]) -> Iterator[ToolOutcome]:

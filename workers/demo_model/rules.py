@@ -8,6 +8,7 @@ from textwrap import shorten
 
 from workers.demo_model.answers import Block, text_block, thinking_block, tool_use_block
 from workers.demo_model.arithmetic import find_arithmetic
+from workers.demo_model.examples import example_of
 from workers.demo_model.memories import find_memories
 from workers.demo_model.prompt import Prompt, Source, ToolOutcome
 from workers.demo_model.questions import WantedCall, find_call, find_clock_question, find_phrase
@@ -19,7 +20,7 @@ _ASKED = re.compile(r"^<user>\n(.*?)\n</user>$", re.DOTALL | re.MULTILINE)
 _QUOTED_CHARS = 200
 _LINES = 20
 _TITLE_WORDS = 6
-_THOUGHT = "A demo does not think: it looks for a rule that fits the question."
+_THOUGHT = "A demo does not think: it looks for a rule that fits the question “{}”."
 _COMMON_WORDS = frozenset(
     [
         "about",
@@ -110,22 +111,22 @@ def blocks_by_rules(prompt: Prompt) -> tuple[Block, ...]:
 
 def _thoughts(prompt: Prompt) -> Iterator[Block]:
     if prompt.thinking != "no":
-        yield thinking_block(_THOUGHT if prompt.thinking == "shown" else "")
+        thought = _THOUGHT.format(_quoted(prompt.question)) if prompt.thinking == "shown" else ""
+        yield thinking_block(thought)
 
 
 def _answer(prompt: Prompt) -> tuple[Block, ...]:
-    if prompt.wants_memories:
-        notes = {"memories": find_memories(prompt.question)}
-        return (text_block(json.dumps(notes, ensure_ascii=False)),)
-    if prompt.wants_title or prompt.wants_summary:
-        name = _title if prompt.wants_title else _summary
-        return (text_block(name(prompt.question)),)
+    if prompt.wants_memories or prompt.wants_title or prompt.wants_summary:
+        return (text_block(_notes(prompt)),)
     if prompt.outcomes:
-        return (text_block(_report(prompt.outcomes)),)
+        said = _report(prompt.outcomes)
+        return (text_block(said if prompt.schema is None else _value_in_json(prompt, said=said)),)
     if wanted := find_call(prompt.question, offered=prompt.tools):
         return (_called(wanted, prompt),)
     if calls := tuple(_tool_calls(prompt)):
         return calls
+    if prompt.schema is not None:
+        return (text_block(_value_in_json(prompt)),)
     source = _best_source(prompt)
     return (text_block(_introduction(prompt) if source is None else _quote(source)),)
 
@@ -192,6 +193,20 @@ def _tool_calls(prompt: Prompt) -> Iterator[Block]:
         yield tool_use_block("calculator", {"expression": expression})
     if "datetime" in prompt.tools and (zone := find_clock_question(prompt.question)):
         yield tool_use_block("datetime", {"operation": "now", "timezone": zone})
+
+
+def _notes(prompt: Prompt) -> str:
+    if prompt.wants_title:
+        return _title(prompt.question)
+    if prompt.wants_summary:
+        return _summary(prompt.question)
+    return json.dumps({"memories": find_memories(prompt.question)}, ensure_ascii=False)
+
+
+def _value_in_json(prompt: Prompt, *, said: str = "") -> str:
+    """Return a small value that fits the schema; its texts are what was said."""
+    value = example_of(prompt.schema or {}, text=said or _quoted(prompt.question))
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _introduction(prompt: Prompt) -> str:

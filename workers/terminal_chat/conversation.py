@@ -16,6 +16,7 @@ from everturn_client import (
     TurnInProgressError,
 )
 from everturn_client.calls import UNSET, Maybe
+from everturn_client.chats import TurnOptions
 from everturn_client.streams import ConnectionState
 from workers.terminal_chat.answering import Answering, Ask, TurnOutcome
 from workers.terminal_chat.approvals import ApprovalPrompt
@@ -36,6 +37,7 @@ _HELP = """\
 /again    get another answer to your last message (/regenerate does, too)
 /branches list the branches of this chat, /branch N continues one of them
 /model M  ask model M from now on
+/think on let the model think first and show its thoughts; /think off, /think N tokens
 /quit     leave (Ctrl-C and Ctrl-D do, too)
 During an answer, a line that you type joins it before its next step, or is answered next.
 Ctrl-C stops the answer, and a second Ctrl-C leaves at once.
@@ -58,6 +60,7 @@ class Conversation:
         self._keyboard = session.keyboard
         self._sign_in = sign_in
         self._model = model
+        self._options: TurnOptions = {}
         self._chat: Chat | None = None
         self._listed: list[Chat] = []
         self._branches: list[Message] = []
@@ -71,6 +74,7 @@ class Conversation:
             "/branches": self._list_branches,
             "/branch": self._choose_listed_branch,
             "/model": self._choose_model,
+            "/think": self._choose_thinking,
         }
         self._asking: dict[str, Callable[[str], TurnOutcome | None]] = {
             "/edit": self._edit,
@@ -106,6 +110,7 @@ class Conversation:
                 model=self._model,
                 on_connection=changed,
                 parent_id=parent_id,
+                **self._options,
             ),
         )
 
@@ -239,6 +244,21 @@ class Conversation:
         self._model = name or None
         self._screen.line(f"Messages go to {name or 'your default model'}.", style="dim")
 
+    def _choose_thinking(self, wish: str) -> None:
+        match wish:
+            case "on":
+                self._options = {"thinking": "on"}
+            case "off":
+                self._options = {"thinking": "off"}
+            case _ if wish.isdecimal():
+                self._options = {"thinking": {"budgetTokens": int(wish)}}
+            case "":
+                self._options = {}
+            case _:
+                self._screen.line("Use /think on, /think off, or /think N with a number of tokens.")
+                return
+        self._screen.line(f"Thinking: {wish or 'as the model does by itself'}.", style="dim")
+
     def _edit(self, content: str) -> TurnOutcome | None:
         question = self._last_question()
         if question is None or not content:
@@ -254,7 +274,7 @@ class Conversation:
         return self._ask(
             question.chat_id,
             lambda client, changed: client.turns.stream_regenerate(
-                question.turn_id, model=self._model, on_connection=changed
+                question.turn_id, model=self._model, on_connection=changed, **self._options
             ),
         )
 

@@ -128,7 +128,9 @@ class Bottom:
 def _drawn_parts(state: TurnState, *, limit: int) -> list[Text]:
     """Return the steps and their tool calls; of a long text only the end, as it may be cut."""
     parts: list[Text] = []
+    thoughts = dict(state.thoughts())
     for step, text in state.texts():
+        parts += _thought(thoughts[step][-limit:])
         parts += [_coloured(text[-limit:])] if text else []
         parts += _tool_calls(state, step)
     return parts
@@ -140,7 +142,13 @@ def _final_parts(state: TurnState) -> list[Text]:
     if state.text != state.streamed_text:
         tool_calls = [line for step, _ in steps for line in _tool_calls(state, step)]
         return [*tool_calls, _coloured(state.text)]
-    return _drawn_parts(state, limit=len(state.text) or 1)
+    longest = max([1, len(state.text), *(len(thought) for _, thought in state.thoughts())])
+    return _drawn_parts(state, limit=longest)
+
+
+def _thought(text: str) -> list[Text]:
+    """Return what a model thought: dim, so that it is not taken for the answer."""
+    return [Text(harmless(text), "dim italic")] if text.strip() else []
 
 
 def _tool_calls(state: TurnState, step: int) -> list[Text]:

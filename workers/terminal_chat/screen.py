@@ -15,6 +15,7 @@ from rich.text import Text
 from everturn_client import ToolCallEvent, TurnState
 
 RESTART_MARK = "↻ restarted"
+THOUGHT_MARK = "✻"
 _SHOWN_STATUSES = {"awaiting_approval", "completed", "failed", "denied"}
 _SHORT = 60
 # Control characters would control the terminal, so their symbols are shown instead.
@@ -95,6 +96,7 @@ class PlainAnswer:
         """Print what is new in `state`."""
         self._state = state
         self._print_text(state.text, final=state.done is not None)
+        self._say_thoughts(state)
         for call in state.tool_calls.values():
             if call.status in _SHOWN_STATUSES:
                 self._say_once(tool_line(call))
@@ -127,15 +129,27 @@ class PlainAnswer:
             return  # cleared, and so far coming back the same
         self._printed = text
 
+    def _say_thoughts(self, state: TurnState) -> None:
+        """Print what the model thought in each step, once the step has gone on to something else.
+
+        They go where notices go: they are no part of the answer.
+        """
+        called = {call.step for call in state.tool_calls.values()}
+        answered = {step for step, text in state.texts() if text}
+        for step, thought in state.thoughts():
+            is_over = step in called | answered or state.done is not None
+            if is_over and thought.strip():
+                self._say_once(f"{THOUGHT_MARK} {thought.strip()}", style="dim")
+
     def _write(self, text: str) -> None:
         if text:
             self._answers.write(text)
             self._answers.flush()
 
-    def _say_once(self, sentence: str) -> None:
+    def _say_once(self, sentence: str, *, style: str = "") -> None:
         if sentence not in self._said:
             self._said.add(sentence)
-            self.note(sentence)
+            print_line(self._lines, sentence, style=style)
 
 
 def harmless(text: str) -> str:

@@ -189,7 +189,8 @@ class Message(Resource):
     It follows the message `parent_id`, if any. `sibling_ids` are all messages in its place, itself
     included: the versions of a question, or the answers to it. They are None unless asked for.
     `parts` are None in a `done` event, whose events were the parts. `joined_step` is the step
-    before which it joined its turn.
+    before which it joined its turn. `structured` is the answer as a value that fits the turn's
+    `response_schema`; None if it doesn't, or if none was given.
     """
 
     id: str
@@ -206,6 +207,8 @@ class Message(Resource):
     usage: TokenUsage | None = None
     cost_usd: Decimal | None = None
     stop_reason: str | None = None
+    metadata: dict[str, JsonValue] | None = None
+    structured: JsonValue = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -230,6 +233,7 @@ class Turn(Resource):
     regenerates: str | None = None
     steers: str | None = None
     joined_step: int | None = None
+    options: dict[str, JsonValue] | None = None
     error: TurnError | None = None
     usage: TokenUsage
     cost_usd: Decimal

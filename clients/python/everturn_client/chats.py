@@ -1,7 +1,7 @@
 """Chats, their messages, and the turns that answer them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from pydantic import JsonValue
 
@@ -24,6 +24,38 @@ from everturn_client.streams import ConnectionState, Opening, Streaming, followi
 
 IfBusy = Literal["reject", "enqueue", "interrupt", "steer"]
 OnConnection = Callable[[ConnectionState], None]
+
+
+class ThinkingBudget(TypedDict):
+    """How many tokens the model may think with, at most."""
+
+    budgetTokens: int
+
+
+class TurnOptions(TypedDict, total=False):
+    """What a message asks of its turn; regenerating takes those of the turn by default.
+
+    `tools` are the names of those that the model may use; `max_tokens` include its thinking.
+    `response_schema` is a JSON schema: see `structured` of the answer's message.
+    """
+
+    tools: Sequence[str] | None
+    thinking: Literal["off", "on"] | ThinkingBudget | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    max_tokens: int | None
+    stop_sequences: Sequence[str] | None
+    response_schema: Mapping[str, JsonValue] | None
+
+
+class MessageOptions(TurnOptions, total=False):
+    """What a message asks of its turn.
+
+    `metadata` is your own, returned with the message and never sent to the model.
+    """
+
+    metadata: Mapping[str, JsonValue] | None
 
 
 class Chats(Group[RunnerT]):
@@ -138,6 +170,7 @@ class Messages(Group[RunnerT]):
         if_busy: IfBusy | None = None,
         parent_id: Maybe[str | None] = UNSET,
         idempotency_key: str | None = None,
+        **options: Unpack[MessageOptions],
     ) -> Call[models.Answer]:
         """Send a message and wait for its answer.
 
@@ -147,7 +180,7 @@ class Messages(Group[RunnerT]):
         `client.turns.events(answer.turn.id)` follows the turn from there.
         """
         body = filters(content=content, stream=False, model=model, if_busy=if_busy)
-        body |= fields(parent_id=parent_id)
+        body |= fields(parent_id=parent_id, **options)
         return creation(models.Answer, "chats", chat_id, "messages", body=body, key=idempotency_key)
 
     @Streaming
@@ -162,6 +195,7 @@ class Messages(Group[RunnerT]):
         idempotency_key: str | None = None,
         reconnect_s: float = 60.0,
         on_connection: OnConnection | None = None,
+        **options: Unpack[MessageOptions],
     ) -> Opening:
         """Send a message and stream its answer; use it as a context manager.
 
@@ -169,7 +203,7 @@ class Messages(Group[RunnerT]):
         each change.
         """
         body = filters(content=content, stream=True, model=model, if_busy=if_busy)
-        body |= fields(parent_id=parent_id)
+        body |= fields(parent_id=parent_id, **options)
         call = creation(models.Answer, "chats", chat_id, "messages", body=body, key=idempotency_key)
         return Opening(call=call, reconnect_s=reconnect_s, on_connection=on_connection)
 
@@ -258,10 +292,15 @@ class Turns(Group[RunnerT]):
 
     @Endpoint
     def regenerate(
-        self, turn_id: str, *, model: str | None = None, idempotency_key: str | None = None
+        self,
+        turn_id: str,
+        *,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[TurnOptions],
     ) -> Call[models.Answer]:
         """Answer the message of a turn again, beside its answer, and wait for it."""
-        body = filters(stream=False, model=model)
+        body = {**filters(stream=False, model=model), **fields(**options)}
         return creation(
             models.Answer, "turns", turn_id, "regenerate", body=body, key=idempotency_key
         )
@@ -275,9 +314,10 @@ class Turns(Group[RunnerT]):
         idempotency_key: str | None = None,
         reconnect_s: float = 60.0,
         on_connection: OnConnection | None = None,
+        **options: Unpack[TurnOptions],
     ) -> Opening:
         """Answer the message of a turn again, beside its answer, and stream that."""
-        body = filters(stream=True, model=model)
+        body = {**filters(stream=True, model=model), **fields(**options)}
         call = creation(
             models.Answer, "turns", turn_id, "regenerate", body=body, key=idempotency_key
         )

@@ -1,7 +1,8 @@
 """Events of a turn: how they are read, and the rule that makes them the assistant's message.
 
 The rule: `step` clears the text of its step, `delta` appends to it, and the message is the text
-of all steps in order. Events and fields that a newer server adds are passed through.
+of all steps in order. Thoughts grow by `thinking` in the same way, beside the message. Events and
+fields that a newer server adds are passed through.
 """
 
 import codecs
@@ -125,6 +126,15 @@ class DeltaEvent(EventModel):
     text: str
 
 
+class ThinkingEvent(EventModel):
+    """More of the model's thoughts in a step; no part of the answer."""
+
+    type: Literal["thinking"] = "thinking"
+    step: int
+    attempt: int
+    text: str
+
+
 class ToolCallProgress(Resource):
     """The progress of a running tool, in its own units."""
 
@@ -204,7 +214,7 @@ class UnknownEvent(EventModel):
 
 _KNOWN: Final = frozenset(
     {
-        *("turn", "message_joined", "step", "delta", "tool_call", "usage", "notice"),
+        *("turn", "message_joined", "step", "delta", "thinking", "tool_call", "usage", "notice"),
         *("error", "done"),
     }
 )
@@ -220,6 +230,7 @@ Event: TypeAlias = Annotated[
     | Annotated[MessageJoinedEvent, Tag("message_joined")]
     | Annotated[StepEvent, Tag("step")]
     | Annotated[DeltaEvent, Tag("delta")]
+    | Annotated[ThinkingEvent, Tag("thinking")]
     | Annotated[ToolCallEvent, Tag("tool_call")]
     | Annotated[UsageEvent, Tag("usage")]
     | Annotated[NoticeEvent, Tag("notice")]
@@ -249,10 +260,11 @@ def parse_event(sent: ServerSentEvent) -> Event:
 
 @dataclass
 class StepText:
-    """The text of a step's current attempt."""
+    """The text of a step's current attempt, and the model's thoughts before it."""
 
     attempt: int
     text: str = ""
+    thinking: str = ""
 
 
 @dataclass
@@ -281,6 +293,10 @@ class TurnState:
             return self.done.assistant_message.content
         return self.streamed_text
 
+    def thoughts(self) -> list[tuple[int, str]]:
+        """Return each step with what its model thought, in order."""
+        return [(step, self.steps[step].thinking) for step in sorted(self.steps)]
+
     def texts(self) -> list[tuple[int, str]]:
         """Return each step with its text, in order."""
         return [(step, self.steps[step].text) for step in sorted(self.steps)]
@@ -292,7 +308,7 @@ class TurnState:
                 self._start(event)
             case MessageJoinedEvent():
                 self.joined[event.message_id] = event
-            case DeltaEvent():
+            case DeltaEvent() | ThinkingEvent():
                 self._append(event)
             case ToolCallEvent():
                 self._record_tool_call(event)
@@ -318,12 +334,17 @@ class TurnState:
         self.steps[event.step] = StepText(event.attempt)
         self.model = event.model or self.model
 
-    def _append(self, event: DeltaEvent) -> None:
+    def _append(self, event: DeltaEvent | ThinkingEvent) -> None:
         current = self.steps.get(event.step)
         if current is None or event.attempt > current.attempt:
             self._start(StepEvent(step=event.step, attempt=event.attempt))
-        if event.attempt == self.steps[event.step].attempt:
-            self.steps[event.step].text += event.text
+        step = self.steps[event.step]
+        if event.attempt != step.attempt:
+            return
+        if event.type == "thinking":
+            step.thinking += event.text
+        else:
+            step.text += event.text
 
     def _record_tool_call(self, event: ToolCallEvent) -> None:
         earlier = self.tool_calls.get(event.tool_call_id)

@@ -81,7 +81,7 @@ class Playback:
         connection.write(wire.content_block_start(index, block))
         if index == 0:
             connection.write(_PING)
-        shown = iter(block.pieces if block.kind == "text" else ())
+        shown = iter(block.pieces if block.kind != "tool_use" else ())
         for chars, delta in wire.content_block_deltas(index, block):
             if self.record.deltas_sent:
                 await connection.wait(self.pace.delay_between_s)

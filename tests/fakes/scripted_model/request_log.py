@@ -65,7 +65,7 @@ class RequestRecord:
         self.on_change()
 
     def add_delta(self, chars: int, *, shown: str = "") -> None:
-        """Note a content delta and bill its characters; `shown` is text of the answer."""
+        """Note a content delta and bill its characters; `shown` is its text or thinking."""
         self.shown += shown
         self.deltas_sent += 1
         self._chars_sent += chars

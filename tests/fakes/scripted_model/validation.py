@@ -12,6 +12,8 @@ from workers.demo_model.prompt import JsonObject, content_blocks
 from workers.demo_model.wire import Refusal
 
 _MAX_CACHE_MARKS = 4
+# Models that take something other than `disabled`, or nothing.
+_THINKING_OFF = {"claude-sonnet-5-5": "between_tools", "claude-opus-5-5": None}
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
@@ -36,7 +38,7 @@ def _faults(body: JsonObject, *, needs_max_tokens: bool) -> Iterator[str]:
     yield from _model_faults(body)
     if needs_max_tokens:
         yield from _max_tokens_faults(body)
-    yield from _thinking_faults(body.get("thinking"))
+    yield from _thinking_faults(body.get("thinking"), model=body["model"])
     yield from _effort_faults(body.get("output_config"))
     yield from _tool_faults(body.get("tools"))
     yield from _system_faults(body.get("system"))
@@ -59,10 +61,14 @@ def _max_tokens_faults(body: JsonObject) -> Iterator[str]:
         yield "max_tokens: Input should be a valid integer greater than or equal to 1"
 
 
-def _thinking_faults(thinking: object) -> Iterator[str]:
+def _thinking_faults(thinking: object, *, model: str) -> Iterator[str]:
     match thinking:
-        case None | {"type": "disabled"}:
+        case None:
             return
+        case {"type": "disabled" | "between_tools" as off}:
+            taken = _THINKING_OFF.get(model, "disabled")
+            if off != taken:
+                yield f'"thinking.type.{off}" is not supported for this model.'
         case {"type": "adaptive", **rest}:
             if rest.get("display") not in {None, "summarized", "omitted"}:
                 yield "thinking.adaptive.display: Input should be 'summarized' or 'omitted'"

@@ -1,0 +1,151 @@
+"""Answers that have to fit a JSON schema: how they are asked for, read and checked.
+
+The provider constrains an answer where it takes the schema, and the model is asked in words where
+it doesn't. Either way the answer is text, and checked by the whole schema
+(docs/decisions/0067-answers-as-values.md).
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from jsonschema_rs import ValidationError
+from pydantic import JsonValue
+
+from schema.turns import TurnStatus
+from services.models.assembly import UnreadableInputError, storable_json
+from services.models.event_stream import MAX_LINE_BYTES, parse_json
+from services.tools.validation import InputValidation
+
+_WORDS: Final = (
+    "Answer with one JSON value and nothing else: no text around it, no code block. It must fit "
+    "this JSON schema:\n{}"
+)
+_FENCE: Final = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
+
+
+class ReadAnswer(NamedTuple):
+    """The value that an answer is; `problem` is why it is none, or doesn't fit."""
+
+    value: JsonValue = None
+    problem: str | None = None
+
+
+def words_for(schema: Mapping[str, Any]) -> str:
+    """Return what asks a model for an answer that fits."""
+    return _WORDS.format(json.dumps(schema, ensure_ascii=False))
+
+
+def read_answer(text: str) -> ReadAnswer:
+    """Return the value that an answer is, with or without a code block around it."""
+    text = text.strip()
+    fenced = _FENCE.fullmatch(text)
+    written = text if fenced is None else fenced[1]
+    if len(written) > MAX_LINE_BYTES:
+        return ReadAnswer(problem="it is too long")
+    try:
+        return ReadAnswer(storable_json(parse_json(written)[0]))
+    except UnreadableInputError:
+        return ReadAnswer(problem="it has numbers that are not finite, or is nested too deeply")
+    except ValueError:
+        return ReadAnswer(problem="it is not one valid JSON value")
+
+
+def structured_value(
+    turn: asyncpg.Record, steps: Sequence[asyncpg.Record], *, status: TurnStatus
+) -> JsonValue:
+    """Return the value that the last step answered with, if the turn was asked for one."""
+    is_asked_for = bool(turn["options"]) and "responseSchema" in turn["options"]
+    is_given = status is TurnStatus.COMPLETED and bool(steps) and steps[-1]["fits"]
+    if not (is_asked_for and is_given):
+        return None
+    return read_answer(steps[-1]["text"]).value
+
+
+class AnswerChecks:
+    """Checks answers by their schemas, beside the event loop."""
+
+    def __init__(self) -> None:
+        self._validation = InputValidation()
+
+    async def problem(self, schema: Mapping[str, Any], text: str) -> str | None:
+        """Return why an answer does not fit, or None."""
+        return await asyncio.to_thread(self._problem, schema, text)
+
+    def _problem(self, schema: Mapping[str, Any], text: str) -> str | None:
+        answer = read_answer(text)
+        if answer.problem is not None:
+            return answer.problem
+        try:
+            return self._validation.problem(schema, answer.value)
+        except ValidationError:
+            return "the schema can't be applied"
+
+
+def constrained_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the schema as providers take it, or None where that would allow too little.
+
+    It closes objects, and keeps what it can't express as a description. What it allows beyond the
+    schema, the check finds.
+    """
+    from anthropic import transform_schema  # noqa: PLC0415 -- see services.models.gateway.load_sdk
+
+    try:
+        if _loses_by_closing(schema):
+            return None
+        return transform_schema(_with_single_types(schema))
+    except (AssertionError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def _loses_by_closing(schema: Any) -> bool:  # noqa: ANN401 -- any JSON
+    """Return whether an object would lose properties that the schema doesn't name."""
+    if not isinstance(schema, dict):
+        return False
+    extra = schema.get("additionalProperties")
+    may_be_object = schema.get("type") == "object" or "object" in _listed(schema.get("type"))
+    if "patternProperties" in schema or "allOf" in schema or isinstance(extra, dict):
+        return True
+    if may_be_object and not schema.get("properties"):
+        return True
+    return any(map(_loses_by_closing, _parts(schema)))
+
+
+def _with_single_types(schema: Any) -> Any:  # noqa: ANN401 -- any JSON
+    """Return the schema with alternatives in place of lists of types."""
+    if not isinstance(schema, dict):
+        return schema
+    types = _listed(schema.get("type"))
+    if types:
+        return {"anyOf": [_with_single_types({**schema, "type": kind}) for kind in types]}
+    changed = dict(schema)
+    for keyword in _NAMED:
+        if isinstance(schema.get(keyword), dict):
+            changed[keyword] = {
+                name: _with_single_types(part) for name, part in schema[keyword].items()
+            }
+    for keyword in _LISTED:
+        if isinstance(schema.get(keyword), list):
+            changed[keyword] = [_with_single_types(part) for part in schema[keyword]]
+    if isinstance(schema.get("items"), dict):
+        changed["items"] = _with_single_types(schema["items"])
+    return changed
+
+
+_NAMED: Final = ("properties", "$defs")
+_LISTED: Final = ("anyOf", "oneOf")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _parts(schema: Mapping[str, Any]) -> list[Any]:
+    named = [schema[keyword] for keyword in _NAMED if isinstance(schema.get(keyword), dict)]
+    parts = [part for parts in named for part in parts.values()]
+    for keyword in _LISTED:
+        parts += _listed(schema.get(keyword))
+    return [*parts, schema.get("items")]
