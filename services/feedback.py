@@ -4,10 +4,9 @@ What a user wrote is content: reading it is recorded in the audit log, for each 
 """
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import select as select_columns
-from sqlmodel import col
+from sqlmodel import col, select
 
 from schema.actors import Actor
 from schema.audit import AuditAction, ResourceType
@@ -31,8 +30,8 @@ from services.resources import Unreachable, why_unreachable
 # Model and prompt are kept with it: reports filter by them.
 _GIVE: Final = """
 INSERT INTO feedback
-    (id, message_id, chat_id, user_id, rating, reason, text, model, prompt_version)
-SELECT $3, messages.id, messages.chat_id, messages.user_id, $4, $5, $6, coalesce(
+    (id, message_id, chat_id, turn_id, user_id, rating, reason, text, model, prompt_version)
+SELECT $3, messages.id, messages.chat_id, turns.id, messages.user_id, $4, $5, $6, coalesce(
         (SELECT model FROM steps WHERE turn_id = turns.id ORDER BY step DESC LIMIT 1), turns.model
     ), turns.prompt ->> 'version'
 FROM messages JOIN turns ON turns.id = messages.turn_id
@@ -45,10 +44,8 @@ _WITHDRAW: Final = "DELETE FROM feedback WHERE message_id = $1 AND user_id = $2"
 _IS_OWN: Final = "SELECT true FROM messages WHERE id = $1 AND user_id = $2"
 
 _NEWEST_FIRST: Final = Order("-createdAt", (col(FeedbackRow.id),), descending=True)
-_FEEDBACK: Final[Listing[Any]] = Listing(
-    select_columns(FeedbackRow, col(MessageRow.turn_id)).join(  # type: ignore[arg-type]  # of columns
-        MessageRow, col(MessageRow.id) == col(FeedbackRow.message_id)
-    ),
+_FEEDBACK: Final = Listing(
+    select(FeedbackRow),
     {
         **equals(
             *(col(FeedbackRow.rating), col(FeedbackRow.model)),

@@ -94,6 +94,7 @@ class FeedbackRow(SQLModel, table=True):
     id: UUID = Field(primary_key=True)
     message_id: UUID = Field(foreign_key="messages.id")
     chat_id: UUID = Field(foreign_key="chats.id")
+    turn_id: UUID
     user_id: UUID = Field(foreign_key="users.id")
     rating: str
     reason: str | None = None

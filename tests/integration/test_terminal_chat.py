@@ -235,8 +235,9 @@ async def test_the_prompt_serves_commands_and_messages_until_the_input_ends(
     assert output.out == "one\ntwo\nthree\n"
     assert [sent.chat_id for sent in script.sent] == ["c-2", "c-1", script.chats[0]["id"]]
     lines = output.err.splitlines()
-    assert lines[:3] == ["Trains · /help lists the commands", "  1  Trains", "  2  Rivers"]
-    assert lines[lines.index("> How deep?") + 1] == "Deep."
+    said = ["> How deep?", "Deep."]
+    assert lines[:5] == ["Trains · /help lists the commands", *said, "  1  Trains", "  2  Rivers"]
+    assert lines[lines.index("Rivers") + 1 :][:2] == said
     assert "Unknown command /nowhere; /help lists them." in lines
     assert any(line.startswith("/open N ") for line in lines)
 

@@ -33,6 +33,10 @@ ADMIN_EMAIL: Final = "admin@load.example"
 _BEGUN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _SEED: Final = 7
 _TURNS_OF_A_CHAT: Final = 5
+_TURNS_OF_A_LONG_CHAT: Final = 30
+_LONG_CHATS: Final = 32
+_TURNS_BETWEEN_CALLS: Final = 4
+_INPUT: Final = '{"expression": "6 * 7"}'
 _PASSAGES_OF_A_DOCUMENT: Final = 20
 _CLUSTERS: Final = 500
 _SYLLABLES: Final = ("ba", "ce", "di", "fo", "gu", "ha", "ki", "lo", "me", "nu", "pa", "ri", "so")
@@ -128,12 +132,15 @@ def credentials(of: Population) -> Iterator[Record]:
 
 @dataclass(slots=True)
 class Conversations:
-    """Chats with their turns, messages and charges, a batch at a time."""
+    """Chats with their turns and all that belongs to these, a batch at a time."""
 
     chats: list[Record] = field(default_factory=list)
     turns: list[Record] = field(default_factory=list)
     messages: list[Record] = field(default_factory=list)
+    steps: list[Record] = field(default_factory=list)
+    calls: list[Record] = field(default_factory=list)
     charges: list[Record] = field(default_factory=list)
+    feedback: list[Record] = field(default_factory=list)
 
 
 def conversations(of: Population) -> Iterator[Conversations]:
@@ -150,16 +157,24 @@ def conversations(of: Population) -> Iterator[Conversations]:
 def _converse(of: Population, number: int, batch: Conversations) -> None:
     chat, owner, moment = of.new_id(), of.owner(number), of.moment_of(number)
     cost, leaf = Decimal("0.0005"), None
-    for _ in range(_TURNS_OF_A_CHAT):
+    for place in range(_TURNS_OF_A_LONG_CHAT if number < _LONG_CHATS else _TURNS_OF_A_CHAT):
         turn, question, answer = of.new_id(), of.new_id(), of.new_id()
         batch.turns.append(
             (turn, chat, owner, question, answer, "completed", False, _MODEL, 100, 50, cost, moment)
         )
         batch.messages.append((question, chat, owner, turn, leaf, "user", of.text(12), moment))
-        batch.messages.append(
-            (answer, chat, owner, turn, question, "assistant", of.text(40), moment)
-        )
+        text = of.text(40)
+        batch.messages.append((answer, chat, owner, turn, question, "assistant", text, moment))
         leaf = answer
+        batch.steps.append(
+            (turn, 1, owner, 1, "r", "a", 1, _MODEL, "completed", text, "end_turn", moment, moment)
+        )
+        if place % _TURNS_BETWEEN_CALLS == 0:
+            batch.calls.append(
+                (turn, 1, "call", owner, 0, "calculator", _INPUT, "completed", of.text(100), moment)
+            )
+            rating = ("up", "down")[number % 2]
+            batch.feedback.append((of.new_id(), answer, chat, turn, owner, rating, _MODEL, moment))
         batch.charges.append(
             (
                 of.new_id(),
@@ -258,6 +273,10 @@ _COLUMNS: Final = {
     "turns": "id chat_id user_id user_message_id assistant_message_id status active model "
     "input_tokens output_tokens cost_usd created_at",
     "messages": "id chat_id user_id turn_id parent_id role content created_at",
+    "steps": "turn_id step user_id attempt run_id activity_id activity_attempt model status text "
+    "stop_reason created_at updated_at",
+    "tool_calls": "turn_id step tool_call_id user_id position name input status output created_at",
+    "feedback": "id message_id chat_id turn_id user_id rating model created_at",
     "ledger": "id user_id turn_id step attempt kind model status estimated input_tokens "
     "output_tokens cost_usd created_at",
     "memories": "id user_id kind content importance embedding embedder created_at updated_at",
@@ -286,7 +305,10 @@ async def populate(url: str, size: Size) -> None:
             await _copy(connection, "chats", talk.chats)
             await _copy(connection, "turns", talk.turns)
             await _copy(connection, "messages", talk.messages)
+            await _copy(connection, "steps", talk.steps)
+            await _copy(connection, "tool_calls", talk.calls)
             await _copy(connection, "ledger", talk.charges)
+            await _copy(connection, "feedback", talk.feedback)
         await _copy(connection, "memories", list(memories(of)))
         for library in libraries(of):
             await _copy(connection, "documents", library.documents)

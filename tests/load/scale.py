@@ -32,7 +32,14 @@ _LEFT_OUT: Final = (
     *("/mcp-servers/{name}", "/workflow-tools/{name}", "/prompts/{prompt_id}", "/{key_id}"),
 )
 FURTHER: Final = (
-    "/chats?search=bace",
+    "/chats?q=bace",
+    "/chats?q=nowhere+%E6%9D%B1%E4%BA%AC",
+    "/chats?pinned=true&tag=work",
+    "/chats/{chat_id}/messages?limit=50",
+    "/chats/{chat_id}/messages?limit=50&sort=-createdAt&siblings=true",
+    "/chats/{chat_id}/turns?limit=50",
+    "/turns?status=running&status=awaiting_approval",
+    "/admin/feedback?rating=down&limit=50",
     "/chats?sort=title",
     "/chats?sort=-updatedAt&limit=100",
     "/memories?sort=-importance",
@@ -125,7 +132,8 @@ def documented_reads() -> list[str]:
 
 
 THINGS_OF_USER: Final = {
-    "chat_id": "SELECT id FROM chats WHERE user_id = $1 LIMIT 1",
+    "chat_id": "SELECT id FROM chats WHERE user_id = $1 ORDER BY id LIMIT 1",
+    "message_id": "SELECT id FROM messages WHERE user_id = $1 AND role = 'assistant' LIMIT 1",
     "turn_id": "SELECT id FROM turns WHERE user_id = $1 LIMIT 1",
     "memory_id": "SELECT id FROM memories WHERE user_id = $1 LIMIT 1",
     "document_id": "SELECT id FROM documents WHERE published_version = 1 LIMIT 1",

@@ -29,7 +29,12 @@ from workers.composition.foundation import Foundation, open_foundation
 
 # Left out are people and documents: what administrators look for inside of names and titles is
 # matched behind the policies, where no index helps, and these tables are small.
-LARGE: Final = frozenset({"chats", "turns", "messages", "ledger", "memories", "passages"})
+LARGE: Final = frozenset(
+    {
+        *("chats", "turns", "messages", "steps", "tool_calls", "ledger", "feedback"),
+        *("memories", "passages"),
+    }
+)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from everturn_client.streams import ConnectionState
 from workers.terminal_chat.answering import Answering, Ask, TurnOutcome
 from workers.terminal_chat.approvals import ApprovalPrompt
 from workers.terminal_chat.credentials import TerminalError
-from workers.terminal_chat.screen import shortened
+from workers.terminal_chat.screen import message_lines, shortened
 from workers.terminal_chat.session import INTERRUPTED, Session, sentence_of
 from workers.terminal_chat.sign_in import SignIn
 
@@ -128,6 +128,8 @@ class Conversation:
         """Serve the prompt until the person leaves; return the exit code."""
         title = (self._chat.title if self._chat else None) or "New chat"
         self._screen.line(f"{title} · /help lists the commands", style="dim")
+        if self._chat is not None:
+            self._show_latest(self._chat.id)
         while True:
             try:
                 ahead = self._typed_ahead
@@ -230,8 +232,8 @@ class Conversation:
     def _show_latest(self, chat_id: str) -> None:
         newest = self._client.messages.list(chat_id, sort="-createdAt", limit=_RECALLED_MESSAGES)
         for message in reversed(self._call(lambda: newest.first(_RECALLED_MESSAGES))):
-            mark = "> " if message.role == "user" else ""
-            self._screen.line(f"{mark}{message.content}", style="dim")
+            for line in message_lines(message):
+                self._screen.line(line, style="dim")
 
     def _rename_chat(self, title: str) -> None:
         if self._chat is None or not title:

@@ -12,7 +12,15 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.text import Text
 
-from everturn_client import ToolCallEvent, TurnState
+from everturn_client import (
+    AttachmentPart,
+    Message,
+    TextPart,
+    ThinkingPart,
+    ToolCallEvent,
+    ToolCallPart,
+    TurnState,
+)
 
 RESTART_MARK = "↻ restarted"
 THOUGHT_MARK = "✻"
@@ -163,7 +171,34 @@ def shortened(text: str, *, limit: int = _SHORT) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def tool_line(call: ToolCallEvent) -> str:
+def message_lines(message: Message) -> Iterator[str]:
+    """Yield an earlier message: its texts and tool calls, its sources, and why it ended early."""
+    if message.parts is None:
+        yield f"{_mark_of(message)}{message.content}"
+    for part in message.parts or ():
+        match part:
+            case TextPart():
+                yield f"{_mark_of(message)}{part.text}"
+            case ThinkingPart():
+                yield f"✻ {shortened(part.text)}"
+            case ToolCallPart():
+                yield tool_line(part)
+            case AttachmentPart():
+                yield f"{_mark_of(message)}[{part.name}]"
+            case _:
+                pass
+    titles = dict.fromkeys(cited.title for cited in message.citations if cited.title)
+    if titles:
+        yield f"Sources: {', '.join(map(shortened, titles))}"
+    if message.error is not None:
+        yield f"✗ {message.error.message} ({message.error.code})"
+
+
+def _mark_of(message: Message) -> str:
+    return "> " if message.role == "user" else ""
+
+
+def tool_line(call: ToolCallEvent | ToolCallPart) -> str:
     """Return a tool call as its name, input, status and output."""
     called_with = _value(call.input)
     if call.input is None and call.input_bytes is not None:

@@ -20,6 +20,7 @@ CREATE TABLE feedback (
     id uuid PRIMARY KEY,
     message_id uuid NOT NULL UNIQUE,
     chat_id uuid NOT NULL,
+    turn_id uuid NOT NULL,
     user_id uuid NOT NULL,
     rating text NOT NULL CHECK (rating IN ('up', 'down')),
     reason text,
