@@ -40,6 +40,7 @@ FURTHER: Final = (
     "/chats/{chat_id}/turns?limit=50",
     "/turns?status=running&status=awaiting_approval",
     "/admin/feedback?rating=down&limit=50",
+    "/admin/feedback?model=claude-haiku-5-5",
     "/chats?sort=title",
     "/chats?sort=-updatedAt&limit=100",
     "/memories?sort=-importance",

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from everturn_client import admin_models as models
+from everturn_client.admin_content import AdminKnowledge, AdminTurns, within
 from everturn_client.admin_tools import AdminTools, McpServers, WorkflowTools
 from everturn_client.calls import (
     Call,
@@ -21,9 +22,8 @@ from everturn_client.calls import (
     listing,
     post,
 )
-from everturn_client.chat_models import Turn
 from everturn_client.endpoints import Endpoint, Group, Listing, RunnerT
-from everturn_client.models import Document, Entitlements, UsageRow
+from everturn_client.models import Entitlements, UsageRow
 
 
 class AdminUsers(Group[RunnerT]):
@@ -218,73 +218,6 @@ class Prompts(Group[RunnerT]):
         return post(models.PromptDetail, *where)
 
 
-class AdminTurns(Group[RunnerT]):
-    """Turns of all users."""
-
-    @Listing
-    def list(
-        self,
-        *,
-        user_id: str | None = None,
-        chat_id: str | None = None,
-        status: str | None = None,
-        model: str | None = None,
-        error_code: str | None = None,
-        since: datetime | str | None = None,
-        until: datetime | str | None = None,
-        limit: int | None = None,
-    ) -> Call[models.OwnedTurn]:
-        """List turns, the newest first, `limit` on a page."""
-        query = filters(
-            user_id=user_id,
-            chat_id=chat_id,
-            status=status,
-            model=model,
-            error_code=error_code,
-            limit=limit,
-            **_range(since, until),
-        )
-        return listing(models.OwnedTurn, "admin", "turns", query=query)
-
-    @Endpoint
-    def get(self, turn_id: str) -> Call[models.InspectedTurn]:
-        """Return all that is known of a turn; this is audited."""
-        return get(models.InspectedTurn, "admin", "turns", turn_id)
-
-    @Endpoint
-    def cancel(self, turn_id: str) -> Call[Turn]:
-        """Cancel a turn."""
-        return post(Turn, "admin", "turns", turn_id, "cancel")
-
-    @Endpoint
-    def rerun(self, turn_id: str, *, idempotency_key: str | None = None) -> Call[Turn]:
-        """Answer the message of a chat's latest turn again."""
-        return creation(Turn, "admin", "turns", turn_id, "rerun", body=None, key=idempotency_key)
-
-
-class AdminKnowledge(Group[RunnerT]):
-    """Documents of all users."""
-
-    @Listing
-    def list(
-        self,
-        *,
-        status: str | None = None,
-        user_id: str | None = None,
-        search: str | None = None,
-        sort: str | None = None,
-        limit: int | None = None,
-    ) -> Call[models.OwnedDocument]:
-        """List documents, the newest first, `limit` on a page."""
-        query = filters(status=status, user_id=user_id, search=search, sort=sort, limit=limit)
-        return listing(models.OwnedDocument, "admin", "knowledge", query=query)
-
-    @Endpoint
-    def unpublish(self, document_id: str) -> Call[Document]:
-        """Unpublish a document of any user."""
-        return post(Document, "admin", "knowledge", document_id, "unpublish")
-
-
 class Admin(Group[RunnerT]):
     """Everything under `/admin`."""
 
@@ -344,7 +277,7 @@ class Admin(Group[RunnerT]):
     ) -> Call[models.Alert]:
         """List alerts, the newest first, `limit` on a page."""
         query = filters(kind=kind, severity=severity, user_id=user_id, limit=limit)
-        return listing(models.Alert, "admin", "alerts", query=query | _range(since, until))
+        return listing(models.Alert, "admin", "alerts", query=query | within(since, until))
 
     @Listing
     def audit(  # noqa: PLR0913 -- one for each filter
@@ -370,7 +303,26 @@ class Admin(Group[RunnerT]):
             request_id=request_id,
             limit=limit,
         )
-        return listing(models.AuditEntry, "admin", "audit", query=query | _range(since, until))
+        return listing(models.AuditEntry, "admin", "audit", query=query | within(since, until))
+
+    @Listing
+    def feedback(
+        self,
+        *,
+        rating: str | None = None,
+        model: str | None = None,
+        prompt_version: str | None = None,
+        user_id: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Call[models.GivenFeedback]:
+        """List feedback on answers, the newest first, `limit` on a page."""
+        query = filters(
+            rating=rating, model=model, prompt_version=prompt_version, user_id=user_id, limit=limit
+        )
+        query |= within(since, until)
+        return listing(models.GivenFeedback, "admin", "feedback", query=query)
 
     @Listing
     def usage(
@@ -385,9 +337,4 @@ class Admin(Group[RunnerT]):
     ) -> Call[UsageRow]:
         """Total the usage by `user`, `model` or `day`, by default of the last 30 days."""
         query = filters(group_by=group_by, user_id=user_id, model=model, limit=limit)
-        return listing(UsageRow, "admin", "usage", query=query | _range(since, until))
-
-
-def _range(since: datetime | str | None, until: datetime | str | None) -> dict[str, Any]:
-    """Return the parameters of a range of time; `from` can't be an argument's name."""
-    return filters(**{"from": since, "to": until})
+        return listing(UsageRow, "admin", "usage", query=query | within(since, until))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from everturn_client.chat_models import Message, Turn
+from everturn_client.chat_models import Feedback, Message, Turn
 from everturn_client.models import (
     BudgetUse,
     Document,
@@ -236,6 +236,18 @@ class AuditEntry(Resource):
     address: str | None = None
     details: dict[str, JsonValue]
     created_at: datetime
+
+
+class GivenFeedback(Feedback):
+    """Feedback on an answer, with the model and the version of the base prompt that gave it."""
+
+    id: str
+    user_id: str
+    chat_id: str
+    turn_id: str
+    message_id: str
+    model: str
+    prompt_version: str | None = None
 
 
 class Prompt(Resource):

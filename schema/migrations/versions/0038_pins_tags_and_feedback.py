@@ -34,6 +34,9 @@ CREATE TABLE feedback (
         FOREIGN KEY (chat_id, user_id) REFERENCES chats (id, user_id) ON DELETE CASCADE
 );
 CREATE INDEX feedback_user_id_idx ON feedback (user_id, id DESC);
+CREATE INDEX feedback_rating_idx ON feedback (rating, id DESC);
+CREATE INDEX feedback_model_idx ON feedback (model, id DESC);
+CREATE INDEX feedback_prompt_version_idx ON feedback (prompt_version, id DESC);
 """
 
 _TAKEN_BACK = """
