@@ -19,7 +19,7 @@ CHAT = {
 }
 OUTLINE = {
     *("id", "chatId", "turnId", "parentId", "role", "content", "status", "createdAt"),
-    *("metadata", "structured", "citations", "error", "model", "usage", "costUsd"),
+    *("metadata", "structured", "joinedStep", "citations", "error", "model", "usage", "costUsd"),
     *("stopReason", "startedAt", "finishedAt"),
 }
 MESSAGE = {*OUTLINE, "parts", "feedback"}
