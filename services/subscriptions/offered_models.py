@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import cached_property
 from typing import Final
 
 from schema.actors import Actor
@@ -65,18 +66,23 @@ class OfferedModels:
         preferred = (account.preferred_model, self._default_model)
         chosen = choose_model(account.entitlements, None, models=self._models, preferred=preferred)
         return [
-            self._offered(model, is_default=model == chosen)
-            for model in self._models
-            if allows_model(account.entitlements, model)
+            model.model_copy(update={"is_default": model.id == chosen})
+            for model in self._known
+            if allows_model(account.entitlements, model.id)
         ]
 
-    def _offered(self, model: str, *, is_default: bool) -> OfferedModel:
+    @cached_property
+    def _known(self) -> list[OfferedModel]:
+        """All models: to look one up in the price data takes as long as a read."""
+        return [self._described(model) for model in self._models]
+
+    def _described(self, model: str) -> OfferedModel:
         provider, name = provider_and_name(model)
         return OfferedModel(
             id=model,
             name=name,
             provider=provider,
-            is_default=is_default,
+            is_default=False,
             context_window=self._windows.known(model),
             max_output_tokens=self._max_output_tokens,
             prices=prices_of(self._pricing, model),
