@@ -126,9 +126,9 @@ def _problem_of_length(
 def _problem_of_thinking(options: TurnOptions, abilities: Abilities) -> InvalidField | None:
     thinking = options.thinking
     if thinking == "off" and abilities.always_thinks:
-        return InvalidField("body.thinking", "This model always thinks.")
+        return InvalidField("body.thinking", "Thinking can't be turned off for this model.")
     if thinks(options) and abilities.thinking is ThinkingForm.NONE:
-        return InvalidField("body.thinking", "This model can't think.")
+        return InvalidField("body.thinking", "This model doesn't support thinking.")
     if not isinstance(thinking, ThinkingBudget):
         return None
     path = "body.thinking.budgetTokens"
@@ -150,14 +150,15 @@ def _problem_of_sampling(options: TurnOptions, abilities: Abilities) -> InvalidF
     if not paths:
         return None
     if abilities.sampling is Sampling.NONE:
-        return InvalidField(paths[0], "This model doesn't take it.")
+        name = paths[0].removeprefix("body.")
+        return InvalidField(paths[0], f"This model doesn't support `{name}`.")
     if thinks(options):
         for path in paths:
             if path != "body.topP" or (options.top_p or 1) < LEAST_TOP_P_WITH_THINKING:
                 return InvalidField(path, "Can't be combined with thinking.")
     both = options.temperature is not None and options.top_p is not None
     if abilities.sampling is Sampling.ONE and both:
-        return InvalidField("body.topP", "This model takes `temperature` or `topP`, not both.")
+        return InvalidField("body.topP", "This model supports `temperature` or `topP`, not both.")
     return None
 
 

@@ -2,7 +2,7 @@
 
 The provider constrains an answer where it takes the schema, and the model is asked in words where
 it doesn't. Either way the answer is text, and checked by the whole schema
-(docs/decisions/0067-answers-as-values.md).
+(docs/decisions/0073-answers-as-values.md).
 """
 
 import asyncio

@@ -1,7 +1,9 @@
 """Small values that fit a JSON schema, as far as a demo needs them."""
 
+import re
 from typing import Any
 
+_TOLD = re.compile(r"\b(minimum|maximum|minLength|maxLength|minItems): (\d{1,6})\b")
 _DEEPEST = 20
 _FORMATS = {
     "date": "2026-01-31",
@@ -25,6 +27,9 @@ class _Examples:
     def of(self, part: Any, depth: int = 0) -> Any:  # noqa: ANN401 -- any JSON
         if not isinstance(part, dict) or depth > _DEEPEST:
             return None
+        # What a provider's schemas can't express is told in the description.
+        told = _TOLD.findall(str(part.get("description", "")))
+        part = {**{name: int(number) for name, number in told}, **part}
         if isinstance(reference := part.get("$ref"), str):
             return self.of(self._part_at(reference), depth + 1)
         for keyword in ("const", "default"):
