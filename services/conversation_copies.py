@@ -107,8 +107,9 @@ FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::timestamptz[])
      AS turn (id, question, answer, said_at)
 """
 _IMPORT_MESSAGES: Final = """
-INSERT INTO messages (chat_id, user_id, id, turn_id, parent_id, role, content, tokens, created_at)
-SELECT $1, $2, * FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
+INSERT INTO messages (chat_id, user_id, work_tokens, brief_tokens,
+                      id, turn_id, parent_id, role, content, tokens, created_at)
+SELECT $1, $2, 0, 0, * FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
                              $8::integer[], $9::timestamptz[])
 """
 

@@ -49,6 +49,9 @@ _MOST_SKIPPED: Final = 200
 """Messages of other branches that are listed with a turn; if there are more, its branch is followed
 again for each call."""
 
+_MOST_TOOLS: Final = 3
+"""Tools have at most a third of a prompt."""
+
 _CUT: Final = NoticeEvent(
     code="conversation_cut",
     message="The conversation is long: its oldest part was left out, and is not summarised yet.",
@@ -202,7 +205,8 @@ class ContextService:
         offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
         if facts.asked_tools is not None:
             offered = tuple(tool for tool in offered if tool.name in facts.asked_tools)
-        fitting = _fitting(offered, budget_tokens=left // 2)
+        # The same for most messages: the provider's cache begins with the tools.
+        fitting = _fitting(offered, budget_tokens=min(left // 2, self._most(facts) // _MOST_TOOLS))
         layers = PromptLayers(
             version=base.version,
             system=system,
