@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.contexts import PromptLayers
+from schema.ids import MessageId, TurnId
 from services.prompts.conversation import (
     CACHE_MARK,
     EarlierCall,
     EarlierStep,
+    JoinedMessage,
     PromptMaterial,
     SaidMessage,
     conversation,
@@ -138,6 +140,36 @@ def test_history_steps_and_results_follow_each_other() -> None:
         },
         {"role": "assistant", "content": [use("c3")]},
         {"role": "user", "content": [marked(result("c3", "3", is_error=False))]},
+    ]
+
+
+def joined(number: int, content: str) -> JoinedMessage:
+    said = message("user", content)
+    return JoinedMessage(number, said, MessageId(TURNS[0]), TurnId(TURNS[0]))
+
+
+def test_what_joined_the_turn_stands_before_its_step_behind_the_results_of_tools() -> None:
+    material = PromptMaterial(
+        [message("user", "q1")],
+        [step(1, [use("c1")]), step(2, [use("c2")])],
+        [call(1, "c1", "completed", "2"), call(2, "c2", "completed", "3")],
+        [joined(1, "at once"), joined(2, "then"), joined(3, "last"), joined(3, "and")],
+    )
+
+    assert conversation(material) == [
+        {"role": "user", "content": [text("q1"), text("at once")]},
+        {"role": "assistant", "content": [use("c1")]},
+        {
+            "role": "user",
+            "content": [marked(result("c1", "2", is_error=False)), text("then")],
+        },
+        {"role": "assistant", "content": [use("c2")]},
+        {
+            "role": "user",
+            "content": [
+                *(marked(result("c2", "3", is_error=False)), text("last"), text("and")),
+            ],
+        },
     ]
 
 

@@ -1,18 +1,22 @@
 """What is cut from a prompt that is too long for its model, and what never is."""
 
 from typing import Any, Final
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schema.ids import MessageId, TurnId
 from services.prompts.conversation import (
     EarlierCall,
     EarlierStep,
+    JoinedMessage,
     PromptMaterial,
     SaidMessage,
 )
 from services.prompts.fitting import fitted, shortened, tokens_in
 from services.prompts.tokens import tokens_of
+from services.turns.steering import PromptLimits
 
 WORDS: Final = "harbour lights and ferries "
 NEWEST: Final = SaidMessage("user", "And now?", 10)
@@ -49,6 +53,27 @@ def test_what_fits_is_left_as_it_is() -> None:
     material = material_of(3, (result(1, 10),))
 
     assert fitted(material, limit_tokens=tokens_in(material)) is material
+
+
+def test_what_joined_the_turn_counts_and_is_never_cut() -> None:
+    ids = (MessageId(UUID(int=1)), TurnId(UUID(int=2)))
+    joined = [JoinedMessage(2, SaidMessage("user", "More.", 400), *ids)]
+    material = material_of(3)._replace(joined=joined)
+
+    assert tokens_in(material) == tokens_in(material_of(3)) + 400
+    less = fitted(material, limit_tokens=10)
+    assert (less.messages, less.joined) == ([NEWEST], joined)
+
+
+def test_a_message_joins_only_what_has_room_for_it() -> None:
+    ids = (MessageId(UUID(int=1)), TurnId(UUID(int=2)))
+    joined = [JoinedMessage(2, SaidMessage("user", "More.", 400), *ids)]
+    material = material_of(3, (result(1, 100),))._replace(joined=joined)
+
+    # Earlier messages and results of tools can be cut, layers and questions can't.
+    assert PromptLimits(window_tokens=520, budget_tokens=460).hold(material)
+    assert not PromptLimits(window_tokens=470, budget_tokens=460).hold(material)
+    assert not PromptLimits(window_tokens=520, budget_tokens=459).hold(material)
 
 
 def test_the_oldest_turns_go_first_and_what_is_left_begins_with_a_question() -> None:
