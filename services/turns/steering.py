@@ -92,9 +92,8 @@ class PromptLimits(NamedTuple):
 
     def hold(self, material: PromptMaterial) -> bool:
         """Whether all fits that can't be left out."""
-        asked = [*material.messages[-1:], *(message.said for message in material.joined)]
-        without_steps = material._replace(messages=asked, steps=(), calls=())
-        if tokens_in(without_steps) > self.budget_tokens:
+        asked = material._replace(messages=material.messages[-1:], steps=(), calls=())
+        if tokens_in(asked) > self.budget_tokens:
             return False
         return tokens_in(fitted(material, limit_tokens=self.window_tokens)) <= self.window_tokens
 
