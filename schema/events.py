@@ -55,7 +55,7 @@ class EventData(WireModel):
 class TurnEvent(EventData):
     """The turn and its state; the first event of a stream.
 
-    `steers` is the turn that its message was sent to join.
+    `steers` is the turn that its message waits to join.
     """
 
     event_name = EventName.TURN

@@ -277,7 +277,7 @@ def turn_event(turn: TurnRow) -> TurnEvent:
         chat_id=ChatId(turn.chat_id),
         status=TurnStatus(turn.status),
         user_message_id=MessageId(turn.user_message_id),
-        steers=None if turn.steers is None else TurnId(turn.steers),
+        steers=TurnId(turn.steers) if turn.steers and turn.status == TurnStatus.QUEUED else None,
     )
 
 

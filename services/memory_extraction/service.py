@@ -33,7 +33,8 @@ _MAX_KNOWN: Final = 20
 
 _MAX_QUERY_CHARS: Final = 2_000
 
-# Regenerating an answer repeats a question that was read with the first one.
+# Regenerating an answer repeats a question that was read with the first one. What joined the turn
+# was said with its question.
 _READ: Final = """
 SELECT turns.status, users.status = 'active' AS is_active,
        coalesce(preferences.extract_memories AND preferences.use_memories, true) AS is_wanted,
@@ -41,7 +42,9 @@ SELECT turns.status, users.status = 'active' AS is_active,
        coalesce((SELECT status = 'completed' FROM turns AS earlier
                  WHERE earlier.id = turns.regenerates), false) AS was_read,
        EXISTS (SELECT FROM ledger WHERE turn_id = $1 AND kind = 'extraction') AS was_tried,
-       question.content AS question,
+       question.content || coalesce((
+           SELECT string_agg(E'\n\n' || content, '' ORDER BY id) FROM messages AS joined
+           WHERE joined.turn_id = $1 AND joined_step > 0), '') AS question,
        (SELECT content FROM messages
         WHERE messages.id = question.parent_id AND role = 'assistant') AS replies_to
 FROM turns JOIN users ON users.id = turns.user_id

@@ -28,7 +28,7 @@ from tests.running_everturn.waiting import eventually
 
 PEOPLE: Final = 3
 STEPS: Final = 10
-KILLED: Final = ("worker-turns", "api", "worker-turns")
+KILLED: Final = ("worker-turns", "valkey", "api", "postgres", "worker-tools", "temporal")
 SEED: Final = 65
 MOMENTS: Final = ("turn", "step", "tool_call", "usage", "delta", "done")
 """The events of a turn at which people say more."""
@@ -276,7 +276,7 @@ async def test_branches_are_whole_whatever_is_killed(everturn: ScriptedStack) ->
 
         async def kill() -> None:
             for number, name in enumerate(KILLED, start=1):
-                due = number * 8
+                due = number * 4
                 await eventually(steps, lambda done: done >= due, within_s=100)  # noqa: B023 -- awaited in this round
                 everturn.stack.kill(name)
                 await everturn.stack.wait_ready(name)
