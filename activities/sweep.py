@@ -13,10 +13,11 @@ from activities import names
 from activities.turn_workflows import TurnWorkflows, workflow_status
 from schema.ids import TurnId, ingestion_workflow_id, turn_workflow_id
 from schema.ingestion import DocumentVersionReference, StrandedIngestions
-from schema.sweeps import ErasureOutcome, SweepPart
+from schema.sweeps import ErasureOutcome, FileSweepOutcome, SweepPart
 from schema.tool_callbacks import DeliveryOutcome
 from schema.turns import DecidedToolCallReference, StrandedTurns, TurnReference
 from services.erasure import Erasure
+from services.files.service import FileService
 from services.knowledge.ingestion import StrandedIngestionSearch
 from services.shielding import each_alone
 from services.turns.approvals import ToolApprovals
@@ -53,6 +54,7 @@ class SweepActivities:
         erasure: Erasure,
         approvals: ToolApprovals,
         callbacks: CallbackDelivery,
+        files: FileService,
     ) -> None:
         self._client = client
         self._workflows = TurnWorkflows(client)
@@ -61,6 +63,7 @@ class SweepActivities:
         self._erasure = erasure
         self._approvals = approvals
         self._callbacks = callbacks
+        self._files = files
         self._checked: TurnId | None = None
 
     async def parts_due(self) -> tuple[SweepPart, ...]:
@@ -74,6 +77,7 @@ class SweepActivities:
             SweepPart.ERASURES: self._is_erasure_pending,
             SweepPart.ANSWERS: self._is_answer_awaited,
             SweepPart.DECISIONS: self._is_decision_awaited,
+            SweepPart.FILES: self._files.is_any_due,
         }
         due: list[SweepPart] = []
         failure: Exception | None = None
@@ -164,6 +168,15 @@ class SweepActivities:
 
         undelivered = await self._approvals.undelivered(older_than=_DECISION_SETTLED)
         return DeliveryOutcome(delivered=sum(await each_alone(undelivered, signal)))
+
+    @activity.defn(name=names.SWEEP_FILES)
+    async def sweep_files(self) -> FileSweepOutcome:
+        """Delete files that no message has named in time, and objects that no file has.
+
+        Idempotency: an object stays listed until its deletion is stored; deleting it again is
+        harmless.
+        """
+        return FileSweepOutcome(deleted=await self._files.sweep())
 
     async def _cancel(self, turn_id: TurnId) -> None:
         activity.heartbeat()

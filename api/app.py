@@ -10,6 +10,7 @@ from api.access import RATE_LIMITED_DOCS, RateLimitHeadersMiddleware, limited
 from api.docs_pages import add_docs_pages
 from api.document_bodies import body_limit, takes_document
 from api.errors import install_error_handlers
+from api.file_bodies import takes_file
 from api.metrics import ApiMetrics, MetricsMiddleware
 from api.middleware import BodyLimitMiddleware, HeadMiddleware, RequestIdMiddleware
 from api.openapi import complete_document
@@ -18,6 +19,7 @@ from api.request_log import RequestLogMiddleware
 from api.routes import (
     auth,
     chats,
+    files,
     health,
     knowledge,
     memories,
@@ -60,6 +62,7 @@ _SIGNED_IN: Final = (
     chats,
     messages,
     models,
+    files,
     turns,
     memories,
     knowledge,
@@ -85,6 +88,8 @@ def create_app(
     def limit_of(scope: Scope) -> int:
         if takes_document(scope, prefix=API_PREFIX):
             return body_limit(services.knowledge.max_document_bytes)
+        if takes_file(scope, prefix=API_PREFIX):
+            return body_limit(services.files.max_bytes)
         return max_body_bytes
 
     # Serves the scripts of the documentation: FastAPI's pages load theirs from the internet.

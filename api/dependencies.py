@@ -18,6 +18,7 @@ from api.service_groups import (
 from api.temporal_gateway import TemporalGateway
 from services.chats import ChatService
 from services.feedback import FeedbackService
+from services.files.service import FileService
 from services.messages import MessageService
 from services.prompts.service import PromptService
 
@@ -48,6 +49,7 @@ Chats = Annotated[ChatService, _part(lambda services: services.chats)]
 Messages = Annotated[MessageService, _part(lambda services: services.messages)]
 FeedbackOnAnswers = Annotated[FeedbackService, _part(lambda services: services.feedback)]
 Turns = Annotated[TurnServices, _part(lambda services: services.turns)]
+Files = Annotated[FileService, _part(lambda services: services.files)]
 Memories = Annotated[MemoryServices, _part(lambda services: services.memories)]
 Knowledge = Annotated[KnowledgeServices, _part(lambda services: services.knowledge)]
 Tools = Annotated[ToolServices, _part(lambda services: services.tools)]

@@ -7,7 +7,8 @@ caller comes first, and a file is buffered on disk until its limit is checked.
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import PurePath
@@ -89,8 +90,8 @@ async def _document(
     request: Request, knowledge: Knowledge, caller: CurrentCaller
 ) -> TitledSubmission:
     limit = min(knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes)
-    if _media_type(request) == "multipart/form-data":
-        fields, file = await _read_form(request, DocumentFields, limit)
+    if media_type_of(request) == "multipart/form-data":
+        fields, file = await _read_document(request, DocumentFields, limit)
         content_type = _type_of(fields, file)
         source = await asyncio.to_thread(_source_of, file, content_type, limit)
         return TitledSubmission(content_type, source, fields.title or _title_of(file))
@@ -100,8 +101,8 @@ async def _document(
 
 async def _version(request: Request, knowledge: Knowledge, caller: CurrentCaller) -> Submission:
     limit = min(knowledge.max_document_bytes, caller.account.entitlements.max_document_bytes)
-    if _media_type(request) == "multipart/form-data":
-        fields, file = await _read_form(request, VersionFields, limit)
+    if media_type_of(request) == "multipart/form-data":
+        fields, file = await _read_document(request, VersionFields, limit)
         content_type = _type_of(fields, file)
         return Submission(
             content_type, await asyncio.to_thread(_source_of, file, content_type, limit)
@@ -131,7 +132,8 @@ def body_docs(text: type[RequestModel], fields: type[RequestModel]) -> dict[str,
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _media_type(request: Request) -> str:
+def media_type_of(request: Request) -> str:
+    """Return the type of a body that is JSON or a form."""
     header = Message()
     header["content-type"] = request.headers.get("content-type", "application/json")
     media_type = header.get_content_type()
@@ -164,7 +166,21 @@ def _parsed(body: bytes, model: type[R]) -> R:
         raise invalid("body", error_messages.INVALID_JSON) from None
 
 
-async def _read_form(request: Request, model: type[R], limit: int) -> tuple[R, _File]:
+async def _read_document(request: Request, model: type[R], limit: int) -> tuple[R, _File]:
+    too_large = error_messages.DOCUMENT_TOO_LARGE.format(limit)
+    async with read_form(request, model, limit, too_large=too_large) as (fields, upload):
+        media_type, charset = type_and_charset(upload)
+        return fields, _File(upload.filename or "", media_type, charset, await upload.read())
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, model: type[R], limit: int, *, too_large: str
+) -> AsyncIterator[tuple[R, UploadFile]]:
+    """Read a form with one file, which is open until the block ends.
+
+    Errors: ApiError, with `too_large` for a file above `limit` bytes; RequestValidationError.
+    """
     parser = MultiPartParser(
         request.headers,
         request.stream(),
@@ -174,7 +190,8 @@ async def _read_form(request: Request, model: type[R], limit: int) -> tuple[R, _
     )
     try:
         form = await parser.parse()
-        return _fields_of(form, model), await _file_of(form, limit)
+        fields, upload = _fields_of(form, model), _file_of(form, limit, too_large)
+        yield fields, upload
     except MultiPartException as error:
         raise invalid("body", make_storable(error.message)) from None
     except ClientDisconnect:
@@ -195,19 +212,24 @@ def _fields_of(form: FormData, model: type[R]) -> R:
         raise _in_body(error) from None
 
 
-async def _file_of(form: FormData, limit: int) -> _File:
+def _file_of(form: FormData, limit: int, too_large: str) -> UploadFile:
     given = form.getlist("file")
     if len(given) != 1 or not isinstance(given[0], UploadFile):
         raise invalid("body.file", error_messages.ONE_FILE)
     file = given[0]
     if (file.size or 0) > limit:
-        raise _too_large(limit)
+        raise ApiError(ErrorCode.PAYLOAD_TOO_LARGE, too_large)
     if not file.size:
         raise invalid("body.file", error_messages.FILE_EMPTY)
+    return file
+
+
+def type_and_charset(file: UploadFile) -> tuple[str, str | None]:
+    """Return the type and the charset that the header of a file's part declares."""
     header = Message()
     header["content-type"] = file.content_type or ""
     media_type = (file.content_type or "").partition(";")[0].strip().lower()
-    return _File(file.filename or "", media_type, header.get_content_charset(), await file.read())
+    return media_type, header.get_content_charset()
 
 
 def _source_of(file: _File, content_type: DocumentType, limit: int) -> bytes:
@@ -258,12 +280,17 @@ def _type_of(fields: VersionFields, file: _File) -> DocumentType:
 
 
 def _title_of(file: _File) -> str:
-    """Return the file's name as a title, without folders and unprintable characters."""
-    name = re.split(r"[\\/]", make_storable(file.name))[-1]
-    title = "".join(char for char in name if char.isprintable()).strip()[:_LONGEST_TITLE]
+    """Return the file's name as a title."""
+    title = plain_name(file.name, longest=_LONGEST_TITLE)
     if not title:
         raise invalid("body.title", error_messages.DOCUMENT_UNTITLED)
     return title
+
+
+def plain_name(name: str, *, longest: int) -> str:
+    """Return a file's name without folders and unprintable characters; it may be empty."""
+    last = re.split(r"[\\/]", make_storable(name))[-1]
+    return "".join(char for char in last if char.isprintable()).strip()[:longest]
 
 
 def _in_body(error: ValidationError) -> RequestValidationError:

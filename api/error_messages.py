@@ -13,6 +13,7 @@ from services.auth.email_verification import VerificationRefusal
 from services.auth.password_reset import ResetRefusal
 from services.auth.service import SignInRefusal
 from services.feedback import FeedbackRefusal
+from services.files.inspection import FileRefusal
 from services.knowledge.versions import PublicationRefusal, VersionRefusal
 from services.memories.service import MemoryRefusal
 from services.messages import BranchRefusal, ListRefusal
@@ -72,6 +73,21 @@ _LAST_ADMINISTRATOR: Final = _conflict(
 _KEY_REUSED: Final = Problem(
     ErrorCode.IDEMPOTENCY_CONFLICT, MESSAGES[ErrorCode.IDEMPOTENCY_CONFLICT]
 )
+
+_FILES: Final = {
+    FileRefusal.EMPTY: "The file is empty.",
+    FileRefusal.UNKNOWN_TYPE: "Must be a PNG, JPEG, GIF or WebP image, a PDF, or a text file.",
+    FileRefusal.SVG: "SVG images aren't supported. Convert it to PNG.",
+    FileRefusal.BROKEN: "The file is damaged and can't be read.",
+    FileRefusal.ENCRYPTED: "Encrypted PDFs aren't supported.",
+    FileRefusal.TOO_COMPLEX: "The file is too complex to be read.",
+    FileRefusal.TOO_MANY_PIXELS: "The image has too many pixels.",
+    FileRefusal.TOO_MANY_FRAMES: "The animation has too many frames.",
+    FileRefusal.TOO_MANY_PAGES: "The PDF has too many pages. Split it, or upload a document.",
+    FileRefusal.TOO_MANY_CHARACTERS: "The text is too long. Split it, or upload a document.",
+    FileRefusal.UNKNOWN_CHARSET: "Must be UTF-8, or name its charset: `text/plain; charset=…`.",
+    FileRefusal.NOT_ITS_TYPE: "The file's content doesn't match its name or type.",
+}
 
 REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
     Unreachable: {
@@ -162,6 +178,7 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
         ),
         AcceptanceRefusal.QUEUE_FULL: _conflict("Too many queued messages in this chat."),
     },
+    FileRefusal: {refusal: _invalid("body.file", sentence) for refusal, sentence in _FILES.items()},
     BranchRefusal: {
         BranchRefusal.UNKNOWN_MESSAGE: _invalid("body.messageId", "Not a message of this chat."),
         BranchRefusal.BUSY: Problem(
@@ -283,6 +300,11 @@ DOCUMENT_MEDIA_TYPE: Final = "Must be application/json or multipart/form-data."
 DOCUMENT_TYPE: Final = "Must be one of {}."
 DOCUMENT_TOO_LARGE: Final = "Documents are limited to {:,} bytes."
 DOCUMENT_UNTITLED: Final = "Provide a title: the file has no name."
+FORM_EXPECTED: Final = "Must be multipart/form-data."
+FILE_TOO_LARGE: Final = "Files are limited to {:,} bytes."
+FILE_LOST: Final = "The content of this file is missing."
+FILES_UNAVAILABLE: Final = "Files can't be read or stored right now. Try again later."
+STORAGE_FULL: Final = "Your plan allows {:,} bytes of files. Delete some first."
 ONE_FILE: Final = "Must be exactly one file."
 FILE_EMPTY: Final = "The file is empty."
 UNKNOWN_CHARSET: Final = "Unknown charset."

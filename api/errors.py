@@ -31,6 +31,9 @@ from schema.wire import make_storable
 from services.auth.external_accounts import AccountExistsError
 from services.auth.issuer_keys import IssuerUnavailableError
 from services.database import ActorGoneError, DatabaseUnavailableError
+from services.files.service import StorageFull
+from services.files.store import FilesUnavailableError
+from services.knowledge.extraction.extractor import ExtractionProcessError
 from services.prompts.service import Unusable
 from services.resources import InvalidField, LimitReached, Unreachable
 from services.subscriptions.plans import UnknownModel
@@ -45,6 +48,7 @@ Refusal: TypeAlias = (
     | InvalidField
     | LimitReached
     | NotIncluded
+    | StorageFull
     | TooLong
     | UnknownModel
     | Unusable
@@ -112,6 +116,8 @@ def refused(refusal: Refusal, noun: str) -> ApiError:  # noqa: PLR0911 -- one fo
         case LimitReached(limit):
             message = error_messages.LIMIT_REACHED.format(limit, _plural(noun))
             return ApiError(ErrorCode.FORBIDDEN, message)
+        case StorageFull(limit):
+            return ApiError(ErrorCode.FORBIDDEN, error_messages.STORAGE_FULL.format(limit))
         case TooLong(length, limit):
             message = error_messages.MESSAGE_TOO_LONG.format(limit, length)
             return invalid("body.content", message)
@@ -155,6 +161,7 @@ def account_or_raise(result: Result[T, Refusal]) -> T:
 def install_error_handlers(app: FastAPI) -> None:
     """Respond to every failure of the application in the same shape."""
     _install_caller_handlers(app)
+    _install_outage_handlers(app)
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:
@@ -188,12 +195,6 @@ def install_error_handlers(app: FastAPI) -> None:
         if code is ErrorCode.METHOD_NOT_ALLOWED:
             headers = {"Allow": ", ".join(_allowed_methods(request))}
         return error_response(request, code, message, headers=headers)
-
-    @app.exception_handler(DatabaseUnavailableError)
-    async def no_database(request: Request, error: DatabaseUnavailableError) -> JSONResponse:
-        _log.warning("database_unavailable", cause=type(error.__cause__).__name__)
-        code = ErrorCode.SERVICE_UNAVAILABLE
-        return error_response(request, code, MESSAGES[code])
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -251,6 +252,24 @@ def _install_caller_handlers(app: FastAPI) -> None:
     async def no_issuer(request: Request, _: IssuerUnavailableError) -> JSONResponse:
         message = error_messages.ISSUER_UNAVAILABLE
         return refusal(request, ApiError(ErrorCode.SERVICE_UNAVAILABLE, message))
+
+
+def _install_outage_handlers(app: FastAPI) -> None:
+    """Respond to outages of what the application depends on."""
+
+    @app.exception_handler(DatabaseUnavailableError)
+    async def no_database(request: Request, error: DatabaseUnavailableError) -> JSONResponse:
+        _log.warning("database_unavailable", cause=type(error.__cause__).__name__)
+        code = ErrorCode.SERVICE_UNAVAILABLE
+        return error_response(request, code, MESSAGES[code])
+
+    @app.exception_handler(FilesUnavailableError)
+    @app.exception_handler(ExtractionProcessError)
+    async def no_files(request: Request, error: Exception) -> JSONResponse:
+        _log.warning("files_unavailable", cause=type(error).__name__)
+        return refusal(
+            request, ApiError(ErrorCode.SERVICE_UNAVAILABLE, error_messages.FILES_UNAVAILABLE)
+        )
 
 
 def refusal(request: Request, error: ApiError) -> JSONResponse:

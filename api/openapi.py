@@ -54,7 +54,7 @@ _DESCRIPTIONS: Final = {
     ErrorCode.MODEL_REJECTED: "The model provider rejected the request; retrying doesn't help.",
     ErrorCode.MODEL_UNAVAILABLE: "The model is unavailable.",
     ErrorCode.SERVICE_UNAVAILABLE: (
-        "The database or embedding service is unavailable; see `Retry-After`."
+        "The database, file storage or embedding service is unavailable; see `Retry-After`."
     ),
     ErrorCode.INTERNAL: "Internal error.",
 }

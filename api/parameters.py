@@ -18,6 +18,7 @@ from schema.ids import (
     ApiKeyId,
     ChatId,
     DocumentId,
+    FileId,
     MemoryId,
     MessageId,
     PlanId,
@@ -40,6 +41,7 @@ ServerNamePath = Annotated[StorableText, Path(max_length=200, description="The s
 
 ChatIdPath = Annotated[ChatId, Path(description="The chat's ID.")]
 DocumentIdPath = Annotated[DocumentId, Path(description="The document's ID.")]
+FileIdPath = Annotated[FileId, Path(description="The file's ID.")]
 MessageIdPath = Annotated[MessageId, Path(description="The message's ID.")]
 TurnIdPath = Annotated[TurnId, Path(description="The turn's ID.")]
 MemoryIdPath = Annotated[MemoryId, Path(description="The memory's ID.")]

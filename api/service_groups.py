@@ -20,6 +20,7 @@ from services.events.open_streams import OpenStreams
 from services.events.user_feed import UserFeed
 from services.events.writer import EventWriter
 from services.feedback import FeedbackService
+from services.files.service import FileService
 from services.knowledge.publication import Publication
 from services.knowledge.search import KnowledgeSearch
 from services.knowledge.service import KnowledgeService
@@ -157,6 +158,7 @@ class ApiServices:
     messages: MessageService
     copies: ConversationCopies
     feedback: FeedbackService
+    files: FileService
     turns: TurnServices
     memories: MemoryServices
     knowledge: KnowledgeServices

@@ -7,7 +7,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from schema.feedback import Feedback
-from schema.ids import ChatId, MessageId, SummaryId, TurnId
+from schema.files import MOST_ATTACHMENTS
+from schema.ids import ChatId, FileId, MessageId, SummaryId, TurnId
 from schema.message_parts import Citation, MessagePart
 from schema.turn_options import TurnOptions
 from schema.turns import IfBusy, TurnError, TurnStatus
@@ -329,6 +330,12 @@ def _short_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return metadata
 
 
+def _each_once(file_ids: tuple[FileId, ...]) -> tuple[FileId, ...]:
+    if len(set(file_ids)) < len(file_ids):
+        raise ValueError("must not name a file twice")
+    return file_ids
+
+
 class SendMessageRequest(TurnOptions):
     """A message to answer. The server's settings limit the length of `content`.
 
@@ -349,6 +356,15 @@ class SendMessageRequest(TurnOptions):
             examples=[{"source": "widget"}],
         ),
     ] = None
+    attachments: Annotated[
+        tuple[Annotated[FileId, Field(strict=False)], ...],
+        Field(
+            strict=False,
+            max_length=MOST_ATTACHMENTS,
+            description="The IDs of uploaded files, which the model gets before the text.",
+        ),
+        AfterValidator(_each_once),
+    ] = ()
 
     @property
     def names_parent(self) -> bool:

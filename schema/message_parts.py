@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from schema.ids import DocumentId, MessageId
+from schema.ids import DocumentId, FileId, MessageId
 from schema.turns import ToolCallStatus
 from schema.wire import Timestamp, Usd, WireModel
 
@@ -33,6 +33,17 @@ class JoinedMessagePart(WireModel):
     step: int
 
 
+class AttachmentPart(WireModel):
+    """A file of the message, or an image that a tool returned. Units: `size` is in bytes."""
+
+    type: Literal["attachment"] = "attachment"
+    file_id: FileId
+    name: str
+    content_type: str
+    size: int
+    deleted: bool = False
+
+
 class ToolCallPart(WireModel):
     """A tool call as its last event shows it, with its cost.
 
@@ -53,16 +64,11 @@ class ToolCallPart(WireModel):
     cost_usd: Usd
     started_at: Timestamp | None
     ended_at: Timestamp | None
-
-
-class AttachmentPart(WireModel):
-    """A file of the message. Units: `size` is in bytes."""
-
-    type: Literal["attachment"] = "attachment"
-    file_id: UUID
-    name: str
-    content_type: str
-    size: int
+    attachments: list[AttachmentPart] = Field(
+        default_factory=list,
+        description="The images of its result, if it has any.",
+        exclude_if=lambda attachments: not attachments,
+    )
 
 
 MessagePart: TypeAlias = Annotated[

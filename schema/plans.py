@@ -87,6 +87,22 @@ class Entitlements(BudgetLimits):
             "none may. Null means no limit."
         ),
     ] = None
+    max_files: Count = 1_000
+    max_file_bytes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100 * 1024 * 1024,
+            description="The size limit of a file. The server's own limit, "
+            "`EVERTURN_MAX_FILE_BYTES`, applies too.",
+        ),
+    ] = 25 * 1024 * 1024
+    max_stored_bytes: Annotated[
+        int,
+        Field(
+            ge=0, le=2**50, description="The size limit of all files of a user, with renditions."
+        ),
+    ] = 1024 * 1024 * 1024
     max_api_keys: Annotated[Count, Field(le=1_000)] = 20
     max_open_streams: Annotated[
         Count,

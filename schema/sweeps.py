@@ -14,6 +14,7 @@ class SweepPart(StrEnum):
     ERASURES = "erasures"
     ANSWERS = "answers"
     DECISIONS = "decisions"
+    FILES = "files"
 
 
 class SweepInput(Payload):
@@ -26,6 +27,12 @@ class SweepOutput(Payload):
     """How many items of each part were handled."""
 
     handled: Mapping[SweepPart, int]
+
+
+class FileSweepOutcome(Payload):
+    """Files and objects that were deleted."""
+
+    deleted: int
 
 
 class ErasureOutcome(Payload):

@@ -19,6 +19,7 @@ from schema.contexts import SourceType
 from schema.errors import RETRYABLE, ErrorCode
 from schema.feedback import Feedback
 from schema.message_parts import (
+    AttachmentPart,
     Citation,
     CitationType,
     JoinedMessagePart,
@@ -73,6 +74,14 @@ WHERE turns.id = messages.turn_id
 """  # noqa: S608 -- as above
 """The column `outline`: everything about an answer but its parts."""
 
+_ATTACHED: Final = """
+SELECT jsonb_agg(jsonb_build_object(
+    'file_id', attachments.file_id, 'name', attachments.name,
+    'content_type', attachments.content_type, 'size', attachments.size, 'deleted', NOT EXISTS (
+        SELECT FROM files WHERE files.id = attachments.file_id AND files.user_id = messages.user_id)
+    ) ORDER BY attachments.position)
+FROM attachments WHERE"""
+
 # Texts are cut out of the message, so the database sends each of them once.
 PARTS: Final = f"""
 CASE WHEN messages.role = '{MessageRole.ASSISTANT}' THEN jsonb_build_object(
@@ -92,12 +101,16 @@ CASE WHEN messages.role = '{MessageRole.ASSISTANT}' THEN jsonb_build_object(
             SELECT coalesce(sum(ledger.cost_usd), 0)::text FROM ledger
             WHERE ledger.turn_id = tool_calls.turn_id AND ledger.step = tool_calls.step
               AND ledger.kind = 'tool' AND ledger.tool_call_id = tool_calls.tool_call_id),
-        'started_at', started_at, 'ended_at', finished_at) ORDER BY step, position)
+        'started_at', started_at, 'ended_at', finished_at,
+        'attachments', ({_ATTACHED} attachments.turn_id = tool_calls.turn_id
+            AND attachments.step = tool_calls.step
+            AND attachments.tool_call_id = tool_calls.tool_call_id)
+        ) ORDER BY step, position)
      FROM tool_calls
      CROSS JOIN LATERAL (SELECT coalesce(edited_input, input) AS given) AS chosen
      CROSS JOIN LATERAL (SELECT octet_length(given::text) AS input_bytes) AS sized
      WHERE tool_calls.turn_id = messages.turn_id)
-) END
+) ELSE jsonb_build_object('attachments', ({_ATTACHED} attachments.message_id = messages.id)) END
 """  # noqa: S608 -- as above
 """The column `parts`."""
 
@@ -186,6 +199,8 @@ def _citation(source: dict[str, Any]) -> Citation:
 def _parts(row: Any) -> Iterator[MessagePart]:  # noqa: ANN401 -- as above
     """Yield each step's thinking, text and tool calls, as a client shows them from the events."""
     stored = row.parts or {}
+    for attached in stored.get("attachments") or ():
+        yield AttachmentPart(**attached)
     steps = {step["step"]: step for step in stored.get("steps") or ()}
     calls, joined = (
         {
@@ -215,4 +230,5 @@ _NOTHING_SAID: Final = {"chars": 0, "thinking": ""}
 
 def _tool_call(call: dict[str, Any]) -> ToolCallPart:
     has_failed = call["status"] in {"failed", "denied"}
-    return ToolCallPart(**call, error=call["output"] if has_failed else None)
+    shown = {**call, "attachments": call["attachments"] or []}
+    return ToolCallPart(**shown, error=call["output"] if has_failed else None)

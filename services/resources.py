@@ -247,7 +247,7 @@ _NEWER: Final = frozenset(
         *("parent_id", "max_thinking_tokens"),
     }
 )
-_NEWER_OF_TURNS: Final = frozenset({*TurnOptions.model_fields, "metadata"})
+_NEWER_OF_TURNS: Final = frozenset({*TurnOptions.model_fields, "metadata", "attachments"})
 
 
 def _without_newer(fields: Any, newer: frozenset[str]) -> Any:  # noqa: ANN401 -- any JSON
@@ -256,5 +256,5 @@ def _without_newer(fields: Any, newer: frozenset[str]) -> Any:  # noqa: ANN401 -
     return {
         name: _without_newer(value, newer)
         for name, value in fields.items()
-        if value is not None or name not in newer
+        if value not in (None, []) or name not in newer
     }

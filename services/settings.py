@@ -32,6 +32,7 @@ from pydantic_settings import (
 from schema.usage import ModelPrice
 from schema.users import Email
 from schema.web_addresses import WebAddress
+from services.file_settings import FileSettings
 from services.mail.settings import MailSettings
 from services.setting_files import with_files
 from services.setup_errors import SetupError
@@ -59,7 +60,7 @@ def _page_origin(origin: str) -> str:
     return origin
 
 
-class Settings(MailSettings):
+class Settings(MailSettings, FileSettings):
     """What an operator can set; read once at the start of a process.
 
     Errors: pydantic.ValidationError for a value out of bounds or of the wrong type.
@@ -152,7 +153,6 @@ class Settings(MailSettings):
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...] | None, NoDecode] = Field(
         None, description="Whose `X-Forwarded-For` is believed."
     )
-
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_page_origin)], ...] | None, NoDecode
     ] = Field(None, description="Whose pages may call the API from a browser; `*` for any.")

@@ -54,7 +54,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
     elif queue == BACKGROUND_QUEUE:
         ingestion, sweep = activities.ingestion, activities.sweep
         registered = [sweep.find_stranded_turns, sweep.find_stranded_ingestions]
-        registered += [sweep.erase_streams, sweep.deliver_decisions]
+        registered += [sweep.erase_streams, sweep.deliver_decisions, sweep.sweep_files]
         registered.append(activities.callbacks.deliver_callbacks)
         registered += [ingestion.extract_document, ingestion.embed_passages]
         registered.append(ingestion.finish_ingestion)

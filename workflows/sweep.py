@@ -17,7 +17,13 @@ with workflow.unsafe.imports_passed_through():
     from schema.errors import ErrorCode
     from schema.ingestion import IngestionSweepOutcome, StrandedIngestions
     from schema.names import SWEEP, TURNS_QUEUE
-    from schema.sweeps import ErasureOutcome, SweepInput, SweepOutput, SweepPart
+    from schema.sweeps import (
+        ErasureOutcome,
+        FileSweepOutcome,
+        SweepInput,
+        SweepOutput,
+        SweepPart,
+    )
     from schema.tool_callbacks import DeliveryOutcome
     from schema.turns import (
         FinishTurnInput,
@@ -129,6 +135,17 @@ async def sweep_erasures() -> ErasureOutcome:
     return outcome
 
 
+async def sweep_files() -> FileSweepOutcome:
+    """Delete files that belong to nothing."""
+    outcome: FileSweepOutcome = await workflow.execute_activity(
+        names.SWEEP_FILES,
+        result_type=FileSweepOutcome,
+        start_to_close_timeout=timedelta(minutes=4),
+        retry_policy=ONCE,
+    )
+    return outcome
+
+
 async def deliver(activity: str) -> DeliveryOutcome:
     """Signal turns that still wait for a callback or a decision that is stored already."""
     outcome: DeliveryOutcome = await workflow.execute_activity(
@@ -162,10 +179,15 @@ async def _decisions() -> int:
     return (await deliver(names.TELL_DECISIONS)).delivered
 
 
+async def _files() -> int:
+    return (await sweep_files()).deleted
+
+
 _PARTS: Final[Mapping[SweepPart, Callable[[], Awaitable[int]]]] = {
     SweepPart.TURNS: _turns,
     SweepPart.INGESTIONS: _ingestions,
     SweepPart.ERASURES: _erasures,
     SweepPart.ANSWERS: _answers,
     SweepPart.DECISIONS: _decisions,
+    SweepPart.FILES: _files,
 }

@@ -1,6 +1,7 @@
 """The rows of the database, one module per noun. Rows never leave `services`."""
 
 from schema.tables.chats import ChatRow, ChatSummaryRow, FeedbackRow, MessageRow
+from schema.tables.files import AttachmentRow, FileErasureRow, FilePieceRow, FileRow
 from schema.tables.knowledge import DocumentRow, DocumentVersionRow, PassageRow
 from schema.tables.ledger import LedgerRow, UsageDayRow
 from schema.tables.memories import MemoryRow
@@ -37,6 +38,7 @@ from schema.tables.users import (
 __all__ = [
     "AlertRow",
     "ApiKeyRow",
+    "AttachmentRow",
     "AuditRow",
     "BudgetRow",
     "ChatRow",
@@ -49,6 +51,9 @@ __all__ = [
     "DocumentVersionRow",
     "ErasureRow",
     "FeedbackRow",
+    "FileErasureRow",
+    "FilePieceRow",
+    "FileRow",
     "IdentityRow",
     "LedgerRow",
     "MailRow",

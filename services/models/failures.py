@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 from schema.errors import ErrorCode
 from services.retry_after import wait_asked_for
@@ -82,6 +83,7 @@ class FailureKind(StrEnum):
     UNREACHABLE = "unreachable"
     BROKEN_STREAM = "broken_stream"
     RUNAWAY = "runaway"
+    FILES_UNAVAILABLE = "files_unavailable"
 
 
 _MAY_LACK_OPTIONS: Final = frozenset({FailureKind.REFUSED, FailureKind.TOOLS_REFUSED})
@@ -98,6 +100,7 @@ _WORDS: Final = {
     FailureKind.UNREACHABLE: "The model provider can't be reached.",
     FailureKind.BROKEN_STREAM: "The model's answer was interrupted.",
     FailureKind.RUNAWAY: "The model's answer exceeded the limit for its size or time.",
+    FailureKind.FILES_UNAVAILABLE: "The attached files can't be read right now.",
 }
 
 
@@ -106,7 +109,8 @@ class ModelCallError(Exception):
 
     `exhausted` says that the same model must not be called again for this step.
     `refused_tool_index` is the position in the request of a tool that the provider refuses, where
-    it names one; `refused_option` is another part of the request that it names.
+    it names one; `refused_option` is another part of the request that it names; `lost_file` is an
+    attached file whose content is gone.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class ModelCallError(Exception):
         retry_after: timedelta | None = None,
         refused_tool_index: int | None = None,
         refused_option: Refusable | None = None,
+        lost_file: UUID | None = None,
     ) -> None:
         super().__init__(_WORDS[kind] + (f" (HTTP {status})" if status else ""))
         self.kind = kind
@@ -125,6 +130,7 @@ class ModelCallError(Exception):
         self.retry_after = retry_after
         self.refused_tool_index = refused_tool_index
         self.refused_option = refused_option
+        self.lost_file = lost_file
         self.exhausted = not retryable
 
     @property
@@ -137,6 +143,8 @@ class ModelCallError(Exception):
         """The error code of the turn if no retry and no fallback helps."""
         if self.kind is FailureKind.TOO_LARGE:
             return ErrorCode.PAYLOAD_TOO_LARGE
+        if self.kind is FailureKind.FILES_UNAVAILABLE:
+            return ErrorCode.SERVICE_UNAVAILABLE
         return ErrorCode.MODEL_UNAVAILABLE if self.retryable else ErrorCode.MODEL_REJECTED
 
     @property

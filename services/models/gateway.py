@@ -29,6 +29,12 @@ from services.models.failures import (
     provider_error,
     runaway,
 )
+from services.models.request_bodies import (
+    READER,
+    ContentReader,
+    ContentUnavailableError,
+    stream_files,
+)
 from services.outgoing.providers import isolate_requests
 
 if TYPE_CHECKING:
@@ -61,6 +67,7 @@ class ModelRequest:
     Without `thinking` the model's default applies; its thinking counts towards `max_tokens`.
     `sampling` are parameters that older models and other servers take; the SDK knows none of them.
     `longest` is what `max_tokens` was before a budget shortened it: some servers don't heed it.
+    `read` reads the files that its messages name as StoredContent.
     """
 
     model: str
@@ -73,6 +80,7 @@ class ModelRequest:
     longest: int = 0
     sampling: Mapping[str, float] = field(default_factory=dict)
     stop_sequences: Sequence[str] = ()
+    read: ContentReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +215,7 @@ class ModelGateway:
     ) -> httpx2.Response:
         import anthropic  # noqa: PLC0415 -- see load_sdk
 
+        READER.set(request.read)
         try:
             async with asyncio.timeout_at(deadline):
                 response = await stack.enter_async_context(sending)
@@ -215,6 +224,12 @@ class ModelGateway:
         except TimeoutError:
             raise runaway() from None
         except (anthropic.APIError, httpx2.HTTPError) as error:
+            if isinstance(error.__cause__, ContentUnavailableError):
+                # The provider has not got the whole request.
+                lost = error.__cause__.lost
+                raise ModelCallError(
+                    FailureKind.FILES_UNAVAILABLE, retryable=True, lost_file=lost
+                ) from None
             if isinstance(error.__cause__ or error, _NEVER_SENT):
                 raise ModelCallError(FailureKind.UNREACHABLE, retryable=True) from None
             # The provider may have counted it.
@@ -242,7 +257,7 @@ class ModelGateway:
             base_url=self._base_url,
             max_retries=0,
             timeout=self._timeout,
-            middleware=[self._raise_errors],
+            middleware=[self._raise_errors, stream_files],
             # Compression would only delay the pieces of a stream.
             default_headers={"Accept-Encoding": "identity"},
             http_client=http_client,

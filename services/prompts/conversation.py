@@ -17,8 +17,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
+from schema.files import Attachment
 from schema.ids import MessageId, TurnId
 from schema.turns import ToolCallStatus
+from services.prompts.attachments import attachment_blocks, image_block
 from services.prompts.quotes import QUOTED_BY_THEMSELVES, as_data, cut
 
 if TYPE_CHECKING:
@@ -76,7 +78,8 @@ class EarlierCall(NamedTuple):
     """A tool call of an earlier step; without an output it was not run.
 
     `blocks` take the place of an output that is more than text; `edited_input` is what a person
-    made of the model's. `size` is the output's length, where this is not read.
+    made of the model's. `size` is the output's length, where this is not read; `images` stand in
+    the blocks at their positions.
     """
 
     step: int
@@ -86,6 +89,7 @@ class EarlierCall(NamedTuple):
     blocks: Sequence[Mapping[str, Any]] | None = None
     edited_input: Mapping[str, Any] | None = None
     size: int | None = None
+    images: tuple[Attachment, ...] = ()
 
 
 class ToolWork(NamedTuple):
@@ -111,6 +115,7 @@ class SaidMessage(NamedTuple):
     tokens: int | None = None
     work: ToolWork | None = None
     joined_step: int | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 _Joined: TypeAlias = tuple[int, SaidMessage]
@@ -166,8 +171,9 @@ def conversation(
         joined = []
     turns += _spoken(joined)
     history = len(turns)
+    attached = [*_attached(*material.messages[-1:])]
     own = [context, *(said.content for said in material.messages[-1:])]
-    turns.append(("user", [_text(part) for part in own if part.strip()]))
+    turns.append(("user", [*attached, *(_text(part) for part in own if part.strip())]))
     joined = [(message.step, message.said) for message in material.joined]
     turns += _worked(material.steps, material.calls, joined, names)
     _mark(turns[:history])
@@ -216,7 +222,12 @@ def _said(said: SaidMessage, names: UniqueIds, joined: Sequence[_Joined]) -> lis
 def _spoken(said: Iterable[_Joined]) -> Iterator[_Turn]:
     for _, message in said:
         if message.content.strip():
-            yield message.role, [_text(message.content)]
+            yield message.role, [*_attached(message), _text(message.content)]
+
+
+def _attached(*messages: SaidMessage) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        yield from attachment_blocks(message.attachments)
 
 
 def _has_results(turn: _Turn) -> bool:
@@ -316,9 +327,11 @@ def _in_brief(asked: Mapping[str, Any], call: EarlierCall | None) -> str:
 def _content(call: EarlierCall | None, quote: Callable[[str], str]) -> Any:  # noqa: ANN401 -- text, or the wire's own blocks
     if call is None or call.output is None:
         return _NO_RESULT
+    images = {image.position: image_block(image) for image in call.images if not image.is_left_out}
     blocks = [
-        {**block, "text": quote(block["text"])} if block["type"] == "text" else block
-        for block in call.blocks or ()
+        images.get(position)
+        or ({**block, "text": quote(block["text"])} if block["type"] == "text" else block)
+        for position, block in enumerate(call.blocks or ())
     ]
     if call.edited_input is None:
         return blocks or quote(call.output)

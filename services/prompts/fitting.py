@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from schema.files import Attachment
+from schema.ids import FileId
+from services.prompts.attachments import too_many
 from services.prompts.conversation import (
     EarlierCall,
     PromptMaterial,
@@ -99,6 +102,36 @@ def capped(work: ToolWork, *, limit_tokens: int) -> ToolWork:
     return work._replace(calls=calls, tokens=limit_tokens)
 
 
+def with_files(
+    material: PromptMaterial, *, takes_files: bool, without: frozenset[FileId]
+) -> PromptMaterial:
+    """Return the material with those files alone that a request may have.
+
+    `takes_files` is false for a model that takes texts alone; `without` are files that are lost.
+    """
+    said = [*material.messages, *(message.said for message in material.joined)]
+    of_messages = (attachment for message in said for attachment in message.attachments)
+    everything = [*of_messages, *(image for call in material.calls for image in call.images)]
+    left_out = without | too_many(everything, takes_files=takes_files)
+    if not left_out:
+        return material
+
+    def marked(attachments: Sequence[Attachment]) -> tuple[Attachment, ...]:
+        return tuple(
+            attachment.model_copy(update={"left_out": attachment.file_id in left_out})
+            for attachment in attachments
+        )
+
+    def without_some(message: SaidMessage) -> SaidMessage:
+        return message._replace(attachments=marked(message.attachments))
+
+    return material._replace(
+        messages=[*map(without_some, material.messages)],
+        joined=[joined._replace(said=without_some(joined.said)) for joined in material.joined],
+        calls=[call._replace(images=marked(call.images)) for call in material.calls],
+    )
+
+
 def _from_a_question(messages: Sequence[SaidMessage]) -> Sequence[SaidMessage]:
     """Return the messages without answers before the first question."""
     first = next((at for at, said in enumerate(messages) if said.role == "user"), len(messages))
@@ -133,7 +166,8 @@ def _said_tokens(said: SaidMessage) -> int:
 def _result_tokens(call: EarlierCall) -> int:
     edited = 0 if call.edited_input is None else _json_tokens(call.edited_input)
     shown = sum(map(_block_tokens, call.blocks)) if call.blocks else tokens_of(call.output or "")
-    return shown + edited + PER_MESSAGE
+    images = sum(image.tokens for image in call.images) if call.blocks else 0
+    return shown + images + edited + PER_MESSAGE
 
 
 def _block_tokens(block: Mapping[str, Any]) -> int:

@@ -16,6 +16,7 @@ QUOTED_BY_THEMSELVES: Final = frozenset({"knowledge_search", "recall", "remember
 
 _OUR_TAGS: Final = (
     *("memory", "memories", "passage", "knowledge", "conversation_summary", "user", "instructions"),
+    "attachment",
 )
 # What models are trained on, or prompts of others are made of.
 _WELL_KNOWN_TAGS: Final = (

@@ -22,8 +22,15 @@ from schema.turns import IfBusy, Turn, TurnReference, TurnStatus
 from services.audit import current_origin
 from services.auth.accounts import AccountCache
 from services.database import Connection, Database
+from services.files.attaching import attach_to_message, lock_attachments
 from services.prompts.tokens import tokens_of
-from services.resources import Conflict, Fingerprint, Unreachable, why_unreachable
+from services.resources import (
+    Conflict,
+    Fingerprint,
+    InvalidField,
+    Unreachable,
+    why_unreachable,
+)
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budget_use import exceeded_budget, exhausted_budget
 from services.subscriptions.plans import choose_model
@@ -93,7 +100,7 @@ class AcceptanceRefusal(StrEnum):
     QUEUE_FULL = "queue_full"
 
 
-Refusal: TypeAlias = AcceptanceRefusal | BudgetExceeded
+Refusal: TypeAlias = AcceptanceRefusal | BudgetExceeded | InvalidField
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,7 @@ class AcceptanceLimits:
     max_queued_turns: int
     models: tuple[str, ...]
     default_model: str
+    text_only_models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,7 @@ class TurnAcceptance:
         await self._budgets.notice_refusal(actor.user_id, admitted, api_key_id=api_key_id)
         return admitted
 
-    async def _admit(
+    async def _admit(  # noqa: PLR0911 -- one for each refusal
         self,
         connection: Connection,
         *,
@@ -219,11 +227,14 @@ class TurnAcceptance:
         rows = await connection.fetch(
             _SITUATION, chat_id, actor.user_id, api_key_id, request.parent_id
         )
+        attached = await self._lock_attachments(connection, request, chosen.value.model)
         unacceptable: Refusal | None = exceeded_budget(rows[0])
         if request.parent_id is not None and not rows[0]["has_parent"]:
             unacceptable = AcceptanceRefusal.UNKNOWN_PARENT
         if unacceptable is not None:
             return Err(unacceptable)
+        if isinstance(attached, Err):
+            return Err(attached.error)
         unfinished = [row for row in rows if row["id"] is not None]
         queue = await _make_room(connection, chat_id, unfinished, request.if_busy)
         refusal = self._refusal_of(queue, request.if_busy)
@@ -235,19 +246,20 @@ class TurnAcceptance:
             options = chosen.value.options.stored() if request.stored() else None
             asks = (queue.active, parent_id, request.model, api_key_id, options)
             steers = queue.active if await connection.fetchval(MAY_JOIN, *asks) else None
+        message_id = new_id()
         # Created under the chat's lock: turns are in the order of their ids.
         stored = await connection.fetchrow(
             _STORE,
             new_id(),
             chat_id,
             actor.user_id,
-            new_id(),
+            message_id,
             queue.active is None,
             chosen.value.model,
             key,
             fingerprint.hash,
             request.content,
-            tokens_of(request.content),
+            tokens_of(request.content) + attached.value,
             api_key_id,
             current_origin().request_id,
             parent_id,
@@ -258,12 +270,23 @@ class TurnAcceptance:
         )
         if stored is None:
             return Err(Conflict.KEY_REUSED)
+        if request.attachments:
+            await attach_to_message(connection, request.attachments, MessageId(message_id))
         interrupts = queue.active if request.if_busy is IfBusy.INTERRUPT else None
         return Ok(
             accepted_turn(
                 turn_row(stored), replayed=False, interrupts=interrupts, dropped=queue.dropped
             )
         )
+
+    async def _lock_attachments(
+        self, connection: Connection, request: SendMessageRequest, model: str
+    ) -> Result[int, InvalidField]:
+        """Lock the files that the message names; return their tokens."""
+        if not request.attachments:
+            return Ok(0)
+        takes_files = model not in self._limits.text_only_models
+        return await lock_attachments(connection, request.attachments, takes_files=takes_files)
 
     async def _choose(
         self, actor: Actor, request: SendMessageRequest

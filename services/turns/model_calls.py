@@ -51,7 +51,7 @@ from services.turns.answers import (
 from services.turns.attempt_progress import AttemptProgress
 from services.turns.call_outputs import CallOutputs, is_to_correct
 from services.turns.call_settings import RefusedOptions, left_out_options
-from services.turns.model_requests import PromptCutting, model_request, with_less
+from services.turns.model_requests import PromptCutting, with_less
 from services.turns.requested_calls import StoredAnswer
 from services.turns.steering import end_joined
 from services.turns.steps import (
@@ -218,7 +218,7 @@ class ModelCalls:
             await self._refused.remember(attempt.model, trials)
 
     def _request(self, attempt: NewAttempt, left_out: Collection[str]) -> ModelRequest:
-        return model_request(attempt, left_out=left_out, longest=self._max_output_tokens)
+        return self._cutting.request(attempt, left_out, longest=self._max_output_tokens)
 
     async def _complete(
         self,

@@ -6,12 +6,15 @@ from itertools import chain
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from schema.ids import FileId
+from services.files.service import FileService
 from services.models.context_windows import ContextWindows
 from services.models.failures import FailureKind, ModelCallError, Refusable
 from services.models.gateway import ModelRequest
+from services.models.request_bodies import ContentReader
 from services.models.token_counts import TokenCounts
 from services.prompts.conversation import conversation
-from services.prompts.fitting import fitted, shortened, tokens_in
+from services.prompts.fitting import fitted, shortened, tokens_in, with_files
 from services.prompts.layers import default_layers, system_blocks, without_tools
 from services.tools.offered_schema import tool_params
 from services.tools.refusals import ToolTrials, called_tools
@@ -29,13 +32,22 @@ _SPARED: Final = 0.98
 _MOST_COUNTS: Final = 3
 
 
-def model_request(attempt: NewAttempt, *, left_out: Collection[str], longest: int) -> ModelRequest:
+def model_request(
+    attempt: NewAttempt,
+    *,
+    left_out: Collection[str],
+    longest: int,
+    takes_files: bool = True,
+    read: ContentReader | None = None,
+) -> ModelRequest:
     """Return what an attempt asks its model, without the tools that are left out.
 
-    Units: `longest` is how many tokens an answer may have that no budget shortens.
+    `read` reads what is attached. Units: `longest` is how many tokens an answer may have that no
+    budget shortens.
     """
     layers = without_tools(attempt.layers or default_layers(()), left_out)
-    material, settings = attempt.material, attempt.settings
+    material = with_files(attempt.material, takes_files=takes_files, without=attempt.lost_files)
+    settings = attempt.settings
     earlier = (said.work.steps for said in material.messages if said.work is not None)
     system = system_blocks(layers, marks_shared=not material.steps)
     if settings.instructions is not None:
@@ -52,6 +64,7 @@ def model_request(attempt: NewAttempt, *, left_out: Collection[str], longest: in
         output=settings.output,
         sampling=settings.sampling,
         stop_sequences=settings.stop_sequences,
+        read=read,
     )
 
 
@@ -69,6 +82,9 @@ def _thinking(attempt: NewAttempt) -> "ThinkingConfigParam | None":
 
 def with_less(attempt: NewAttempt, error: ModelCallError, trials: ToolTrials) -> NewAttempt | None:
     """Return the attempt without what its provider refused, or None if nothing can be left out."""
+    if error.lost_file is not None:
+        lost = attempt.lost_files | {FileId(error.lost_file)}
+        return None if lost == attempt.lost_files else replace(attempt, lost_files=lost)
     if error.kind is FailureKind.TOO_LARGE:
         shorter = shortened(attempt.material)
         return None if shorter is None else replace(attempt, material=shorter, is_cut=True)
@@ -95,9 +111,22 @@ def _without_earlier_thinking(attempt: NewAttempt) -> NewAttempt | None:
 class PromptCutting:
     """Asks the provider how long a prompt is that may be too long, and cuts it to what fits."""
 
-    def __init__(self, windows: ContextWindows, counts: TokenCounts) -> None:
+    def __init__(self, windows: ContextWindows, counts: TokenCounts, files: FileService) -> None:
         self._windows = windows
         self._counts = counts
+        self._files = files
+
+    def request(
+        self, attempt: NewAttempt, left_out: Collection[str], *, longest: int
+    ) -> ModelRequest:
+        """Return what an attempt asks, with the files that its model takes."""
+        return model_request(
+            attempt,
+            left_out=left_out,
+            longest=longest,
+            takes_files=self._files.are_taken_by(attempt.model),
+            read=self._files.reader_of(attempt.key.user_id),
+        )
 
     async def cut(
         self, attempt: NewAttempt, request_of: Callable[[NewAttempt], ModelRequest]

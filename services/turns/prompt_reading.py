@@ -13,6 +13,7 @@ from schema.contexts import PromptLayers
 from schema.turn_options import TurnOptions, options_of
 from schema.turns import PAUSED, CallModelInput
 from services.database import Connection
+from services.prompts.attachments import attached, read_attachments
 from services.prompts.conversation import (
     EarlierCall,
     EarlierStep,
@@ -66,6 +67,7 @@ CROSS JOIN LATERAL (
     SELECT array_agg(role) AS roles, array_agg(content) AS contents, array_agg(tokens) AS tokens,
            array_agg(NOT is_whole) AS is_brief, array_agg(joined_step) AS joined_steps,
            array_agg(turn_id) AS turn_ids,
+           array_agg({attached("message_id = said.id")}) AS attachments,
            array_agg(CASE WHEN is_whole THEN work_tokens ELSE brief_tokens END) AS work_tokens,
            array_agg(CASE WHEN role = 'assistant' AND coalesce(work_tokens > 0,
                               status <> 'failed'
@@ -79,7 +81,8 @@ CROSS JOIN LATERAL (
 ) AS history
 CROSS JOIN LATERAL (
     SELECT array_agg(ROW (asked.joined_step, messages.role, messages.content, messages.tokens,
-                          ARRAY[messages.id, asked.id]) ORDER BY asked.id)
+                          ARRAY[messages.id, asked.id], {attached("message_id = messages.id")}
+                         ) ORDER BY asked.id)
                FILTER (WHERE asked.joined_step IS NOT NULL) AS joined,
            bool_or(asked.status = 'queued') AS waits
     FROM turns AS asked JOIN messages ON messages.id = asked.user_message_id
@@ -125,8 +128,10 @@ async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedP
     material = PromptMaterial(
         _history(row, layers, result_tokens=kept.get("resultTokens")),
         joined=[
-            JoinedMessage(step, SaidMessage(*said), *ids)
-            for step, *said, ids in row["joined"] or ()
+            JoinedMessage(
+                step, SaidMessage(role, text, size, attachments=read_attachments(files)), *ids
+            )
+            for step, role, text, size, ids, files in row["joined"] or ()
         ],
         layer_tokens=sum(tokens.values()) - tokens.get("conversation", 0),
     )
@@ -143,7 +148,10 @@ async def read_prompt(connection: Connection, call: CallModelInput) -> PreparedP
 def _history(
     row: asyncpg.Record, layers: PromptLayers | None, *, result_tokens: int | None
 ) -> list[SaidMessage]:
-    columns = ("roles", "contents", "tokens", "work", "work_tokens", "is_brief", "joined_steps")
+    columns = (
+        *("roles", "contents", "tokens", "work", "work_tokens", "is_brief", "joined_steps"),
+        "attachments",
+    )
     history: list[SaidMessage] = []
     answered_by: UUID | None = None
     for turn_id, said in zip(
@@ -151,7 +159,7 @@ def _history(
         reversed([*zip(*(row[name] or () for name in columns), strict=True)]),
         strict=True,
     ):
-        role, content, tokens, found, size, is_brief, joined_step = said
+        role, content, tokens, found, size, is_brief, joined_step, attachments = said
         if role == "assistant":
             answered_by = turn_id
         # What joined a turn, but is answered by another, stands right behind its question.
@@ -163,7 +171,8 @@ def _history(
             work = tool_work(found, layers, is_brief=is_brief)
             work = work._replace(tokens=work_tokens(work) if size is None else size)
             work = capped(work, limit_tokens=result_tokens)
-        history.append(SaidMessage(role, content, tokens, work, joined_step))
+        attached_to_it = read_attachments(attachments)
+        history.append(SaidMessage(role, content, tokens, work, joined_step, attached_to_it))
     return history[::-1]
 
 
@@ -187,6 +196,7 @@ async def _with_steps(
                 row["output"],
                 row["blocks"],
                 as_the_model_knows(row["edited_input"], row["name"], prompt.layers),
+                images=read_attachments(row["images"]),
             )
             for row in calls
         ],

@@ -11,6 +11,7 @@ from schema.events import end_of_joined
 from schema.turns import CallModelInput, TurnReference, TurnStatus
 from services.database import Connection
 from services.events.writer import EventWriter, turn_news
+from services.prompts.attachments import attached, read_attachments
 from services.prompts.conversation import JoinedMessage, PromptMaterial, SaidMessage
 from services.prompts.fitting import fitted, tokens_in
 from services.turns.prompt_reading import PreparedPrompt
@@ -47,14 +48,15 @@ _LOCK_STEP: Final = """
 SELECT status = 'completed' FROM steps WHERE turn_id = $1 AND step = $2 FOR UPDATE
 """
 
-_WAITING: Final = """
-SELECT turns.id, messages.id AS message_id, messages.role, messages.content, messages.tokens
+_WAITING: Final = f"""
+SELECT turns.id, messages.id AS message_id, messages.role, messages.content, messages.tokens,
+       {attached("message_id = messages.id")} AS attachments
 FROM turns JOIN messages ON messages.id = turns.user_message_id
 WHERE turns.steers = $1 AND turns.status = 'queued' AND NOT turns.active
   AND turns.cancel_requested_at IS NULL
 ORDER BY turns.id
 FOR UPDATE OF turns
-"""
+"""  # noqa: S608 -- a constant of ours
 
 # The message is taken out of the row of those that wait, and put between what it joins (the turn's
 # question, or the message that joined last) and the first of those.
@@ -112,7 +114,12 @@ async def join_waiting(
         return prompt
     material = prompt.material
     for waiting in await connection.fetch(_WAITING, turn.turn_id):
-        said = SaidMessage(waiting["role"], waiting["content"], waiting["tokens"])
+        said = SaidMessage(
+            waiting["role"],
+            waiting["content"],
+            waiting["tokens"],
+            attachments=read_attachments(waiting["attachments"]),
+        )
         message = JoinedMessage(call.step, said, waiting["message_id"], waiting["id"])
         more = material._replace(joined=[*material.joined, message])
         if not limits.hold(more):

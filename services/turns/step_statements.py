@@ -6,6 +6,7 @@ Tokens and cost stand in the order of the ledger's columns.
 
 from typing import Final
 
+from services.prompts.attachments import attached
 from services.subscriptions.ledger import OPENED, spent
 
 # An execution takes a step over unless the step is done, or a later attempt of the same
@@ -60,10 +61,16 @@ SELECT (SELECT count(*) FROM lost) + count(*) FROM ledger
 WHERE turn_id = $1 AND step = $2 AND kind = 'model' AND status = 'lost'
 """
 
-CALLS_BEFORE: Final = """
-SELECT step, tool_call_id, name, status, output, blocks, edited_input, approval FROM tool_calls
-WHERE turn_id = $1 AND step < $2 ORDER BY step, position
-"""
+_IMAGES: Final = attached(
+    "attachments.turn_id = tool_calls.turn_id AND attachments.step = tool_calls.step "
+    "AND attachments.tool_call_id = tool_calls.tool_call_id"
+)
+
+CALLS_BEFORE: Final = f"""
+SELECT step, tool_call_id, name, status, output, blocks, edited_input, approval,
+       {_IMAGES} AS images
+FROM tool_calls WHERE turn_id = $1 AND step < $2 ORDER BY step, position
+"""  # noqa: S608 -- a constant of ours
 
 STORED: Final = """
 SELECT steps.status, steps.attempt, steps.stop_reason, ledger.input_tokens, ledger.output_tokens,

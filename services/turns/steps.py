@@ -18,7 +18,7 @@ import asyncpg
 from schema.actors import acting_user
 from schema.contexts import OfferedTool, PromptLayers
 from schema.events import StepEvent
-from schema.ids import TurnId, UserId, new_id
+from schema.ids import FileId, TurnId, UserId, new_id
 from schema.result import Err
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
@@ -106,6 +106,7 @@ class NewAttempt:
     counted last in the chat. `is_cut` says that the model's window doesn't hold all of it.
     `is_limited` is false where no budget applies. `settings` are what was reserved for.
     `replaced` are earlier steps whose answers don't fit the turn's schema: this one corrects them.
+    `lost_files` are attached, but their contents are gone.
     """
 
     key: AttemptKey
@@ -117,6 +118,7 @@ class NewAttempt:
     is_cut: bool = False
     is_limited: bool = False
     replaced: tuple[StepEvent, ...] = ()
+    lost_files: frozenset[FileId] = frozenset()
     begun_at: float = field(default_factory=perf_counter, compare=False)
 
     @property

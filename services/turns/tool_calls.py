@@ -5,7 +5,7 @@ ToolPostponedError    the tool did not answer; the same call should be repeated
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,7 +15,7 @@ import structlog
 
 from schema.actors import acting_user
 from schema.events import ToolCallProgress
-from schema.ids import TurnId, UserId
+from schema.ids import FileId, TurnId, UserId
 from schema.result import Err
 from schema.tables import ToolCallRow
 from schema.tools import ToolDefinition, ToolKind
@@ -23,6 +23,8 @@ from schema.turns import RunToolInput, RunToolOutput, ToolCallDecision, ToolCall
 from services.database import Connection, Database
 from services.events.snapshots import tool_call_event
 from services.events.writer import EventWriter, turn_news
+from services.files.attaching import attach_to_call
+from services.files.tool_images import ToolImages
 from services.metrics import count_tool_call
 from services.shielding import shielded, until_stored
 from services.tools.definition import ToolExecution, ToolOutcome, ToolProgress, execution_key
@@ -100,11 +102,14 @@ class ToolCalls:
         events: EventWriter,
         executor: ToolExecutor,
         attempts: ToolAttempts,
+        *,
+        images: ToolImages,
     ) -> None:
         self._database = database
         self._events = events
         self._executor = executor
         self._attempts = attempts
+        self._images = images
 
     async def run(self, call: RunToolInput) -> RunToolOutput:
         """Run the call and store its outcome; an outcome stored before is returned again.
@@ -222,19 +227,28 @@ class ToolCalls:
         self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool
     ) -> RunToolOutput:
         """Store the outcome; the tool is not run again for one that can't be stored."""
+        actor = acting_user(call.turn.user_id)
         try:
-            row = await until_stored(lambda: self._store_once(call, outcome, denied=denied))
+            outcome, images = await until_stored(
+                lambda: self._images.keep(actor, outcome, tool=call.name)
+            )
+            row = await until_stored(lambda: self._store_once(call, outcome, images, denied=denied))
         except ToolCallGoneError:
             raise
         except Exception:  # noqa: BLE001 -- whatever it is, the tool has run
             _log.exception("tool_result_not_stored", turn_id=str(call.turn.turn_id))
             unusable = failed(_NOT_STORED, cost_usd=outcome.cost_usd)
-            row = await until_stored(lambda: self._store_once(call, unusable, denied=denied))
+            row = await until_stored(lambda: self._store_once(call, unusable, {}, denied=denied))
         await self._publish_end(call, row)
         return RunToolOutput(status=ToolCallStatus(row.status))
 
     async def _store_once(
-        self, call: RunToolInput, outcome: ToolOutcome, *, denied: bool
+        self,
+        call: RunToolInput,
+        outcome: ToolOutcome,
+        images: Mapping[int, FileId],
+        *,
+        denied: bool,
     ) -> ToolCallRow:
         status = ToolCallStatus.FAILED if outcome.is_error else ToolCallStatus.COMPLETED
         if denied:
@@ -249,6 +263,11 @@ class ToolCalls:
                 outcome.cost_usd or 0,
             )
             row = tool_call_row(found or await _stored(connection, call))
+            if found is not None and images:
+                turn_id, step, tool_call_id = _key(call)
+                await attach_to_call(
+                    connection, images, turn_id=turn_id, step=step, tool_call_id=tool_call_id
+                )
             resumed = "UPDATE 0"
             if denied:
                 resumed = await connection.execute(sql.RESUME, call.turn.turn_id)

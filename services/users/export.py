@@ -122,6 +122,19 @@ SECTIONS: Final = (
         "FROM chat_summaries WHERE user_id = $1 ORDER BY chat_id, id",
     ),
     Section(
+        "files",
+        "files",
+        "SELECT id, name, content_type, size, width, height, pages, origin, attached, created_at, "
+        "'/api/v1/files/' || id || '/content' AS content_path "
+        "FROM files WHERE user_id = $1 ORDER BY id",
+    ),
+    Section(
+        "attachments",
+        "attachments",
+        "SELECT message_id, turn_id, step, tool_call_id, position, file_id, name, content_type, "
+        "size FROM attachments WHERE user_id = $1 ORDER BY id",
+    ),
+    Section(
         "turns",
         "turns",
         "SELECT id, chat_id, user_message_id, assistant_message_id, regenerates, origin, steers, "
@@ -207,6 +220,7 @@ SECTIONS: Final = (
 )
 
 LEFT_OUT: Final = {
+    "file_pieces": "contents of files; each file names the path to download it from",
     "credentials": "a hash of the password, useful only to an attacker",
     "creations": "hashes of requests; the created resources are in other sections",
     "tool_tests": "test inputs of administrators, kept for a day at most",

@@ -39,6 +39,7 @@ class Scene:
             "message_id": self.things.message,
             "memory_id": self.things.memory,
             "document_id": self.things.document,
+            "file_id": self.things.file,
             "prompt_id": self.things.prompt,
             "plan_id": self.things.plan,
             "key_id": self.things.api_key,
@@ -186,6 +187,7 @@ async def status_of(client: httpx.AsyncClient, scene: Scene, route: str, actor: 
         method,
         origin.join(f"{prefix}{scene.path(template)}"),
         json=body,
+        files={"file": ("note.txt", b"A note.")} if route == "POST /files" else None,
         headers=scene.headers(actor),
     ) as response:
         if template not in ENDLESS or response.is_error:

@@ -35,6 +35,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "api_keys": HIDDEN,
     # An administrator's own actions are recorded in their own name; this row is another user's.
     "audit_log": {"owner": "rc", "admin": "r", "service": "rc"},
+    "attachments": OWNED,
     "budgets": {"owner": "r", **ADMINISTERED},
     "chat_tool_approvals": OWNED,
     "chats": OWNED,
@@ -44,6 +45,9 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "document_versions": PUBLISHABLE,
     "documents": PUBLISHABLE,
     "erasures": {"owner": "c", "admin": "c", "service": "rcd"},
+    "file_erasures": HIDDEN,
+    "file_pieces": {"owner": "rcd", "service": "rcd"},
+    "files": {"owner": "rcud", "service": "rcud"},
     "identities": HIDDEN,
     "ledger": {"owner": "rcu", "admin": "r", "service": "rcu"},
     "mails": HIDDEN,

@@ -322,10 +322,11 @@ async def test_a_call_that_could_not_be_recorded_runs_later(
     events, executor = stack.foundation.events, whole._executor
     away = ToolLedger(Database("postgresql://nobody@127.0.0.1:1/nowhere"))
     attempts = ToolAttempts(executor, away, events, attempts=3)
+    database, images = stack.foundation.database, whole._images
 
     async with set_to(stack, name, "cost_usd", Decimal("0.25")):
         with pytest.raises(ToolPostponedError):
-            await ToolCalls(stack.foundation.database, events, executor, attempts).run(call.input)
+            await ToolCalls(database, events, executor, attempts, images=images).run(call.input)
         ended = await whole.run(call.input)
 
     assert ended.status is ToolCallStatus.COMPLETED

@@ -8,7 +8,7 @@ import pytest
 from services.settings import Settings, variable_of
 
 TEXT = (Path(__file__).parents[2] / ".env.example").read_text()
-LISTED = dict(re.findall(r"^# ?([A-Z_]+)=(.*)$", TEXT, re.MULTILINE))
+LISTED = dict(re.findall(r"^# ?([A-Z0-9_]+)=(.*)$", TEXT, re.MULTILINE))
 
 
 VARIABLES = {variable_of(field): field for field in Settings.model_fields}

@@ -125,7 +125,9 @@ def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> Mo
         refused_options=RefusedOptions(),
         checks=AnswerChecks(),
         cutting=PromptCutting(
-            ContextWindows({}, max_output_tokens=100), TokenCounts(cast("Any", None))
+            ContextWindows({}, max_output_tokens=100),
+            TokenCounts(cast("Any", None)),
+            cast("Any", SimpleNamespace(are_taken_by=bool, reader_of=bool)),
         ),
         budgets=BudgetAlerts(cast("Any", None), lambda: None),
         max_output_tokens=100,

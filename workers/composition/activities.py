@@ -28,6 +28,8 @@ from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
 from services.erasure import Erasure
 from services.events.stops import StopListener
+from services.files.service import FileService
+from services.files.tool_images import ToolImages
 from services.knowledge.extraction.documents import ExtractionLimits
 from services.knowledge.extraction.extractor import Extractor
 from services.knowledge.ingestion import Ingestion, StrandedIngestionSearch
@@ -63,6 +65,7 @@ from services.turns.structured_answers import AnswerChecks
 from services.turns.tool_attempts import ToolAttempts
 from services.turns.tool_calls import ToolCalls
 from services.workflow_tools.callbacks import CallbackDelivery
+from workers.composition.files import make_files
 from workers.composition.foundation import Foundation
 from workers.composition.tools import WorkerTools, make_approvals, open_worker_tools
 
@@ -155,6 +158,7 @@ def _activities(
     preparation = make_preparation(foundation, tools.catalogue)
     webhook = _alert_webhook(settings, tools.outgoing)
     budgets = BudgetAlerts(database, on_alert)
+    files = make_files(foundation, AccountCache(database, lifetime_s=settings.account_cache_s))
     model_calls = ModelCalls(
         steps=Steps(
             database,
@@ -168,7 +172,7 @@ def _activities(
         refused=RefusedTools(database, on_alert),
         refused_options=RefusedOptions(),
         checks=AnswerChecks(),
-        cutting=PromptCutting(foundation.windows, TokenCounts(gateway)),
+        cutting=PromptCutting(foundation.windows, TokenCounts(gateway), files),
         budgets=budgets,
         max_output_tokens=settings.max_output_tokens,
         attempts=settings.model_attempts,
@@ -186,7 +190,7 @@ def _activities(
             budgets=budgets,
             shares=UserShares(settings.max_concurrent_model_calls),
         ),
-        tools=_tool_activities(foundation, tools, heartbeats, on_alert=on_alert),
+        tools=_tool_activities(foundation, tools, files, heartbeats, on_alert=on_alert),
         trials=ToolTrialActivities(ToolTrialRuns(database, tools.executor)),
         mcp=McpActivities(tools.mcp_refresh),
         callbacks=CallbackActivities(client, callbacks),
@@ -197,6 +201,7 @@ def _activities(
             erasure=Erasure(database, foundation.events.erase),
             approvals=make_approvals(foundation),
             callbacks=callbacks,
+            files=files,
         ),
         ingestion=IngestionActivities(_ingestion(foundation, on_alert)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
@@ -247,7 +252,12 @@ def _alert_webhook(settings: Settings, outgoing: OutgoingClient) -> AlertWebhook
 
 
 def _tool_activities(
-    foundation: Foundation, tools: WorkerTools, heartbeats: TurnHeartbeats, *, on_alert: OnAlert
+    foundation: Foundation,
+    tools: WorkerTools,
+    files: FileService,
+    heartbeats: TurnHeartbeats,
+    *,
+    on_alert: OnAlert,
 ) -> ToolActivities:
     database, events = foundation.database, foundation.events
     attempts = ToolAttempts(
@@ -256,7 +266,7 @@ def _tool_activities(
         events,
         attempts=foundation.settings.tool_attempts,
     )
-    calls = ToolCalls(database, events, tools.executor, attempts)
+    calls = ToolCalls(database, events, tools.executor, attempts, images=ToolImages(files))
     return ToolActivities(calls, make_approvals(foundation), heartbeats)
 
 

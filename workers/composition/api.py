@@ -80,6 +80,7 @@ from services.users.service import UserDeletion, UserService
 from services.users.sessions import SessionService
 from services.workflow_tools.callbacks import ToolCallbacks
 from services.workflow_tools.service import WorkflowToolService
+from workers.composition.files import make_files
 from workers.composition.foundation import Foundation
 from workers.composition.tools import (
     make_approvals,
@@ -204,6 +205,7 @@ async def open_api_services(
             messages=MessageService(database),
             copies=ConversationCopies(database, model=settings.default_model),
             feedback=FeedbackService(database),
+            files=make_files(foundation, known.accounts),
             turns=_turns(
                 foundation, known, hub, open_streams, on_alert=delivery_starter(settings, client)
             ),
@@ -297,4 +299,5 @@ def _limits(settings: Settings) -> AcceptanceLimits:
         max_queued_turns=settings.max_queued_turns,
         models=settings.models,
         default_model=settings.default_model,
+        text_only_models=settings.text_only_models or (),
     )

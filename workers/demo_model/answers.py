@@ -11,6 +11,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 CHARS_PER_TOKEN = 4
+_CHARS_OF_FILE = 1_600 * CHARS_PER_TOKEN
 _PIECE = re.compile(r"\s*\S{1,12}|\s+")
 
 
@@ -46,7 +47,8 @@ def chars_of(value: object) -> int:
         case Sequence():
             return sum(chars_of(item) for item in value)
         case _:
-            return len(json.dumps(value, ensure_ascii=False))
+            is_file = isinstance(value, dict) and value.get("type") in {"image", "document"}
+            return _CHARS_OF_FILE if is_file else len(json.dumps(value, ensure_ascii=False))
 
 
 @dataclass(frozen=True, slots=True)

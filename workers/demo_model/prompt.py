@@ -12,6 +12,8 @@ from workers.demo_model.answers import input_tokens_of
 JsonObject: TypeAlias = dict[str, Any]
 
 # As `services/contexts/rendering.py` writes them.
+_NAMED = re.compile(r'The image "(.*)":')
+_ATTACHED_TEXT = re.compile(r'<attachment name="([^"]*)">\n(.*)\n</attachment>', re.DOTALL)
 _SOURCE = re.compile(r'<(memory|passage)(?: title="([^"]*)")? [^>]*>\n(.*?)\n</\1>', re.DOTALL)
 
 # As `services/turns/structured_answers.py` writes it.
@@ -26,6 +28,15 @@ class ToolOutcome:
     input: JsonObject
     output: str
     failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A file that the newest message has attached. Units: `size` is in bytes of what was sent."""
+
+    name: str
+    kind: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,7 @@ class Prompt:
     thinking: Literal["no", "shown", "hidden"] = "no"
     wants_summary: bool = False
     schema: JsonObject | None = None
+    attached: tuple[Attached, ...] = ()
 
 
 def read_prompt(body: JsonObject) -> Prompt:
@@ -82,6 +94,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         input_tokens=input_tokens_of(body),
         thinking=_thinking(body),
         schema=_schema(body),
+        attached=tuple(_attached(content_blocks(messages[-1]["content"]))),
     )
 
 
@@ -95,6 +108,24 @@ def _newest_user_texts(messages: list[JsonObject]) -> list[str]:
         if message["role"] == "user" and (texts := _texts(message["content"])):
             return texts
     return []
+
+
+def _attached(blocks: list[JsonObject]) -> Iterator[Attached]:
+    name = "an image"
+    for block in blocks:
+        match block:
+            case {"type": "text", "text": str(text)}:
+                if named := _NAMED.fullmatch(text):
+                    name = unescape(named[1])
+                elif found := _ATTACHED_TEXT.fullmatch(text):
+                    yield Attached(unescape(found[1]), "text file", len(found[2].encode()))
+            case {"type": "image", "source": {"media_type": media_type, "data": data}}:
+                kind = f"{media_type.removeprefix('image/').upper()} image"
+                yield Attached(name, kind, len(data) * 3 // 4)
+            case {"type": "document", "source": {"data": data}, "title": str(title)}:
+                yield Attached(unescape(title), "PDF", len(data) * 3 // 4)
+            case _:
+                pass
 
 
 def _sources(text: str) -> Iterator[Source]:

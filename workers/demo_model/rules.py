@@ -10,7 +10,7 @@ from workers.demo_model.answers import Block, text_block, thinking_block, tool_u
 from workers.demo_model.arithmetic import find_arithmetic
 from workers.demo_model.examples import example_of
 from workers.demo_model.memories import find_memories
-from workers.demo_model.prompt import Prompt, Source, ToolOutcome
+from workers.demo_model.prompt import Attached, Prompt, Source, ToolOutcome
 from workers.demo_model.questions import WantedCall, find_call, find_clock_question, find_phrase
 
 _WRAPPED = re.compile(r"\s*<([\w-]+)[^>]*>\s*(.*?)\s*</\1>\s*", re.DOTALL)
@@ -212,7 +212,7 @@ def _value_in_json(prompt: Prompt, *, said: str = "") -> str:
 def _introduction(prompt: Prompt) -> str:
     return (
         "I am the demo model: I follow a few rules and am not a language model. "
-        f"{_what_was_written(prompt.question)} "
+        f"{_what_was_written(prompt.question)} {_what_was_attached(prompt.attached)}"
         f"{_what_came_before(prompt.earlier_messages)} "
         "Set ANTHROPIC_API_KEY and start Everturn again to talk to a real one."
     )
@@ -222,6 +222,13 @@ def _what_was_written(question: str) -> str:
     if not question.strip():
         return "You wrote no text."
     return f"You wrote “{_quoted(question)}”."
+
+
+def _what_was_attached(attached: tuple[Attached, ...]) -> str:
+    if not attached:
+        return ""
+    files = (f"“{_quoted(file.name)}” ({file.kind}, {file.size:,} bytes)" for file in attached)
+    return f"You attached {', '.join(files)}: I can see that, but not what it shows. "
 
 
 def _what_came_before(earlier_messages: int) -> str:

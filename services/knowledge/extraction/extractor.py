@@ -53,35 +53,45 @@ async def parse_in_process(
 ) -> Result[str, ExtractionRefusal]:
     """Return the text that the parser extracts from `data`; TOO_COMPLEX at any limit.
 
+    Errors: as of `run_parser`.
+    """
+    arguments = (content_type, TypeAdapter(ExtractionLimits).dump_json(limits).decode())
+    output = await run_parser(_MODULE, *arguments, source=data, timeout_s=limits.timeout_s)
+    if output is None:
+        return Err(ExtractionRefusal.TOO_COMPLEX)
+    return Answer.model_validate_json(output).result()
+
+
+async def run_parser(
+    module: str, *arguments: str, source: bytes | int, timeout_s: float
+) -> bytes | None:
+    """Return the output of a module that parses `source`, data or a file; None at any limit.
+
     When this call ends, cancelled or not, its process has ended.
 
     Errors: ExtractionProcessError; OSError where no process can be started.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", _MODULE),
-        *(content_type, TypeAdapter(ExtractionLimits).dump_json(limits).decode()),
+        *(sys.executable, "-P", "-m", module, *arguments),
         env=_environment(),
-        stdin=asyncio.subprocess.PIPE,
+        stdin=source if isinstance(source, int) else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         # Its warnings quote the document.
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(limits.timeout_s):
-            output, _ = await process.communicate(data)
+        async with asyncio.timeout(timeout_s):
+            output, _ = await process.communicate(None if isinstance(source, int) else source)
     except TimeoutError:
-        return Err(ExtractionRefusal.TOO_COMPLEX)
+        return None
     finally:
         await shielded(_end(process))
-    return _result(process.returncode or 0, output)
-
-
-def _result(exit_code: int, output: bytes) -> Result[str, ExtractionRefusal]:
+    exit_code = process.returncode or 0
     if exit_code in _TOO_MUCH:
-        return Err(ExtractionRefusal.TOO_COMPLEX)
+        return None
     if exit_code:
         raise ExtractionProcessError(exit_code)
-    return Answer.model_validate_json(output).result()
+    return output
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -9,9 +9,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -22,14 +22,21 @@ from services.knowledge.extraction.documents import (
     ExtractionLimits,
     ExtractionRefusal,
 )
-from services.knowledge.extraction.html_text import extract_html
-from services.knowledge.extraction.pdf_text import extract_pdf
 
 _NICENESS: Final = 10
 
-_PARSERS: Final[
-    Mapping[ContentType, Callable[[bytes, ExtractionLimits], Result[str, ExtractionRefusal]]]
-] = {ContentType.HTML: extract_html, ContentType.PDF: extract_pdf}
+_Parser: TypeAlias = Callable[[bytes, ExtractionLimits], Result[str, ExtractionRefusal]]
+
+
+def _parser_of(content_type: ContentType) -> _Parser:
+    """Import the parser that is needed, and no other: each process starts anew."""
+    if content_type is ContentType.PDF:
+        from services.knowledge.extraction.pdf_text import extract_pdf  # noqa: PLC0415 -- see above
+
+        return extract_pdf
+    from services.knowledge.extraction.html_text import extract_html  # noqa: PLC0415 -- see above
+
+    return extract_html
 
 
 def main() -> None:
@@ -44,19 +51,19 @@ def main() -> None:
 def answer(content_type: ContentType, data: bytes, limits: ExtractionLimits) -> bytes:
     """Return the bytes for standard output."""
     try:
-        result = _PARSERS[content_type](data, limits)
+        result = _parser_of(content_type)(data, limits)
     except MemoryError:
         result = Err(ExtractionRefusal.TOO_COMPLEX)
     return Answer.of(result).model_dump_json(exclude_none=True).encode()
 
 
-def restrict_this_process(limits: ExtractionLimits) -> None:
+def restrict_this_process(limits: ExtractionLimits, *, niceness: int = _NICENESS) -> None:
     """Limit what this process may ever use; a second call can only lower the limits.
 
     The alarm ends it when its parent is gone and can't.
     """
     # A page of a kilobyte can take a minute of processor time: what users wait for goes first.
-    os.nice(_NICENESS)
+    os.nice(niceness)
     # A terminal's Ctrl-C is for the parent, which ends this process on time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
