@@ -10,7 +10,7 @@ from tests.fixtures.api_user import PASSWORD, ApiUser
 from tests.fixtures.database import Inspection
 
 MANAGED = {
-    *("id", "email", "displayName", "role", "status", "planId"),
+    *("id", "email", "emailVerified", "pendingEmail", "displayName", "role", "status", "planId"),
     *("version", "createdAt", "updatedAt"),
 }
 PATH = "/admin/users"
