@@ -24,7 +24,8 @@ _SUSPECT: Final = frozenset(
 def work_of(turn: str, *, whole: str) -> str:
     """Return the SQL of what a turn said and did with tools; its outputs if `whole`.
 
-    Nothing of an answer that a later step corrected.
+    Nothing of an answer that a later step corrected; and an output names the images that it had,
+    which are not sent again.
     """
     return f"""json_build_array(
         (SELECT json_agg(json_build_array(
@@ -33,7 +34,7 @@ def work_of(turn: str, *, whole: str) -> str:
          FROM steps WHERE steps.turn_id = {turn}),
         (SELECT json_agg(json_build_array(
              step, tool_call_id, status, CASE WHEN {whole} THEN output END,
-             CASE WHEN {whole} THEN blocks END, edited_input, octet_length(output), name)
+             edited_input, octet_length(output), name)
              ORDER BY step, position)
          FROM tool_calls WHERE tool_calls.turn_id = {turn}))"""  # noqa: S608 -- constants of ours
 
@@ -91,9 +92,9 @@ def _spoken(text: str) -> list[dict[str, Any]]:
 
 
 def _earlier_call(call: Sequence[Any], layers: PromptLayers | None) -> EarlierCall:
-    step, tool_call_id, status, output, blocks, edited_input, size, name = call
+    step, tool_call_id, status, output, edited_input, size, name = call
     known = as_the_model_knows(edited_input, name, layers)
-    return EarlierCall(step, tool_call_id, status, output, blocks, known, size)
+    return EarlierCall(step, tool_call_id, status, output, None, known, size)
 
 
 def as_the_model_knows(

@@ -56,7 +56,9 @@ async def test_an_answer_without_a_stream_holds_the_turn_and_both_messages(
 async def test_a_slow_answer_is_accepted_and_continues(tight: Stack) -> None:
     user = await tight.sign_up()
     question = unique()
-    tight.model.add(Script(match=question, text="At last.", delay_between_s=0.2, hold="later"))
+    # Twice: an answer that is held for long is asked for again.
+    slow = Script(match=question, text="At last.", delay_between_s=0.2, hold="later", repeat=2)
+    tight.model.add(slow)
     chat = await user.create_chat()
 
     response = await user.post(chat, question)
