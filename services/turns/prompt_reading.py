@@ -58,16 +58,21 @@ UNION ALL (
 """  # noqa: S608 -- the parts are constants of ours
 
 # What was gathered when the turn was prepared, and the history, in one round trip. Most turns have
-# no messages that steer them, and these are found by an index of such alone.
+# no messages that steer them, and these are found by an index of such alone; files are looked for
+# only where their user has attached any.
 _PROMPT: Final = f"""
 SELECT turns.prompt, turns.options, turn_contexts.layers, history.*, steering.*
 FROM turns LEFT JOIN turn_contexts ON turn_contexts.turn_id = turns.id
 LEFT JOIN messages AS question ON question.id = turns.user_message_id
 CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM attachments WHERE attachments.user_id = turns.user_id) AS files
+) AS own
+CROSS JOIN LATERAL (
     SELECT array_agg(role) AS roles, array_agg(content) AS contents, array_agg(tokens) AS tokens,
            array_agg(NOT is_whole) AS is_brief, array_agg(joined_step) AS joined_steps,
            array_agg(turn_id) AS turn_ids,
-           array_agg({attached("message_id = said.id")}) AS attachments,
+           array_agg(CASE WHEN own.files AND role = 'user'
+                     THEN {attached("message_id = said.id")} END) AS attachments,
            array_agg(CASE WHEN is_whole THEN work_tokens ELSE brief_tokens END) AS work_tokens,
            array_agg(CASE WHEN role = 'assistant' AND coalesce(work_tokens > 0,
                               status <> 'failed'
