@@ -26,6 +26,8 @@ from api.routes import (
     messages,
     models,
     root,
+    shared,
+    shares,
     subscription,
     tool_callbacks,
     tools,
@@ -56,11 +58,12 @@ request that is too slow 408; the connection is then closed.
 
 # Public routes: each sets its own limit. All others are limited for each user; expensive routes
 # have their own, e.g. `limited(Group.UPLOADS)`.
-_PUBLIC: Final = (health, auth, tool_callbacks)
+_PUBLIC: Final = (health, auth, shared, tool_callbacks)
 _SIGNED_IN: Final = (
     users,
     chats,
     messages,
+    shares,
     models,
     files,
     turns,

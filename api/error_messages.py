@@ -20,6 +20,7 @@ from services.messages import BranchRefusal, ListRefusal
 from services.outgoing.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from services.prompts.service import PromptRefusal
 from services.resources import Conflict, ToolRefusal, Unreachable
+from services.shares import ShareRefusal
 from services.subscriptions.plans import PlanRefusal
 from services.subscriptions.service import AssignmentRefusal
 from services.turns.acceptance import AcceptanceRefusal
@@ -189,6 +190,17 @@ REFUSALS: Final[Mapping[type[StrEnum], Mapping[StrEnum, Problem]]] = {
     ListRefusal: {
         ListRefusal.UNKNOWN_BEFORE: _invalid("query.before", "Not a message of this chat."),
         ListRefusal.UNKNOWN_AFTER: _invalid("query.after", "Not a message of this chat."),
+    },
+    ShareRefusal: {
+        ShareRefusal.SWITCHED_OFF: Problem(
+            ErrorCode.FORBIDDEN, "Sharing is switched off on this server."
+        ),
+        ShareRefusal.INVALID_EXPIRY: _invalid(
+            "body.expiresAt", "Must be in the future, at most ten years ahead."
+        ),
+        ShareRefusal.TOO_MANY: _conflict("Too many shares of this chat. Revoke one first."),
+        ShareRefusal.UNKNOWN_MESSAGE: _invalid("body.messageId", "Not a message of this chat."),
+        ShareRefusal.EMPTY: _conflict("This chat has no messages to share."),
     },
     FeedbackRefusal: {
         FeedbackRefusal.NOT_AN_ANSWER: _conflict("Only answers take feedback."),

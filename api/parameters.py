@@ -24,6 +24,7 @@ from schema.ids import (
     PlanId,
     PromptId,
     SessionId,
+    ShareId,
     TurnId,
     UserId,
 )
@@ -48,6 +49,7 @@ MemoryIdPath = Annotated[MemoryId, Path(description="The memory's ID.")]
 ApiKeyIdPath = Annotated[ApiKeyId, Path(description="The key's ID.")]
 SessionIdPath = Annotated[SessionId, Path(description="The session's ID.")]
 UserIdPath = Annotated[UserId, Path(description="The user's ID.")]
+ShareIdPath = Annotated[ShareId, Path(description="The share's ID.")]
 PlanIdPath = Annotated[PlanId, Path(description="The plan's ID.")]
 PromptIdPath = Annotated[PromptId, Path(description="The prompt's ID.")]
 

@@ -31,6 +31,7 @@ from services.memories.service import MemoryService
 from services.messages import MessageService
 from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimitService
+from services.shares import ShareService
 from services.subscriptions.offered_models import OfferedModels
 from services.subscriptions.overrides import BudgetOverrides
 from services.subscriptions.plans import PlanService
@@ -157,6 +158,7 @@ class ApiServices:
     chats: ChatService
     messages: MessageService
     copies: ConversationCopies
+    shares: ShareService
     feedback: FeedbackService
     files: FileService
     turns: TurnServices

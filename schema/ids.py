@@ -17,6 +17,7 @@ MemoryId = NewType("MemoryId", UUID)
 DocumentId = NewType("DocumentId", UUID)
 FileId = NewType("FileId", UUID)
 PlanId = NewType("PlanId", UUID)
+ShareId = NewType("ShareId", UUID)
 MailId = NewType("MailId", UUID)
 SessionId = NewType("SessionId", UUID)
 

@@ -184,6 +184,7 @@ class Settings(MailSettings, FileSettings):
     # Turns
     max_content_chars: int = Field(32_000, ge=1)
     max_steps: int = Field(10, ge=1, le=100)
+    sharing: bool = True
     max_queued_turns: int = Field(20, ge=1)
     prompt_tokens: int = Field(150_000, ge=100, description="The whole prompt's token budget.")
     user_tokens: int = Field(1_500, ge=0, description="Of them, for what is known of the user.")

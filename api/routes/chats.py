@@ -30,6 +30,7 @@ from schema.chats import (
 from schema.errors import ErrorCode
 from schema.events import ChatChange
 from schema.permissions import Permission
+from schema.shares import CreatedShare, Share, ShareRequest
 from schema.turn_inspection import ListedTurn, OwnTurnFilter, TurnSort
 from services.events.writer import chat_news
 from services.rate_limits.rules import Group
@@ -159,6 +160,46 @@ async def fork_chat(
     )
     at = f"{request.url.path.removesuffix(f'/{chat_id}/fork')}/{chat.id}"
     return created(request, response, chat, at=at)
+
+
+@router.post(
+    "/{chat_id}/shares",
+    name="shares.create",
+    status_code=201,
+    summary="Share a branch",
+    responses=error_docs(*OF_ONE, ErrorCode.CONFLICT, ErrorCode.IDEMPOTENCY_CONFLICT),
+)
+async def share_branch(
+    request: Request,
+    response: Response,
+    chat_id: ChatIdPath,
+    body: ShareRequest,
+    actor: Writer,
+    services: Services,
+    idempotency_key: IdempotencyKey = None,
+) -> Envelope[CreatedShare]:
+    """Create a link by which anyone can read a branch up to a message, and nothing else.
+
+    What follows the message later is not shared. The token is returned only once.
+    """
+    shared = await services.shares.create(actor, chat_id, body, key=idempotency_key)
+    share = value_or_raise(shared, "chat")
+    at = request.url.path.partition("/chats/")[0]
+    return created(request, response, share, at=f"{at}/shares/{share.id}")
+
+
+@router.get(
+    "/{chat_id}/shares",
+    name="shares.list",
+    summary="List a chat's shares",
+    responses=error_docs(*OF_ONE),
+)
+async def list_shares(
+    request: Request, chat_id: ChatIdPath, actor: Reader, services: Services, page: RequestedPage
+) -> ListEnvelope[Share]:
+    """Return the shares of a chat, newest first, those that have expired included."""
+    listed = await services.shares.list_shares(actor, chat_id, page)
+    return list_envelope(request, value_or_raise(listed, "chat"))
 
 
 @router.get(

@@ -1,6 +1,12 @@
 """The rows of the database, one module per noun. Rows never leave `services`."""
 
-from schema.tables.chats import ChatRow, ChatSummaryRow, FeedbackRow, MessageRow
+from schema.tables.chats import (
+    ChatRow,
+    ChatSummaryRow,
+    FeedbackRow,
+    MessageRow,
+    ShareRow,
+)
 from schema.tables.files import AttachmentRow, FileErasureRow, FilePieceRow, FileRow
 from schema.tables.knowledge import DocumentRow, DocumentVersionRow, PassageRow
 from schema.tables.ledger import LedgerRow, UsageDayRow
@@ -68,6 +74,7 @@ __all__ = [
     "PromptRow",
     "PromptVersionRow",
     "RefreshTokenRow",
+    "ShareRow",
     "StepRow",
     "SubscriptionRow",
     "ToolCallRow",

@@ -86,6 +86,21 @@ class ChatSummaryRow(SQLModel, table=True):
     created_at: datetime = creation_moment()
 
 
+class ShareRow(SQLModel, table=True):
+    """A link by which anyone can read a branch up to a message; its token is stored hashed."""
+
+    __tablename__ = "shares"
+
+    id: UUID = Field(primary_key=True)
+    chat_id: UUID = Field(foreign_key="chats.id")
+    message_id: UUID = Field(foreign_key="messages.id")
+    user_id: UUID = Field(foreign_key="users.id")
+    title: str
+    token_hash: bytes
+    created_at: datetime = creation_moment()
+    expires_at: datetime | None = moment()
+
+
 class FeedbackRow(SQLModel, table=True):
     """Feedback on an answer, with the model and the version of the base prompt that gave it."""
 

@@ -110,6 +110,12 @@ SECTIONS: Final = (
         "FROM messages WHERE user_id = $1 ORDER BY chat_id, turn_id, id",
     ),
     Section(
+        "shares",
+        "shares",
+        "SELECT id, chat_id, message_id, nullif(title, '') AS title, created_at, expires_at "
+        "FROM shares WHERE user_id = $1 ORDER BY id",
+    ),
+    Section(
         "feedback",
         "feedback",
         "SELECT message_id, rating, reason, text, created_at, updated_at "

@@ -58,6 +58,7 @@ from services.prompts.service import PromptService
 from services.rate_limits.limiter import RateLimiter, RateLimitService
 from services.rate_limits.rules import AuthLimits
 from services.settings import Settings
+from services.shares import ShareService
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.offered_models import OfferedModels
 from services.subscriptions.overrides import BudgetOverrides
@@ -204,6 +205,7 @@ async def open_api_services(
             chats=ChatService(database),
             messages=MessageService(database),
             copies=ConversationCopies(database, model=settings.default_model),
+            shares=ShareService(database, public_url=settings.public_url, is_on=settings.sharing),
             feedback=FeedbackService(database),
             files=make_files(foundation, known.accounts),
             turns=_turns(

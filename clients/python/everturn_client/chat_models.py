@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, JsonValue, Tag
+from pydantic import Discriminator, Field, JsonValue, SecretStr, Tag
 
 from everturn_client.models import Resource, TokenUsage
 
@@ -173,6 +173,10 @@ class Feedback(Resource):
 class ChatSummary(Resource):
     """A summary of a chat up to a message; it stands for these messages in later prompts."""
 
+
+class Share(Resource):
+    """A branch that everyone with its link can read, up to a message."""
+
     id: str
     chat_id: str
     message_id: str
@@ -181,6 +185,35 @@ class ChatSummary(Resource):
     messages: int
     model: str
     created_at: datetime
+
+    title: str | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class CreatedShare(Share):
+    """A new share with its link, which is never shown again."""
+
+    token: SecretStr | None = None
+    url: str | None = None
+
+
+class SharedMessage(Resource):
+    """What was said."""
+
+    role: str
+    content: str
+    created_at: datetime
+
+
+class SharedConversation(Resource):
+    """A shared branch, oldest message first."""
+
+    title: str | None = None
+    shared_at: datetime
+    expires_at: datetime | None = None
+    is_whole: bool
+    messages: list[SharedMessage]
 
 
 class Message(Resource):

@@ -1,6 +1,7 @@
 """Chats, their messages, and the turns that answer them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Literal, TypedDict, Unpack
 
 from pydantic import JsonValue
@@ -88,6 +89,37 @@ class Chats(Group[RunnerT]):
         """Copy a branch up to a message, by default the whole current one, into a new chat."""
         body = fields(message_id=message_id, title=title)
         return creation(models.Chat, "chats", chat_id, "fork", body=body, key=idempotency_key)
+
+    @Endpoint
+    def share(
+        self,
+        chat_id: str,
+        *,
+        message_id: Maybe[str] = UNSET,
+        title: Maybe[str] = UNSET,
+        expires_at: Maybe[datetime] = UNSET,
+        idempotency_key: str | None = None,
+    ) -> Call[models.CreatedShare]:
+        """Create a link by which anyone can read a branch up to a message."""
+        body = fields(message_id=message_id, title=title, expires_at=expires_at)
+        return creation(
+            models.CreatedShare, "chats", chat_id, "shares", body=body, key=idempotency_key
+        )
+
+    @Listing
+    def shares(self, chat_id: str, *, limit: int | None = None) -> Call[models.Share]:
+        """List the shares of a chat, the latest first, `limit` on a page."""
+        return listing(models.Share, "chats", chat_id, "shares", query=filters(limit=limit))
+
+    @Endpoint
+    def revoke_share(self, share_id: str) -> Call[None]:
+        """End a share: its link stops working."""
+        return delete("shares", share_id)
+
+    @Endpoint
+    def read_shared(self, token: str) -> Call[models.SharedConversation]:
+        """Return what was said on a shared branch; this needs no account."""
+        return get(models.SharedConversation, "shared", token)
 
     @Listing
     def list(
