@@ -55,8 +55,7 @@ MATRIX: Final[dict[str, Row]] = {
     "GET /chats/{chat_id}/turns": Row(401, 403, 200, 403, 403),
     "PUT /chats/{chat_id}/leaf": Row(401, 403, 200, 403, 403),
     "POST /chats/{chat_id}/fork": Row(401, 403, 201, 403, 403),
-    # The chat of this row has no current branch.
-    "POST /chats/{chat_id}/shares": Row(401, 403, 409, 403, 403),
+    "POST /chats/{chat_id}/shares": Row(401, 403, 201, 403, 403),
     "GET /chats/{chat_id}/shares": Row(401, 403, 200, 403, 403),
     "DELETE /shares/{share_id}": Row(401, 403, 204, 403, 403),
     "GET /shared/{token}": Row(200, 200, 200, 200, 200),

@@ -173,10 +173,6 @@ class Feedback(Resource):
 class ChatSummary(Resource):
     """A summary of a chat up to a message; it stands for these messages in later prompts."""
 
-
-class Share(Resource):
-    """A branch that everyone with its link can read, up to a message."""
-
     id: str
     chat_id: str
     message_id: str
@@ -186,6 +182,13 @@ class Share(Resource):
     model: str
     created_at: datetime
 
+
+class Share(Resource):
+    """A branch that everyone with its link can read, up to a message."""
+
+    id: str
+    chat_id: str
+    message_id: str
     title: str | None = None
     created_at: datetime
     expires_at: datetime | None = None
