@@ -45,7 +45,7 @@ async def sharer(stack: Stack) -> AsyncIterator[Sharer]:
     call = ToolCall(name="calculator", input={"expression": "6 * 7"}, id="toolu_1")
     stack.model.add(Script(match=said, tool_calls=(call,)))
     stack.model.add(Script(match=said, text="Take a train."))
-    await user.post(chat, said, metadata={"secret": "of the client"})  # type: ignore[arg-type]  # JSON
+    await user.post(chat, said, metadata={"secret": "of the client"})
     yield Sharer(stack, user, chat, said)
     stack.model.clear_scripts()
 
