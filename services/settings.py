@@ -238,8 +238,7 @@ class Settings(MailSettings, FileSettings):
     background_model: str | None = Field(
         None,
         validation_alias=AliasChoices("EVERTURN_BACKGROUND_MODEL", "EVERTURN_MEMORY_MODEL"),
-        description="Reads turns for memories, names and summarises chats; by default the first "
-        "haiku of the models.",
+        description="Reads turns for memories, names and summarises chats; a haiku by default.",
     )
     compaction: bool = True
     max_output_tokens: int = Field(4096, ge=1)
