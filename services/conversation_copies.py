@@ -98,6 +98,20 @@ CROSS JOIN LATERAL jsonb_populate_record(tool_calls, jsonb_build_object(
 WHERE $1::uuid IS NOT NULL AND $5::uuid[] IS NOT NULL
 """
 
+# Files are shared: one goes with its last attachment.
+_ATTACHMENTS: Final = f"""
+INSERT INTO attachments SELECT copy.*
+FROM attachments
+LEFT JOIN unnest($4::uuid[], $5::uuid[]) AS message (old, new) ON message.old = message_id
+LEFT JOIN (SELECT turn.old, turn.new {_OF_ANSWERS}) AS turn ON turn.old = attachments.turn_id
+CROSS JOIN LATERAL jsonb_populate_record(attachments, jsonb_build_object(
+    'id', gen_random_uuid(), 'message_id', message.new, 'turn_id', turn.new
+)) AS copy
+WHERE $1::uuid IS NOT NULL
+  AND (attachments.message_id = ANY ($4::uuid[]) OR attachments.turn_id = ANY ($2::uuid[]))
+  AND num_nonnulls(message.new, turn.new) = 1
+"""  # noqa: S608 -- parts of our own
+
 _IMPORT_TURNS: Final = """
 INSERT INTO turns (id, chat_id, user_id, origin, status, active, model, user_message_id,
                    assistant_message_id, created_at, started_at, finished_at)
@@ -259,7 +273,7 @@ async def _copy(
     said = sorted((row.turn_id, row.id) for row in branch if row.is_message)
     messages = {old: new_id() for _, old in said}
     copies = (new_chat, list(turns), list(turns.values()), list(messages), list(messages.values()))
-    for statement in (_TURNS, _MESSAGES, _STEPS, _CALLS):
+    for statement in (_TURNS, _MESSAGES, _STEPS, _CALLS, _ATTACHMENTS):
         await connection.exec_driver_sql(statement, copies)
     return None if last is None else messages.get(last)
 
