@@ -21,6 +21,7 @@ class ModelAbilities(WireModel):
     images: bool | None = None
     pdf: bool | None = None
     thinking: bool | None = None
+    structured: bool | None = Field(None, description="Answers that fit a JSON schema.")
 
 
 class OfferedModel(WireModel):

@@ -11,28 +11,15 @@ from schema.models import ModelAbilities, ModelPrices, OfferedModel
 from schema.usage import TokenUsage
 from services.auth.accounts import AccountCache
 from services.database import ActorGoneError
+from services.models.abilities import UNKNOWN, ThinkingForm, abilities_of
 from services.models.context_windows import ContextWindows, provider_and_name
 from services.models.pricing import Pricing
 from services.subscriptions.plans import allows_model, choose_model
 
 _MILLION: Final = 1_000_000
 
-# Source: the Messages API's documentation of its models. Price data don't say what models can do.
-_ABILITIES: Final = (
-    (
-        re.compile(r"claude-(opus|sonnet|haiku)-[4-9]|claude-3-7-sonnet"),
-        ModelAbilities(tools=True, images=True, pdf=True, thinking=True),
-    ),
-    (
-        re.compile(r"claude-3-5-(sonnet|haiku)"),
-        ModelAbilities(tools=True, images=True, pdf=True, thinking=False),
-    ),
-    (
-        re.compile(r"claude-3-(opus|sonnet|haiku)"),
-        ModelAbilities(tools=True, images=True, pdf=False, thinking=False),
-    ),
-)
-_UNKNOWN: Final = ModelAbilities()
+# The oldest models that are still known. Source: the Messages API's documentation of PDF support.
+_WITHOUT_PDF: Final = re.compile(r"claude-3-(opus|sonnet|haiku)")
 
 
 class OfferedModels:
@@ -84,9 +71,12 @@ class OfferedModels:
             provider=provider,
             is_default=False,
             context_window=self._windows.known(model),
-            max_output_tokens=self._max_output_tokens,
+            max_output_tokens=min(
+                self._max_output_tokens,
+                abilities_of(model).max_output_tokens or self._max_output_tokens,
+            ),
             prices=prices_of(self._pricing, model),
-            abilities=abilities_of(model),
+            abilities=known_abilities(model),
         )
 
 
@@ -104,7 +94,15 @@ def prices_of(pricing: Pricing, model: str) -> ModelPrices:
     )
 
 
-def abilities_of(model: str) -> ModelAbilities:
+def known_abilities(model: str) -> ModelAbilities:
     """Return what is known of the abilities of a model."""
-    known = (abilities for named, abilities in _ABILITIES if named.match(model))
-    return next(known, _UNKNOWN)
+    takes = abilities_of(model)
+    if takes is UNKNOWN:
+        return ModelAbilities()
+    return ModelAbilities(
+        tools=True,
+        images=True,
+        pdf=_WITHOUT_PDF.search(model.lower()) is None,
+        thinking=takes.thinking is not ThinkingForm.NONE,
+        structured=takes.structured,
+    )

@@ -26,7 +26,8 @@ async def test_models_are_listed_with_prices_and_abilities(member: ApiUser, stac
         "cacheRead": Decimal("0.2"),
         "cacheWrite": 5,
     }
-    assert opus["abilities"] == {"tools": True, "images": True, "pdf": True, "thinking": True}
+    names = ("tools", "images", "pdf", "thinking", "structured")
+    assert opus["abilities"] == dict.fromkeys(names, True)
 
 
 async def test_a_plan_and_a_preference_decide_which_models_are_listed(

@@ -8,25 +8,26 @@ from schema.models import ModelAbilities
 from schema.usage import ModelPrice
 from services.models.context_windows import ContextWindows, provider_and_name
 from services.models.pricing import Pricing
-from services.subscriptions.offered_models import abilities_of, prices_of
+from services.subscriptions.offered_models import known_abilities, prices_of
 
 UNKNOWN = ModelAbilities()
-ALL = ModelAbilities(tools=True, images=True, pdf=True, thinking=True)
+ALL = ModelAbilities(tools=True, images=True, pdf=True, thinking=True, structured=True)
+OLD = ModelAbilities(tools=True, images=True, pdf=True, thinking=True, structured=False)
 
 
 @pytest.mark.parametrize(
     ("model", "abilities"),
     [
         ("claude-haiku-5-5", ALL),
-        ("claude-opus-4-1-20250805", ALL),
-        ("claude-3-7-sonnet-20250219", ALL),
-        ("claude-3-haiku-20240307", ALL.model_copy(update={"pdf": False, "thinking": False})),
+        ("claude-opus-4-1-20250805", OLD),
+        ("claude-3-7-sonnet-20250219", OLD),
+        ("claude-3-haiku-20240307", OLD.model_copy(update={"pdf": False, "thinking": False})),
         ("my-claude", UNKNOWN),
         ("llama-4", UNKNOWN),
     ],
 )
 def test_abilities_are_those_of_the_family(model: str, abilities: ModelAbilities) -> None:
-    assert abilities_of(model) == abilities
+    assert known_abilities(model) == abilities
 
 
 def test_an_unknown_model_has_no_window_provider_or_name() -> None:

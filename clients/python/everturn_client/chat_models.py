@@ -312,6 +312,7 @@ class ModelAbilities(Resource):
     images: bool | None = None
     pdf: bool | None = None
     thinking: bool | None = None
+    structured: bool | None = None
 
 
 class OfferedModel(Resource):
