@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
-from operator import itemgetter
 from typing import Final
 
 import asyncpg
@@ -72,7 +71,7 @@ FROM turns CROSS JOIN ({SPENT_IN_TURN}) AS spent WHERE turns.id = $1
 _STEPS: Final = """
 SELECT step, attempt, status, model, text, stop_reason,
        blocks @> '[{"type": "tool_use"}]' AS calls_tools,
-       CASE WHEN status = 'running' THEN thinking END AS thinking,
+       CASE WHEN status = 'running' THEN thinking END AS thinking, thinking <> '' AS has_thought,
        status = 'completed' AND problem IS NULL AS fits
 FROM steps WHERE turn_id = $1 ORDER BY step
 """
@@ -135,7 +134,6 @@ SELECT turns.*, (SELECT count(*) FROM steps WHERE turn_id = $1) AS steps,
 FROM turns WHERE id = $1
 """
 
-_CALLS_TOOLS: Final = itemgetter("calls_tools")
 _WRITTEN: Final = ("step", "model", "thinking", "text")
 _NO_ROW: Final = "UPDATE 0"
 _ANSWER: Final = f"SELECT messages.*, {OUTLINE} AS outline FROM messages WHERE id = $1"  # noqa: S608 -- a column of ours
@@ -340,8 +338,9 @@ async def _end(
 ) -> tuple[TurnRow, MessageOutline | None]:
     """Store the answer, the cost and the end."""
     text = "".join(step["text"] for step in steps)
-    # What its tools did is shown, too, where nothing was said.
-    answers = any((text, ending.status is TurnStatus.COMPLETED, *map(_CALLS_TOOLS, steps)))
+    # What the model thought and its tools did is shown, too, where nothing was said.
+    is_shown = any(step["calls_tools"] or step["has_thought"] for step in steps)
+    answers = bool(text) or is_shown or ending.status is TurnStatus.COMPLETED
     status, code = ending.status, ending.error_code
     # One that was about to be cancelled ends cancelled for its user.
     if status is TurnStatus.FAILED and turn["cancel_requested_at"] is not None:

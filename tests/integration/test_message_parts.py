@@ -143,6 +143,28 @@ async def test_a_stopped_turn_shows_its_tool_calls_even_without_a_word(
     assert shown["error"]
 
 
+async def test_a_turn_that_is_stopped_in_thought_shows_the_thought(
+    user: ApiUser, stack: Stack
+) -> None:
+    question, chat = unique(), await user.create_chat()
+    stack.model.add(
+        Script(match=question, thinking="Hm, so. " * 20, text="No.", hold=question, hold_after=8)
+    )
+
+    async with user.stream(chat, question, thinking="on") as stream:
+        await stream.until_named("thinking")
+        await user.cancel(stream.turn_id)
+        events = await stream.all()
+
+    await user.check_whole(chat, events)
+    answer = await user.answer_of(chat, stream.turn_id)
+    assert answer is not None
+    assert (answer["content"], answer["stopReason"]) == ("", None)
+    (part,) = answer["parts"]
+    assert part["type"] == "thinking"
+    assert part["text"].startswith("Hm, so. ")
+
+
 async def test_a_question_without_an_answer_shows_why(user: ApiUser, stack: Stack) -> None:
     question, chat = unique(), await user.create_chat()
     stack.model.add(Script(match=question, status=400, message="No."))
