@@ -136,22 +136,20 @@ def outline_from_row(row: Any) -> MessageOutline:  # noqa: ANN401 -- a row of OU
 
 def message_from_row(row: Any) -> Message:  # noqa: ANN401 -- a row of SHOWN
     """Return the message with its parts."""
+    feedback = row["feedback"]
     return Message(
         **_outlined(row),
-        parts=list(_parts(row)),
-        feedback=None if row.feedback is None else Feedback(**row.feedback),
-        sibling_ids=getattr(row, "sibling_ids", None),
+        parts=list(_parts(row["content"], row["parts"])),
+        feedback=None if feedback is None else Feedback(**feedback),
+        sibling_ids=row.get("sibling_ids"),
     )
 
 
 def _outlined(row: Any) -> dict[str, Any]:  # noqa: ANN401 -- as above
-    outline = row.outline or {}
+    outline = row["outline"] or {}
     answer = outline.get("answer")
-    shown = {
-        **{name: getattr(row, name) for name in _OWN_FIELDS},
-        "metadata": row.client_metadata,
-        "error": _error(outline),
-    }
+    shown = {name: row[name] for name in _OWN_FIELDS}
+    shown |= {"metadata": row["client_metadata"], "error": _error(outline)}
     if answer is None:
         return shown
     return {
@@ -196,11 +194,14 @@ def _citation(source: dict[str, Any]) -> Citation:
     )
 
 
-def _parts(row: Any) -> Iterator[MessagePart]:  # noqa: ANN401 -- as above
+def _parts(content: str, stored: dict[str, Any] | None) -> Iterator[MessagePart]:
     """Yield each step's thinking, text and tool calls, as a client shows them from the events."""
-    stored = row.parts or {}
+    stored = stored or {}
     for attached in stored.get("attachments") or ():
         yield AttachmentPart(**attached)
+    if "steps" not in stored:
+        yield TextPart(text=content)
+        return
     steps = {step["step"]: step for step in stored.get("steps") or ()}
     calls, joined = (
         {
@@ -209,9 +210,9 @@ def _parts(row: Any) -> Iterator[MessagePart]:  # noqa: ANN401 -- as above
         }
         for name in ("calls", "joined")
     )
-    if sum(step["chars"] for step in steps.values()) != len(row.content):
+    if sum(step["chars"] for step in steps.values()) != len(content):
         # It was not said by steps: a question, or an imported answer.
-        steps = {0: {"chars": len(row.content), "thinking": ""}}
+        steps = {0: {"chars": len(content), "thinking": ""}}
     start = 0
     for number in sorted({*steps, *calls, *joined}):
         for message in joined.get(number, ()):
@@ -220,7 +221,7 @@ def _parts(row: Any) -> Iterator[MessagePart]:  # noqa: ANN401 -- as above
         if step["thinking"]:
             yield ThinkingPart(text=step["thinking"])
         if step["chars"]:
-            yield TextPart(text=row.content[start : start + step["chars"]])
+            yield TextPart(text=content[start : start + step["chars"]])
         start += step["chars"]
         yield from map(_tool_call, calls.get(number, ()))
 
