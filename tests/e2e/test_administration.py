@@ -29,9 +29,8 @@ async def test_a_prompt_and_a_document_reach_the_model_and_the_turn_is_found_in_
 
     assert events[-1].data["assistantMessage"]["content"] == "At dusk."
     (request,) = await model.requests("harbour of Vlissingen")
-    sent = str(request["body"]["system"])
-    assert "sailor of the Undine" in sent
-    assert text in sent
+    assert "sailor of the Undine" in str(request["body"]["system"])
+    assert text in str(request["body"]["messages"])
     turn = await admin.api.admin.turns.get(stream.turn_id)
     assert turn.messages[1].content == "At dusk."
     assert turn.prompt is not None

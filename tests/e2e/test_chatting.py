@@ -151,7 +151,8 @@ async def test_everturn_chat_edits_asks_again_and_changes_branches(
     sixth = "The demo model's tools say: 3 + 3 = 6."
     assert ended.output.splitlines() == [*said, said[1], sixth], ended
     assert f"  1  {said[1]} (current)\n  2  {said[1]}\n  3  {said[0]}\n" in ended.errors
-    assert f"> What is 1 + 1?\n{said[0]}\n" in ended.errors
+    call = '⚙ calculator {"expression": "1 + 1"} · completed · 2'
+    assert f"> What is 1 + 1?\n{call}\n{said[0]}\n" in ended.errors
     assert "Unknown model." in ended.errors
     assert "Use /branch N, with a number from /branches." in ended.errors
     chats = [chat async for chat in client.api.chats.list(search="Sums")]
