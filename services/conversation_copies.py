@@ -112,6 +112,17 @@ WHERE $1::uuid IS NOT NULL
   AND num_nonnulls(message.new, turn.new) = 1
 """  # noqa: S608 -- parts of our own
 
+# A summary takes the id of its message's copy: these are in the order of the conversation.
+_SUMMARIES: Final = """
+INSERT INTO chat_summaries SELECT copy.*
+FROM unnest($4::uuid[], $5::uuid[]) AS message (old, new)
+JOIN chat_summaries ON message_id = message.old
+CROSS JOIN LATERAL jsonb_populate_record(chat_summaries, jsonb_build_object(
+    'id', message.new, 'chat_id', $1::uuid, 'message_id', message.new
+)) AS copy
+WHERE $2::uuid[] IS NOT NULL AND $3::uuid[] IS NOT NULL
+"""
+
 _IMPORT_TURNS: Final = """
 INSERT INTO turns (id, chat_id, user_id, origin, status, active, model, user_message_id,
                    assistant_message_id, created_at, started_at, finished_at)
@@ -273,7 +284,7 @@ async def _copy(
     said = sorted((row.turn_id, row.id) for row in branch if row.is_message)
     messages = {old: new_id() for _, old in said}
     copies = (new_chat, list(turns), list(turns.values()), list(messages), list(messages.values()))
-    for statement in (_TURNS, _MESSAGES, _STEPS, _CALLS, _ATTACHMENTS):
+    for statement in (_TURNS, _MESSAGES, _STEPS, _CALLS, _ATTACHMENTS, _SUMMARIES):
         await connection.exec_driver_sql(statement, copies)
     return None if last is None else messages.get(last)
 

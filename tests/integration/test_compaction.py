@@ -105,16 +105,20 @@ async def test_another_branch_has_the_summary_if_it_has_what_was_summarised(
     tight: Stack,
 ) -> None:
     user = await tight.sign_up()
-    chat, edited, early = await user.create_chat(), unique(), unique()
+    chat, edited, early, copied = await user.create_chat(), unique(), unique(), unique()
     await chat_until_long(user, tight, chat, "They asked of a harbour.")
     (summary,) = await summaries(user, chat)
     messages = await user.messages(chat)
+    forked = (await user.request("POST", f"/chats/{chat}/fork", json={})).json()["data"]["id"]
 
+    await user.events_of(forked, copied)
     await user.events_of(chat, edited, parentId=summary["messageId"])
     await user.events_of(chat, early, parentId=messages[1]["id"])
 
     assert texts_sent(tight, edited)[1:] == [edited]
     assert "They asked of a harbour." in texts_sent(tight, edited)[0]
+    assert "They asked of a harbour." in texts_sent(tight, copied)[0]
+    assert messages[0]["content"] not in texts_sent(tight, copied)
     assert texts_sent(tight, early) == [messages[0]["content"], messages[1]["content"], early]
 
 
