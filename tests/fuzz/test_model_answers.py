@@ -60,11 +60,13 @@ def test_a_legal_answer_is_what_the_sdk_accumulates(
 ) -> None:
     legal = data.draw(legal_streams(of=of))
 
-    answer = read(data.draw(written(legal.events)), data).whole
+    answer = read(data.draw(written(legal.events)), data)
 
-    assert answer.blocks == accumulated(legal, is_beta=is_beta)
-    assert answer.stop_reason == legal.reason
-    assert not answer.unreadable
+    assert answer.whole.blocks == accumulated(legal, is_beta=is_beta)
+    assert answer.whole.stop_reason == legal.reason
+    assert not answer.whole.unreadable
+    assert answer.text == said(answer.whole.blocks, "text")
+    assert answer.thinking == said(answer.whole.blocks, "thinking")
 
 
 @seed(SEED)
@@ -85,6 +87,11 @@ def test_known_usage_is_kept_and_the_rest_estimated(data: st.DataObject) -> None
         assert not answer.whole.usage_estimated
     if not legal.at_start or (answer.text and not legal.at_end):
         assert answer.whole.usage_estimated
+
+
+def said(blocks: list[dict[str, Any]], kind: str) -> str:
+    """Return what the blocks of a kind say."""
+    return "".join(block[kind] for block in blocks if block["type"] == kind)
 
 
 def accumulated(legal: Legal, *, is_beta: bool) -> list[dict[str, Any]]:
@@ -222,6 +229,7 @@ def test_whatever_is_no_legal_answer_fails_or_can_be_stored(data: st.DataObject)
     answer = read(data.draw(illegal_bodies()), data)
 
     assert_storable(answer.text)
+    assert_storable(answer.thinking)
     if answer.ended is None:
         return
     ended = answer.ended
