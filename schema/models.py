@@ -22,6 +22,12 @@ class ModelAbilities(WireModel):
     pdf: bool | None = None
     thinking: bool | None = None
     structured: bool | None = Field(None, description="Answers that fit a JSON schema.")
+    thinking_off: bool | None = Field(
+        default=None, description="Whether thinking can be turned off."
+    )
+    temperature: bool | None = Field(
+        default=None, description="Whether it takes `temperature`, or `topP` in its place."
+    )
 
 
 class OfferedModel(WireModel):

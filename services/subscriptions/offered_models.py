@@ -11,7 +11,7 @@ from schema.models import ModelAbilities, ModelPrices, OfferedModel
 from schema.usage import TokenUsage
 from services.auth.accounts import AccountCache
 from services.database import ActorGoneError
-from services.models.abilities import UNKNOWN, ThinkingForm, abilities_of
+from services.models.abilities import UNKNOWN, Sampling, ThinkingForm, abilities_of
 from services.models.context_windows import ContextWindows, provider_and_name
 from services.models.pricing import Pricing
 from services.subscriptions.plans import allows_model, choose_model
@@ -104,5 +104,7 @@ def known_abilities(model: str) -> ModelAbilities:
         images=True,
         pdf=_WITHOUT_PDF.search(model.lower()) is None,
         thinking=takes.thinking is not ThinkingForm.NONE,
+        thinking_off=not takes.always_thinks,
+        temperature=takes.sampling is not Sampling.NONE,
         structured=takes.structured,
     )

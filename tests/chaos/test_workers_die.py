@@ -74,6 +74,7 @@ async def test_a_kill_at_any_point_of_a_model_call_loses_no_turn(
 KILLED_AT = [
     ("turn", "running"),
     ("step", None),
+    ("thinking", None),
     ("tool_call", "requested"),
     ("tool_call", "completed"),
     ("delta", None),
@@ -88,7 +89,7 @@ async def test_a_turn_survives_a_kill_at_each_kind_of_its_events(
     question = "killed at each event"
     seen: set[tuple[str, object]] = set()
 
-    async with client.ask("What is 6 * 7? (killed at each event)") as stream:
+    async with client.ask("What is 6 * 7? (killed at each event)", thinking="on") as stream:
         while (event := await stream.next()) is not None:
             place = (event.name, event.status)
             if place in KILLED_AT and place not in seen:

@@ -18,6 +18,7 @@ ENTITLEMENTS = {
     *("models", "tools", "rates", "maxMemories", "maxDocuments"),
     *("budgetUsd", "dailyBudgetUsd", "budgetTokens", "dailyBudgetTokens"),
     *("maxDocumentBytes", "maxApiKeys", "maxOpenStreams", "maxWebSearches", "toolApprovals"),
+    *("maxThinkingTokens", "maxFiles", "maxFileBytes", "maxStoredBytes"),
 }
 
 

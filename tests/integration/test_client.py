@@ -230,7 +230,8 @@ async def test_the_sample_of_the_documentation_answers(
     question = unique()
     stack.model.add(Script(match=question, text="It is 42."))
     page = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
-    (sample,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    _, about_clients = page.split("## A client\n")
+    (sample,) = re.findall(r"```python\n(.*?)```", about_clients, re.DOTALL)
     names: dict[str, Any] = {}
     exec(sample, names)
 

@@ -9,13 +9,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 from uuid import uuid4
 
 import httpx2
 
 from everturn_client import AsyncEverturn, AsyncTurnStream, Session, StreamInterruptedError
-from everturn_client.chats import IfBusy
+from everturn_client.chats import IfBusy, MessageOptions
 from everturn_client.models import Resource
 
 PASSWORD: Final = "correct horse battery staple"
@@ -160,12 +160,17 @@ class Client:
 
     @asynccontextmanager
     async def ask(
-        self, content: str, *, chat_id: str | None = None, if_busy: IfBusy | None = None
+        self,
+        content: str,
+        *,
+        chat_id: str | None = None,
+        if_busy: IfBusy | None = None,
+        **options: Unpack[MessageOptions],
     ) -> AsyncIterator[EventStream]:
         """Send a message, by default in a new chat, and open its stream."""
         chat_id = chat_id or await self.new_chat()
         async with self.api.messages.stream(
-            chat_id, content=content, if_busy=if_busy, reconnect_s=0
+            chat_id, content=content, if_busy=if_busy, reconnect_s=0, **options
         ) as stream:
             yield EventStream(stream)
 

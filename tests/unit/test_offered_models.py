@@ -11,14 +11,23 @@ from services.models.pricing import Pricing
 from services.subscriptions.offered_models import known_abilities, prices_of
 
 UNKNOWN = ModelAbilities()
-ALL = ModelAbilities(tools=True, images=True, pdf=True, thinking=True, structured=True)
-OLD = ModelAbilities(tools=True, images=True, pdf=True, thinking=True, structured=False)
+OLD = ModelAbilities(
+    tools=True,
+    images=True,
+    pdf=True,
+    thinking=True,
+    thinking_off=True,
+    temperature=True,
+    structured=False,
+)
+NEW = OLD.model_copy(update={"temperature": False, "structured": True})
 
 
 @pytest.mark.parametrize(
     ("model", "abilities"),
     [
-        ("claude-haiku-5-5", ALL),
+        ("claude-haiku-5-5", NEW),
+        ("claude-opus-5-5", NEW.model_copy(update={"thinking_off": False})),
         ("claude-opus-4-1-20250805", OLD),
         ("claude-3-7-sonnet-20250219", OLD),
         ("claude-3-haiku-20240307", OLD.model_copy(update={"pdf": False, "thinking": False})),

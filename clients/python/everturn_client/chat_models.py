@@ -313,6 +313,8 @@ class ModelAbilities(Resource):
     pdf: bool | None = None
     thinking: bool | None = None
     structured: bool | None = None
+    thinking_off: bool | None = None
+    temperature: bool | None = None
 
 
 class OfferedModel(Resource):
