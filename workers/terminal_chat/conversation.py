@@ -3,6 +3,8 @@
 import asyncio
 import re
 from collections.abc import Callable
+from mimetypes import guess_type
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from everturn_client import (
@@ -36,6 +38,7 @@ _HELP = """\
 /edit M   ask M instead of your last message, on a branch of its own
 /again    get another answer to your last message (/regenerate does, too)
 /branches list the branches of this chat, /branch N continues one of them
+/attach P attach the file P to your next message, an image, a PDF or a text
 /model M  ask model M from now on
 /think on let the model think first and show its thoughts; /think off, /think N tokens
 /quit     leave (Ctrl-C and Ctrl-D do, too)
@@ -63,6 +66,7 @@ class Conversation:
         self._options: TurnOptions = {}
         self._chat: Chat | None = None
         self._listed: list[Chat] = []
+        self._attached: list[str] = []
         self._branches: list[Message] = []
         self._typed_ahead: list[str] = []
         self._commands: dict[str, Callable[[str], None]] = {
@@ -73,6 +77,7 @@ class Conversation:
             "/rename": self._rename_chat,
             "/branches": self._list_branches,
             "/branch": self._choose_listed_branch,
+            "/attach": self._attach,
             "/model": self._choose_model,
             "/think": self._choose_thinking,
         }
@@ -102,6 +107,7 @@ class Conversation:
     def _send(
         self, chat_id: str, content: str, *, parent_id: Maybe[str | None] = UNSET
     ) -> TurnOutcome:
+        attached, self._attached = self._attached, []
         return self._ask(
             chat_id,
             lambda client, changed: client.messages.stream(
@@ -110,6 +116,7 @@ class Conversation:
                 model=self._model,
                 on_connection=changed,
                 parent_id=parent_id,
+                attachments=attached,
                 **self._options,
             ),
         )
@@ -241,6 +248,23 @@ class Conversation:
             return
         chat_id = self._chat.id
         self._chat = self._call(lambda: self._client.chats.update(chat_id, title=title))
+
+    def _attach(self, argument: str) -> None:
+        path = Path(argument.strip()).expanduser()
+        try:
+            data = path.read_bytes()
+        except (OSError, ValueError):
+            self._screen.line("Use /attach PATH, with the path of a file that can be read.")
+            return
+        kind = guess_type(path.name)[0]
+        file = self._call(
+            lambda: self._client.files.upload(data, filename=path.name, content_type=kind)
+        )
+        self._attached.append(file.id)
+        self._screen.line(
+            f"{file.name} ({file.content_type}, {file.size:,} bytes) goes with your next message.",
+            style="dim",
+        )
 
     def _choose_model(self, name: str) -> None:
         self._model = name or None

@@ -72,6 +72,7 @@ from everturn_client.events import (
 from everturn_client.exchange import Tokens, TokenStore
 from everturn_client.models import (
     Document,
+    File,
     KnowledgeHit,
     Memory,
     MemoryHit,
@@ -106,6 +107,7 @@ __all__ = [
     "EventParser",
     "Everturn",
     "EverturnError",
+    "File",
     "IdempotencyConflictError",
     "JoinedMessagePart",
     "KnowledgeHit",

@@ -88,6 +88,17 @@ class JoinedMessagePart(Resource):
     step: int
 
 
+class AttachmentPart(Resource):
+    """A file of the message, or an image that a tool returned. Units: `size` is in bytes."""
+
+    type: Literal["attachment"] = "attachment"
+    file_id: str
+    name: str
+    content_type: str
+    size: int
+    deleted: bool = False
+
+
 class ToolCallPart(Resource):
     """A tool call and what it cost.
 
@@ -108,16 +119,7 @@ class ToolCallPart(Resource):
     cost_usd: Decimal = Decimal(0)
     started_at: datetime | None = None
     ended_at: datetime | None = None
-
-
-class AttachmentPart(Resource):
-    """A file of the message. Units: `size` is in bytes."""
-
-    type: Literal["attachment"] = "attachment"
-    file_id: str
-    name: str
-    content_type: str
-    size: int
+    attachments: list[AttachmentPart] = []
 
 
 class UnknownPart(Resource):

@@ -53,10 +53,12 @@ class TurnOptions(TypedDict, total=False):
 class MessageOptions(TurnOptions, total=False):
     """What a message asks of its turn.
 
-    `metadata` is your own, returned with the message and never sent to the model.
+    `metadata` is your own, returned with the message and never sent to the model. `attachments` are
+    the IDs of files, which `client.files.upload` returns.
     """
 
     metadata: Mapping[str, JsonValue] | None
+    attachments: Sequence[str]
 
 
 class Chats(Group[RunnerT]):

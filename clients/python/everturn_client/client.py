@@ -14,6 +14,7 @@ from everturn_client.calls import Call
 from everturn_client.chats import Chats, Messages, Models, Turns
 from everturn_client.endpoints import RunnerT
 from everturn_client.exchange import Exchange, MemoryTokenStore, Tokens, TokenStore
+from everturn_client.files import Files
 from everturn_client.knowledge import Knowledge, Memories, Tools
 from everturn_client.runners import DIRECT, Awaiting, Blocking
 
@@ -34,6 +35,7 @@ class _Groups(Generic[RunnerT]):
         self.turns = Turns(runner)
         self.models = Models(runner)
         self.memories = Memories(runner)
+        self.files = Files(runner)
         self.knowledge = Knowledge(runner)
         self.tools = Tools(runner)
         self.subscription = Subscription(runner)

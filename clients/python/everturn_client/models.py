@@ -186,6 +186,21 @@ class Ingestion(Resource):
     embedded_count: int
 
 
+class File(Resource):
+    """An uploaded file, or an image that a tool returned. Units: `size` is in bytes."""
+
+    id: str
+    name: str
+    content_type: str
+    size: int
+    width: int | None = None
+    height: int | None = None
+    pages: int | None = None
+    origin: str
+    attached: bool
+    created_at: datetime
+
+
 class Document(Resource):
     """A document of the knowledge base. `status` is `draft` or `published`."""
 

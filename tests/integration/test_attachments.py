@@ -1,0 +1,130 @@
+"""Attachments in messages: what the model gets of them, now and in later turns."""
+
+from base64 import b64decode
+from io import BytesIO
+from typing import Any
+from uuid import UUID
+
+from PIL import Image
+
+from tests.fakes.scripted_model.scripts import Script
+from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.documents import pdf
+from tests.fixtures.images import encoded, noise
+from tests.fixtures.stack import Stack
+from tests.integration.test_files import uploaded
+
+
+async def asked(
+    stack: Stack, user: ApiUser, chat: str, *, attachments: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """Send a message, and return the messages that the model was sent."""
+    question = unique()
+    stack.model.add(Script(match=question, text="I see."))
+    body: dict[str, Any] = {"content": question, "attachments": attachments or []}
+    response = await user.request("POST", f"/chats/{chat}/messages", json=body)
+    assert response.json()["data"]["turn"]["status"] == "completed", response.text
+    request = await stack.model.wait_for_request(match=question)
+    assert request.body is not None
+    messages: list[dict[str, Any]] = request.body["messages"]
+    return messages
+
+
+def without_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            **message,
+            "content": [
+                {name: value for name, value in block.items() if name != "cache_control"}
+                for block in message["content"]
+            ],
+        }
+        for message in messages
+    ]
+
+
+async def test_images_pdfs_and_texts_reach_the_model_and_stay_the_same_in_later_turns(
+    stack: Stack, user: ApiUser
+) -> None:
+    photo, document = encoded(noise(900, 700), "PNG"), pdf("Page one")
+    files = [
+        await uploaded(user, photo, name="photo.png"),
+        await uploaded(user, document, name="paper.pdf"),
+        await uploaded(user, b"The word is tangerine.", name="note.txt"),
+    ]
+    chat = await user.create_chat()
+
+    [message] = await asked(stack, user, chat, attachments=[file["id"] for file in files])
+
+    label, image, paper, note, question = message["content"]
+    assert label["text"] == 'The image "photo.png":'
+    sent = Image.open(BytesIO(b64decode(image["source"]["data"], validate=True)))
+    assert (sent.size, f"image/{str(sent.format).lower()}") == (
+        (900, 700),
+        image["source"]["media_type"],
+    )
+    assert (paper["type"], paper["title"]) == ("document", "paper.pdf")
+    assert b64decode(paper["source"]["data"], validate=True) == document
+    assert note["text"] == '<attachment name="note.txt">\nThe word is tangerine.\n</attachment>'
+    assert question["text"].startswith("question")
+    later = await asked(stack, user, chat)
+    assert without_marks(later)[:1] == without_marks([message])
+    shown = (await user.messages(chat))[0]["parts"]
+    assert [(part["type"], part.get("name"), part.get("deleted")) for part in shown] == [
+        ("attachment", "photo.png", False),
+        ("attachment", "paper.pdf", False),
+        ("attachment", "note.txt", False),
+        ("text", None, None),
+    ]
+
+
+async def test_a_deleted_file_is_named_as_deleted_and_refused_in_new_messages(
+    stack: Stack, user: ApiUser, other_user: ApiUser
+) -> None:
+    file = await uploaded(user, encoded(noise(9, 9), "PNG"))
+    theirs = await uploaded(other_user, b"theirs")
+    chat = await user.create_chat()
+    await asked(stack, user, chat, attachments=[file["id"]])
+
+    assert (await user.request("DELETE", f"/files/{file['id']}")).status_code == 204
+
+    later = await asked(stack, user, chat)
+    assert later[0]["content"][0]["text"] == "[attachment deleted]"
+    assert (await user.messages(chat))[0]["parts"][0]["deleted"] is True
+    for missing in (file["id"], theirs["id"]):
+        refused = await user.request(
+            "POST", f"/chats/{chat}/messages", json={"content": "x", "attachments": [missing]}
+        )
+        assert refused.json()["error"]["details"] == [
+            {"path": "body.attachments.0", "message": "File not found."}
+        ]
+    assert len(await user.messages(chat)) == 4
+
+
+async def test_a_file_goes_with_the_last_message_that_has_it(stack: Stack, user: ApiUser) -> None:
+    file, shared = await uploaded(user, b"one"), await uploaded(user, b"two")
+    first, second = await user.create_chat(), await user.create_chat()
+    await asked(stack, user, first, attachments=[file["id"], shared["id"]])
+    await asked(stack, user, second, attachments=[shared["id"]])
+
+    await user.request("DELETE", f"/chats/{first}")
+
+    kept = (await user.request("GET", "/files")).json()["data"]
+    assert [each["id"] for each in kept] == [shared["id"]]
+    await user.request("DELETE", f"/chats/{second}")
+    assert (await user.request("GET", "/files")).json()["data"] == []
+    owned = "SELECT count(*) FROM file_pieces WHERE user_id = $1"
+    assert await stack.inspection.value(owned, UUID(user.id)) == 0
+
+
+async def test_a_content_that_is_gone_is_left_out_and_the_chat_goes_on(
+    stack: Stack, user: ApiUser
+) -> None:
+    file = await uploaded(user, encoded(noise(9, 9), "PNG"), name="lost.png")
+    await stack.inspection.execute(
+        "DELETE FROM file_pieces WHERE file_id = $1 AND variant = 'model'", UUID(file["id"])
+    )
+
+    [message] = await asked(stack, user, await user.create_chat(), attachments=[file["id"]])
+
+    assert message["content"][0]["text"] == "[attachment left out: lost.png]"
