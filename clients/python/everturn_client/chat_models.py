@@ -119,7 +119,7 @@ class ToolCallPart(Resource):
     cost_usd: Decimal = Decimal(0)
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    attachments: list[AttachmentPart] = []
+    attachments: list[AttachmentPart] = Field(default_factory=list)
 
 
 class UnknownPart(Resource):
