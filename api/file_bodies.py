@@ -71,6 +71,17 @@ def upload_docs() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def content_docs() -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI entries of a file's content."""
+    tag = {"ETag": {"description": "The content's digest.", "schema": {"type": "string"}}}
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        200: {"description": "The file as it was uploaded.", "content": binary, "headers": tag},
+        206: {"description": "The range that `Range` names.", "content": binary, "headers": tag},
+        304: {"description": "`If-None-Match` names this content.", "headers": tag},
+    }
+
+
 async def content_response(
     request: Request, files: FileService, actor: Actor, stored: StoredFile
 ) -> Response:
@@ -85,9 +96,6 @@ async def content_response(
     chosen = _chosen_range(request, tag, size=file.size)
     start, end = (0, file.size) if chosen is None else chosen
     if chosen is not None:
-        if start >= end:
-            headers["Content-Range"] = f"bytes */{file.size}"
-            return Response(status_code=416, headers=headers)
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
     headers["Content-Length"] = str(end - start)
     pieces = files.read(actor, file.id, stored.storage, start=start, end=end)
@@ -117,19 +125,20 @@ def _has(header: str, tag: str) -> bool:
 
 
 def _chosen_range(request: Request, tag: str, *, size: int) -> tuple[int, int] | None:
-    """Return the range that is asked for, empty if there is none; None for all of it.
+    """Return the range that is asked for, or None for all of it.
 
-    Several ranges, and what is none, get the whole. Source: RFC 9110, section 14.
+    Several ranges, and one that the content does not have, get the whole. Source: RFC 9110,
+    section 14.2: a server may ignore the header.
     """
     asked = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if asked is None or request.headers.get("if-range", tag) != tag:
         return None
     first, last = asked.groups()
-    if not first:
-        return (max(size - int(last), 0), size) if last else None
-    if last and int(last) < int(first):
-        return None
-    return int(first), min(int(last) + 1, size) if last else size
+    if first:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+    else:
+        start, end = max(size - int(last or 0), 0), size
+    return (start, end) if start < end else None
 
 
 def _disposition(name: str) -> str:

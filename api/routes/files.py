@@ -8,7 +8,7 @@ from api.access import limited, may
 from api.dependencies import Files
 from api.envelope import Envelope, ListEnvelope, created, envelope, list_envelope
 from api.errors import value_or_raise
-from api.file_bodies import FileBody, content_response, upload_docs
+from api.file_bodies import FileBody, content_docs, content_response, upload_docs
 from api.openapi import OF_ONE, SIGNED_IN, error_docs
 from api.parameters import FileIdPath, IdempotencyKey, RequestedPage
 from api.routing import GroupRouter
@@ -85,12 +85,7 @@ async def delete_file(file_id: FileIdPath, actor: Writer, files: Files) -> Respo
     summary="Download a file",
     response_class=Response,
     responses={
-        200: {
-            "description": "The file as it was uploaded. Ranges and `If-None-Match` are supported.",
-            "content": {
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
-            },
-        },
+        **content_docs(),
         **error_docs(*OF_ONE),
     },
 )

@@ -53,7 +53,7 @@ async def test_an_image_larger_than_a_piece_is_read_back_in_whole_and_in_ranges(
             data[PIECE_BYTES - 2 : PIECE_BYTES + 2],
         ),
         ({"Range": "bytes=-5"}, 206, data[-5:]),
-        ({"Range": f"bytes={len(data)}-"}, 416, b""),
+        ({"Range": f"bytes={len(data)}-"}, 200, data),
         ({"Range": "bytes=0-1,4-5"}, 200, data),
         ({"Range": "bytes=0-1", "If-Range": '"another"'}, 200, data),
         ({"If-None-Match": tag}, 304, b""),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from everturn_client import account, admin, admin_content, admin_tools, chats, knowledge
+from everturn_client import account, admin, admin_content, admin_tools, chats, files, knowledge
 from everturn_client.calls import Call
 from everturn_client.endpoints import Endpoint, Listing
 from everturn_client.streams import Streaming
@@ -29,7 +29,7 @@ CALLBACKS = "/api/v1/tool-callbacks/"
 
 def calls() -> Iterator[Call[Any]]:
     """Yield the call of each method of each group."""
-    for module in (account, admin, admin_content, admin_tools, chats, knowledge):
+    for module in (account, admin, admin_content, admin_tools, chats, files, knowledge):
         for _, group in inspect.getmembers(module, inspect.isclass):
             if group.__module__ == module.__name__:
                 for method in vars(group).values():
