@@ -330,6 +330,21 @@ async def test_documents_of_all_users_are_listed_and_unpublished(
     assert unpublished["status"] == "draft"
 
 
+async def test_feedback_of_a_user_is_listed(
+    terminal: Terminal, user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, text="Yes."))
+    answer = await user.ask(await user.create_chat(), question)
+    path = f"/messages/{answer['assistantMessage']['id']}/feedback"
+    await user.request("PUT", path, json={"rating": "down", "text": "No."})
+
+    (row,) = await terminal.json("feedback", "--user", user.email, "--rating", "down")
+    none = await terminal.json("feedback", "--user", user.email, "--rating", "up")
+
+    assert (row["turnId"], row["text"], none) == (answer["turn"]["id"], "No.", [])
+
+
 async def test_alerts_are_filtered_by_user_and_severity(
     terminal: Terminal, user: ApiUser, stack: Stack
 ) -> None:

@@ -1,4 +1,4 @@
-"""The commands about turns, prompts and documents."""
+"""The commands about turns, feedback, prompts and documents."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,8 @@ import typer
 from workers.administration.options import (
     AsJson,
     Limit,
+    Since,
+    Until,
     UserFilter,
     administration,
     text_of,
@@ -33,6 +35,16 @@ _TURNS = {
     "model": "model",
     "cost in USD": "costUsd",
     "error": "error.code",
+    "created": "createdAt",
+}
+_FEEDBACK = {
+    "user": "userId",
+    "turn": "turnId",
+    "rating": "rating",
+    "reason": "reason",
+    "text": "text",
+    "model": "model",
+    "prompt": "promptVersion",
     "created": "createdAt",
 }
 _PROMPTS = {
@@ -119,6 +131,27 @@ def rerun(context: typer.Context, turn_id: TurnId, *, as_json: AsJson = False) -
     """Answer the message of a chat's latest turn again."""
     with administration(context) as admin:
         admin.show(admin.api.turns.rerun(turn_id), as_json=as_json)
+
+
+@app.command()
+def feedback(
+    context: typer.Context,
+    *,
+    user: UserFilter = None,
+    rating: Annotated[str | None, typer.Option(help="Filter by rating: up or down.")] = None,
+    model: Annotated[str | None, typer.Option(help="Filter by model.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List feedback on answers, newest first; this is audited."""
+    with administration(context) as admin:
+        owner = None if user is None else admin.user_id(user)
+        found = admin.api.feedback(
+            user_id=owner, rating=rating, model=model, since=since, until=until
+        )
+        admin.show_rows(found.first(limit), _FEEDBACK, as_json=as_json)
 
 
 @prompts.command("list")
