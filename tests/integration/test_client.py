@@ -224,7 +224,7 @@ async def test_the_blocking_client_chats_in_a_thread(stack: Stack) -> None:
     assert await asyncio.to_thread(chat) == ("It is 42.", ["Numbers"])
 
 
-async def test_the_sample_of_the_documentation_answers(
+async def test_the_samples_of_the_documentation_work(
     stack: Stack, user: ApiUser, capsys: pytest.CaptureFixture[str]
 ) -> None:
     question = unique()

@@ -28,7 +28,7 @@ _LEAST_RECALL: Final = 0.95
 # Streams and whole exports are not reads with a target of a tenth of a second; the other routes
 # ask for resources that this database does not contain.
 _LEFT_OUT: Final = (
-    *("/health/", "/events", "/export", "/tool-calls/"),
+    *("/health/", "/events", "/export", "/tool-calls/", "/files/", "/shared/"),
     *("/mcp-servers/{name}", "/workflow-tools/{name}", "/prompts/{prompt_id}", "/{key_id}"),
 )
 FURTHER: Final = (
