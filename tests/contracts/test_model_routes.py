@@ -27,7 +27,11 @@ async def test_models_are_listed_with_prices_and_abilities(member: ApiUser, stac
         "cacheWrite": 5,
     }
     names = ("tools", "images", "pdf", "thinking", "structured")
-    assert opus["abilities"] == dict.fromkeys(names, True)
+    assert opus["abilities"] == {
+        **dict.fromkeys(names, True),
+        "thinkingOff": False,
+        "temperature": False,
+    }
 
 
 async def test_a_plan_and_a_preference_decide_which_models_are_listed(
