@@ -244,7 +244,9 @@ class TurnAcceptance:
         steers = None
         if request.if_busy is IfBusy.STEER and queue.active is not None:
             options = chosen.value.options.stored() if request.stored() else None
-            asks = (queue.active, parent_id, request.model, api_key_id, options)
+            # Another model may not take files.
+            model = chosen.value.model if request.attachments else request.model
+            asks = (queue.active, parent_id, model, api_key_id, options)
             steers = queue.active if await connection.fetchval(MAY_JOIN, *asks) else None
         message_id = new_id()
         # Created under the chat's lock: turns are in the order of their ids.

@@ -299,6 +299,26 @@ async def test_a_steering_message_can_be_edited_and_deleted(user: ApiUser, stack
     assert again.json()["data"]["assistantMessage"]["parentId"] == asked["id"]
 
 
+async def test_files_join_with_their_message(user: ApiUser, stack: Stack) -> None:
+    chat, steer = await user.create_chat(), unique("steer")
+    note = {"file": ("note.txt", b"The lighthouse is red.", "text/plain")}
+    file = (await user.request("POST", "/files", files=note)).json()["data"]["id"]
+    stack.model.add(Script(match=steer, text="Red."))
+    async with waiting_in_a_tool(user, stack, chat) as (question, stream):
+        body = {"content": steer, "ifBusy": "steer", "attachments": [file]}
+        sent = asyncio.create_task(user.request("POST", f"/chats/{chat}/messages", json=body))
+        await waits(user, stack, steer)
+        stack.gate_tool.open(question)
+        await stream.all()
+        data = (await sent).json()["data"]
+
+    role, blocks = shape(stack, steer)[-1]
+    assert (role, blocks[0], blocks[-1]) == ("user", "tool_result", steer)
+    assert any("The lighthouse is red." in block for block in blocks)
+    assert data["userMessage"]["parts"][0]["fileId"] == file
+    assert data["assistantMessage"]["content"] == "Looking. Red."
+
+
 async def test_a_failed_exchange_with_a_steering_message_is_left_out(
     user: ApiUser, stack: Stack
 ) -> None:
