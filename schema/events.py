@@ -309,18 +309,21 @@ class UserEventId(NamedTuple):
 
 
 class StreamedEvent(NamedTuple):
-    """One event as it goes to a client; `data` is JSON on a single line."""
+    """One event as it goes to a client; `data` is JSON on a single line.
+
+    `name` is an `EventName`, or the name of an event that only a newer release knows.
+    """
 
     id: EventId
-    name: EventName
+    name: str
     data: str
 
 
 class StreamedUserEvent(NamedTuple):
-    """One event of a user's stream as it goes to a client; `data` is JSON on a single line."""
+    """One event of a user's stream as it goes to a client; otherwise as `StreamedEvent`."""
 
     id: UserEventId
-    name: EventName
+    name: str
     data: str
 
 

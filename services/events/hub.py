@@ -343,9 +343,9 @@ def _event_id(raw: bytes) -> EventId:
 
 def _entry(entry_id: Any, fields: Any) -> StreamedEvent:  # noqa: ANN401 -- untyped by redis-py
     _, name, _, data = fields
-    return StreamedEvent(_event_id(entry_id), EventName(name.decode()), data.decode())
+    return StreamedEvent(_event_id(entry_id), name.decode(), data.decode())
 
 
 def _announcement(data: bytes) -> StreamedEvent:
     entry_id, name, body = data.split(b"\n", 2)
-    return StreamedEvent(_event_id(entry_id), EventName(name.decode()), body.decode())
+    return StreamedEvent(_event_id(entry_id), name.decode(), body.decode())

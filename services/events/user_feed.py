@@ -155,7 +155,7 @@ class _Check:
 
     def announced(self, events: Iterable[StreamedEvent]) -> None:
         """Count events that the client gets."""
-        self._announced.update(event.name.value for event in events)
+        self._announced.update(event.name for event in events)
 
     def differs(self, found: _State | None) -> bool:
         """Whether something has changed that no event has announced yet."""

@@ -82,6 +82,22 @@ async def test_an_unrelated_message_does_not_end_a_stream(user: ApiUser, stack: 
     assert stack.services.turns.feed._hub.is_connected
 
 
+async def test_an_event_that_only_a_newer_worker_knows_is_passed_on(
+    user: ApiUser, stack: Stack
+) -> None:
+    question = unique()
+    stack.model.add(Script(match=question, pieces=("Half", " way"), hold=question, hold_after=1))
+    async with user.stream(await user.create_chat(), question) as stream:
+        half = await stream.until_text("Half")
+        moment, _, number = half.id.partition("-")
+        channel = channel_name(TurnId(UUID(stream.turn_id)))
+        novelty = f'{moment}-{int(number) + 1}\nnovelty\n{{"step":1}}'
+        await stack.foundation.redis.publish(channel, novelty)
+        assert (await stream.until_named("novelty")).data == {"step": 1}
+        stack.model.release(question)
+        assert rebuild(await stream.all()) == "Half way"
+
+
 async def test_a_client_cut_off_after_every_single_event_misses_and_doubles_nothing(
     user: ApiUser, stack: Stack
 ) -> None:
