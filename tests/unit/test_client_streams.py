@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 import everturn_client as everturn
+from tests.fixtures.client_wire import noted_pauses
 
 Sent = tuple[str, dict[str, Any]]
 Part = bytes | Exception
@@ -111,15 +112,7 @@ CUT = httpx2.ReadError("cut")
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The client's pauses in seconds, without jitter."""
-    waited: list[float] = []
-
-    async def note(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr("everturn_client.runners.time.sleep", waited.append)
-    monkeypatch.setattr("everturn_client.runners.asyncio.sleep", note)
-    monkeypatch.setattr("everturn_client.exchange.random.random", lambda: 0.0)
-    return waited
+    return noted_pauses(monkeypatch)
 
 
 def test_events_are_typed_and_unknown_ones_pass_through() -> None:

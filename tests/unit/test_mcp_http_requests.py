@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -257,7 +258,9 @@ async def test_a_flood_is_slowed_down_not_refused(monkeypatch: pytest.MonkeyPatc
         for _ in range(10):
             yield b"data: 1\n\n" * 1_000
 
-    monkeypatch.setattr("services.mcp.http.asyncio.sleep", sleep)
+    # For this module alone: servers of other tests in this process would never pause again.
+    patched = SimpleNamespace(**{**vars(asyncio), "sleep": sleep})
+    monkeypatch.setattr("services.mcp.http.asyncio", patched)
     headers = {"Content-Type": "text/event-stream"}
     requests = requests_to(lambda _: httpx2.Response(200, headers=headers, content=flood()))
     response = await requests.handle_async_request(a_call())
