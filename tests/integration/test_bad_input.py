@@ -77,7 +77,7 @@ async def test_a_message_must_be_text(user: ApiUser, stack: Stack, case: str) ->
     assert await stored_of(stack, user) == (1, 0)
 
 
-@pytest.mark.parametrize("case", TEXTS)
+@pytest.mark.parametrize("case", sorted(TEXTS.keys() - {"missing", "null"}))
 async def test_a_title_must_be_text(user: ApiUser, stack: Stack, case: str) -> None:
     response = await send(user, "/chats", TEXTS[case].replace(b"%s", b"title"))
 
