@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Path, Request, Response
 
-from api.access import AUTH_LIMITED
+from api.access import AUTH_LIMITED, RATE_LIMITED_DOCS
 from api.dependencies import Services
 from api.envelope import Envelope, envelope
 from api.errors import value_or_raise
@@ -21,7 +21,7 @@ router = GroupRouter("/shared", tag="shares")
     "/{token}",
     name="shares.read",
     summary="Read a shared branch",
-    responses=error_docs(ErrorCode.NOT_FOUND, ErrorCode.RATE_LIMITED),
+    responses=error_docs(ErrorCode.NOT_FOUND) | RATE_LIMITED_DOCS,
     dependencies=[AUTH_LIMITED],
 )
 async def read_share(
