@@ -34,10 +34,11 @@ TRACED = frozenset(
     for name in (
         *("account_mail", "mail_transport"),
         *("administration_commands", "alert_delivery", "api_keys", "auth", "budgets_of_tools"),
-        *("contexts", "issuers", "knowledge_ingestion", "knowledge_publication"),
+        *("attachments", "contexts", "files", "issuers"),
+        *("knowledge_ingestion", "knowledge_publication"),
         *("mcp_calls", "mcp_oauth", "mcp_servers", "memories", "memory_extraction"),
         *("regeneration", "streams", "sweep", "tool_execution", "turn_failures", "turns"),
-        *("workflow_tool_callbacks",),
+        *("user_events", "workflow_tool_callbacks"),
     )
 )
 """The integration tests that are measured for coverage, beside all of unit and contract tests.

@@ -44,11 +44,13 @@ async def waiting_in_a_tool(
 
 
 async def waits(user: ApiUser, stack: Stack, text: str, *, count: int = 1) -> None:
-    """Return when so many messages with a text are stored."""
+    """Return when the user has so many messages with a text."""
     async with asyncio.timeout(20):
         while True:
             stored = await stack.inspection.value(
-                "SELECT count(*) FROM messages WHERE content = $1", text
+                "SELECT count(*) FROM messages WHERE content = $1 AND user_id = $2::uuid",
+                text,
+                user.id,
             )
             if stored >= count:
                 return
