@@ -34,7 +34,7 @@ TRACED = frozenset(
     for name in (
         *("account_mail", "mail_transport"),
         *("administration_commands", "alert_delivery", "api_keys", "auth", "budgets_of_tools"),
-        *("attachments", "contexts", "files", "issuers"),
+        *("attachments", "contexts", "files", "files_in_s3", "issuers"),
         *("knowledge_ingestion", "knowledge_publication"),
         *("mcp_calls", "mcp_oauth", "mcp_servers", "memories", "memory_extraction"),
         *("regeneration", "streams", "sweep", "tool_execution", "turn_failures", "turns"),
