@@ -79,7 +79,7 @@ def _inspect(data: bytes, limits: FileLimits, charset: str) -> tuple[Inspection,
     if not data.strip():
         return Inspection(refusal=FileRefusal.EMPTY), b""
     if _is_image(data):
-        # Imported where it is needed: each process starts anew.
+        # Imported where it is needed: each inspection is a process of its own.
         from services.files.images import inspect_image  # noqa: PLC0415 -- see above
 
         return inspect_image(data, limits)

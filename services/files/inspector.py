@@ -85,7 +85,7 @@ _KINDS: Final = {
 
 
 def _is_something_else(found: str, *, declared: str, name: str) -> bool:
-    """Whether a file claims to be of another kind: a picture that is a text, a PDF that is none.
+    """Whether a file claims to be of another kind: text named as an image, an image named as a PDF.
 
     One kind of picture in place of another harms nobody: browsers mix them up.
     """

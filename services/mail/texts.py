@@ -1,6 +1,6 @@
 """The words of mails, in the languages of users; English where theirs is not among them.
 
-A mail names nothing that a user wrote: whoever signs up with the address of another could
+A mail names nothing that a user wrote: someone who signs up with the address of another could
 otherwise have any text sent there.
 """
 

@@ -29,7 +29,7 @@ _Parser: TypeAlias = Callable[[bytes, ExtractionLimits], Result[str, ExtractionR
 
 
 def _parser_of(content_type: ContentType) -> _Parser:
-    """Import the parser that is needed, and no other: each process starts anew."""
+    """Import only the parser that is needed: each document has a process of its own."""
     if content_type is ContentType.PDF:
         from services.knowledge.extraction.pdf_text import extract_pdf  # noqa: PLC0415 -- see above
 
