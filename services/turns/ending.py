@@ -30,6 +30,7 @@ from schema.usage import TokenUsage
 from schema.wire import format_usd
 from services.database import Connection, Database
 from services.database.queries import AttributeRow
+from services.due_works import STORE_DUE, works_due
 from services.events.snapshots import ending_events, joined_events, tool_call_event
 from services.events.writer import EventWriter, OvertakenError, turn_news
 from services.message_parts import OUTLINE, outline_from_row
@@ -102,6 +103,8 @@ WITH answer AS (
 ), leaf AS (
     UPDATE chats SET leaf_id = answer.id FROM answer
     WHERE chats.id = answer.chat_id AND chats.leaf_id = answer.parent_id
+), due AS (
+    {STORE_DUE.format(turn_id="$1", works="$17::text[]")}
 )
 UPDATE turns SET assistant_message_id = $2, status = $4, active = false, error_code = $5,
     error_message = $6, input_tokens = $7, output_tokens = $8, cache_read_tokens = $9,
@@ -183,12 +186,15 @@ class TurnEnding:
             # Those whose process died before it could publish them, or that a paid tool reached.
             reached = reached_from(found["reached"])
             corrections: list[EventData] = []
+            due: tuple[Work, ...] = ()
             has_ended = TurnStatus(turn.status).is_final
             if has_ended:
                 answer = await _stored_answer(connection, turn)
             else:
                 corrections = await _give_up(connection, found, steps)
-                turn, answer = await _end(connection, found, steps, ending)
+                if chat is not None and ending.status is TurnStatus.COMPLETED:
+                    due = works_due(found, self._works, is_untitled=chat["is_untitled"])
+                turn, answer = await _end(connection, found, steps, ending, due=due)
             following = await activate_next(connection, ending.turn.chat_id)
         if not has_ended:
             _report_end(turn, steps=len(steps), model_attempts=found["model_attempts"])
@@ -200,17 +206,7 @@ class TurnEnding:
         last = [*corrections, *ending_events(turn, answer)]
         news = turn_news(ending.turn, TurnStatus(turn.status))
         await self._events.close(turn_id, last, attempts=attempts, news=news)
-        return FinishTurnOutput(
-            outcome=_outcome(turn, len(steps)), following=following, due=self._due(turn, chat)
-        )
-
-    def _due(self, turn: TurnRow, chat: asyncpg.Record | None) -> tuple[Work, ...]:
-        """Return what is due after a turn; only one that was completed has something to go by."""
-        if chat is None or turn.status != TurnStatus.COMPLETED:
-            return ()
-        is_long = "historyTokens" in (turn.prompt or {})
-        due = {Work.EXTRACT_MEMORIES: True, Work.TITLE_CHAT: chat["is_untitled"]}
-        return tuple(work for work in Work if due.get(work, is_long) and work in self._works)
+        return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following, due=due)
 
     async def _report(self, turn_id: TurnId, reached: ReachedBudgets) -> None:
         """Publish the notices of budgets before the end, which may replace the rest of a stream."""
@@ -335,8 +331,10 @@ async def _end(
     turn: asyncpg.Record,
     steps: Sequence[asyncpg.Record],
     ending: FinishTurnInput,
+    *,
+    due: Sequence[Work],
 ) -> tuple[TurnRow, MessageOutline | None]:
-    """Store the answer, the cost and the end."""
+    """Store the answer, the cost, the end, and what is due after it."""
     text = "".join(step["text"] for step in steps)
     # What the model thought and its tools did is shown, too, where nothing was said.
     is_shown = any(step["calls_tools"] or step["has_thought"] for step in steps)
@@ -361,6 +359,7 @@ async def _end(
         tokens_of(text),
         *await in_later_prompts(connection, turn["id"], steps, status=status, code=code),
         structured_value(turn, steps, status=status),
+        due,
     )
     if ended is None:
         raise TurnVanishedError

@@ -45,6 +45,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
     "credentials": HIDDEN,
     "document_versions": PUBLISHABLE,
     "documents": PUBLISHABLE,
+    "due_works": OWNED,
     "erasures": {"owner": "c", "admin": "c", "service": "rcd"},
     "feedback": OWNED,
     "file_erasures": HIDDEN,
