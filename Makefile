@@ -64,9 +64,8 @@ $(INSTALLED): requirements/install requirements/installer.txt requirements/devel
 	fi
 	@requirements/install .venv development
 	@echo "Compiling what Everturn imports ..."
-	@$(COMPILE) 'import anthropic' & \
-		$(COMPILE) 'import workers.dev, workers.api_process, workers.worker_process, \
-			workers.migration, workers.demo_model.server' && wait $$!
+	@$(COMPILE) 'import workers.dev, workers.api_process, workers.worker_process, \
+		workers.migration, workers.demo_model.server'
 	@touch $@
 
 # Apart from the rest: `make dev` need not wait for it.

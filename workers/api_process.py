@@ -26,7 +26,6 @@ from api.http_protocol import ServerConfig
 from api.temporal_gateway import TemporalGateway
 from schema.names import TURNS_QUEUE
 from services.database.startup import require_schema
-from services.models.gateway import load_sdk
 from services.settings import Settings
 from services.setup_errors import PortTakenError
 from workers.composition.api import open_api_services
@@ -62,8 +61,6 @@ async def serve_api(settings: Settings) -> None:
         listener = stack.enter_context(_listen(settings))
         foundation = await stack.enter_async_context(open_foundation(settings))
         await warm_up(foundation)
-        if settings.eager_worker:
-            load_sdk()
         await await_start_signal()
         traces = await stack.enter_async_context(tracing("everturn-api"))
         client = await connect_temporal(

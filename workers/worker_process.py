@@ -5,9 +5,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
-from schema.names import TURNS_QUEUE
 from services.database.startup import require_schema
-from services.models.gateway import load_sdk
 from services.settings import Settings
 from workers.composition.activities import open_activities
 from workers.composition.foundation import open_foundation, warm_up
@@ -34,8 +32,6 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
         await stack.enter_async_context(health.beating())
         foundation = await stack.enter_async_context(open_foundation(settings))
         await warm_up(foundation)
-        if TURNS_QUEUE in queues:
-            load_sdk()
         await await_start_signal()
         traces = await stack.enter_async_context(tracing("everturn-worker"))
         client = await connect_temporal(settings, lazy=False, interceptors=traces.interceptors)

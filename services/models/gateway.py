@@ -1,13 +1,13 @@
-"""The call of a model: the request and its streamed answer.
+"""The call of a model: the request and its streamed answer, of Anthropic's Messages API.
 
-The official SDK sends the request; the answer is read here, within bounds, from its bytes. The
-SDK's own retries are off: retrying belongs to Temporal.
+The request is what the official SDK would send, and the answer is read within bounds: the SDK would
+cost a process 40 MB and a second of CPU. Nothing is retried here: that belongs to Temporal.
 """
 
 import asyncio
-import sys
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -29,17 +29,12 @@ from services.models.failures import (
     provider_error,
     runaway,
 )
-from services.models.request_bodies import (
-    READER,
-    ContentReader,
-    ContentUnavailableError,
-    stream_files,
-)
+from services.models.request_bodies import ContentReader, ContentUnavailableError, encoded_body
 from services.outgoing.providers import isolate_requests
+from services.outgoing.transport import tls_context
 
 if TYPE_CHECKING:
-    import anthropic
-    from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
+    # At run time it would import the whole SDK.
     from anthropic.types import (
         MessageParam,
         OutputConfigParam,
@@ -47,6 +42,10 @@ if TYPE_CHECKING:
         ThinkingConfigParam,
         ToolParam,
     )
+
+_ANTHROPIC: Final = "https://api.anthropic.com"
+_VERSION: Final = "2026-10-21"
+"""Of the API: what the installed SDK asks for. A test compares them."""
 
 # Beyond this size, what an answer holds is put together beside the event loop.
 _ASSEMBLED_AT_ONCE: Final = 32 * 1024
@@ -65,7 +64,7 @@ class ModelRequest:
     """What to ask the model, in the Messages API's own shapes.
 
     Without `thinking` the model's default applies; its thinking counts towards `max_tokens`.
-    `sampling` are parameters that older models and other servers take; the SDK knows none of them.
+    `sampling` are parameters that older models and other servers take.
     `longest` is what `max_tokens` was before a budget shortened it: some servers don't heed it.
     `read` reads the files that its messages name as StoredContent.
     """
@@ -125,6 +124,7 @@ ModelEvent: TypeAlias = AnswerStarted | TextArrived | ThoughtArrived | AnswerEnd
 class ModelGateway:
     """Calls Anthropic's Messages API, or a compatible server at `base_url`.
 
+    Proxies and `ANTHROPIC_CUSTOM_HEADERS`, a header a line, come from the environment.
     Units: `idle_timeout_s` is the longest silence within an answer, `answer_timeout_s` the longest
     time from the request to the end of the answer, both in seconds.
     """
@@ -138,7 +138,8 @@ class ModelGateway:
         answer_timeout_s: float,
         connections: int,
     ) -> None:
-        self._api_key, self._base_url = api_key, base_url
+        self._headers = _headers(api_key)
+        self._base_url = base_url or os.environ.get("ANTHROPIC_BASE_URL") or _ANTHROPIC
         self._answer_timeout_s = answer_timeout_s
         self._timeout = httpx2.Timeout(connect=10, read=idle_timeout_s, write=30, pool=30)
         self._limits = httpx2.Limits(
@@ -151,11 +152,12 @@ class ModelGateway:
         Leaving early, by cancellation or `aclose`, closes the connection to the provider.
         Errors: ModelCallError.
         """
-        if "anthropic" not in sys.modules:
-            await asyncio.to_thread(load_sdk)
         deadline = asyncio.get_running_loop().time() + self._answer_timeout_s
-        async with AsyncExitStack() as stack:
-            response = await self._send(request, stack, deadline=deadline)
+        asked = {**_prompt(request), "max_tokens": request.max_tokens, "stream": True}
+        if request.stop_sequences:
+            asked["stop_sequences"] = list(request.stop_sequences)
+        asked |= request.sampling
+        async with self._opened("v1/messages", asked, request, deadline=deadline) as response:
             reading = AnswerReading(response, request, deadline=deadline)
             async with aclosing(reading.events()) as events:
                 async for event in events:
@@ -167,129 +169,123 @@ class ModelGateway:
 
         Errors: ModelCallError; soon, since a model call waits for it.
         """
-        if "anthropic" not in sys.modules:
-            await asyncio.to_thread(load_sdk)
-        import anthropic  # noqa: PLC0415 -- see load_sdk
-
         deadline = asyncio.get_running_loop().time() + _COUNT_TIMEOUT_S
-        async with AsyncExitStack() as stack:
-            sending = self._client.messages.with_streaming_response.count_tokens(
-                model=request.model,
-                system=request.system,
-                messages=request.messages,
-                tools=request.tools or anthropic.omit,
-                thinking=request.thinking or anthropic.omit,
-                output_config=request.output or anthropic.omit,
-            )
-            response = await self._opened(sending, request, stack, deadline=deadline)
+        path, prompt = "v1/messages/count_tokens", _prompt(request)
+        async with self._opened(path, prompt, request, deadline=deadline) as response:
             said = await read_json(response, deadline=deadline)
         return said.get("input_tokens") if isinstance(said, dict) else None
 
-    async def _send(
-        self, request: ModelRequest, stack: AsyncExitStack, *, deadline: float
-    ) -> httpx2.Response:
-        """Return the response, its body unread. Leaving `stack` closes it."""
-        import anthropic  # noqa: PLC0415 -- see load_sdk
-
-        sending = self._client.messages.with_streaming_response.create(
-            model=request.model,
-            system=request.system,
-            messages=request.messages,
-            tools=request.tools or anthropic.omit,
-            max_tokens=request.max_tokens,
-            thinking=request.thinking or anthropic.omit,
-            output_config=request.output or anthropic.omit,
-            stop_sequences=list(request.stop_sequences) or anthropic.omit,
-            extra_body=dict(request.sampling) or None,
-            stream=True,
-        )
-        return await self._opened(sending, request, stack, deadline=deadline)
-
+    @asynccontextmanager
     async def _opened(
-        self,
-        sending: "AbstractAsyncContextManager[AsyncAPIResponse[Any]]",
-        request: ModelRequest,
-        stack: AsyncExitStack,
-        *,
-        deadline: float,
-    ) -> httpx2.Response:
-        import anthropic  # noqa: PLC0415 -- see load_sdk
-
-        READER.set(request.read)
-        try:
-            async with asyncio.timeout_at(deadline):
-                response = await stack.enter_async_context(sending)
-        except _ErrorResponse as answer:
-            raise answer.failure(request) from None
-        except TimeoutError:
-            raise runaway() from None
-        except (anthropic.APIError, httpx2.HTTPError) as error:
-            if isinstance(error.__cause__, ContentUnavailableError):
+        self, path: str, body: Mapping[str, Any], request: ModelRequest, *, deadline: float
+    ) -> AsyncIterator[httpx2.Response]:
+        """Send `body` and yield the successful response, its own body unread; close it behind."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    sent = self._request(path, body, request.read)
+                    response = await self._client.send(sent, stream=True)
+                    stack.push_async_callback(response.aclose)
+                    if not response.is_success:
+                        raise await _refusal(response, request)
+            except TimeoutError:
+                raise runaway() from None
+            except ContentUnavailableError as error:
                 # The provider has not got the whole request.
-                lost = error.__cause__.lost
                 raise ModelCallError(
-                    FailureKind.FILES_UNAVAILABLE, retryable=True, lost_file=lost
+                    FailureKind.FILES_UNAVAILABLE, retryable=True, lost_file=error.lost
                 ) from None
-            if isinstance(error.__cause__ or error, _NEVER_SENT):
+            except _NEVER_SENT:
                 raise ModelCallError(FailureKind.UNREACHABLE, retryable=True) from None
-            # The provider may have counted it.
-            raise broken_stream() from None
-        return response.http_response
+            except httpx2.HTTPError:
+                # The provider may have counted it.
+                raise broken_stream() from None
+            yield response
+
+    def _request(
+        self, path: str, body: Mapping[str, Any], read: ContentReader | None
+    ) -> httpx2.Request:
+        content, length = encoded_body(body, read)
+        url = self._url.copy_with(raw_path=self._url.raw_path + path.encode())
+        # TLS libraries refuse a name with an underscore, which containers may have.
+        extensions = {"sni_hostname": url.host.replace("_", "-")} if "_" in url.host else None
+        return self._client.build_request(
+            "POST",
+            url,
+            content=content,
+            headers={"Content-Length": str(length)},
+            extensions=extensions,
+        )
 
     async def close(self) -> None:
         """Close all connections."""
         if "_client" in vars(self):
-            await self._client.close()
+            await self._client.aclose()
 
     @cached_property
-    def _client(self) -> "anthropic.AsyncAnthropic":
-        import anthropic  # noqa: PLC0415 -- see load_sdk
+    def _url(self) -> httpx2.URL:
+        url = httpx2.URL(self._base_url)
+        return url.copy_with(raw_path=url.raw_path.removesuffix(b"/") + b"/")
 
-        http_client = anthropic.DefaultAsyncHttpxClient(
+    @cached_property
+    def _client(self) -> httpx2.AsyncClient:
+        client = httpx2.AsyncClient(
+            headers=self._headers,
             timeout=self._timeout,
             limits=self._limits,
+            verify=tls_context(),
             # A redirect would take the conversation and the key wherever it leads.
             follow_redirects=False,
         )
-        isolate_requests(http_client)
-        return anthropic.AsyncAnthropic(
-            api_key=self._api_key,
-            base_url=self._base_url,
-            max_retries=0,
-            timeout=self._timeout,
-            middleware=[self._raise_errors, stream_files],
-            # Compression would only delay the pieces of a stream.
-            default_headers={"Accept-Encoding": "identity"},
-            http_client=http_client,
-        )
-
-    async def _raise_errors(
-        self, request: "APIRequest", call_next: "AsyncCallNext"
-    ) -> "AsyncAPIResponse[Any]":
-        """Read the body of an error response within bounds; the SDK would read all of it."""
-        response = await call_next(request)
-        answer = response.http_response
-        if answer.is_success:
-            return response
-        deadline = asyncio.get_running_loop().time() + _ERROR_TIMEOUT_S
-        try:
-            raise _ErrorResponse(answer, await read_json(answer, deadline=deadline))
-        finally:
-            await answer.aclose()
+        isolate_requests(client)
+        return client
 
 
-class _ErrorResponse(Exception):  # noqa: N818 -- what it is, is decided by whom it is raised for
-    def __init__(self, response: httpx2.Response, body: object) -> None:
-        super().__init__(response.status_code)
-        self._response, self._body = response, body
+def _headers(api_key: str) -> httpx2.Headers:
+    """Return the headers of each request; those from the environment replace the usual ones."""
+    headers = httpx2.Headers(
+        {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "Everturn",
+            "Authorization": f"Bearer {api_key}",
+            "anthropic-version": _VERSION,
+        },
+        encoding="utf-8",
+    )
+    for line in os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip()] = value.strip()
+    # Compression would only delay the pieces of a stream.
+    headers["Accept-Encoding"] = "identity"
+    return headers
 
-    def failure(self, request: ModelRequest) -> ModelCallError:
-        return provider_error(
-            self._response.status_code,
-            self._body,
-            self._response.headers,
-            tool_names=[tool["name"] for tool in request.tools],
-        )
+
+def _prompt(request: ModelRequest) -> dict[str, Any]:
+    """Return the fields that have tokens, or change how many; what is empty is left out."""
+    prompt: dict[str, Any] = {
+        "model": request.model,
+        "system": request.system,
+        "messages": request.messages,
+    }
+    options = {
+        "tools": request.tools,
+        "thinking": request.thinking,
+        "output_config": request.output,
+    }
+    return prompt | {name: option for name, option in options.items() if option}
+
+
+async def _refusal(response: httpx2.Response, request: ModelRequest) -> ModelCallError:
+    """Return the failure that an error response means, its body read within bounds."""
+    deadline = asyncio.get_running_loop().time() + _ERROR_TIMEOUT_S
+    return provider_error(
+        response.status_code,
+        await read_json(response, deadline=deadline),
+        response.headers,
+        tool_names=[tool["name"] for tool in request.tools],
+    )
 
 
 class AnswerReading:
@@ -381,12 +377,3 @@ class AnswerReading:
             unreadable=frozenset(assembly.unreadable),
             usage_estimated=assembly.usage_estimated,
         )
-
-
-def load_sdk() -> None:
-    """Import the provider's SDK: 3,000 modules, a second of CPU.
-
-    Workers that call a model in every turn do so before they take one; others with their first
-    call.
-    """
-    import anthropic  # noqa: F401, PLC0415 -- see above

@@ -7,14 +7,9 @@ a piece at a time, so that neither memory nor the event loop notices its size.
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextvars import ContextVar
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
-
-if TYPE_CHECKING:
-    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
-    from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -51,10 +46,6 @@ class StoredContent(str):
 
 ContentReader: TypeAlias = Callable[[StoredContent], AsyncIterator[bytes]]
 """Yields a stored file in pieces of any length."""
-
-
-READER: Final[ContextVar[ContentReader | None]] = ContextVar("reader", default=None)
-"""What the request under way reads its files with: the SDK passes nothing of ours on."""
 
 
 class StreamedBody:
@@ -96,18 +87,15 @@ class StreamedBody:
         yield b64encode(held)
 
 
-async def stream_files(
-    request: "APIRequest", call_next: "AsyncCallNext"
-) -> "AsyncAPIResponse[Any]":
-    """Send a request of the SDK in pieces if it has stored files; a middleware."""
-    body, read = request.options.json_data, READER.get()
-    if not isinstance(body, dict) or read is None or next(stored_contents(body), None) is None:
-        return await call_next(request)
+def encoded_body(
+    body: Mapping[str, Any], read: ContentReader | None
+) -> tuple[bytes | StreamedBody, int]:
+    """Return a request's JSON and its length in bytes, in pieces if it has stored files."""
+    if read is None or next(stored_contents(body), None) is None:
+        encoded = _JSON.encode(body).encode()
+        return encoded, len(encoded)
     streamed = StreamedBody(body, read)
-    headers = {**request.headers, "Content-Length": str(streamed.size)}
-    sent = request.copy(headers=headers, body=None)
-    sent.options.content = streamed
-    return await call_next(sent)
+    return streamed, streamed.size
 
 
 def stored_contents(body: Mapping[str, Any]) -> Iterator[StoredContent]:

@@ -7,6 +7,7 @@ stands behind one response for the response to the next request.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
@@ -17,6 +18,15 @@ from services.outgoing.network import PiecewiseStream, WireLimit
 from services.outgoing.transport import close_after_surplus
 
 _COOKIE: Final = b"set-cookie"
+# A model may think for minutes: networks forget a connection that is silent for so long.
+_KEEP_ALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+        if hasattr(socket, name)
+    ),
+)
 
 
 class _PacedNetwork(httpcore2.AsyncNetworkBackend):
@@ -31,7 +41,8 @@ class _PacedNetwork(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        stream = await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
+        options = (*_KEEP_ALIVE, *(socket_options or ()))
+        stream = await self._network.connect_tcp(host, port, timeout, local_address, options)
         return PiecewiseStream(stream, whole=True)
 
     async def sleep(self, seconds: float) -> None:

@@ -191,7 +191,7 @@ def guarded_transport(
         network or httpcore2.AnyIOBackend(),
     )
     pool = httpcore2.AsyncConnectionPool(
-        ssl_context=tls or _tls(),
+        ssl_context=tls or tls_context(),
         max_connections=_MAX_CONNECTIONS,
         max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
         keepalive_expiry=_IDLE_S,
@@ -201,8 +201,8 @@ def guarded_transport(
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    """Return the TLS context. It takes 20 ms and a megabyte, so there is one."""
+def tls_context() -> ssl.SSLContext:
+    """Return the TLS context of this process. It takes 20 ms and a megabyte, so there is one."""
     return httpx2.create_ssl_context()
 
 

@@ -24,7 +24,7 @@ from services.prompts.attachments import attachment_blocks, image_block
 from services.prompts.quotes import QUOTED_BY_THEMSELVES, as_data, cut
 
 if TYPE_CHECKING:
-    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    # At run time it would import the whole SDK.
     from anthropic.types import CacheControlEphemeralParam, MessageParam, ToolResultBlockParam
 
 CACHE_MARK: "Final[CacheControlEphemeralParam]" = {"type": "ephemeral"}

@@ -12,7 +12,7 @@ from services.prompts.conversation import CACHE_MARK
 from services.prompts.quotes import as_data
 
 if TYPE_CHECKING:
-    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    # At run time it would import the whole SDK.
     from anthropic.types import TextBlockParam
 
 BUILT_IN_VERSION: Final = "built-in 1"

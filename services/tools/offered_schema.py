@@ -36,7 +36,7 @@ from services.tools.schema_folding import CannotFoldError, Folding
 from services.tools.schema_work import referenced_part
 
 if TYPE_CHECKING:
-    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    # At run time it would import the whole SDK.
     from anthropic.types import ToolParam
 
 _CACHED: Final = 1_024

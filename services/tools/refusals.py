@@ -25,7 +25,7 @@ from services.alerts import OnAlert, raise_alert
 from services.database import Database
 
 if TYPE_CHECKING:
-    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    # At run time it would import the whole SDK.
     from anthropic.types import ToolParam
 
     from services.prompts.conversation import EarlierStep

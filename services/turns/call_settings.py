@@ -25,7 +25,7 @@ from services.turns.options import (
 from services.turns.structured_answers import constrained_schema, words_for
 
 if TYPE_CHECKING:
-    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    # At run time it would import the whole SDK.
     from anthropic.types import OutputConfigParam, ThinkingConfigParam
 
 _log = structlog.get_logger(__name__)

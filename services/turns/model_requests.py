@@ -22,7 +22,7 @@ from services.turns.call_settings import without_refused
 from services.turns.steps import NewAttempt
 
 if TYPE_CHECKING:
-    # At run time it would import the whole SDK: see services.models.gateway.load_sdk.
+    # At run time it would import the whole SDK.
     from anthropic.types import ThinkingConfigParam
 
 _NEAR: Final = 0.85

@@ -8,7 +8,7 @@ it doesn't. Either way the answer is text, and checked by the whole schema
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -24,6 +24,14 @@ _WORDS: Final = (
     "Answer with one JSON value and nothing else: no text around it, no code block. It must fit "
     "this JSON schema:\n{}"
 )
+# Formats of text that providers take.
+_FORMATS: Final = frozenset(
+    {
+        *("date-time", "time", "date", "duration", "email"),
+        *("hostname", "uri", "ipv4", "ipv6", "uuid"),
+    }
+)
+_PLAIN: Final = (str, int, float, bool, type(None))
 _FENCE: Final = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 
@@ -91,14 +99,93 @@ def constrained_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     It closes objects, and keeps what it can't express as a description. What it allows beyond the
     schema, the check finds.
     """
-    from anthropic import transform_schema  # noqa: PLC0415 -- see services.models.gateway.load_sdk
-
     try:
         if _loses_by_closing(schema):
             return None
-        return transform_schema(_with_single_types(schema))
-    except (AssertionError, AttributeError, TypeError, ValueError):
+        return _as_taken(_with_single_types(schema))
+    except (AttributeError, TypeError, ValueError):
         return None
+
+
+def _as_taken(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what providers take of a schema, the rest of it as words in its description.
+
+    The official SDK changes schemas in the same way, which a test compares.
+    Errors: AttributeError, TypeError or ValueError for what they can't take at all.
+    """
+    rest = dict(schema)
+    taken: dict[str, Any] = {}
+    if (definitions := rest.pop("$defs", None)) is not None:
+        taken["$defs"] = {name: _as_taken(part) for name, part in definitions.items()}
+    if (reference := rest.pop("$ref", None)) is not None:
+        return taken | {"$ref": reference}
+    literals = _literals(rest)
+    taken |= literals
+    kind = rest.pop("type", None)
+    variants = {keyword: rest.pop(keyword, None) for keyword in ("anyOf", "oneOf", "allOf")}
+    given = next((word for word, listed in variants.items() if isinstance(listed, list)), None)
+    if given is not None:
+        name = "anyOf" if given == "oneOf" else given
+        taken[name] = [_as_taken(variant) for variant in variants[given]]
+    elif not literals:
+        if kind is None:
+            raise ValueError("no type")
+        taken["type"] = kind
+    for keyword in ("description", "title"):
+        if (text := rest.pop(keyword, None)) is not None:
+            taken[keyword] = text
+    if not literals:
+        taken |= _of_type(kind, rest)
+    if rest:
+        words = "{" + ", ".join(f"{keyword}: {value}" for keyword, value in rest.items()) + "}"
+        said = taken.get("description")
+        taken["description"] = words if said is None else f"{said}\n\n{words}"
+    return taken
+
+
+def _literals(rest: dict[str, Any]) -> dict[str, Any]:
+    """Take from the rest what an answer may be, where all of that is plain."""
+    literals: dict[str, Any] = {}
+    listed = rest.get("enum")
+    if isinstance(listed, list) and listed and all(isinstance(each, _PLAIN) for each in listed):
+        literals["enum"] = rest.pop("enum")
+    if "const" in rest and isinstance(rest["const"], _PLAIN):
+        literals["const"] = rest.pop("const")
+    return literals
+
+
+def _of_type(kind: object, rest: dict[str, Any]) -> dict[str, Any]:
+    """Take from the rest what belongs to a type."""
+    taken: dict[str, Any] = {}
+    match kind:
+        case "object":
+            properties = rest.pop("properties", {})
+            taken["properties"] = {name: _as_taken(part) for name, part in properties.items()}
+            taken["additionalProperties"] = False
+            rest.pop("additionalProperties", None)
+            if (required := rest.pop("required", None)) is not None:
+                taken["required"] = required
+        case "string":
+            taken = _if_among(_FORMATS, "format", rest)
+        case "array":
+            if (items := rest.pop("items", None)) is not None:
+                taken["items"] = _as_taken(items)
+            taken |= _if_among((0, 1), "minItems", rest)
+        case "boolean" | "integer" | "number" | "null" | None:
+            pass
+        case _:
+            raise ValueError("no such type")
+    return taken
+
+
+def _if_among(values: Collection[Any], keyword: str, rest: dict[str, Any]) -> dict[str, Any]:
+    """Take a keyword from the rest where its value is one of these; else leave it behind others."""
+    value = rest.pop(keyword, None)
+    if value in values:
+        return {keyword: value}
+    if value:
+        rest[keyword] = value
+    return {}
 
 
 def _loses_by_closing(schema: Any) -> bool:  # noqa: ANN401 -- any JSON

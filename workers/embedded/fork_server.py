@@ -266,9 +266,6 @@ def import_application() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for module in _MODULES:
         importlib.import_module(module)
-    from services.models.gateway import load_sdk  # noqa: PLC0415
-
-    load_sdk()
     if sum(1 for _ in Path("/proc/self/task").iterdir()) > 1:
         raise RuntimeError("an import started a thread")
 
