@@ -9,9 +9,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, and_, bindparam, delete, func, or_, tuple_, update
+from sqlalchemy import Uuid, and_, bindparam, delete, or_, tuple_, update
 from sqlalchemy import select as select_columns
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -37,7 +36,7 @@ from services.chats import get_chat
 from services.database import Connection, Database
 from services.database.queries import CompiledQuery, Listing, Order, by_id
 from services.erasure import DeletedTurns, ask_for_erasure, request_erasure
-from services.message_parts import SHOWN, message_from_row
+from services.message_parts import SHOWN, SHOWN_WITH_SIBLINGS, message_from_row
 from services.resources import Unreachable, why_unreachable
 
 _IN_ORDER: Final = (col(MessageRow.turn_id), col(MessageRow.id))
@@ -59,46 +58,40 @@ def _tree(start: Any, *, down: bool) -> SelectOfScalar[UUID]:  # noqa: ANN401 --
     return select(tree.c.id)
 
 
-def _siblings() -> ColumnElement[list[UUID]]:
-    """Return the messages in the same place, in order of creation."""
-    other: Any = aliased(MessageRow)
-    is_sibling = or_(
-        other.parent_id == col(MessageRow.parent_id),
-        and_(other.parent_id.is_(None), col(MessageRow.parent_id).is_(None)),
-    )
-    query = select(func.array_agg(aggregate_order_by(other.id, other.id)))
-    return query.where(
-        other.chat_id == col(MessageRow.chat_id), other.role == col(MessageRow.role), is_sibling
-    ).scalar_subquery()
+_CHAT_ID: Final = bindparam("chat_id", type_=Uuid)
 
 
-def _place(name: str) -> Any:  # noqa: ANN401 -- a tuple of parameters
-    """Return the place of a message in the order, as parameters of this name."""
-    return tuple_(bindparam(f"{name}_turn_id", type_=Uuid), bindparam(f"{name}_id", type_=Uuid))
+def _place_of(name: str) -> Any:  # noqa: ANN401 -- a tuple of values
+    """Return the place in the order of the chat's message of this name; nulls if it has none."""
+    said: Any = aliased(MessageRow)
+    message_id = bindparam(name, type_=Uuid)
+    turn = select(said.turn_id).where(said.id == message_id, said.chat_id == _CHAT_ID)
+    return tuple_(turn.scalar_subquery(), message_id)
 
 
 _CHAT: Final = by_id(ChatRow)
-_PLACES: Final = "SELECT id, turn_id FROM messages WHERE chat_id = $1 AND id = ANY($2::uuid[])"
-_LISTED: Final[Any] = SHOWN.add_columns(_siblings().label("sibling_ids"))
+_KNOWN: Final = "SELECT id FROM messages WHERE chat_id = $1 AND id = ANY($2::uuid[])"
+_LEAF: Final[Any] = select(ChatRow.leaf_id).where(col(ChatRow.id) == _CHAT_ID)
 _MESSAGE: Final[CompiledQuery[Any]] = CompiledQuery(
-    _LISTED.where(col(MessageRow.id) == bindparam("message_id", type_=Uuid))
+    SHOWN_WITH_SIBLINGS.where(col(MessageRow.id) == bindparam("message_id", type_=Uuid))
 )
 _MESSAGES, _WITH_SIBLINGS = (
     Listing(
-        query.where(col(MessageRow.chat_id) == bindparam("chat_id", type_=Uuid)),
+        query.where(col(MessageRow.chat_id) == _CHAT_ID),
         {
-            "leaf_id": col(MessageRow.id).in_(_tree(bindparam("leaf_id", type_=Uuid), down=False)),
-            "before_id": tuple_(*_IN_ORDER) < _place("before"),
-            "after_id": tuple_(*_IN_ORDER) > _place("after"),
+            "branch": col(MessageRow.id).in_(_tree(bindparam("branch", type_=Uuid), down=False)),
+            "is_current": {
+                True: col(MessageRow.id).in_(_tree(_LEAF.scalar_subquery(), down=False))
+            },
+            "before": tuple_(*_IN_ORDER) < _place_of("before"),
+            "after": tuple_(*_IN_ORDER) > _place_of("after"),
         },
     )
-    for query in (SHOWN, _LISTED)
+    for query in (SHOWN, SHOWN_WITH_SIBLINGS)
 )
 
 
-_SUMMARIES: Final = Listing(
-    select(ChatSummaryRow).where(col(ChatSummaryRow.chat_id) == bindparam("chat_id", type_=Uuid))
-)
+_SUMMARIES: Final = Listing(select(ChatSummaryRow).where(col(ChatSummaryRow.chat_id) == _CHAT_ID))
 _NEWEST_SUMMARY: Final = Order("-createdAt", (col(ChatSummaryRow.id),), descending=True)
 
 
@@ -135,22 +128,22 @@ class MessageService:
 
         Errors: InvalidCursorError.
         """
+        is_named = chosen.branch is not None and chosen.branch != ALL_BRANCHES
+        wanted = {
+            "chat_id": chat_id,
+            "is_current": chosen.branch is None,
+            "branch": chosen.branch if is_named else None,
+            "before": chosen.before,
+            "after": chosen.after,
+        }
+        listing = _WITH_SIBLINGS if chosen.siblings else _MESSAGES
+        rows = await listing.read(self._database.reader(actor), page, _ORDERS[sort], wanted)
+        if rows.items:
+            return Ok(rows.map(message_from_row))
         async with self._database.statements(actor) as connection:
-            chat = await _CHAT.first(connection, id=chat_id)
-            if chat is not None:
-                places = await _places(connection, chat_id, chosen)
-                if isinstance(places, Err):
-                    return places
-                # No message has the ID of the chat, which is still empty then.
-                leaf_id = chosen.branch or chat.leaf_id or chat_id
-                wanted = {
-                    "chat_id": chat_id,
-                    "leaf_id": None if leaf_id == ALL_BRANCHES else leaf_id,
-                    **places.value,
-                }
-                listing = _WITH_SIBLINGS if chosen.siblings else _MESSAGES
-                rows = await listing.read(connection, page, _ORDERS[sort], wanted)
-                return Ok(rows.map(message_from_row))
+            if await _CHAT.first(connection, id=chat_id) is not None:
+                refusal = await _why_nothing(connection, chat_id, chosen)
+                return Ok(Page([], None)) if refusal is None else Err(refusal)
         return Err(await why_unreachable(self._database, ChatRow, chat_id))
 
     async def list_summaries(
@@ -204,24 +197,17 @@ class MessageService:
         return Err(await why_unreachable(self._database, MessageRow, message_id))
 
 
-async def _places(
+async def _why_nothing(
     connection: Connection, chat_id: ChatId, chosen: MessageFilter
-) -> Result[dict[str, UUID], ListRefusal]:
-    """Return the parameters for the messages between which to list."""
-    named = {"before": chosen.before, "after": chosen.after}
-    ids = [message_id for message_id in named.values() if message_id is not None]
-    if not ids:
-        return Ok({})
-    turns = {row["id"]: row["turn_id"] for row in await connection.fetch(_PLACES, chat_id, ids)}
-    if chosen.before is not None and chosen.before not in turns:
-        return Err(ListRefusal.UNKNOWN_BEFORE)
-    if chosen.after is not None and chosen.after not in turns:
-        return Err(ListRefusal.UNKNOWN_AFTER)
-    places: dict[str, UUID] = {}
-    for name, message_id in named.items():
-        if message_id is not None:
-            places |= {f"{name}_id": message_id, f"{name}_turn_id": turns[message_id]}
-    return Ok(places)
+) -> ListRefusal | None:
+    """Return whether nothing is listed since the chat has no message that the filter names."""
+    named = [chosen.before, chosen.after]
+    known = {row["id"] for row in await connection.fetch(_KNOWN, chat_id, named)}
+    if chosen.before is not None and chosen.before not in known:
+        return ListRefusal.UNKNOWN_BEFORE
+    if chosen.after is not None and chosen.after not in known:
+        return ListRefusal.UNKNOWN_AFTER
+    return None
 
 
 async def _delete(

@@ -137,20 +137,25 @@ class DriverPool:
             await pool.release(connection)
 
     async def fetch(
-        self, actor: Actor, query: str, arguments: Sequence[object]
+        self,
+        actor: Actor,
+        query: str,
+        arguments: Sequence[object],
+        *,
+        record_class: type[asyncpg.Record] | None = None,
     ) -> list[asyncpg.Record]:
         """Run an `acting_query` as `actor`, in its own transaction.
 
         Errors: those of asyncpg.
         """
         pool = await self._opened()
-        acting = (actor.type.value, str(actor.user_id))
+        given = (*arguments, actor.type.value, str(actor.user_id))
         try:
-            return await _fetch(pool, query, *arguments, *acting)
+            return await _fetch(pool, query, given, record_class)
         except _STALE:
             await pool.expire_connections()
         # Reading a second time changes nothing.
-        return await _fetch(pool, query, *arguments, *acting)
+        return await _fetch(pool, query, given, record_class)
 
     async def _begin(
         self, pool: "asyncpg.Pool[asyncpg.Record]", actor: Actor, *, begin: str
@@ -196,10 +201,13 @@ async def _acquire_bound(
 
 
 async def _fetch(
-    pool: "asyncpg.Pool[asyncpg.Record]", query: str, *arguments: object
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    query: str,
+    arguments: Sequence[object],
+    record_class: type[asyncpg.Record] | None,
 ) -> list[asyncpg.Record]:
     async with pool.acquire(timeout=WAIT_TIMEOUT_S) as connection:
-        return await connection.fetch(query, *arguments)
+        return await connection.fetch(query, *arguments, record_class=record_class)
 
 
 async def _roll_back(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
@@ -36,7 +36,6 @@ from sqlmodel.sql.sqltypes import AutoString
 from schema.ids import first_id_at
 from schema.pages import Page, PageRequest, decode_cursor, encode_cursor
 from schema.time_ranges import TimeRange
-from services.database.connections import Connection
 
 # Ids and timestamps may come from two clocks, so ids only narrow the search: timestamps decide.
 CLOCK_SLACK: Final = timedelta(days=1)
@@ -64,6 +63,26 @@ class AttributeRow(asyncpg.Record):
             raise AttributeError(name) from None
 
 
+class Reader(Protocol):
+    """What queries are read by: a connection, or `Database.reader` for one query in one trip."""
+
+    async def fetch(
+        self,
+        query: str,
+        *args: Any,  # noqa: ANN401 -- parameters
+        record_class: type[AttributeRow],
+    ) -> list[AttributeRow]:
+        """Return all rows of a query."""
+
+    async def fetchrow(
+        self,
+        query: str,
+        *args: Any,  # noqa: ANN401 -- as above
+        record_class: type[AttributeRow],
+    ) -> AttributeRow | None:
+        """Return the first row of a query, if there is any."""
+
+
 class CompiledQuery(Generic[Row]):
     """A query whose parameters, `bindparam`s, are named at each reading.
 
@@ -80,16 +99,16 @@ class CompiledQuery(Generic[Row]):
             name: bind.value for bind, name in compiled.bind_names.items() if not bind.required
         }
 
-    async def all(self, connection: Connection, **parameters: object) -> list[Row]:
+    async def all(self, reader: Reader, **parameters: object) -> list[Row]:
         """Return all rows. Errors: those of asyncpg; KeyError for a missing parameter."""
         arguments = self._arguments(parameters)
-        rows = await connection.fetch(self._sql, *arguments, record_class=AttributeRow)
+        rows = await reader.fetch(self._sql, *arguments, record_class=AttributeRow)
         return cast("list[Row]", rows)
 
-    async def first(self, connection: Connection, **parameters: object) -> Row | None:
+    async def first(self, reader: Reader, **parameters: object) -> Row | None:
         """Return the first row, if any. Errors: as of `all`."""
         arguments = self._arguments(parameters)
-        row = await connection.fetchrow(self._sql, *arguments, record_class=AttributeRow)
+        row = await reader.fetchrow(self._sql, *arguments, record_class=AttributeRow)
         return cast("Row | None", row)
 
     def _arguments(self, parameters: dict[str, object]) -> list[object]:
@@ -157,7 +176,7 @@ class Listing(Generic[Row]):
 
     async def read(
         self,
-        connection: Connection,
+        reader: Reader,
         page: PageRequest,
         order: Order,
         chosen: Mapping[str, Any] = _NOTHING,
@@ -174,7 +193,7 @@ class Listing(Generic[Row]):
             parameters |= {_last(position): value for position, value in enumerate(last)}
         query = self._form_of(order, chosen, is_first=page.cursor is None)
         # One extra row shows whether there is a next page.
-        rows = await query.all(connection, **parameters, limit=page.limit + 1)
+        rows = await query.all(reader, **parameters, limit=page.limit + 1)
         shown = rows[: page.limit]
         if len(rows) == len(shown):
             return Page(shown, None)

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, cast
 from weakref import WeakValueDictionary
 
 import asyncpg
@@ -35,6 +35,7 @@ from services.database.connections import (
     Connection,
     DriverPool,
 )
+from services.database.queries import AttributeRow, acting_query
 
 _DRIVER_ERRORS: Final = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
@@ -171,6 +172,10 @@ class Database:
                 finally:
                     self._slow_queries.release()
 
+    def reader(self, actor: Actor) -> "ActorReader":
+        """Return what reads a single query as `actor` in one round trip."""
+        return ActorReader(self._driver, self._shares, actor)
+
     async def ping(self) -> None:
         """Check that the server answers."""
         try:
@@ -183,6 +188,37 @@ class Database:
         """Close all connections."""
         await self._driver.close()
         await self._engine.dispose()
+
+
+class ActorReader:
+    """Reads queries as an actor, each in a transaction and a round trip of its own.
+
+    Errors: DatabaseUnavailableError.
+    """
+
+    def __init__(self, driver: DriverPool, shares: _Shares, actor: Actor) -> None:
+        self._driver = driver
+        self._shares = shares
+        self._actor = actor
+
+    async def fetch(
+        self, query: str, *args: object, record_class: type[AttributeRow]
+    ) -> list[AttributeRow]:
+        """Return all rows of a query."""
+        acting = acting_query(query, parameters=len(args))
+        with _translated_errors(self._actor):
+            async with self._shares.place(self._actor):
+                rows = await self._driver.fetch(
+                    self._actor, acting, args, record_class=record_class
+                )
+        return cast("list[AttributeRow]", rows)
+
+    async def fetchrow(
+        self, query: str, *args: object, record_class: type[AttributeRow]
+    ) -> AttributeRow | None:
+        """Return the first row of a query, if there is any."""
+        rows = await self.fetch(query, *args, record_class=record_class)
+        return rows[0] if rows else None
 
 
 @contextmanager

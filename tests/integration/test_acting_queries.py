@@ -9,8 +9,9 @@ import pytest
 from sqlmodel import select
 
 from schema.actors import SERVICE, Actor
+from schema.tables import ChatRow
 from services.database import Database, DatabaseUnavailableError, store
-from services.database.queries import acting_query
+from services.database.queries import acting_query, by_id
 from services.knowledge.search import search_statement
 from tests.fixtures.actors import actor_of, administrator_of
 from tests.fixtures.api_user import ApiUser
@@ -23,6 +24,7 @@ BOUND = """
 SELECT coalesce(current_setting('everturn.actor_type', true), '')
     || coalesce(current_setting('everturn.user_id', true), '')
 """
+CHAT = by_id(ChatRow)
 AT_A_TIME = acting_query(
     "SELECT count(*) AS running, pg_sleep(0.05) FROM pg_stat_activity "
     "WHERE state = 'active' AND query LIKE '%how many at a time%'",
@@ -48,6 +50,17 @@ async def test_a_query_finds_only_rows_that_its_actor_may_see(
 
     assert [dict(row) for row in own] == [{"user_id": UUID(user.id), "given": 7}]
     assert {UUID(user.id), UUID(other_user.id)} <= {row["user_id"] for row in all_there_are}
+
+
+async def test_a_reader_finds_only_what_its_actor_may_see(
+    database: Database, user: ApiUser, other_user: ApiUser
+) -> None:
+    chat = UUID(await user.create_chat())
+    own, other = (database.reader(actor_of(one)) for one in (user, other_user))
+
+    assert await CHAT.first(own, id=chat) is not None
+    assert await CHAT.first(other, id=chat) is None
+    assert [row.id for row in await CHAT.all(own, id=chat)] == [chat]
 
 
 async def test_the_actor_is_set_before_policies_that_read_no_row(

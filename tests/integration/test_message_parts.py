@@ -224,3 +224,13 @@ async def test_what_a_tool_costs_is_shown_with_its_call(user: ApiUser, stack: St
     spent = {usage.data.get("toolCallId"): usage.data for usage in named(events, "usage")}
     (shown,) = tool_calls(answer)
     assert shown["costUsd"] == spent["deep"]["costUsd"] != "0"
+
+
+async def test_data_of_a_client_is_shown_however_deep_it_is(user: ApiUser) -> None:
+    deep: Row = {}
+    for _ in range(250):
+        deep = {"in": deep}
+
+    sent = await user.ask(await user.create_chat(), unique(), metadata=deep)
+
+    assert (await one(user, sent["userMessage"]["id"]))["metadata"] == deep
