@@ -6,6 +6,7 @@ Running workflows know activities by these names; a changed name breaks them.
 from typing import Final
 
 PREPARE_TURN: Final = "prepare_turn"
+BEGIN_TURN: Final = "begin_turn"
 CALL_MODEL: Final = "call_model"
 TELL_DECISIONS: Final = "tell_decisions"
 ASK_APPROVAL: Final = "ask_approval"
@@ -30,6 +31,7 @@ SEND_MAIL: Final = "send_mail"
 
 MODEL_EXHAUSTED: Final = "ModelExhausted"
 MODEL_FAILED: Final = "ModelFailed"
+PROMPT_TOO_LARGE: Final = "PromptTooLarge"
 TURN_STOPPED: Final = "TurnStopped"
 BUDGET_EXCEEDED: Final = "BudgetExceeded"
 TOOL_POSTPONED: Final = "ToolPostponed"

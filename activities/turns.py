@@ -10,7 +10,7 @@ from activities import names
 from activities.after_turn import AfterTurnStart
 from activities.heartbeats import TurnHeartbeats
 from activities.user_shares import UserShares
-from schema.errors import ErrorCode
+from schema.errors import TURN_MESSAGES, ErrorCode
 from schema.turns import (
     CallModelInput,
     CallModelOutput,
@@ -27,7 +27,7 @@ from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budgets import OverBudgetError
 from services.turns.ending import TurnEnding
 from services.turns.model_calls import ModelCalls
-from services.turns.preparation import TurnPreparation
+from services.turns.preparation import PromptTooLargeError, TurnPreparation
 from services.turns.steps import Claim, TurnStoppedError
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +60,14 @@ class TurnActivities:
         """Mark the turn as running and decide which part of its chat is sent to the model."""
         return await self._preparation.prepare(turn)
 
+    @activity.defn(name=names.BEGIN_TURN)
+    async def begin_turn(self, call: CallModelInput) -> CallModelOutput:
+        """Prepare the turn and call the model for its first step, in one transaction.
+
+        Errors: as of `call_model`; `PromptTooLarge`, final.
+        """
+        return await self._call(call, begins=True)
+
     @activity.defn(name=names.CALL_MODEL)
     async def call_model(self, call: CallModelInput) -> CallModelOutput:
         """Call the model for one step, streaming its answer to the turn's clients.
@@ -70,6 +78,9 @@ class TurnActivities:
         and its sentence as details; `BudgetExceeded`, final, with the same details; `TurnStopped`,
         final; DefectError; any other, e.g. `ShareTaken`, is retried.
         """
+        return await self._call(call, begins=False)
+
+    async def _call(self, call: CallModelInput, *, begins: bool) -> CallModelOutput:
         info = activity.info()
         claim = Claim(
             run_id=info.workflow_run_id or "",
@@ -78,7 +89,7 @@ class TurnActivities:
         )
         async with self._shares.place(call.turn.user_id), self._heartbeats.of(call.turn.turn_id):
             try:
-                answer = await self._model_calls.run(call, claim)
+                answer = await self._model_calls.run(call, claim, begins=begins)
                 return await shielded(self._finish_with(call.turn, answer))
             except ModelCallError as error:
                 count_model_failure(call.model, error.kind)
@@ -100,6 +111,15 @@ class TurnActivities:
                     ErrorCode.BUDGET_EXCEEDED.value,
                     error.refusal.message,
                     type=names.BUDGET_EXCEEDED,
+                    non_retryable=True,
+                ) from None
+            except PromptTooLargeError as error:
+                code = ErrorCode.PAYLOAD_TOO_LARGE
+                raise ApplicationError(
+                    str(error),
+                    code.value,
+                    TURN_MESSAGES[code],
+                    type=names.PROMPT_TOO_LARGE,
                     non_retryable=True,
                 ) from None
             except TurnStoppedError as error:

@@ -196,41 +196,35 @@ class DecidedToolCall(WireModel):
 
 
 class TurnReference(Payload):
-    """Input of the workflow `ChatTurn` and of the activities that need no more."""
+    """Input of the workflow `ChatTurn` and of the activities that need no more.
+
+    `begins_with_call` is false of turns that the release before started: an activity of its own
+    prepares them.
+    """
 
     turn_id: TurnId
     chat_id: ChatId
     user_id: UserId
     model: str
+    begins_with_call: bool = False
 
 
 class PrepareTurnOutput(Payload):
-    """What the workflow needs to know to run the turn; `ending` is set if it must not run.
-
-    `plan` is the name of its user's plan.
-    """
+    """What the workflow needs to know to run the turn; `ending` is set if it must not run."""
 
     ending: TurnStatus | None = None
     error_code: ErrorCode | None = None
-    plan: str | None = None
-    model: str
     fallback_model: str | None = None
     max_steps: int
-    prompt_tokens: int
 
 
 class CallModelInput(Payload):
-    """The step to run, and the model to call. `prompt_tokens` is the estimate of its input.
-
-    `may_correct` says that another step can follow, should the answer not fit the turn's schema.
-    """
+    """The step to run, and the model to call."""
 
     turn: TurnReference
     step: int
     model: str
-    prompt_tokens: int
     is_fallback: bool = False
-    may_correct: bool = False
 
 
 class ToolCallReference(Payload):
@@ -324,9 +318,13 @@ class TurnOutcome(Payload):
 
 
 class FinishTurnOutput(Payload):
-    """How the turn ended, the turn that holds the chat from now on, and what is due behind it."""
+    """How the turn ended, the turn that holds the chat from now on, and what is due behind it.
+
+    `plan` is the name of its user's plan, if the turn has begun.
+    """
 
     outcome: TurnOutcome
+    plan: str | None = None
     following: TurnReference | None = None
     due: tuple[Work, ...] = ()
 
@@ -336,7 +334,8 @@ class CallModelOutput(Payload):
 
     `finished` is set if this answer was the turn's last and the turn has been ended with it.
     `to_correct` says that the answer does not fit the turn's schema, and that the model is asked
-    for it once more.
+    for it once more. `max_steps` is how many steps the turn may have; answers of the release before
+    don't say.
     """
 
     stop_reason: str
@@ -346,6 +345,7 @@ class CallModelOutput(Payload):
     cost_usd: Decimal
     finished: FinishTurnOutput | None = None
     to_correct: bool = False
+    max_steps: int | None = None
 
     @property
     def is_last(self) -> bool:

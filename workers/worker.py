@@ -45,7 +45,8 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
     registered: list[Any] = []
     if queue == TURNS_QUEUE:
         turns = activities.turns
-        registered = [turns.prepare_turn, turns.call_model, turns.finish_turn]
+        registered = [turns.prepare_turn, turns.begin_turn, turns.call_model]
+        registered.append(turns.finish_turn)
         registered += [activities.tools.ask_approval, activities.tools.run_tool]
         registered.append(activities.callbacks.await_callback)
     elif queue == TOOLS_QUEUE:

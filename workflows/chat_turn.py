@@ -1,7 +1,12 @@
-"""The chat turn: prepare, call the model and run its tools in a loop, finish."""
+"""The chat turn: call the model and run its tools in a loop, finish.
+
+The first call prepares the turn, the last answer finishes it: a plain turn is one activity. What is
+prepared or finished apart from that is so where a call has failed, or where there was none.
+"""
 
 import asyncio
 from datetime import timedelta
+from itertools import count
 from typing import Final
 
 from temporalio import workflow
@@ -51,7 +56,7 @@ class ChatTurn:
 
     def __init__(self) -> None:
         self._tool_calls = ToolCallRuns()
-        self._plan: str | None = None
+        self._prepared: PrepareTurnOutput | None = None
 
     @workflow.signal(name=TOOL_CALL_DECIDED)
     def tool_call_decided(self, call: ToolCallKey) -> None:
@@ -70,7 +75,7 @@ class ChatTurn:
             await start_turn(finished.following)
         workflow.set_current_details(_summary(finished.outcome))
         failed = self._tool_calls.failed
-        show_outcome(finished.outcome, plan=self._plan, failed_tools=failed)
+        show_outcome(finished.outcome, plan=finished.plan, failed_tools=failed)
         if finished.outcome.status is TurnStatus.FAILED:
             raise ApplicationError(
                 "The turn failed", type=finished.outcome.error_code, non_retryable=True
@@ -83,64 +88,65 @@ class ChatTurn:
 
     async def _answer(self, turn: TurnReference) -> FinishTurnInput | FinishTurnOutput:
         """Return how the turn is to end; or how it has ended, together with its last answer."""
-        prepared = await self._prepare(turn)
-        self._plan = prepared.plan
-        if prepared.ending is not None:
-            return FinishTurnInput(
-                turn=turn, status=prepared.ending, error_code=prepared.error_code
-            )
+        if not turn.begins_with_call:
+            prepared = await self._prepare(turn)
+            if prepared.ending is not None:
+                return FinishTurnInput(
+                    turn=turn, status=prepared.ending, error_code=prepared.error_code
+                )
         corrects = False
-        for step in range(1, prepared.max_steps + 1):
+        for step in count(1):
             check_cancelled()
-            answer = await self._call_model(turn, step, prepared, corrects=corrects)
+            answer = await self._call_model(turn, step, corrects=corrects)
             corrects = answer.to_correct
             if answer.finished is not None:
                 return answer.finished
             if not (answer.tool_calls or corrects or _is_paused(answer)):
                 return FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
             await self._tool_calls.run_all(turn, step, answer.tool_calls)
+            if step == (answer.max_steps or (await self._prepare(turn)).max_steps):
+                break
         return FinishTurnInput(
             turn=turn, status=TurnStatus.FAILED, error_code=ErrorCode.MAX_STEPS_EXCEEDED
         )
 
     async def _prepare(self, turn: TurnReference) -> PrepareTurnOutput:
-        prepared: PrepareTurnOutput = await workflow.execute_local_activity(
-            names.PREPARE_TURN,
-            turn,
-            result_type=PrepareTurnOutput,
-            summary="prepare",
-            start_to_close_timeout=timedelta(seconds=30),
-            schedule_to_close_timeout=LONGEST_TURN,
-            retry_policy=QUICK,
-        )
-        return prepared
+        """Prepare the turn apart from its first call, once."""
+        if self._prepared is None:
+            self._prepared = await workflow.execute_local_activity(
+                names.PREPARE_TURN,
+                turn,
+                result_type=PrepareTurnOutput,
+                summary="prepare",
+                start_to_close_timeout=timedelta(seconds=30),
+                schedule_to_close_timeout=LONGEST_TURN,
+                retry_policy=QUICK,
+            )
+        return self._prepared
 
     async def _call_model(
-        self, turn: TurnReference, step: int, prepared: PrepareTurnOutput, *, corrects: bool
+        self, turn: TurnReference, step: int, *, corrects: bool
     ) -> CallModelOutput:
         """Call the model, and after its final failure the fallback model, if there is one."""
-        call = CallModelInput(
-            turn=turn,
-            step=step,
-            model=prepared.model,
-            prompt_tokens=prepared.prompt_tokens,
-            may_correct=step < prepared.max_steps,
-        )
+        call = CallModelInput(turn=turn, step=step, model=turn.model)
         try:
             return await self._ask(call, corrects=corrects)
         except ActivityError as error:
-            if prepared.fallback_model is None or not _is_exhausted(error):
+            if not _is_exhausted(error):
+                raise
+            fallback = (await self._prepare(turn)).fallback_model
+            if fallback is None:
                 raise
         return await self._ask(
-            call.model_copy(update={"model": prepared.fallback_model, "is_fallback": True}),
-            corrects=corrects,
+            call.model_copy(update={"model": fallback, "is_fallback": True}), corrects=corrects
         )
 
     async def _ask(self, call: CallModelInput, *, corrects: bool) -> CallModelOutput:
         what = "correction" if corrects else "model call"
+        begins = call.step == 1 and call.turn.begins_with_call and not call.is_fallback
         workflow.set_current_details(f"calling {call.model} · step {call.step}")
         answer: CallModelOutput = await workflow.execute_activity(
-            names.CALL_MODEL,
+            names.BEGIN_TURN if begins else names.CALL_MODEL,
             call,
             result_type=CallModelOutput,
             summary=f"{what} {call.step} · {call.model}",

@@ -12,9 +12,10 @@ from services.turns.requested_calls import RequestedCall, StoredAnswer
 class CallOutputs:
     """Names tools and reasons as a workflow's history may hold them."""
 
-    def __init__(self, tools: ToolExecutor, *, max_tool_calls: int) -> None:
+    def __init__(self, tools: ToolExecutor, *, max_tool_calls: int, max_steps: int) -> None:
         self._tools = tools
         self._max_tool_calls = max_tool_calls
+        self.max_steps = max_steps
 
     async def of_stored(self, call: CallModelInput, stored: StoredAnswer) -> CallModelOutput:
         """Return the output of a step whose answer an earlier attempt has stored."""
@@ -24,10 +25,21 @@ class CallOutputs:
             attempt=stored.attempt,
             usage=stored.usage,
             cost_usd=stored.cost_usd,
-            to_correct=is_to_correct(
+            to_correct=self.is_to_correct(
                 call, stored.problem, stored.stop_reason, was_corrected=stored.is_correction
             ),
+            max_steps=self.max_steps,
         )
+
+    def is_to_correct(
+        self, call: CallModelInput, problem: str | None, stop_reason: str, *, was_corrected: bool
+    ) -> bool:
+        """Return whether the model is asked once more for an answer that does not fit.
+
+        One that was cut off at its limit would be cut off again, and one that was refused refused.
+        """
+        is_whole, has_step = stop_reason == "end_turn", call.step < self.max_steps
+        return problem is not None and is_whole and has_step and not was_corrected
 
     async def references(self, calls: Sequence[RequestedCall]) -> tuple[ToolCallReference, ...]:
         """Name only existing tools: a name that the model invents may be anything.
@@ -39,17 +51,6 @@ class CallOutputs:
             return ()
         tools = await self._tools.known([call.name for call in made])
         return tuple(_reference(call, tools.find(call.name)) for call in made)
-
-
-def is_to_correct(
-    call: CallModelInput, problem: str | None, stop_reason: str, *, was_corrected: bool
-) -> bool:
-    """Return whether the model is asked once more for an answer that does not fit.
-
-    One that was cut off at its limit would be cut off again, and one that was refused refused.
-    """
-    is_whole = stop_reason == "end_turn"
-    return problem is not None and is_whole and call.may_correct and not was_corrected
 
 
 def _reference(call: RequestedCall, tool: ToolDefinition | None) -> ToolCallReference:

@@ -206,7 +206,12 @@ class TurnEnding:
         last = [*corrections, *ending_events(turn, answer)]
         news = turn_news(ending.turn, TurnStatus(turn.status))
         await self._events.close(turn_id, last, attempts=attempts, news=news)
-        return FinishTurnOutput(outcome=_outcome(turn, len(steps)), following=following, due=due)
+        return FinishTurnOutput(
+            outcome=_outcome(turn, len(steps)),
+            plan=(turn.prompt or {}).get("plan"),
+            following=following,
+            due=due,
+        )
 
     async def _report(self, turn_id: TurnId, reached: ReachedBudgets) -> None:
         """Publish the notices of budgets before the end, which may replace the rest of a stream."""

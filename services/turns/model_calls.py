@@ -32,6 +32,7 @@ from services.models.gateway import (
 from services.prompts.fitting import tokens_in
 from services.shielding import DefectError, shielded, until_stored
 from services.subscriptions.budget_alerts import BudgetAlerts
+from services.subscriptions.budgets import OverBudgetError
 from services.tools.executor import ToolExecutor
 from services.tools.refusals import RefusedTools, ToolTrials
 from services.turns.answers import (
@@ -49,9 +50,10 @@ from services.turns.answers import (
     usage_event,
 )
 from services.turns.attempt_progress import AttemptProgress
-from services.turns.call_outputs import CallOutputs, is_to_correct
+from services.turns.call_outputs import CallOutputs
 from services.turns.call_settings import RefusedOptions, left_out_options
 from services.turns.model_requests import PromptCutting, with_less
+from services.turns.preparation import TurnPreparation
 from services.turns.requested_calls import StoredAnswer
 from services.turns.steering import end_joined
 from services.turns.steps import (
@@ -75,6 +77,7 @@ class ModelCalls:
     def __init__(  # noqa: PLR0913 -- one for each neighbour and limit
         self,
         *,
+        preparation: TurnPreparation,
         steps: Steps,
         gateway: ModelGateway,
         events: EventWriter,
@@ -89,10 +92,13 @@ class ModelCalls:
         max_tool_calls: int,
         delta_interval_s: float,
     ) -> None:
+        self._preparation = preparation
         self._steps = steps
         self._gateway = gateway
         self._events = events
-        self._outputs = CallOutputs(tools, max_tool_calls=max_tool_calls)
+        self._outputs = CallOutputs(
+            tools, max_tool_calls=max_tool_calls, max_steps=preparation.rules.max_steps
+        )
         self._refused = refused
         self._refused_options = refused_options
         self._checks = checks
@@ -103,15 +109,17 @@ class ModelCalls:
         self._max_tool_calls = max_tool_calls
         self._delta_interval_s = delta_interval_s
 
-    async def run(self, call: CallModelInput, claim: Claim) -> CallModelOutput:
+    async def run(
+        self, call: CallModelInput, claim: Claim, *, begins: bool = False
+    ) -> CallModelOutput:
         """Call the model for the step, or return what an earlier attempt stored.
 
+        A call that `begins` its turn prepares it first.
         Errors: ModelCallError, DefectError, AttemptOvertakenError, TurnStoppedError,
-        OverBudgetError, DatabaseUnavailableError.
+        OverBudgetError, DatabaseUnavailableError; those of TurnPreparation where the turn begins.
         Idempotency: a step whose answer is stored is never requested again.
         """
-        longest, refused = self._max_output_tokens, self._refused_options.of(call.model)
-        attempt = await self._steps.begin(call, claim, max_tokens=longest, refused=refused)
+        attempt = await self._begin(call, claim, begins=begins)
         if isinstance(attempt, StoredAnswer):
             return await self._outputs.of_stored(call, attempt)
         if call.is_fallback and attempt.key.attempt > 1:
@@ -131,6 +139,25 @@ class ModelCalls:
             return await self._ask(call, attempt, text)
         except OvertakenError as error:
             raise AttemptOvertakenError from error
+
+    async def _begin(
+        self, call: CallModelInput, claim: Claim, *, begins: bool
+    ) -> NewAttempt | StoredAnswer:
+        begin = partial(
+            self._steps.begin,
+            call,
+            claim,
+            max_tokens=self._max_output_tokens,
+            refused=self._refused_options.of(call.model),
+        )
+        if not begins:
+            return await begin()
+        try:
+            return await begin(within=partial(self._preparation.begin, call.turn))
+        except OverBudgetError:
+            # The turn has begun all the same: only then does its stream say so.
+            await self._preparation.prepare(call.turn)
+            raise
 
     async def _clear_replaced(self, attempt: NewAttempt) -> None:
         """Clear the answers at clients that this step corrects."""
@@ -255,7 +282,9 @@ class ModelCalls:
             raise await self._defect(attempt, text, progress) from error
         key = attempt.key
         is_second = bool(attempt.replaced)
-        to_correct = is_to_correct(call, problem, answer.stop_reason, was_corrected=is_second)
+        to_correct = self._outputs.is_to_correct(
+            call, problem, answer.stop_reason, was_corrected=is_second
+        )
         closing = closing_events(
             key.step,
             answer,
@@ -276,6 +305,7 @@ class ModelCalls:
             usage=answer.usage,
             cost_usd=completed.cost_usd,
             to_correct=to_correct,
+            max_steps=self._outputs.max_steps,
         )
 
     async def _publish(

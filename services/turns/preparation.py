@@ -1,7 +1,13 @@
-"""Prepares a turn: it becomes `running`, and its prompt is assembled."""
+"""Prepares a turn: it becomes `running`, and its prompt is assembled.
 
+TurnNotActiveError     the turn before it still holds the chat
+PromptTooLargeError    the message alone does not fit; the turn has begun, and is to fail
+"""
+
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from schema.actors import acting_user
 from schema.errors import ErrorCode
@@ -13,6 +19,8 @@ from services.contexts.service import ContextService, TurnContext
 from services.database import Connection, Database
 from services.events.writer import EventWriter, NotAppended, turn_news
 
+T = TypeVar("T")
+
 # What was decided before stays: a turn that is prepared again sends the same.
 _BEGIN: Final = """
 WITH begun AS (
@@ -20,13 +28,13 @@ WITH begun AS (
                      prompt = coalesce(prompt, $2)
     WHERE id = $1 AND active AND cancel_requested_at IS NULL
       AND status IN ('queued', 'running', 'awaiting_approval')
-    RETURNING id, user_id, model, user_message_id
+    RETURNING id, user_id, user_message_id
 ), kept AS (
     INSERT INTO turn_contexts (turn_id, user_id, layers, sources)
     SELECT id, user_id, $3::jsonb, $4::jsonb FROM begun WHERE $3::jsonb IS NOT NULL
     ON CONFLICT (turn_id) DO NOTHING
 )
-SELECT model, user_message_id FROM begun
+SELECT user_message_id FROM begun
 """
 
 _STATUS: Final = """
@@ -41,19 +49,19 @@ class TurnNotActiveError(Exception):
         super().__init__("The turn does not hold its chat yet.")
 
 
+class PromptTooLargeError(Exception):
+    """The turn's message alone does not fit into a prompt."""
+
+    def __init__(self) -> None:
+        super().__init__("The message does not fit into a prompt.")
+
+
 @dataclass(frozen=True, slots=True)
 class TurnRules:
     """The limits of a turn."""
 
     max_steps: int
     fallback_model: str | None
-
-
-class _Begun(NamedTuple):
-    """A turn that is now running."""
-
-    model: str
-    user_message_id: MessageId
 
 
 class TurnPreparation:
@@ -69,7 +77,7 @@ class TurnPreparation:
         self._database = database
         self._events = events
         self._contexts = contexts
-        self._rules = rules
+        self.rules = rules
 
     async def prepare(self, turn: TurnReference) -> PrepareTurnOutput:
         """Mark the turn as running and assemble its prompt.
@@ -77,46 +85,75 @@ class TurnPreparation:
         Errors: TurnNotActiveError.
         Idempotency: doing it again decides the same.
         """
+        try:
+            status = await self.begin(turn, partial(_status, turn))
+        except PromptTooLargeError:
+            return PrepareTurnOutput(
+                ending=TurnStatus.FAILED, error_code=ErrorCode.PAYLOAD_TOO_LARGE, max_steps=0
+            )
+        if status is not TurnStatus.RUNNING:
+            return PrepareTurnOutput(ending=status, max_steps=0)
+        return PrepareTurnOutput(
+            fallback_model=self.rules.fallback_model, max_steps=self.rules.max_steps
+        )
+
+    async def begin(self, turn: TurnReference, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Mark the turn as running, assemble its prompt, and do `work` in the same transaction.
+
+        A turn that has ended, or is to, is left as it is: the work finds out. If it raises, the
+        turn has not begun.
+        Errors: TurnNotActiveError, PromptTooLargeError; those of `work`.
+        Idempotency: doing it again decides the same.
+        """
         tools = await self._contexts.known_tools()
         async with self._database.statements(acting_user(turn.user_id)) as connection:
             facts = await read_facts(connection, turn, most_tokens=self._contexts.most_tokens)
             if facts is None or not facts.may_run:
-                return await _why_not(connection, turn)
+                return await _ended(connection, turn, work)
+            begin = partial(_begin, turn=turn, plan=facts.plan, work=work)
             context = self._contexts.gather_known(facts, tools)
-            begun = None if context is None else await _begin(connection, turn, context)
+            begun = None if context is None else await begin(connection, context)
         if context is None or begun is None:
             # No connection is held while waiting.
             context = await self._contexts.gather(turn.user_id, facts, tools)
             async with self._database.statements(acting_user(turn.user_id)) as connection:
-                begun = await _begin(connection, turn, context)
-        if isinstance(begun, PrepareTurnOutput):
-            return begun
-        return await self._begun(turn, context, begun, plan=facts.plan)
+                begun = await begin(connection, context)
+        message_id, done = begun
+        if message_id is not None:
+            await self._publish(turn, context, message_id)
+        if isinstance(done, PromptTooLargeError):
+            raise done
+        return done
 
-    async def _begun(
-        self, turn: TurnReference, context: TurnContext, begun: _Begun, *, plan: str | None
-    ) -> PrepareTurnOutput:
-        """Publish that the turn runs, and return what the workflow needs."""
-        first: list[EventData] = [_running(turn, begun.user_message_id), *context.notices]
+    async def _publish(
+        self, turn: TurnReference, context: TurnContext, user_message_id: MessageId
+    ) -> None:
+        """Publish that the turn runs."""
+        running = TurnEvent(
+            turn_id=turn.turn_id,
+            chat_id=turn.chat_id,
+            status=TurnStatus.RUNNING,
+            user_message_id=user_message_id,
+        )
+        first: list[EventData] = [running, *context.notices]
         news = turn_news(turn, TurnStatus.RUNNING)
         opened = await self._events.open(turn.turn_id, first, news=news)
         if opened is NotAppended.PRESENT and context.notices:
             await self._events.append(turn.turn_id, context.notices)
-        if context.window is None:
-            return _ending(TurnStatus.FAILED, ErrorCode.PAYLOAD_TOO_LARGE)
-        return PrepareTurnOutput(
-            plan=plan,
-            model=begun.model,
-            fallback_model=self._rules.fallback_model,
-            max_steps=self._rules.max_steps,
-            prompt_tokens=context.corrected_tokens,
-        )
 
 
 async def _begin(
-    connection: Connection, turn: TurnReference, context: TurnContext
-) -> _Begun | PrepareTurnOutput:
-    """Mark the turn as running and store its context, or return how it ends."""
+    connection: Connection,
+    context: TurnContext,
+    *,
+    turn: TurnReference,
+    plan: str | None,
+    work: Callable[[Connection], Awaitable[T]],
+) -> tuple[MessageId | None, T | PromptTooLargeError]:
+    """Mark the turn as running and store its context; return its message and what `work` returned.
+
+    Without a message, the turn has ended.
+    """
     layers = sources = None
     if context.window is not None:
         layers = context.layers.model_dump(mode="json", by_alias=True)
@@ -124,13 +161,35 @@ async def _begin(
             source.model_dump(mode="json", by_alias=True, exclude_none=True)
             for source in context.sources
         ]
-    begun = await connection.fetchrow(_BEGIN, turn.turn_id, _prompt(context), layers, sources)
-    if begun is None:
-        return await _why_not(connection, turn)
-    return _Begun(begun["model"], MessageId(begun["user_message_id"]))
+    message_id = await connection.fetchval(
+        _BEGIN, turn.turn_id, _prompt(context, plan), layers, sources
+    )
+    if message_id is None:
+        return None, await _ended(connection, turn, work)
+    # The turn runs, and then fails: that is what its stream says.
+    done = PromptTooLargeError() if context.window is None else await work(connection)
+    return MessageId(message_id), done
 
 
-def _prompt(context: TurnContext) -> dict[str, Any] | None:
+async def _ended(
+    connection: Connection, turn: TurnReference, work: Callable[[Connection], Awaitable[T]]
+) -> T:
+    """Do the work of a turn that can't begin, unless that is because it waits."""
+    if not (await _status(turn, connection)).is_final:
+        raise TurnNotActiveError
+    return await work(connection)
+
+
+async def _status(turn: TurnReference, connection: Connection) -> TurnStatus:
+    """Return the turn's status: `cancelled` of one that is to end, or that was deleted."""
+    row = await connection.fetchrow(_STATUS, turn.turn_id)
+    if row is None:
+        return TurnStatus.CANCELLED
+    status = TurnStatus(row["status"])
+    return TurnStatus.CANCELLED if row["is_to_stop"] and not status.is_final else status
+
+
+def _prompt(context: TurnContext, plan: str | None) -> dict[str, Any] | None:
     """Return what is stored of the prompt: its version, its tokens, what of the history it has.
 
     Each attempt rebuilds it from that, and the next turn begins with it.
@@ -140,6 +199,7 @@ def _prompt(context: TurnContext) -> dict[str, Any] | None:
         return None
     kept: dict[str, Any] = {
         "version": context.layers.version,
+        "plan": plan,
         "tokens": context.tokens,
         "correction": context.correction,
         "firstTurnId": str(window.first_turn_id),
@@ -154,26 +214,3 @@ def _prompt(context: TurnContext) -> dict[str, Any] | None:
     if context.is_long:
         kept["historyTokens"] = context.history_tokens
     return {**kept, "missing": list(context.missing)} if context.missing else kept
-
-
-async def _why_not(connection: Connection, turn: TurnReference) -> PrepareTurnOutput:
-    """Return how a turn ends that can't begin."""
-    row = await connection.fetchrow(_STATUS, turn.turn_id)
-    if row is None or (row["is_to_stop"] and not TurnStatus(row["status"]).is_final):
-        return _ending(TurnStatus.CANCELLED)
-    if TurnStatus(row["status"]).is_final:
-        return _ending(TurnStatus(row["status"]))
-    raise TurnNotActiveError
-
-
-def _ending(status: TurnStatus, code: ErrorCode | None = None) -> PrepareTurnOutput:
-    return PrepareTurnOutput(ending=status, error_code=code, model="", max_steps=0, prompt_tokens=0)
-
-
-def _running(turn: TurnReference, user_message_id: MessageId) -> TurnEvent:
-    return TurnEvent(
-        turn_id=turn.turn_id,
-        chat_id=turn.chat_id,
-        status=TurnStatus.RUNNING,
-        user_message_id=user_message_id,
-    )

@@ -75,6 +75,7 @@ def reference_from_row(row: TurnRow) -> TurnReference:
         chat_id=ChatId(row.chat_id),
         user_id=UserId(row.user_id),
         model=row.model,
+        begins_with_call=True,
     )
 
 

@@ -5,13 +5,13 @@ TurnStoppedError         the turn has ended or is to be: no more requests are ma
 AttemptsLostError        too many processes died with the step
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from math import ceil
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import asyncpg
 
@@ -154,6 +154,17 @@ class Abandoned(NamedTuple):
     reached: ReachedBudgets = ()
 
 
+Begun: TypeAlias = NewAttempt | StoredAnswer
+
+
+class UnitOfWork(Protocol):
+    """A transaction that some work is a part of."""
+
+    async def __call__(self, work: Callable[[Connection], Awaitable[Begun]], /) -> Begun:
+        """Do the work with its connection, and commit."""
+        ...
+
+
 class Steps:
     """Stores the steps of turns. Every method is one transaction as the turn's user.
 
@@ -176,101 +187,109 @@ class Steps:
         *,
         max_tokens: int,
         refused: Collection[Refusable] = (),
-    ) -> NewAttempt | StoredAnswer:
+        within: UnitOfWork | None = None,
+    ) -> Begun:
         """Take over the step and open its ledger row, or return what is already stored.
 
-        The row reserves what an answer of `max_tokens`, and of what the turn lets its model think,
-        costs, or a shorter one where a budget has less left. Messages that wait to join the turn
-        do, as far as they fit its model and budget. `refused` is what the provider is known to
-        refuse.
+        It is done within another unit of work, or else in a transaction of its own. The row
+        reserves what an answer of `max_tokens`, and of what the turn lets its model think, costs,
+        or a shorter one where a budget has less left. Messages that wait to join the turn do, as
+        far as they fit its model and budget. `refused` is what the provider is known to refuse.
         Errors: AttemptOvertakenError; TurnStoppedError and OverBudgetError, which leave the
         earlier text.
         """
+        within = within or partial(self._in_transaction, call.turn.user_id)
         begin = partial(self._begin, call, claim, max_tokens=max_tokens, refused=refused)
         try:
-            return await begin(joins=True)
+            return await within(partial(begin, joins=True))
         except OverBudgetError as error:
             if not error.joins:
                 raise
-        return await begin(joins=False)
+        return await within(partial(begin, joins=False))
+
+    async def _in_transaction(
+        self, user_id: UserId, work: Callable[[Connection], Awaitable[Begun]]
+    ) -> Begun:
+        async with self._database.statements(acting_user(user_id)) as connection:
+            return await work(connection)
 
     async def _begin(
         self,
         call: CallModelInput,
         claim: Claim,
+        connection: Connection,
         *,
         max_tokens: int,
         refused: Collection[Refusable],
         joins: bool,
-    ) -> NewAttempt | StoredAnswer:
+    ) -> Begun:
         turn = call.turn
-        async with self._database.statements(acting_user(turn.user_id)) as connection:
-            # Before the claim, so that what is reserved is what will be sent.
-            prompt = await read_prompt(connection, call)
-            if prompt is None:
-                raise TurnStoppedError
-            limit = int(self._windows.prompt_limit(call.model) / prompt.correction)
-            before = prompt
-            if joins and prompt.can_be_joined:
-                budget = int(self._budget_tokens / prompt.correction)
-                limits = PromptLimits(window_tokens=limit, budget_tokens=budget)
-                prompt = await join_waiting(connection, call, prompt, limits)
-            is_joined = prompt is not before
-            material = fitted(prompt.material, limit_tokens=limit)
-            estimate = ceil(tokens_in(material) * prompt.correction)
-            settings = call_settings(
-                prompt.options,
-                call.model,
-                longest=max_tokens,
-                room=self._windows.room_for_answer(call.model, prompt_tokens=estimate),
-                refused=refused,
-            )
-            cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=estimate))
-            prices = self._pricing.dearest(call.model, input_tokens=estimate)
-            at_most = Estimate.of_call(prices, estimate, answer_tokens=settings.max_tokens)
-            begun = await connection.fetchrow(
-                sql.BEGIN,
-                turn.turn_id,
-                call.step,
-                turn.user_id,
-                claim.run_id,
-                claim.activity_id,
-                claim.activity_attempt,
-                call.model,
-                new_id(),
-                estimate,
-                cost_usd,
-                *at_most.parameters,
-            )
-            if begun is None or begun["is_to_stop"]:
-                # Temporal may have been unavailable for the request to cancel, and retries.
-                raise TurnStoppedError
-            reserved = reserved_from(begun)
-            if begun["attempt"] is None or isinstance(reserved, Err):
-                stored = await stored_answer(connection, turn.turn_id, call.step)
-                if stored is not None and not is_joined:
-                    return stored
-                if isinstance(reserved, Err):
-                    shortest = at_most.shortest(reserved.error.unit)
-                    raise OverBudgetError(reserved.error, shortest=shortest, joins=is_joined)
-                # Nothing has joined then: the transaction is rolled back.
-                raise AttemptOvertakenError
-            if begun["attempt"] > 1:
-                await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
-            replaced: Sequence[asyncpg.Record] = ()
-            if any(step.problem is not None for step in material.steps):
-                replaced = await connection.fetch(sql.REPLACE_ANSWERS, turn.turn_id, call.step)
-            return NewAttempt(
-                key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
-                model=call.model,
-                estimated_input=estimate,
-                layers=prompt.layers,
-                material=material,
-                is_cut=material is not prompt.material,
-                settings=settings.granted(reserved.value.answer_tokens),
-                is_limited=reserved.value.is_limited,
-                replaced=tuple(StepEvent(**step) for step in replaced),
-            )
+        # Before the claim, so that what is reserved is what will be sent.
+        prompt = await read_prompt(connection, call)
+        if prompt is None:
+            raise TurnStoppedError
+        limit = int(self._windows.prompt_limit(call.model) / prompt.correction)
+        before = prompt
+        if joins and prompt.can_be_joined:
+            budget = int(self._budget_tokens / prompt.correction)
+            limits = PromptLimits(window_tokens=limit, budget_tokens=budget)
+            prompt = await join_waiting(connection, call, prompt, limits)
+        is_joined = prompt is not before
+        material = fitted(prompt.material, limit_tokens=limit)
+        estimate = ceil(tokens_in(material) * prompt.correction)
+        settings = call_settings(
+            prompt.options,
+            call.model,
+            longest=max_tokens,
+            room=self._windows.room_for_answer(call.model, prompt_tokens=estimate),
+            refused=refused,
+        )
+        cost_usd = self._pricing.cost(call.model, TokenUsage(input_tokens=estimate))
+        prices = self._pricing.dearest(call.model, input_tokens=estimate)
+        at_most = Estimate.of_call(prices, estimate, answer_tokens=settings.max_tokens)
+        begun = await connection.fetchrow(
+            sql.BEGIN,
+            turn.turn_id,
+            call.step,
+            turn.user_id,
+            claim.run_id,
+            claim.activity_id,
+            claim.activity_attempt,
+            call.model,
+            new_id(),
+            estimate,
+            cost_usd,
+            *at_most.parameters,
+        )
+        if begun is None or begun["is_to_stop"]:
+            # Temporal may have been unavailable for the request to cancel, and retries.
+            raise TurnStoppedError
+        reserved = reserved_from(begun)
+        if begun["attempt"] is None or isinstance(reserved, Err):
+            stored = await stored_answer(connection, turn.turn_id, call.step)
+            if stored is not None and not is_joined:
+                return stored
+            if isinstance(reserved, Err):
+                shortest = at_most.shortest(reserved.error.unit)
+                raise OverBudgetError(reserved.error, shortest=shortest, joins=is_joined)
+            # Nothing has joined then: the transaction is rolled back.
+            raise AttemptOvertakenError
+        if begun["attempt"] > 1:
+            await _lose_older(connection, turn.turn_id, call.step, begun["attempt"])
+        replaced: Sequence[asyncpg.Record] = ()
+        if any(step.problem is not None for step in material.steps):
+            replaced = await connection.fetch(sql.REPLACE_ANSWERS, turn.turn_id, call.step)
+        return NewAttempt(
+            key=AttemptKey(turn.user_id, turn.turn_id, call.step, begun["attempt"]),
+            model=call.model,
+            estimated_input=estimate,
+            layers=prompt.layers,
+            material=material,
+            is_cut=material is not prompt.material,
+            settings=settings.granted(reserved.value.answer_tokens),
+            is_limited=reserved.value.is_limited,
+            replaced=tuple(StepEvent(**step) for step in replaced),
+        )
 
     async def checkpoint(
         self, attempt: NewAttempt, *, answer: str, usage: TokenUsage, thinking: str = ""

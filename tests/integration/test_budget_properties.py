@@ -105,7 +105,7 @@ class Crowd:
 
     async def _step(self, turn: TurnReference, step: int, question: str) -> None:
         """Attempt a step until it has an answer, at most a few times."""
-        call = CallModelInput(turn=turn, step=step, model=MODEL, prompt_tokens=60)
+        call = CallModelInput(turn=turn, step=step, model=MODEL)
         for number in range(1, 4):
             claim = Claim("run", f"step {step}", number)
             fate = self._chance.choice(FATES)

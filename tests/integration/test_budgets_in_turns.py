@@ -153,7 +153,7 @@ async def test_no_fallback_model_is_asked_where_the_budget_is_used_up(tight: Sta
 async def test_a_budget_of_zero_lets_no_call_be_made(user: ApiUser, stack: Stack) -> None:
     turn = await running_turn(user, stack)
     await store_limits(stack.inspection, user.id, budget_usd=Decimal(0))
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
 
     with pytest.raises(OverBudgetError) as refused:
         await steps_of(stack).begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
@@ -171,7 +171,7 @@ async def test_turns_that_race_for_the_last_cent_never_overrun_it(
     probe, *turns = [await running_turn(user, stack) for _ in range(8)]
 
     async def begin(turn: TurnReference) -> object:
-        call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+        call = CallModelInput(turn=turn, step=1, model=MODEL)
         return await steps.begin(call, Claim("run", "activity", 1), max_tokens=300)
 
     await begin(probe)
@@ -193,7 +193,7 @@ async def test_an_attempt_that_died_does_not_stand_in_its_own_way(
     user: ApiUser, stack: Stack
 ) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
     # Enough for one whole answer, not for two.
     await store_limits(stack.inspection, user.id, budget_usd=price_of_answer(stack, 6_000))
 
@@ -214,7 +214,7 @@ async def test_a_stored_answer_is_returned_although_nothing_is_left(
     user: ApiUser, stack: Stack
 ) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
     attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
     assert isinstance(attempt, NewAttempt)
     await store_limits(stack.inspection, user.id, budget_usd=Decimal(0))
@@ -241,7 +241,7 @@ async def test_the_notice_of_a_process_that_died_before_it_was_published_comes_a
 ) -> None:
     """And only once, however often the end is repeated."""
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
     await store_limits(stack.inspection, user.id, daily_budget_tokens=10_000)
     attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
     assert isinstance(attempt, NewAttempt)
@@ -276,7 +276,7 @@ async def test_a_user_deleted_in_mid_turn_leaves_no_reservation(stack: Stack) ->
     user = await stack.sign_up()
     await store_limits(stack.inspection, user.id, budget_usd=Decimal(1))
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
     attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=MAX_TOKENS)
     assert isinstance(attempt, NewAttempt)
 

@@ -126,7 +126,7 @@ async def test_a_workflow_of_a_turn_that_has_ended_asks_no_model_and_reserves_no
 
     with pytest.raises(TurnStoppedError):
         await steps.begin(
-            CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100),
+            CallModelInput(turn=turn, step=1, model=MODEL),
             Claim("run from a backup", "activity", 1),
             max_tokens=4_096,
         )
@@ -137,7 +137,7 @@ async def test_a_workflow_of_a_turn_that_has_ended_asks_no_model_and_reserves_no
 
 async def test_an_older_execution_cannot_take_a_step_back(user: ApiUser, stack: Stack) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
     newer = await steps.begin(call, Claim("run", "activity", 2), max_tokens=4_096)
 
     for claim in (Claim("run", "activity", 1), Claim("run", "activity", 2)):
@@ -153,7 +153,7 @@ async def test_a_superseded_attempt_can_neither_store_nor_complete_its_answer(
     user: ApiUser, stack: Stack
 ) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
     older = await steps.begin(call, Claim("run", "activity", 1), max_tokens=4_096)
     newer = await steps.begin(call, Claim("run", "activity", 2), max_tokens=4_096)
     assert isinstance(older, NewAttempt)
@@ -181,7 +181,7 @@ async def test_a_superseded_attempt_can_neither_store_nor_complete_its_answer(
 
 async def test_a_finished_step_is_not_requested_again(user: ApiUser, stack: Stack) -> None:
     turn, steps = await running_turn(user, stack), steps_of(stack)
-    call = CallModelInput(turn=turn, step=1, model=MODEL, prompt_tokens=100)
+    call = CallModelInput(turn=turn, step=1, model=MODEL)
     attempt = await steps.begin(call, Claim("run", "activity", 1), max_tokens=4_096)
     assert isinstance(attempt, NewAttempt)
     usage = TokenUsage(input_tokens=100, output_tokens=5)

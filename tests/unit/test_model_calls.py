@@ -31,13 +31,14 @@ from services.tools.refusals import RefusedTools
 from services.turns.call_settings import RefusedOptions, call_settings
 from services.turns.model_calls import ModelCalls
 from services.turns.model_requests import PromptCutting
+from services.turns.preparation import TurnRules
 from services.turns.steps import Abandoned, AttemptKey, Claim, Completed, NewAttempt, Steps
 from services.turns.structured_answers import AnswerChecks
 
 TURN = TurnReference(
     turn_id=TurnId(uuid4()), chat_id=ChatId(uuid4()), user_id=UserId(uuid4()), model="m"
 )
-CALL = CallModelInput(turn=TURN, step=1, model="m", prompt_tokens=7)
+CALL = CallModelInput(turn=TURN, step=1, model="m")
 CLAIM = Claim(run_id="r", activity_id="1", activity_attempt=1)
 STARTED = AnswerStarted(TokenUsage(input_tokens=10))
 ENDED = AnswerEnded(
@@ -62,7 +63,7 @@ class FakeSteps:
         """Open another attempt."""
         key = AttemptKey(TURN.user_id, TURN.turn_id, 1, len(self.abandoned) + 1)
         settings = call_settings(self.options, call.model, longest=max_tokens, refused=refused)
-        return NewAttempt(key, call.model, call.prompt_tokens, None, self.material, settings)
+        return NewAttempt(key, call.model, 7, None, self.material, settings)
 
     async def checkpoint(self, *_: object, **__: object) -> None:
         """Store nothing."""
@@ -115,6 +116,9 @@ async def append(*_: object, **__: object) -> Appended:
 def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> ModelCalls:
     """Return model calls over these fakes."""
     return ModelCalls(
+        preparation=cast(
+            "Any", SimpleNamespace(rules=TurnRules(max_steps=10, fallback_model=None))
+        ),
         steps=cast("Steps", steps),
         gateway=cast("Any", gateway),
         events=cast(

@@ -160,6 +160,7 @@ def _activities(
     budgets = BudgetAlerts(database, on_alert)
     files = make_files(foundation, AccountCache(database, lifetime_s=settings.account_cache_s))
     model_calls = ModelCalls(
+        preparation=preparation,
         steps=Steps(
             database,
             foundation.pricing,

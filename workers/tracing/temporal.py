@@ -205,7 +205,7 @@ def _part_of(kind: str, argument: object) -> _Part | None:
     match kind, argument:
         case names.PREPARE_TURN, TurnReference():
             return _Part(argument, "prepare", dict(_turn(argument)))
-        case names.CALL_MODEL, CallModelInput():
+        case ((names.BEGIN_TURN | names.CALL_MODEL), CallModelInput()):
             attributes = {
                 names_of.OPERATION: names_of.CHAT,
                 names_of.PROVIDER: names_of.ANTHROPIC,
