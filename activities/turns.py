@@ -18,7 +18,6 @@ from schema.turns import (
     FinishTurnOutput,
     PrepareTurnOutput,
     TurnReference,
-    TurnStatus,
 )
 from services.metrics import count_model_failure
 from services.models.failures import ModelCallError
@@ -90,7 +89,6 @@ class TurnActivities:
         async with self._shares.place(call.turn.user_id), self._heartbeats.of(call.turn.turn_id):
             try:
                 answer = await self._model_calls.run(call, claim, begins=begins)
-                return await shielded(self._finish_with(call.turn, answer))
             except ModelCallError as error:
                 count_model_failure(call.model, error.kind)
                 _log.warning(
@@ -126,18 +124,9 @@ class TurnActivities:
                 raise ApplicationError(
                     str(error), type=names.TURN_STOPPED, non_retryable=True
                 ) from None
-
-    async def _finish_with(self, turn: TurnReference, answer: CallModelOutput) -> CallModelOutput:
-        """End the turn if this is its last answer; where that fails, the workflow does."""
-        if not answer.is_last:
-            return answer
-        ending = FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
-        try:
-            finished = await self.finish_turn(ending)
-        except Exception as error:  # noqa: BLE001 -- the workflow has retries and a last resort
-            _log.warning("turn_not_finished_with_answer", error=type(error).__name__)
-            return answer
-        return answer.model_copy(update={"finished": finished})
+        if answer.finished is not None and answer.finished.due:
+            await shielded(self._after_turn.start(call.turn, answer.finished.due))
+        return answer
 
     @activity.defn(name=names.FINISH_TURN)
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:

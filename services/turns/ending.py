@@ -1,9 +1,9 @@
 """Ends turns: the message, the cost, the last events, the next turn; takes requests to stop."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import asyncpg
 import structlog
@@ -20,7 +20,6 @@ from schema.tables.columns import utc_now
 from schema.turns import (
     FinishTurnInput,
     FinishTurnOutput,
-    StepStatus,
     Turn,
     TurnOutcome,
     TurnReference,
@@ -54,9 +53,11 @@ from services.turns.rows import (
 )
 from services.turns.steering import LAST_ASKED
 from services.turns.structured_answers import structured_value
-from services.turns.tool_work import in_later_prompts
+from services.turns.tool_work import EndingStep, in_later_prompts
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _UNENDED_CALL: Final = "The turn ended before this call did."
 
@@ -65,17 +66,19 @@ UPDATE chats SET updated_at = now() WHERE id = $1 RETURNING title = '' AS is_unt
 """
 
 _TURN: Final = f"""
-SELECT turns.*, spent.*, ({UNREPORTED_IN_TURN}) AS reached
+SELECT turns.*, spent.*, ({UNREPORTED_IN_TURN}) AS reached, ARRAY(
+           SELECT ROW (step, attempt, status, model, text, stop_reason,
+                       blocks @> '[{{"type": "tool_use"}}]',
+                       CASE WHEN status = 'running' THEN thinking END, thinking <> '',
+                       status = 'completed' AND problem IS NULL)
+           FROM steps WHERE turn_id = $1 ORDER BY step
+       ) AS steps, EXISTS (
+           SELECT FROM turns AS other WHERE other.chat_id = turns.chat_id AND other.id <> $1
+           AND status IN ('queued', 'running', 'awaiting_approval')
+       ) AS has_others
 FROM turns CROSS JOIN ({SPENT_IN_TURN}) AS spent WHERE turns.id = $1
 """  # noqa: S608 -- statements of our own
 
-_STEPS: Final = """
-SELECT step, attempt, status, model, text, stop_reason,
-       blocks @> '[{"type": "tool_use"}]' AS calls_tools,
-       CASE WHEN status = 'running' THEN thinking END AS thinking, thinking <> '' AS has_thought,
-       status = 'completed' AND problem IS NULL AS fits
-FROM steps WHERE turn_id = $1 ORDER BY step
-"""
 
 _GIVE_UP_CALLS: Final = """
 UPDATE tool_calls SET status = 'failed', output = $2, finished_at = now()
@@ -137,7 +140,6 @@ SELECT turns.*, (SELECT count(*) FROM steps WHERE turn_id = $1) AS steps,
 FROM turns WHERE id = $1
 """
 
-_WRITTEN: Final = ("step", "model", "thinking", "text")
 _NO_ROW: Final = "UPDATE 0"
 _ANSWER: Final = f"SELECT messages.*, {OUTLINE} AS outline FROM messages WHERE id = $1"  # noqa: S608 -- a column of ours
 
@@ -160,6 +162,20 @@ class TurnVanishedError(Exception):
         super().__init__("The turn was deleted while it was being ended.")
 
 
+class Ended(NamedTuple):
+    """A turn whose end is stored, and what is to be published of it."""
+
+    turn: TurnReference
+    output: FinishTurnOutput
+    events: Sequence[EventData] = ()
+    attempts: Mapping[int, int] = {}
+    reached: ReachedBudgets = ()
+
+
+async def _nothing(_: Connection) -> None:
+    """Do nothing else in the transaction that ends a turn."""
+
+
 class TurnEnding:
     """Ends turns. Errors: DatabaseUnavailableError."""
 
@@ -174,17 +190,27 @@ class TurnEnding:
         Idempotency: a turn that has ended stays as it is; its last events are published again if
         Redis doesn't have them.
         """
+        _, ended = await self.store(ending, _nothing)
+        return await self.publish(ended)
+
+    async def store(
+        self, ending: FinishTurnInput, work: Callable[[Connection], Awaitable[T]]
+    ) -> tuple[T, Ended]:
+        """Do the work and end the turn, in one transaction; what it returns is to be published.
+
+        If either fails, nothing is stored.
+        """
         turn_id = ending.turn.turn_id
         async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
             chat = await lock_chat(connection, ending.turn.chat_id)
+            done = await work(connection)
             found = await connection.fetchrow(_TURN, turn_id)
             if found is None:
-                return FinishTurnOutput(outcome=_GONE)
-            turn, steps = turn_row(found), await connection.fetch(_STEPS, turn_id)
+                return done, Ended(ending.turn, FinishTurnOutput(outcome=_GONE))
+            turn, steps = turn_row(found), [EndingStep(*step) for step in found["steps"]]
             if ending.only_if_queued and turn.status != TurnStatus.QUEUED:
-                return FinishTurnOutput(outcome=_outcome(turn, len(steps)))
-            # Those whose process died before it could publish them, or that a paid tool reached.
-            reached = reached_from(found["reached"])
+                output = FinishTurnOutput(outcome=_outcome(turn, len(steps)))
+                return done, Ended(ending.turn, output)
             corrections: list[EventData] = []
             due: tuple[Work, ...] = ()
             has_ended = TurnStatus(turn.status).is_final
@@ -195,23 +221,35 @@ class TurnEnding:
                 if chat is not None and ending.status is TurnStatus.COMPLETED:
                     due = works_due(found, self._works, is_untitled=chat["is_untitled"])
                 turn, answer = await _end(connection, found, steps, ending, due=due)
-            following = await activate_next(connection, ending.turn.chat_id)
+            following = None
+            if found["has_others"]:
+                following = await activate_next(connection, ending.turn.chat_id)
         if not has_ended:
             _report_end(turn, steps=len(steps), model_attempts=found["model_attempts"])
-        # The others' texts are among the corrections.
-        attempts = {
-            step["step"]: step["attempt"] for step in steps if step["status"] != StepStatus.RUNNING
-        }
-        await self._report(turn_id, reached)
-        last = [*corrections, *ending_events(turn, answer)]
-        news = turn_news(ending.turn, TurnStatus(turn.status))
-        await self._events.close(turn_id, last, attempts=attempts, news=news)
-        return FinishTurnOutput(
+        output = FinishTurnOutput(
             outcome=_outcome(turn, len(steps)),
             plan=(turn.prompt or {}).get("plan"),
             following=following,
             due=due,
         )
+        return done, Ended(
+            ending.turn,
+            output,
+            events=[*corrections, *ending_events(turn, answer)],
+            # The others' texts are among the corrections.
+            attempts={step.step: step.attempt for step in steps if not step.is_running},
+            # Those whose process died before it could publish them, or that a paid tool reached.
+            reached=reached_from(found["reached"]),
+        )
+
+    async def publish(self, ended: Ended) -> FinishTurnOutput:
+        """Publish the last events of a turn whose end is stored; return how it ended."""
+        turn, output = ended.turn, ended.output
+        if ended.events:
+            await self._report(turn.turn_id, ended.reached)
+            news = turn_news(turn, output.outcome.status)
+            await self._events.close(turn.turn_id, ended.events, attempts=ended.attempts, news=news)
+        return output
 
     async def _report(self, turn_id: TurnId, reached: ReachedBudgets) -> None:
         """Publish the notices of budgets before the end, which may replace the rest of a stream."""
@@ -308,7 +346,7 @@ async def activate_next(connection: Connection, chat_id: ChatId) -> TurnReferenc
 
 
 async def _give_up(
-    connection: Connection, turn: asyncpg.Record, steps: Sequence[asyncpg.Record]
+    connection: Connection, turn: asyncpg.Record, steps: Sequence[EndingStep]
 ) -> list[EventData]:
     """Settle what died without a result: ledger rows, tool calls, and the text of steps.
 
@@ -318,31 +356,37 @@ async def _give_up(
     if turn["some_open"]:
         await connection.execute(LOSE_OPEN_IN_TURN, turn["id"])
     corrections: list[EventData] = []
-    if any(step["calls_tools"] for step in steps):
+    if any(step.calls_tools for step in steps):
         given_up = await connection.fetch(_GIVE_UP_CALLS, turn["id"], _UNENDED_CALL)
         corrections += [tool_call_event(tool_call_row(call)) for call in given_up]
     for step in steps:
-        if step["status"] != StepStatus.RUNNING:
+        if not step.is_running:
             continue
-        number, attempt = step["step"], step["attempt"] + 1
+        number, attempt = step.step, step.attempt + 1
         await connection.execute(_GIVE_UP_STEP, turn["id"], number, attempt)
         corrections += await joined_events(connection, turn["id"], number)
-        corrections += step_events(attempt=attempt, **{name: step[name] for name in _WRITTEN})
+        corrections += step_events(
+            number,
+            attempt=attempt,
+            model=step.model,
+            thinking=step.thinking or "",
+            text=step.text,
+        )
     return corrections
 
 
 async def _end(
     connection: Connection,
     turn: asyncpg.Record,
-    steps: Sequence[asyncpg.Record],
+    steps: Sequence[EndingStep],
     ending: FinishTurnInput,
     *,
     due: Sequence[Work],
 ) -> tuple[TurnRow, MessageOutline | None]:
     """Store the answer, the cost, the end, and what is due after it."""
-    text = "".join(step["text"] for step in steps)
+    text = "".join(step.text for step in steps)
     # What the model thought and its tools did is shown, too, where nothing was said.
-    is_shown = any(step["calls_tools"] or step["has_thought"] for step in steps)
+    is_shown = any(step.calls_tools or step.has_thought for step in steps)
     answers = bool(text) or is_shown or ending.status is TurnStatus.COMPLETED
     status, code = ending.status, ending.error_code
     # One that was about to be cancelled ends cancelled for its user.

@@ -7,7 +7,7 @@ OverBudgetError         a budget has too little left for the call
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Final
@@ -15,7 +15,15 @@ from typing import Final
 import structlog
 
 from schema.events import EventData
-from schema.turns import CallModelInput, CallModelOutput
+from schema.turns import (
+    PAUSED,
+    CallModelInput,
+    CallModelOutput,
+    FinishTurnInput,
+    FinishTurnOutput,
+    TurnReference,
+    TurnStatus,
+)
 from schema.usage import TokenUsage
 from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
@@ -52,6 +60,7 @@ from services.turns.answers import (
 from services.turns.attempt_progress import AttemptProgress
 from services.turns.call_outputs import CallOutputs
 from services.turns.call_settings import RefusedOptions, left_out_options
+from services.turns.ending import Ended, TurnEnding
 from services.turns.model_requests import PromptCutting, with_less
 from services.turns.preparation import TurnPreparation
 from services.turns.requested_calls import StoredAnswer
@@ -60,6 +69,7 @@ from services.turns.steps import (
     Abandoned,
     AttemptOvertakenError,
     Claim,
+    Completed,
     NewAttempt,
     Steps,
 )
@@ -79,6 +89,7 @@ class ModelCalls:
         *,
         preparation: TurnPreparation,
         steps: Steps,
+        ending: TurnEnding,
         gateway: ModelGateway,
         events: EventWriter,
         tools: ToolExecutor,
@@ -94,6 +105,7 @@ class ModelCalls:
     ) -> None:
         self._preparation = preparation
         self._steps = steps
+        self._ending = ending
         self._gateway = gateway
         self._events = events
         self._outputs = CallOutputs(
@@ -261,30 +273,33 @@ class ModelCalls:
             schema, problem = attempt.settings.schema, None
             if schema is not None and ends_turn(answer, requests):
                 problem = await self._checks.problem(schema, text.text)
-            completed = await until_stored(
-                lambda: self._steps.complete(
-                    attempt,
-                    answer=text.text,
-                    thinking=text.thinking,
-                    problem=problem,
-                    blocks=answer.blocks,
-                    stop_reason=answer.stop_reason,
-                    tool_requests=requests,
-                    usage=answer.usage,
-                    prompt_tokens=progress.prompt_tokens,
-                    estimated=answer.usage_estimated,
-                )
+            to_correct = self._outputs.is_to_correct(
+                call, problem, answer.stop_reason, was_corrected=bool(attempt.replaced)
             )
+            store = partial(
+                self._steps.complete,
+                attempt,
+                answer=text.text,
+                thinking=text.thinking,
+                problem=problem,
+                blocks=answer.blocks,
+                stop_reason=answer.stop_reason,
+                tool_requests=requests,
+                usage=answer.usage,
+                prompt_tokens=progress.prompt_tokens,
+                estimated=answer.usage_estimated,
+            )
+            is_last = not (requests or answer.stop_reason == PAUSED or to_correct)
+            if is_last:
+                completed = await self._store_last(call.turn, store)
+            else:
+                completed = await until_stored(store)
         except AttemptOvertakenError:
             raise
         except Exception as error:
             # An answer that can't be stored has been paid for.
             raise await self._defect(attempt, text, progress) from error
         key = attempt.key
-        is_second = bool(attempt.replaced)
-        to_correct = self._outputs.is_to_correct(
-            call, problem, answer.stop_reason, was_corrected=is_second
-        )
         closing = closing_events(
             key.step,
             answer,
@@ -306,7 +321,31 @@ class ModelCalls:
             cost_usd=completed.cost_usd,
             to_correct=to_correct,
             max_steps=self._outputs.max_steps,
+            finished=await self._publish_end(completed.ended),
         )
+
+    async def _store_last(
+        self, turn: TurnReference, store: Callable[..., Awaitable[Completed]]
+    ) -> Completed:
+        """Store the turn's last answer and its end; where that fails, the answer alone."""
+        ending = FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
+        try:
+            return await until_stored(partial(store, end=partial(self._ending.store, ending)))
+        except AttemptOvertakenError:
+            raise
+        except Exception:  # noqa: BLE001 -- the workflow has retries and a last resort
+            _log.exception("turn_not_ended_with_answer", turn_id=str(turn.turn_id))
+        return await until_stored(store)
+
+    async def _publish_end(self, ended: Ended | None) -> FinishTurnOutput | None:
+        """Publish the end of the turn, if it is stored; where that fails, the workflow does."""
+        if ended is None:
+            return None
+        try:
+            return await self._ending.publish(ended)
+        except Exception:  # noqa: BLE001 -- as above
+            _log.exception("end_not_published", turn_id=str(ended.turn.turn_id))
+        return None
 
     async def _publish(
         self, attempt: NewAttempt, events: Sequence[EventData], *, has_text: bool = False

@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import partial
 from math import ceil
 from time import perf_counter
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -35,6 +35,7 @@ from services.subscriptions.budgets import Estimate, OverBudgetError, reserved_f
 from services.subscriptions.ledger import ChargeKey, ChargeKind, ChargeStatus, Ledger, Spent
 from services.turns import step_statements as sql
 from services.turns.call_settings import CallSettings, call_settings
+from services.turns.ending import Ended
 from services.turns.prompt_reading import read_prompt
 from services.turns.requested_calls import (
     RequestedCall,
@@ -45,6 +46,8 @@ from services.turns.requested_calls import (
     stored_answer,
 )
 from services.turns.steering import PromptLimits, join_waiting
+
+T = TypeVar("T")
 
 _MAX_LOST: Final = 10
 """Attempts of a step that may die with their workers, e.g. in a deployment."""
@@ -91,11 +94,15 @@ class AttemptKey:
 
 
 class Completed(NamedTuple):
-    """The cost of a completed step, the tool calls it requests, and budgets it has reached."""
+    """The cost of a completed step, the tool calls it requests, and budgets it has reached.
+
+    `ended` is the end of its turn, if that was stored with it.
+    """
 
     cost_usd: Decimal
     tool_calls: tuple[RequestedCall, ...]
     reached: ReachedBudgets = ()
+    ended: Ended | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +163,11 @@ class Abandoned(NamedTuple):
 
 Begun: TypeAlias = NewAttempt | StoredAnswer
 
-
-class UnitOfWork(Protocol):
-    """A transaction that some work is a part of."""
-
-    async def __call__(self, work: Callable[[Connection], Awaitable[Begun]], /) -> Begun:
-        """Do the work with its connection, and commit."""
-        ...
+BeginningOfTurn: TypeAlias = Callable[[Callable[[Connection], Awaitable[Begun]]], Awaitable[Begun]]
+EndOfTurn: TypeAlias = Callable[
+    [Callable[[Connection], Awaitable[Completed]]], Awaitable[tuple[Completed, Ended]]
+]
+"""Transactions of others that a step begins or ends in."""
 
 
 class Steps:
@@ -187,7 +192,7 @@ class Steps:
         *,
         max_tokens: int,
         refused: Collection[Refusable] = (),
-        within: UnitOfWork | None = None,
+        within: BeginningOfTurn | None = None,
     ) -> Begun:
         """Take over the step and open its ledger row, or return what is already stored.
 
@@ -208,8 +213,8 @@ class Steps:
         return await within(partial(begin, joins=False))
 
     async def _in_transaction(
-        self, user_id: UserId, work: Callable[[Connection], Awaitable[Begun]]
-    ) -> Begun:
+        self, user_id: UserId, work: Callable[[Connection], Awaitable[T]]
+    ) -> T:
         async with self._database.statements(acting_user(user_id)) as connection:
             return await work(connection)
 
@@ -315,8 +320,9 @@ class Steps:
         estimated: bool = False,
         thinking: str = "",
         problem: str | None = None,
+        end: EndOfTurn | None = None,
     ) -> Completed:
-        """Store the model's answer, its tool calls and its cost.
+        """Store the model's answer, its tool calls and its cost, and with `end` the turn's end.
 
         `problem` is why the answer does not fit the turn's schema.
         Units: `prompt_tokens` is the uncorrected estimate of what was sent, 0 if there is none.
@@ -324,7 +330,8 @@ class Steps:
         """
         key = attempt.key
         spent = self._spent(attempt, usage)
-        async with self._database.statements(acting_user(key.user_id)) as connection:
+
+        async def store(connection: Connection) -> Completed:
             held = await connection.fetchrow(
                 sql.COMPLETE,
                 key.turn_id,
@@ -349,10 +356,16 @@ class Steps:
                 step=key.step,
                 user_id=key.user_id,
             )
-            reached = await _reached(connection, attempt)
+            return Completed(spent.cost_usd, calls, await _reached(connection, attempt))
+
+        if end is None:
+            completed = await self._in_transaction(key.user_id, store)
+        else:
+            completed, ended = await end(store)
+            completed = completed._replace(ended=ended)
         self._count(attempt, StepStatus.COMPLETED, usage, spent)
         count_invalid_calls(invalid_tools(tool_requests, attempt.offered))
-        return Completed(spent.cost_usd, calls, reached)
+        return completed
 
     async def abandon(
         self,

@@ -19,6 +19,7 @@ from schema.turns import TurnStatus
 from services.models.assembly import UnreadableInputError, storable_json
 from services.models.event_stream import MAX_LINE_BYTES, parse_json
 from services.tools.validation import InputValidation
+from services.turns.tool_work import EndingStep
 
 _WORDS: Final = (
     "Answer with one JSON value and nothing else: no text around it, no code block. It must fit "
@@ -63,14 +64,14 @@ def read_answer(text: str) -> ReadAnswer:
 
 
 def structured_value(
-    turn: asyncpg.Record, steps: Sequence[asyncpg.Record], *, status: TurnStatus
+    turn: asyncpg.Record, steps: Sequence[EndingStep], *, status: TurnStatus
 ) -> JsonValue:
     """Return the value that the last step answered with, if the turn was asked for one."""
     is_asked_for = bool(turn["options"]) and "responseSchema" in turn["options"]
-    is_given = status is TurnStatus.COMPLETED and bool(steps) and steps[-1]["fits"]
+    is_given = status is TurnStatus.COMPLETED and bool(steps) and steps[-1].fits
     if not (is_asked_for and is_given):
         return None
-    return read_answer(steps[-1]["text"]).value
+    return read_answer(steps[-1].text).value
 
 
 class AnswerChecks:

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import asyncpg
-
 from schema.contexts import PromptLayers
 from schema.errors import ErrorCode
-from schema.turns import REFUSAL, TurnStatus
+from schema.turns import REFUSAL, StepStatus, TurnStatus
 from services.database import Connection
 from services.prompts.conversation import EarlierCall, EarlierStep, ToolWork
 from services.prompts.fitting import work_tokens
@@ -52,6 +50,26 @@ def tool_work(found: str, layers: PromptLayers | None, *, is_brief: bool = False
     )
 
 
+class EndingStep(NamedTuple):
+    """A step of a turn that ends; only of one that died are the thoughts read."""
+
+    step: int
+    attempt: int
+    status: StepStatus
+    model: str
+    text: str
+    stop_reason: str | None
+    calls_tools: bool
+    thinking: str | None
+    has_thought: bool
+    fits: bool
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process died before it had a result."""
+        return self.status == StepStatus.RUNNING
+
+
 class InLaterPrompts(NamedTuple):
     """What later prompts have of an answer; the columns of its message.
 
@@ -66,7 +84,7 @@ class InLaterPrompts(NamedTuple):
 async def in_later_prompts(
     connection: Connection,
     turn_id: UUID,
-    steps: Sequence[asyncpg.Record],
+    steps: Sequence[EndingStep],
     *,
     status: TurnStatus,
     code: ErrorCode | None,
@@ -78,11 +96,11 @@ async def in_later_prompts(
     """
     whole = brief = 0
     is_suspect = status is TurnStatus.FAILED and code in _SUSPECT
-    if not is_suspect and any(step["calls_tools"] for step in steps):
+    if not is_suspect and any(step.calls_tools for step in steps):
         work = tool_work(await connection.fetchval(_WORK, turn_id), None)
         whole, brief = work_tokens(work), work_tokens(work._replace(is_brief=True))
-    is_refused = bool(steps) and steps[-1]["stop_reason"] == REFUSAL
-    has_said = any(step["text"].strip() for step in steps)
+    is_refused = bool(steps) and steps[-1].stop_reason == REFUSAL
+    has_said = any(step.text.strip() for step in steps)
     return InLaterPrompts(whole, brief, left_out=is_refused or not (has_said or whole))
 
 

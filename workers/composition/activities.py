@@ -161,6 +161,7 @@ def _activities(
     files = make_files(foundation, AccountCache(database, lifetime_s=settings.account_cache_s))
     model_calls = ModelCalls(
         preparation=preparation,
+        ending=foundation.ending,
         steps=Steps(
             database,
             foundation.pricing,
