@@ -42,7 +42,8 @@ from services.tools.service import ToolService
 from services.tools.trials import ToolTrials
 from services.turns.acceptance import TurnAcceptance
 from services.turns.approvals import ToolApprovals
-from services.turns.ending import TurnCancellation, TurnEnding
+from services.turns.cancellation import TurnCancellation
+from services.turns.ending import TurnEnding
 from services.turns.inspection import TurnInspection, TurnReading
 from services.turns.regeneration import TurnRegeneration
 from services.users.administration import UserAdministration

@@ -97,7 +97,7 @@ async def answer_turn(
 async def _publish_cancelled(services: ApiServices, actor: Actor, accepted: Accepted) -> None:
     """End the streams of queued turns that an interrupting message has dropped."""
     for turn_id in accepted.dropped:
-        await services.turns.ending.publish_cancelled(actor, turn_id)
+        await services.turns.cancellation.publish_cancelled(actor, turn_id)
 
 
 def _opening(turn: Turn) -> TurnEvent:

@@ -26,7 +26,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from schema.actors import Actor, ActorType
-from schema.ids import UserId
+from schema.ids import ChatId, UserId
 from services.database.addresses import driver_arguments
 from services.database.connections import (
     SERVER_SETTINGS,
@@ -144,16 +144,17 @@ class Database:
 
     @asynccontextmanager
     async def statements(
-        self, actor: Actor, *, snapshot: bool = False
+        self, actor: Actor, *, snapshot: bool = False, locking: ChatId | None = None
     ) -> AsyncIterator[Connection]:
         """Run one unit of work as `actor` on the driver: the hot path, and most reads.
 
-        With `snapshot` all statements see the same state, and write nothing.
+        With `snapshot` all statements see the same state, and write nothing. What decides about the
+        turns and branches of a chat is `locking` it, if it is there: that puts all of it in order.
         """
         with _translated_errors(actor):
             async with (
                 self._shares.place(actor),
-                self._driver.transaction(actor, snapshot=snapshot) as connection,
+                self._driver.transaction(actor, snapshot=snapshot, locking=locking) as connection,
             ):
                 yield connection
 

@@ -38,16 +38,14 @@ from services.turns.options import OptionRefusal, OptionRules
 from services.turns.rows import reference_from_row, turn_from_row, turn_row
 from services.turns.steering import MAY_JOIN
 
-_LOCK_CHAT: Final = "SELECT leaf_id FROM chats WHERE id = $1 FOR UPDATE"
-
 _OF_KEY: Final = "SELECT * FROM turns WHERE user_id = $1 AND idempotency_key = $2"
 
-# A separate statement, after the lock: only then does it see what the lock waited for. It has at
-# least one row.
+# After the lock, so that it sees what the lock waited for. It has at least one row, unless the chat
+# is gone.
 _SITUATION: Final = f"""
-SELECT unfinished.id, unfinished.active, budget.*,
+SELECT chat.leaf_id, unfinished.id, unfinished.active, budget.*,
        EXISTS (SELECT FROM messages WHERE id = $4 AND chat_id = $1) AS has_parent
-FROM (SELECT) AS chat
+FROM (SELECT leaf_id FROM chats WHERE id = $1) AS chat
 LEFT JOIN (
     SELECT id, active FROM turns
     WHERE chat_id = $1 AND status IN ('queued', 'running', 'awaiting_approval')
@@ -187,13 +185,16 @@ class TurnAcceptance:
         if refusal is not None:
             return Err(refusal)
         chosen, admitted = await self._choose(actor, request), None
-        async with self._database.statements(actor) as connection:
-            if (chat := await connection.fetchrow(_LOCK_CHAT, chat_id)) is not None:
+        async with self._database.statements(actor, locking=chat_id) as connection:
+            rows = await connection.fetch(
+                _SITUATION, chat_id, actor.user_id, api_key_id, request.parent_id
+            )
+            if rows:
                 admitted = await self._admit(
                     connection,
+                    rows,
                     actor=actor,
                     chat_id=chat_id,
-                    leaf_id=chat["leaf_id"],
                     request=request,
                     chosen=chosen,
                     key=key,
@@ -207,16 +208,16 @@ class TurnAcceptance:
     async def _admit(  # noqa: PLR0911 -- one for each refusal
         self,
         connection: Connection,
+        rows: Sequence[asyncpg.Record],
         *,
         actor: Actor,
         chat_id: ChatId,
-        leaf_id: MessageId | None,
         request: SendMessageRequest,
         chosen: Result[_Chosen, AcceptanceRefusal | OptionRefusal],
         key: str | None,
         api_key_id: ApiKeyId | None,
     ) -> Result[Accepted, Refusal | TooLong | OptionRefusal | Conflict | Unreachable]:
-        """Decide under the chat's lock, and store what is accepted."""
+        """Decide under the chat's lock, by its situation, and store what is accepted."""
         # Without `stream`: a client may retry with another way of delivery.
         fingerprint = Fingerprint(_subject(chat_id, request), request, without="stream")
         earlier = await replayed_turn(connection, actor, key, fingerprint)
@@ -224,9 +225,6 @@ class TurnAcceptance:
             return earlier
         if isinstance(chosen, Err):
             return chosen
-        rows = await connection.fetch(
-            _SITUATION, chat_id, actor.user_id, api_key_id, request.parent_id
-        )
         attached = await self._lock_attachments(connection, request, chosen.value.model)
         unacceptable: Refusal | None = exceeded_budget(rows[0])
         if request.parent_id is not None and not rows[0]["has_parent"]:
@@ -240,7 +238,7 @@ class TurnAcceptance:
         refusal = self._refusal_of(queue, request.if_busy)
         if refusal is not None:
             return Err(refusal)
-        parent_id = request.parent_id if request.names_parent else leaf_id
+        parent_id = request.parent_id if request.names_parent else rows[0]["leaf_id"]
         steers = None
         if request.if_busy is IfBusy.STEER and queue.active is not None:
             options = chosen.value.options.stored() if request.stored() else None

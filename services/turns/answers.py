@@ -20,8 +20,8 @@ from services.events.snapshots import event_input
 from services.models.gateway import AnswerEnded
 from services.tools.offered_schema import names_of_input
 from services.tools.refusals import left_out_words
+from services.turns.attempts import NewAttempt
 from services.turns.requested_calls import ToolRequest
-from services.turns.steps import NewAttempt
 
 _USABLE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 

@@ -1,26 +1,23 @@
-"""Ends turns: the message, the cost, the last events, the next turn; takes requests to stop."""
+"""Ends turns: the message, the cost, the last events, the next turn."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeVar
 
 import asyncpg
 import structlog
 
-from schema.actors import Actor, acting_user
+from schema.actors import acting_user
 from schema.chats import MessageOutline
 from schema.errors import TURN_MESSAGES, ErrorCode
 from schema.events import EventData, step_events
 from schema.ids import ChatId, TurnId, new_id, turn_workflow_id
 from schema.names import Work
-from schema.result import Err, Ok, Result
 from schema.tables import TurnRow
-from schema.tables.columns import utc_now
 from schema.turns import (
     FinishTurnInput,
     FinishTurnOutput,
-    Turn,
     TurnOutcome,
     TurnReference,
     TurnStatus,
@@ -35,7 +32,6 @@ from services.events.writer import EventWriter, OvertakenError, turn_news
 from services.message_parts import OUTLINE, outline_from_row
 from services.metrics import count_turn
 from services.prompts.tokens import tokens_of
-from services.resources import Unreachable, why_unreachable
 from services.subscriptions.budget_alerts import (
     UNREPORTED_IN_TURN,
     ReachedBudgets,
@@ -48,7 +44,6 @@ from services.turns.rows import (
     reference_from_row,
     seconds_between,
     tool_call_row,
-    turn_from_row,
     turn_row,
 )
 from services.turns.steering import LAST_ASKED
@@ -61,10 +56,6 @@ T = TypeVar("T")
 
 _UNENDED_CALL: Final = "The turn ended before this call did."
 
-_LOCK_CHAT: Final = """
-UPDATE chats SET updated_at = now() WHERE id = $1 RETURNING title = '' AS is_untitled
-"""
-
 _TURN: Final = f"""
 SELECT turns.*, spent.*, ({UNREPORTED_IN_TURN}) AS reached, ARRAY(
            SELECT ROW (step, attempt, status, model, text, stop_reason,
@@ -75,7 +66,7 @@ SELECT turns.*, spent.*, ({UNREPORTED_IN_TURN}) AS reached, ARRAY(
        ) AS steps, EXISTS (
            SELECT FROM turns AS other WHERE other.chat_id = turns.chat_id AND other.id <> $1
            AND status IN ('queued', 'running', 'awaiting_approval')
-       ) AS has_others
+       ) AS has_others, (SELECT title = '' FROM chats WHERE id = turns.chat_id) AS is_untitled
 FROM turns CROSS JOIN ({SPENT_IN_TURN}) AS spent WHERE turns.id = $1
 """  # noqa: S608 -- statements of our own
 
@@ -104,8 +95,9 @@ WITH answer AS (
     WHERE messages.chat_id = answer.chat_id AND messages.parent_id = answer.parent_id
       AND messages.role = 'user' AND messages.turn_id > answer.turn_id
 ), leaf AS (
-    UPDATE chats SET leaf_id = answer.id FROM answer
-    WHERE chats.id = answer.chat_id AND chats.leaf_id = answer.parent_id
+    UPDATE chats SET updated_at = now(), leaf_id = coalesce(
+        (SELECT id FROM answer WHERE answer.parent_id = chats.leaf_id), leaf_id)
+    WHERE id = (SELECT chat_id FROM turns WHERE id = $1)
 ), due AS (
     {STORE_DUE.format(turn_id="$1", works="$17::text[]")}
 )
@@ -201,8 +193,7 @@ class TurnEnding:
         If either fails, nothing is stored.
         """
         turn_id = ending.turn.turn_id
-        async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
-            chat = await lock_chat(connection, ending.turn.chat_id)
+        async with self._locking(ending.turn) as connection:
             done = await work(connection)
             found = await connection.fetchrow(_TURN, turn_id)
             if found is None:
@@ -218,14 +209,14 @@ class TurnEnding:
                 answer = await _stored_answer(connection, turn)
             else:
                 corrections = await _give_up(connection, found, steps)
-                if chat is not None and ending.status is TurnStatus.COMPLETED:
-                    due = works_due(found, self._works, is_untitled=chat["is_untitled"])
+                if ending.status is TurnStatus.COMPLETED:
+                    due = works_due(found, self._works, is_untitled=found["is_untitled"])
                 turn, answer = await _end(connection, found, steps, ending, due=due)
             following = None
             if found["has_others"]:
                 following = await activate_next(connection, ending.turn.chat_id)
         if not has_ended:
-            _report_end(turn, steps=len(steps), model_attempts=found["model_attempts"])
+            report_end(turn, steps=len(steps), model_attempts=found["model_attempts"])
         output = FinishTurnOutput(
             outcome=_outcome(turn, len(steps)),
             plan=(turn.prompt or {}).get("plan"),
@@ -241,6 +232,9 @@ class TurnEnding:
             # Those whose process died before it could publish them, or that a paid tool reached.
             reached=reached_from(found["reached"]),
         )
+
+    def _locking(self, turn: TurnReference) -> AbstractAsyncContextManager[Connection]:
+        return self._database.statements(acting_user(turn.user_id), locking=turn.chat_id)
 
     async def publish(self, ended: Ended) -> FinishTurnOutput:
         """Publish the last events of a turn whose end is stored; return how it ended."""
@@ -264,8 +258,7 @@ class TurnEnding:
         What was stored stays with its steps. A turn that has ended gets its last events.
         """
         turn_id, code = ending.turn.turn_id, ending.error_code or ErrorCode.INTERNAL
-        async with self._database.statements(acting_user(ending.turn.user_id)) as connection:
-            await lock_chat(connection, ending.turn.chat_id)
+        async with self._locking(ending.turn) as connection:
             for statement in (LOSE_OPEN_IN_TURN, _GIVE_UP_CALLS_BARE, _GIVE_UP_STEPS_BARE):
                 await connection.execute(statement, turn_id)
             ended = await connection.execute(_END_BARE, turn_id, code, TURN_MESSAGES[code])
@@ -275,19 +268,10 @@ class TurnEnding:
             following = await activate_next(connection, ending.turn.chat_id)
         turn = turn_row(found)
         if ended != _NO_ROW:
-            _report_end(turn, steps=found["steps"], model_attempts=found["model_attempts"])
+            report_end(turn, steps=found["steps"], model_attempts=found["model_attempts"])
         news = turn_news(ending.turn, TurnStatus(turn.status))
         await self._events.close(turn_id, ending_events(turn, None), news=news)
         return FinishTurnOutput(outcome=_outcome(turn, found["steps"]), following=following)
-
-    async def publish_cancelled(self, actor: Actor, turn_id: TurnId) -> None:
-        """Publish the end of a turn that was cancelled before it ran."""
-        async with self._database.transaction(actor) as session:
-            turn = await session.get(TurnRow, turn_id)
-        if turn is not None:
-            _report_end(turn, steps=0, model_attempts=0)
-            news = turn_news(reference_from_row(turn), TurnStatus.CANCELLED)
-            await self._events.close(turn_id, ending_events(turn, None), news=news)
 
 
 _GONE: Final = TurnOutcome(
@@ -306,7 +290,7 @@ def _outcome(turn: TurnRow, steps: int) -> TurnOutcome:
     )
 
 
-def _report_end(turn: TurnRow, *, steps: int, model_attempts: int) -> None:
+def report_end(turn: TurnRow, *, steps: int, model_attempts: int) -> None:
     """Count a turn whose end is committed, and log it: how, for what, and in which time."""
     count_turn(turn)
     _log.info(
@@ -329,11 +313,6 @@ def _report_end(turn: TurnRow, *, steps: int, model_attempts: int) -> None:
         waited_s=seconds_between(turn.created_at, turn.started_at or turn.finished_at),
         took_s=seconds_between(turn.created_at, turn.finished_at),
     )
-
-
-async def lock_chat(connection: Connection, chat_id: ChatId) -> asyncpg.Record | None:
-    """Lock the chat's row, so that endings and new messages are in order; return what it says."""
-    return await connection.fetchrow(_LOCK_CHAT, chat_id)
 
 
 async def activate_next(connection: Connection, chat_id: ChatId) -> TurnReference | None:
@@ -419,29 +398,3 @@ async def _end(
 async def _stored_answer(connection: Connection, turn: TurnRow) -> MessageOutline | None:
     found = await connection.fetchrow(_ANSWER, turn.assistant_message_id, record_class=AttributeRow)
     return None if found is None else outline_from_row(found)
-
-
-class TurnCancellation:
-    """Stores requests to cancel, so that they survive outages of everything else.
-
-    Errors: DatabaseUnavailableError.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def request(
-        self, actor: Actor, turn_id: TurnId
-    ) -> Result[tuple[Turn, TurnReference], Unreachable]:
-        """Request that the turn is cancelled; one that has ended stays as it is.
-
-        Idempotency: the first request counts.
-        """
-        async with self._database.transaction(actor) as session:
-            row = await session.get(TurnRow, turn_id, with_for_update=True)
-            if row is not None and not TurnStatus(row.status).is_final:
-                row.cancel_requested_at = row.cancel_requested_at or utc_now()
-                await session.flush()
-        if row is None:
-            return Err(await why_unreachable(self._database, TurnRow, turn_id))
-        return Ok((turn_from_row(row), reference_from_row(row)))

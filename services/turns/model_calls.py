@@ -7,10 +7,9 @@ OverBudgetError         a budget has too little left for the call
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
-from typing import Final
 
 import structlog
 
@@ -21,11 +20,9 @@ from schema.turns import (
     CallModelOutput,
     FinishTurnInput,
     FinishTurnOutput,
-    TurnReference,
     TurnStatus,
 )
 from schema.usage import TokenUsage
-from services.database import DatabaseUnavailableError
 from services.events.deltas import DeltaBuffer
 from services.events.writer import Appended, EventWriter, OvertakenError
 from services.models.failures import ModelCallError, broken_stream
@@ -43,21 +40,8 @@ from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budgets import OverBudgetError
 from services.tools.executor import ToolExecutor
 from services.tools.refusals import RefusedTools, ToolTrials
-from services.turns.answers import (
-    SHORT_OF_BUDGET,
-    SHORTENED,
-    closing_events,
-    contains_text,
-    ends_turn,
-    fallback_notice,
-    joined_events,
-    left_out_notice,
-    misfit_notice,
-    stop_word,
-    tool_requests,
-    usage_event,
-)
-from services.turns.attempt_progress import AttemptProgress
+from services.turns import answers
+from services.turns.attempts import AttemptProgress, NewAttempt, checkpoints
 from services.turns.call_outputs import CallOutputs
 from services.turns.call_settings import RefusedOptions, left_out_options
 from services.turns.ending import Ended, TurnEnding
@@ -65,20 +49,10 @@ from services.turns.model_requests import PromptCutting, with_less
 from services.turns.preparation import TurnPreparation
 from services.turns.requested_calls import StoredAnswer
 from services.turns.steering import end_joined
-from services.turns.steps import (
-    Abandoned,
-    AttemptOvertakenError,
-    Claim,
-    Completed,
-    NewAttempt,
-    Steps,
-)
+from services.turns.steps import Abandoned, AttemptOvertakenError, Claim, Steps
 from services.turns.structured_answers import AnswerChecks
 
 _log = structlog.get_logger(__name__)
-
-_FIRST_CHECKPOINT_S: Final = 0.1
-_CHECKPOINT_S: Final = 1.0
 
 
 class ModelCalls:
@@ -135,18 +109,18 @@ class ModelCalls:
         if isinstance(attempt, StoredAnswer):
             return await self._outputs.of_stored(call, attempt)
         if call.is_fallback and attempt.key.attempt > 1:
-            await self._events.append(call.turn.turn_id, [fallback_notice(call.model)])
+            await self._events.append(call.turn.turn_id, [answers.fallback_notice(call.model)])
         text = DeltaBuffer(
             self._events,
             turn_id=call.turn.turn_id,
             start=attempt.start,
             interval_s=self._delta_interval_s,
-            ahead=joined_events(attempt),
+            ahead=answers.joined_events(attempt),
         )
         await end_joined(self._events, call.turn, attempt.joined)
         try:
             if attempt.max_tokens < attempt.settings.longest:
-                await self._events.append_notice_once(call.turn.turn_id, SHORT_OF_BUDGET)
+                await self._events.append_notice_once(call.turn.turn_id, answers.SHORT_OF_BUDGET)
             await self._clear_replaced(attempt)
             return await self._ask(call, attempt, text)
         except OvertakenError as error:
@@ -183,7 +157,7 @@ class ModelCalls:
     ) -> CallModelOutput:
         progress = AttemptProgress()
         try:
-            async with text, self._checkpoints(attempt, text, progress):
+            async with text, checkpoints(self._steps.checkpoint, attempt, text, progress):
                 answer = await self._stream_fitting(attempt, text, progress)
             await text.flush(insist=True)
         except asyncio.CancelledError:
@@ -211,7 +185,7 @@ class ModelCalls:
             attempt, lambda attempt: self._request(attempt, trials.left_out)
         )
         if attempt.is_cut:
-            await self._publish(attempt, [SHORTENED])
+            await self._publish(attempt, [answers.SHORTENED])
         while True:
             try:
                 return await self._stream(attempt, text, progress, trials)
@@ -220,7 +194,7 @@ class ModelCalls:
                 if less is None:
                     raise
             if less.is_cut and not attempt.is_cut:
-                await self._publish(attempt, [SHORTENED])
+                await self._publish(attempt, [answers.SHORTENED])
             attempt = less
 
     async def _stream(
@@ -251,7 +225,7 @@ class ModelCalls:
             await self._events.append_notice_once(attempt.key.turn_id, notice)
         self._refused_options.remember(attempt.model, attempt.settings.refused)
         if trials.left_out and (trials.has_new or attempt.key.step == 1):
-            await self._publish(attempt, [left_out_notice(trials.left_out)])
+            await self._publish(attempt, [answers.left_out_notice(trials.left_out)])
         if trials.has_new:
             trials.take_answer()
             await self._refused.remember(attempt.model, trials)
@@ -269,9 +243,9 @@ class ModelCalls:
         call: CallModelInput,
     ) -> CallModelOutput:
         try:
-            requests = tool_requests(answer, attempt.offered, at_most=self._max_tool_calls)
+            requests = answers.tool_requests(answer, attempt.offered, at_most=self._max_tool_calls)
             schema, problem = attempt.settings.schema, None
-            if schema is not None and ends_turn(answer, requests):
+            if schema is not None and answers.ends_turn(answer, requests):
                 problem = await self._checks.problem(schema, text.text)
             to_correct = self._outputs.is_to_correct(
                 call, problem, answer.stop_reason, was_corrected=bool(attempt.replaced)
@@ -290,31 +264,30 @@ class ModelCalls:
                 estimated=answer.usage_estimated,
             )
             is_last = not (requests or answer.stop_reason == PAUSED or to_correct)
-            if is_last:
-                completed = await self._store_last(call.turn, store)
-            else:
-                completed = await until_stored(store)
+            ending = FinishTurnInput(turn=call.turn, status=TurnStatus.COMPLETED)
+            end = partial(self._ending.store, ending) if is_last else None
+            completed = await until_stored(partial(store, end=end))
         except AttemptOvertakenError:
             raise
         except Exception as error:
             # An answer that can't be stored has been paid for.
             raise await self._defect(attempt, text, progress) from error
         key = attempt.key
-        closing = closing_events(
+        closing = answers.closing_events(
             key.step,
             answer,
             requests,
             at_most=self._max_tool_calls,
-            has_text=any(map(contains_text, (*attempt.material.blocks, answer.blocks))),
+            has_text=any(map(answers.contains_text, (*attempt.material.blocks, answer.blocks))),
         )
-        spent = usage_event(attempt, answer.usage, completed.cost_usd)
-        ending = [spent, *self._budgets.report(completed.reached), *closing]
+        spent = answers.usage_event(attempt, answer.usage, completed.cost_usd)
+        closing = [spent, *self._budgets.report(completed.reached), *closing]
         if problem is not None and not to_correct:
-            ending.append(misfit_notice(problem))
-        if await self._publish(attempt, ending, has_text=text.is_published):
+            closing.append(answers.misfit_notice(problem))
+        if await self._publish(attempt, closing, has_text=text.is_published):
             await self._budgets.reported(completed.reached)
         return CallModelOutput(
-            stop_reason=stop_word(answer.stop_reason),
+            stop_reason=answers.stop_word(answer.stop_reason),
             tool_calls=await self._outputs.references(completed.tool_calls),
             attempt=key.attempt,
             usage=answer.usage,
@@ -324,26 +297,13 @@ class ModelCalls:
             finished=await self._publish_end(completed.ended),
         )
 
-    async def _store_last(
-        self, turn: TurnReference, store: Callable[..., Awaitable[Completed]]
-    ) -> Completed:
-        """Store the turn's last answer and its end; where that fails, the answer alone."""
-        ending = FinishTurnInput(turn=turn, status=TurnStatus.COMPLETED)
-        try:
-            return await until_stored(partial(store, end=partial(self._ending.store, ending)))
-        except AttemptOvertakenError:
-            raise
-        except Exception:  # noqa: BLE001 -- the workflow has retries and a last resort
-            _log.exception("turn_not_ended_with_answer", turn_id=str(turn.turn_id))
-        return await until_stored(store)
-
     async def _publish_end(self, ended: Ended | None) -> FinishTurnOutput | None:
         """Publish the end of the turn, if it is stored; where that fails, the workflow does."""
         if ended is None:
             return None
         try:
             return await self._ending.publish(ended)
-        except Exception:  # noqa: BLE001 -- as above
+        except Exception:  # noqa: BLE001 -- the workflow has retries
             _log.exception("end_not_published", turn_id=str(ended.turn.turn_id))
         return None
 
@@ -408,7 +368,7 @@ class ModelCalls:
             text.written, asked=asked, estimated_input=attempt.estimated_input
         )
         ended = await self._abandon(attempt, text, used, failed=failed, estimated=is_estimate)
-        spent = usage_event(attempt, ended.usage, ended.cost_usd)
+        spent = answers.usage_event(attempt, ended.usage, ended.cost_usd)
         ending = [spent, *self._budgets.report(ended.reached)]
         if await self._publish(attempt, ending, has_text=text.is_published):
             await self._budgets.reported(ended.reached)
@@ -436,34 +396,3 @@ class ModelCalls:
                 _log.exception("attempt_not_stored", turn_id=str(attempt.key.turn_id))
         estimate = TokenUsage(input_tokens=attempt.estimated_input)
         return await until_stored(partial(store, answer="", usage=estimate, estimated=True))
-
-    @asynccontextmanager
-    async def _checkpoints(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
-    ) -> AsyncIterator[None]:
-        """Store the answer so far while it is being streamed."""
-        keeper = asyncio.create_task(self._keep_checkpoints(attempt, text, progress))
-        try:
-            yield
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-
-    async def _keep_checkpoints(
-        self, attempt: NewAttempt, text: DeltaBuffer, progress: AttemptProgress
-    ) -> None:
-        pause_s = _FIRST_CHECKPOINT_S
-        while True:
-            await asyncio.sleep(pause_s)
-            if not progress.has_started:
-                continue
-            pause_s = _CHECKPOINT_S
-            usage, _ = progress.used(
-                text.written, asked=True, estimated_input=attempt.estimated_input
-            )
-            try:
-                await self._steps.checkpoint(
-                    attempt, answer=text.text, thinking=text.thinking, usage=usage
-                )
-            except DatabaseUnavailableError:
-                _log.warning("checkpoint_failed", turn_id=str(attempt.key.turn_id))

@@ -18,8 +18,8 @@ from services.prompts.fitting import fitted, shortened, tokens_in, with_files
 from services.prompts.layers import default_layers, system_blocks, without_tools
 from services.tools.offered_schema import tool_params
 from services.tools.refusals import ToolTrials, called_tools
+from services.turns.attempts import NewAttempt
 from services.turns.call_settings import without_refused
-from services.turns.steps import NewAttempt
 
 if TYPE_CHECKING:
     # At run time it would import the whole SDK.

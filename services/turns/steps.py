@@ -6,7 +6,7 @@ AttemptsLostError        too many processes died with the step
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from math import ceil
@@ -14,27 +14,27 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
+import structlog
 
 from schema.actors import acting_user
-from schema.contexts import OfferedTool, PromptLayers
 from schema.events import StepEvent
-from schema.ids import FileId, TurnId, UserId, new_id
+from schema.ids import TurnId, UserId, new_id
 from schema.result import Err
 from schema.turns import CallModelInput, StepStatus
 from schema.usage import TokenUsage
-from services.database import Connection, Database
+from services.database import Connection, Database, DatabaseUnavailableError
 from services.metrics import Purpose, count_charge, count_invalid_calls, count_step
 from services.models.context_windows import ContextWindows
 from services.models.failures import Refusable
 from services.models.pricing import Pricing
-from services.prompts.conversation import JoinedMessage, PromptMaterial
 from services.prompts.fitting import fitted, tokens_in
 from services.shielding import DefectError
 from services.subscriptions.budget_alerts import ReachedBudgets, read_reached
 from services.subscriptions.budgets import Estimate, OverBudgetError, reserved_from
 from services.subscriptions.ledger import ChargeKey, ChargeKind, ChargeStatus, Ledger, Spent
 from services.turns import step_statements as sql
-from services.turns.call_settings import CallSettings, call_settings
+from services.turns.attempts import AttemptKey, NewAttempt
+from services.turns.call_settings import call_settings
 from services.turns.ending import Ended
 from services.turns.prompt_reading import read_prompt
 from services.turns.requested_calls import (
@@ -46,6 +46,8 @@ from services.turns.requested_calls import (
     stored_answer,
 )
 from services.turns.steering import PromptLimits, join_waiting
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -83,16 +85,6 @@ class Claim:
     activity_attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptKey:
-    """The key of an attempt in a step's row and in the ledger."""
-
-    user_id: UserId
-    turn_id: TurnId
-    step: int
-    attempt: int
-
-
 class Completed(NamedTuple):
     """The cost of a completed step, the tool calls it requests, and budgets it has reached.
 
@@ -103,50 +95,6 @@ class Completed(NamedTuple):
     tool_calls: tuple[RequestedCall, ...]
     reached: ReachedBudgets = ()
     ended: Ended | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewAttempt:
-    """An attempt that now holds its step; a turn of an earlier release has no `layers`.
-
-    Units: `estimated_input` is the estimate of the prompt as it is to be sent, by what the provider
-    counted last in the chat. `is_cut` says that the model's window doesn't hold all of it.
-    `is_limited` is false where no budget applies. `settings` are what was reserved for.
-    `replaced` are earlier steps whose answers don't fit the turn's schema: this one corrects them.
-    `lost_files` are attached, but their contents are gone.
-    """
-
-    key: AttemptKey
-    model: str
-    estimated_input: int
-    layers: PromptLayers | None
-    material: PromptMaterial
-    settings: CallSettings
-    is_cut: bool = False
-    is_limited: bool = False
-    replaced: tuple[StepEvent, ...] = ()
-    lost_files: frozenset[FileId] = frozenset()
-    begun_at: float = field(default_factory=perf_counter, compare=False)
-
-    @property
-    def max_tokens(self) -> int:
-        """The longest answer, its thinking included: what was reserved for it."""
-        return self.settings.max_tokens
-
-    @property
-    def offered(self) -> tuple[OfferedTool, ...]:
-        """The tools that the model may call."""
-        return () if self.layers is None else self.layers.offered
-
-    @property
-    def start(self) -> StepEvent:
-        """The event that announces the attempt to clients."""
-        return StepEvent(step=self.key.step, attempt=self.key.attempt, model=self.model)
-
-    @property
-    def joined(self) -> list[JoinedMessage]:
-        """The messages that joined the turn before this step, with this attempt or an earlier."""
-        return [message for message in self.material.joined if message.step == self.key.step]
 
 
 class Abandoned(NamedTuple):
@@ -324,7 +272,8 @@ class Steps:
     ) -> Completed:
         """Store the model's answer, its tool calls and its cost, and with `end` the turn's end.
 
-        `problem` is why the answer does not fit the turn's schema.
+        Where the turn can't be ended, the answer is stored all the same. `problem` is why the
+        answer does not fit the turn's schema.
         Units: `prompt_tokens` is the uncorrected estimate of what was sent, 0 if there is none.
         Errors: AttemptOvertakenError.
         """
@@ -358,11 +307,9 @@ class Steps:
             )
             return Completed(spent.cost_usd, calls, await _reached(connection, attempt))
 
-        if end is None:
+        completed = None if end is None else await _with_end(end, store)
+        if completed is None:
             completed = await self._in_transaction(key.user_id, store)
-        else:
-            completed, ended = await end(store)
-            completed = completed._replace(ended=ended)
         self._count(attempt, StepStatus.COMPLETED, usage, spent)
         count_invalid_calls(invalid_tools(tool_requests, attempt.offered))
         return completed
@@ -409,6 +356,20 @@ class Steps:
 
     def _spent(self, attempt: NewAttempt, usage: TokenUsage) -> Spent:
         return Spent.of(usage, self._pricing.cost(attempt.model, usage))
+
+
+async def _with_end(
+    end: EndOfTurn, store: Callable[[Connection], Awaitable[Completed]]
+) -> Completed | None:
+    """Store the last answer and the end of its turn together; None if the turn can't be ended."""
+    try:
+        completed, ended = await end(store)
+    except (AttemptOvertakenError, DatabaseUnavailableError):
+        raise
+    except Exception:  # noqa: BLE001 -- the workflow has retries and a last resort
+        _log.exception("turn_not_ended_with_answer")
+        return None
+    return completed._replace(ended=ended)
 
 
 async def _reached(connection: Connection, attempt: NewAttempt) -> ReachedBudgets:

@@ -20,7 +20,7 @@ from schema.tables.columns import utc_now
 from schema.turns import TurnReference, TurnStatus
 from services.database import Database
 from services.shielding import each_alone
-from services.turns.ending import activate_next, lock_chat
+from services.turns.ending import activate_next
 from services.turns.rows import reference_from_row
 
 _BATCH: Final = 500
@@ -141,8 +141,7 @@ class StrandedTurnSearch:
         return [turn for turn in activated if turn is not None]
 
     async def _activate(self, chat_id: ChatId) -> TurnReference | None:
-        async with self._database.statements(SERVICE) as connection:
-            await lock_chat(connection, chat_id)
+        async with self._database.statements(SERVICE, locking=chat_id) as connection:
             return await activate_next(connection, chat_id)
 
     async def is_any_charge_dead(self) -> bool:

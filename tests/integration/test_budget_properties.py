@@ -20,8 +20,9 @@ from services.models.failures import ModelCallError
 from services.prompts.tokens import written_tokens
 from services.shielding import until_stored
 from services.subscriptions.budgets import OverBudgetError
+from services.turns.attempts import NewAttempt
 from services.turns.model_calls import ModelCalls
-from services.turns.steps import Claim, NewAttempt
+from services.turns.steps import Claim
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.budgets import store_limits, today

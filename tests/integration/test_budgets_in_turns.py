@@ -10,7 +10,8 @@ import pytest
 from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 from services.subscriptions.budgets import OverBudgetError
-from services.turns.steps import AttemptOvertakenError, Claim, NewAttempt
+from services.turns.attempts import NewAttempt
+from services.turns.steps import AttemptOvertakenError, Claim
 from tests.fakes.scripted_model.scripts import Script, ScriptedUsage, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.budgets import store_limits, today

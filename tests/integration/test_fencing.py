@@ -12,14 +12,9 @@ from schema.result import Ok
 from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnStatus
 from schema.usage import TokenUsage
 from services.events.writer import Appended, NotAppended, OvertakenError, stream_key
+from services.turns.attempts import NewAttempt
 from services.turns.requested_calls import StoredAnswer
-from services.turns.steps import (
-    AttemptOvertakenError,
-    Claim,
-    NewAttempt,
-    Steps,
-    TurnStoppedError,
-)
+from services.turns.steps import AttemptOvertakenError, Claim, Steps, TurnStoppedError
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 

@@ -28,11 +28,12 @@ from services.prompts.conversation import PromptMaterial, SaidMessage
 from services.shielding import DefectError
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.tools.refusals import RefusedTools
+from services.turns.attempts import AttemptKey, NewAttempt
 from services.turns.call_settings import RefusedOptions, call_settings
 from services.turns.model_calls import ModelCalls
 from services.turns.model_requests import PromptCutting
 from services.turns.preparation import TurnRules
-from services.turns.steps import Abandoned, AttemptKey, Claim, Completed, NewAttempt, Steps
+from services.turns.steps import Abandoned, Claim, Completed, Steps
 from services.turns.structured_answers import AnswerChecks
 
 TURN = TurnReference(

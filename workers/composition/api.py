@@ -69,7 +69,7 @@ from services.tools.administration import ToolAdministration
 from services.tools.service import ToolService
 from services.tools.trials import ToolTrials
 from services.turns.acceptance import AcceptanceLimits, TurnAcceptance
-from services.turns.ending import TurnCancellation
+from services.turns.cancellation import TurnCancellation
 from services.turns.inspection import TurnInspection, TurnReading
 from services.turns.options import OptionRules
 from services.turns.regeneration import TurnRegeneration
@@ -252,7 +252,7 @@ def _turns(
             database, _limits(settings), known.accounts, budgets, options=options
         ),
         reading=TurnReading(database),
-        cancellation=TurnCancellation(database),
+        cancellation=TurnCancellation(database, foundation.events),
         regeneration=TurnRegeneration(
             database, known.accounts, budgets, options=options, models=settings.models
         ),
