@@ -10,9 +10,10 @@ with workflow.unsafe.imports_passed_through():
     from schema.ingestion import DocumentVersionReference, IngestionProgress
     from schema.names import CHAT_TURN, INGEST_DOCUMENT
     from schema.turns import (
+        CallModelInput,
+        CallModelOutput,
         FinishTurnInput,
         FinishTurnOutput,
-        PrepareTurnOutput,
         TurnOutcome,
         TurnReference,
     )
@@ -22,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 @workflow.defn(name=CHAT_TURN)
-class PreparesTwice(ChatTurn):
+class PreparesApart(ChatTurn):
     """With one activity more than it had."""
 
     @workflow.run
@@ -57,21 +58,22 @@ class NeverFinishes(ChatTurn):
 
 
 @workflow.defn(name=CHAT_TURN)
-class PreparesElsewhere(ChatTurn):
-    """With an activity where a local one was."""
+class CallsLocally(ChatTurn):
+    """With a local activity where another was."""
 
     @workflow.run
     async def run(self, turn: TurnReference) -> TurnOutcome:
         return await super().run(turn)
 
-    async def _prepare(self, turn: TurnReference) -> PrepareTurnOutput:
-        prepared: PrepareTurnOutput = await workflow.execute_activity(
-            names.PREPARE_TURN,
-            turn,
-            result_type=PrepareTurnOutput,
-            start_to_close_timeout=timedelta(seconds=30),
+    async def _ask(self, call: CallModelInput, *, corrects: bool) -> CallModelOutput:
+        del corrects
+        answer: CallModelOutput = await workflow.execute_local_activity(
+            names.BEGIN_TURN,
+            call,
+            result_type=CallModelOutput,
+            start_to_close_timeout=timedelta(minutes=15),
         )
-        return prepared
+        return answer
 
 
 @workflow.defn(name=INGEST_DOCUMENT)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.settings import Settings
-from tests.replay.broken_workflows import PreparesTwice
+from tests.replay.broken_workflows import PreparesApart
 from tests.replay.record import newest
 from workers.replay import HistoryFileError, replay_histories
 from workers.workflow_types import ALL_WORKFLOWS
@@ -27,7 +27,7 @@ async def test_each_history_that_cannot_be_followed_is_a_line(
     others = [kind for kind in ALL_WORKFLOWS if kind.__name__ != "ChatTurn"]
 
     with pytest.raises(SystemExit) as ended:
-        await replay_histories(SETTINGS, [tmp_path], workflows=[*others, PreparesTwice])
+        await replay_histories(SETTINGS, [tmp_path], workflows=[*others, PreparesApart])
 
     line, summary = capsys.readouterr().out.splitlines()
     assert ended.value.code == 1

@@ -121,7 +121,7 @@ def calls_of(steps: FakeSteps, gateway: FakeGateway, *, attempts: int = 3) -> Mo
             "Any", SimpleNamespace(rules=TurnRules(max_steps=10, fallback_model=None))
         ),
         steps=cast("Steps", steps),
-        ending=cast("Any", SimpleNamespace(store=None)),
+        ending=cast("Any", SimpleNamespace(store=append)),
         gateway=cast("Any", gateway),
         events=cast(
             "Any", SimpleNamespace(append=append, append_attempt=append, append_notice_once=append)
