@@ -19,7 +19,7 @@ from temporalio.runtime import (
     TelemetryConfig,
     TelemetryFilter,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from activities.namespace import NamespaceError, find_problem
 from services.settings import Settings, variable_of
@@ -64,6 +64,8 @@ async def connect_temporal(
             data_converter=make_data_converter(settings),
             interceptors=interceptors,
             runtime=_runtime(has_metrics=settings.metrics_port > 0),
+            # Payloads are references of a few hundred bytes: packing them costs more than sending.
+            grpc_compression=GrpcCompression.NONE,
             lazy=lazy,
         )
     except ValueError as error:  # of a certificate or an address
