@@ -130,7 +130,7 @@ async def test_row_security_does_not_keep_the_indexes_from_being_used(library: L
     actor = acting_user(UserId(UUID(library.drafter.id)))
     async with library.stack.foundation.database.statements(actor) as connection:
         plan = await connection.fetch(
-            f"EXPLAIN {search_statement(DIMENSIONS)}",
+            f"EXPLAIN (GENERIC_PLAN) {search_statement(DIMENSIONS)}",
             *("words", "words", actor.user_id, library.space.vector()),
             *(f"openai/{library.many}/{DIMENSIONS}", 1, 0.0, 10),
         )
@@ -156,7 +156,7 @@ async def test_long_vectors_are_found_by_an_index_of_half_the_precision(stack: S
         # For so few rows another way is cheaper.
         await connection.execute("SET LOCAL enable_sort = off")
         plan = await connection.fetch(
-            f"EXPLAIN {search_statement(dimensions)}",
+            f"EXPLAIN (GENERIC_PLAN) {search_statement(dimensions)}",
             *("?", "?", actor.user_id, vectors[0], embedder.name, 1, 0.0, 10),
         )
     await publish(stack.inspection, document, None)
