@@ -69,7 +69,9 @@ class Populated:
                         kind,
                         str(self.users[kind]),
                     )
-                    found = await connection.fetchval(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}", *values)
+                    found = await connection.fetchval(
+                        f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}", *values
+                    )
                     yield json.loads(found)[0]["Plan"]
         finally:
             await connection.close()
