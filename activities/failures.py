@@ -23,6 +23,7 @@ from temporalio.worker import (
     Interceptor,
 )
 
+from schema.names import Work
 from services.database import DatabaseUnavailableError
 from services.embeddings import EmbeddingRefusedError, EmbeddingUnavailableError
 from services.shielding import DefectError
@@ -43,7 +44,7 @@ _CAUSES: Final[dict[type[Exception], str]] = {
     TurnNotActiveError: "turn_not_active",
     AttemptOvertakenError: "overtaken",
 }
-_OUTAGES: Final = tuple(_CAUSES)
+OUTAGES: Final = tuple(_CAUSES)
 _MOST_POSTPONED: Final = 10_000
 _REPORT_TIMEOUT_S: Final = 5.0
 
@@ -54,12 +55,14 @@ _POSTPONED: Final = Counter(
 )
 _DEFECTS: Final = Counter(
     "everturn_defects",
-    "Attempts at activities that failed unexpectedly; `final` ones are not made again.",
+    "Attempts at activities, and works, that failed unexpectedly; `final` ones are not made again.",
     ("activity", "final"),
 )
 
 for _cause in _CAUSES.values():
     _POSTPONED.labels(_cause)
+for _work in Work:
+    _DEFECTS.labels(_work.value, "true")
 
 ReportDefect: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Alerts the administrators of a defect: the activity and the type of the exception."""
@@ -135,10 +138,9 @@ class _Translating(ActivityInboundInterceptor):
             if isinstance(error, ApplicationError) and not error.non_retryable:
                 self._postponed.add(info)
             raise
-        except _OUTAGES as error:
+        except OUTAGES as error:
             self._postponed.add(info)
-            _POSTPONED.labels(_cause_of(error)).inc()
-            _log.warning("activity_postponed", error=type(error).__name__)
+            note_outage(error)
             raise _failure_of(error) from None
         except Exception as error:  # noqa: BLE001 -- whatever it is, its words stay here
             raise await self._failure_of_defect(info, error) from None
@@ -150,20 +152,39 @@ class _Translating(ActivityInboundInterceptor):
         is_final = attempts >= DEFECT_ATTEMPTS
         if isinstance(error, DefectError):
             is_final = error.exhausted
-        _DEFECTS.labels(info.activity_type, str(is_final).lower()).inc()
-        _log.error("activity_failed", exc_info=error, final=is_final)
-        failure = _failure_of(error, non_retryable=is_final)
-        if is_final or _is_last(info):
+        is_last = is_final or _is_last(info)
+        if is_last:
             self._postponed.forget(info)
-            await self._report_defect(info.activity_type, failure.type or "")
-        return failure
+        report = self._report if is_last else None
+        await note_defect(info.activity_type, error, is_final=is_final, report=report)
+        return _failure_of(error, non_retryable=is_final)
 
-    async def _report_defect(self, name: str, error: str) -> None:
-        try:
-            async with asyncio.timeout(_REPORT_TIMEOUT_S):
-                await self._report(name, error)
-        except Exception:  # noqa: BLE001 -- it is in the log, and in the workflow's history
-            _log.exception("defect_not_reported")
+
+def note_outage(error: Exception) -> None:
+    """Count and log that an outage ended an attempt, which will be made again."""
+    _POSTPONED.labels(_cause_of(error)).inc()
+    _log.warning("activity_postponed", error=type(error).__name__)
+
+
+async def note_defect(
+    name: str, error: Exception, *, is_final: bool, report: ReportDefect | None
+) -> None:
+    """Count and log a defect, and report it where that is due; what fails then is only logged."""
+    _DEFECTS.labels(name, str(is_final).lower()).inc()
+    _log.error("activity_failed", exc_info=error, final=is_final)
+    if report is None:
+        return
+    try:
+        async with asyncio.timeout(_REPORT_TIMEOUT_S):
+            await report(name, type_of(error))
+    except Exception:  # noqa: BLE001 -- it is in the log
+        _log.exception("defect_not_reported")
+
+
+def type_of(error: Exception) -> str:
+    """Return the type of an exception, or of the defect that it stands for."""
+    cause = error.__cause__ if isinstance(error, DefectError) else None
+    return type(cause or error).__name__
 
 
 def _is_last(info: activity.Info) -> bool:
@@ -173,8 +194,7 @@ def _is_last(info: activity.Info) -> bool:
 
 
 def _failure_of(error: Exception, *, non_retryable: bool = False) -> ApplicationError:
-    cause = error.__cause__ if isinstance(error, DefectError) else None
-    name = type(cause or error).__name__
+    name = type_of(error)
     return ApplicationError(f"{name}: see the worker's log", type=name, non_retryable=non_retryable)
 
 

@@ -4,7 +4,7 @@ Each is a state transition of the workflow: they are the money and the capacity 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -29,12 +29,12 @@ _HURRIED: Final = 30
 
 
 @asynccontextmanager
-async def heartbeats() -> AsyncIterator[None]:
-    """Heartbeat in the background for as long as the block runs.
+async def heartbeats(details: Callable[[], object] | None = None) -> AsyncIterator[None]:
+    """Heartbeat in the background for as long as the block runs, with details if there are any.
 
     The first one comes after an interval: a call that is over by then needs none.
     """
-    beating = asyncio.create_task(_beat())
+    beating = asyncio.create_task(_beat(details))
     try:
         yield
     finally:
@@ -42,10 +42,10 @@ async def heartbeats() -> AsyncIterator[None]:
         await asyncio.gather(beating, return_exceptions=True)
 
 
-async def _beat() -> None:
+async def _beat(details: Callable[[], object] | None) -> None:
     while True:
         await asyncio.sleep(INTERVAL_S)
-        activity.heartbeat()
+        activity.heartbeat(*(() if details is None else (details(),)))
 
 
 class TurnHeartbeats:

@@ -28,6 +28,7 @@ COUNT_STALE: Final = "count_stale"
 EMBED_BATCH: Final = "embed_batch"
 DELIVER_ALERTS: Final = "deliver_alerts"
 SEND_MAIL: Final = "send_mail"
+DO_WORKS: Final = "do_works"
 
 MODEL_EXHAUSTED: Final = "ModelExhausted"
 MODEL_FAILED: Final = "ModelFailed"

@@ -7,7 +7,6 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import names
-from activities.after_turn import AfterTurnStart
 from activities.heartbeats import TurnHeartbeats
 from activities.user_shares import UserShares
 from schema.errors import TURN_MESSAGES, ErrorCode
@@ -21,7 +20,6 @@ from schema.turns import (
 )
 from services.metrics import count_model_failure
 from services.models.failures import ModelCallError
-from services.shielding import shielded
 from services.subscriptions.budget_alerts import BudgetAlerts
 from services.subscriptions.budgets import OverBudgetError
 from services.turns.ending import TurnEnding
@@ -42,12 +40,10 @@ class TurnActivities:
         ending: TurnEnding,
         heartbeats: TurnHeartbeats,
         *,
-        after_turn: AfterTurnStart,
         budgets: BudgetAlerts,
         shares: UserShares,
     ) -> None:
         self._budgets = budgets
-        self._after_turn = after_turn
         self._preparation = preparation
         self._model_calls = model_calls
         self._ending = ending
@@ -124,22 +120,13 @@ class TurnActivities:
                 raise ApplicationError(
                     str(error), type=names.TURN_STOPPED, non_retryable=True
                 ) from None
-        if answer.finished is not None and answer.finished.due:
-            await shielded(self._after_turn.start(call.turn, answer.finished.due))
         return answer
 
     @activity.defn(name=names.FINISH_TURN)
     async def finish_turn(self, ending: FinishTurnInput) -> FinishTurnOutput:
-        """End the turn: message, cost, last events, the next turn of the chat.
-
-        What is due after the turn is started behind the last event, which it can't delay. A worker
-        that dies in between is no loss: this activity is repeated.
-        """
+        """End the turn: message, cost, what is due after it, last events, the chat's next turn."""
         finish = self._ending.finish_bare if ending.bare else self._ending.finish
-        finished = await finish(ending)
-        if finished.due:
-            await self._after_turn.start(ending.turn, finished.due)
-        return finished
+        return await finish(ending)
 
 
 def _failure_of(error: ModelCallError) -> ApplicationError:

@@ -24,15 +24,29 @@ class NotDone(StrEnum):
     GAVE_UP = "gave up"
 
 
+class BatchOutcome(Payload):
+    """What a batch of works did, by kind of work, problem and failure.
+
+    `stored` counts what works are for. `failures` are attempts that failed, whether the work was
+    tried again or given up, by why. The cost is that of all attempts at the works that are done.
+    """
+
+    done: dict[Work, int] = Field(default_factory=dict)
+    stored: dict[Work, int] = Field(default_factory=dict)
+    problems: dict[NotDone, int] = Field(default_factory=dict)
+    failures: dict[str, int] = Field(default_factory=dict)
+    cost_usd: Decimal = Decimal(0)
+
+
 class AfterTurnInput(Payload):
-    """A turn that was completed, and the works that are due."""
+    """A turn that was completed, and the works that are due: of runs of the release before."""
 
     turn: TurnReference
     works: tuple[Work, ...]
 
 
 class WorkInput(Payload):
-    """The turn to work on; with `gave_up`, to settle what the last attempt left open."""
+    """The turn to work on, or with `gave_up` what to settle: of runs of the release before."""
 
     turn: TurnReference
     gave_up: bool = False

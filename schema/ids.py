@@ -43,9 +43,9 @@ def turn_workflow_id(turn_id: TurnId) -> str:
     return f"turn-{turn_id}"
 
 
-def after_turn_workflow_id(turn_id: TurnId) -> str:
-    """Return the id of the workflow that works behind this turn; there is at most one, ever."""
-    return f"after-{turn_id}"
+def work_batch_id(number: int) -> str:
+    """Return the id of a batch of works after turns; at most one such workflow runs."""
+    return f"works-{number}"
 
 
 def ingestion_workflow_id(document_id: DocumentId, number: int) -> str:

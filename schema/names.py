@@ -21,8 +21,7 @@ REFRESH_MCP_SERVER: Final = "RefreshMcpServer"
 SWEEP_MCP_SERVERS: Final = "SweepMcpServers"
 INGEST_DOCUMENT: Final = "IngestDocument"
 REEMBED: Final = "Reembed"
-AFTER_TURN: Final = "AfterTurn"
-EXTRACT_MEMORIES: Final = "ExtractMemories"
+WORK_BATCH: Final = "WorkBatch"
 SWEEP: Final = "Sweep"
 DELIVER_ALERTS: Final = "DeliverAlerts"
 SEND_MAIL: Final = "SendMail"
@@ -31,7 +30,7 @@ ALERT_DELIVERY_ID: Final = "alert-delivery"
 
 
 class Work(StrEnum):
-    """What may be due after a turn; each is the activity of the same name."""
+    """What may be due after a turn."""
 
     EXTRACT_MEMORIES = "extract_memories"
     TITLE_CHAT = "title_chat"

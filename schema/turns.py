@@ -11,7 +11,6 @@ from pydantic import Field, JsonValue, model_validator
 
 from schema.errors import ErrorCode
 from schema.ids import ChatId, MessageId, TurnId, UserId
-from schema.names import Work
 from schema.turn_options import TurnOptions
 from schema.usage import TokenUsage
 from schema.wire import (
@@ -318,7 +317,7 @@ class TurnOutcome(Payload):
 
 
 class FinishTurnOutput(Payload):
-    """How the turn ended, the turn that holds the chat from now on, and what is due behind it.
+    """How the turn ended, and the turn that holds the chat from now on.
 
     `plan` is the name of its user's plan, if the turn has begun.
     """
@@ -326,7 +325,6 @@ class FinishTurnOutput(Payload):
     outcome: TurnOutcome
     plan: str | None = None
     following: TurnReference | None = None
-    due: tuple[Work, ...] = ()
 
 
 class CallModelOutput(Payload):

@@ -255,9 +255,8 @@ class Settings(MailSettings, FileSettings):
     event_retention_s: int = Field(3600, ge=1)
 
     # Workers
-    sweep_interval_s: float = Field(
-        15.0, gt=0, description="Between checks for work that waits unstarted."
-    )
+    sweep_interval_s: float = Field(15.0, gt=0, description="Between checks for stranded work.")
+    works_interval_s: float = Field(1.0, gt=0, description="Between checks for works after turns.")
     max_concurrent_model_calls: int = Field(200, ge=1)
     max_concurrent_workflow_tasks: int = Field(
         6, ge=2, description="The rest waits in Temporal, which is fair between users."

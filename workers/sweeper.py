@@ -1,4 +1,7 @@
-"""The sweeper of a background worker: it starts the sweeping workflows when there is work.
+"""The checks of a background worker: they start workflows where there is work for them.
+
+    Sweeper       what was accepted and not started, alerts, mails, re-embedding, MCP servers
+    WorkBatches   works that are due after turns
 
 Every background worker checks, so none is missed when one dies. They need no leader: workflow ids
 are fixed, so that of several workers which start a sweep at once only one gets through. An idle
@@ -10,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from math import ceil
 from typing import Final
 
 import structlog
@@ -19,11 +23,13 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.after_turn import AfterTurnActivities
 from activities.alerts import AlertActivities, start_delivery
 from activities.knowledge import ReembeddingActivities
 from activities.mail import MailActivities, start_mail
 from activities.mcp import McpActivities
 from activities.sweep import SweepActivities
+from schema.ids import work_batch_id
 from schema.names import (
     BACKGROUND_QUEUE,
     DELIVER_ALERTS,
@@ -31,6 +37,9 @@ from schema.names import (
     SEND_MAIL,
     SWEEP,
     SWEEP_MCP_SERVERS,
+    TASK_TIMEOUT,
+    WORK_BATCH,
+    Work,
 )
 from schema.sweeps import SweepInput
 from services.database import DatabaseUnavailableError
@@ -56,6 +65,9 @@ _CHECKS_PER_REEMBEDDING: Final = 4
 """What was stored while the embedder was unavailable may wait a minute for its vector."""
 _PAUSE_AFTER_FAILURE: Final = timedelta(hours=1)
 """A re-embedding that failed for a defect, ours or the embedder's, would fail and cost again."""
+_WORKS_PER_BATCH: Final = 32
+_MOST_BATCHES: Final = 8
+"""How many run at a time, spread over the workers; each does a few dozen works at once."""
 _SWEEP_TIMEOUT: Final = timedelta(minutes=5)
 _RPC_TIMEOUT: Final = timedelta(seconds=10)
 
@@ -75,6 +87,14 @@ _UNSTARTED: Final = Gauge(
 _APPROVALS: Final = Gauge(
     "everturn_approvals_waiting", "Tool calls that await approval, at the last check."
 )
+_WORKS: Final = Gauge(
+    "everturn_works_waiting",
+    "Works after turns that are not done; of the whole installation, at the last check.",
+    ("work",),
+)
+_OLDEST_WORK: Final = Gauge(
+    "everturn_oldest_work_seconds", "Age of the oldest work that is not done, at the last check."
+)
 _CHECKS_FAILED: Final = Counter(
     "everturn_sweep_checks_failed",
     "Checks that failed since the database or Temporal was unavailable.",
@@ -82,7 +102,7 @@ _CHECKS_FAILED: Final = Counter(
 _STARTED: Final = Counter(
     "everturn_sweeps_started", "Sweeping workflows started by this worker.", ("workflow",)
 )
-for _workflow in (SWEEP, DELIVER_ALERTS, SEND_MAIL, REEMBED, SWEEP_MCP_SERVERS):
+for _workflow in (SWEEP, DELIVER_ALERTS, SEND_MAIL, REEMBED, SWEEP_MCP_SERVERS, WORK_BATCH):
     _STARTED.labels(_workflow)
 
 
@@ -244,6 +264,58 @@ class Sweeper:
 
     def _period_now(self) -> int:
         return int(self._clock() // self._mcp_refresh_s)
+
+
+class WorkBatches:
+    """Checks every second whether works are due after turns, and starts batches that do them."""
+
+    def __init__(
+        self, client: Client, after_turn: AfterTurnActivities, *, settings: Settings
+    ) -> None:
+        self._client = client
+        self._after_turn = after_turn
+        self._interval_s = settings.works_interval_s
+        self._has_failed = False
+
+    async def run(self) -> None:
+        """Check until cancelled, through outages too."""
+        while True:
+            await self.check()
+            await asyncio.sleep(self._interval_s)
+
+    async def check(self) -> None:
+        """Start as many batches as what is due needs. Of failures, the first is logged."""
+        try:
+            await self._start()
+        except (DatabaseUnavailableError, RPCError) as error:
+            if not self._has_failed:
+                _log.warning("works_check_failed", error=type(error).__name__)
+            self._has_failed = True
+            _CHECKS_FAILED.inc()
+        except Exception as error:  # noqa: BLE001 -- the next check may pass
+            _log.error("works_check_failed", exc_info=error)
+            _CHECKS_FAILED.inc()
+        else:
+            self._has_failed = False
+
+    async def _start(self) -> None:
+        waiting = await self._after_turn.waiting()
+        counts = {each.work: each.waiting for each in waiting}
+        for work in Work:
+            _WORKS.labels(work.value).set(counts.get(work, 0))
+        _OLDEST_WORK.set(max((each.oldest_s for each in waiting), default=0))
+        due = sum(each.due for each in waiting)
+        for batch in range(min(_MOST_BATCHES, ceil(due / _WORKS_PER_BATCH))):
+            await self._client.start_workflow(
+                WORK_BATCH,
+                id=work_batch_id(batch),
+                task_queue=BACKGROUND_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                task_timeout=TASK_TIMEOUT,
+                static_summary="works after turns",
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+            _STARTED.labels(WORK_BATCH).inc()
 
 
 def mcp_sweep_id(period: int) -> str:

@@ -23,7 +23,7 @@ from services.settings import Settings
 from workers.composition.activities import Activities
 from workers.deployment.versions import check_version, promote_dev
 from workers.metrics import ProcessHealth
-from workers.sweeper import Sweeper
+from workers.sweeper import Sweeper, WorkBatches
 from workers.workflow_types import VERSIONING, WORKFLOWS
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +67,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
             after_turn.extract_memories,
             after_turn.title_chat,
             after_turn.compact_chat,
+            after_turn.do_works,
         ]
         registered.append(activities.alerts.deliver_alerts)
         registered.append(activities.mail.send_mail)
@@ -149,7 +150,7 @@ async def run_workers(
 async def _sweeping(
     client: Client, activities: Activities, settings: Settings
 ) -> AsyncIterator[None]:
-    """Run the sweeper while the block runs."""
+    """Run the checks while the block runs."""
     sweeper = Sweeper(
         client,
         sweep=activities.sweep,
@@ -159,9 +160,11 @@ async def _sweeping(
         mail=activities.mail,
         settings=settings,
     )
-    running = asyncio.create_task(sweeper.run())
+    batches = WorkBatches(client, activities.after_turn, settings=settings)
+    running = [asyncio.create_task(checks.run()) for checks in (sweeper, batches)]
     try:
         yield
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        for checks in running:
+            checks.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -6,13 +6,20 @@ from typing import Final
 from temporalio.common import VersioningBehavior
 
 from schema.names import BACKGROUND_QUEUE, TOOLS_QUEUE, TURNS_QUEUE
-from workflows.after_turn import AfterTurn, ExtractMemories
+from workflows.after_turn import WorkBatch
 from workflows.alert_delivery import DeliverAlerts
 from workflows.chat_turn import ChatTurn
 from workflows.ingest_document import IngestDocument
 from workflows.mcp_servers import RefreshMcpServer, SweepMcpServers
 from workflows.reembed import Reembed
-from workflows.retired import DeliverCallbacks, SweepErasures, SweepIngestions, SweepTurns
+from workflows.retired import (
+    AfterTurn,
+    DeliverCallbacks,
+    ExtractMemories,
+    SweepErasures,
+    SweepIngestions,
+    SweepTurns,
+)
 from workflows.send_mail import SendMail
 from workflows.sweep import Sweep
 from workflows.try_tool import TryTool
@@ -21,9 +28,9 @@ WORKFLOWS: Final[Mapping[str, tuple[type, ...]]] = {
     TURNS_QUEUE: (ChatTurn,),
     TOOLS_QUEUE: (RefreshMcpServer, TryTool),
     BACKGROUND_QUEUE: (
-        *(Sweep, IngestDocument, Reembed, SweepMcpServers, AfterTurn, DeliverAlerts),
-        *(ExtractMemories, SendMail),
+        *(Sweep, IngestDocument, Reembed, SweepMcpServers, DeliverAlerts, SendMail, WorkBatch),
         *(SweepTurns, SweepErasures, SweepIngestions, DeliverCallbacks),
+        *(AfterTurn, ExtractMemories),
     ),
 }
 VERSIONING: Final[Mapping[str, VersioningBehavior]] = {

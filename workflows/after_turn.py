@@ -1,119 +1,50 @@
-"""What is due after a turn, none of which it waits for: memories, the chat's title, its summary."""
+"""Works that are due after turns, none of which waits for them: memories, titles, summaries.
 
-import asyncio
-from collections.abc import Iterable
+They wait in a table (`services/due_works.py`), and `workers/sweeper.py` starts a batch when one is
+due. What a batch costs the engine does not depend on how many works it does.
+"""
+
 from datetime import timedelta
-from typing import Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities import names
-    from schema.after_turn import AfterTurnInput, WorkInput, WorkOutcome
-    from schema.names import AFTER_TURN, EXTRACT_MEMORIES, Work
-    from schema.turns import TurnReference
-
-_LONGEST: Final = timedelta(days=1)
-"""How long outages are waited for; then the turn is old news."""
-
-_PATIENT: Final = RetryPolicy(
-    initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=2)
-)
+    from schema.after_turn import BatchOutcome
+    from schema.names import WORK_BATCH
+    from workflows.retries import UNHURRIED
 
 
-@workflow.defn(name=AFTER_TURN)
-class AfterTurn:
-    """The works that are due after one turn. Carries references and counts only."""
+@workflow.defn(name=WORK_BATCH)
+class WorkBatch:
+    """What is due after turns, of all users, until nothing is. Carries counts only."""
 
     @workflow.run
-    async def run(self, asked: AfterTurnInput) -> dict[Work, WorkOutcome]:
-        """Do all works, each whatever becomes of the others; a provider that fails is no failure.
-
-        Errors: ApplicationError of a defect, once the others are done.
-        """
-        details = _Details()
-        # One that fails must not end the others, as it would in a task group.
-        ended = await asyncio.gather(
-            *(_do(work, asked.turn, details) for work in asked.works), return_exceptions=True
+    async def run(self) -> BatchOutcome:
+        """Do what is due. What fails is due again later, and after its last attempt is given up."""
+        outcome: BatchOutcome = await workflow.execute_activity(
+            names.DO_WORKS,
+            result_type=BatchOutcome,
+            summary="works after turns",
+            start_to_close_timeout=timedelta(hours=2),
+            heartbeat_timeout=timedelta(seconds=10),
+            retry_policy=UNHURRIED,
         )
-        _raise_first(end for end in ended if isinstance(end, BaseException))
-        return {
-            work: end
-            for work, end in zip(asked.works, ended, strict=True)
-            if isinstance(end, WorkOutcome)
-        }
+        workflow.set_current_details(_details(outcome))
+        return outcome
 
 
-@workflow.defn(name=EXTRACT_MEMORIES)
-class ExtractMemories:
-    """The extraction of memories alone, as the release before started it after each turn."""
-
-    @workflow.run
-    async def run(self, turn: TurnReference) -> WorkOutcome:
-        """Learn from the turn, as `AfterTurn` does."""
-        return await _do(Work.EXTRACT_MEMORIES, turn, _Details())
-
-
-class _Details:
-    """What the Temporal UI shows of a run: how far each work is."""
-
-    def __init__(self) -> None:
-        self._works: dict[Work, str] = {}
-
-    def show(self, work: Work, how_far: str) -> None:
-        self._works[work] = how_far
-        lines = (f"{_title(work)}: {how_far}" for work, how_far in self._works.items())
-        workflow.set_current_details("\n\n".join(lines))
-
-
-async def _do(work: Work, turn: TurnReference, details: _Details) -> WorkOutcome:
-    """Do a work; where that fails in the end, leave nothing open.
-
-    Errors: ApplicationError of a defect.
-    """
-    details.show(work, "running")
-    try:
-        outcome = await _attempt(work, WorkInput(turn=turn))
-    except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        outcome = await _attempt(work, WorkInput(turn=turn, gave_up=True))
-        details.show(work, _summary(outcome))
-        cause = error.cause
-        if isinstance(cause, ApplicationError) and cause.type != names.MODEL_FAILED:
-            raise ApplicationError(
-                f"Failed: {_title(work)}", type=cause.type, non_retryable=True
-            ) from error
-    details.show(work, _summary(outcome))
-    return outcome
-
-
-async def _attempt(work: Work, asked: WorkInput) -> WorkOutcome:
-    outcome: WorkOutcome = await workflow.execute_activity(
-        work.value,
-        asked,
-        result_type=WorkOutcome,
-        summary=f"give up: {_title(work)}" if asked.gave_up else _title(work),
-        start_to_close_timeout=timedelta(minutes=10),
-        heartbeat_timeout=timedelta(seconds=10),
-        schedule_to_close_timeout=_LONGEST,
-        retry_policy=_PATIENT,
-    )
-    return outcome
-
-
-def _raise_first(errors: Iterable[BaseException]) -> None:
-    for error in errors:
-        raise error
-
-
-def _title(work: Work) -> str:
-    return work.value.replace("_", " ")
-
-
-def _summary(outcome: WorkOutcome) -> str:
-    what = f"{outcome.stored} stored" if outcome.problem is None else outcome.problem.value
+def _details(outcome: BatchOutcome) -> str:
+    """Return what the Temporal UI shows of a batch."""
+    lines = [
+        f"{work.value.replace('_', ' ')}: {done} done, {outcome.stored.get(work, 0)} stored"
+        for work, done in outcome.done.items()
+    ]
+    if outcome.problems:
+        lines.append(", ".join(f"{n} {problem.value}" for problem, n in outcome.problems.items()))
+    if outcome.failures:
+        failures = ", ".join(f"{n} {failure}" for failure, n in outcome.failures.items())
+        lines.append(f"failed attempts: {failures}")
     # The ledger has ten decimals, most of which are zeros.
-    return f"{what} · {outcome.cost_usd.normalize():f} USD"
+    lines.append(f"{outcome.cost_usd.normalize():f} USD")
+    return "\n\n".join(lines)

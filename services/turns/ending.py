@@ -221,7 +221,6 @@ class TurnEnding:
             outcome=_outcome(turn, len(steps)),
             plan=(turn.prompt or {}).get("plan"),
             following=following,
-            due=due,
         )
         return done, Ended(
             ending.turn,

@@ -4,10 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from schema.after_turn import NotDone, WorkOutcome
-from schema.ids import TurnId, after_turn_workflow_id, turn_workflow_id
+from schema.ids import TurnId
 from schema.names import Work
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.due_works import do_works_after
 from tests.fixtures.event_stream import named, turn_id_of
 from tests.fixtures.stack import Stack
 
@@ -36,16 +37,7 @@ async def chat_until_long(
 
 async def outcome_of(stack: Stack, turn_id: TurnId) -> WorkOutcome | None:
     """Return how the turn's compaction ended, or None if none was due."""
-    ended = await stack.temporal.get_workflow_handle(turn_workflow_id(turn_id)).result()
-    assert ended["status"] == "completed"
-    prompt = await stack.inspection.value("SELECT prompt FROM turns WHERE id = $1", turn_id)
-    if "historyTokens" not in prompt:
-        return None
-    handle = stack.temporal.get_workflow_handle(
-        after_turn_workflow_id(turn_id), result_type=dict[Work, WorkOutcome]
-    )
-    outcomes: dict[Work, WorkOutcome] = await handle.result()
-    return outcomes[Work.COMPACT_CHAT]
+    return (await do_works_after(stack, turn_id)).get(Work.COMPACT_CHAT)
 
 
 def texts_sent(stack: Stack, question: str) -> list[str]:

@@ -1,21 +1,19 @@
 """After a turn: what its user said is suggested, once, for its price, and in nobody's way."""
 
+import asyncio
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
-from activities.after_turn import AfterTurnStart
 from schema.after_turn import NotDone
-from schema.ids import TurnId, after_turn_workflow_id
-from schema.names import Work
+from schema.ids import TurnId
 from schema.turns import FinishTurnInput, TurnStatus
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.budgets import store_limits
+from tests.fixtures.due_works import works_due_after
 from tests.fixtures.learning import Learner, note, noted
 from tests.fixtures.stack import Stack
 
@@ -44,11 +42,12 @@ async def test_reading_a_turn_delays_neither_its_end_nor_the_next_one(learner: L
     held = Script(text=noted(LISBON), hold=gate)
 
     first = await learner.tell("I moved to Lisbon.", held, chat=chat)
+    reading = asyncio.create_task(learner.outcome(first))
     await learner.tell("What a day it was.", Script(text=noted()), chat=chat)
     assert await learner.memories() == []
     learner.stack.model.release(gate)
 
-    assert (await learner.outcome(first)).stored == 1
+    assert (await reading).stored == 1
 
 
 async def test_it_costs_what_it_costs_and_the_turn_does_not(learner: Learner) -> None:
@@ -155,6 +154,13 @@ async def test_users_may_switch_it_off(learner: Learner, switch: str) -> None:
 
     turn_id = await learner.tell("I moved to Lisbon.")
 
+    assert await works_due_after(learner.stack, turn_id) == []
+
+
+async def test_a_user_who_switches_it_off_before_a_turn_is_read_is_heeded(learner: Learner) -> None:
+    turn_id = await learner.tell("I moved to Lisbon.")
+    await learner.user.request("PUT", "/users/me/preferences", json={"extractMemories": False})
+
     assert (await learner.outcome(turn_id)).problem is NotDone.NOT_WANTED
     assert await learner.charges(turn_id) == []
 
@@ -181,10 +187,7 @@ async def test_operators_may_switch_it_off(stack: Stack, user: ApiUser) -> None:
     answered = await user.ask(await user.create_chat(), said)
     turn_id = TurnId(UUID(answered["turn"]["id"]))
 
-    # The turn's workflow has ended, and with it the activity that would have started another.
-    await stack.temporal.get_workflow_handle(f"turn-{turn_id}").result()
-    with pytest.raises(RPCError, match="not found"):
-        await stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id)).describe()
+    assert await works_due_after(stack, turn_id) == []
 
 
 async def test_nothing_is_asked_where_the_user_says_nothing_themselves(learner: Learner) -> None:
@@ -206,8 +209,7 @@ async def test_a_failed_turn_is_not_read(learner: Learner) -> None:
         "SELECT id FROM turns WHERE user_id = $1", UUID(learner.user.id)
     )
 
-    with pytest.raises(RPCError, match="not found"):
-        await learner.stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id)).describe()
+    assert await works_due_after(learner.stack, turn_id) == []
 
 
 async def test_a_question_that_is_answered_again_is_not_read_again(learner: Learner) -> None:
@@ -228,7 +230,7 @@ async def test_a_question_that_is_answered_again_is_not_read_again(learner: Lear
 async def test_a_turn_that_is_finished_twice_is_read_once(learner: Learner) -> None:
     """A worker that dies behind the last event repeats the activity that published it."""
     turn_id = await learner.tell("I moved to Lisbon.", Script(text=noted(LISBON)))
-    first = await learner.outcome(turn_id)
+    await learner.outcome(turn_id)
 
     turn = await learner.reference(turn_id)
     again = await learner.stack.activities.turns.finish_turn(
@@ -236,42 +238,4 @@ async def test_a_turn_that_is_finished_twice_is_read_once(learner: Learner) -> N
     )
 
     assert again.outcome.status is TurnStatus.COMPLETED
-    assert await learner.outcome(turn_id) == first
-    assert len(await learner.charges(turn_id)) == 1
-
-
-async def test_a_start_that_temporal_refuses_is_not_the_turns_problem(
-    learner: Learner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refusals: list[object] = []
-
-    async def refused(*_: object, **options: object) -> None:
-        refusals.append(options["id"])
-        raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
-
-    turn = await learner.reference(await learner.tell("What a day it was."))
-    monkeypatch.setattr(Client, "start_workflow", refused)
-
-    await AfterTurnStart(learner.stack.temporal).start(turn, (Work.EXTRACT_MEMORIES,))
-
-    assert refusals == [after_turn_workflow_id(turn.turn_id)]
-
-
-async def test_the_run_says_what_it_did_and_holds_no_content(learner: Learner) -> None:
-    turn_id = await learner.tell("I moved to Lisbon.", Script(text=noted(LISBON)))
-    outcome = await learner.outcome(turn_id)
-
-    handle = learner.stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id))
-    attributes = (await handle.describe()).search_attributes
-    assert attributes["EverturnUserId"] == [learner.user.id]
-    history = (await handle.fetch_history()).to_json()
-    assert "Lisbon" not in history
-    cost = f"{outcome.cost_usd.normalize():f}"
-    assert f"extract memories: 1 stored · {cost} USD" == await _details(learner, turn_id)
-
-
-async def _details(learner: Learner, turn_id: TurnId) -> str:
-    handle = learner.stack.temporal.get_workflow_handle(after_turn_workflow_id(turn_id))
-    metadata: Any = await handle.query("__temporal_workflow_metadata")
-    details = getattr(metadata, "current_details", None) or metadata["currentDetails"]
-    return str(details)
+    assert await works_due_after(learner.stack, turn_id) == []

@@ -6,17 +6,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio.service import RPCError
 
 from schema.after_turn import NotDone, WorkOutcome
-from schema.ids import ChatId, TurnId, UserId, after_turn_workflow_id, turn_workflow_id
+from schema.ids import TurnId
 from schema.names import Work
-from schema.turns import TurnReference
 from services.models.gateway import ModelGateway
 from services.titles import ChatTitles
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.budgets import store_limits
+from tests.fixtures.due_works import do_works_after, reference_of, works_due_after
 from tests.fixtures.stack import Stack
 
 ANSWER = Script(text="Take a train.")
@@ -45,12 +44,7 @@ class Namer:
         return TurnId(UUID(answered["turn"]["id"]))
 
     async def outcome(self, turn_id: TurnId) -> WorkOutcome:
-        await self.stack.temporal.get_workflow_handle(turn_workflow_id(turn_id)).result()
-        handle = self.stack.temporal.get_workflow_handle(
-            after_turn_workflow_id(turn_id), result_type=dict[Work, WorkOutcome]
-        )
-        outcomes: dict[Work, WorkOutcome] = await handle.result()
-        return outcomes[Work.TITLE_CHAT]
+        return (await do_works_after(self.stack, turn_id))[Work.TITLE_CHAT]
 
     async def title(self, chat: str) -> str | None:
         found: str | None = (await self.read(chat))["title"]
@@ -63,14 +57,6 @@ class Namer:
     async def charges(self, turn_id: TurnId) -> Sequence[str]:
         rows = await self.stack.inspection.charges(str(turn_id))
         return [row["status"] for row in rows if row["kind"] == "title"]
-
-    async def reference(self, turn_id: TurnId, chat: str) -> TurnReference:
-        return TurnReference(
-            turn_id=turn_id,
-            chat_id=ChatId(UUID(chat)),
-            user_id=UserId(UUID(self.user.id)),
-            model="claude-haiku-5-5",
-        )
 
 
 @pytest.fixture
@@ -119,9 +105,7 @@ async def test_a_chat_is_named_after_its_first_answer_and_only_then(namer: Namer
     assert float(used["costUsd"]) == pytest.approx(float(turn["costUsd"]) + float(outcome.cost_usd))
 
     second = await namer.ask(chat, "And back?", ANSWER)
-    await namer.stack.temporal.get_workflow_handle(turn_workflow_id(second)).result()
-    with pytest.raises(RPCError, match="not found"):
-        await namer.stack.temporal.get_workflow_handle(after_turn_workflow_id(second)).describe()
+    assert await works_due_after(namer.stack, second) == []
 
 
 async def test_a_title_that_a_person_gives_meanwhile_stays(namer: Namer) -> None:
@@ -130,13 +114,14 @@ async def test_a_title_that_a_person_gives_meanwhile_stays(namer: Namer) -> None
     turn = await namer.ask(
         chat, "How do I get to Rome?", ANSWER, ROME.model_copy(update={"hold": gate})
     )
+    naming = asyncio.create_task(namer.outcome(turn))
     await namer.stack.model.wait_until(lambda: len(namer.stack.model.requests) >= seen + 2)
 
     renamed = await namer.user.request("PATCH", f"/chats/{chat}", json={"title": "Mine"})
     assert renamed.status_code == 200
     namer.stack.model.release(gate)
 
-    assert (await namer.outcome(turn)).stored == 0
+    assert (await naming).stored == 0
     assert await namer.title(chat) == "Mine"
 
 
@@ -198,7 +183,7 @@ async def test_a_process_that_died_is_paid_for_and_another_takes_over(
     held = Script(text="{", hold=unique("gate"), hold_after=1)
     turn_id = await namer.ask(chat, "How do I get to Rome?", ANSWER, held, ROME)
     await namer.stack.inspection.execute("UPDATE chats SET title = '' WHERE id = $1", UUID(chat))
-    turn = await namer.reference(turn_id, chat)
+    turn = await reference_of(namer.stack, turn_id)
     seen = len(namer.stack.model.requests)
     dead = asyncio.create_task(titles.title(turn))
     await namer.stack.model.wait_until(lambda: len(namer.stack.model.requests) > seen)

@@ -19,6 +19,7 @@ from services.events.user_feed import UserFeed
 from services.events.writer import EventWriter, News, chat_news, user_source
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
+from tests.fixtures.due_works import do_works_after
 from tests.fixtures.event_stream import Event, EventStream
 from tests.fixtures.redis_proxy import RedisProxy
 from tests.fixtures.stack import Stack
@@ -48,6 +49,7 @@ async def test_a_chats_life_is_announced_in_order(user: ApiUser, stack: Stack) -
         assert (await first(stream)).name == "resync"
         chat = (await user.request("POST", "/chats", json={})).json()["data"]["id"]
         turn = (await user.ask(chat, said))["turn"]["id"]
+        await do_works_after(stack, TurnId(UUID(turn)))
         await stream.until(lambda event: event.data.get("title") == "Trip to Rome")
         await user.request("PATCH", f"/chats/{chat}", json={"title": "Rome"})
         await user.request("DELETE", f"/chats/{chat}")

@@ -19,7 +19,7 @@ import psutil
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from schema.ids import TurnId, after_turn_workflow_id, turn_workflow_id
+from schema.ids import TurnId, turn_workflow_id
 from services.events.writer import fence_key, stream_key
 from tests.load.report import Line, Report
 from tests.load.samples import Request, Sample
@@ -32,7 +32,6 @@ _OURS: Final = tuple(name for name in PROCESSES if name != MODEL)
 _READS: Final = 10
 _READERS: Final = 8
 _SETTLED_S: Final = 60.0
-_EXTRACTION: Final = "WorkflowType = 'ExtractMemories' AND ExecutionStatus = 'Running'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,6 @@ class Kind:
     script: Mapping[str, Any]
     count: int
     at_a_time: int
-    is_learned_from: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ async def measure_sizing(directory: Path, report: Report, effort: SizingEffort) 
         await _measure_reads(stage, report)
         await _measure_held(stage, report, count=effort.held)
     async with open_stage(directory, Shape.APART, EVERTURN_MEMORY_EXTRACTION="true") as stage:
-        learned = replace(kinds[0], name="short, with learning", is_learned_from=True)
+        learned = replace(kinds[0], name="short, with learning")
         await _measure_turns(stage, report, learned)
 
 
@@ -107,17 +105,17 @@ async def _measure_turns(stage: Stage, report: Report, kind: Kind) -> None:
     await stage.script(**kind.script, repeat=_REPEAT)
     await stage.turns(kind.content, kind.at_a_time, concurrency=kind.at_a_time)
     client = await Client.connect(stage.stack.addresses.temporal)
-    await _settled(client)
     chats = await stage.make_chats(kind.count)
     async with Redis.from_url(stage.stack.addresses.redis) as redis:
         connection = await asyncpg.connect(stage.stack.migration_database)
         try:
+            await _settled(connection)
             stored, disk = await _stored(connection), _disk_of_temporal(stage)
             commands, cpu = await _commands(redis), stage.cpu()
             turns = await stage.client.run(
                 [stage.message(chat, kind.content) for chat in chats], concurrency=kind.at_a_time
             )
-            await _settled(client)
+            await _settled(connection)
             used = stage.cpu().since(cpu).per(kind.count)
             commands = (await _commands(redis) - commands) / kind.count
             _report_stored(report, kind, stored, await _stored(connection))
@@ -134,9 +132,6 @@ async def _measure_turns(stage: Stage, report: Report, kind: Kind) -> None:
         Line(name=f"kept of a turn {kind.name}", shape="valkey", value=kept / 1000, unit="kB"),
     )
     await _report_history(client, report, kind.name, turn_workflow_id(_id(turns[-1])))
-    if kind.is_learned_from:
-        learning = after_turn_workflow_id(_id(turns[-1]))
-        await _report_history(client, report, "learned from", learning)
     name = f"disk, in SQLite, of a turn {kind.name}"
     report.add(Line(name=name, shape="temporal", value=disk / kind.count / 1000, unit="kB"))
 
@@ -279,13 +274,13 @@ async def _kept(redis: Redis, turns: list[Sample]) -> float:
     return kept / len(turns)
 
 
-async def _settled(client: Client) -> None:
-    """Return when nothing is learned from earlier turns any more."""
+async def _settled(connection: asyncpg.Connection) -> None:
+    """Return when nothing is due after earlier turns any more."""
 
-    async def running() -> int:
-        return (await client.count_workflows(_EXTRACTION)).count
+    async def due() -> int:
+        return int(await connection.fetchval("SELECT count(*) FROM due_works"))
 
-    await eventually(running, lambda count: count == 0, within_s=_SETTLED_S)
+    await eventually(due, lambda count: count == 0, within_s=_SETTLED_S)
 
 
 def _id(turn: Sample) -> TurnId:

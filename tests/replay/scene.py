@@ -28,7 +28,8 @@ ADMIN: Final = "admin@example.com"
 SECRET: Final = "marzipan"
 """A word of every document, every memory and every refusal, which no history may hold."""
 
-# Few steps and attempts, so that the limits are reached soon; no sweep but those that are run.
+# Few steps and attempts, so that the limits are reached soon; no sweep or batch but those that
+# are run.
 _SETTINGS: Final = {
     "EVERTURN_ADMIN_EMAIL": ADMIN,
     "EVERTURN_ADMIN_PASSWORD": PASSWORD,
@@ -43,6 +44,7 @@ _SETTINGS: Final = {
     "EVERTURN_MODEL_ATTEMPTS": "2",
     "EVERTURN_PROMPT_TOKENS": "4000",
     "EVERTURN_SWEEP_INTERVAL_S": "86400",
+    "EVERTURN_WORKS_INTERVAL_S": "86400",
 }
 
 

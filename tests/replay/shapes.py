@@ -39,6 +39,9 @@ RETIRED: Final = frozenset(
         "pause_that_was_not_continued",
         "sweep_that_finds_nothing",
         "sweep_that_starts_and_closes",
+        "work_of_a_failing_provider",
+        "work_that_is_retried",
+        "works_after_a_turn",
     }
 )
 """Recorded by earlier versions, whose types of workflow are registered for one more release."""

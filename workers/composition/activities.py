@@ -9,7 +9,7 @@ from typing import Final
 
 from temporalio.client import Client
 
-from activities.after_turn import AfterTurnActivities, AfterTurnStart
+from activities.after_turn import AfterTurnActivities
 from activities.alerts import AlertActivities, delivery_starter
 from activities.heartbeats import TurnHeartbeats
 from activities.knowledge import IngestionActivities, ReembeddingActivities
@@ -26,6 +26,7 @@ from services.auth.accounts import AccountCache
 from services.compaction import Compaction
 from services.contexts.search import ContextSearch
 from services.contexts.service import ContextService, PromptBudgets
+from services.due_works import DueWorks
 from services.erasure import Erasure
 from services.events.stops import StopListener
 from services.files.service import FileService
@@ -182,13 +183,13 @@ def _activities(
         delta_interval_s=settings.delta_interval_ms / 1000,
     )
     callbacks = CallbackDelivery(database)
+    defects = DefectAlerts(database, on_alert)
     return Activities(
         turns=TurnActivities(
             preparation,
             model_calls,
             foundation.ending,
             heartbeats,
-            after_turn=AfterTurnStart(client),
             budgets=budgets,
             shares=UserShares(settings.max_concurrent_model_calls),
         ),
@@ -207,20 +208,10 @@ def _activities(
         ),
         ingestion=IngestionActivities(_ingestion(foundation, on_alert)),
         reembedding=ReembeddingActivities(Reembedding(database, foundation.embedder)),
-        after_turn=AfterTurnActivities(
-            _extraction(foundation, gateway),
-            ChatTitles(
-                database,
-                gateway,
-                foundation.pricing,
-                foundation.events,
-                model=settings.cheap_model,
-            ),
-            Compaction(database, gateway, foundation.pricing, model=settings.cheap_model),
-        ),
+        after_turn=_after_turn(foundation, gateway, defects),
         alerts=AlertActivities(AlertDelivery(database, webhook)),
         mail=MailActivities(make_mail_sending(foundation)),
-        defects=DefectAlerts(database, on_alert),
+        defects=defects,
     )
 
 
@@ -275,6 +266,20 @@ def _tool_activities(
 def _ingestion(foundation: Foundation, on_alert: OnAlert) -> Ingestion:
     limits = ExtractionLimits(document_bytes=foundation.settings.max_document_bytes)
     return Ingestion(foundation.database, Extractor(limits), foundation.embedder, on_alert=on_alert)
+
+
+def _after_turn(
+    foundation: Foundation, gateway: ModelGateway, defects: DefectAlerts
+) -> AfterTurnActivities:
+    database, pricing = foundation.database, foundation.pricing
+    model = foundation.settings.cheap_model
+    return AfterTurnActivities(
+        DueWorks(database),
+        extraction=_extraction(foundation, gateway),
+        titles=ChatTitles(database, gateway, pricing, foundation.events, model=model),
+        compaction=Compaction(database, gateway, pricing, model=model),
+        report=defects.report,
+    )
 
 
 def _extraction(foundation: Foundation, gateway: ModelGateway) -> MemoryExtraction:
