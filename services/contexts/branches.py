@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.prompts.window import MESSAGE_TOKENS, MessageSize
+from services.prompts.window import MESSAGE_TOKENS
 
 # For answers of earlier releases, which were stored without: roughly, in SQL.
 _UNKNOWN_WORK: Final = """(
@@ -51,11 +51,6 @@ class BranchMessage(NamedTuple):
     work: int
     brief: int
 
-    @property
-    def size(self) -> MessageSize:
-        """The size of the message."""
-        return MessageSize(self.turn_id, self.tokens, self.asks, self.work, self.brief)
-
 
 @dataclass(frozen=True, slots=True)
 class FollowedBranch:
@@ -72,7 +67,8 @@ class FollowedBranch:
 
 def messages_from(row: asyncpg.Record) -> list[BranchMessage]:
     """Return the messages of a row with the arrays of the skeleton."""
-    return [BranchMessage(*found) for found in zip(*(row[name] or () for name in COLUMNS))]  # noqa: B905 -- of one length
+    columns = (row[name] or () for name in COLUMNS)
+    return [*map(BranchMessage._make, zip(*columns, strict=True))]
 
 
 def follow(
@@ -107,6 +103,8 @@ def follow(
     while len(sent) > 1 and not sent[-1].asks:
         sent.pop()
         before_id = sent[-1].parent_id
+    if len(sent) == len(messages):
+        return FollowedBranch(sent[::-1], before_id)
     kept = {message.id for message in sent}
     others = [message for message in messages if message.id not in kept]
     return FollowedBranch(sent[::-1], before_id, others)

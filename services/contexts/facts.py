@@ -3,6 +3,7 @@
 It stands on the way to the first token, where each round trip counts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -13,12 +14,18 @@ from schema.contexts import ContextSource, PromptLayers
 from schema.tools import approval_policies
 from schema.turns import TurnReference
 from schema.users import UserRole, UserStatus
-from services.contexts.branches import ARRAYS, SKELETON, FollowedBranch, follow, messages_from
+from services.contexts.branches import (
+    ARRAYS,
+    SKELETON,
+    BranchMessage,
+    FollowedBranch,
+    follow,
+    messages_from,
+)
 from services.database import Connection
 from services.knowledge.search import LONGEST_QUERY
 from services.prompts.base_prompts import ActiveVersion
 from services.prompts.correction import LastCount, correction_by
-from services.prompts.window import MessageSize
 from services.tools.permission import Audience
 
 _MOST_MESSAGES: Final = 5_000
@@ -148,9 +155,9 @@ class TurnFacts:
     asked_tools: frozenset[str] | None = None
 
     @property
-    def sizes(self) -> list[MessageSize]:
-        """The sizes of the messages that are sent if they fit, the new one last."""
-        return [message.size for message in self.branch.sent]
+    def sizes(self) -> Sequence[BranchMessage]:
+        """The messages that are sent if they fit, the new one last."""
+        return self.branch.sent
 
 
 async def read_facts(

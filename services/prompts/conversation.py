@@ -216,13 +216,20 @@ def _text(text: str) -> dict[str, Any]:
 
 def _said(said: SaidMessage, names: UniqueIds, joined: Sequence[_Joined]) -> list[_Turn]:
     turns = [] if said.work is None else turns_of_work(said.work, joined, names)
-    return turns or [*_spoken(joined), *_spoken([(0, said)])]
+    return turns or [*_spoken(joined), *_of_message(said)]
 
 
 def _spoken(said: Iterable[_Joined]) -> Iterator[_Turn]:
     for _, message in said:
-        if message.content.strip():
-            yield message.role, [*_attached(message), _text(message.content)]
+        yield from _of_message(message)
+
+
+def _of_message(said: SaidMessage) -> Sequence[_Turn]:
+    if not said.content.strip():
+        return ()
+    text = _text(said.content)
+    # Most have no files, and there may be thousands.
+    return ((said.role, [*_attached(said), text] if said.attachments else [text]),)
 
 
 def _attached(*messages: SaidMessage) -> Iterator[dict[str, Any]]:
@@ -349,12 +356,13 @@ def _joined(turns: Iterable[_Turn]) -> "list[MessageParam]":
         if joined and joined[-1][0] == role:
             joined[-1][1].extend(blocks)
         else:
-            joined.append((role, list(blocks)))
+            joined.append((role, blocks))
     if joined and joined[-1][0] == "assistant":
         paused = _continuable(joined.pop()[1])
         joined += [("assistant", paused)] if paused else []
+    messages = [{"role": role, "content": blocks} for role, blocks in joined]
     # The blocks are in the wire's own shape: they came from it, or were made for it above.
-    return [cast("MessageParam", {"role": role, "content": blocks}) for role, blocks in joined]
+    return cast("list[MessageParam]", messages)
 
 
 def _continuable(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

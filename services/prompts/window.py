@@ -6,7 +6,7 @@ steps: so most turns send the same beginning, which the provider has in its cach
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 MESSAGE_TOKENS: Final = (
@@ -21,19 +21,28 @@ _KEPT_WHOLE: Final = 0.5
 """How much of their room the results of tools may fill after older ones were shortened."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageSize:
-    """The size of a message of the conversation, and whether it begins an exchange.
+class MessageSize(Protocol):
+    """A message of the conversation with its size. Units: tokens."""
 
-    Units: `work` and `brief` are what an answer's tool calls and results add to it, whole and
-    shortened.
-    """
+    @property
+    def turn_id(self) -> UUID:
+        """Its turn."""
 
-    turn_id: UUID
-    tokens: int
-    asks: bool
-    work: int = 0
-    brief: int = 0
+    @property
+    def tokens(self) -> int:
+        """The estimate of its text and files."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it begins an exchange."""
+
+    @property
+    def work(self) -> int:
+        """What an answer's tool calls and results add to it."""
+
+    @property
+    def brief(self) -> int:
+        """What they add to it when they are shortened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +75,17 @@ def fit(
     newest = sizes[-1].tokens
     if newest > budget_tokens:
         return None
-    capped = [_capped(size, result_tokens) for size in sizes]
-    whole_from = _whole_from(capped, result_tokens, whole_from)
-    tokens = [_tokens(size, whole_from) for size in capped]
+    work = [min(size.work, result_tokens) for size in sizes]
+    whole_from = _whole_from(sizes, work, result_tokens, whole_from)
+    tokens = [
+        size.tokens + (whole if whole_from is None or size.turn_id >= whole_from else size.brief)
+        for size, whole in zip(sizes, work, strict=True)
+    ]
     if sum(tokens) <= budget_tokens:
         return Window(sizes[0].turn_id, sum(tokens), whole_from)
-    first, kept = _newest_exchanges(capped, tokens, budget_tokens=int(budget_tokens * _KEPT))
+    first, kept = _newest_exchanges(sizes, tokens, budget_tokens=int(budget_tokens * _KEPT))
     if first == len(sizes) - 1:
-        first, kept = _newest_exchanges(capped, tokens, budget_tokens=budget_tokens)
+        first, kept = _newest_exchanges(sizes, tokens, budget_tokens=budget_tokens)
     return Window(sizes[first].turn_id, kept, whole_from)
 
 
@@ -91,28 +103,20 @@ def _newest_exchanges(
     return first, kept
 
 
-def _capped(size: MessageSize, result_tokens: int) -> MessageSize:
-    if size.work <= result_tokens:
-        return size
-    return MessageSize(size.turn_id, size.tokens, size.asks, result_tokens, size.brief)
-
-
 def _whole_from(
-    sizes: Sequence[MessageSize], result_tokens: int, before: UUID | None
+    sizes: Sequence[MessageSize], work: Sequence[int], result_tokens: int, before: UUID | None
 ) -> UUID | None:
     """Return the turn from which on results stay whole: as before, while there is room for them."""
-    whole = [size for size in sizes if size.work and (before is None or size.turn_id >= before)]
-    if sum(size.work for size in whole) <= result_tokens:
+    whole = [
+        (size.turn_id, tokens)
+        for size, tokens in zip(sizes, work, strict=True)
+        if tokens and (before is None or size.turn_id >= before)
+    ]
+    if sum(tokens for _, tokens in whole) <= result_tokens:
         return before
-    left = result_tokens * _KEPT_WHOLE
-    kept = whole.pop()
-    left -= kept.work
-    while whole and whole[-1].work <= left:
-        kept = whole.pop()
-        left -= kept.work
-    return kept.turn_id
-
-
-def _tokens(size: MessageSize, whole_from: UUID | None) -> int:
-    is_whole = whole_from is None or size.turn_id >= whole_from
-    return size.tokens + (size.work if is_whole else size.brief)
+    kept, tokens = whole.pop()
+    left = result_tokens * _KEPT_WHOLE - tokens
+    while whole and whole[-1][1] <= left:
+        kept, tokens = whole.pop()
+        left -= tokens
+    return kept

@@ -176,8 +176,8 @@ def _history(
             work = tool_work(found, layers, is_brief=is_brief)
             work = work._replace(tokens=work_tokens(work) if size is None else size)
             work = capped(work, limit_tokens=result_tokens)
-        attached_to_it = read_attachments(attachments)
-        history.append(SaidMessage(role, content, tokens, work, joined_step, attached_to_it))
+        files = read_attachments(attachments) if attachments else ()
+        history.append(SaidMessage(role, content, tokens, work, joined_step, files))
     return history[::-1]
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.contexts.branches import BranchMessage
 from services.prompts.conversation import (
     CACHE_MARK,
     EarlierCall,
@@ -18,7 +19,7 @@ from services.prompts.conversation import (
     turns_of_work,
 )
 from services.prompts.fitting import capped, fitted, tokens_in, work_tokens
-from services.prompts.window import MessageSize, fit
+from services.prompts.window import fit
 from tests.fakes.scripted_model.validation import find_refusal
 
 Block = dict[str, Any]
@@ -220,13 +221,29 @@ def test_tokens_of_calls_and_results_count_and_go_with_their_answer() -> None:
     assert work_tokens(done._replace(is_brief=True)) < 100 < done.tokens
 
 
-def history(turns: int, *, tokens: int = 100, work: int = 0) -> list[MessageSize]:
+def sized(
+    turn_id: UUID, tokens: int, *, asks: bool, work: int = 0, brief: int = 0
+) -> BranchMessage:
+    return BranchMessage(
+        turn_id,
+        None,
+        turn_id,
+        asks,
+        joins=False,
+        left_out=False,
+        tokens=tokens,
+        work=work,
+        brief=brief,
+    )
+
+
+def history(turns: int, *, tokens: int = 100, work: int = 0) -> list[BranchMessage]:
     """Return the sizes of a conversation of turns with a question and an answer each."""
-    sizes: list[MessageSize] = []
+    sizes: list[BranchMessage] = []
     for turn in TURNS[:turns]:
-        answer = MessageSize(turn, tokens, asks=False, work=work, brief=20)
-        sizes += [MessageSize(turn, tokens, asks=True), answer]
-    return [*sizes, MessageSize(TURNS[turns], 10, asks=True)]
+        answer = sized(turn, tokens, asks=False, work=work, brief=20)
+        sizes += [sized(turn, tokens, asks=True), answer]
+    return [*sizes, sized(TURNS[turns], 10, asks=True)]
 
 
 def test_results_stay_whole_until_their_room_is_full_and_then_many_are_shortened_at_once() -> None:
@@ -283,11 +300,11 @@ def test_a_window_fits_and_begins_with_a_question(
         size
         for turn, (tokens, work) in zip(TURNS, turns, strict=False)
         for size in (
-            MessageSize(turn, tokens, asks=True),
-            MessageSize(turn, tokens, asks=False, work=work, brief=min(work, 20)),
+            sized(turn, tokens, asks=True),
+            sized(turn, tokens, asks=False, work=work, brief=min(work, 20)),
         )
     ]
-    sizes.append(MessageSize(TURNS[-1], 10, asks=True))
+    sizes.append(sized(TURNS[-1], 10, asks=True))
 
     window = fit(sizes, budget_tokens=budget, result_tokens=results)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schema.contexts import PromptLayers
 from schema.ids import MessageId, TurnId
+from services.contexts.branches import BranchMessage
 from services.prompts.conversation import (
     CACHE_MARK,
     EarlierCall,
@@ -21,16 +22,32 @@ from services.prompts.conversation import (
     conversation,
 )
 from services.prompts.layers import default_layers, system_blocks, tools_layer
-from services.prompts.window import MessageSize, Window, fit
+from services.prompts.window import Window, fit
 from services.tools.offered_schema import tool_params
 from tests.fixtures.local_tools import default_tools
 
 TURNS = [UUID(int=number) for number in range(1, 6)]
 
 
-def sizes(*turns: tuple[int, ...]) -> list[MessageSize]:
+def sized(
+    turn_id: UUID, tokens: int, *, asks: bool, work: int = 0, brief: int = 0
+) -> BranchMessage:
+    return BranchMessage(
+        turn_id,
+        None,
+        turn_id,
+        asks,
+        joins=False,
+        left_out=False,
+        tokens=tokens,
+        work=work,
+        brief=brief,
+    )
+
+
+def sizes(*turns: tuple[int, ...]) -> list[BranchMessage]:
     return [
-        MessageSize(turn_id, chars // 4 + 4, asks=position == 0)
+        sized(turn_id, chars // 4 + 4, asks=position == 0)
         for turn_id, messages in zip(TURNS, turns, strict=False)
         for position, chars in enumerate(messages)
     ]
