@@ -344,7 +344,10 @@ class SendMessageRequest(TurnOptions):
     conversation again.
     """
 
-    content: Annotated[StorableText, Field(min_length=1, examples=["What is 12 * 34?"])]
+    content: Annotated[
+        StorableText,
+        Field(examples=["What is 12 * 34?"], description="It may be blank beside attachments."),
+    ]
     stream: bool = False
     model: Annotated[StorableText, Field(min_length=1, max_length=100)] | None = None
     if_busy: Annotated[IfBusy, Field(strict=False)] = IfBusy.REJECT

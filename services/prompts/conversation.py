@@ -225,11 +225,10 @@ def _spoken(said: Iterable[_Joined]) -> Iterator[_Turn]:
 
 
 def _of_message(said: SaidMessage) -> Sequence[_Turn]:
-    if not said.content.strip():
-        return ()
-    text = _text(said.content)
-    # Most have no files, and there may be thousands.
-    return ((said.role, [*_attached(said), text] if said.attachments else [text]),)
+    blocks = [_text(said.content)] if said.content.strip() else []
+    if said.attachments:
+        blocks = [*_attached(said), *blocks]
+    return ((said.role, blocks),) if blocks else ()
 
 
 def _attached(*messages: SaidMessage) -> Iterator[dict[str, Any]]:

@@ -314,7 +314,7 @@ class TurnAcceptance:
         return None
 
     def _refusal(self, request: SendMessageRequest) -> AcceptanceRefusal | TooLong | None:
-        if not request.content.strip():
+        if not request.content.strip() and not request.attachments:
             return AcceptanceRefusal.BLANK
         if len(request.content) > self._limits.max_content_chars:
             return TooLong(len(request.content), self._limits.max_content_chars)

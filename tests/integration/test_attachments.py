@@ -78,6 +78,50 @@ async def test_images_pdfs_and_texts_reach_the_model_and_stay_the_same_in_later_
     ]
 
 
+async def test_a_photo_needs_no_text(stack: Stack, user: ApiUser) -> None:
+    file = await uploaded(user, encoded(noise(9, 9), "PNG"), name="photo.png")
+    chat, blank = await user.create_chat(), " "
+    stack.model.add(Script(match='The image "photo.png":', text="I see noise."))
+    body = {"content": blank, "attachments": [file["id"]]}
+
+    answer = await user.request("POST", f"/chats/{chat}/messages", json=body)
+
+    assert answer.json()["data"]["turn"]["status"] == "completed", answer.text
+    first = await asked(stack, user, chat)
+    assert [block["type"] for block in first[0]["content"]] == ["text", "image"]
+    assert [message["role"] for message in first] == ["user", "assistant", "user"]
+    parts = (await user.messages(chat))[0]["parts"]
+    assert [part["type"] for part in parts] == ["attachment", "text"]
+    for content in ("", blank):
+        refused = await user.request(
+            "POST", f"/chats/{chat}/messages", json={"content": content, "attachments": []}
+        )
+        assert refused.json()["error"]["details"] == [
+            {"path": "body.content", "message": "Must not be blank."}
+        ]
+
+
+async def test_attachments_are_copied_with_a_branch_and_outlive_the_chat(
+    stack: Stack, user: ApiUser
+) -> None:
+    data = encoded(noise(9, 9), "PNG")
+    file = await uploaded(user, data, name="photo.png")
+    chat = await user.create_chat()
+    [before] = await asked(stack, user, chat, attachments=[file["id"]])
+    copy = (await user.request("POST", f"/chats/{chat}/fork", json={})).json()["data"]["id"]
+
+    await user.request("DELETE", f"/chats/{chat}")
+
+    content = await user.request("GET", f"/files/{file['id']}/content")
+    assert (content.status_code, content.content) == (200, data)
+    shown = (await user.messages(copy))[0]["parts"][0]
+    assert (shown["fileId"], shown["name"], shown["deleted"]) == (file["id"], "photo.png", False)
+    later = await asked(stack, user, copy)
+    assert without_marks(later)[:1] == without_marks([before])
+    await user.request("DELETE", f"/chats/{copy}")
+    assert (await user.request("GET", "/files")).json()["data"] == []
+
+
 async def test_a_deleted_file_is_named_as_deleted_and_refused_in_new_messages(
     stack: Stack, user: ApiUser, other_user: ApiUser
 ) -> None:

@@ -161,6 +161,37 @@ async def test_a_budget_that_shrinks_in_mid_turn_stops_the_next_step(
     assert await days_of(stack, user) == [(0, 3_010, 3_010)]
 
 
+async def test_a_chat_goes_on_behind_a_turn_that_a_budget_stopped(
+    user: ApiUser, admin: ApiUser, stack: Stack
+) -> None:
+    question, gate = two_steps(stack)
+    later = unique("later")
+    await limit_user(admin, user, dailyBudgetTokens=10_000)
+    chat = await user.create_chat()
+    async with user.stream(chat, question) as stream:
+        await stack.gate_tool.reached(gate)
+        await limit_user(admin, user, dailyBudgetTokens=3_050)
+        check_stopped(await rest_of(stack, stream, gate))
+    refused = await user.request("POST", f"/chats/{chat}/messages", json={"content": later})
+    await admin.request("DELETE", f"/admin/users/{user.id}/budget")
+    stack.model.add(Script(match=later, text="Go on."))
+
+    answer = await user.ask(chat, later)
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "BUDGET_EXCEEDED")
+    assert answer["assistantMessage"]["content"] == "Go on."
+    request = await stack.model.wait_for_request(match=later)
+    assert request.body is not None
+    asked, said, again = request.body["messages"]
+    assert asked["content"][-1]["text"] == question
+    assert [block["type"] for block in said["content"]] == ["text", "tool_use"]
+    # The refused message in between had no answer, and is left out.
+    assert [block["type"] for block in again["content"]] == ["tool_result", "text"]
+    assert again["content"][-1]["text"] == later
+    open_charges = "SELECT count(*) FROM ledger WHERE user_id = $1 AND status = 'open'"
+    assert await stack.inspection.value(open_charges, UUID(user.id)) == 0
+
+
 async def test_a_budget_that_is_lifted_in_mid_turn_lets_the_next_step_be_made(
     user: ApiUser, admin: ApiUser, stack: Stack
 ) -> None:
