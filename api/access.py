@@ -165,6 +165,11 @@ async def _per_address(request: Request) -> None:
     enforce(request, await limits.auth_request(client_host(request)))
 
 
+async def _per_reader(request: Request) -> None:
+    limits = services_of(request).operations.rate_limits
+    enforce(request, await limits.shared_read(client_host(request)))
+
+
 # Named as the routes' own parameter: with another name FastAPI would nest the body.
 async def _per_account(request: Request, body: LogInRequest) -> None:
     enforce(request, await services_of(request).operations.rate_limits.login(body.email))
@@ -208,6 +213,9 @@ def limited(group: Group) -> Any:  # noqa: ANN401 -- as FastAPI types what Depen
 
 AUTH_LIMITED: Final = Depends(_per_address)
 """Limits a public route by the client's address."""
+
+SHARED_LIMITED: Final = Depends(_per_reader)
+"""Limits reads of shared branches by the client's address, apart from sign-ins."""
 
 LOGIN_LIMITED: Final = Depends(_per_account)
 """Limits sign-in attempts for an account; stands behind `AUTH_LIMITED`."""

@@ -169,9 +169,7 @@ class Settings(MailSettings, FileSettings):
         description="How long a change of role, status or plan takes in workers, or without Redis.",
     )
     sign_up: bool = True
-    issuers: tuple[Any, ...] = Field(
-        (), description="External issuers whose access tokens are accepted."
-    )
+    issuers: tuple[Any, ...] = Field((), description="External issuers of access tokens.")
     admin_email: Email | None = Field(None, description="The first administrator.")
     admin_password: SecretStr | None = Field(None, min_length=8)
 
@@ -180,6 +178,7 @@ class Settings(MailSettings, FileSettings):
     auth_requests_per_minute: int = Field(60, ge=1, description="Of one address.")
     wrong_credentials_per_minute: int = Field(60, ge=1, description="From one address.")
     logins_per_hour: int = Field(30, ge=1, description="To one account.")
+    shared_reads_per_minute: int = Field(300, ge=1, description="From one address.")
 
     # Turns
     max_content_chars: int = Field(32_000, ge=1)

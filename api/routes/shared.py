@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Path, Request, Response
 
-from api.access import AUTH_LIMITED, RATE_LIMITED_DOCS
+from api.access import RATE_LIMITED_DOCS, SHARED_LIMITED
 from api.dependencies import Services
 from api.envelope import Envelope, envelope
 from api.errors import value_or_raise
@@ -22,7 +22,7 @@ router = GroupRouter("/shared", tag="shares")
     name="shares.read",
     summary="Read a shared branch",
     responses=error_docs(ErrorCode.NOT_FOUND) | RATE_LIMITED_DOCS,
-    dependencies=[AUTH_LIMITED],
+    dependencies=[SHARED_LIMITED],
 )
 async def read_share(
     request: Request,

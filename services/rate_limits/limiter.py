@@ -170,6 +170,10 @@ class RateLimitService:
         """Count a request from an address by a client that is not signed in."""
         return await self._hit(address_subject(host), self._auth.for_address())
 
+    async def shared_read(self, host: str | None) -> Decision | None:
+        """Count a read of a shared branch from an address, where many may follow one link."""
+        return await self._hit(address_subject(host), self._auth.for_shared())
+
     async def wrong_credential(self, host: str | None) -> Decision | None:
         """Count an invalid or expired token or key for the address that sent it.
 

@@ -23,6 +23,7 @@ class Group(StrEnum):
     """Requests that are counted together."""
 
     AUTH = "auth"
+    SHARED = "shared"
     LOGINS = "logins"
     MAILS = "mails"
     CREDENTIALS = "credentials"
@@ -53,13 +54,14 @@ LimitSet: TypeAlias = tuple[Limit, ...]
 
 
 class AuthLimits(BaseModel):
-    """Limits of requests that are not authenticated yet."""
+    """Limits of requests that are not authenticated, or not yet."""
 
     model_config = ConfigDict(frozen=True)
 
     requests_per_minute: int = Field(60, ge=1, description="From one address.")
     wrong_credentials_per_minute: int = Field(60, ge=1, description="From one address.")
     logins_per_hour: int = Field(30, ge=1, description="To one account, from all addresses.")
+    shared_reads_per_minute: int = Field(300, ge=1, description="From one address.")
     mails_per_hour: int = Field(5, ge=1, description="Of one kind to one account.")
 
     def for_address(self) -> LimitSet:
@@ -69,6 +71,10 @@ class AuthLimits(BaseModel):
     def for_wrong_credentials(self) -> LimitSet:
         """Return the limits of invalid tokens and API keys from one address."""
         return (Limit(Group.CREDENTIALS, self.wrong_credentials_per_minute, _MINUTE),)
+
+    def for_shared(self) -> LimitSet:
+        """Return the limits of reads of shared branches from one address."""
+        return (Limit(Group.SHARED, self.shared_reads_per_minute, _MINUTE),)
 
     def for_account(self) -> LimitSet:
         """Return the limits of sign-in attempts to one account."""

@@ -3,12 +3,14 @@
 from base64 import b64decode
 from io import BytesIO
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from PIL import Image
 
-from tests.fakes.scripted_model.scripts import Script
-from tests.fixtures.api_user import ApiUser, unique
+from tests.fakes.mcp_server import serving_mcp
+from tests.fakes.mcp_tools import png
+from tests.fakes.scripted_model.scripts import Script, ToolCall
+from tests.fixtures.api_user import PASSWORD, ApiUser, unique
 from tests.fixtures.documents import pdf
 from tests.fixtures.images import encoded, noise
 from tests.fixtures.stack import Stack
@@ -172,3 +174,39 @@ async def test_a_content_that_is_gone_is_left_out_and_the_chat_goes_on(
     [message] = await asked(stack, user, await user.create_chat(), attachments=[file["id"]])
 
     assert message["content"][0]["text"] == "[attachment left out: lost.png]"
+
+
+async def test_an_image_of_a_tool_reaches_the_model_and_its_user_until_they_are_gone(
+    stack: Stack, user: ApiUser, admin: ApiUser
+) -> None:
+    question, name, chat = unique(), f"s{uuid4().hex[:12]}", await user.create_chat()
+    async with serving_mcp("tools") as served:
+        server = {"name": name, "transport": "http", "url": served.url}
+        registered = await admin.request("POST", "/admin/mcp-servers", json=server)
+        assert registered.status_code == 201, registered.text
+        refreshed = await admin.request("POST", f"/admin/mcp-servers/{name}/refresh")
+        assert refreshed.status_code == 200, refreshed.text
+        call = ToolCall(name=f"{name}__show", input={}, id="show")
+        stack.model.add(Script(match=question, tool_calls=(call,)))
+        stack.model.add(Script(match=question, text="A grey square."))
+
+        answer = await user.ask(chat, question)
+
+        await admin.request("DELETE", f"/admin/mcp-servers/{name}")
+    *_, last = stack.model.requests_matching(question)
+    assert last.body is not None
+    (result,) = last.body["messages"][-1]["content"]
+    image = next(block for block in result["content"] if block["type"] == "image")
+    assert Image.open(BytesIO(b64decode(image["source"]["data"], validate=True))).size == (2, 2)
+    shown = answer["assistantMessage"]["parts"][0]["attachments"]
+    assert [(each["contentType"], each["deleted"]) for each in shown] == [("image/png", False)]
+    path = f"/files/{shown[0]['fileId']}/content"
+    assert (await user.request("GET", path)).content == png()
+    later = await asked(stack, user, chat)
+    assert not any(block["type"] == "image" for block in later[2]["content"])
+
+    await user.request("DELETE", "/users/me", json={"currentPassword": PASSWORD})
+
+    for table in ("files", "file_pieces", "attachments"):
+        owned = f"SELECT count(*) FROM {table} WHERE user_id = $1"
+        assert await stack.inspection.value(owned, UUID(user.id)) == 0

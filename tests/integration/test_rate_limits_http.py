@@ -25,7 +25,12 @@ from tests.integration.test_rate_limits import PATIENT, client_of
 from workers.composition.api import open_api_services
 
 LIMITS = RateLimits(requests_per_minute=20, messages_per_minute=3)
-AUTH = AuthLimits(requests_per_minute=8, wrong_credentials_per_minute=5, logins_per_hour=3)
+AUTH = AuthLimits(
+    requests_per_minute=8,
+    wrong_credentials_per_minute=5,
+    logins_per_hour=3,
+    shared_reads_per_minute=4,
+)
 UNKNOWN_ID = "0190b5a8-0000-7000-8000-000000000000"
 LIMIT_HEADERS = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy")
 
@@ -135,6 +140,16 @@ async def test_concurrent_requests_respect_the_plans_limit(
     for response in refused:
         check_refused(response)
         assert response.headers["ratelimit-policy"] == "20;w=60"
+
+
+async def test_readers_of_shared_branches_have_a_limit_of_their_own(
+    client: httpx.AsyncClient,
+) -> None:
+    read = [await client.get("/shared/nothing") for _ in range(5)]
+
+    assert [response.status_code for response in read] == [404] * 4 + [429]
+    check_refused(read[-1])
+    assert (await renew(client)).headers["ratelimit-remaining"] == "7"
 
 
 async def test_every_response_reports_the_remaining_limit(limited_user: ApiUser) -> None:

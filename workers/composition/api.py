@@ -290,6 +290,7 @@ def _rate_limits(foundation: Foundation) -> RateLimitService:
             requests_per_minute=settings.auth_requests_per_minute,
             wrong_credentials_per_minute=settings.wrong_credentials_per_minute,
             logins_per_hour=settings.logins_per_hour,
+            shared_reads_per_minute=settings.shared_reads_per_minute,
             mails_per_hour=settings.mails_per_hour,
         ),
     )
