@@ -10,8 +10,7 @@ from typing import Any, Final
 from everturn_client import account, admin, admin_content, admin_tools, chats, files, knowledge
 from everturn_client.calls import Call
 from everturn_client.endpoints import Endpoint, Listing
-from everturn_client.streams import Streaming
-from everturn_client.user_events import FollowingUser
+from everturn_client.following import Following
 
 OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
 VALUES: Final[dict[str, object]] = {
@@ -33,7 +32,7 @@ def calls() -> Iterator[Call[Any]]:
         for _, group in inspect.getmembers(module, inspect.isclass):
             if group.__module__ == module.__name__:
                 for method in vars(group).values():
-                    if isinstance(method, Endpoint | Listing | Streaming | FollowingUser):
+                    if isinstance(method, Endpoint | Following | Listing):
                         yield call_of(method.build)
 
 

@@ -22,7 +22,7 @@ from everturn_client.calls import (
     post,
 )
 from everturn_client.endpoints import Endpoint, Group, Listing, RunnerT
-from everturn_client.user_events import FollowingUser, events_call
+from everturn_client.user_events import FollowingUser, user_events_call
 
 
 class Auth(Group[RunnerT]):
@@ -113,7 +113,7 @@ class Users(Group[RunnerT]):
 
         The stream resumes by itself and has no end. Where an event is a `resync`, read the lists.
         """
-        return events_call(after)
+        return user_events_call(after)
 
     @Endpoint
     def me(self) -> Call[models.User]:

@@ -2,26 +2,18 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import wraps
-from types import TracebackType
-from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeAlias, overload
-
-import httpx2
+from typing import Any, Final, Literal, ParamSpec, TypeAlias
 
 from everturn_client.calls import Call, path
 from everturn_client.chat_models import Answer, Message, Turn
-from everturn_client.endpoints import Group
 from everturn_client.errors import (
-    APIConnectionError,
     APIStatusError,
     EverturnError,
     StreamInterruptedError,
     TurnFailedError,
     UnexpectedResponseError,
-    error_from_transport,
 )
 from everturn_client.events import (
     DoneEvent,
@@ -32,19 +24,15 @@ from everturn_client.events import (
     TurnState,
     parse_event,
 )
-from everturn_client.exchange import (
-    Close,
-    Connection,
-    Emit,
-    Exchange,
-    Read,
-    Script,
-    Sleep,
-    backoff_s,
-    is_transient,
+from everturn_client.exchange import Connection, Emit, Exchange, Read, Script, Sleep, backoff_s
+from everturn_client.following import (
+    AsyncEventStream,
+    EventStream,
+    Follower,
+    Following,
+    events_call,
 )
 from everturn_client.models import Resource, TokenUsage
-from everturn_client.runners import Awaiting, Blocking
 
 P = ParamSpec("P")
 
@@ -90,29 +78,28 @@ def following(
     on_connection: Callable[[ConnectionState], None] | None = None,
 ) -> Opening:
     """Return how the stream of a turn that exists is opened, after an event if one is named."""
-    call = _events_call(turn_id, after)
+    call = events_call("turns", turn_id, "events", after=after)
     return Opening(call=call, after=after, reconnect_s=reconnect_s, on_connection=on_connection)
 
 
-class Follower:
-    """The logic of a stream: its connections, its pauses, and the state of its turn. No I/O."""
+class TurnFollower(Follower):
+    """The logic of a turn's stream: connections, pauses, and the state of the turn. No I/O."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        opening: "Opening",
-    ) -> None:
+    def __init__(self, exchange: Exchange, opening: Opening) -> None:
+        super().__init__(exchange)
         self.state = TurnState()
         self.turn_id = ""
-        self._exchange = exchange
         self._opening = opening.call
         self._after = opening.after
         self._reconnect_s = opening.reconnect_s
         self._on_connection = opening.on_connection
-        self._connection: Connection | None = None
         self._lost = False
-        self._failures = 0
         self._failing_since: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the turn has ended."""
+        return self.state.done is not None
 
     def open(self) -> Script[None]:
         """Make the first connection, which names the turn. Errors: EverturnError."""
@@ -135,31 +122,7 @@ class Follower:
         """
         if not self.turn_id:
             raise RuntimeError("Open the stream first: use it as a context manager.")
-        while self.state.done is None:
-            failure: EverturnError
-            try:
-                if self._connection is None:
-                    self._connection = yield from self._exchange.open(
-                        _events_call(self.turn_id, self._after), retries=0
-                    )
-                yield from self._read(self._connection)
-                failure = APIConnectionError(self._exchange.url, "the stream ended early")
-            except httpx2.RequestError as error:
-                failure = error_from_transport(error, self._exchange.url)
-            except (APIStatusError, APIConnectionError) as error:
-                if not is_transient(error):
-                    raise
-                failure = error
-            yield from self.close()
-            if self.state.done is None:
-                yield from self._pause(failure)
-
-    def close(self) -> Script[None]:
-        """Close the open connection."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            with suppress(httpx2.HTTPError):
-                yield Close(connection)
+        yield from super().events()
 
     def result(self) -> TurnResult:
         """Return the turn's result. Errors: TurnFailedError, StreamInterruptedError."""
@@ -192,6 +155,9 @@ class Follower:
     def cancellation(self) -> Call[Turn]:
         """Return the call that cancels the turn."""
         return Call(method="POST", path=path("turns", self.turn_id, "cancel"), answer=Turn)
+
+    def _resuming(self) -> Call[Any]:
+        return events_call("turns", self.turn_id, "events", after=self._after)
 
     def _read(self, connection: Connection) -> Script[None]:
         if not _is_stream(connection):
@@ -245,13 +211,8 @@ class Follower:
         self.turn_id = self.state.turn_id = turn_id or self.turn_id
 
 
-class TurnStream:
+class TurnStream(EventStream[TurnFollower, Event]):
     """An open stream of a turn; a context manager that iterates over the turn's events."""
-
-    def __init__(self, runner: Blocking, follower: Follower) -> None:
-        self._runner = runner
-        self._follower = follower
-        self._events = follower.events()
 
     @property
     def turn_id(self) -> str:
@@ -262,23 +223,6 @@ class TurnStream:
     def state(self) -> TurnState:
         """The turn, reduced from the events so far."""
         return self._follower.state
-
-    def __enter__(self) -> Self:
-        self._runner.drive(self._follower.open())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._events.close()
-        self._runner.drive(self._follower.close())
-
-    def __iter__(self) -> Iterator[Event]:
-        while (emitted := self._runner.advance(self._events)[0]) is not None:
-            yield emitted
 
     @property
     def text_stream(self) -> Iterator[str]:
@@ -300,13 +244,8 @@ class TurnStream:
         return self._runner.call(self._follower.cancellation())
 
 
-class AsyncTurnStream:
-    """An open stream of a turn; an async context manager that iterates over its events."""
-
-    def __init__(self, runner: Awaiting, follower: Follower) -> None:
-        self._runner = runner
-        self._follower = follower
-        self._events = follower.events()
+class AsyncTurnStream(AsyncEventStream[TurnFollower, Event]):
+    """An open stream of a turn; an async context manager that iterates over the turn's events."""
 
     @property
     def turn_id(self) -> str:
@@ -317,23 +256,6 @@ class AsyncTurnStream:
     def state(self) -> TurnState:
         """The turn, reduced from the events so far."""
         return self._follower.state
-
-    async def __aenter__(self) -> Self:
-        await self._runner.drive(self._follower.open())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._events.close()
-        await self._runner.drive(self._follower.close())
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        while (emitted := (await self._runner.advance(self._events))[0]) is not None:
-            yield emitted
 
     @property
     async def text_stream(self) -> AsyncIterator[str]:
@@ -355,42 +277,12 @@ class AsyncTurnStream:
         return await self._runner.call(self._follower.cancellation())
 
 
-class Streaming(Generic[P]):
+class Streaming(Following[P, TurnStream, AsyncTurnStream]):
     """A method that opens the stream of a turn."""
 
-    def __init__(self, build: Callable[Concatenate[Any, P], Opening]) -> None:
-        self.build = build
-        self.__doc__ = build.__doc__
-
-    @overload
-    def __get__(self, group: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, group: Group[Blocking], owner: type) -> Callable[P, TurnStream]: ...
-    @overload
-    def __get__(self, group: Group[Awaiting], owner: type) -> Callable[P, AsyncTurnStream]: ...
-    def __get__(self, group: Group[Any] | None, owner: type) -> Any:
-        """Return the method of `group`."""
-        if group is None:
-            return self
-
-        @wraps(self.build)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 -- see the overloads
-            runner = group._runner  # noqa: SLF001 -- the group's own
-            follower = Follower(runner.exchange, self.build(group, *args, **kwargs))
-            return (TurnStream if isinstance(runner, Blocking) else AsyncTurnStream)(
-                runner, follower
-            )
-
-        return method
-
-
-def _events_call(turn_id: str, after: str) -> Call[Any]:
-    headers = {"Accept": "text/event-stream"}
-    if after:
-        headers["Last-Event-ID"] = after
-    return Call(
-        method="GET", path=path("turns", turn_id, "events"), answer=type(None), headers=headers
-    )
+    follower = TurnFollower
+    stream = TurnStream
+    async_stream = AsyncTurnStream
 
 
 def _is_stream(connection: Connection) -> bool:
