@@ -1,7 +1,7 @@
 """Calls of models behind a turn: reserved, asked, charged and stored, whatever happens to them.
 
-A work has at most three attempts at its call, those included whose process died. They are the
-user's spending, but not a part of the turn's own cost, which is final before they begin.
+A work has at most three attempts that fail, those included whose process died. They are the user's
+spending, but not a part of the turn's own cost, which is final before they begin.
 
 ModelCallError    the provider failed; `exhausted` once retrying is pointless
 DefectError       something of ours failed after the model was asked; `exhausted` likewise
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from schema.actors import acting_user
 from schema.after_turn import NotDone, WorkOutcome
@@ -40,7 +40,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_ATTEMPTS: Final = 3
-"""How often a work asks its model at most, those attempts included whose process died."""
+"""How often a work asks its model in vain at most, those attempts included whose process died."""
 
 ANSWER_TIMEOUT: Final = timedelta(minutes=2)
 
@@ -49,14 +49,27 @@ _PURPOSES: Final = {
     ChargeKind.TITLE: Purpose.TITLE,
     ChargeKind.COMPACTION: Purpose.COMPACTION,
 }
-_ATTEMPTS: Final = "SELECT count(*) FROM ledger WHERE turn_id = $1 AND kind = $2"
+_ATTEMPTS: Final = """
+SELECT count(*) AS made, count(*) FILTER (WHERE status <> 'settled') AS failed
+FROM ledger WHERE turn_id = $1 AND kind = $2
+"""
 _COST: Final = """
 SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE turn_id = $1 AND kind = $2
 """
 
 
+class _Opened(NamedTuple):
+    """A call that may be made; `is_last` if none is made after it, should it fail."""
+
+    key: ChargeKey
+    is_last: bool
+
+
 class BackgroundCalls:
-    """Pays for the calls of one kind of work. Errors: DatabaseUnavailableError."""
+    """Pays for the calls of one kind of work, of which a turn has at most `attempts`.
+
+    Errors: DatabaseUnavailableError.
+    """
 
     def __init__(
         self,
@@ -97,7 +110,7 @@ class BackgroundCalls:
         except ActorGoneError:
             raise
         except Exception as error:
-            raise DefectError(exhausted=opened.attempt >= self._attempts) from error
+            raise DefectError(exhausted=opened.is_last) from error
 
     async def give_up(self, turn: TurnReference) -> WorkOutcome:
         """Settle attempts whose process died, by what was last recorded."""
@@ -118,7 +131,7 @@ class BackgroundCalls:
 
     async def _open(
         self, turn: TurnReference, model: str, input_tokens: int, max_tokens: int
-    ) -> ChargeKey | NotDone:
+    ) -> _Opened | NotDone:
         prices = self._pricing.dearest(model, input_tokens=input_tokens)
         estimate = Estimate(
             usd=prices.input * input_tokens,
@@ -128,9 +141,10 @@ class BackgroundCalls:
             useful_tokens=max_tokens,
         )
         async with self._database.statements(acting_user(turn.user_id)) as connection:
-            before: int = await connection.fetchval(_ATTEMPTS, turn.turn_id, self._kind)
-            key = self._key(turn, before + 1)
-            if before >= self._attempts:
+            before = await connection.fetchrow(_ATTEMPTS, turn.turn_id, self._kind)
+            made, failed = before or (0, 0)
+            key = self._key(turn, made + 1)
+            if made >= self._attempts or failed >= MAX_ATTEMPTS:
                 await Ledger(connection).lose_open(key)
                 return NotDone.GAVE_UP
             try:
@@ -147,18 +161,19 @@ class BackgroundCalls:
         if isinstance(reserved, Err):
             count_budget_refusal(reserved.error)
             return NotDone.NO_BUDGET
-        return key
+        is_last = made + 1 >= self._attempts or failed + 1 >= MAX_ATTEMPTS
+        return _Opened(key, is_last)
 
     async def _ask(
         self,
         ask: Callable[[], Awaitable[T]],
         usage: AnswerUsage,
-        key: ChargeKey,
+        opened: _Opened,
         *,
         model: str,
         turn: TurnReference,
     ) -> T:
-        is_last = key.attempt >= self._attempts
+        key, is_last = opened
         try:
             answer = await ask()
         except BaseException as error:

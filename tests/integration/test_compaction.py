@@ -1,11 +1,13 @@
 """Long conversations: a summary takes the place of their older part, behind a turn."""
 
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
 from schema.after_turn import NotDone, WorkOutcome
 from schema.ids import TurnId
 from schema.names import Work
+from services.background_calls import MAX_ATTEMPTS
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.due_works import do_works_after
@@ -16,7 +18,7 @@ WORDS = "a harbour with lights and ferries "
 
 
 async def chat_until_long(
-    user: ApiUser, stack: Stack, chat: str, summary: str | None
+    user: ApiUser, stack: Stack, chat: str, summary: str | Script
 ) -> tuple[list[str], WorkOutcome]:
     """Ask until the chat's past is to be summarised; return the questions, and how that ended."""
     questions: list[str] = []
@@ -24,9 +26,10 @@ async def chat_until_long(
         question = unique()
         questions.append(question)
         stack.model.add(Script(match=question, text=WORDS * 10))
-        if len(questions) == 2 and summary is not None:
+        if len(questions) == 2:
             # What is summarised begins with the first question, which no other request ends with.
-            stack.model.add(Script(match=questions[0], text=summary))
+            answer = Script(text=summary) if isinstance(summary, str) else summary
+            stack.model.add(answer.model_copy(update={"match": questions[0]}))
         events = await user.events_of(chat, question)
         turn_id = TurnId(UUID(turn_id_of(events)))
         outcome = await outcome_of(stack, turn_id)
@@ -132,6 +135,38 @@ async def test_without_a_summary_the_oldest_part_is_left_out_with_a_notice(tight
 
     assert notices == ["conversation_cut"]
     assert questions[0] not in texts_sent(tight, question)
+
+
+async def test_a_provider_that_stays_down_is_left_and_the_chat_goes_on(tight: Stack) -> None:
+    user = await tight.sign_up()
+    chat = await user.create_chat()
+    down = Script(status=529, repeat=10 * MAX_ATTEMPTS)
+    questions, outcome = await chat_until_long(user, tight, chat, down)
+    asked = [
+        record for record in tight.model.requests_matching(questions[0]) if record.status == 529
+    ]
+
+    assert (outcome.stored, outcome.problem) == (0, NotDone.GAVE_UP)
+    assert len(asked) == MAX_ATTEMPTS
+    notices, last = list[str](), ""
+    while not notices:
+        question = unique()
+        tight.model.add(Script(match=question, text=WORDS * 10))
+        events = await user.events_of(chat, question)
+        assert events[-1].data["status"] == "completed"
+        notices = [event.data["code"] for event in named(events, "notice")]
+        last = turn_id_of(events)
+    assert notices == ["conversation_cut"]
+    assert await outcome_of(tight, TurnId(UUID(last))) is not None
+    charges = await tight.inspection.rows(
+        "SELECT turn_id, status FROM ledger WHERE user_id = $1 AND kind = 'compaction'",
+        UUID(user.id),
+    )
+    assert {charge["status"] for charge in charges} == {"failed"}
+    most = max(Counter(charge["turn_id"] for charge in charges).values())
+    assert most == MAX_ATTEMPTS
+    tight.model.clear_scripts()
+    assert await summaries(user, chat) == []
 
 
 async def test_an_imported_chat_answers_at_once_and_is_summarised_in_pieces(

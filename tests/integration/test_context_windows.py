@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.event_stream import named
 from tests.fixtures.stack import Stack, open_stack
+from tests.integration.test_steering import waiting_in_a_tool
 
 WINDOW: Final = 200_000
 SMALLER: Final = 40_000
@@ -176,3 +178,55 @@ async def test_a_chat_whose_message_can_never_fit_answers_the_next_one(
     assert [event.data["code"] for event in named(events, "error")] == ["PAYLOAD_TOO_LARGE"]
     response = await person.post(chat, unique())
     assert response.json()["data"]["turn"]["status"] == "completed"
+
+
+async def test_a_message_too_long_for_the_running_turn_is_the_next_one(
+    tight: Stack,
+) -> None:
+    user = await tight.sign_up()
+    chat, steer = await user.create_chat(), unique("steer")
+    long = f"{steer} {'word ' * 3_500}"
+    tight.model.add(Script(match=steer, text="Too long."))
+    async with waiting_in_a_tool(user, tight, chat) as (question, stream):
+        tight.model.add(Script(match=question, text="Done."))
+        async with user.stream(chat, long, ifBusy="steer") as sent:
+            tight.gate_tool.open(question)
+            events, others = await stream.all(), await sent.all()
+
+    assert events[-1].data["status"] == "completed"
+    assert named(events, "message_joined") == []
+    assert named(others, "error")[0].data["code"] == "PAYLOAD_TOO_LARGE"
+    assert others[-1].data["status"] == "failed"
+
+
+async def test_a_steered_turn_that_its_provider_finds_too_long_keeps_what_joined_it(
+    user: ApiUser, stack: Stack
+) -> None:
+    chat, steer = await user.create_chat(), unique("steer")
+    for _ in range(4):
+        await user.ask(chat, unique())
+    too_long = "prompt is too long: 222205 tokens > 200000 maximum"
+    stack.model.add(Script(match=steer, status=400, message=too_long, repeat=2))
+    stack.model.add(Script(match=steer, text="It fits."))
+    async with (
+        waiting_in_a_tool(user, stack, chat) as (question, stream),
+        user.stream(chat, steer, ifBusy="steer") as sent,
+    ):
+        stack.gate_tool.open(question)
+        events, others = await stream.all(), await sent.all()
+
+    await user.check_whole(chat, events)
+    assert [event.data["code"] for event in named(events, "notice")] == ["conversation_shortened"]
+    assert others[-1].data["joinedTurnId"] == stream.turn_id
+    bodies = [record.body for record in stack.model.requests_matching(steer)]
+    sent_messages = [body["messages"] for body in bodies if body is not None]
+    assert len(sent_messages[0]) > len(sent_messages[1]) > len(sent_messages[2])
+    for messages in sent_messages:
+        texts = [block.get("text") for message in messages for block in message["content"]]
+        assert question in texts
+        assert texts[-1] == steer
+        assert messages[-1]["content"][0]["type"] == "tool_result"
+    charges = await stack.inspection.rows(
+        "SELECT status FROM ledger WHERE turn_id = $1 AND status = 'open'", UUID(stream.turn_id)
+    )
+    assert charges == []

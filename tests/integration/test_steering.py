@@ -378,25 +378,6 @@ async def test_a_steering_message_with_an_idle_chat_is_answered_at_once(
     assert (data["turn"]["status"], data["turn"]["steers"]) == ("completed", None)
 
 
-async def test_a_message_too_long_for_the_running_turn_is_the_next_one(
-    tight: Stack,
-) -> None:
-    user = await tight.sign_up()
-    chat, steer = await user.create_chat(), unique("steer")
-    long = f"{steer} {'word ' * 3_500}"
-    tight.model.add(Script(match=steer, text="Too long."))
-    async with waiting_in_a_tool(user, tight, chat) as (question, stream):
-        tight.model.add(Script(match=question, text="Done."))
-        async with user.stream(chat, long, ifBusy="steer") as sent:
-            tight.gate_tool.open(question)
-            events, others = await stream.all(), await sent.all()
-
-    assert events[-1].data["status"] == "completed"
-    assert named(events, "message_joined") == []
-    assert named(others, "error")[0].data["code"] == "PAYLOAD_TOO_LARGE"
-    assert others[-1].data["status"] == "failed"
-
-
 async def test_charges_of_a_steered_turn_are_as_counted(user: ApiUser, stack: Stack) -> None:
     chat, steer = await user.create_chat(), unique("steer")
     stack.model.add(Script(match=steer, text="So."))
