@@ -46,10 +46,10 @@ class DeltaBuffer:
         self._flusher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Publish the start of the attempt, which voids the step's earlier text at clients."""
-        await self.flush()
-        if self._last_id is None:
-            self._arrived.set()
+        """Begin to publish, first the start of the attempt, while the model is already asked.
+
+        The start voids the step's earlier text at clients.
+        """
         self._flusher = asyncio.create_task(self._flush_regularly())
         return self
 
@@ -148,6 +148,9 @@ class DeltaBuffer:
         return events
 
     async def _flush_regularly(self) -> None:
+        await self.flush()
+        if self._last_id is None:
+            self._arrived.set()
         while True:
             await self._arrived.wait()
             self._arrived.clear()

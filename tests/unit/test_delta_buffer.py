@@ -44,6 +44,7 @@ class FakeWriter:
         self.insisted = insist
         assert (step, attempt) == (START.step, START.attempt)
         if self.is_overtaken:
+            self.changed.set()
             raise OvertakenError
         if self.is_away:
             return NotAppended.LOST
@@ -80,6 +81,7 @@ def delta(text: str) -> DeltaEvent:
 
 async def test_an_attempt_begins_with_its_step(writer: FakeWriter) -> None:
     async with attempt_text(writer):
+        await writer.length(1)
         assert writer.stream == [START]
 
 
@@ -154,11 +156,13 @@ async def add_until_sent(text: DeltaBuffer) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_superseded_attempt_cannot_begin(writer: FakeWriter) -> None:
+async def test_a_superseded_attempt_ends_with_its_first_text(writer: FakeWriter) -> None:
     writer.is_overtaken = True
     with pytest.raises(OvertakenError):
-        async with attempt_text(writer):
-            pytest.fail("it began")
+        async with attempt_text(writer) as text:
+            await writer.changed.wait()
+            text.add("too late")
+            pytest.fail("it was taken")
 
 
 async def test_the_end_of_an_attempt_is_tried_though_redis_has_just_failed() -> None:
