@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
 
 from schema.actors import acting_user
-from schema.contexts import ContextSource, PromptLayers
+from schema.contexts import ContextSource, OfferedTool, PromptLayers
 from schema.events import NoticeEvent
 from schema.ids import UserId
 from schema.tools import ToolDefinition
@@ -156,7 +156,8 @@ class ContextService:
         """
         if facts.stored is not None:
             layers, sources = facts.stored
-            return self._with_window(facts, layers, sources)
+            size = _tools_tokens(layers.tools, layers.offered)
+            return self._with_window(facts, layers, sources, tools_tokens=size)
         if tools.version < facts.tools_version:
             return None
         base = self._prompts.known(facts.active_prompt)
@@ -202,18 +203,12 @@ class ContextService:
         system = system_layer(content)
         # What is never cut comes first.
         left = self._budget(facts) - tokens_of(system) - _newest(facts)
-        offered = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
-        if facts.asked_tools is not None:
-            offered = tuple(tool for tool in offered if tool.name in facts.asked_tools)
         # The same for most messages: the provider's cache begins with the tools.
-        fitting = _fitting(offered, budget_tokens=min(left // 2, self._most(facts) // _MOST_TOOLS))
+        offered = _tools_of(facts, tools, min(left // 2, self._most(facts) // _MOST_TOOLS))
         layers = PromptLayers(
-            version=base.version,
-            system=system,
-            tools=tools_layer(fitting),
-            offered=offered_tools(fitting),
+            version=base.version, system=system, tools=offered.layer, offered=offered.tools
         )
-        left -= _tools_tokens(layers)
+        left -= offered.tokens
         user = user_layer(
             name=facts.display_name,
             language=facts.language,
@@ -232,7 +227,9 @@ class ContextService:
             budget_tokens=min(self._budgets.context, left // 2),
         )
         layers = layers.model_copy(update={"user": user, "summary": summary, "context": context})
-        return self._with_window(facts, layers, sources, missing=findings.missing)
+        return self._with_window(
+            facts, layers, sources, tools_tokens=offered.tokens, missing=findings.missing
+        )
 
     def _with_window(
         self,
@@ -240,11 +237,12 @@ class ContextService:
         layers: PromptLayers,
         sources: tuple[ContextSource, ...],
         *,
+        tools_tokens: int,
         missing: tuple[str, ...] = (),
     ) -> TurnContext:
         tokens = {
             "system": tokens_of(layers.system),
-            "tools": _tools_tokens(layers),
+            "tools": tools_tokens,
             "user": tokens_of(layers.user),
             "summary": tokens_of(layers.summary),
             "context": tokens_of(layers.context),
@@ -334,7 +332,33 @@ def _fitting(tools: Sequence[ToolDefinition], *, budget_tokens: int) -> list[Too
     return [tool for tool in tools if tool.name in kept]
 
 
-def _tools_tokens(layers: PromptLayers) -> int:
+class _Offered(NamedTuple):
+    """The tools of a prompt: their instructions, what the model is offered, and the tokens."""
+
+    layer: str
+    tools: tuple[OfferedTool, ...]
+    tokens: int
+
+
+def _tools_of(facts: TurnFacts, tools: ToolSnapshot, budget_tokens: int) -> _Offered:
+    """Return the tools that the turn's model is offered, as far as they fit.
+
+    To serialize and count them takes longer than the rest of a prompt; most turns have the same.
+    """
+    key = (facts.audience, facts.disabled_tools, facts.asked_tools, budget_tokens)
+    offered: _Offered | None = tools.derived.get(repr(key))
+    if offered is None:
+        usable = tools.offered_to(facts.audience, disabled=facts.disabled_tools)
+        if facts.asked_tools is not None:
+            usable = tuple(tool for tool in usable if tool.name in facts.asked_tools)
+        fitting = _fitting(usable, budget_tokens=budget_tokens)
+        layer, schemas = tools_layer(fitting), offered_tools(fitting)
+        offered = _Offered(layer, schemas, _tools_tokens(layer, schemas))
+        tools.derived[repr(key)] = offered
+    return offered
+
+
+def _tools_tokens(layer: str, offered: Sequence[OfferedTool]) -> int:
     """Return the tokens of the tools: their instructions, descriptions and schemas."""
-    described = (tool.description + json.dumps(tool.input_schema) for tool in layers.offered)
-    return tokens_of("".join((layers.tools, *described)))
+    described = (tool.description + json.dumps(tool.input_schema) for tool in offered)
+    return tokens_of("".join((layer, *described)))

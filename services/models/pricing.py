@@ -8,11 +8,14 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from cachetools import TTLCache
 from genai_prices import Usage, calc_price
 
 from schema.usage import ModelPrice, TokenUsage
 from services.setup_errors import SetupError
 
+_MOST_MODELS: Final = 100
+_PRICED_FOR_S: Final = 3600.0
 _MILLION: Final = Decimal(1_000_000)
 
 
@@ -42,6 +45,8 @@ class Pricing:
 
     def __init__(self, overrides: Mapping[str, ModelPrice]) -> None:
         self._overrides = dict(overrides)
+        # Of an hour: some prices change at a date.
+        self._even: TTLCache[str, ModelPrice | None] = TTLCache(_MOST_MODELS, _PRICED_FOR_S)
         self._dearest: dict[tuple[str, int], TokenPrices] = {}
 
     def require(self, models: Iterable[str]) -> None:
@@ -60,6 +65,29 @@ class Pricing:
         override = self._overrides.get(model)
         if override is not None:
             return _price(override, usage)
+        if model not in self._even:
+            self._even[model] = self._even_price(model)
+        even = self._even[model]
+        return self._computed(model, usage) if even is None else _price(even, usage)
+
+    def _even_price(self, model: str) -> ModelPrice | None:
+        """Return the price of a model whose tokens cost the same however many there are."""
+        kinds = {
+            "input": "input_tokens",
+            "output": "output_tokens",
+            "cache_read": "cache_read_tokens",
+            "cache_write": "cache_write_tokens",
+        }
+        few, many = (
+            {
+                kind: self._computed(model, TokenUsage(**{tokens: count})) * _MILLION / count
+                for kind, tokens in kinds.items()
+            }
+            for count in (1_000, 10_000_000)
+        )
+        return ModelPrice(**few) if few == many else None
+
+    def _computed(self, model: str, usage: TokenUsage) -> Decimal:
         try:
             price = calc_price(
                 Usage(

@@ -4,12 +4,12 @@ They come with the administrators' settings; `permission.py` decides who may use
 the database count every change, so that a process learns of one at its next turn.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 from pydantic import JsonValue
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -35,17 +35,24 @@ from services.tools.permission import (
 )
 
 _ALL: Final = "all"
+_MOST_DERIVED: Final = 200
 _MCP_TIMEOUT: Final = timedelta(seconds=60)
 """The timeout of MCP servers' tools, unless an administrator sets another."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSnapshot:
-    """Tools and their settings at one moment, by name; any change increases `version`."""
+    """Tools and their settings at one moment, by name; any change increases `version`.
+
+    `derived` keeps what users of the snapshot compute from it.
+    """
 
     definitions: Mapping[str, ToolDefinition]
     settings: Mapping[str, ToolSettings]
     version: int = 0
+    derived: MutableMapping[str, Any] = field(
+        default_factory=lambda: LRUCache(_MOST_DERIVED), repr=False, compare=False
+    )
 
     def find(self, name: str) -> ToolDefinition | None:
         """Return the tool with this name, with the administrators' settings applied."""
@@ -77,6 +84,7 @@ class ToolCatalogue:
         self._database = database
         self._local = local
         self._cached: TTLCache[str, ToolSnapshot] = TTLCache(1, lifetime_s)
+        self._newest: ToolSnapshot | None = None
         self._reads = GatheredReads(self._read_all)
 
     async def snapshot(self, *, version: int | None = None) -> ToolSnapshot:
@@ -96,13 +104,15 @@ class ToolCatalogue:
     async def _read_all(self, keys: Collection[str]) -> dict[str, ToolSnapshot]:
         # The snapshot is the same for all users, who may not read the URLs of webhooks.
         async with self._database.transaction(SERVICE) as session:
-            found = await self._read(session)
+            # The version first: what changes while the rest is read is read again next time.
+            version = await _version(session)
+            found = self._newest
+            if found is None or found.version != version:
+                self._newest = found = await self._read(session, version)
         self._cached[_ALL] = found
         return dict.fromkeys(keys, found)
 
-    async def _read(self, session: AsyncSession) -> ToolSnapshot:
-        # The version first: what changes while the rest is read is read again next time.
-        version = await _version(session)
+    async def _read(self, session: AsyncSession, version: int) -> ToolSnapshot:
         tools = (*self._local.definitions(), *await _registered(session))
         settings = (await session.exec(select(ToolSettingsRow))).all()
         return ToolSnapshot(
