@@ -29,7 +29,6 @@ from workers.workflow_types import VERSIONING, WORKFLOWS
 _log = structlog.get_logger(__name__)
 
 _HEARTBEAT_THROTTLE: Final = timedelta(seconds=HURRIED_INTERVAL_S)
-_POLLERS: Final = 6
 _POLLERS_FOR_NEW: Final = 0.5
 """Of all; with the SDK's own 5 and 0.2 one poller takes all new turns, one after the other."""
 _STICKY_TIMEOUT: Final = timedelta(seconds=5)
@@ -71,6 +70,7 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         ]
         registered.append(activities.alerts.deliver_alerts)
         registered.append(activities.mail.send_mail)
+    pollers = PollerBehaviorSimpleMaximum(settings.temporal_pollers)
     return Worker(
         client,
         task_queue=queue,
@@ -80,7 +80,8 @@ def make_worker(client: Client, queue: str, activities: Activities, settings: Se
         interceptors=[FailureTranslation(activities.defects.report)],
         max_concurrent_activities=_slots(queue, settings),
         max_concurrent_workflow_tasks=settings.max_concurrent_workflow_tasks,
-        workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),
+        workflow_task_poller_behavior=pollers,
+        activity_task_poller_behavior=pollers,
         nonsticky_to_sticky_poll_ratio=_POLLERS_FOR_NEW,
         max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         default_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
