@@ -11,10 +11,11 @@ SHELL := bash
 export PYTHONDONTWRITEBYTECODE :=
 
 # PYTHON=… selects the interpreter; ARGS="…" is passed to everturn, pytest or the benchmark;
-# URL=… is the address of a deployed Everturn to test.
+# URL=… is the address of a deployed Everturn to test, BASE=… a commit or tag to compare with.
 PYTHON ?=
 ARGS ?=
 URL ?=
+BASE ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -198,8 +199,8 @@ sbom: $(INSTALLED) ## Write the bill of materials of production packages to dist
 client-dist: $(INSTALLED) ## Build the Python client's packages in dist/client
 	@cd clients/python && ../../$(BIN)/python -m hatchling build --directory ../../dist/client
 
-bench: $(INSTALLED) ## Benchmark against a proxy without durability (ARGS=--quick)
-	@$(BIN)/python -m tests.load.bench $(ARGS)
+bench: $(INSTALLED) $(LOAD) ## Benchmark against a proxy without durability (ARGS=--quick BASE=v0.1.0)
+	@$(BIN)/python -m tests.load.bench $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 load: $(INSTALLED) $(LOAD) ## Load tests with locust, here or at URL (ARGS="--scenarios api,streams --users 50")
 	@$(BIN)/python -m tests.load.load $(if $(URL),--url "$(URL)") $(ARGS)

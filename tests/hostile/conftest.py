@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.load.samples import Spread, spread
+from tests.load.client import Spread, spread
 from tests.running_everturn.bystanders import Bystanders, Noticed, Others
 from tests.running_everturn.client import Client
 from tests.running_everturn.model import RemoteModel

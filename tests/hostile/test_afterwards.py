@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from tests.load.samples import spread
+from tests.load.client import spread
 from tests.running_everturn.bystanders import WORKERS, Bystanders
 
 # Allocators keep what they have once had, caches fill: a leak of what attacks send is far more.

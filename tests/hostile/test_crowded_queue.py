@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.load.client import LoadClient
-from tests.load.samples import Request
+from tests.load.client import LoadClient, Request
 from tests.running_everturn.bystanders import Bystanders, Others
 from tests.running_everturn.client import Client
 from tests.running_everturn.stack import ScriptedStack

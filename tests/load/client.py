@@ -1,26 +1,94 @@
 """The load: HTTP/1.1 and SSE over bare sockets, in a separate process.
 
-A full HTTP client costs more CPU per event than the servers that are measured.
-Run as a program it takes jobs as lines of JSON on standard input and answers each with a line.
+A full HTTP client costs more CPU per event than the servers that are measured. Run as a program it
+takes jobs as lines of JSON on standard input and answers each with a line: what `Sample` has.
 """
 
 import asyncio
 import json
 import random
+import re
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
-from typing import Any, Self, TextIO
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median, quantiles
+from typing import Any, Final, Self, TextIO
 
 import uvloop
-
-from tests.load.samples import Request, Sample
 
 _LINE_LIMIT = 64 * 1024 * 1024
 _LOOPBACK = "127.0.0.1"
 _SEED = 7
 _OPENED_AT_ONCE = 50
+
+
+STAMP: Final = re.compile(rb"(\d{16}) ")
+"""A token of the benchmark's model: when it was sent. Units: microseconds of `perf_counter`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to loopback; with `token` as a bearer, with `body` as JSON."""
+
+    port: int
+    path: str
+    method: str = "GET"
+    token: str = ""
+    body: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How one request went. Units: seconds of the monotonic clock, which processes share.
+
+    `first` is when the first `delta` of a stream came, `delays_ms` how long each token of the
+    benchmark's model was under way, `data` the `data` of a JSON answer.
+    """
+
+    status: int
+    began: float
+    first: float | None
+    ended: float
+    turn_id: str
+    completed: bool
+    delays_ms: list[float] = field(default_factory=list)
+    data: Any = None
+
+    @property
+    def first_ms(self) -> float:
+        """Milliseconds to the first token."""
+        if self.first is None:
+            raise ValueError("no token ever came")
+        return 1000 * (self.first - self.began)
+
+    @property
+    def whole_ms(self) -> float:
+        """Milliseconds to the end of the answer."""
+        return 1000 * (self.ended - self.began)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median and 95th percentile. Units: milliseconds."""
+
+    p50: float
+    p95: float
+
+
+def spread(milliseconds: Iterable[float]) -> Spread:
+    """Return the median and the 95th percentile of at least two values."""
+    values = sorted(milliseconds)
+    return Spread(median(values), quantiles(values, n=20, method="inclusive")[-1])
+
+
+def per_second(batches: Iterable[Sequence[Sample]]) -> float:
+    """Return the rate over batches that were measured one after the other."""
+    taken_s, count = 0.0, 0
+    for batch in batches:
+        taken_s += max(sample.ended for sample in batch) - min(sample.began for sample in batch)
+        count += len(batch)
+    return count / taken_s
 
 
 class LoadClient:
@@ -73,6 +141,12 @@ class LoadClient:
             self._process.stdin.close()
         await self._process.wait()
 
+    async def kill(self) -> None:
+        """End the process, whatever it waits for."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
     async def _do(self, name: str, requests: Sequence[Request], **options: object) -> list[Sample]:
         job = {"do": name, "requests": [asdict(request) for request in requests], **options}
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -80,7 +154,10 @@ class LoadClient:
             raise RuntimeError("the client has no pipes")
         stdin.write(json.dumps(job).encode() + b"\n")
         await stdin.drain()
-        samples = [Sample(**sample) for sample in json.loads(await stdout.readline())]
+        answer = await stdout.readline()
+        if not answer:
+            raise RuntimeError("the load client has ended")
+        samples = [Sample(**sample) for sample in json.loads(answer)]
         for sample in samples:
             if not (200 <= sample.status < 300 and sample.completed):
                 raise RuntimeError(f"a request failed: {sample}")
@@ -96,7 +173,8 @@ class Connection:
         self._began = 0.0
         self._first: float | None = None
         self._head = b""
-        self._seen = b""
+        self._completed = False
+        self._delays_ms: list[float] = []
 
     @classmethod
     async def to(cls, port: int) -> Self:
@@ -114,7 +192,7 @@ class Connection:
 
     async def begin(self, request: Request) -> None:
         """Send a request and read the head of its answer."""
-        self._first = None
+        self._first, self._completed, self._delays_ms = None, False, []
         self._began = time.perf_counter()
         self._writer.write(_wire(request))
         self._head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
@@ -131,12 +209,9 @@ class Connection:
         if b"transfer-encoding: chunked" not in self._head:
             body = await self._reader.readexactly(int(_header(self._head, b"content-length")))
             return self._sample(completed=True, body=body)
-        completed = False
-        async for chunk in self._chunks():
-            completed = completed or (
-                b"event: done" in chunk and b'"status":"completed"' in chunk.replace(b": ", b":")
-            )
-        return self._sample(completed=completed)
+        async for _ in self._chunks():
+            pass
+        return self._sample(completed=self._completed)
 
     def _sample(self, *, completed: bool, body: bytes | None = None) -> Sample:
         return Sample(
@@ -146,6 +221,7 @@ class Connection:
             ended=time.perf_counter(),
             turn_id=_header(self._head, b"x-turn-id").decode(),
             completed=completed,
+            delays_ms=self._delays_ms,
             data=body,  # whose `data` is read once nothing is measured
         )
 
@@ -155,9 +231,19 @@ class Connection:
             chunk = (await self._reader.readexactly(size + 2))[:-2]
             if not size:
                 return
-            if self._first is None and b"event: delta" in chunk:
-                self._first = time.perf_counter()
+            self._read(chunk, time.perf_counter())
             yield chunk
+
+    def _read(self, chunk: bytes, now: float) -> None:
+        """Note what a chunk of events says; one may hold the first token and the end."""
+        if b"event: delta" in chunk:
+            if self._first is None:
+                self._first = now
+            # `done` repeats the whole text.
+            tokens = chunk.partition(b"event: done")[0]
+            self._delays_ms += [1000 * now - int(sent) / 1000 for sent in STAMP.findall(tokens)]
+        if b"event: done" in chunk:
+            self._completed = b'"status":"completed"' in chunk.replace(b": ", b":")
 
 
 def _wire(request: Request) -> bytes:

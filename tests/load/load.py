@@ -27,12 +27,11 @@ from uuid import uuid4
 import httpx
 
 from api.routing import API_PREFIX
+from tests.load.client import spread
 from tests.load.report import Line, Report
-from tests.load.samples import spread
-from tests.load.stage import open_stack
+from tests.load.stacks import Stack, open_stack, run_program
 from tests.load.watching import Watched, judge_growth, watch
 from tests.running_everturn.model import ModelControl
-from workers.embedded.stack import DevelopmentStack
 
 _ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = Path(sys.prefix) / "share" / "everturn" / "load"
@@ -120,7 +119,7 @@ class Subject:
     """What is tested: its URL, and its processes where they are this machine's."""
 
     url: str
-    stack: DevelopmentStack | None = None
+    stack: Stack | None = None
 
 
 async def run(
@@ -284,12 +283,22 @@ async def _subject(url: str | None) -> AsyncIterator[Subject]:
         yield Subject(url.rstrip("/"))
         return
     with tempfile.TemporaryDirectory(prefix="everturn-load-") as folder:
-        # A minute for an hour: what finished turns leave in Valkey must come to an end, too.
-        async with open_stack(Path(folder) / "data", EVERTURN_EVENT_RETENTION_S="60") as stack:
-            async with httpx.AsyncClient(base_url=stack.addresses.model, trust_env=False) as http:
+        async with run_program("tests.fakes.scripted_model") as (port, _):
+            model = f"http://127.0.0.1:{port}"
+            async with httpx.AsyncClient(base_url=model, trust_env=False) as http:
                 for script in _SCRIPTS:
                     await ModelControl(http).script(**script)
-            yield Subject(stack.addresses.api, stack)
+            async with open_stack(
+                Path(folder),
+                as_in_production=True,
+                settings={
+                    "ANTHROPIC_BASE_URL": model,
+                    "ANTHROPIC_API_KEY": "load",
+                    # A minute for an hour: what finished turns leave in Valkey must end, too.
+                    "EVERTURN_EVENT_RETENTION_S": "60",
+                },
+            ) as stack:
+                yield Subject(stack.api, stack)
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -56,6 +56,12 @@ class Size:
     passages: int = 100_000
 
     @classmethod
+    def of_turns(cls, turns: int) -> "Size":
+        """Return a population that has had this number of turns, and keeps no documents."""
+        chats = turns // _TURNS_OF_A_CHAT
+        return cls(users=max(10, turns // 50), chats=chats, memories=turns // 10, passages=0)
+
+    @classmethod
     def scaled(cls, scale: float) -> "Size":
         """Return a part of the whole."""
         whole = cls()
@@ -69,17 +75,22 @@ class Size:
 
 @dataclass(slots=True)
 class Population:
-    """The users, and how their rows are generated. `chance` is seeded, so runs are repeatable."""
+    """The users, and how their rows are generated. `chance` is seeded, so runs are repeatable.
+
+    `number` tells populations of one database apart: the first is 0.
+    """
 
     size: Size
     password_hash: str
-    chance: random.Random = field(default_factory=lambda: random.Random(_SEED))
+    number: int = 0
+    chance: random.Random = field(default_factory=random.Random)
     words: tuple[str, ...] = ()
     users: list[UUID] = field(default_factory=list)
     _moment: int = 0
 
     def __post_init__(self) -> None:
         """Make the words, and the people's ids."""
+        self.chance.seed(_SEED + self.number)
         self.words = tuple(
             "".join(self.chance.choices(_SYLLABLES, k=self.chance.randint(2, 4)))
             for _ in range(3_000)
@@ -111,17 +122,17 @@ class Population:
 
 
 def people(of: Population) -> Iterator[Record]:
-    """Yield rows of `users`; the last one is an administrator."""
+    """Yield rows of `users`; the last one of the first population is an administrator."""
     for number, user in enumerate(of.users):
-        is_last = number == len(of.users) - 1
-        email = ADMIN_EMAIL if is_last else email_of(number)
+        is_last = not of.number and number == len(of.users) - 1
+        email = ADMIN_EMAIL if is_last else email_of(number, population=of.number)
         role = "admin" if is_last else "user"
         yield user, email, f"Person {number}", role, of.moment_of(number)
 
 
-def email_of(number: int) -> str:
+def email_of(number: int, *, population: int = 0) -> str:
     """Return the address with which the user of this number signs in."""
-    return f"user{number}@load.example"
+    return f"user{number}@load{population or ''}.example"
 
 
 def credentials(of: Population) -> Iterator[Record]:
@@ -288,15 +299,15 @@ _COLUMNS: Final = {
 }
 
 
-async def populate(url: str, size: Size) -> None:
-    """Fill an empty, migrated database, as its superuser.
+async def populate(url: str, size: Size, *, number: int = 0) -> None:
+    """Fill a migrated database, as its superuser, with one more population.
 
-    Errors: asyncpg's own; ValueError for a database that has users.
+    Errors: asyncpg's own; ValueError for a database that has the population of this number.
     """
-    of = Population(size, await Passwords().hash(PASSWORD))
+    of = Population(size, await Passwords().hash(PASSWORD), number)
     async with _filling(url) as connection:
         if await connection.fetchval(
-            "SELECT count(*) FROM users WHERE email LIKE '%@load.example'"
+            "SELECT count(*) FROM users WHERE email = $1", email_of(0, population=number)
         ):
             raise ValueError("this database is populated already")
         await _copy(connection, "users", list(people(of)))

@@ -1,9 +1,10 @@
-"""Measures every read of the API on a database of real size, and the recall of search."""
+"""Measures requests with JSON responses: alone, and on a database of real size; and the recall."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,15 +13,19 @@ import numpy as np
 
 from api.routing import API_PREFIX
 from services.database.connections import SERVER_SETTINGS
+from tests.load.client import Request, spread
+from tests.load.comparison import Comparison, Effort, percentile
+from tests.load.model import Play
 from tests.load.population import ADMIN_EMAIL, DIMENSIONS, EMBEDDER, PASSWORD, email_of
-from tests.load.report import Line, Report
-from tests.load.samples import Request, spread
-from tests.load.stage import Stage
+from tests.load.report import BASE, OURS, Figure, Line, Report
+from tests.load.stage import Batch, Stage
+from tests.load.turns import cpu_per_turn
 from workers.openapi import openapi_document
 
 _CLIENTS: Final = 20
 _WARM_UP: Final = 200
 _TARGET_MS: Final = 100
+_API_MS: Final = 500
 _NEIGHBOURS: Final = 10
 _QUESTIONS: Final = 50
 _LEAST_RECALL: Final = 0.95
@@ -61,6 +66,70 @@ class Caller:
     things: Mapping[str, object]
 
 
+async def measure_api(
+    stages: Sequence[Stage], report: Report, *, count: int, effort: Effort
+) -> None:
+    """Measure how long 20 clients wait that ask without a pause, on an almost empty database."""
+    requests = {
+        side: await _api_requests(stage, count)
+        for side, stage in zip((OURS, BASE), stages, strict=False)
+    }
+    for name in requests[OURS]:
+        waited, cpu = _api_figures(name)
+        sides = {
+            side: partial(_read_batch, stage, requests[side][name])
+            for side, stage in zip((OURS, BASE), stages, strict=False)
+        }
+        for read in sides.values():
+            await read()
+        rounds = await Comparison(sides, effort).run(waited.is_narrow)
+        report.compare(rounds, waited, cpu, shape=stages[0].shape)
+
+
+def _api_figures(name: str) -> tuple[Figure, Figure]:
+    return (
+        Figure(
+            name=f"{name}, {_CLIENTS} clients, p95",
+            of=lambda batches: percentile(
+                (sample.whole_ms for batch in batches for sample in batch.samples), 0.95
+            ),
+            target=_API_MS,
+            share=0.15,
+        ),
+        Figure(
+            name=f"CPU of {name}",
+            of=lambda batches: 1000 * cpu_per_turn(batches, lambda batch: batch.cpu),
+            unit="µs",
+        ),
+    )
+
+
+async def _read_batch(stage: Stage, requests: Sequence[Request]) -> Batch:
+    before = stage.stack.cpu()
+    samples = await stage.ground.client.run(requests, concurrency=_CLIENTS)
+    used = stage.stack.cpu().since(before)
+    return Batch(samples, used, used)
+
+
+async def _api_requests(stage: Stage, count: int) -> dict[str, list[Request]]:
+    """Return the requests by name; those of one name read what belongs to several users."""
+    chats = await stage.make_chats(_CLIENTS)
+    messages = [stage.message(chat, Play(first_s=0.0, tokens=2)) for chat in chats]
+    answered = await stage.ground.client.run(messages, concurrency=4)
+    await stage.settle()
+    reads: dict[str, list[Request]] = {"GET /chats": [], "GET messages": [], "GET turn": []}
+    for number in range(count):
+        chat, turn = chats[number % _CLIENTS], answered[number % _CLIENTS]
+        for name, path in (
+            ("GET /chats", "chats"),
+            ("GET messages", f"chats/{chat.id}/messages"),
+            ("GET turn", f"turns/{turn.turn_id}"),
+        ):
+            request = Request(stage.api_port, f"{API_PREFIX}/{path}", token=chat.token)
+            reads[name].append(request)
+    return {**reads, "POST /chats": stage.chat_requests(count)}
+
+
 async def measure_scale(stage: Stage, report: Report, *, count: int) -> None:
     """Measure how long 20 clients wait for each read, asking without a pause."""
     async with _superuser(stage) as connection:
@@ -72,8 +141,8 @@ async def measure_scale(stage: Stage, report: Report, *, count: int) -> None:
             stage.api_port, users, admin, words=words, count=count
         ).items():
             # Connections to the database are opened, and its plans made, within the first requests.
-            await stage.client.run(requests[:_WARM_UP], concurrency=_CLIENTS)
-            samples = await stage.client.run(requests, concurrency=_CLIENTS)
+            await stage.ground.client.run(requests[:_WARM_UP], concurrency=_CLIENTS)
+            samples = await stage.ground.client.run(requests, concurrency=_CLIENTS)
             waited[name] = spread(sample.whole_ms for sample in samples).p95
         _report_reads(report, waited)
         await _measure_recall(connection, report)
@@ -148,7 +217,7 @@ async def _caller(
 ) -> Caller:
     body = {"email": email, "password": PASSWORD}
     login = Request(stage.api_port, f"{API_PREFIX}/auth/login", "POST", body=body)
-    (sample,) = await stage.client.run([login], concurrency=1)
+    (sample,) = await stage.ground.client.run([login], concurrency=1)
     user_id = UUID(sample.data["user"]["id"])
     things: dict[str, object] = {
         name: await connection.fetchval(query, *([user_id] if "$1" in query else []))
@@ -202,9 +271,7 @@ async def _nearest(connection: asyncpg.Connection, question: str, *, exactly: bo
 
 @asynccontextmanager
 async def _superuser(stage: Stage) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(
-        stage.stack.migration_database, server_settings=SERVER_SETTINGS
-    )
+    connection = await asyncpg.connect(stage.stack.superuser, server_settings=SERVER_SETTINGS)
     try:
         yield connection
     finally:

@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from uuid import UUID, uuid4
+from typing import Final
+from uuid import UUID
 
 import asyncpg
 import psutil
@@ -21,26 +22,24 @@ from temporalio.client import Client
 
 from schema.ids import TurnId, turn_workflow_id
 from services.events.writer import fence_key, stream_key
+from tests.load.client import Request, Sample
+from tests.load.machine import megabytes
+from tests.load.model import Play
 from tests.load.report import Line, Report
-from tests.load.samples import Request, Sample
-from tests.load.stage import MODEL, PROCESSES, Shape, Stage, open_stage
-from tests.load.watching import megabytes
-from tests.running_everturn.waiting import eventually
+from tests.load.stacks import PROCESSES
+from tests.load.stage import Ground, Stage, open_stage
 
-_REPEAT: Final = 1_000_000
-_OURS: Final = tuple(name for name in PROCESSES if name != MODEL)
+_SHORT: Final = Play(first_s=0.05, tokens=10, between_s=0.01)
 _READS: Final = 10
 _READERS: Final = 8
-_SETTLED_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of turn: its message, how the model answers, and how many run at a time."""
+    """A kind of turn: how the model answers it, and how many run at a time."""
 
     name: str
-    content: str
-    script: Mapping[str, Any]
+    play: Play
     count: int
     at_a_time: int
 
@@ -55,46 +54,39 @@ class SizingEffort:
 
 
 def _kinds(share: float) -> tuple[Kind, ...]:
-    pieces = [f"piece {number} " for number in range(10)]
-    short = {"delay_to_first_s": 0.05, "delay_between_s": 0.01}
-    many = [f"word{number % 10} " for number in range(400)]
     return (
-        Kind("short", "Say something plain.", {**short, "pieces": pieces}, int(400 * share), 8),
-        Kind("with a tool call", "What is 6 * 7?", short, int(160 * share), 8),
+        Kind("short", _SHORT, int(400 * share), 8),
+        Kind("with a tool call", replace(_SHORT, tool="calculator"), int(160 * share), 8),
         # 400 tokens at 50 a second.
-        Kind(
-            "of 8 s",
-            "Say something long.",
-            {"pieces": many, "delay_to_first_s": 0.2, "delay_between_s": 0.02},
-            int(96 * share),
-            32,
-        ),
+        Kind("of 8 s", Play(first_s=0.2, tokens=400, between_s=0.02), int(96 * share), 32),
     )
 
 
-async def measure_sizing(directory: Path, report: Report, effort: SizingEffort) -> None:
-    """Measure without learning from turns, then what learning adds."""
+async def measure_sizing(
+    folder: Path, ground: Ground, report: Report, effort: SizingEffort
+) -> None:
+    """Measure without learning from turns, then what learning adds; chats have titles."""
     kinds = _kinds(effort.share)
-    async with open_stage(directory, Shape.APART, EVERTURN_MEMORY_EXTRACTION="false") as stage:
+    stage_of = partial(open_stage, folder, ground, as_in_production=True, title="Measured")
+    async with stage_of(EVERTURN_MEMORY_EXTRACTION="false") as stage:
         await _measure_idle(stage, report, idle_s=effort.idle_s)
         for kind in kinds:
             await _measure_turns(stage, report, kind)
         await _measure_reads(stage, report)
         await _measure_held(stage, report, count=effort.held)
-    async with open_stage(directory, Shape.APART, EVERTURN_MEMORY_EXTRACTION="true") as stage:
+    async with stage_of() as stage:
         learned = replace(kinds[0], name="short, with learning")
         await _measure_turns(stage, report, learned)
 
 
 async def _measure_idle(stage: Stage, report: Report, *, idle_s: float) -> None:
     """Measure processes that have nothing to do, after the first turns have warmed them up."""
-    await stage.script(text="Warm.", repeat=_REPEAT)
-    await stage.turns("Warm up.", 64, concurrency=8)
-    before = stage.cpu()
+    await stage.batch(_SHORT, 64, concurrency=8)
+    before = stage.stack.cpu()
     await asyncio.sleep(idle_s)
-    used = stage.cpu().since(before)
+    used = stage.stack.cpu().since(before)
     memory = _memory(stage)
-    for name in _OURS:
+    for name in PROCESSES:
         idle = used.by_name[name] / idle_s / 10
         report.add(Line(name="CPU of a core, idle", shape=name, value=idle, unit="%"))
         report.add(Line(name="memory after 64 turns", shape=name, value=memory[name], unit="MB"))
@@ -102,36 +94,33 @@ async def _measure_idle(stage: Stage, report: Report, *, idle_s: float) -> None:
 
 async def _measure_turns(stage: Stage, report: Report, kind: Kind) -> None:
     """Measure everything that one kind of turn leaves and uses."""
-    await stage.script(**kind.script, repeat=_REPEAT)
-    await stage.turns(kind.content, kind.at_a_time, concurrency=kind.at_a_time)
-    client = await Client.connect(stage.stack.addresses.temporal)
+    await stage.batch(kind.play, kind.at_a_time, concurrency=kind.at_a_time)
     chats = await stage.make_chats(kind.count)
-    async with Redis.from_url(stage.stack.addresses.redis) as redis:
-        connection = await asyncpg.connect(stage.stack.migration_database)
+    async with Redis.from_url(stage.stack.redis) as redis:
+        connection = await asyncpg.connect(stage.stack.superuser)
         try:
-            await _settled(connection)
             stored, disk = await _stored(connection), _disk_of_temporal(stage)
-            commands, cpu = await _commands(redis), stage.cpu()
-            turns = await stage.client.run(
-                [stage.message(chat, kind.content) for chat in chats], concurrency=kind.at_a_time
+            commands, cpu = await _commands(redis), stage.stack.cpu()
+            turns = await stage.ground.client.run(
+                [stage.message(chat, kind.play) for chat in chats], concurrency=kind.at_a_time
             )
-            await _settled(connection)
-            used = stage.cpu().since(cpu).per(kind.count)
+            await stage.settle()
+            used = stage.stack.cpu().since(cpu).per(kind.count)
             commands = (await _commands(redis) - commands) / kind.count
             _report_stored(report, kind, stored, await _stored(connection))
             kept, disk = await _kept(redis, turns), _disk_of_temporal(stage) - disk
         finally:
             await connection.close()
-    for name in _OURS:
+    for name in PROCESSES:
         line = Line(name=f"CPU of a turn {kind.name}", shape=name, value=used.by_name[name])
         report.add(line)
-    total = used.total(without=(MODEL,))
+    total = used.total
     report.add(
         Line(name=f"CPU of a turn {kind.name}", shape="all", value=total),
         Line(name=f"commands of a turn {kind.name}", shape="valkey", value=commands, unit=""),
         Line(name=f"kept of a turn {kind.name}", shape="valkey", value=kept / 1000, unit="kB"),
     )
-    await _report_history(client, report, kind.name, turn_workflow_id(_id(turns[-1])))
+    await _report_history(stage.temporal, report, kind.name, turn_workflow_id(_id(turns[-1])))
     name = f"disk, in SQLite, of a turn {kind.name}"
     report.add(Line(name=name, shape="temporal", value=disk / kind.count / 1000, unit="kB"))
 
@@ -178,8 +167,8 @@ async def _report_history(client: Client, report: Report, kind: str, workflow_id
 async def _measure_reads(stage: Stage, report: Report) -> None:
     """Measure the CPU of a read; half of the reads are lists."""
     chats = await stage.make_chats(_READERS)
-    turns = await stage.client.run(
-        [stage.message(chat, "Say something plain.") for chat in chats], concurrency=4
+    turns = await stage.ground.client.run(
+        [stage.message(chat, _SHORT) for chat in chats], concurrency=4
     )
     requests = [
         Request(stage.api_port, f"/api/v1/{path}", token=chat.token)
@@ -187,10 +176,10 @@ async def _measure_reads(stage: Stage, report: Report) -> None:
         for chat, turn in zip(chats, turns, strict=True)
         for path in ("chats", f"chats/{chat.id}/messages", f"turns/{turn.turn_id}", "memories")
     ]
-    await stage.client.run(requests[:100], concurrency=_READERS)
-    before = stage.cpu()
-    await stage.client.run(requests, concurrency=_READERS)
-    used = stage.cpu().since(before).per(len(requests)).by_name
+    await stage.ground.client.run(requests[:100], concurrency=_READERS)
+    before = stage.stack.cpu()
+    await stage.ground.client.run(requests, concurrency=_READERS)
+    used = stage.stack.cpu().since(before).per(len(requests)).by_name
     for name in ("api", "postgres", "valkey"):
         report.add(Line(name="CPU of a read", shape=name, value=1000 * used[name], unit="µs"))
 
@@ -208,13 +197,10 @@ async def _measure_held(stage: Stage, report: Report, *, count: int) -> None:
 
 async def _hold(stage: Stage, count: int) -> Mapping[str, float]:
     """Return the memory of the processes while turns wait for more text."""
-    gate = uuid4().hex
-    await stage.script(text="Held here.", hold=gate, hold_after=1, repeat=count)
-    chats = await stage.make_chats(count)
-    await stage.client.open([stage.message(chat, "Hold on.") for chat in chats])
+    gate, _, _ = await stage.hold(count)
     memory = _memory(stage)
-    await stage.release(gate)
-    await stage.client.wait()
+    await stage.ground.release(gate)
+    await stage.ground.client.wait()
     return memory
 
 
@@ -223,8 +209,8 @@ def _memory(stage: Stage) -> Mapping[str, float]:
 
     Postgres shares its buffers among its processes: there each page counts once.
     """
-    pids = {name: stage.stack.pid(name) for name in _OURS}
-    running = {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
+    pids = stage.stack.pids()
+    running = {name: psutil.Process(pids[name]) for name in PROCESSES}
     return {
         name: megabytes(process) if name == "postgres" else process.memory_info().rss / 1e6
         for name, process in running.items()
@@ -254,7 +240,7 @@ async def _stored(connection: asyncpg.Connection) -> Mapping[str, float]:
 
 def _disk_of_temporal(stage: Stage) -> float:
     """Return the size of the development server's database, with what is still in its WAL."""
-    (file,) = stage.stack.directory.path.glob("temporal/*.db")
+    (file,) = stage.stack.directory.glob("temporal/*.db")
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
         ((pages,),) = database.execute("PRAGMA page_count")
         ((page_bytes,),) = database.execute("PRAGMA page_size")
@@ -272,15 +258,6 @@ async def _kept(redis: Redis, turns: list[Sample]) -> float:
         for key in (stream_key(_id(turn)), fence_key(_id(turn))):
             kept += await redis.memory_usage(key, samples=0) or 0
     return kept / len(turns)
-
-
-async def _settled(connection: asyncpg.Connection) -> None:
-    """Return when nothing is due after earlier turns any more."""
-
-    async def due() -> int:
-        return int(await connection.fetchval("SELECT count(*) FROM due_works"))
-
-    await eventually(due, lambda count: count == 0, within_s=_SETTLED_S)
 
 
 def _id(turn: Sample) -> TurnId:

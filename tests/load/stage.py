@@ -1,45 +1,33 @@
-"""The subject of measurement: a stack like that of `everturn dev`, the floor, and the load."""
+"""The subjects of measurement: stacks with their users, the floor, the model and the load."""
 
 import asyncio
-import os
-import socket
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
-from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import httpx
-from rich.console import Console
+from temporalio.client import Client
 
-from services.settings import Settings
-from tests.load.client import LoadClient
-from tests.load.cpu import CpuTimes
-from tests.load.samples import Request, Sample
-from tests.running_everturn.process import EVERTURN
-from workers.embedded.logs import Terminal
-from workers.embedded.stack import Commands, DevelopmentStack
+from tests.load.client import LoadClient, Request, Sample
+from tests.load.comparison import thinned
+from tests.load.machine import CpuTimes
+from tests.load.model import ALL_GATES, Play
+from tests.load.stacks import HERE, Checkout, Stack, open_stack, run_program
 
-PROCESSES = ("postgres", "valkey", "temporal", "demo-model", "api", "worker-turns", "worker-tools")
-_USERS = 32
-MODEL = "demo-model"
-"""The process that stands for the provider; no side's own."""
-
-
-_COMMANDS = Commands(
-    # As in production, where nothing is forked from a process that has imported everything.
-    api=(EVERTURN, "api"),
-    workers={
-        "worker-turns": (EVERTURN, "worker", "--queue", "turns"),
-        "worker-tools": (EVERTURN, "worker", "--queue", "tools", "--queue", "background"),
-    },
-    demo_model=(sys.executable, "-m", "tests.fakes.scripted_model"),
+_USERS: Final = 32
+_DELAYS: Final = 2_000
+_SETTLED_S: Final = 120.0
+_PAUSE_S: Final = 0.2
+_UNSETTLED: Final = (
+    "ExecutionStatus = 'Running' AND "
+    "WorkflowType IN ('ChatTurn', 'AfterTurn', 'ExtractMemories', 'TitleChat')"
 )
 
 
@@ -58,29 +46,101 @@ class Chat:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Turns that were measured together. Units: `held_mb`, where it was read, in megabytes.
+
+    `cpu` is what the side used until the last answer ended, `whole_cpu` until all was done that
+    the turns caused; `delays_ms` how long tokens were under way, thinned out.
+    """
+
+    samples: Sequence[Sample]
+    cpu: CpuTimes
+    whole_cpu: CpuTimes
+    held_mb: float = 0.0
+    delays_ms: Sequence[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Thin the delays out: a percentile needs no more."""
+        delays = [ms for sample in self.samples for ms in sample.delays_ms]
+        object.__setattr__(self, "delays_ms", thinned(delays, _DELAYS))
+
+
+class Ground:
+    """What all stacks share: the model, the floor and the load's client."""
+
+    def __init__(self, *, client: LoadClient, model: int, floor: tuple[int, int]) -> None:
+        self.client = client
+        self.model_url: Final = f"http://127.0.0.1:{model}"
+        self._floor_port, self._floor_pid = floor
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of a stack that uses the model."""
+        return {"ANTHROPIC_BASE_URL": self.model_url, "ANTHROPIC_API_KEY": "bench"}
+
+    def floor_request(self, play: Play) -> Request:
+        """Return the request that has a message answered by the floor."""
+        return Request(self._floor_port, "/messages", "POST", body={"content": play.message})
+
+    async def floor_batch(self, play: Play, count: int, *, concurrency: int) -> Batch:
+        """Send the same messages to the floor."""
+        request = self.floor_request(play)
+        before = CpuTimes.now({"floor": self._floor_pid})
+        samples = await self.client.run([request] * count, concurrency=concurrency)
+        used = CpuTimes.now({"floor": self._floor_pid}).since(before)
+        return Batch(samples, used, used)
+
+    async def start_over(self) -> None:
+        """Let nothing wait for what a section left that failed."""
+        await self.client.kill()
+        self.client = await LoadClient.start()
+        await self.release(ALL_GATES)
+
+    async def release(self, gate: str) -> None:
+        """Let the answers go on that a message holds."""
+        async with httpx.AsyncClient(base_url=self.model_url, trust_env=False) as http:
+            (await http.post(f"/release/{gate}")).raise_for_status()
+
+
+@asynccontextmanager
+async def open_ground() -> AsyncIterator[Ground]:
+    """Run the model, the floor and the client."""
+    async with run_program("tests.load.model") as (model, _):
+        direct = {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{model}", "ANTHROPIC_API_KEY": "bench"}
+        async with run_program("tests.load.floor", **direct) as floor:
+            ground = Ground(client=await LoadClient.start(), model=model, floor=floor)
+            try:
+                yield ground
+            finally:
+                await ground.client.kill()
+
+
 class Stage:
-    """One shape of the stack, ready to be measured."""
+    """A stack in one shape with its users, ready to be measured."""
 
     def __init__(
         self,
         *,
         shape: Shape,
-        stack: DevelopmentStack,
-        client: LoadClient,
-        floor_port: int,
-        floor_pid: int,
+        stack: Stack,
+        ground: Ground,
+        temporal: Client,
+        database: asyncpg.Connection,
+        title: str | None,
     ) -> None:
         self.shape = shape
         self.stack = stack
-        self.client = client
-        self.floor_port = floor_port
-        self._floor_pid = floor_pid
+        self.ground = ground
+        self.temporal = temporal
+        self._database = database
+        self._chat = {} if title is None else {"title": title}
         self._tokens: list[str] = []
 
     @property
     def api_port(self) -> int:
         """The API's port."""
-        return _port(self.stack.addresses.api)
+        return port_of(self.stack.api)
 
     async def sign_up(self) -> None:
         """Create the users whose turns are measured: no turn waits for another user's."""
@@ -88,167 +148,125 @@ class Stage:
         requests = [
             Request(self.api_port, path, "POST", body=_credentials()) for _ in range(_USERS)
         ]
-        samples = await self.client.run(requests, concurrency=2)
+        samples = await self.ground.client.run(requests, concurrency=2)
         self._tokens = [sample.data["accessToken"] for sample in samples]
 
+    def chat_requests(self, count: int) -> list[Request]:
+        """Return the requests that create chats, of one user after another."""
+        return [
+            Request(self.api_port, "/api/v1/chats", "POST", token, self._chat)
+            for token in islice(cycle(self._tokens), count)
+        ]
+
     async def make_chats(self, count: int) -> list[Chat]:
-        """Make new chats, of one user after another."""
+        """Create chats."""
         requests = self.chat_requests(count)
-        samples = await self.client.run(requests, concurrency=8)
+        samples = await self.ground.client.run(requests, concurrency=8)
         return [
             Chat(sample.data["id"], request.token)
             for sample, request in zip(samples, requests, strict=True)
         ]
 
-    def chat_requests(self, count: int) -> list[Request]:
-        """Return the requests that make new chats."""
-        return [
-            Request(self.api_port, "/api/v1/chats", "POST", token, {"title": "Measured"})
-            for token in islice(cycle(self._tokens), count)
-        ]
-
-    async def turns(
-        self, content: str, count: int, *, concurrency: int, spread_s: float = 0
-    ) -> list[Sample]:
-        """Run turns, each in a new chat."""
-        chats = await self.make_chats(count)
-        requests = [self.message(chat, content) for chat in chats]
-        return await self.client.run(requests, concurrency=concurrency, spread_s=spread_s)
-
-    async def floor_turns(
-        self, content: str, count: int, *, concurrency: int, spread_s: float = 0
-    ) -> list[Sample]:
-        """Send the same messages to the floor."""
-        request = Request(self.floor_port, "/messages", "POST", body={"content": content})
-        return await self.client.run([request] * count, concurrency=concurrency, spread_s=spread_s)
-
-    def message(self, chat: Chat, content: str) -> Request:
+    def message(self, chat: Chat, play: Play, *, port: int | None = None) -> Request:
         """Return the request that sends a message and streams its answer."""
         path = f"/api/v1/chats/{chat.id}/messages"
-        body = {"content": content, "stream": True}
-        return Request(self.api_port, path, "POST", chat.token, body)
+        body = {"content": play.message, "stream": True}
+        return Request(port or self.api_port, path, "POST", chat.token, body)
 
-    async def script(self, **script: Any) -> None:  # noqa: ANN401 -- the fields of a script
-        """Queue a script of the model in place of all others."""
-        async with self._control() as control:
-            await control.delete("/demo/scripts")
-            (await control.post("/demo/scripts", json=script)).raise_for_status()
+    async def batch(
+        self, play: Play, count: int, *, concurrency: int, held_after_s: float | None = None
+    ) -> Batch:
+        """Run turns, each in a new chat, and wait until nothing is left of what they caused.
 
-    async def add_script(self, **script: Any) -> None:  # noqa: ANN401 -- the fields of a script
-        """Queue a script of the model behind those that wait."""
-        async with self._control() as control:
-            (await control.post("/demo/scripts", json=script)).raise_for_status()
+        `held_after_s` is when the memory is read.
+        """
+        requests = [self.message(chat, play) for chat in await self.make_chats(count)]
+        before = self.stack.cpu()
+        running = asyncio.create_task(self.ground.client.run(requests, concurrency=concurrency))
+        held_mb = 0.0
+        if held_after_s is not None:
+            await asyncio.wait({running}, timeout=held_after_s)
+            held_mb = await asyncio.to_thread(self.stack.memory_mb)
+        samples = await running
+        used = self.stack.cpu().since(before)
+        await self.settle()
+        return Batch(samples, used, self.stack.cpu().since(before), held_mb)
 
-    async def release(self, gate: str) -> None:
-        """Let the answers go on that a script holds."""
-        async with self._control() as control:
-            (await control.post(f"/demo/release/{gate}")).raise_for_status()
+    async def hold(self, count: int) -> tuple[str, list[Chat], list[Sample]]:
+        """Begin turns whose answers wait behind their first token; return the gate's name."""
+        gate = uuid4().hex
+        chats = await self.make_chats(count)
+        play = Play(first_s=0.2, tokens=2, hold=gate)
+        opened = await self.ground.client.open([self.message(chat, play) for chat in chats])
+        return gate, chats, opened
 
-    def cpu(self) -> CpuTimes:
-        """Read the CPU of every process of the stack."""
-        pids = {name: self.stack.pid(name) for name in PROCESSES}
-        return CpuTimes.now({name: pid for name, pid in pids.items() if pid is not None})
+    async def settle(self) -> None:
+        """Return when no turn runs, and no memory or title is due after earlier ones."""
+        async with asyncio.timeout(_SETTLED_S):
+            # No event says so, and each question costs CPU that is counted: they are few.
+            while await self._is_busy():  # noqa: ASYNC110
+                await asyncio.sleep(_PAUSE_S)
 
-    def floor_cpu(self) -> CpuTimes:
-        """Read the CPU of the floor, and of the model."""
-        return CpuTimes.now({"floor": self._floor_pid, MODEL: self.stack.pid(MODEL) or 0})
+    async def _is_busy(self) -> bool:
+        running = await self.temporal.count_workflows(_UNSETTLED)
+        return bool(running.count or await self._count_due())
 
-    def client_cpu(self) -> CpuTimes:
-        """Read the CPU of the load client."""
-        return CpuTimes.now({"client": self.client.pid})
-
-    def _control(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.stack.addresses.model, trust_env=False)
+    async def _count_due(self) -> int:
+        """Return how many works wait; earlier versions have them in Temporal alone."""
+        if await self._database.fetchval("SELECT to_regclass('due_works')") is None:
+            return 0
+        due: int = await self._database.fetchval("SELECT count(*) FROM due_works")
+        return due
 
 
 @asynccontextmanager
-async def open_stack(directory: Path, **settings: str) -> AsyncIterator[DevelopmentStack]:
-    """Open a stack like that of `everturn dev`, with the scripted model and without rate limits."""
-    with _environment(EVERTURN_RATE_LIMITS="false", ANTHROPIC_API_KEY="", **settings):
-        stack = DevelopmentStack(
-            directory,
-            settings=Settings(api_port=0),
-            terminal=Terminal(Console(file=StringIO())),
-            commands=_COMMANDS,
-        )
-        async with stack:
-            yield stack
+async def open_stage(
+    folder: Path,
+    ground: Ground,
+    shape: Shape = Shape.APART,
+    *,
+    checkout: Checkout = HERE,
+    as_in_production: bool = False,
+    title: str | None = None,
+    **settings: str,
+) -> AsyncIterator[Stage]:
+    """Open a stack in this shape, with the users signed up.
 
-
-@asynccontextmanager
-async def open_stage(directory: Path, shape: Shape, **settings: str) -> AsyncIterator[Stage]:
-    """Open everything, with the users signed up."""
-    async with (
-        open_stack(
-            directory,
+    Without a `title` of its own, a model names each chat after its first turn.
+    """
+    async with open_stack(
+        folder,
+        checkout=checkout,
+        as_in_production=as_in_production,
+        settings={
+            "EVERTURN_EAGER_WORKER": str(shape is Shape.EAGER),
+            **ground.settings,
             **settings,
-            EVERTURN_EAGER_WORKER=str(shape is Shape.EAGER),
-            # Where the webhooks of the bench are.
-            EVERTURN_ALLOWED_PRIVATE_HOSTS="127.0.0.1",
-        ) as stack,
-        _floor(stack.addresses.model) as (floor_port, floor_pid),
-    ):
-        client = await LoadClient.start()
+        },
+    ) as stack:
+        temporal = await Client.connect(stack.temporal)
+        database = await asyncpg.connect(stack.superuser)
         try:
             stage = Stage(
                 shape=shape,
                 stack=stack,
-                client=client,
-                floor_port=floor_port,
-                floor_pid=floor_pid,
+                ground=ground,
+                temporal=temporal,
+                database=database,
+                title=title,
             )
             await stage.sign_up()
             yield stage
         finally:
-            await client.stop()
-
-
-@asynccontextmanager
-async def _floor(model: str) -> AsyncIterator[tuple[int, int]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    direct = {"ANTHROPIC_BASE_URL": model, "ANTHROPIC_API_KEY": "demo", "NO_PROXY": "127.0.0.1"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.load.floor", str(port), env={**os.environ, **direct}
-    )
-    try:
-        await _accepting(port)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def _accepting(port: int) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-                continue
-            writer.close()
-            return
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+            await database.close()
 
 
 def _credentials() -> dict[str, str]:
     return {"email": f"{uuid4().hex}@example.com", "password": uuid4().hex}
 
 
-def _port(origin: str) -> int:
+def port_of(origin: str) -> int:
+    """Return the port of an origin. Errors: ValueError."""
     port = urlsplit(origin).port
     if port is None:
         raise ValueError(f"{origin} has no port")

@@ -8,25 +8,22 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
-from uuid import uuid4
 
-import asyncpg
 import psutil
 from starlette.responses import JSONResponse, Response
 
 from api.routing import API_PREFIX
 from tests.fakes.webhook_engine import SECRET, ReceivedCall, WebhookEngine, webhook_engine
+from tests.load.client import Request, Sample, Spread, spread
+from tests.load.model import Play
 from tests.load.report import Line, Report
-from tests.load.samples import Request, Sample, Spread, spread
+from tests.load.stacks import ADMIN
 from tests.load.stage import Stage
 from tests.running_everturn.waiting import eventually
 
 _TOOL: Final = "held_webhook"
-_PLAIN: Final = "Say something plain."
-_CALLING: Final = "Call the tool."
-_TRYING: Final = "Try the tool."
-_PIECES: Final = tuple(f"piece {number} " for number in range(10))
-_REPEAT: Final = 1_000_000
+_PLAIN: Final = Play(first_s=0.05, tokens=10, between_s=0.01)
+_CALLING: Final = Play(first_s=0.05, tokens=2, tool=_TOOL)
 _CONCURRENCY: Final = 4
 _WORKERS: Final = ("worker-turns", "worker-tools")
 _WITHIN_S: Final = 60.0
@@ -50,20 +47,21 @@ class ToolEffort:
 async def measure_tools(stage: Stage, report: Report, effort: ToolEffort) -> None:
     """Measure plain turns without and with calls in flight, in turns, and the workers' memory."""
     async with _held_webhook(stage) as (engine, gate):
-        await stage.turns(_PLAIN, effort.plain, concurrency=_CONCURRENCY)
+        await _plain(stage, effort.plain)
         resident = [_resident_kb(stage)]
         alone: list[Sample] = []
         beside: list[Sample] = []
         busy = ""
         for _ in range(effort.rounds):
-            alone += await stage.turns(_PLAIN, effort.plain, concurrency=_CONCURRENCY)
+            alone += await _plain(stage, effort.plain)
             gate.clear()
             await _fly(stage, engine, effort.in_flight)
             resident.append(_resident_kb(stage))
-            beside += await stage.turns(_PLAIN, effort.plain, concurrency=_CONCURRENCY)
+            beside += await _plain(stage, effort.plain)
             busy = await _busy(stage, effort.watch_s)
             gate.set()
-            await stage.client.wait()
+            await stage.ground.client.wait()
+            await stage.settle()
             resident.append(_resident_kb(stage))
     _report_times(report, _first(alone), _first(beside), effort.in_flight)
     _report_memory(report, resident, effort.in_flight)
@@ -72,13 +70,9 @@ async def measure_tools(stage: Stage, report: Report, effort: ToolEffort) -> Non
 
 async def _fly(stage: Stage, engine: WebhookEngine, count: int) -> None:
     """Begin turns whose tool does not answer, and return when all calls have arrived."""
-    await stage.script(match=_PLAIN, pieces=_PIECES, delay_to_first_s=0.05, repeat=_REPEAT)
-    call = {"name": _TOOL}
-    await stage.add_script(match=_CALLING, text="Wait.", tool_calls=[call], repeat=count)
-    await stage.add_script(match=_CALLING, text="Done.", repeat=count)
     arrived = len(engine.calls[_TOOL]) + count
     chats = await stage.make_chats(count)
-    await stage.client.open([stage.message(chat, _CALLING) for chat in chats])
+    await stage.ground.client.open([stage.message(chat, _CALLING) for chat in chats])
 
     async def count_calls() -> int:
         return len(engine.calls[_TOOL])
@@ -88,9 +82,9 @@ async def _fly(stage: Stage, engine: WebhookEngine, count: int) -> None:
 
 async def _busy(stage: Stage, watch_s: float) -> str:
     """Return what share of a core each process takes while nothing but the calls goes on."""
-    before = stage.cpu()
+    before = stage.stack.cpu()
     await asyncio.sleep(watch_s)
-    used = stage.cpu().since(before)
+    used = stage.stack.cpu().since(before)
     return ", ".join(f"{name} {ms / watch_s / 10:.1f} %" for name, ms in used.by_name.items())
 
 
@@ -139,13 +133,19 @@ def _report_memory(report: Report, resident_kb: Sequence[float], count: int) -> 
     )
 
 
+async def _plain(stage: Stage, count: int) -> Sequence[Sample]:
+    """Run plain turns; what they leave to do is not waited for, since calls in flight go on."""
+    requests = [stage.message(chat, _PLAIN) for chat in await stage.make_chats(count)]
+    return await stage.ground.client.run(requests, concurrency=_CONCURRENCY)
+
+
 def _first(samples: Sequence[Sample]) -> Spread:
     return spread(sample.first_ms for sample in samples)
 
 
 def _resident_kb(stage: Stage) -> float:
     """Return the memory of both workers."""
-    pids = [stage.stack.pid(name) for name in _WORKERS]
+    pids = [stage.stack.pids()[name] for name in _WORKERS]
     return sum(psutil.Process(pid).memory_info().rss for pid in pids) / 1000
 
 
@@ -164,24 +164,13 @@ async def _held_webhook(stage: Stage) -> AsyncIterator[tuple[WebhookEngine, asyn
         await _register(stage, engine)
         async with asyncio.timeout(_WITHIN_S):
             while not engine.calls[_TOOL]:
-                await stage.script(match=_TRYING, text="Wait.", tool_calls=[{"name": _TOOL}])
-                await stage.add_script(match=_TRYING, text="Done.")
-                await stage.turns(_TRYING, 1, concurrency=1)
-        await stage.script(match=_PLAIN, pieces=_PIECES, delay_to_first_s=0.05, repeat=_REPEAT)
+                await stage.batch(_CALLING, 1, concurrency=1)
         yield engine, gate
 
 
 async def _register(stage: Stage, engine: WebhookEngine) -> None:
-    account = {"email": f"{uuid4().hex}@example.com", "password": uuid4().hex}
-    signup = Request(stage.api_port, f"{API_PREFIX}/auth/signup", "POST", body=account)
-    (signed_up,) = await stage.client.run([signup], concurrency=1)
-    connection = await asyncpg.connect(stage.stack.migration_database)
-    try:
-        await connection.execute(
-            "UPDATE users SET role = 'admin' WHERE email = $1", account["email"]
-        )
-    finally:
-        await connection.close()
+    login = Request(stage.api_port, f"{API_PREFIX}/auth/login", "POST", body=ADMIN)
+    (admin,) = await stage.ground.client.run([login], concurrency=1)
     tool = {
         "name": _TOOL,
         "description": "Answers on command.",
@@ -190,5 +179,6 @@ async def _register(stage: Stage, engine: WebhookEngine) -> None:
         "secret": SECRET,
         "timeoutS": 600,
     }
-    path, token = f"{API_PREFIX}/admin/workflow-tools", signed_up.data["accessToken"]
-    await stage.client.run([Request(stage.api_port, path, "POST", token, tool)], concurrency=1)
+    path, token = f"{API_PREFIX}/admin/workflow-tools", admin.data["accessToken"]
+    request = Request(stage.api_port, path, "POST", token, tool)
+    await stage.ground.client.run([request], concurrency=1)

@@ -1,248 +1,213 @@
-"""Measures turns: time to the first token, whole turns, rate, CPU, history."""
+"""Measures turns beside the floor: time to the first token, whole turns, rate, CPU, history."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 from uuid import UUID
 
-from temporalio.client import Client
-
 from schema.ids import TurnId, turn_workflow_id
-from tests.load.bare_engine import BareEngine, bare_engine
-from tests.load.cpu import CpuTimes
-from tests.load.report import Line, Report
-from tests.load.samples import Sample, Spread, per_second, spread
-from tests.load.stage import MODEL, Shape, Stage
+from tests.load.client import Sample, per_second
+from tests.load.comparison import Comparison, Effort, percentile
+from tests.load.machine import CpuTimes
+from tests.load.model import Play
+from tests.load.report import BASE, FLOOR, OURS, Figure, Line, Report, Rounds
+from tests.load.stage import Batch, Shape, Stage
 
-_PLAIN = "Say something plain."
-_WITH_TOOL = "What is 6 * 7?"
-_PIECES = tuple(f"piece {number} " for number in range(10))
-_REPEAT = 1_000_000
-_FIRST_MS = {Shape.APART: 60, Shape.EAGER: 30}
-_FIRST_16_MS = {Shape.APART: 150, Shape.EAGER: 80}
-_TOOL_MS = 90
-_MOST_EVENTS = 13
-# The model's own time is the same on both sides, and too short to hide anything.
-_QUICK = {"delay_to_first_s": 0.05, "delay_between_s": 0.0}
-# A model that is quick beside real ones, and slow enough for 16 turns not to fill two cores.
-_CALM = {"delay_to_first_s": 0.2, "delay_between_s": 0.1}
-_CALM_TURN_S = 1.2
+AT_32: Final = Play(first_s=0.0, tokens=20, between_s=0.0)
+_ALONE: Final = Play(first_s=0.05, tokens=10, between_s=0.01)
+_TOOL: Final = Play(first_s=0.05, tokens=10, between_s=0.01, tool="calculator")
+_AT_16: Final = Play(first_s=0.2, tokens=40, between_s=0.02)
+
+_FIRST_MS: Final = {Shape.APART: 35, Shape.EAGER: 22}
+_FIRST_16_MS: Final = {Shape.APART: 80, Shape.EAGER: 60}
+_TOOL_MS: Final = {Shape.APART: 80, Shape.EAGER: 65}
+_RATE: Final = 32
+_CPU_MS: Final = 45
+_MOST_EVENTS: Final = 13
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEffort:
-    """How often each case is measured, over how many rounds that alternate with the floor."""
+    """How long each case is measured, and how many turns a batch of it has."""
 
-    rounds: int
+    effort: Effort
     alone: int
     at_16: int
-    with_tool: int
     at_32: int
 
 
-async def measure_latency(stage: Stage, report: Report, effort: TurnEffort) -> None:
-    """Measure what Everturn adds to the time to the first token, alone and among 16."""
-    await stage.script(pieces=_PIECES, repeat=_REPEAT, **_QUICK)
-    ours, floor = await _both(stage, _PLAIN, effort.rounds, effort.alone)
-    name = "first token, 1 turn at a time"
-    report.add(*_pair(stage, name, _first(ours), _first(floor), target=_FIRST_MS[stage.shape]))
-    report.add(*_pair(stage, "whole plain turn", _whole(ours), _whole(floor)))
-    await stage.script(pieces=_PIECES, repeat=_REPEAT, **_CALM)
-    ours, floor = await _both(
-        stage, _PLAIN, effort.rounds, effort.at_16, concurrency=16, spread_s=_CALM_TURN_S
-    )
-    name = "first token, 16 turns"
-    report.add(*_pair(stage, name, _first(ours), _first(floor), target=_FIRST_16_MS[stage.shape]))
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is timed of turns that are answered so; `target` bounds the median over the floor."""
+
+    name: str
+    play: Play
+    count: int
+    of: Callable[[Sample], float]
+    target: float
+    concurrency: int = 1
 
 
-async def measure_tool_turn(stage: Stage, report: Report, effort: TurnEffort) -> None:
-    """Measure what Everturn adds to a turn of two model calls with the calculator between."""
-    await stage.script(repeat=_REPEAT, **_QUICK)
-    ours, floor = await _both(stage, _WITH_TOOL, effort.rounds, effort.with_tool)
-    name = "whole turn with a tool call"
-    report.add(*_pair(stage, name, _whole(ours), _whole(floor), target=_TOOL_MS))
-    report.add(*await _history(stage, ours[-1], "with a tool call"))
+async def measure_turns(stages: Sequence[Stage], report: Report, effort: TurnEffort) -> None:
+    """Measure the first stage, and beside it the base if there is a second one."""
+    shape = stages[0].shape
+    for case in (
+        _Case("first token, 1 turn at a time", _ALONE, effort.alone, first_ms, _FIRST_MS[shape]),
+        _Case("first token, 16 at once", _AT_16, effort.at_16, first_ms, _FIRST_16_MS[shape], 16),
+        _Case("whole turn with a tool call", _TOOL, effort.alone, whole_ms, _TOOL_MS[shape]),
+    ):
+        await _measure_case(stages, report, case, effort.effort)
+    await _measure_rate(stages, report, effort)
 
 
-async def measure_rate(stage: Stage, report: Report, effort: TurnEffort) -> None:
-    """Measure turns per second and the CPU of each; where workers are apart the engine's too."""
-    await stage.script(pieces=_PIECES, delay_to_first_s=0, delay_between_s=0, repeat=_REPEAT)
-    ours: list[list[Sample]] = []
-    floor: list[list[Sample]] = []
-    used: list[tuple[CpuTimes, CpuTimes, CpuTimes]] = []
-    async with bare_engine(stage.stack.addresses.temporal) as engine:
-        await engine.run(16, concurrency=16)
-        bare: list[list[Sample]] = []
-        for _ in range(effort.rounds):
-            chats = await stage.make_chats(effort.at_32 // effort.rounds)
-            requests = [stage.message(chat, _PLAIN) for chat in chats]
-            before = stage.cpu(), stage.client_cpu()
-            ours.append(await stage.client.run(requests, concurrency=32))
-            mine, clients = stage.cpu().since(before[0]), stage.client_cpu().since(before[1])
-            idle = stage.floor_cpu()
-            floor.append(await stage.floor_turns(_PLAIN, len(requests), concurrency=32))
-            used.append((mine, clients, stage.floor_cpu().since(idle)))
-            bare.append(await engine.run(len(requests), concurrency=32))
-    _add_rates(stage, report, ours=ours, floor=floor, bare=bare)
-    _add_cpu(stage, report, used, count=sum(map(len, ours)))
-    report.add(*await _history(stage, ours[-1][-1], "plain", most_events=_MOST_EVENTS))
-
-
-async def measure_engine(stage: Stage, report: Report, effort: TurnEffort) -> None:
-    """Measure the engine alone."""
-    address = stage.stack.addresses.temporal
-    async with bare_engine(address) as engine:
-        await engine.run(8, concurrency=2)
-        alone = await engine.run(effort.rounds * effort.alone, concurrency=1)
-        report.add(
-            Line(name="bare workflow: first step, p50", value=_first(alone).p50),
-            Line(name="bare workflow: whole, p50", value=_whole(alone).p50),
-        )
-        for concurrency in (16, 32):
-            await _add_bare_rate(stage, report, engine, concurrency=concurrency, count=effort.at_32)
-
-
-async def _add_bare_rate(
-    stage: Stage, report: Report, engine: BareEngine, *, concurrency: int, count: int
+async def _measure_case(
+    stages: Sequence[Stage], report: Report, case: _Case, effort: Effort
 ) -> None:
-    pids = {"server": stage.stack.pid("temporal") or 0, "worker": engine.worker_pid}
-    before = CpuTimes.now(pids)
-    samples = await engine.run(count, concurrency=concurrency)
-    used = CpuTimes.now(pids).since(before).per(count).by_name
-    rate = per_second([samples])
-    report.add(Line(name=f"bare workflows at {concurrency}", value=rate, unit="/s"))
-    report.note(
-        f"A bare workflow at {concurrency} concurrent uses {used['server']:.0f} ms of CPU in the "
-        f"server and {used['worker']:.0f} ms in the worker."
+    shape = stages[0].shape
+    median, tail = _added(case.name, case.of, target=case.target)
+    rounds = await compare(
+        stages, case.play, case.count, until=(median,), concurrency=case.concurrency, effort=effort
     )
+    report.compare(rounds, median, tail, shape=shape)
+    report.plot(
+        "added",
+        case=case.name,
+        shape=shape,
+        p50=median.interval(rounds).value,
+        low=median.interval(rounds).low,
+        high=median.interval(rounds).high,
+        p95=tail.interval(rounds).value,
+        target=case.target,
+    )
+    if case.of is not whole_ms:
+        report.compare(rounds, *_added(f"whole turn, {case.name[13:]}", whole_ms), shape=shape)
+    if case.concurrency == 1:
+        kind = "with a tool call" if case.play.tool else "plain"
+        sample = rounds[-1][OURS].samples[-1]
+        report.add(*await _history(stages[0], sample, kind))
 
 
-async def _both(
-    stage: Stage,
-    content: str,
-    rounds: int,
-    count: int,
-    *,
-    concurrency: int = 1,
-    spread_s: float = 0,
-) -> tuple[list[Sample], list[Sample]]:
-    """Measure both sides in turns, after a warm-up."""
-    ours: list[Sample] = []
-    floor: list[Sample] = []
-    for send in (stage.turns, stage.floor_turns):
-        await send(content, max(4, concurrency), concurrency=concurrency)
-    for _ in range(rounds):
-        for send, side in ((stage.floor_turns, floor), (stage.turns, ours)):
-            side.extend(await send(content, count, concurrency=concurrency, spread_s=spread_s))
-    return ours, floor
+async def _measure_rate(stages: Sequence[Stage], report: Report, effort: TurnEffort) -> None:
+    shape = stages[0].shape
+    rounds = await compare_rates(stages, effort.at_32, effort.effort)
+    report.compare(
+        rounds,
+        *rate_figures("at 32"),
+        *_added("first token, 32 at once", first_ms),
+        *_added("whole turn, 32 at once", whole_ms),
+        shape=shape,
+    )
+    report.note(f"With {shape}, CPU of a turn at 32 in ms: {shares(rounds)}.")
 
 
-def _pair(
-    stage: Stage, name: str, mine: Spread, floor: Spread, *, target: float | None = None
-) -> tuple[Line, Line]:
-    """Return the lines of the median and the 95th percentile; the target holds for both."""
-
-    def line(percentile: str, value: float, floor: float) -> Line:
-        return Line(
-            name=f"{name}, {percentile}",
-            shape=stage.shape,
-            value=value,
-            floor=floor,
-            target=target,
-            against_floor=True,
-        )
-
-    return line("p50", mine.p50, floor.p50), line("p95", mine.p95, floor.p95)
+async def compare_rates(stages: Sequence[Stage], count: int, effort: Effort) -> Rounds:
+    """Measure batches of turns without delays, 32 at a time, beside the floor."""
+    figures = rate_figures("at 32")
+    return await compare(stages, AT_32, count, until=figures[:2], concurrency=32, effort=effort)
 
 
-def _add_rates(
-    stage: Stage,
-    report: Report,
-    *,
-    ours: Sequence[Sequence[Sample]],
-    floor: Sequence[Sequence[Sample]],
-    bare: Sequence[Sequence[Sample]],
-) -> None:
-    mine, engines = per_second(ours), per_second(bare)
-    first = _first([sample for batch in ours for sample in batch])
-    report.add(
-        Line(
-            name="turns at 32 concurrent",
-            shape=stage.shape,
-            value=mine,
+def rate_figures(which: str) -> tuple[Figure, Figure, Figure]:
+    """Return turns per second, and the CPU of a turn without and with what comes after it."""
+    return (
+        Figure(
+            name=f"turns {which}",
+            of=lambda batches: per_second([batch.samples for batch in batches]),
             unit="/s",
-            floor=per_second(floor),
-            target=25,
+            target=_RATE,
             least=True,
         ),
-        Line(name="bare workflows between them", value=engines, unit="/s"),
-        Line(
-            name="turns for each bare workflow",
-            shape=stage.shape,
-            value=100 * mine / engines,
-            unit="%",
-            target=75,
-            least=True,
+        Figure(
+            name=f"CPU of a turn {which}, until the last answer",
+            of=lambda batches: cpu_per_turn(batches, lambda batch: batch.cpu),
+            target=_CPU_MS,
         ),
-    )
-    report.note(
-        f"With {stage.shape}, 32 turns fill the machine, and the first token comes "
-        f"after {first.p50:.0f} ms (p95 {first.p95:.0f} ms)."
+        Figure(
+            name=f"CPU of a turn {which}, with memories and title",
+            of=lambda batches: cpu_per_turn(batches, lambda batch: batch.whole_cpu),
+            target=_CPU_MS,
+        ),
     )
 
 
-def _add_cpu(
-    stage: Stage,
-    report: Report,
-    used: Sequence[tuple[CpuTimes, CpuTimes, CpuTimes]],
-    *,
+def cpu_per_turn(batches: Sequence[Batch], of: Callable[[Batch], CpuTimes]) -> float:
+    """Return the CPU of all the side's processes for each turn. Units: milliseconds."""
+    return sum(of(batch).total for batch in batches) / sum(len(batch.samples) for batch in batches)
+
+
+def shares(rounds: Rounds) -> str:
+    """Return what each process used of a turn's CPU, all that the turn caused included."""
+    used, count = CpuTimes({}), 0
+    for measured in rounds:
+        used = used.plus(measured[OURS].whole_cpu)
+        count += len(measured[OURS].samples)
+    return ", ".join(f"{name} {ms:.1f}" for name, ms in used.per(count).by_name.items() if ms > 0)
+
+
+async def compare(
+    stages: Sequence[Stage],
+    play: Play,
     count: int,
-) -> None:
-    mine, clients, floors = used[0]
-    for more_mine, more_clients, more_floors in used[1:]:
-        mine, clients = mine.plus(more_mine), clients.plus(more_clients)
-        floors = floors.plus(more_floors)
-    per_turn = mine.per(count)
-    report.add(
-        Line(
-            name="CPU of a turn, servers included",
-            shape=stage.shape,
-            value=per_turn.total(without=(MODEL,)),
-            floor=floors.per(count).total(without=(MODEL,)),
-            target=70,
+    *,
+    until: Sequence[Figure],
+    effort: Effort,
+    concurrency: int = 1,
+    is_warm: bool = False,
+) -> Rounds:
+    """Measure batches of all sides in turns, after a warm-up, until these figures are narrow."""
+    sides: dict[str, Callable[[int], Awaitable[Batch]]] = {
+        FLOOR: partial(stages[0].ground.floor_batch, play, concurrency=concurrency)
+    }
+    for side, stage in zip((OURS, BASE), stages, strict=False):
+        sides[side] = partial(stage.batch, play, concurrency=concurrency)
+    for measure in () if is_warm else sides.values():
+        await measure(max(4, concurrency))
+
+    def is_enough(rounds: Sequence[Mapping[str, Batch]]) -> bool:
+        return all(figure.is_narrow(rounds) for figure in until)
+
+    batches = {side: partial(measure, count) for side, measure in sides.items()}
+    return await Comparison(batches, effort).run(is_enough)
+
+
+def _added(
+    name: str, of: Callable[[Sample], float], *, target: float | None = None
+) -> tuple[Figure, Figure]:
+    """Return what is added to the floor's median and 95th percentile; the target is of the first.
+
+    A 95th percentile varies more: its interval may be wider.
+    """
+
+    def at(share: float) -> Callable[[Sequence[Batch]], float]:
+        return lambda batches: percentile(
+            (of(sample) for batch in batches for sample in batch.samples), share
         )
-    )
-    shares = ", ".join(f"{name} {ms:.1f}" for name, ms in per_turn.by_name.items())
-    report.note(
-        f"With {stage.shape}: CPU of a turn in ms: {shares}; the load client "
-        f"{clients.per(count).total():.1f}. With the model a turn takes {per_turn.total():.0f} ms, "
-        f"the floor {floors.per(count).total():.1f} ms."
+
+    return (
+        Figure(name=f"{name}, p50", of=at(0.5), against="difference", target=target),
+        Figure(name=f"{name}, p95", of=at(0.95), against="difference", share=0.15),
     )
 
 
-async def _history(
-    stage: Stage, sample: Sample, kind: str, *, most_events: int | None = None
-) -> tuple[Line, Line]:
-    client = await Client.connect(stage.stack.addresses.temporal)
-    handle = client.get_workflow_handle(turn_workflow_id(TurnId(UUID(sample.turn_id))))
+def first_ms(sample: Sample) -> float:
+    """Return the time to the first token."""
+    return sample.first_ms
+
+
+def whole_ms(sample: Sample) -> float:
+    """Return the time to the end of the answer."""
+    return sample.whole_ms
+
+
+async def _history(stage: Stage, sample: Sample, kind: str) -> tuple[Line, Line]:
+    workflow_id = turn_workflow_id(TurnId(UUID(sample.turn_id)))
+    handle = stage.temporal.get_workflow_handle(workflow_id)
     await handle.result()
     execution = (await handle.describe()).raw_description.workflow_execution_info
     name, shape = f"history of a turn {kind}", stage.shape
-    kilobytes = execution.history_size_bytes / 1000
+    most = _MOST_EVENTS if kind == "plain" else None
+    events, kilobytes = execution.history_length, execution.history_size_bytes / 1000
     return (
-        Line(
-            name=name,
-            shape=shape,
-            value=execution.history_length,
-            unit="events",
-            target=most_events,
-        ),
+        Line(name=name, shape=shape, value=events, unit="events", target=most),
         Line(name=name, shape=shape, value=kilobytes, unit="kB"),
     )
-
-
-def _first(samples: Sequence[Sample]) -> Spread:
-    return spread(sample.first_ms for sample in samples)
-
-
-def _whole(samples: Sequence[Sample]) -> Spread:
-    return spread(sample.whole_ms for sample in samples)

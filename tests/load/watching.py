@@ -8,7 +8,6 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, TypeAlias
@@ -17,9 +16,9 @@ import asyncpg
 import psutil
 from redis.asyncio import Redis
 
+from tests.load.machine import megabytes
 from tests.load.report import Line, Report
-from tests.load.stage import PROCESSES
-from workers.embedded.stack import DevelopmentStack
+from tests.load.stacks import PROCESSES, Stack
 
 _EVERY_S: Final = 2.0
 _LEAST_SAMPLES: Final = 100
@@ -49,13 +48,11 @@ Watched: TypeAlias = Mapping[str, float]
 """One sample: numbers by name, and `at` in seconds since the epoch. Units: megabytes of memory."""
 
 
-async def watch(
-    stack: DevelopmentStack, *, until: asyncio.Task[Any], written: Path
-) -> list[Watched]:
+async def watch(stack: Stack, *, until: asyncio.Task[Any], written: Path) -> list[Watched]:
     """Sample the stack until the task ends; each sample is also a line of JSON in the file."""
     samples: list[Watched] = []
-    redis = Redis.from_url(stack.addresses.redis)
-    connection = await asyncpg.connect(stack.migration_database)
+    redis = Redis.from_url(stack.redis)
+    connection = await asyncpg.connect(stack.superuser)
     try:
         count = await _counting(connection)
         with written.open("w", buffering=1) as file:
@@ -115,7 +112,7 @@ def _rows_of_a_turn(samples: Sequence[Watched]) -> tuple[float, float]:
 
 
 async def _sample(
-    stack: DevelopmentStack, redis: Redis, connection: asyncpg.Connection, *, count: str
+    stack: Stack, redis: Redis, connection: asyncpg.Connection, *, count: str
 ) -> Watched:
     memory, connections = await asyncio.to_thread(_processes, stack)
     stored = await redis.info("memory")
@@ -130,10 +127,10 @@ async def _sample(
     }
 
 
-def _processes(stack: DevelopmentStack) -> tuple[Mapping[str, float], Mapping[str, float]]:
+def _processes(stack: Stack) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Return the memory of each process with its children, and the connections of ours."""
-    pids = {name: stack.pid(name) for name in PROCESSES}
-    running = {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
+    pids = stack.pids()
+    running = {name: psutil.Process(pids[name]) for name in PROCESSES if name in pids}
     return (
         {name: megabytes(process) for name, process in running.items()},
         {
@@ -142,15 +139,6 @@ def _processes(stack: DevelopmentStack) -> tuple[Mapping[str, float], Mapping[st
             if name == "api" or name.startswith("worker-")
         },
     )
-
-
-def megabytes(root: psutil.Process) -> float:
-    """Return the memory of a tree, with what its processes share counted once."""
-    total = 0
-    for process in [root, *root.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().pss
-    return total / 1e6
 
 
 async def _counting(connection: asyncpg.Connection) -> str:

@@ -15,8 +15,7 @@ from uuid import uuid4
 
 import psutil
 
-from tests.load.client import LoadClient
-from tests.load.samples import Request, Sample
+from tests.load.client import LoadClient, Request, Sample
 from tests.running_everturn.stack import ScriptedStack
 
 More = Callable[[], Awaitable[bool]]
