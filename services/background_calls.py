@@ -49,13 +49,19 @@ _PURPOSES: Final = {
     ChargeKind.TITLE: Purpose.TITLE,
     ChargeKind.COMPACTION: Purpose.COMPACTION,
 }
-_ATTEMPTS: Final = """
-SELECT count(*) AS made, count(*) FILTER (WHERE status <> 'settled') AS failed
+_CALLED: Final = """
+SELECT count(*) AS calls, count(*) FILTER (WHERE status <> 'settled') AS failed_calls,
+       coalesce(sum(cost_usd), 0) AS called_usd
 FROM ledger WHERE turn_id = $1 AND kind = $2
 """
-_COST: Final = """
-SELECT coalesce(sum(cost_usd), 0) FROM ledger WHERE turn_id = $1 AND kind = $2
-"""
+
+
+class Called(NamedTuple):
+    """How often a work has asked its model, how often in vain, and what that cost."""
+
+    calls: int = 0
+    failed: int = 0
+    cost_usd: Decimal = Decimal(0)
 
 
 class _Opened(NamedTuple):
@@ -63,6 +69,16 @@ class _Opened(NamedTuple):
 
     key: ChargeKey
     is_last: bool
+
+
+def columns_of_called(kind: ChargeKind) -> str:
+    """Return `calls`, `failed_calls` and `called_usd`, columns of a statement about the turn $1."""
+    of_turn = f"FROM ledger WHERE turn_id = $1 AND kind = '{kind.value}'"
+    return (
+        f"(SELECT count(*) {of_turn}) AS calls, "
+        f"(SELECT count(*) {of_turn} AND status <> 'settled') AS failed_calls, "
+        f"(SELECT coalesce(sum(cost_usd), 0) {of_turn}) AS called_usd"
+    )
 
 
 class BackgroundCalls:
@@ -93,20 +109,24 @@ class BackgroundCalls:
         max_tokens: int,
         ask: Callable[[], Awaitable[T]],
         store: Callable[[T], Awaitable[R]],
-    ) -> R | NotDone:
+        before: Called | None = None,
+    ) -> tuple[R | NotDone, Decimal]:
         """Ask the model, charge the user, and store what was answered; or return why not.
 
+        Returned is the cost of all calls, too. Those `before` are looked up if they are not known.
         `ask` counts what it uses in `usage`, which has an estimate of the prompt before. It
         reserves the longest answer: a shorter one could not be read. What was paid for is stored
         even if this task is cancelled meanwhile.
         Errors: ModelCallError, DefectError, ActorGoneError.
         """
-        opened = await self._open(turn, model, usage.input_tokens, max_tokens)
+        opened, before_usd = await self._open(
+            turn, model, usage.input_tokens, max_tokens, before=before
+        )
         if isinstance(opened, NotDone):
-            return opened
-        answer = await self._ask(ask, usage, opened, model=model, turn=turn)
+            return opened, before_usd
+        answer, cost_usd = await self._ask(ask, usage, opened, model=model, turn=turn)
         try:
-            return await shielded(until_stored(lambda: store(answer)))
+            return await shielded(until_stored(lambda: store(answer))), before_usd + cost_usd
         except ActorGoneError:
             raise
         except Exception as error:
@@ -121,17 +141,21 @@ class BackgroundCalls:
     async def outcome(self, turn: TurnReference, result: int | NotDone) -> WorkOutcome:
         """Return how a turn's work ended, with the cost of all attempts at its call."""
         async with self._database.statements(acting_user(turn.user_id)) as connection:
-            cost_usd: Decimal = await connection.fetchval(_COST, turn.turn_id, self._kind)
-        if isinstance(result, NotDone):
-            return WorkOutcome(cost_usd=cost_usd, problem=result)
-        return WorkOutcome(stored=result, cost_usd=cost_usd)
+            [called] = await connection.fetch(_CALLED, turn.turn_id, self._kind)
+        return outcome_of(result, called["called_usd"])
 
     def _key(self, turn: TurnReference, attempt: int) -> ChargeKey:
         return ChargeKey(turn.turn_id, 0, self._kind, "", attempt)
 
     async def _open(
-        self, turn: TurnReference, model: str, input_tokens: int, max_tokens: int
-    ) -> _Opened | NotDone:
+        self,
+        turn: TurnReference,
+        model: str,
+        input_tokens: int,
+        max_tokens: int,
+        *,
+        before: Called | None,
+    ) -> tuple[_Opened | NotDone, Decimal]:
         prices = self._pricing.dearest(model, input_tokens=input_tokens)
         estimate = Estimate(
             usd=prices.input * input_tokens,
@@ -141,12 +165,13 @@ class BackgroundCalls:
             useful_tokens=max_tokens,
         )
         async with self._database.statements(acting_user(turn.user_id)) as connection:
-            before = await connection.fetchrow(_ATTEMPTS, turn.turn_id, self._kind)
-            made, failed = before or (0, 0)
-            key = self._key(turn, made + 1)
-            if made >= self._attempts or failed >= MAX_ATTEMPTS:
+            if before is None:
+                [called] = await connection.fetch(_CALLED, turn.turn_id, self._kind)
+                before = Called(*called)
+            key = self._key(turn, before.calls + 1)
+            if before.calls >= self._attempts or before.failed >= MAX_ATTEMPTS:
                 await Ledger(connection).lose_open(key)
-                return NotDone.GAVE_UP
+                return NotDone.GAVE_UP, before.cost_usd
             try:
                 reserved = await Ledger(connection).open(
                     key,
@@ -157,12 +182,12 @@ class BackgroundCalls:
                     input_tokens=input_tokens,
                 )
             except AttemptTakenError:
-                return NotDone.GAVE_UP
+                return NotDone.GAVE_UP, before.cost_usd
         if isinstance(reserved, Err):
             count_budget_refusal(reserved.error)
-            return NotDone.NO_BUDGET
-        is_last = made + 1 >= self._attempts or failed + 1 >= MAX_ATTEMPTS
-        return _Opened(key, is_last)
+            return NotDone.NO_BUDGET, before.cost_usd
+        is_last = before.calls + 1 >= self._attempts or before.failed + 1 >= MAX_ATTEMPTS
+        return _Opened(key, is_last), before.cost_usd
 
     async def _ask(
         self,
@@ -172,7 +197,7 @@ class BackgroundCalls:
         *,
         model: str,
         turn: TurnReference,
-    ) -> T:
+    ) -> tuple[T, Decimal]:
         key, is_last = opened
         try:
             answer = await ask()
@@ -184,8 +209,7 @@ class BackgroundCalls:
             if isinstance(error, Exception):
                 raise DefectError(exhausted=is_last) from error
             raise
-        await shielded(self._settle(turn, key, model, usage))
-        return answer
+        return answer, await shielded(self._settle(turn, key, model, usage))
 
     async def _settle(
         self,
@@ -195,7 +219,7 @@ class BackgroundCalls:
         usage: AnswerUsage,
         *,
         failure: BaseException | None = None,
-    ) -> None:
+    ) -> Decimal:
         used, estimated = usage.used(failure)
         cost_usd = self._pricing.cost(model, used)
 
@@ -212,6 +236,14 @@ class BackgroundCalls:
         saved_usd = self._pricing.saved_by_cache(model, used)
         purpose = _PURPOSES[self._kind]
         count_charge(model, purpose, usage=used, cost_usd=cost_usd, saved_usd=saved_usd)
+        return cost_usd
+
+
+def outcome_of(result: int | NotDone, cost_usd: Decimal) -> WorkOutcome:
+    """Return how a work ended that stored so much, or why it did not."""
+    if isinstance(result, NotDone):
+        return WorkOutcome(cost_usd=cost_usd, problem=result)
+    return WorkOutcome(stored=result, cost_usd=cost_usd)
 
 
 async def answer_of(

@@ -203,7 +203,7 @@ class Compaction:
                 )
             return 1
 
-        return await self._calls.run(
+        result, _ = await self._calls.run(
             turn,
             model=self._model,
             usage=usage,
@@ -211,6 +211,7 @@ class Compaction:
             ask=lambda: answer_of(self._gateway, request, usage),
             store=store,
         )
+        return result
 
 
 def next_piece(messages: Sequence[BranchMessage], *, kept_tokens: int) -> Sequence[BranchMessage]:

@@ -13,11 +13,10 @@ from schema.ids import MemoryId
 from schema.memories import MemorySuggestion
 from services.background_calls import ANSWER_TIMEOUT, answer_of
 from services.memory_extraction.answers import read_suggestions
-from services.memory_extraction.prompt import Said, extraction_request, text_of
+from services.memory_extraction.prompt import Said, extraction_request, prompt_tokens
 from services.models.failures import FailureKind, ModelCallError
 from services.models.gateway import AnswerEnded, ModelGateway, ModelRequest
 from services.prompts.answer_usage import AnswerUsage
-from services.prompts.tokens import tokens_of
 
 _log = structlog.get_logger(__name__)
 
@@ -38,8 +37,7 @@ class MemoryExtractor:
 
     def usage_before(self, said: Said) -> AnswerUsage:
         """Return the usage of a call that is yet to be made: none but an estimated prompt."""
-        prompt = text_of(extraction_request(self.model, said, structured=False))
-        return AnswerUsage(tokens_of(prompt))
+        return AnswerUsage(prompt_tokens(said))
 
     async def extract(
         self, said: Said, known: Sequence[MemoryId], usage: AnswerUsage

@@ -5,12 +5,14 @@ It sees the user's own words, the answer that they reply to and what is known al
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from schema.memories import MemoryKind
 from services.memory_extraction.own_words import GAP
 from services.models.gateway import ModelRequest
 from services.prompts.quotes import as_data, one_line
+from services.prompts.tokens import tokens_of
 
 MAX_SUGGESTIONS: Final = 10
 """How many suggestions of a turn are kept, the most important ones."""
@@ -98,9 +100,15 @@ def extraction_request(model: str, said: Said, *, structured: bool) -> ModelRequ
     )
 
 
-def text_of(request: ModelRequest) -> str:
-    """Return all text of a request of ours, to be measured."""
-    return "\n".join([*(str(message["content"]) for message in request.messages), _SYSTEM, _FORM])
+def prompt_tokens(said: Said) -> int:
+    """Return about how many tokens a request has."""
+    return _frame_tokens() + tokens_of(_material(said))
+
+
+@cache
+def _frame_tokens() -> int:
+    """Return the tokens of what all requests have."""
+    return tokens_of(f"{_SYSTEM}\n{_FORM}")
 
 
 def _material(said: Said) -> str:

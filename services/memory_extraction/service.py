@@ -14,8 +14,9 @@ from schema.after_turn import NotDone, WorkOutcome
 from schema.events import MemoriesSuggestedEvent
 from schema.memories import MemoryHit, MemorySuggestion, SearchMemoriesRequest
 from schema.turns import TurnReference
-from services.background_calls import BackgroundCalls
+from services.background_calls import BackgroundCalls, Called, columns_of_called, outcome_of
 from services.database import ActorGoneError, Database
+from services.database.queries import AttributeRow
 from services.embeddings import EmbeddingError
 from services.events.writer import EventWriter, News
 from services.memories.search import MemorySearch
@@ -35,13 +36,15 @@ _MAX_QUERY_CHARS: Final = 2_000
 
 # Regenerating an answer repeats a question that was read with the first one. What joined the turn
 # was said with its question.
-_READ: Final = """
-SELECT turns.status, users.status = 'active' AS is_active,
+_READ: Final = f"""
+SELECT {columns_of_called(ChargeKind.EXTRACTION)},
+       turns.status, users.status = 'active' AS is_active,
        coalesce(preferences.extract_memories AND preferences.use_memories, true) AS is_wanted,
        coalesce(preferences.auto_accept_memories, false) AS auto_accept,
        coalesce((SELECT status = 'completed' FROM turns AS earlier
                  WHERE earlier.id = turns.regenerates), false) AS was_read,
-       EXISTS (SELECT FROM ledger WHERE turn_id = $1 AND kind = 'extraction') AS was_tried,
+       EXISTS (SELECT FROM memories WHERE memories.user_id = turns.user_id
+               AND memories.status = 'accepted') AS has_memories,
        question.content || coalesce((
            SELECT string_agg(E'\n\n' || content, '' ORDER BY id) FROM messages AS joined
            WHERE joined.turn_id = $1 AND joined_step > 0), '') AS question,
@@ -51,7 +54,7 @@ FROM turns JOIN users ON users.id = turns.user_id
 LEFT JOIN messages AS question ON question.id = turns.user_message_id
 LEFT JOIN preferences ON preferences.user_id = turns.user_id
 WHERE turns.id = $1
-"""
+"""  # noqa: S608 -- a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,44 +99,44 @@ class MemoryExtraction:
             return WorkOutcome(problem=NotDone.GONE)
 
     async def _extract(self, turn: TurnReference) -> WorkOutcome:
-        reading = await self._reading(turn)
+        reading, before = await self._reading(turn)
         if not isinstance(reading, _Reading):
-            return await self._calls.outcome(turn, reading)
+            return outcome_of(reading, before.cost_usd)
         known = [memory.id for memory in reading.known]
         usage = self._extractor.usage_before(reading.said)
-        stored = await self._calls.run(
+        stored, cost_usd = await self._calls.run(
             turn,
             model=self._extractor.model,
             usage=usage,
             max_tokens=MAX_TOKENS,
             ask=lambda: self._extractor.extract(reading.said, known, usage),
             store=lambda suggested: self._store(turn, reading, suggested),
+            before=before,
         )
-        return await self._calls.outcome(turn, stored)
+        return outcome_of(stored, cost_usd)
 
     async def give_up(self, turn: TurnReference) -> WorkOutcome:
         """Settle what a turn's last attempt left open."""
         return await self._calls.give_up(turn)
 
-    async def _reading(self, turn: TurnReference) -> _Reading | NotDone | int:
+    async def _reading(self, turn: TurnReference) -> tuple[_Reading | NotDone | int, Called]:
         """Return what to read; or why not, or how many suggestions were stored before."""
         actor = acting_user(turn.user_id)
-        async with self._database.statements(actor) as connection:
-            found = await connection.fetchrow(_READ, turn.turn_id)
-        if found is None or found["status"] != "completed" or found["question"] is None:
-            return NotDone.GONE
-        if not (found["is_wanted"] and found["is_active"]):
-            return NotDone.NOT_WANTED
-        if found["was_read"]:
-            return NotDone.READ_BEFORE
-        if found["was_tried"] and (stored := await self._suggestions.of_turn(actor, turn.turn_id)):
-            return len(stored)
-        own = own_words(found["question"])
+        reader = self._database.reader(actor)
+        found = await reader.fetchrow(_READ, turn.turn_id, record_class=AttributeRow)
+        if found is None:
+            return NotDone.GONE, Called()
+        before = Called(found.calls, found.failed_calls, found.called_usd)
+        if (problem := _problem_of(found)) is not None:
+            return problem, before
+        if before.calls and (stored := await self._suggestions.of_turn(actor, turn.turn_id)):
+            return len(stored), before
+        own = own_words(found.question)
         if not says_something(own):
-            return NotDone.NOTHING_SAID
-        known = await self._known(turn, own)
-        said = Said(own, found["replies_to"] or "", [memory.content for memory in known])
-        return _Reading(said, known, found["auto_accept"])
+            return NotDone.NOTHING_SAID, before
+        known = await self._known(turn, own) if found.has_memories else []
+        said = Said(own, found.replies_to or "", [memory.content for memory in known])
+        return _Reading(said, known, found.auto_accept), before
 
     async def _known(self, turn: TurnReference, own: str) -> list[MemoryHit]:
         """Return the memories that may say the same, or the opposite; none without a vector."""
@@ -157,3 +160,12 @@ class MemoryExtraction:
             event = MemoriesSuggestedEvent(turn_id=turn.turn_id, suggested=len(stored))
             await self._events.announce(News(turn.user_id, event))
         return len(stored)
+
+
+def _problem_of(found: AttributeRow) -> NotDone | None:
+    """Return why a turn is not to be read, if it isn't."""
+    if found.status != "completed" or found.question is None:
+        return NotDone.GONE
+    if not (found.is_wanted and found.is_active):
+        return NotDone.NOT_WANTED
+    return NotDone.READ_BEFORE if found.was_read else None
