@@ -260,7 +260,7 @@ class Settings(MailSettings, FileSettings):
     max_concurrent_workflow_tasks: int = Field(
         6, ge=2, description="The rest waits in Temporal, which is fair between users."
     )
-    temporal_pollers: int = Field(6, ge=2, description="Of a queue's workflows; of activities, too.")
+    temporal_pollers: int = Field(6, ge=2, description="Of workflows, and of activities.")
     user_turns_per_second: float = Field(
         8.0, gt=0, description="Of a burst beyond that, in each API process, while others chat."
     )
