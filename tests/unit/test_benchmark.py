@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.load.comparison import (
     thinned,
 )
 from tests.load.history import FOLDER, PAGE, history_table, write_into
-from tests.load.machine import CpuTimes
+from tests.load.machine import CpuTimes, process_trees
 from tests.load.model import Play, play_of
 from tests.load.report import BASE, FLOOR, OURS, Figure, Line, Report
 from tests.load.stage import Batch, Ground
@@ -208,6 +209,24 @@ def test_a_figure_whose_interval_stayed_wide_is_called_noisy() -> None:
     narrow = [{OURS: batch(ours), FLOOR: batch(50)} for ours in (90, 90.5, 91)]
     assert "noisy" in " ".join(ADDED.line(wide).cells())
     assert "noisy" not in " ".join(ADDED.line(narrow).cells())
+
+
+# The machine
+
+
+def test_a_process_below_another_one_is_counted_once() -> None:
+    trees = process_trees({"all": os.getppid(), "this": os.getpid()})
+    assert os.getpid() in {process.pid for process in trees["this"]}
+    assert os.getpid() not in {process.pid for process in trees["all"]}
+
+
+def test_a_process_that_has_ended_is_left_out() -> None:
+    assert process_trees({"gone": 2**22 + 1}) == {}
+
+
+def test_what_a_process_used_that_began_in_between_counts_from_its_begin() -> None:
+    before, after = CpuTimes({"api": 10.0}), CpuTimes({"api": 30.0, "worker": 5.0})
+    assert after.since(before).per(5).by_name == {"api": 4.0, "worker": 1.0}
 
 
 # The run
