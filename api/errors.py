@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -173,8 +174,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
-        allowed = request.app.openapi()["paths"].get(request.url.path)
-        if allowed is not None and request.method.lower() not in allowed:
+        allowed = _documented(request.app).get(request.url.path)
+        if allowed is not None and request.method not in allowed:
             # Another route's path parameter matched this path.
             code = ErrorCode.METHOD_NOT_ALLOWED
             headers = {"Allow": ", ".join(_methods(request.url.path, allowed))}
@@ -217,7 +218,7 @@ def _why_unreadable(cause: BaseException | None) -> str:
 
 def _allowed_methods(request: Request) -> list[str]:
     """Return the methods of all routes with this path; Starlette knows the first route's."""
-    paths = request.app.openapi()["paths"]
+    paths = _documented(request.app)
     if request.url.path in paths:
         return _methods(request.url.path, paths[request.url.path])
     documented = (
@@ -229,9 +230,20 @@ def _allowed_methods(request: Request) -> list[str]:
     return _methods(request.url.path, documented)
 
 
+def _documented(app: FastAPI) -> dict[str, set[str]]:
+    """Return the methods of each documented path, without the document: that takes a second."""
+    found: dict[str, set[str]] | None = getattr(app.state, "documented_methods", None)
+    if found is None:
+        found = app.state.documented_methods = {}
+        for route in iter_route_contexts(app.routes):
+            if getattr(route, "include_in_schema", False) and route.path_format:
+                found.setdefault(route.path_format, set()).update(route.methods or ())
+    return found
+
+
 def _methods(path: str, documented: Iterable[str]) -> list[str]:
-    """Return the methods that a path takes; OpenAPI lists all but HEAD."""
-    methods = set(map(str.upper, documented))
+    """Return the methods that a path takes; routes list all but HEAD."""
+    methods = set(documented)
     if "GET" in methods and takes_head(path):
         methods.add("HEAD")
     return sorted(methods)

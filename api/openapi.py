@@ -108,6 +108,11 @@ USER_EVENT_STREAM: Final = _stream_of(_USER_STREAM)
 """The OpenAPI `content` of a user's stream; each of its events is a `UserEventStream`."""
 
 
+_ERROR_CONTENT: Final = {
+    "application/json": {"schema": {"$ref": f"{_REFERENCE}{ErrorResponse.__name__}"}}
+}
+
+
 def error_docs(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries of the errors that a route may respond with."""
     always = (ErrorCode.VALIDATION_ERROR, ErrorCode.PAYLOAD_TOO_LARGE)
@@ -115,10 +120,11 @@ def error_docs(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     documented: dict[int | str, dict[str, Any]] = {}
     for code in (*always, *codes, *outage):
         sentence = f"`{code}`: {_DESCRIPTIONS[code]}"
-        entry = documented.setdefault(HTTP_STATUS[code], {"model": ErrorResponse})
-        entry["description"] = (
-            f"{entry['description']} {sentence}" if "description" in entry else sentence
+        # Named, not given as a model: FastAPI would build a validator for each of a thousand.
+        entry = documented.setdefault(
+            HTTP_STATUS[code], {"description": "", "content": _ERROR_CONTENT}
         )
+        entry["description"] = f"{entry['description']} {sentence}".lstrip()
     # Without it FastAPI would document a 422, which is never sent.
     documented["default"] = {"model": ErrorResponse, "description": "Any other error."}
     return documented

@@ -60,7 +60,6 @@ async def serve_api(settings: Settings) -> None:
         # First, so that clients which come early wait in its queue instead of being refused.
         listener = stack.enter_context(_listen(settings))
         foundation = await stack.enter_async_context(open_foundation(settings))
-        await warm_up(foundation)
         await await_start_signal()
         traces = await stack.enter_async_context(tracing("everturn-api"))
         client = await connect_temporal(
@@ -84,6 +83,7 @@ async def serve_api(settings: Settings) -> None:
         worker = None
         if settings.eager_worker:
             worker = await _host_worker(stack, foundation, client, services.temporal)
+            await warm_up(foundation)
         resume_collection()
         ending: list[asyncio.Task[None]] = []
 
@@ -98,7 +98,7 @@ async def serve_api(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """The HTTP server, which describes its API once it serves: that takes half a second.
+    """The HTTP server.
 
     SIGTERM first turns readiness off, and leaves all else as it is for `drain_s`. Then nothing new
     is accepted, `on_end` is called, and open requests have the grace to end. A second signal ends
@@ -158,17 +158,12 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def main_loop(self) -> None:
-        """Serve until the end; prepare `/openapi.json` once, in a thread."""
-        # FastAPI ignores it where it arises, in a way that the first requests undo for the thread.
+        """Serve until the end."""
+        # The OpenAPI document is built in a thread. FastAPI ignores it where it arises, in a way
+        # that other requests undo for the thread.
         warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
         self._health.is_ready = not self._app.state.is_stopping
-        describing = asyncio.create_task(asyncio.to_thread(self._describe))
         await super().main_loop()
-        await describing
-
-    def _describe(self) -> None:
-        self._app.openapi()
-        resume_collection()
 
 
 async def _host_worker(

@@ -12,6 +12,7 @@ import uvloop
 from services.settings import Settings, read_settings
 from services.setup_errors import SetupError
 from workers.logs import configure_logs
+from workers.startup import limit_arenas
 
 # The event loop and the threads of Temporal's SDK hand work to each other several times in a turn.
 # With Python's own 5 ms the loser of a race waits that long: a first token took 36 ms with an
@@ -34,6 +35,7 @@ def run_process(serve: Callable[[Settings], Awaitable[None]]) -> NoReturn:
             await serve(settings)
 
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        limit_arenas()
         uvloop.run(run())
     except SystemExit as ended:
         exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

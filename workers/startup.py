@@ -4,10 +4,15 @@ Imports nothing slow: collection pauses before the imports of the application.
 """
 
 import asyncio
+import ctypes
 import gc
 import os
 import sys
 from typing import Final
+
+_C_LIBRARY: Final = ctypes.CDLL(None)
+_M_ARENA_MAX: Final = -8
+"""An option of glibc's `mallopt`."""
 
 START_SIGNAL_VARIABLE: Final = "EVERTURN_AWAITS_START_SIGNAL"
 
@@ -31,9 +36,28 @@ def resume_collection() -> None:
     Nearly all of them live as long as the process. Scanning them took 0.15 to 0.2 s, during which
     every request waited.
     """
+    _return_freed_memory()
     gc.freeze()
     gc.set_threshold(_COLLECTION_THRESHOLD)
     gc.enable()
+
+
+def limit_arenas() -> None:
+    """Let threads share two arenas of memory instead of having one each, which stay half empty.
+
+    After 50 turns that is 12 MB of a worker's memory.
+    """
+    if sys.platform == "linux" and (set_option := getattr(_C_LIBRARY, "mallopt", None)):
+        set_option(_M_ARENA_MAX, 2)
+
+
+def _return_freed_memory() -> None:
+    """Give back to the system what imports and parsed files needed for a moment: 20 MB.
+
+    The C library keeps it otherwise. Only glibc has such a function.
+    """
+    if trim := getattr(_C_LIBRARY, "malloc_trim", None):
+        trim(0)
 
 
 async def await_start_signal() -> None:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
+from schema.names import TURNS_QUEUE
 from services.database.startup import require_schema
 from services.settings import Settings
 from workers.composition.activities import open_activities
@@ -31,13 +32,16 @@ async def serve_queues(settings: Settings, queues: Sequence[str]) -> None:
         stack.enter_context(process_metrics(settings, health))
         await stack.enter_async_context(health.beating())
         foundation = await stack.enter_async_context(open_foundation(settings))
-        await warm_up(foundation)
         await await_start_signal()
         traces = await stack.enter_async_context(tracing("everturn-worker"))
         client = await connect_temporal(settings, lazy=False, interceptors=traces.interceptors)
         stop = stack.enter_context(_stop_signals())
         activities = await stack.enter_async_context(open_activities(foundation, client))
-        await require_schema(foundation.database, settings.database_url.get_secret_value())
+        starting = [require_schema(foundation.database, settings.database_url.get_secret_value())]
+        if TURNS_QUEUE in queues:
+            # Others embed rarely, and load the model when they do.
+            starting.append(warm_up(foundation))
+        await asyncio.gather(*starting)
         resume_collection()
         await run_workers(client, queues, activities, settings=settings, stop=stop, health=health)
 
