@@ -42,9 +42,16 @@ def dev(
     port: Annotated[int | None, typer.Option(help="Port of the API; 0 for any free port.")] = None,
 ) -> None:
     """Run everything on this machine: databases, Temporal with its UI, API and workers."""
+    from workers.embedded.fork_server import ForkServer
+
+    fork_server = ForkServer()
+    # It imports the longest: before this process does.
+    fork_server.begin()
     from workers.dev import run_dev
 
-    run_dev(None if ephemeral else data_dir, ephemeral=ephemeral, port=port)
+    run_dev(
+        None if ephemeral else data_dir, ephemeral=ephemeral, port=port, fork_server=fork_server
+    )
 
 
 @app.command()

@@ -17,6 +17,7 @@ from services.setup_errors import SetupError
 from workers.embedded.addresses import StackAddresses, without_password
 from workers.embedded.data_directory import DEFAULT_PATH
 from workers.embedded.errors import EmbeddedStackError
+from workers.embedded.fork_server import ForkServer
 from workers.embedded.logs import Terminal
 from workers.embedded.stack import Commands, DevelopmentStack
 
@@ -90,6 +91,7 @@ def run_dev(
     port: int | None = None,
     host: str | None = None,
     commands: Commands | None = None,
+    fork_server: ForkServer | None = None,
 ) -> None:
     """Run everything until Ctrl-C, SIGTERM or SIGHUP, and return when all of it has stopped.
 
@@ -105,6 +107,7 @@ def run_dev(
             ephemeral=ephemeral,
             terminal=(terminal := Terminal()),
             commands=commands,
+            fork_server=fork_server,
         )
         asyncio.run(_run_until_stopped(stack, terminal, begun))
     except (EmbeddedStackError, SetupError) as error:

@@ -1,16 +1,13 @@
-"""The commands that prepare servers: the database with its first administrator, and Temporal."""
+"""The commands that prepare servers: the database with its first administrator, and Temporal.
+
+What only some runs need is imported by those: `everturn dev` waits for the migration alone.
+"""
+# ruff: noqa: PLC0415 -- see above
 
 from datetime import timedelta
 
-from temporalio.service import RPCError
-
-from activities.namespace import set_up_namespace
-from services.auth.accounts import ensure_administrator
-from services.auth.credentials import Passwords
-from services.database import Database
 from services.database.migrations import migrate
 from services.settings import Settings
-from workers.composition.temporal import TemporalUnreachableError, connect_temporal, unreachable
 from workers.startup import await_start_signal
 
 
@@ -31,6 +28,10 @@ async def migrate_database(settings: Settings, *, revision: str, may_revert: boo
         may_revert=may_revert,
     )
     if revision == "head" and settings.admin_email and settings.admin_password:
+        from services.auth.accounts import ensure_administrator
+        from services.auth.credentials import Passwords
+        from services.database import Database
+
         database = Database(application_url)
         try:
             await ensure_administrator(
@@ -50,6 +51,15 @@ async def set_up_temporal(
 
     Errors: TemporalConfigError; TemporalUnreachableError; NamespaceError.
     """
+    from temporalio.service import RPCError
+
+    from activities.namespace import set_up_namespace
+    from workers.composition.temporal import (
+        TemporalUnreachableError,
+        connect_temporal,
+        unreachable,
+    )
+
     client = await connect_temporal(settings, lazy=True)
     try:
         await set_up_namespace(client, create=create_namespace, retention=retention)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server runs
 FORK_TWICE = """
 import os, random, secrets
 from workers.embedded.fork_server import import_application
-import_application()
+[*import_application()]
 from schema.ids import new_id
 for _ in range(2):
     if os.fork() == 0:

@@ -2,27 +2,28 @@
 
 Importing is most of what the start of a process takes, and all processes of a stack import the
 same. The server is a process of its own, which forks while it has one thread, and neither an event
-loop nor connections nor random state. It runs on Linux; elsewhere, and where it fails, each process
-starts as its command says.
+loop nor connections nor random state. It forks the migration as soon as it has imported what that
+needs. It runs on Linux; elsewhere, and where it fails, each process starts as its command says.
 """
 
 import asyncio
 import contextlib
 import gc
 import importlib
+import itertools
 import json
 import os
 import selectors
 import shlex
 import signal
 import socket
+import subprocess
 import sys
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from workers.embedded.child import Child, die_with, standard_input
 from workers.embedded.os_user import OsUser
@@ -31,15 +32,23 @@ from workers.startup import START_SIGNAL_VARIABLE, pause_collection
 EVERTURN: Final = (sys.executable, "-m", "workers")
 """How the commands begin that are forked."""
 
+_EARLY: Final = "migrate"
+"""The command that needs little of the application, and that all others wait for."""
+
 _MODULES: Final = (
-    "services.embeddings.word_vectors",
-    "workers.api_process",
-    "workers.composition.activities",
-    "workers.demo_model.server",
-    "workers.migration",
+    "workers.command_line",
     "workers.process",
+    "workers.migration",
+    "genai_prices.data",
+    "services.embeddings.word_vectors",
     "workers.worker_process",
+    "workers.composition.activities",
+    "api.app",
+    "workers.api_process",
+    "workers.demo_model.server",
 )
+"""What is imported, in this order: first what migrates."""
+
 _MESSAGE_BYTES: Final = 256
 
 
@@ -54,14 +63,30 @@ class _Forked:
         return await asyncio.shield(self.exit_code)
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A fork server that runs, and the socket over which it is asked."""
+
+    control: socket.socket
+    process: subprocess.Popen[bytes]
+
+
 class ForkServer:
-    """Launches the processes of a stack; the first launch starts the server."""
+    """Launches the processes of a stack; the first launch starts the server, or `begin` did."""
 
     def __init__(self) -> None:
-        self._starting: asyncio.Task[socket.socket] | None = None
+        self._begun: _Begun | None = None
+        self._control: socket.socket | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._forking: deque[asyncio.Future[_Forked | None]] = deque()
+        self._serials = itertools.count()
+        self._forking: dict[int, asyncio.Future[_Forked | None]] = {}
         self._running: dict[int, _Forked] = {}
+
+    def begin(self) -> None:
+        """Start the server, outside of an event loop: it imports for seconds."""
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                self._begun = _begin()
 
     async def launch(
         self,
@@ -96,10 +121,11 @@ class ForkServer:
 
     async def close(self) -> None:
         """End the server, and with it what it forked and still runs."""
-        if self._starting is None:
-            return
-        with contextlib.suppress(OSError):
-            (await self._starting).shutdown(socket.SHUT_RDWR)
+        if self._begun is not None:
+            self._listen_to(self._begun)
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
         if self._listening is not None:
             await asyncio.wait({self._listening})
 
@@ -111,73 +137,79 @@ class ForkServer:
         files: tuple[int, int],
     ) -> _Forked | None:
         """Return the process, or None where the server ended instead."""
-        if self._starting is None:
-            self._starting = asyncio.create_task(self._start(variables))
-        try:
-            control = await asyncio.shield(self._starting)
-        except OSError:
-            self._starting = None
-            return None
         reply: asyncio.Future[_Forked | None] = asyncio.get_running_loop().create_future()
-        request = {"arguments": arguments, "env": variables, "cwd": str(cwd) if cwd else None}
+        serial = next(self._serials)
+        request = {
+            "serial": serial,
+            "arguments": arguments,
+            "env": variables,
+            "cwd": str(cwd) if cwd else None,
+        }
         try:
+            control = self._control or self._listen_to(self._begun or _begin())
             _send(control, request, files)
         except OSError:
             return None
-        self._forking.append(reply)
+        self._forking[serial] = reply
         return await reply
 
-    async def _start(self, variables: Mapping[str, str]) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(0)
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", __name__, str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=variables,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                preexec_fn=partial(die_with, os.getpid()),
-            )
-        self._listening = asyncio.create_task(self._listen(ours, process))
-        return ours
+    def _listen_to(self, begun: _Begun) -> socket.socket:
+        self._begun, self._control = None, begun.control
+        self._listening = asyncio.create_task(self._listen(begun))
+        return begun.control
 
-    async def _listen(self, control: socket.socket, process: asyncio.subprocess.Process) -> None:
+    async def _listen(self, begun: _Begun) -> None:
         """Take what the server says until it ends."""
-        loop = asyncio.get_running_loop()
+        loop, control = asyncio.get_running_loop(), begun.control
         try:
             with contextlib.suppress(ConnectionError):
                 while said := await loop.sock_recv(control, _MESSAGE_BYTES):
                     self._take(*json.loads(said))
         finally:
             # The next launch may start another server before this one has ended.
-            forking, self._forking = self._forking, deque()
+            forking, self._forking = self._forking, {}
             running, self._running = self._running, {}
-            self._starting = None
+            self._control = None
             control.close()
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            for reply in forking:
+            begun.process.kill()
+            await asyncio.to_thread(begun.process.wait)
+            for reply in forking.values():
                 if not reply.done():
                     reply.set_result(None)
             # The kernel kills them: their parent is gone.
             for forked in running.values():
                 forked.exit_code.set_result(-signal.SIGKILL)
 
-    def _take(self, pid: int, exit_code: int | None) -> None:
+    def _take(self, serial: int, pid: int, exit_code: int | None) -> None:
         if exit_code is not None:
             self._running.pop(pid).exit_code.set_result(exit_code)
             return
         forked = _Forked(pid, asyncio.get_running_loop().create_future())
         self._running[pid] = forked
-        reply = self._forking.popleft()
+        reply = self._forking.pop(serial)
         if reply.done():  # nobody waits any more
             os.kill(pid, signal.SIGKILL)
         else:
             reply.set_result(forked)
+
+
+def _begin() -> _Begun:
+    """Start the server. Errors: OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(0)
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 -- this module
+            (sys.executable, "-m", __name__, str(theirs.fileno())),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Forks write to their logs what they print when they print it.
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509 -- it makes one system call
+        )
+    return _Begun(ours, process)
 
 
 def _send(control: socket.socket, request: Mapping[str, object], files: tuple[int, int]) -> None:
@@ -189,100 +221,131 @@ def _send(control: socket.socket, request: Mapping[str, object], files: tuple[in
         socket.send_fds(control, [b"fork"], [*files, described.fileno()])
 
 
-def _serve(control: socket.socket) -> list[str]:
-    """Fork a process for each request; return the arguments of its command, in that process alone.
+class _Forking:
+    """Forks a process for each request.
 
-    Says `[pid, null]` when it runs and `[pid, exit code]` when it has ended.
-    Errors: SystemExit where nobody asks any more.
+    Says `[serial, pid, null]` when it runs and `[serial, pid, exit code]` when it has ended.
     """
-    ended: dict[int, int] = {}
-    selector = selectors.DefaultSelector()
-    selector.register(control, selectors.EVENT_READ)
-    while True:
-        for key, _ in selector.select():
-            if key.fd in ended:
-                selector.unregister(key.fd)
-                os.close(key.fd)
-                pid = ended.pop(key.fd)
-                _, status = os.waitpid(pid, 0)
-                control.send(json.dumps([pid, os.waitstatus_to_exitcode(status)]).encode())
-                continue
-            message, files, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 3)
-            if not message:
-                raise SystemExit
-            parent = os.getpid()
-            settled, settling = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                selector.close()
-                control.close()
-                for file in (settled, *ended):
-                    os.close(file)
-                return _settle(parent, files, settling)
-            for file in (*files, settling):
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._waiting: list[tuple[dict[str, Any], list[int]]] = []
+        self._ended: dict[int, tuple[int, int]] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ)
+
+    def serve(self, only: str | None = None) -> list[str]:
+        """Serve for ever, or what has been asked of one command; return in a fork its arguments.
+
+        Errors: SystemExit where nobody asks any more; RuntimeError where an import started a
+        thread, whose locks a fork would keep for ever.
+        """
+        while True:
+            for wanted in [*self._waiting]:
+                if only is None or wanted[0]["arguments"][0] == only:
+                    self._waiting.remove(wanted)
+                    if arguments := self._forked(*wanted):
+                        return arguments
+            events = self._selector.select(None if only is None else 0)
+            if not events:
+                return []
+            for key, _ in events:
+                self._take(key.fd)
+
+    def _take(self, readable: int) -> None:
+        if readable in self._ended:
+            self._selector.unregister(readable)
+            os.close(readable)
+            serial, pid = self._ended.pop(readable)
+            _, status = os.waitpid(pid, 0)
+            said = [serial, pid, os.waitstatus_to_exitcode(status)]
+            self._control.send(json.dumps(said).encode())
+            return
+        message, files, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 3)
+        if not message:
+            raise SystemExit
+        with os.fdopen(files.pop()) as described:
+            self._waiting.append((json.load(described), files))
+
+    def _forked(self, wanted: dict[str, Any], files: list[int]) -> list[str]:
+        """Fork; return the arguments of the command in the fork, nothing in the server."""
+        if sum(1 for _ in Path("/proc/self/task").iterdir()) > 1:
+            raise RuntimeError("an import started a thread")
+        parent = os.getpid()
+        settled, settling = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._selector.close()
+            self._control.close()
+            others = [file for _, waiting in self._waiting for file in waiting]
+            for file in (settled, *self._ended, *others):
                 os.close(file)
-            # Who looks for it or kills its group must find it.
-            os.read(settled, 1)
-            os.close(settled)
-            ended[watched := os.pidfd_open(pid)] = pid
-            selector.register(watched, selectors.EVENT_READ)
-            control.send(json.dumps([pid, None]).encode())
+            _settle(parent, wanted, files)
+            os.close(settling)
+            arguments: list[str] = wanted["arguments"]
+            return arguments
+        for file in (*files, settling):
+            os.close(file)
+        # Who looks for it or kills its group must find it.
+        os.read(settled, 1)
+        os.close(settled)
+        self._ended[watched := os.pidfd_open(pid)] = wanted["serial"], pid
+        self._selector.register(watched, selectors.EVENT_READ)
+        self._control.send(json.dumps([wanted["serial"], pid, None]).encode())
+        return []
 
 
-def _settle(parent: int, files: list[int], settling: int) -> list[str]:
-    """Become a process of its own, with these files; return the arguments of its command."""
+def _settle(parent: int, wanted: Mapping[str, Any], files: list[int]) -> None:
+    """Become a process of its own, with these files."""
     os.setsid()
     die_with(parent)
-    source, output, described = files
+    source, output = files
     os.dup2(source, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(source)
     os.close(output)
-    with os.fdopen(described) as request:
-        wanted = json.load(request)
     os.environ.clear()
     os.environ.update(wanted["env"])
     if wanted["cwd"] is not None:
         os.chdir(wanted["cwd"])
-    arguments: list[str] = wanted["arguments"]
-    sys.argv[1:] = arguments
+    sys.argv[1:] = wanted["arguments"]
     # People and tools find processes by their command. A title can't be much longer than the
     # server's own command line was: without the interpreter's folder it fits.
-    from setproctitle import setproctitle  # noqa: PLC0415
+    from setproctitle import setproctitle  # noqa: PLC0415 -- only the extra `embedded` has it
 
-    setproctitle(shlex.join([Path(sys.executable).name, *EVERTURN[1:], *arguments]))
-    os.close(settling)
-    return arguments
+    setproctitle(shlex.join([Path(sys.executable).name, *EVERTURN[1:], *wanted["arguments"]]))
 
 
-def import_application() -> None:
-    """Import what the processes of a stack do.
-
-    Errors: RuntimeError where that started a thread, whose locks a fork would keep for ever.
-    """
+def import_application() -> Iterator[None]:
+    """Import what the processes of a stack do, and yield whenever the migration could begin."""
     pause_collection()
     # NumPy's threads are of no use to vectors this short.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for module in _MODULES:
         importlib.import_module(module)
-    if sum(1 for _ in Path("/proc/self/task").iterdir()) > 1:
-        raise RuntimeError("an import started a thread")
+        if "workers.migration" in sys.modules:
+            yield
 
 
 def main() -> None:
     """Import everything, serve until the supervisor is gone, and run a command in each fork."""
-    import_application()
-    # Not with the rest of the module: only the extra `embedded` has it.
+    # Only the extra `embedded` has it.
     from setproctitle import getproctitle  # noqa: PLC0415
-
-    from workers.command_line import app  # noqa: PLC0415
 
     # Finds the memory of titles, before a fork changes its environment.
     getproctitle()
-    # What a collection writes to would no longer be shared.
-    gc.freeze()
-    app(_serve(socket.socket(fileno=int(sys.argv[1]))), prog_name="everturn")
+    forking = _Forking(socket.socket(fileno=int(sys.argv[1])))
+    for _ in import_application():
+        if arguments := forking.serve(_EARLY):
+            break
+    else:
+        # What a collection writes to would no longer be shared.
+        gc.freeze()
+        arguments = forking.serve()
+    from workers.command_line import app  # noqa: PLC0415 -- imported by now
+
+    app(arguments, prog_name="everturn")
 
 
 if __name__ == "__main__":

@@ -231,11 +231,12 @@ class DevelopmentStack(EmbeddedServers):
         ephemeral: bool = False,
         terminal: Terminal | None = None,
         commands: Commands | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
         super().__init__(data_dir, ephemeral=ephemeral, terminal=terminal)
         self._settings = settings
         self._commands = commands or Commands()
-        self.fork_server = ForkServer()
+        self.fork_server = fork_server or ForkServer()
         self._applications: Applications | None = None
 
     @property
