@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from semantic_text_splitter import MarkdownSplitter, TextSplitter
-
 from schema.result import Err, Ok, Result
 from services.knowledge.extraction.documents import ContentType, ExtractionRefusal
 
@@ -74,6 +72,9 @@ def split(
 
 
 def _splitter(content_type: ContentType, sizes: PassageSizes) -> _Splitter:
+    # 3 MB of code, for workers that ingest documents.
+    from semantic_text_splitter import MarkdownSplitter, TextSplitter  # noqa: PLC0415
+
     of_type = MarkdownSplitter if content_type == ContentType.MARKDOWN else TextSplitter
     return of_type((sizes.enough, sizes.longest), overlap=sizes.overlap, trim=False)
 

@@ -1,12 +1,13 @@
 """The stack of `everturn dev`: the embedded servers and Everturn's own processes on top."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from schema.names import DEV_BUILD_ID
+from schema.names import DEPLOYMENT, DEV_BUILD_ID
 from services.settings import Settings
 from workers.embedded.addresses import ServerAddresses, StackAddresses
 from workers.embedded.data_directory import DataDirectory
@@ -89,6 +90,7 @@ class Applications:
         after = (*_SERVERS, *models, "migrate")
         return (
             *self._demo_model(),
+            self._promote(),
             self._migrate(),
             self._api(after),
             *(self._worker(name, after) for name in self.commands.workers),
@@ -107,6 +109,27 @@ class Applications:
             on_terminal=True,
         )
         return (spec,)
+
+    def _promote(self) -> ProcessSpec:
+        """Make the workers' version current before they poll, which takes them a second or two."""
+        return ProcessSpec(
+            name="promote",
+            command=(
+                *(
+                    str(Path(sys.executable).with_name("temporal")),
+                    "worker",
+                    "deployment",
+                    "set-current-version",
+                    "--yes",
+                ),
+                *("--address", self.servers.temporal, "--namespace", DEFAULT_NAMESPACE),
+                *("--deployment-name", DEPLOYMENT, "--build-id", DEV_BUILD_ID),
+                "--allow-no-pollers",
+            ),
+            env=self._environment(),
+            after=("temporal",),
+            one_shot=True,
+        )
 
     def _migrate(self) -> ProcessSpec:
         return ProcessSpec(

@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-import chardet
-
 from services.knowledge.extraction.garbling import is_garbled
 
 # Python has other codecs, too: some are not charsets, and some are slow by design.
@@ -85,6 +83,9 @@ def guessed(data: bytes) -> tuple[str, str] | None:
     found = wide(data)
     if found is not None:
         return found
+    # 2 MB of statistics, for the files that are not UTF-8.
+    import chardet  # noqa: PLC0415
+
     guess = chardet.detect(data, max_bytes=_LOOKED_AT_BYTES)
     if guess["encoding"] is None or guess["confidence"] < _SURE:
         return None
