@@ -60,7 +60,7 @@ async def measure_point(
 ) -> None:
     """Measure the rate and the CPU of turns, 32 at a time, as things are now."""
     rounds = await compare_rates([stage], count, effort)
-    rate, _, cpu = rate_figures(f"at 32, {number:,} {what}")
+    rate, _, cpu = rate_figures(f"at 32, {what}: {number:,}")
     for figure in (rate, cpu):
         # How these change is the point; how much it may be is measured elsewhere.
         line = _without_target(figure).line(rounds, shape=stage.shape)

@@ -20,6 +20,7 @@ from workers.embedded.postgres import SUPERUSER
 ROOT: Final = Path(__file__).parents[2]
 PROCESSES: Final = ("postgres", "valkey", "temporal", "api", "worker-turns", "worker-tools")
 ADMIN: Final = {"email": "bench@example.com", "password": "a password of the benchmark"}
+_OWN: Final = ("api", "worker")
 _READY_S: Final = 60.0
 # Each process starts by its own command, as in production: `everturn dev` forks those that begin
 # as its own do from one that has imported everything.
@@ -78,6 +79,11 @@ class Stack:
     def cpu(self) -> CpuTimes:
         """Read the CPU of all processes."""
         return CpuTimes.now(self.pids())
+
+    def own_memory_mb(self) -> float:
+        """Return the memory of the API and the workers, with what they share counted once."""
+        own = {name: pid for name, pid in self.pids().items() if name.startswith(_OWN)}
+        return megabytes_of(own)
 
     def memory_mb(self) -> float:
         """Return the memory of all processes, with what they share counted once."""

@@ -186,7 +186,7 @@ class Stage:
         held_mb = 0.0
         if held_after_s is not None:
             await asyncio.wait({running}, timeout=held_after_s)
-            held_mb = await asyncio.to_thread(self.stack.memory_mb)
+            held_mb = await asyncio.to_thread(self.stack.own_memory_mb)
         samples = await running
         used = self.stack.cpu().since(before)
         await self.settle()

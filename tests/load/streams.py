@@ -54,7 +54,7 @@ async def measure_long_answers(stages: Sequence[Stage], report: Report, effort: 
     report.compare(rounds, *figures, shape=shape)
     report.add(
         Line(
-            name=f"memory of each of {what}, all processes",
+            name=f"memory of each of {what}, API and workers",
             shape=shape,
             value=memory_kb[0],
             unit="kB",
@@ -69,14 +69,14 @@ async def measure_long_answers(stages: Sequence[Stage], report: Report, effort: 
 
 
 async def _memory_of_turns(stage: Stage, play: Play, count: int) -> float:
-    """Return what each open turn adds to the memory of all processes. Units: kilobytes.
+    """Return what each open turn adds to the memory of API and workers. Units: kilobytes.
 
     Reading it takes CPU that would delay tokens, so it is no round: it is the warm-up.
     """
     # What the first turns leave is taken again by as many of the others.
     warm = count // 4
     await stage.batch(play, warm, concurrency=warm)
-    before_mb = stage.stack.memory_mb()
+    before_mb = stage.stack.own_memory_mb()
     # Turns begin one after the other: by then most have, and none has ended.
     all_open_s = 0.8 * (play.first_s + play.tokens * play.between_s)
     batch = await stage.batch(play, count, concurrency=count, held_after_s=all_open_s)
