@@ -1,5 +1,6 @@
 """The fork server: what it launches behaves as if each command had been started by itself."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -94,6 +95,26 @@ async def test_a_process_leads_a_session_and_dies_with_the_server_which_then_sta
     assert parent_of(second).pid not in {ancestor.pid, os.getpid()}
     second.kill_leader()
     assert await second.wait() == -signal.SIGKILL
+
+
+async def test_the_migration_is_forked_while_the_server_imports_the_rest(tmp_path: Path) -> None:
+    server, order = ForkServer(), []
+    server.begin()
+    url = "postgresql://everturn@127.0.0.1:1/everturn"
+
+    async def launched(*arguments: str) -> Child:
+        child = await launch(server, tmp_path, *arguments, DATABASE_URL=url, EVERTURN_API_PORT="0")
+        order.append(arguments[0])
+        return child
+
+    asked_first, migration = await asyncio.gather(
+        launched("worker", "--queue", "none"), launched("migrate")
+    )
+
+    assert order == ["migrate", "worker"]
+    assert parent_of(asked_first).pid != os.getpid()
+    assert (await asked_first.wait(), await migration.wait()) == (2, 1)
+    await server.close()
 
 
 async def test_other_commands_are_started_by_themselves(server: ForkServer, tmp_path: Path) -> None:
