@@ -119,7 +119,9 @@ class TurnPreparation:
             async with self._database.statements(acting_user(turn.user_id)) as connection:
                 begun = await begin(connection, context)
         message_id, done = begun
-        if message_id is not None:
+        # One that had begun before has a stream. If Redis has lost that, it must not look like a
+        # whole one that begins here.
+        if message_id is not None and facts.stored is None:
             await self._publish(turn, context, message_id)
         if isinstance(done, PromptTooLargeError):
             raise done
