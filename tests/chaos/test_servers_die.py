@@ -1,8 +1,11 @@
 """The API, Redis, Postgres or Temporal is down for a while: turns finish, streams end whole."""
 
+import asyncio
+
 import httpx2
 import psutil
 
+from everturn_client.user_events import ChatChangedEvent, TurnChangedEvent
 from tests.fakes.scripted_model.scripts import Script, ToolCall
 from tests.running_everturn.checks import assert_paid_for, assert_stream_is_whole
 from tests.running_everturn.client import Client, names
@@ -30,6 +33,52 @@ async def test_a_client_misses_nothing_when_the_api_is_killed(
     answer = await assert_stream_is_whole(client, stream.turn_id, [*seen, *rest])
     assert answer == "One, two, three."
     await assert_paid_for(everturn, stream.turn_id, "the api dies")
+
+
+async def test_a_side_bar_misses_nothing_when_the_api_is_killed(
+    everturn: ScriptedStack, client: Client
+) -> None:
+    everturn.model.add(Script(match="side bar", pieces=("One, ", "two."), hold="bar", hold_after=1))
+    async with client.api.users.events() as stream:
+        events = aiter(stream)
+        assert (await anext(events)).type == "resync"
+        async with client.ask("a side bar") as answer:
+            await answer.until_text("One, ")
+            seen = [await anext(events), await anext(events)]
+            everturn.stack.kill("api")
+            await answer.until_broken()
+        # It ends while no one listens.
+        everturn.model.release("bar")
+        async with asyncio.timeout(60):
+            while getattr(seen[-1], "status", None) != "completed":
+                seen.append(await anext(events))
+
+    turns = [event for event in seen if isinstance(event, TurnChangedEvent)]
+    assert [event.status for event in turns] == ["running", "completed"]
+    assert {event.turn_id for event in turns} == {answer.turn_id}
+    assert "resync" not in {event.type for event in seen}
+    assert len({event.id for event in seen}) == len(seen)
+
+
+async def test_a_side_bar_reads_its_lists_when_redis_has_lost_events(
+    everturn: ScriptedStack, client: Client
+) -> None:
+    async with client.api.users.events() as stream:
+        events = aiter(stream)
+        assert (await anext(events)).type == "resync"
+        one = await client.api.chats.create(title="One")
+        created = await anext(events)
+        assert isinstance(created, ChatChangedEvent)
+        everturn.stack.kill("valkey")
+        await everturn.stack.wait_ready("valkey")
+        async with asyncio.timeout(60):
+            lost = await anext(events)
+            two = await client.api.chats.create(title="Two")
+            heard = await anext(events)
+
+    assert (created.chat_id, lost.type) == (one.id, "resync")
+    assert isinstance(heard, ChatChangedEvent)
+    assert heard.chat_id == two.id
 
 
 async def test_a_stream_continues_from_the_database_when_redis_stops(
