@@ -32,7 +32,7 @@ INTEGRATION_TESTS = Path(__file__).parent / "integration"
 TRACED = frozenset(
     f"test_{name}.py"
     for name in (
-        *("account_mail", "mail_transport"),
+        *("account_mail", "account_mail_delivery", "mail_transport"),
         *("administration_commands", "alert_delivery", "api_keys", "auth", "budgets_of_tools"),
         *("attachments", "contexts", "files", "files_in_s3", "issuers"),
         *("knowledge_ingestion", "knowledge_publication"),
@@ -110,7 +110,7 @@ TOGETHER = (
     # They start servers on Temporal's default ports.
     "tests/integration/test_embedded_stack.py",
     # They share a stack that sends mail.
-    "tests/integration/test_account_mail.py",
+    "tests/integration/test_account_mail",
     # They share a proxy each.
     "tests/integration/test_proxies.py",
     # They share one running Everturn each. Chaos starts so many processes that more than two groups

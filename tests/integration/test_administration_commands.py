@@ -1,56 +1,17 @@
 """`everturn admin`, as an administrator types it, against the real API."""
 
-import asyncio
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from tests.fakes.scripted_model.scripts import Script, ToolCall
-from tests.fixtures.api_user import PASSWORD, ApiUser, unique
+from tests.fixtures.administration import Terminal, printed
+from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.plans import STANDARD, make_plan
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_settings import changed_settings
-from workers.command_line import app
-
-
-class Terminal:
-    """A user's terminal: its environment signs them in."""
-
-    def __init__(self, origin: str, home: Path, user: ApiUser) -> None:
-        self._origin = origin
-        self._environment = {
-            **dict.fromkeys(("HOME", "XDG_CONFIG_HOME"), str(home)),
-            "EVERTURN_EMAIL": user.email,
-            "EVERTURN_PASSWORD": PASSWORD,
-        }
-
-    async def run(self, *words: str, env: Mapping[str, str] | None = None) -> Result:
-        """Run `everturn admin` with these words, in a thread: the API answers in this loop."""
-        return await asyncio.to_thread(
-            CliRunner().invoke,
-            app,
-            ["admin", "--url", self._origin, *words],
-            env={**self._environment, **(env or {})},
-        )
-
-    async def json(self, *words: str) -> Any:  # noqa: ANN401 -- whatever it prints
-        """Return a command's JSON output."""
-        behind = words.index("--") if "--" in words else len(words)
-        result = await self.run(*words[:behind], "--json", *words[behind:])
-        assert result.exit_code == 0, result.output
-        return json.loads(printed(result))
-
-
-def printed(result: Result) -> str:
-    """Exclude the logs of the API and the workers, which run in this process too."""
-    lines = result.stdout.splitlines(keepends=True)
-    return "".join(line for line in lines if not re.match(r"\[(debug|info|warning|error) ", line))
 
 
 @pytest.fixture

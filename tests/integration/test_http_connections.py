@@ -1,15 +1,14 @@
 """Connections of clients that send too much, too little, too slowly, or something else."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Network
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from api.connections import ConnectionBounds
+from tests.fixtures.echoing import MEBIBYTE, EchoingApplication
 from tests.fixtures.raw_client import RawClient
 from tests.fixtures.serving import serving
 
@@ -18,65 +17,13 @@ HASTY = ConnectionBounds(head_timeout_s=0.2, body_timeout_s=0.2, stall_timeout_s
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-MEBIBYTE = 1024 * 1024
-
-
-class Application:
-    """Says what it received; `/deaf` does not read, `/flood` sends without end, `/wait` waits."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-        self.may_go = asyncio.Event()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = b"" if scope["path"] == "/deaf" else await self._body(receive)
-        try:
-            match scope["path"]:
-                case "/flood":
-                    await self._flood(receive, send)
-                case "/wait":
-                    await self.may_go.wait()
-            await self._echo(scope, body, send)
-        finally:
-            self.ended.set()
-
-    async def _body(self, receive: Receive) -> bytes | None:
-        pieces: list[bytes] = []
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                self.ended.set()
-                return None
-            pieces.append(message["body"])
-            if not message["more_body"]:
-                return b"".join(pieces)
-
-    async def _flood(self, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        gone = asyncio.ensure_future(receive())
-        piece = {"type": "http.response.body", "body": bytes(MEBIBYTE), "more_body": True}
-        while not gone.done():
-            await send(piece)
-
-    async def _echo(self, scope: Scope, body: bytes | None, send: Send) -> None:
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        said = {
-            "method": scope["method"],
-            "path": scope["path"],
-            "headers": headers,
-            "body": None if body is None else body.decode(),
-        }
-        text = json.dumps(said).encode()
-        length = (b"content-length", str(len(text)).encode())
-        await send({"type": "http.response.start", "status": 200, "headers": [length]})
-        await send({"type": "http.response.body", "body": text})
 
 
 Connect = Callable[[], Awaitable[RawClient]]
 
 
 @asynccontextmanager
-async def connecting(app: Application, bounds: ConnectionBounds) -> AsyncIterator[Connect]:
+async def connecting(app: EchoingApplication, bounds: ConnectionBounds) -> AsyncIterator[Connect]:
     """Serve `app`, and yield what opens a connection to it."""
     clients: list[RawClient] = []
     async with serving(app, bounds=bounds) as origin:
@@ -95,12 +42,12 @@ async def connecting(app: Application, bounds: ConnectionBounds) -> AsyncIterato
 
 
 @pytest.fixture(scope="module")
-def hasty_app() -> Application:
-    return Application()
+def hasty_app() -> EchoingApplication:
+    return EchoingApplication()
 
 
 @pytest.fixture
-def app(hasty_app: Application) -> Application:
+def app(hasty_app: EchoingApplication) -> EchoingApplication:
     """The application behind `hasty`, as new."""
     hasty_app.ended.clear()
     hasty_app.may_go.clear()
@@ -110,12 +57,12 @@ def app(hasty_app: Application) -> Application:
 @pytest.fixture(scope="module")
 async def connect() -> AsyncIterator[Connect]:
     """Connections with the bounds of production."""
-    async with connecting(Application(), PATIENT) as opened:
+    async with connecting(EchoingApplication(), PATIENT) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def hasty(hasty_app: Application) -> AsyncIterator[Connect]:
+async def hasty(hasty_app: EchoingApplication) -> AsyncIterator[Connect]:
     """Connections to a server that waits 0.2 s for everything."""
     async with connecting(hasty_app, HASTY) as opened:
         yield opened
@@ -238,7 +185,7 @@ async def test_an_idle_connection_waits_for_its_next_request_but_not_within_one(
 
 
 async def test_a_response_under_way_has_all_the_time_it_needs(
-    hasty: Connect, app: Application
+    hasty: Connect, app: EchoingApplication
 ) -> None:
     client = await hasty()
     client.say(GET.replace(b"/", b"/wait", 1) + GET[:-2])
@@ -253,7 +200,7 @@ async def test_a_response_under_way_has_all_the_time_it_needs(
     "begun", [POST + b"Content-Length: 9\r\n\r\nabc", CHUNKED + b"3\r\nabc\r\n"]
 )
 async def test_a_body_that_does_not_end_is_refused(
-    hasty: Connect, app: Application, begun: bytes
+    hasty: Connect, app: EchoingApplication, begun: bytes
 ) -> None:
     client = await hasty()
 
@@ -281,7 +228,9 @@ async def test_the_rest_of_a_body_that_nobody_needs_is_not_waited_for(hasty: Con
     assert await client.until_closed() == b""
 
 
-async def test_a_client_that_does_not_read_is_cut_off(hasty: Connect, app: Application) -> None:
+async def test_a_client_that_does_not_read_is_cut_off(
+    hasty: Connect, app: EchoingApplication
+) -> None:
     client = await hasty()
     client.say(GET.replace(b"/", b"/flood", 1))
     async with asyncio.timeout(10):
@@ -297,7 +246,7 @@ async def test_a_client_that_does_not_read_is_cut_off(hasty: Connect, app: Appli
 
 async def test_an_address_has_so_many_connections_and_others_have_theirs() -> None:
     bounds = ConnectionBounds(max_connections_per_address=2)
-    async with connecting(Application(), bounds) as connect:
+    async with connecting(EchoingApplication(), bounds) as connect:
         served = [await connect(), await connect()]
         for client in served:
             await client.say(GET).response()
@@ -323,7 +272,7 @@ async def test_all_addresses_together_have_so_many_connections() -> None:
         max_connections_per_address=1,
         trusted_proxies=(IPv4Network("127.0.0.0/8"),),
     )
-    async with connecting(Application(), bounds) as connect:
+    async with connecting(EchoingApplication(), bounds) as connect:
         await (await connect()).say(GET).response()
 
         assert await (await connect()).refusal() == (503, "SERVICE_UNAVAILABLE")
@@ -331,7 +280,7 @@ async def test_all_addresses_together_have_so_many_connections() -> None:
 
 async def test_half_open_connections_make_room_for_others() -> None:
     bounds = ConnectionBounds(max_connections_per_address=2)
-    async with connecting(Application(), bounds) as connect:
+    async with connecting(EchoingApplication(), bounds) as connect:
         served = await connect()
         await served.say(GET).response()
         silent = await connect()

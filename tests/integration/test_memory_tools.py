@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import JsonValue
 
-from schema.actors import SERVICE, Actor, ActorType, acting_user
+from schema.actors import SERVICE, Actor, ActorType
 from schema.ids import TurnId, UserId
 from schema.memories import (
     CreateMemoryRequest,
@@ -30,13 +30,10 @@ from services.tools.definition import ToolExecution, ToolOutcome
 from services.tools.memory import Recall, Remember
 from tests.fakes.embedding_api import KEY, OWN_DIMENSIONS, EmbeddingApi, saying, serving
 from tests.fakes.scripted_model.scripts import Script, ToolCall
+from tests.fixtures.actors import actor_of
 from tests.fixtures.api_user import ApiUser, unique
 from tests.fixtures.stack import Stack
 from tests.fixtures.tool_executions import an_execution
-
-
-def actor_of(user: ApiUser) -> Actor:
-    return acting_user(UserId(UUID(user.id)))
 
 
 def remember_of(stack: Stack, embedder: Embedder | None = None) -> Remember:

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from workers.embedded.child import ProcessRegister
 from workers.embedded.errors import ProcessDiedError, ProcessNotReadyError
-from workers.embedded.logs import ProcessLog, Terminal
+from workers.embedded.logs import Terminal
 from workers.embedded.supervisor import Probe, ProcessSpec, RestartPolicy, Supervisor
 
 AT_ONCE = RestartPolicy(
@@ -349,73 +348,3 @@ async def test_lines_reach_the_terminal_behind_an_aligned_name_and_the_log(
 
     assert output.getvalue() == "api    │ [bold]one\napi    │ two\n"
     assert (tmp_path / "api.log").read_text() == "[bold]one\ntwo"
-
-
-def test_a_long_log_is_put_aside_at_the_start(tmp_path: Path) -> None:
-    log = tmp_path / "api.log"
-    log.write_bytes(b"x" * (10 * 1024 * 1024 + 1))
-
-    ProcessLog("api", tmp_path)
-
-    assert [tmp_path / "api.log.1"] == list(tmp_path.iterdir())
-
-
-SUPERVISE = """
-import asyncio, sys
-from pathlib import Path
-from workers.embedded.logs import Terminal
-from workers.embedded.supervisor import ProcessSpec
-from workers.embedded.child import ProcessRegister
-from workers.embedded.supervisor import Supervisor
-
-async def main():
-    folder = Path(sys.argv[1])
-    specs = [ProcessSpec(name=name, command=("sleep", "1000")) for name in ("api", "worker")]
-    supervisor = Supervisor(
-        specs, logs=folder, register=ProcessRegister(folder), terminal=Terminal()
-    )
-    await supervisor.start()
-    print("ready", flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
-def test_a_killed_supervisor_takes_its_processes_along(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SUPERVISE, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as supervisor:
-        assert supervisor.stdout is not None
-        assert supervisor.stdout.readline() == b"ready\n"
-        pids = json.loads((tmp_path / "processes.json").read_text())
-        supervisor.kill()
-
-    assert {"api", "worker"} == pids.keys()
-    for pid in pids.values():
-        wait_gone(pid)
-
-
-def test_orphans_of_a_dead_supervisor_are_ended(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as left:
-        ProcessRegister(tmp_path).add("worker", left.pid)
-
-        ended = ProcessRegister(tmp_path).end_leftovers()
-
-        assert ended == ["worker"]
-        wait_gone(left.pid)
-
-
-def test_another_process_with_a_recorded_id_is_left_alone(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
-        ProcessRegister(tmp_path).add("worker", stranger.pid)
-        file = tmp_path / "identities.json"
-        identities = json.loads(file.read_text())
-        identities["worker"]["created"] -= 3600
-        file.write_text(json.dumps(identities))
-
-        ended = ProcessRegister(tmp_path).end_leftovers()
-
-        assert ended == []
-        assert stranger.poll() is None
-        stranger.kill()
