@@ -111,14 +111,14 @@ class Accounts:
         return self._stranger
 
     def of(self, actor: Actor, operation: Operation) -> Account:
-        """Return the caller of an operation: a new account if it deletes something.
+        """Return the caller of an operation: a new account if it may delete something.
 
-        The new account has only what is deleted, unless that is the account itself. Operations that
-        may end accounts share one until it is ended; others never see that one.
+        The new account has only what is deleted. Operations that may end accounts, or delete the
+        account itself, share one until it is ended; others never see that one.
         """
-        if actor is not Actor.ANONYMOUS and operation.method == "DELETE":
-            below = "" if operation.ends_accounts else operation.path.partition("/{")[0]
-            return self._furnished(actor, below=below)
+        may_delete = operation.method == "DELETE" and actor.may_ask(operation)
+        if may_delete and not operation.deletes_accounts:
+            return self._furnished(actor, below=operation.path.partition("/{")[0])
         if actor is not Actor.ANONYMOUS and operation.ends_accounts:
             account = self._expendable.get(actor)
             if account is None or not account.is_usable():

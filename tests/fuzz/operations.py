@@ -62,6 +62,11 @@ class Operation:
         return self.method != "GET" and (own or self.path.startswith(f"{PREFIX}/admin/users/"))
 
     @property
+    def deletes_accounts(self) -> bool:
+        """Whether what it deletes is the account that asks."""
+        return self.method == "DELETE" and self.path == f"{PREFIX}/users/me"
+
+    @property
     def parameters(self) -> list[dict[str, Any]]:
         """The parameters, with references followed."""
         return [dict(each.definition) for each in self.described.iter_parameters()]
