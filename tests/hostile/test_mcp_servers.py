@@ -51,9 +51,11 @@ async def registered(admin: Client, server: HostileMcp, **fields: object) -> dic
     return await eventually(seen, lambda found: found["status"] != "unknown")
 
 
-async def called(everturn: ScriptedStack, admin: Client, server: str, tool: str) -> Outcome:
+async def called(
+    everturn: ScriptedStack, admin: Client, server: str, tool: str, *, timeout_s: int = 20
+) -> Outcome:
     name = f"{server}__{tool}"
-    await admin.request("PATCH", f"/admin/tools/{name}", {"timeoutS": CALL_S})
+    await admin.request("PATCH", f"/admin/tools/{name}", {"timeoutS": timeout_s})
     return await (await CallingTurn.begin(everturn, admin, name)).end()
 
 
@@ -68,12 +70,12 @@ async def test_floods_end_with_their_calls_and_the_next_call_works(
     floods = 0
     async with others("an MCP server that floods a call with pings") as more:
         while await more():
-            flooded = await called(everturn, admin, server["name"], "pings")
+            flooded = await called(everturn, admin, server["name"], "pings", timeout_s=CALL_S)
             floods += 1
             assert flooded.status == "failed"
 
     assert len(hostile.received) < 400 * floods
-    other = await called(everturn, admin, server["name"], "wrong_id")
+    other = await called(everturn, admin, server["name"], "wrong_id", timeout_s=CALL_S)
     assert "different request" in other.output
     assert (await called(everturn, admin, server["name"], "fine")).output == "ok"
 

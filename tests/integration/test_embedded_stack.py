@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from services.settings import Settings
+from tests.running_everturn.process import still_running
 from workers.dev import curl_example
 from workers.embedded.errors import PostgresPasswordError, ProcessDiedError
 from workers.embedded.servers import EmbeddedServers
@@ -118,7 +119,7 @@ def mode(path: Path) -> int:
 
 def assert_gone(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=10)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert still_running(alive) == []
 
 
 async def test_data_and_addresses_outlive_a_stop(data: Path) -> None:

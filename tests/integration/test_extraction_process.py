@@ -24,12 +24,15 @@ SLOW_PAGE = b"<div>" * 400_000
 
 def parsers() -> list[psutil.Process]:
     """Return the parser processes that this one has started and that run."""
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE
-        and any("parser_process" in word for word in child.cmdline())
-    ]
+    return [child for child in psutil.Process().children(recursive=True) if is_parser(child)]
+
+
+def is_parser(process: psutil.Process) -> bool:
+    try:
+        runs = process.status() != psutil.STATUS_ZOMBIE
+        return runs and any("parser_process" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def a_parser_runs() -> psutil.Process:
