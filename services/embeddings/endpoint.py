@@ -19,6 +19,7 @@ from services.embeddings.embedder import (
     EmbeddingUnavailableError,
 )
 from services.outgoing.providers import isolate_requests
+from services.outgoing.transport import tls_context
 from services.retry_after import wait_asked_for
 
 # A shorter vector has no direction that is worth anything.
@@ -96,6 +97,7 @@ class EmbeddingEndpoint:
         self._timeout_s = timeout_s
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(timeout_s),
+            verify=tls_context(),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
         )
         isolate_requests(self._client)

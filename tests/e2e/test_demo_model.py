@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -10,13 +11,20 @@ from tests.running_everturn.process import EverturnDev, everturn_dev
 from tests.running_everturn.waiting import eventually
 
 
+@pytest.fixture(scope="module")
+async def without_key() -> AsyncIterator[EverturnDev]:
+    with TemporaryDirectory(prefix="everturn-tests-") as folder:
+        where = Path(folder)
+        async with everturn_dev(
+            where, ephemeral=True, EVERTURN_MEMORY_EXTRACTION="true"
+        ) as running:
+            yield running
+
+
 @pytest.fixture
-async def newcomer(folder: Path) -> AsyncIterator[tuple[EverturnDev, Client]]:
-    async with (
-        everturn_dev(folder, ephemeral=True, EVERTURN_MEMORY_EXTRACTION="true") as everturn,
-        Client.signed_up(everturn.addresses["api"]) as client,
-    ):
-        yield everturn, client
+async def newcomer(without_key: EverturnDev) -> AsyncIterator[tuple[EverturnDev, Client]]:
+    async with Client.signed_up(without_key.addresses["api"]) as client:
+        yield without_key, client
 
 
 async def answer(client: Client, question: str) -> str:

@@ -38,9 +38,10 @@ async def registered(admin: ApiUser, **body: object) -> dict[str, Any]:
     return server
 
 
-@pytest.fixture(params=["stdio", "http"])
-async def server(request: pytest.FixtureRequest, admin: ApiUser) -> AsyncIterator[dict[str, Any]]:
+@pytest.fixture(scope="module", params=["stdio", "http"])
+async def server(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[dict[str, Any]]:
     """The server with tools, over each transport."""
+    admin = await stack.sign_up_admin()
     async with AsyncExitStack() as opened:
         if request.param == "stdio":
             where: dict[str, Any] = {"command": sys.executable, "args": [SCRIPT, "tools"]}
