@@ -23,6 +23,7 @@ CONFORMANCE := .venv/.conformance
 LOAD := .venv/.load
 PROMETHEUS := .venv/.prometheus
 PROXIES := .venv/.proxies
+TOOLS := $(CONFORMANCE) $(LOAD) $(PROMETHEUS) $(PROXIES)
 PYTEST := $(BIN)/python -m pytest
 # Importing compiles what `everturn dev` needs, a third of what is installed: its first start is then
 # as quick as later ones, also where the environment forbids Python to write bytecode.
@@ -33,7 +34,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 # Tests wait more than they compute: one process more than the two cores of a CI runner.
 PROCESSES ?= 3
 
-.PHONY: help dev install test test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
+.PHONY: help dev install test test-tools test-unit test-services test-fuzz test-live test-hostile test-nightly test-fresh \
 	test-e2e smoke replay check check-format lint types imports house-rules check-generated check-delivery format audit \
 	licences sbom client-dist bench load eval migrate openapi recording record-histories lock clean
 
@@ -87,13 +88,19 @@ $(PROXIES): $(INSTALLED) requirements/install requirements/proxies.txt
 	@requirements/install .venv proxies
 	@touch $@
 
-# Few runs: each process imports the application once, and the last tests of a run leave a core idle.
-test: $(INSTALLED) $(CONFORMANCE) $(LOAD) $(PROMETHEUS) $(PROXIES) ## Run all tests but the nightly ones; what CI runs
-	@echo "== unit, integration, contracts, replay"
-	@$(PYTEST) -n $(PROCESSES) --cov --cov-report= $(ARGS) \
-		tests/unit tests/integration tests/contracts tests/replay
+# Few runs: each process imports the application once, and there is always something to compute while
+# others wait. First what waits for processes and timeouts, last what is short. Attacks are alone but
+# for fuzzing, which takes what they leave of the cores.
+test: $(INSTALLED) $(TOOLS) ## Run all tests but the nightly ones; what CI runs
+	@echo "== chaos, e2e, integration, contracts, replay, unit"
+	@$(PYTEST) -n 5 --cov --cov-report= $(ARGS) \
+		tests/chaos tests/e2e tests/integration tests/contracts tests/replay tests/unit
 	@$(BIN)/python -m tests.coverage_gate
-	@$(MAKE) --no-print-directory test-live test-hostile
+	@log=$$(mktemp); nice -n 19 $(PYTEST) $(ARGS) tests/fuzz >"$$log" 2>&1 & fuzz=$$!; failed=0; \
+	$(MAKE) --no-print-directory test-hostile || failed=1; \
+	wait $$fuzz || failed=1; echo "== fuzz"; cat "$$log"; rm "$$log"; exit $$failed
+
+test-tools: $(TOOLS) ## Install the programs of others that tests run
 
 test-unit: $(INSTALLED) $(PROMETHEUS) ## Unit tests: no servers, a verdict in seconds
 	@echo "== unit"

@@ -1,14 +1,13 @@
 """Fixtures for all tests, loaded and started with the first test that needs them."""
 
 import sys
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from tests.fixtures.scheduling import GroupScheduling
 from tests.fixtures.servers import ServerHost, stack_names
 from workers.startup import pause_collection, resume_collection
 
@@ -27,10 +26,9 @@ STACK_FIXTURES = (
     "tests.fixtures.trusted_issuers",
 )
 UNIT_TESTS = Path(__file__).parent / "unit"
-INTEGRATION_TESTS = Path(__file__).parent / "integration"
 
 TRACED = frozenset(
-    f"test_{name}.py"
+    ("integration", f"test_{name}.py")
     for name in (
         *("account_mail", "account_mail_delivery", "mail_transport"),
         *("administration_commands", "alert_delivery", "api_keys", "auth", "budgets_of_tools"),
@@ -41,11 +39,13 @@ TRACED = frozenset(
         *("user_events", "workflow_tool_callbacks"),
     )
 )
-"""The integration tests that are measured for coverage, beside all of unit and contract tests.
+"""The integration tests that are measured for coverage, beside all tests of `TRACED_FOLDERS`.
 
 Tracing makes a test half as expensive again, and these reach what the gates ask for; what the
 others reach as well is not counted.
 """
+
+TRACED_FOLDERS = frozenset(("unit", "contracts", "replay"))
 
 pytest.register_assert_rewrite(*STACK_FIXTURES)
 
@@ -90,44 +90,16 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure no coverage in integration tests that are not in `TRACED`."""
+    """Measure coverage only in the tests that the gates count."""
     resume_collection()
     for item in items:
-        if item.path.parent == INTEGRATION_TESTS and item.path.name not in TRACED:
+        folder, name = item.path.parent.name, item.path.name
+        if folder not in TRACED_FOLDERS and (folder, name) not in TRACED:
             item.add_marker("no_cover")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:  # noqa: ANN401 -- xdist's own type is private
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:  # noqa: ANN401 -- xdist's own type is private
     """Distribute tests over the workers one by one, except those that belong together."""
+    config.option.loadscopereorder = False
     return GroupScheduling(config, log)
-
-
-TOGETHER = (
-    # They insert thousands of rows, once.
-    "tests/nightly/test_query_plans.py",
-    "tests/nightly/test_knowledge_search_recall.py",
-    # They start servers on Temporal's default ports.
-    "tests/integration/test_embedded_stack.py",
-    # They share a stack that sends mail.
-    "tests/integration/test_account_mail",
-    # They share a proxy each.
-    "tests/integration/test_proxies.py",
-    # They share one running Everturn each. Chaos starts so many processes that more than two groups
-    # of it would wait for the cores, and time out.
-    "tests/e2e/",
-    "tests/hostile/",
-    "tests/chaos/test_[dgst]",
-    "tests/chaos/",
-)
-
-
-class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Assigns each group of `TOGETHER` to one worker.
-
-    xdist's own groups are a suffix on test IDs, which pytest 9.2 made read-only, so its marker
-    `xdist_group` has no effect.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next((group for group in TOGETHER if fnmatchcase(nodeid, f"{group}*")), nodeid)
