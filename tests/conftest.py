@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.fixtures.scheduling import GroupScheduling
 from tests.fixtures.servers import ServerHost, stack_names
@@ -61,6 +62,11 @@ structlog.configure(
         ),
     ],
 )
+
+
+# How long an example takes says more about the other tests that run than about this one.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

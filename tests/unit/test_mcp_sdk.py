@@ -265,7 +265,8 @@ async def test_only_so_many_requests_of_a_server_are_answered() -> None:
     await Opened(server).run(flooded)
 
     answers = [one for one in server.received if isinstance(one, JSONRPCResponse)]
-    assert 0 < len(answers) <= 201
+    # 200 at once, and three more for each second that the flood takes.
+    assert 0 < len(answers) < 400
 
 
 async def test_what_only_a_client_with_a_user_could_answer_is_declined() -> None:
