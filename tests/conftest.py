@@ -65,7 +65,9 @@ structlog.configure(
 
 
 # How long an example takes says more about the other tests that run than about this one.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("busy")
 
 
