@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.resources import files
 from typing import Final, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from schema.events import (
@@ -32,6 +30,7 @@ from schema.events import (
 )
 from schema.ids import ChatId, TurnId, UserId
 from schema.turns import TurnReference, TurnStatus
+from services.events.scripts import Script
 
 _log = structlog.get_logger(__name__)
 
@@ -140,12 +139,8 @@ class EventWriter:
 
     def __init__(self, redis: Redis, *, retention_s: int) -> None:
         self._redis = redis
-        self._append = redis.register_script(
-            files("services.events").joinpath("append.lua").read_text()
-        )
-        self._announce = redis.register_script(
-            files("services.events").joinpath("announce.lua").read_text()
-        )
+        self._append = Script(redis, "append.lua")
+        self._announce = Script(redis, "announce.lua")
         self._retention_s = retention_s
         self._paused_until = 0.0
         # Users whose events Redis did not take.
@@ -246,12 +241,7 @@ class EventWriter:
 
     async def _append_news(self, news: News) -> None:
         source = user_source(news.user_id)
-        arguments = [source.channel, *_of_user(news)[1:]]
-        try:
-            await self._announce(keys=[source.key], args=arguments)
-        except RedisConnectionError:
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
-            await self._announce(keys=[source.key], args=arguments)
+        await self._announce.run([source.key], [source.channel, *_of_user(news)[1:]])
 
     def _miss(self, news: News | None) -> None:
         """Remember that a user's stream lacks an event."""
@@ -294,21 +284,6 @@ class EventWriter:
             return False
         return True
 
-    async def _append_on_a_live_connection(
-        self, keys: list[str], arguments: list[str | int]
-    ) -> object:
-        """Run the script; once more where the connection was closed while nobody used it.
-
-        After a restart of Redis all idle connections are: without this, the text of the next turns
-        would be missing in their streams. Had the script run all the same, the repetition would do
-        no harm: a step that is sent again clears its text, and the rest is appended once.
-        """
-        try:
-            return await self._append(keys=keys, args=arguments)
-        except RedisConnectionError:
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
-            return await self._append(keys=keys, args=arguments)
-
     async def _run(
         self,
         turn_id: TurnId,
@@ -343,7 +318,7 @@ class EventWriter:
         for data in events:
             arguments += [data.event_name, data.to_json()]
         try:
-            answer = await self._append_on_a_live_connection(keys, arguments)
+            answer = await self._append.run(keys, arguments)
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE_S
             self._miss(news)

@@ -272,24 +272,26 @@ class ModelCalls:
         except Exception as error:
             # An answer that can't be stored has been paid for.
             raise await self._defect(attempt, text, progress) from error
-        key = attempt.key
         closing = answers.closing_events(
-            key.step,
+            attempt.key.step,
             answer,
             requests,
             at_most=self._max_tool_calls,
             has_text=any(map(answers.contains_text, (*attempt.material.blocks, answer.blocks))),
         )
         spent = answers.usage_event(attempt, answer.usage, completed.cost_usd)
-        closing = [spent, *self._budgets.report(completed.reached), *closing]
+        notices = self._budgets.report(completed.reached)
+        # The end of the turn has them, too, if it is stored.
+        closing = [spent, *([] if completed.ended else notices), *closing]
         if problem is not None and not to_correct:
             closing.append(answers.misfit_notice(problem))
-        if await self._publish(attempt, closing, has_text=text.is_published):
+        is_published = await self._publish(attempt, closing, has_text=text.is_published)
+        if is_published and not completed.ended:
             await self._budgets.reported(completed.reached)
         return CallModelOutput(
             stop_reason=answers.stop_word(answer.stop_reason),
             tool_calls=await self._outputs.references(completed.tool_calls),
-            attempt=key.attempt,
+            attempt=attempt.key.attempt,
             usage=answer.usage,
             cost_usd=completed.cost_usd,
             to_correct=to_correct,

@@ -230,6 +230,7 @@ LEFT_OUT: Final = {
     "credentials": "a hash of the password, useful only to an attacker",
     "creations": "hashes of requests; the created resources are in other sections",
     "tool_tests": "test inputs of administrators, kept for a day at most",
+    "due_works": "names of what is done seconds after a turn, for its time in the queue",
     "passages": "pieces of documents, which are exported whole",
     "usage_days": "sums of the ledger, which is exported whole",
 }

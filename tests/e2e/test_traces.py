@@ -13,7 +13,7 @@ from tests.running_everturn.process import EverturnDev
 from workflows.chat_turn import ChatTurn
 from workflows.trace_header import TRACE_HEADER
 
-PARTS = {"prepare", "chat claude-haiku-5-5", "execute_tool calculator", "invoke_agent everturn"}
+PARTS = {"chat claude-haiku-5-5", "execute_tool calculator", "invoke_agent everturn"}
 SECRET = "heliotrope"
 
 

@@ -15,7 +15,7 @@ import pytest
 from schema.actors import acting_user
 from schema.budgets import BudgetExceeded, BudgetScope
 from schema.ids import ChatId, TurnId, UserId, new_id
-from schema.turns import CallModelInput, FinishTurnInput, TurnReference, TurnStatus
+from schema.turns import PAUSED, CallModelInput, FinishTurnInput, TurnReference, TurnStatus
 from services.models.failures import ModelCallError
 from services.prompts.tokens import written_tokens
 from services.shielding import until_stored
@@ -117,7 +117,7 @@ class Crowd:
                 )
                 assert isinstance(begun, NewAttempt)
                 continue
-            self._stack.model.add(self._script(fate, question))
+            self._stack.model.add(self._script(fate, question, is_last=step == STEPS))
             running = asyncio.ensure_future(until_stored(partial(self._calls.run, call, claim)))
             if fate is Fate.CANCELLED:
                 await self._cancel(running, question)
@@ -142,7 +142,7 @@ class Crowd:
         answering.cancel()
         running.cancel()
 
-    def _script(self, fate: Fate, question: str) -> Script:
+    def _script(self, fate: Fate, question: str, *, is_last: bool) -> Script:
         words = tuple("word " * self._chance.randrange(1, 40) for _ in range(3))
         match fate:
             case Fate.REFUSED:
@@ -152,7 +152,8 @@ class Crowd:
             case Fate.CANCELLED:
                 return Script(match=question, pieces=words, hold=question, hold_after=2)
             case _:
-                return Script(match=question, pieces=words)
+                # An answer that ends the turn ends it at once.
+                return Script(match=question, pieces=words, stop_reason=None if is_last else PAUSED)
 
 
 async def check(stack: Stack, crowd: Crowd, budget: Decimal) -> None:
