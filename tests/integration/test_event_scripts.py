@@ -1,6 +1,7 @@
 """Appends of many turns at once: sent together, each with its own answer."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
@@ -19,6 +20,11 @@ def writer(stack: Stack) -> EventWriter:
     return EventWriter(stack.foundation.redis, retention_s=60)
 
 
+async def events_of(stack: Stack, turn_id: TurnId) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    events: Any = await stack.foundation.redis.xrange(stream_key(turn_id))
+    return list(events)
+
+
 async def test_appends_at_the_same_time_each_reach_their_own_stream(
     stack: Stack, writer: EventWriter
 ) -> None:
@@ -31,7 +37,7 @@ async def test_appends_at_the_same_time_each_reach_their_own_stream(
 
     for turn, answer in zip(turns, appended, strict=True):
         assert isinstance(answer, Appended)
-        [(event_id, fields)] = await stack.foundation.redis.xrange(stream_key(turn))
+        [(event_id, fields)] = await events_of(stack, turn)
         assert (event_id.decode(), str(turn).encode() in fields[b"d"]) == (answer.last_id, True)
 
 
@@ -48,7 +54,7 @@ async def test_a_caller_that_is_cancelled_takes_no_answer_from_others(
 
     assert isinstance(answers[1], asyncio.CancelledError)
     for turn, answer in ((turns[0], answers[0]), (turns[2], answers[2])):
-        [(event_id, _)] = await stack.foundation.redis.xrange(stream_key(turn))
+        [(event_id, _)] = await events_of(stack, turn)
         assert answer == Appended(event_id.decode())
 
 
