@@ -61,7 +61,7 @@ async def test_a_caller_that_is_cancelled_takes_no_answer_from_others(
 async def test_a_run_that_redis_refuses_fails_alone(stack: Stack) -> None:
     script = Script(stack.foundation.redis, "announce.lua")
 
-    good = ["channel", 10, 1000, "name", "data"]
+    good: list[str | int] = ["channel", 10, 1000, "name", "data"]
     refused, answered = await asyncio.gather(
         script.run([f"events-{new_id()}"], ["channel"]),
         script.run([f"events-{new_id()}"], good),
