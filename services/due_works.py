@@ -90,7 +90,7 @@ RETURNING claimed.work, claimed.user_id, claimed.turn_id, claimed.failures,
           now() - claimed.created_at AS age, turns.chat_id, turns.model
 """
 _RENEW: Final = "UPDATE due_works SET due_at = now() + $2::interval WHERE claim = $1"
-# Whoever did it: there is no more to do.
+# Another batch may have done it: there is no more to do.
 _DELETE: Final = """
 DELETE FROM due_works USING unnest($1::text[], $2::uuid[]) AS done (work, turn_id)
 WHERE due_works.work = done.work AND due_works.turn_id = done.turn_id

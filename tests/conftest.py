@@ -21,6 +21,7 @@ STACK_FIXTURES = (
     "tests.fixtures.stack",
     "tests.fixtures.actors",
     "tests.fixtures.budgets",
+    "tests.fixtures.due_works",
     "tests.fixtures.memories",
     "tests.fixtures.learning",
     "tests.fixtures.mcp",

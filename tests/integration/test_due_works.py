@@ -2,196 +2,22 @@
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from schema.after_turn import AfterTurnInput, BatchOutcome, NotDone, WorkOutcome
-from schema.ids import TurnId, new_id
+from schema.ids import TurnId
 from schema.names import BACKGROUND_QUEUE, WORK_BATCH, Work
-from services.due_works import MOST_FAILURES, Batch, Done, DueWork, DueWorks, Ended, Postponed
+from services.due_works import MOST_FAILURES, Batch, Done, DueWork, Ended
 from tests.fakes.scripted_model.scripts import Script
 from tests.fixtures.api_user import PASSWORD, ApiUser, unique
-from tests.fixtures.due_works import reference_of, works_due_after
+from tests.fixtures.due_works import Queue, reference_of, works_due_after
 from tests.fixtures.stack import Stack
 
 TITLE, MEMORIES, SUMMARY = Work.TITLE_CHAT, Work.EXTRACT_MEMORIES, Work.COMPACT_CHAT
-
-
-class Queue:
-    """The queue of a stack, with turns whose works are due."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.works = DueWorks(stack.foundation.database)
-
-    async def due(self, user: ApiUser, *works: Work, turns: int = 1) -> list[TurnId]:
-        """Store turns that were completed, one behind the other, with works that are due."""
-        chat = UUID(await user.create_chat())
-        stored = [TurnId(new_id()) for _ in range(turns)]
-        await self.stack.inspection.execute(
-            "WITH stored AS ("
-            "INSERT INTO turns (id, chat_id, user_id, user_message_id, active, model, status) "
-            "SELECT id, $2, $3, id, false, 'm', 'completed' FROM unnest($1::uuid[]) AS id "
-            "RETURNING id) "
-            "INSERT INTO due_works (work, user_id, turn_id) "
-            "SELECT work, $3, id FROM stored CROSS JOIN unnest($4::text[]) AS work",
-            *(stored, chat, UUID(user.id), list(works)),
-        )
-        return stored
-
-    async def claim(self, **room: int) -> list[DueWork]:
-        return await self.works.exchange(uuid4(), [], {Work(work): n for work, n in room.items()})
-
-    async def rows(self) -> list[dict[str, Any]]:
-        return await self.stack.inspection.rows("SELECT * FROM due_works ORDER BY work, turn_id")
-
-    async def let_claims_run_out(self) -> None:
-        await self.stack.inspection.execute(
-            "UPDATE due_works SET due_at = now() - interval '1 second' WHERE claim IS NOT NULL"
-        )
-
-    async def let_time_pass(self, by: timedelta) -> None:
-        await self.stack.inspection.execute(
-            "UPDATE due_works SET due_at = due_at - $1::interval, created_at = created_at - $1", by
-        )
-
-
-@pytest.fixture
-async def queue(stack: Stack) -> AsyncIterator[Queue]:
-    """An empty queue."""
-    await stack.inspection.execute("DELETE FROM due_works")
-    yield Queue(stack)
-    await stack.inspection.execute("DELETE FROM due_works")
-    stack.model.clear_scripts()
-
-
-async def test_no_user_waits_for_another_with_many_works(
-    queue: Queue, user: ApiUser, other_user: ApiUser
-) -> None:
-    many = await queue.due(user, MEMORIES, turns=300)
-    (one,) = await queue.due(other_user, MEMORIES)
-
-    first = await queue.claim(extract_memories=2)
-    second = await queue.claim(extract_memories=16)
-
-    assert [due.turn.turn_id for due in first] == [many[0], one]
-    assert {due.turn.turn_id for due in second} == set(many[1:17])
-
-
-async def test_what_is_under_way_counts_as_a_users_share(
-    queue: Queue, user: ApiUser, other_user: ApiUser
-) -> None:
-    await queue.due(user, MEMORIES, turns=20)
-    await queue.claim(extract_memories=8)
-    late = await queue.due(other_user, MEMORIES, turns=9)
-
-    claimed = await queue.claim(extract_memories=9)
-
-    # Eight of theirs and then one of each; of the ninth places the older one is first.
-    by_user = Counter(due.turn.user_id for due in claimed)
-    assert by_user == {UUID(other_user.id): 8, UUID(user.id): 1}
-    assert {due.turn.turn_id for due in claimed} >= set(late[:8])
-
-
-async def test_each_kind_of_work_has_its_own_room(queue: Queue, user: ApiUser) -> None:
-    turns = await queue.due(user, TITLE, MEMORIES, SUMMARY, turns=3)
-
-    claimed = await queue.claim(title_chat=2, extract_memories=1)
-
-    assert sorted((due.work, due.turn.turn_id) for due in claimed) == [
-        (MEMORIES, turns[0]),
-        (TITLE, turns[0]),
-        (TITLE, turns[1]),
-    ]
-    assert {due.turn.turn_id for due in await queue.claim(title_chat=8)} == {turns[2]}
-
-
-async def test_workers_that_claim_at_the_same_time_share_what_is_due(
-    queue: Queue, user: ApiUser
-) -> None:
-    turns = await queue.due(user, TITLE, turns=40)
-
-    claims = await asyncio.gather(*(queue.claim(title_chat=10) for _ in range(8)))
-    rest = await queue.claim(title_chat=40)
-
-    claimed = [due.turn.turn_id for claim in (*claims, rest) for due in claim]
-    assert sorted(claimed) == turns
-
-
-async def test_what_a_dead_process_claimed_is_due_again_and_counts_against_it(
-    queue: Queue, user: ApiUser
-) -> None:
-    await queue.due(user, TITLE)
-    (first,) = await queue.claim(title_chat=1)
-    assert await queue.claim(title_chat=1) == []
-
-    await queue.let_claims_run_out()
-    (second,) = await queue.claim(title_chat=1)
-
-    assert (first.failures, second.failures) == (0, 1)
-    assert second.turn == first.turn
-
-
-async def test_a_claim_that_is_renewed_does_not_run_out(queue: Queue, user: ApiUser) -> None:
-    await queue.due(user, TITLE)
-    claim = uuid4()
-    await queue.works.exchange(claim, [], {TITLE: 1})
-    await queue.let_claims_run_out()
-
-    await queue.works.renew(claim)
-
-    assert await queue.claim(title_chat=1) == []
-
-
-async def test_one_whose_claim_ran_out_postpones_nothing_but_can_finish(
-    queue: Queue, user: ApiUser
-) -> None:
-    await queue.due(user, TITLE)
-    claim = uuid4()
-    (due,) = await queue.works.exchange(claim, [], {TITLE: 1})
-    await queue.let_claims_run_out()
-    await queue.claim(title_chat=1)
-    (before,) = await queue.rows()
-
-    await queue.works.exchange(claim, [(due, Postponed("slow", is_defect=True))], {})
-    (after,) = await queue.rows()
-    await queue.works.exchange(claim, [(due, Done(WorkOutcome(stored=1)))], {})
-
-    assert after == before
-    assert await queue.rows() == []
-
-
-async def test_a_pause_grows_with_the_age_of_a_work(queue: Queue, user: ApiUser) -> None:
-    await queue.due(user, TITLE)
-    pauses: list[timedelta] = []
-    for age in (timedelta(), timedelta(seconds=30), timedelta(hours=3)):
-        await queue.let_time_pass(age + timedelta(minutes=3))
-        await queue.stack.inspection.execute(
-            "UPDATE due_works SET created_at = now() - $1::interval", age
-        )
-        claim = uuid4()
-        (due,) = await queue.works.exchange(claim, [], {TITLE: 1})
-        await queue.works.exchange(claim, [(due, Postponed("overloaded"))], {})
-        pauses.append(await queue.stack.inspection.value("SELECT due_at - now() FROM due_works"))
-
-    assert [round(pause.total_seconds()) for pause in pauses] == [2, 30, 120]
-
-
-async def test_what_the_provider_asks_to_wait_is_waited(queue: Queue, user: ApiUser) -> None:
-    await queue.due(user, TITLE)
-    claim = uuid4()
-    (due,) = await queue.works.exchange(claim, [], {TITLE: 1})
-
-    await queue.works.exchange(claim, [(due, Postponed("rate_limited", timedelta(minutes=5)))], {})
-
-    assert await queue.stack.inspection.value(
-        "SELECT due_at > now() + interval '4 minutes' FROM due_works"
-    )
 
 
 class Chatter:

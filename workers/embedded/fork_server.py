@@ -237,7 +237,7 @@ class _Forking:
     def serve(self, only: str | None = None) -> list[str]:
         """Serve for ever, or what has been asked of one command; return in a fork its arguments.
 
-        Errors: SystemExit where nobody asks any more; RuntimeError where an import started a
+        Errors: SystemExit where the supervisor is gone; RuntimeError where an import started a
         thread, whose locks a fork would keep for ever.
         """
         while True:

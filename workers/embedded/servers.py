@@ -79,7 +79,7 @@ DYNAMIC_CONFIG = {
 
 _CONFIG = {
     **DYNAMIC_CONFIG,
-    # The development server reads them anew from its database with each use.
+    # The development server would read them from its database with each use.
     "system.forceSearchAttributesCacheRefreshOnRead": "false",
 }
 
