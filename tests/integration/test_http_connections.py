@@ -63,7 +63,7 @@ async def connect() -> AsyncIterator[Connect]:
 
 @pytest.fixture(scope="module")
 async def hasty(hasty_app: EchoingApplication) -> AsyncIterator[Connect]:
-    """Connections to a server that waits half a second for all: less is little on a busy machine."""
+    """Connections to a server that waits half a second, as less is little on a busy machine."""
     async with connecting(hasty_app, HASTY) as opened:
         yield opened
 
