@@ -201,8 +201,9 @@ async def _acquire_bound(pool: "asyncpg.Pool[asyncpg.Record]", begin: str) -> Co
     try:
         await connection.execute(begin)
     except BaseException:
-        # Cancelled while it waited for a lock, it has begun a transaction.
-        await _roll_back(connection)
+        # It may have begun, and wait for a lock. A scope of anyio cancels each wait
+        # again, so there is no time for a ROLLBACK.
+        connection.terminate()
         await pool.release(connection)
         raise
     return connection
@@ -224,6 +225,10 @@ async def _roll_back(connection: Connection) -> None:
         await connection.execute("ROLLBACK")
     except (*_STALE, asyncpg.PostgresError):
         connection.terminate()
+    except BaseException:
+        # Cancelled again, as scopes of anyio do with each wait.
+        connection.terminate()
+        raise
 
 
 async def _read_json(connection: Any) -> None:  # noqa: ANN401 -- asyncpg's own type is not exported

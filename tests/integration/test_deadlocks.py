@@ -9,12 +9,13 @@ from uuid import UUID
 import pytest
 
 from schema.actors import SERVICE, Actor, acting_user
-from schema.ids import UserId, new_id
+from schema.ids import ChatId, UserId, new_id
 from services.database import Database, DatabaseUnavailableError
 from services.database.connections import lock
 from services.shielding import until_stored
 from tests.fixtures.api_user import ApiUser
 from tests.fixtures.stack import Stack
+from tests.running_everturn.waiting import eventually
 
 Meet: TypeAlias = Callable[[], Awaitable[None]]
 """Returns when both transactions hold their first lock."""
@@ -108,3 +109,34 @@ async def test_two_that_charge_days_in_opposite_order_are_both_charged(
     assert ends == [None, None]
     days = await stack.inspection.rows(DAYS, actor.user_id)
     assert [float(day["settled_usd"]) for day in days] == [0.5, 0.5]
+
+
+async def test_a_wait_for_a_lock_that_is_cancelled_again_and_again_keeps_no_connection(
+    stack: Stack, user: ApiUser
+) -> None:
+    chat_id, actor = ChatId(UUID(await user.create_chat())), acting_user(UserId(UUID(user.id)))
+    database = Database(stack.addresses.database, pool_size=1)
+
+    async def locking() -> None:
+        async with database.statements(actor, locking=chat_id):
+            pass
+
+    async def waiting() -> int:
+        found: int = await stack.inspection.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "AND strpos(query, $1) > 0",
+            str(chat_id),
+        )
+        return found
+
+    async with stack.foundation.database.statements(actor, locking=chat_id):
+        cancelled = asyncio.create_task(locking())
+        await eventually(waiting, bool)
+        while not cancelled.done():
+            # As a scope of anyio does.
+            cancelled.cancel()
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(10):
+        await locking()
+        await database.close()
