@@ -140,3 +140,4 @@ async def test_a_wait_for_a_lock_that_is_cancelled_again_and_again_keeps_no_conn
     async with asyncio.timeout(10):
         await locking()
         await database.close()
+    assert await waiting() == 0
