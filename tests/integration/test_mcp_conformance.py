@@ -101,13 +101,14 @@ async def run_suite(port: int, results: Path) -> Found:
     assert PROGRAM.exists(), "MCP's conformance suite is missing: run `make test-services` once."
     process = await asyncio.create_subprocess_exec(
         NODE,
-        *(PROGRAM, "client", "--suite", "all", "--output-dir", results),
+        # All scenarios begin at once, and are served one by one: the last waits for all others.
+        *(PROGRAM, "client", "--suite", "all", "--timeout", "120000", "--output-dir", results),
         *("--command", f"{sys.executable} -I -S {CLIENT} {port}"),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(150):
         output, _ = await process.communicate()
     print(output.decode())
     found = Found()
