@@ -211,6 +211,8 @@ async def test_a_model_that_only_calls_tools_reaches_the_limit_of_steps(tight: S
 async def test_the_prompt_holds_the_conversation_in_the_order_of_its_turns(
     user: ApiUser, stack: Stack
 ) -> None:
+    # Others' published documents are not the subject.
+    await user.request("PUT", "/users/me/preferences", json={"useKnowledge": False})
     chat = await user.create_chat()
     questions = [unique(), unique(), unique()]
     for number, question in enumerate(questions):
