@@ -41,7 +41,7 @@ async def test_a_turn_whose_stored_context_cant_be_read_fails_once_and_the_chat_
     assert everturn.model.requests_matching(second) == []
     assert await everturn.ledger(stream.turn_id) == []
     alerts = await everturn.query("SELECT details FROM alerts WHERE kind = 'defect'")
-    assert '{"error": "ValidationError", "activity": "prepare_turn"}' in [
+    assert '{"error": "ValidationError", "activity": "begin_turn"}' in [
         alert["details"] for alert in alerts
     ]
     await client.send(chat, "Hello")
