@@ -199,7 +199,7 @@ class _Protocol(asyncio.Protocol):
             self._answers.release(path.removeprefix(b"/release/").decode())
             transport.write(_response(b"{}"))
         else:
-            refusal = wire.Refusal(404, "There is no such endpoint.")
+            refusal = wire.Refusal(404, "No such endpoint.")
             body = wire.encode_json(refusal.as_json("req_bench"))
             transport.write(_response(body, b"404 Not Found"))
 

@@ -139,7 +139,7 @@ def _json(payload: JsonObject, *, status: int = 200, request_id: str | None = No
 
 async def _no_endpoint(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    return _error(Refusal(status, "There is no such endpoint."))
+    return _error(Refusal(status, "No such endpoint."))
 
 
 async def _client_gone(_: Request, __: Exception) -> Response:
